@@ -1,0 +1,68 @@
+"""Many worlds side by side, and the only auto-reset.
+
+The convention is dm_env's: a step after LAST ignores its action, starts a new episode and returns FIRST. Every
+observation is therefore made once, the last one of an episode included, and worlds in JAX and worlds behind
+`dm_env` produce trajectories of the same form. One transition in each episode (LAST to FIRST) carries no
+information; `agents.trajectory` gives it weight 0.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from environments import core
+from flax import struct
+
+
+@struct.dataclass
+class BatchState:
+  """B worlds, what they show, and the keys of their coming episodes."""
+
+  worlds: core.State  # Every leaf [B, ...].
+  timestep: core.TimeStep  # Every leaf [B, ...].
+  keys: jax.Array  # [B] keys
+
+
+class Batch(NamedTuple):
+  """`num_worlds` copies of one world, each with its own randomness.
+
+  Only the named observations and privileged signals are computed: what no one reads, no one pays for.
+  """
+
+  environment: core.Environment
+  num_worlds: int
+  observations: tuple[str, ...]
+  privileged: tuple[str, ...] = ()
+
+  def init(self, key: jax.Array) -> BatchState:
+    """The first step of `num_worlds` episodes."""
+    reset_keys, keys = _split_each(jax.random.split(key, self.num_worlds))
+    worlds = jax.vmap(self.environment.reset)(reset_keys)
+    return BatchState(worlds=worlds, timestep=self._observe(worlds), keys=keys)
+
+  def step(self, state: BatchState, action: jax.Array) -> BatchState:
+    """Advances every world with `action`, int32 `[B, A]`; those at LAST start a new episode instead."""
+    reset_keys, keys = _split_each(state.keys)
+    is_last = state.timestep.step_type == core.LAST  # [B]
+    stepped = jax.vmap(self.environment.step)(state.worlds, action)
+    fresh = jax.vmap(self.environment.reset)(reset_keys)
+    worlds = jax.tree.map(lambda f, s: _where(is_last, f, s), fresh, stepped)
+    return BatchState(worlds=worlds, timestep=self._observe(worlds), keys=keys)
+
+  def _observe(self, worlds: core.State) -> core.TimeStep:
+    timestep = jax.vmap(self.environment.observe)(worlds)
+    return timestep.replace(
+      observation={name: timestep.observation[name] for name in self.observations},
+      privileged={name: timestep.privileged[name] for name in self.privileged},
+    )
+
+
+def _split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Splits each of `[B]` keys in two."""
+  pairs = jax.vmap(jax.random.split)(keys)
+  return pairs[:, 0], pairs[:, 1]
+
+
+def _where(mask: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+  """Chooses whole worlds by `mask` `[B]`."""
+  return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
