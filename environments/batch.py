@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from environments import core
 from flax import struct
+
+from environments import core
 
 
 @struct.dataclass

@@ -1,0 +1,38 @@
+"""Packaging: what is installed, and what for. Exact tested versions are in requirements.lock."""
+
+import setuptools
+
+setuptools.setup(
+  name="progressive-robots",
+  version="0.1.0",
+  description="Progressive networks in JAX: a column learned in simulation goes to work on an arm",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(
+    include=[f"{name}*" for name in ("progressive", "agents", "environments", "experiments", "analysis")]
+  ),
+  package_data={"environments": ["**/assets/*"], "experiments": ["released/*/*"]},
+  install_requires=[
+    "absl-py>=2.1",
+    "chex>=0.1.90",
+    "dm-env>=1.6",
+    "dm-env-rpc>=1.1.6",
+    "flax>=0.12",
+    "imageio>=2.34",
+    "imageio-ffmpeg>=0.5",
+    "jax>=0.10,<0.13",
+    "matplotlib>=3.8",
+    "ml-collections>=1.0",
+    "mujoco==3.17.*",
+    "mujoco-mjx==3.17.*",
+    "numpy>=2.0",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11",
+    "tensorboardX>=2.6",
+  ],
+  extras_require={
+    "gpu": ["jax[cuda12]>=0.10,<0.13"],
+    "twin": ["dm_control==1.0.50"],
+    "dev": ["mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "rlax>=0.1.6", "ruff>=0.9"],
+  },
+)

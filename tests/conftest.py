@@ -1,0 +1,37 @@
+"""Strict mode for every test, and a check that the code under test is this checkout.
+
+JAX is told to refuse implicit rank and dtype promotion, which are where silent bugs of shape and precision live.
+Tests run on the CPU backend: exactness (bitwise resume, equal seeds) is promised there. Compiled programs are kept
+between runs in JAX's persistent cache.
+"""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MUJOCO_GL", "osmesa")
+
+import jax
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update(
+  "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def pytest_configure() -> None:
+  """Refuses to test another copy of the packages than the one beside these tests."""
+  import agents
+  import analysis
+  import environments
+  import experiments
+  import progressive
+
+  for package in (agents, analysis, environments, experiments, progressive):
+    found = pathlib.Path(package.__path__[0]).resolve().parent
+    if found != ROOT:
+      raise RuntimeError(f"package {package.__name__} comes from {found}, not from this checkout {ROOT}")
