@@ -1,0 +1,176 @@
+"""The advantage actor-critic: `init`, `act`, `update`.
+
+A3C (papers.md 4) with its workers turned into a batch of worlds: T steps in each of B worlds, then one update. The
+gradient is of `trainable` alone, the first argument; `frozen` holds the columns that must not change, and has no
+gradient and no optimiser state. The update runs the network once over the unroll from the recurrent state that the
+actor had, so recurrent state is carried exactly across unrolls, and gradients reach back to the unroll's start.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from environments import core
+from progressive import network, partition
+
+from agents import distributions, heads, losses, optimizer, returns
+from agents import trajectory as trajectory_lib
+
+Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
+RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
+Metrics = dict[str, jax.Array]  # Name -> [] float32.
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyper:
+  """Hyper-parameters of learning. Defaults are those with which the simulated reacher is learned."""
+
+  discount: float = 0.97  # gamma
+  lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
+  entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
+  value_cost: float = 0.5  # A3C halves the value's gradient (papers.md 4).
+  optimizer: str = 'adam'  # Or 'rmsprop', A3C's.
+  learning_rate: float = 7e-4
+  anneal_updates: int = 0  # Updates over which the learning rate falls to 0; 0: never.
+  max_gradient_norm: float = 0.5
+  second_moment_decay: float = 0.999  # A3C's RMSProp has 0.99.
+  epsilon: float = 1e-5  # A3C's RMSProp has 0.1 on summed gradients; ours are means over T and B.
+
+
+class Agent(NamedTuple):
+  """What an agent is, apart from its parameters. Hashable: a static argument of every jitted function."""
+
+  spec: network.NetworkSpec
+  num_choices: tuple[int, ...]  # Number of values of each entry of an action.
+  hyper: Hyper
+
+
+class ActOutput(NamedTuple):
+  """One decision in each of B worlds."""
+
+  action: jax.Array  # [B, A] int32
+  log_prob: jax.Array  # [B] float32
+  value: jax.Array  # [B] float32
+  recurrent_state: RecurrentState  # Every leaf [B, ...].
+
+
+def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
+  """Recurrent state of `num_worlds` worlds, every leaf `[B, ...]`."""
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_worlds, *x.shape)), network.initial_state(agent.spec))
+
+
+def init(agent: Agent, trainable: Params) -> optax.OptState:
+  """Optimiser state for `trainable`.
+
+  Raises:
+    ValueError: if the network's output layer does not fit the action.
+  """
+  size = agent.spec.columns[-1].layers[-1].size
+  if size != heads.output_size(agent.num_choices):
+    raise ValueError(
+      f'the output layer has {size} units, but an action of num_choices={agent.num_choices} and a value need '
+      f'{heads.output_size(agent.num_choices)}; set its size to heads.output_size(num_choices)'
+    )
+  return _optimizer(agent.hyper).init(trainable)
+
+
+@functools.partial(jax.jit, static_argnames=('agent', 'greedy'))
+def act(
+  agent: Agent,
+  trainable: Params,
+  frozen: Params,
+  recurrent_state: RecurrentState,
+  timestep: core.TimeStep,
+  key: jax.Array,
+  greedy: bool = False,
+) -> ActOutput:
+  """Chooses an action in each world.
+
+  Args:
+    agent: static.
+    trainable: parameters that learn.
+    frozen: parameters that do not.
+    recurrent_state: every leaf `[B, ...]`; zeroed by the network where an episode begins.
+    timestep: every leaf `[B, ...]`.
+    key: consumed, also by a greedy policy.
+    greedy: take the most probable action instead of drawing one.
+  """
+  params = partition.merge(trainable, frozen)
+  timesteps = jax.tree.map(lambda x: x[None], timestep)
+  output, recurrent_state = _apply(agent, params, timesteps, recurrent_state)
+  logits, value = heads.split(output[0], agent.num_choices)
+  action = distributions.mode(logits) if greedy else distributions.sample(key, logits)
+  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
+
+
+@functools.partial(jax.jit, static_argnames='agent')
+def update(
+  agent: Agent,
+  trainable: Params,
+  frozen: Params,
+  optimizer_state: optax.OptState,
+  trajectory: trajectory_lib.Trajectory,
+) -> tuple[Params, optax.OptState, Metrics]:
+  """One step of learning from one unroll `[T+1, B, ...]`; `frozen` is only read."""
+  gradient, metrics = jax.grad(_loss, has_aux=True)(trainable, frozen, agent, trajectory)
+  step, optimizer_state = _optimizer(agent.hyper).update(gradient, optimizer_state, trainable)
+  metrics['gradient_norm'] = optax.global_norm(gradient)
+  return optax.apply_updates(trainable, step), optimizer_state, metrics
+
+
+def _optimizer(hyper: Hyper) -> optax.GradientTransformation:
+  return optimizer.make(
+    hyper.optimizer,
+    learning_rate=hyper.learning_rate,
+    anneal_updates=hyper.anneal_updates,
+    max_gradient_norm=hyper.max_gradient_norm,
+    decay=hyper.second_moment_decay,
+    epsilon=hyper.epsilon,
+  )
+
+
+def _apply(
+  agent: Agent, params: Params, timesteps: core.TimeStep, state: RecurrentState
+) -> tuple[jax.Array, RecurrentState]:
+  """The newest column's output `[T, B, n]` over timesteps `[T, B, ...]`, from a state `[B, ...]`."""
+  inputs = {name: timesteps.observation[name] for name in network.input_names(agent.spec)}
+  apply = jax.vmap(functools.partial(network.apply, agent.spec, params), in_axes=(1, 0, 1), out_axes=(1, 0))
+  activations, state = apply(inputs, state, timesteps.step_type == core.FIRST)
+  return activations[-1]['output'], state
+
+
+def _loss(
+  trainable: Params, frozen: Params, agent: Agent, trajectory: trajectory_lib.Trajectory
+) -> tuple[jax.Array, Metrics]:
+  hyper, timesteps = agent.hyper, trajectory.timesteps
+  output, _ = _apply(agent, partition.merge(trainable, frozen), timesteps, trajectory.initial_state)
+  logits, values = heads.split(output, agent.num_choices)  # [T+1, B, A, N], [T+1, B]
+  # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
+  lambda_returns = functools.partial(returns.lambda_returns, discount=hyper.discount, lambda_=hyper.lambda_)
+  outcome = timesteps.replace(observation={}, privileged={})
+  targets = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(outcome, values)  # [T, B]
+  weights = trajectory_lib.weights(timesteps.step_type)
+  chex.assert_equal_shape([targets, weights, trajectory.behaviour_log_prob])
+
+  errors = targets - values[:-1]
+  policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, errors, weights)
+  value_loss = losses.value_loss(values[:-1], targets, weights)
+  entropy = losses.mean_entropy(logits[:-1], weights)
+  loss = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy
+  return loss, {
+    'loss': loss,
+    'policy_loss': policy_loss,
+    'value_loss': value_loss,
+    'entropy': entropy,
+    'value': losses.weighted_mean(values[:-1], weights),
+    'explained_variance': 1 - _variance(errors, weights) / (_variance(targets, weights) + 1e-8),
+    'reward': losses.weighted_mean(timesteps.reward[1:], weights),
+  }
+
+
+def _variance(values: jax.Array, weights: jax.Array) -> jax.Array:
+  return losses.weighted_mean(jnp.square(values - losses.weighted_mean(values, weights)), weights)

@@ -1,0 +1,112 @@
+"""How good an agent is: returns of whole episodes.
+
+Every world plays the same number of episodes, and all of them count. Averaging whatever episodes end within a
+number of steps would favour the short ones, which on an arm are the crashes.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import dm_env
+import jax
+import jax.numpy as jnp
+import numpy as np
+from environments import batch as batch_lib
+from environments import core
+
+from agents import actor_critic, unroll
+
+
+class Episodes(NamedTuple):
+  """N finished episodes."""
+
+  returns: np.ndarray  # [N] float32, undiscounted sums of rewards.
+  lengths: np.ndarray  # [N] int32, in transitions.
+
+
+def evaluate(
+  agent: actor_critic.Agent,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  batch: batch_lib.Batch,
+  key: jax.Array,
+  *,
+  episodes_per_world: int = 1,
+  greedy: bool = False,
+  max_steps: int = 100_000,
+) -> Episodes:
+  """Plays `episodes_per_world` episodes in each world of a batch.
+
+  Raises:
+    ValueError: if an episode has not ended after `max_steps` steps.
+  """
+  returns, lengths = [], []
+  for round_key in jax.random.split(key, episodes_per_world):
+    episode_return, length, is_over = _episode(agent, trainable, frozen, batch, round_key, greedy, max_steps)
+    if not is_over.all():
+      raise ValueError(f'{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps')
+    returns.append(np.asarray(episode_return))
+    lengths.append(np.asarray(length))
+  return Episodes(np.concatenate(returns), np.concatenate(lengths))
+
+
+def host_evaluate(
+  agent: actor_critic.Agent,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  environment: dm_env.Environment,
+  key: jax.Array,
+  *,
+  num_episodes: int,
+  greedy: bool = False,
+) -> Episodes:
+  """Plays `num_episodes` episodes in an environment behind `dm_env`, each from a reset."""
+  returns = np.zeros(num_episodes, np.float32)
+  lengths = np.zeros(num_episodes, np.int32)
+  for episode, episode_key in enumerate(jax.random.split(key, num_episodes)):
+    timestep = unroll.host_init(agent, [environment])
+    state = actor_critic.initial_state(agent, 1)
+    while timestep.step_type[0] != core.LAST:
+      step_key = jax.random.fold_in(episode_key, lengths[episode])
+      timestep, state, _ = unroll.host_unroll(
+        agent, trainable, frozen, [environment], timestep, state, step_key, 1, greedy
+      )
+      returns[episode] += timestep.reward[0]
+      lengths[episode] += 1
+  return Episodes(returns, lengths)
+
+
+@functools.partial(jax.jit, static_argnames=('agent', 'batch', 'greedy', 'max_steps'))
+def _episode(
+  agent: actor_critic.Agent,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  batch: batch_lib.Batch,
+  key: jax.Array,
+  greedy: bool,
+  max_steps: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """One episode in each world, until the last of them ends: returns `[B]`, lengths `[B]`, whether each ended `[B]`."""
+
+  def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+    state, recurrent, total, length, is_over, num_steps = carry
+    act_key = jax.random.fold_in(action_key, num_steps)
+    chosen = actor_critic.act(agent, trainable, frozen, recurrent, state.timestep, act_key, greedy)
+    state = batch.step(state, chosen.action)
+    total = total + jnp.where(is_over, 0.0, state.timestep.reward)
+    length = length + (~is_over).astype(jnp.int32)
+    is_over = is_over | (state.timestep.step_type == core.LAST)
+    return state, chosen.recurrent_state, total, length, is_over, num_steps + 1
+
+  world_key, action_key = jax.random.split(key)
+  num_worlds = batch.num_worlds
+  start = (
+    batch.init(world_key),
+    actor_critic.initial_state(agent, num_worlds),
+    jnp.zeros(num_worlds, jnp.float32),
+    jnp.zeros(num_worlds, jnp.int32),
+    jnp.zeros(num_worlds, bool),
+    jnp.int32(0),
+  )
+  end = jax.lax.while_loop(lambda carry: ~carry[4].all() & (carry[5] < max_steps), step, start)
+  return end[2], end[3], end[4]

@@ -1,0 +1,33 @@
+"""From a network's output layer to policy and value.
+
+One linear layer carries both (papers.md 2.1-2.3: 9 x 3 logits + 1 value = 28 outputs), so that lateral connections
+and output initialisation treat policy and value alike. Here that vector is cut: the logits of each action entry in
+order, then the value.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents import distributions
+
+
+def output_size(num_choices: tuple[int, ...]) -> int:
+  """Width of the output layer: all logits and one value."""
+  return sum(num_choices) + 1
+
+
+def split(output: jax.Array, num_choices: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+  """Cuts `[..., sum(num_choices) + 1]` into logits `[..., A, max(num_choices)]` and value `[...]`."""
+  chex.assert_axis_dimension(output, -1, output_size(num_choices))
+  flat, value = output[..., :-1], output[..., -1]
+  most = max(num_choices)
+  if min(num_choices) == most:
+    return flat.reshape(*flat.shape[:-1], len(num_choices), most), value
+  starts = np.cumsum((0, *num_choices[:-1]))
+  choice = np.arange(most)
+  is_possible = choice < np.array(num_choices)[:, None]  # [A, N]
+  index = np.where(is_possible, starts[:, None] + choice, 0)
+  mask = jnp.broadcast_to(is_possible, (*flat.shape[:-1], *is_possible.shape))
+  return jnp.where(mask, flat[..., index], jnp.float32(distributions.IMPOSSIBLE)), value

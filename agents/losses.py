@@ -1,0 +1,43 @@
+"""A3C's three terms over one world's unroll.
+
+policy: -(G_t - V_t) log pi(a_t), the advantage taken as a constant; value: 1/2 (G_t - V_t)^2; entropy: H(pi) to be
+kept up (papers.md 4). Each is a mean over the transitions that count, so a loss keeps its scale when episodes, unrolls
+or batches change size. Leading axes `[...]` are whatever the caller averages over, `[T, B]` in `actor_critic`.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from agents import distributions
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+  """Mean of `values` `[...]` under `weights` `[...]`; 0 where no weight is."""
+  chex.assert_equal_shape([values, weights])
+  return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def policy_loss(logits: jax.Array, actions: jax.Array, advantages: jax.Array, weights: jax.Array) -> jax.Array:
+  """Policy gradient loss.
+
+  Args:
+    logits: `[..., A, N]` float32.
+    actions: `[..., A]` int32, drawn from them.
+    advantages: `[...]` float32; no gradient flows through them.
+    weights: `[...]` float32.
+  """
+  chex.assert_equal_shape([advantages, weights])
+  log_prob = distributions.log_prob(logits, actions)
+  return -weighted_mean(log_prob * jax.lax.stop_gradient(advantages), weights)
+
+
+def value_loss(values: jax.Array, returns: jax.Array, weights: jax.Array) -> jax.Array:
+  """Half the squared error of `values` `[...]` against `returns` `[...]`, taken as constants."""
+  chex.assert_equal_shape([values, returns, weights])
+  return 0.5 * weighted_mean(jnp.square(jax.lax.stop_gradient(returns) - values), weights)
+
+
+def mean_entropy(logits: jax.Array, weights: jax.Array) -> jax.Array:
+  """Mean entropy in nats of `logits` `[..., A, N]`, summed over action entries."""
+  return weighted_mean(distributions.entropy(logits), weights)

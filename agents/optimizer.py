@@ -1,0 +1,38 @@
+"""Gradients to steps: clip, scale, anneal.
+
+A3C's RMSProp keeps one uncentred second moment for all workers: g <- a g + (1 - a) d^2, theta <- theta - lr d /
+sqrt(g + eps), with eps inside the root (papers.md 4). That is `optax.rmsprop` with `eps_in_sqrt=True`, from g = 0;
+in a batched learner the shared statistics are the only ones there are. Adam is the alternative. The learning rate
+falls linearly to 0 over `anneal_updates`, where given.
+"""
+
+import optax
+
+OPTIMIZERS = ('rmsprop', 'adam')
+
+
+def make(
+  name: str, *, learning_rate: float, anneal_updates: int, max_gradient_norm: float, decay: float, epsilon: float
+) -> optax.GradientTransformation:
+  """Clipping by global norm, then an optimiser.
+
+  Args:
+    name: 'rmsprop' or 'adam'.
+    learning_rate: at the first update.
+    anneal_updates: number of updates over which the learning rate falls to 0; 0 keeps it constant.
+    max_gradient_norm: gradients longer than this are shortened to it; infinity leaves them alone.
+    decay: of the second moment's running mean.
+    epsilon: added to the second moment inside the root (rmsprop), or to its root (adam).
+
+  Raises:
+    ValueError: for an unknown name.
+  """
+  rate = optax.linear_schedule(learning_rate, 0.0, anneal_updates) if anneal_updates else learning_rate
+  match name:
+    case 'rmsprop':
+      step = optax.rmsprop(rate, decay=decay, eps=epsilon, eps_in_sqrt=True)
+    case 'adam':
+      step = optax.adam(rate, b2=decay, eps=epsilon)
+    case _:
+      raise ValueError(f'optimizer={name!r} is unknown; choose one of {OPTIMIZERS}')
+  return optax.chain(optax.clip_by_global_norm(max_gradient_norm), step)

@@ -1,0 +1,43 @@
+"""Multi-step returns that end where the episode ends.
+
+G_t = r_{t+1} + gamma_{t+1} [(1 - lambda_{t+1}) v_{t+1} + lambda_{t+1} G_{t+1}], with G_T = v_T. lambda = 1 is A3C's
+n-step return (papers.md 4: every step of an unroll reaches for the unroll's end), lambda = 0 is TD(0). Where t+1 is
+LAST, lambda is cut to 0: a truncated episode (discount 1) bootstraps from its last observation, a terminated one
+(discount 0) from nothing, and neither reads the next episode. Unbatched: `[T]`; vmap at the caller.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from environments import core
+
+
+def lambda_returns(
+  timesteps: core.TimeStep, values: jax.Array, *, discount: float, lambda_: float
+) -> jax.Array:
+  """Lambda returns of one world's unroll.
+
+  Args:
+    timesteps: `[T+1]`; step types, rewards and discounts are read.
+    values: `[T+1]` float32, the value of every observation, the last one of each episode included.
+    discount: gamma of the agent, multiplied with the world's own discounts.
+    lambda_: mixing of bootstrapped returns, in [0, 1].
+
+  Returns:
+    `[T]` float32, no gradient flows through them. Those of LAST -> FIRST transitions mean nothing: weigh them 0.
+  """
+  chex.assert_rank([timesteps.step_type, timesteps.reward, timesteps.discount, values], 1)
+  chex.assert_equal_shape([timesteps.step_type, timesteps.reward, timesteps.discount, values])
+  chex.assert_type([timesteps.reward, timesteps.discount, values], jnp.float32)
+
+  values_t = jax.lax.stop_gradient(values[1:])
+  discounts_t = jnp.float32(discount) * timesteps.discount[1:]
+  lambdas_t = jnp.where(timesteps.step_type[1:] == core.LAST, jnp.float32(0), jnp.float32(lambda_))
+
+  def step(return_t: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    reward, discount_t, value, mixing = inputs
+    return_tm1 = reward + discount_t * ((1 - mixing) * value + mixing * return_t)
+    return return_tm1, return_tm1
+
+  inputs = (timesteps.reward[1:], discounts_t, values_t, lambdas_t)
+  return jax.lax.scan(step, values_t[-1], inputs, reverse=True)[1]

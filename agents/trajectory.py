@@ -1,0 +1,87 @@
+"""What an unroll hands to the learner, and which of its transitions count.
+
+Transition t leads from `timesteps[t]` to `timesteps[t+1]`; its reward and discount are those of `timesteps[t+1]`.
+Worlds restart by themselves (dm_env's convention), so one transition in each episode, LAST to FIRST, belongs to no
+episode: it has weight 0. A return may bootstrap at LAST but never reach beyond it.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from environments import core
+from flax import struct
+
+
+@struct.dataclass
+class Trajectory:
+  """T steps of B worlds. Legend: `T` time, `B` worlds, `A` entries of an action."""
+
+  timesteps: core.TimeStep  # Every leaf [T+1, B, ...]; the last one is where the next unroll begins.
+  actions: jax.Array  # [T, B, A] int32
+  behaviour_log_prob: jax.Array  # [T, B] float32: log-probability of each action when it was chosen.
+  initial_state: Any  # Every leaf [B, ...]: the recurrent state before `timesteps[0]` was read.
+
+
+def weights(step_type: jax.Array) -> jax.Array:
+  """1 for transitions inside an episode, 0 for those from LAST to FIRST: `[T+1, ...]` int32 -> `[T, ...]` float32."""
+  chex.assert_type(step_type, jnp.int32)
+  return (step_type[:-1] != core.LAST).astype(jnp.float32)
+
+
+@struct.dataclass
+class EpisodeProgress:
+  """Reward and length so far of the episode that each world is in."""
+
+  episode_return: jax.Array  # [B] float32
+  episode_length: jax.Array  # [B] int32, in transitions
+
+
+class EpisodeStatistics(NamedTuple):
+  """Sums over the episodes that ended in an unroll: add several up, then divide by `num_episodes`."""
+
+  num_episodes: jax.Array  # [] int32
+  return_sum: jax.Array  # [] float32
+  length_sum: jax.Array  # [] int32
+
+
+def init_progress(num_worlds: int) -> EpisodeProgress:
+  """Progress of `num_worlds` episodes that have just begun."""
+  return EpisodeProgress(
+    episode_return=jnp.zeros(num_worlds, jnp.float32), episode_length=jnp.zeros(num_worlds, jnp.int32)
+  )
+
+
+def track_episodes(progress: EpisodeProgress, timesteps: core.TimeStep) -> tuple[EpisodeProgress, EpisodeStatistics]:
+  """Follows returns and lengths of episodes through an unroll.
+
+  Args:
+    progress: of the episodes that `timesteps[0]` is in.
+    timesteps: `[T+1, B]`, a trajectory's; only step types and rewards are read.
+
+  Returns:
+    Progress at `timesteps[T]`, and sums over the episodes that ended in steps 1 to T.
+  """
+  chex.assert_rank([timesteps.step_type, timesteps.reward], 2)
+  chex.assert_equal_shape([timesteps.step_type, timesteps.reward])
+
+  def step(
+    before: EpisodeProgress, inputs: tuple[jax.Array, jax.Array]
+  ) -> tuple[EpisodeProgress, tuple[jax.Array, jax.Array, jax.Array]]:
+    step_type, reward = inputs
+    is_first = step_type == core.FIRST
+    is_last = step_type == core.LAST
+    now = EpisodeProgress(
+      episode_return=jnp.where(is_first, jnp.float32(0), before.episode_return + reward),
+      episode_length=jnp.where(is_first, jnp.int32(0), before.episode_length + jnp.int32(1)),
+    )
+    ended = (is_last, jnp.where(is_last, now.episode_return, 0.0), jnp.where(is_last, now.episode_length, 0))
+    return now, ended
+
+  progress, (is_last, returns, lengths) = jax.lax.scan(step, progress, (timesteps.step_type[1:], timesteps.reward[1:]))
+  return progress, EpisodeStatistics(
+    num_episodes=jnp.sum(is_last, dtype=jnp.int32),
+    return_sum=jnp.sum(returns),
+    length_sum=jnp.sum(lengths, dtype=jnp.int32),
+  )

@@ -1,0 +1,119 @@
+"""Policy and world for T steps: a trajectory.
+
+Worlds in JAX and the policy run in one `lax.scan`; worlds behind `dm_env` are stepped by the host around the same
+jitted `act`. Both follow dm_env's convention (the step after LAST ignores its action and shows FIRST), so both make
+trajectories of the same form, and the same keys choose the same actions.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import dm_env
+import jax
+import jax.numpy as jnp
+import numpy as np
+from environments import batch as batch_lib
+from environments import core
+from progressive import network
+
+from agents import actor_critic, trajectory
+
+
+@functools.partial(jax.jit, static_argnames=('agent', 'batch', 'num_steps', 'greedy'))
+def unroll(
+  agent: actor_critic.Agent,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  batch: batch_lib.Batch,
+  batch_state: batch_lib.BatchState,
+  recurrent_state: actor_critic.RecurrentState,
+  key: jax.Array,
+  num_steps: int,
+  greedy: bool = False,
+) -> tuple[batch_lib.BatchState, actor_critic.RecurrentState, trajectory.Trajectory]:
+  """Plays `num_steps` steps in every world of a batch.
+
+  Args:
+    agent: static.
+    trainable: parameters that learn.
+    frozen: parameters that do not.
+    batch: static.
+    batch_state: where the last unroll ended, or `batch.init(key)`.
+    recurrent_state: likewise, or `actor_critic.initial_state(agent, batch.num_worlds)`.
+    key: consumed.
+    num_steps: T, static.
+    greedy: static; play the most probable actions.
+
+  Returns:
+    The state of the worlds, the recurrent state, and a trajectory `[T+1, B, ...]`.
+  """
+
+  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+    state, recurrent = carry
+    chosen = actor_critic.act(agent, trainable, frozen, recurrent, state.timestep, step_key, greedy)
+    after = batch.step(state, chosen.action)
+    return (after, chosen.recurrent_state), (state.timestep, chosen.action, chosen.log_prob)
+
+  keys = jax.random.split(key, num_steps)
+  (after, recurrent), (timesteps, actions, log_prob) = jax.lax.scan(step, (batch_state, recurrent_state), keys)
+  timesteps = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), timesteps, after.timestep)
+  return after, recurrent, trajectory.Trajectory(timesteps, actions, log_prob, recurrent_state)
+
+
+def host_init(agent: actor_critic.Agent, environments: Sequence[dm_env.Environment]) -> core.TimeStep:
+  """Starts an episode in each environment: the first timestep, every leaf `[B, ...]` numpy."""
+  return _stack(agent, [environment.reset() for environment in environments])
+
+
+def host_unroll(
+  agent: actor_critic.Agent,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  environments: Sequence[dm_env.Environment],
+  timestep: core.TimeStep,
+  recurrent_state: actor_critic.RecurrentState,
+  key: jax.Array,
+  num_steps: int,
+  greedy: bool = False,
+) -> tuple[core.TimeStep, actor_critic.RecurrentState, trajectory.Trajectory]:
+  """`unroll` for B environments behind `dm_env`, one after the other.
+
+  Args:
+    agent: the same for all.
+    trainable: parameters that learn.
+    frozen: parameters that do not.
+    environments: B of them; only the observations that the network reads are kept.
+    timestep: `[B, ...]`, where the last unroll ended, or `host_init(agent, environments)`.
+    recurrent_state: likewise, or `actor_critic.initial_state(agent, B)`.
+    key: consumed.
+    num_steps: T.
+    greedy: play the most probable actions.
+
+  Returns:
+    The last timestep, the recurrent state, and a trajectory `[T+1, B, ...]` of numpy arrays.
+  """
+  initial_state = recurrent_state
+  timesteps, actions, log_probs = [timestep], [], []
+  for step_key in jax.random.split(key, num_steps):
+    chosen = actor_critic.act(agent, trainable, frozen, recurrent_state, timestep, step_key, greedy)
+    action, recurrent_state = np.asarray(chosen.action), chosen.recurrent_state
+    timestep = _stack(agent, [environment.step(a) for environment, a in zip(environments, action, strict=True)])
+    timesteps.append(timestep)
+    actions.append(action)
+    log_probs.append(np.asarray(chosen.log_prob))
+  stacked = jax.tree.map(lambda *x: np.stack(x), *timesteps)
+  return timestep, recurrent_state, trajectory.Trajectory(stacked, np.stack(actions), np.stack(log_probs), initial_state)
+
+
+def _stack(agent: actor_critic.Agent, timesteps: Sequence[dm_env.TimeStep]) -> core.TimeStep:
+  """B timesteps of dm_env as one, in JAX worlds' form: at FIRST, where dm_env has None, reward 0 and discount 1."""
+  return core.TimeStep(
+    step_type=np.array([t.step_type for t in timesteps], np.int32),
+    reward=np.array([0.0 if t.reward is None else t.reward for t in timesteps], np.float32),
+    discount=np.array([1.0 if t.discount is None else t.discount for t in timesteps], np.float32),
+    observation={
+      name: np.stack([np.asarray(t.observation[name]) for t in timesteps]) for name in network.input_names(agent.spec)
+    },
+    privileged={},
+  )
