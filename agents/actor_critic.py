@@ -14,11 +14,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from environments import core
-from progressive import network, partition
 
 from agents import distributions, heads, losses, optimizer, returns
 from agents import trajectory as trajectory_lib
+from environments import core
+from progressive import network, partition
 
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
@@ -33,7 +33,7 @@ class Hyper:
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
   value_cost: float = 0.5  # A3C halves the value's gradient (papers.md 4).
-  optimizer: str = 'adam'  # Or 'rmsprop', A3C's.
+  optimizer: str = "adam"  # Or 'rmsprop', A3C's.
   learning_rate: float = 7e-4
   anneal_updates: int = 0  # Updates over which the learning rate falls to 0; 0: never.
   max_gradient_norm: float = 0.5
@@ -72,13 +72,13 @@ def init(agent: Agent, trainable: Params) -> optax.OptState:
   size = agent.spec.columns[-1].layers[-1].size
   if size != heads.output_size(agent.num_choices):
     raise ValueError(
-      f'the output layer has {size} units, but an action of num_choices={agent.num_choices} and a value need '
-      f'{heads.output_size(agent.num_choices)}; set its size to heads.output_size(num_choices)'
+      f"the output layer has {size} units, but an action of num_choices={agent.num_choices} and a value need "
+      f"{heads.output_size(agent.num_choices)}; set its size to heads.output_size(num_choices)"
     )
   return _optimizer(agent.hyper).init(trainable)
 
 
-@functools.partial(jax.jit, static_argnames=('agent', 'greedy'))
+@functools.partial(jax.jit, static_argnames=("agent", "greedy"))
 def act(
   agent: Agent,
   trainable: Params,
@@ -107,7 +107,7 @@ def act(
   return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
 
 
-@functools.partial(jax.jit, static_argnames='agent')
+@functools.partial(jax.jit, static_argnames="agent")
 def update(
   agent: Agent,
   trainable: Params,
@@ -118,7 +118,7 @@ def update(
   """One step of learning from one unroll `[T+1, B, ...]`; `frozen` is only read."""
   gradient, metrics = jax.grad(_loss, has_aux=True)(trainable, frozen, agent, trajectory)
   step, optimizer_state = _optimizer(agent.hyper).update(gradient, optimizer_state, trainable)
-  metrics['gradient_norm'] = optax.global_norm(gradient)
+  metrics["gradient_norm"] = optax.global_norm(gradient)
   return optax.apply_updates(trainable, step), optimizer_state, metrics
 
 
@@ -140,7 +140,7 @@ def _apply(
   inputs = {name: timesteps.observation[name] for name in network.input_names(agent.spec)}
   apply = jax.vmap(functools.partial(network.apply, agent.spec, params), in_axes=(1, 0, 1), out_axes=(1, 0))
   activations, state = apply(inputs, state, timesteps.step_type == core.FIRST)
-  return activations[-1]['output'], state
+  return activations[-1]["output"], state
 
 
 def _loss(
@@ -162,13 +162,13 @@ def _loss(
   entropy = losses.mean_entropy(logits[:-1], weights)
   loss = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy
   return loss, {
-    'loss': loss,
-    'policy_loss': policy_loss,
-    'value_loss': value_loss,
-    'entropy': entropy,
-    'value': losses.weighted_mean(values[:-1], weights),
-    'explained_variance': 1 - _variance(errors, weights) / (_variance(targets, weights) + 1e-8),
-    'reward': losses.weighted_mean(timesteps.reward[1:], weights),
+    "loss": loss,
+    "policy_loss": policy_loss,
+    "value_loss": value_loss,
+    "entropy": entropy,
+    "value": losses.weighted_mean(values[:-1], weights),
+    "explained_variance": 1 - _variance(errors, weights) / (_variance(targets, weights) + 1e-8),
+    "reward": losses.weighted_mean(timesteps.reward[1:], weights),
   }
 
 

@@ -11,10 +11,10 @@ import dm_env
 import jax
 import jax.numpy as jnp
 import numpy as np
-from environments import batch as batch_lib
-from environments import core
 
 from agents import actor_critic, unroll
+from environments import batch as batch_lib
+from environments import core
 
 
 class Episodes(NamedTuple):
@@ -44,7 +44,7 @@ def evaluate(
   for round_key in jax.random.split(key, episodes_per_world):
     episode_return, length, is_over = _episode(agent, trainable, frozen, batch, round_key, greedy, max_steps)
     if not is_over.all():
-      raise ValueError(f'{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps')
+      raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
     returns.append(np.asarray(episode_return))
     lengths.append(np.asarray(length))
   return Episodes(np.concatenate(returns), np.concatenate(lengths))
@@ -76,7 +76,7 @@ def host_evaluate(
   return Episodes(returns, lengths)
 
 
-@functools.partial(jax.jit, static_argnames=('agent', 'batch', 'greedy', 'max_steps'))
+@functools.partial(jax.jit, static_argnames=("agent", "batch", "greedy", "max_steps"))
 def _episode(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,

@@ -6,9 +6,12 @@ in a batched learner the shared statistics are the only ones there are. Adam is 
 falls linearly to 0 over `anneal_updates`, where given.
 """
 
+from typing import Any
+
+import jax
 import optax
 
-OPTIMIZERS = ('rmsprop', 'adam')
+OPTIMIZERS = ("rmsprop", "adam")
 
 
 def make(
@@ -29,10 +32,20 @@ def make(
   """
   rate = optax.linear_schedule(learning_rate, 0.0, anneal_updates) if anneal_updates else learning_rate
   match name:
-    case 'rmsprop':
+    case "rmsprop":
       step = optax.rmsprop(rate, decay=decay, eps=epsilon, eps_in_sqrt=True)
-    case 'adam':
-      step = optax.adam(rate, b2=decay, eps=epsilon)
+    case "adam":
+      step = _with_implicit_promotion(optax.adam(rate, b2=decay, eps=epsilon))
     case _:
-      raise ValueError(f'optimizer={name!r} is unknown; choose one of {OPTIMIZERS}')
+      raise ValueError(f"optimizer={name!r} is unknown; choose one of {OPTIMIZERS}")
   return optax.chain(optax.clip_by_global_norm(max_gradient_norm), step)
+
+
+def _with_implicit_promotion(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Lets optax's bias correction raise a float to an integer power where dtype promotion is strict."""
+
+  def update(*args: Any) -> tuple[optax.Updates, optax.OptState]:
+    with jax.numpy_dtype_promotion("standard"):
+      return transformation.update(*args)
+
+  return optax.GradientTransformation(transformation.init, update)

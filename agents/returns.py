@@ -9,12 +9,11 @@ LAST, lambda is cut to 0: a truncated episode (discount 1) bootstraps from its l
 import chex
 import jax
 import jax.numpy as jnp
+
 from environments import core
 
 
-def lambda_returns(
-  timesteps: core.TimeStep, values: jax.Array, *, discount: float, lambda_: float
-) -> jax.Array:
+def lambda_returns(timesteps: core.TimeStep, values: jax.Array, *, discount: float, lambda_: float) -> jax.Array:
   """Lambda returns of one world's unroll.
 
   Args:

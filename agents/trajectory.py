@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-from environments import core
 from flax import struct
+
+from environments import core
 
 
 @struct.dataclass

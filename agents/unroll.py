@@ -13,14 +13,14 @@ import dm_env
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from agents import actor_critic, trajectory
 from environments import batch as batch_lib
 from environments import core
 from progressive import network
 
-from agents import actor_critic, trajectory
 
-
-@functools.partial(jax.jit, static_argnames=('agent', 'batch', 'num_steps', 'greedy'))
+@functools.partial(jax.jit, static_argnames=("agent", "batch", "num_steps", "greedy"))
 def unroll(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,
@@ -103,7 +103,8 @@ def host_unroll(
     actions.append(action)
     log_probs.append(np.asarray(chosen.log_prob))
   stacked = jax.tree.map(lambda *x: np.stack(x), *timesteps)
-  return timestep, recurrent_state, trajectory.Trajectory(stacked, np.stack(actions), np.stack(log_probs), initial_state)
+  recorded = trajectory.Trajectory(stacked, np.stack(actions), np.stack(log_probs), initial_state)
+  return timestep, recurrent_state, recorded
 
 
 def _stack(agent: actor_critic.Agent, timesteps: Sequence[dm_env.TimeStep]) -> core.TimeStep:

@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rlax
+
+from agents import losses
+
+
+def _step(seed=0, num_steps=12):
+  rng = np.random.default_rng(seed)
+  logits = jnp.asarray(rng.normal(size=(num_steps, 1, 5)), jnp.float32)
+  actions = jnp.asarray(rng.integers(0, 5, size=(num_steps, 1)), jnp.int32)
+  advantages = jnp.asarray(rng.normal(size=num_steps), jnp.float32)
+  weights = jnp.asarray(rng.integers(0, 2, size=num_steps), jnp.float32)
+  return logits, actions, advantages, weights
+
+
+def test_policy_loss_and_gradient_equal_rlax():
+  logits, actions, advantages, weights = _step()
+  scale = len(weights) / weights.sum()  # rlax divides by all steps, ours by those that count.
+
+  def expected(x):
+    return scale * rlax.policy_gradient_loss(x[:, 0], actions[:, 0], advantages, weights)
+
+  def actual(x):
+    return losses.policy_loss(x, actions, advantages, weights)
+
+  np.testing.assert_allclose(actual(logits), expected(logits), rtol=1e-5)
+  np.testing.assert_allclose(jax.grad(actual)(logits), jax.grad(expected)(logits), atol=1e-6)
+
+
+def test_entropy_and_gradient_equal_rlax():
+  logits, _, _, weights = _step()
+  scale = len(weights) / weights.sum()
+
+  def expected(x):
+    return -scale * rlax.entropy_loss(x[:, 0], weights)
+
+  np.testing.assert_allclose(losses.mean_entropy(logits, weights), expected(logits), rtol=1e-5)
+  np.testing.assert_allclose(jax.grad(losses.mean_entropy)(logits, weights), jax.grad(expected)(logits), atol=1e-6)
+
+
+def test_value_loss_by_hand():
+  values, targets = jnp.array([1.0, 2.0, 5.0]), jnp.array([2.0, 0.0, 9.0])
+  weights = jnp.array([1.0, 1.0, 0.0])
+  assert float(losses.value_loss(values, targets, weights)) == pytest.approx(0.5 * (1 + 4) / 2)
+  # d/dv 1/2 (G - v)^2 = v - G, over the two that count.
+  np.testing.assert_allclose(jax.grad(losses.value_loss)(values, targets, weights), [-0.5, 1.0, 0.0])
+
+
+def test_no_gradient_flows_through_advantages_and_returns():
+  logits, actions, advantages, weights = _step()
+  np.testing.assert_array_equal(jax.grad(losses.policy_loss, 2)(logits, actions, advantages, weights), 0.0)
+  np.testing.assert_array_equal(jax.grad(losses.value_loss, 1)(advantages, advantages + 1.0, weights), 0.0)
+
+
+def test_an_unroll_without_a_transition_that_counts_is_finite():
+  assert float(losses.weighted_mean(jnp.ones(3), jnp.zeros(3))) == 0.0
