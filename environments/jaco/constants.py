@@ -1,0 +1,121 @@
+"""The Kinova Jaco (6 joints, 3 fingers) as numbers, and the scene it stands in.
+
+The base frame is the world: metres, x y z, origin where the base stands on the table, z up, the work area on +x.
+Body k hangs on its parent by a fixed offset and turns about its own z axis. Kinematics, masses, inertias, armature,
+damping, friction and limits are dm_control's (third_party/kinova/jaco_arm.xml and jaco_hand.xml, Apache-2.0, compiled
+from its meshes); torques and velocity gains are those of its kinova/jaco_arm.py and jaco_hand.py, which cites
+Kinova's data sheet. Quaternions are w x y z.
+"""
+
+import numpy as np
+
+NUM_ARM_JOINTS = 6
+NUM_JOINTS = 9  # Six of the arm, three fingers.
+
+# --- Kinematic chain: bodies 0 base, 1..6 links (6 carries the hand), 7..9 fingers, which hang on body 6. ---
+BODY_NAMES = ("base", "link_1", "link_2", "link_3", "link_4", "link_5", "link_6", "finger_1", "finger_2", "finger_3")
+_R = np.sqrt(0.5)
+BODY_OFFSET_M = np.array(  # [10, 3] in the parent's frame
+  [
+    [0.0, 0.0, 0.0],
+    [0.0, 0.0, 0.15675],
+    [0.0, 0.0016, -0.11875],
+    [0.0, -0.41, 0.0],
+    [0.0, 0.2073, -0.0114],
+    [0.0, -0.03703, -0.06414],
+    [0.0, -0.03703, -0.06414],
+    [0.00279, 0.03126, -0.11467],
+    [-0.02226, -0.02707, -0.11482],
+    [0.02226, -0.02707, -0.11482],
+  ]
+)
+BODY_QUATERNION = np.array(  # [10, 4] in the parent's frame
+  [
+    [1.0, 0.0, 0.0, 0.0],
+    [0.0, 0.0, 1.0, 0.0],
+    [0.0, 0.0, -_R, _R],
+    [0.0, 0.0, 1.0, 0.0],
+    [0.0, 0.0, -_R, _R],
+    [0.0, 0.0, 0.5, np.sqrt(0.75)],
+    [0.0, 0.0, 0.5, np.sqrt(0.75)],
+    [0.24396, -0.63159, -0.38818, 0.62521],
+    [0.601679, -0.254671, 0.659653, -0.37146],
+    [0.659653, -0.37146, 0.601679, -0.254671],
+  ]
+)
+BODY_PARENT = (-1, 0, 1, 2, 3, 4, 5, 6, 6, 6)
+PALM_IN_LINK_6_M = np.array([0.0, -0.0001, -0.159])  # dm_control's grip site: the tool centre between the fingers.
+
+# --- Dynamics ---
+BODY_MASS_KG = np.array([0.718306, 0.643205, 1.16915, 0.673443, 0.221432, 0.221432, 0.54719] + [0.0387859] * 3)
+_WRIST_COM, _FINGER_COM = [0.0, -0.01005, -0.036957], [0.032921, -0.0077755, 0.0]
+BODY_COM_M = np.array(  # [10, 3] centre of mass in the body's frame
+  [
+    [0.0, -0.0005981, 0.081772],
+    [0.0, -0.01064, -0.066713],
+    [0.0, -0.20476, -0.020124],
+    [0.0, 0.082974, -0.017483],
+    _WRIST_COM,
+    _WRIST_COM,
+    [0.0, -0.0044507, -0.057921],
+    _FINGER_COM,
+    _FINGER_COM,
+    _FINGER_COM,
+  ]
+)
+_WRIST_INERTIA = [1.7455e-4, 1.6066e-4, 1.188e-4, 0.0, 0.0, -3.6235e-5]
+_FINGER_INERTIA = [2.7041e-6, 2.1292e-5, 2.1086e-5, -1.0061e-7, 0.0, 0.0]
+BODY_INERTIA_KG_M2 = np.array(  # [10, 6] xx yy zz xy xz yz about the centre of mass, axes of the body's frame
+  [
+    [1.5785e-3, 1.5783e-3, 5.8606e-4, 3.3981e-7, -3.8194e-6, -1.9432e-5],
+    [1.6257e-3, 1.6758e-3, 4.6735e-4, 0.0, 0.0, -2.2467e-4],
+    [2.4989e-2, 5.3519e-4, 2.5281e-2, 4.4409e-6, 0.0, 1.113e-6],
+    [4.0907e-3, 3.0916e-4, 4.1934e-3, 0.0, 0.0, -1.5596e-4],
+    _WRIST_INERTIA,
+    _WRIST_INERTIA,
+    [7.4716e-4, 6.512e-4, 5.2952e-4, -6.8073e-7, 7.5583e-7, -2.6041e-5],
+    _FINGER_INERTIA,
+    _FINGER_INERTIA,
+    _FINGER_INERTIA,
+  ]
+)
+ARMATURE_KG_M2 = np.array([4.0] * 3 + [2.0] * 3 + [0.1] * 3)
+DAMPING_NM_S = np.array([0.01] * 6 + [0.75] * 3)
+FRICTION_LOSS_NM = np.array([2.0] * 3 + [1.0] * 3 + [0.1] * 3)
+VELOCITY_GAIN_NM_S = np.array([500.0] * 6 + [10.0] * 3)  # "A very rough estimate", says dm_control.
+MAX_TORQUE_NM = np.array([30.5] * 3 + [6.8] * 3 + [1.0] * 3)
+
+# --- Limits ---
+# Kinova's firmware holds large joints to 36 and small ones to 48 degrees a second. Fingers could go faster (5 rad/s in
+# dm_control); they are held to the small joints' speed, which is our choice.
+MAX_VELOCITY_RAD_S = np.deg2rad(np.array([36.0] * 3 + [48.0] * 6))
+# Only joints 2 and 3 and the fingers are limited; the other joints turn on freely.
+JOINT_LOW_RAD = np.array([-np.inf, 0.820305, 0.331613, -np.inf, -np.inf, -np.inf, 0.15, 0.15, 0.15])
+JOINT_HIGH_RAD = np.array([np.inf, 5.462881, 5.951573, np.inf, np.inf, np.inf, 1.35, 1.35, 1.35])
+IS_LIMITED = np.isfinite(JOINT_LOW_RAD)
+
+# --- Timing ---
+CONTROL_DT_S = 0.1
+PHYSICS_DT_S = 0.01
+NUM_SUBSTEPS = 10
+
+# --- Tasks: our choices, where the papers give no number ---
+# Elbow up, hand pointing down, palm 25 cm above the table and over the middle of the target area.
+HOME_RAD = np.array([3.01, 3.68, 1.551, -0.329, 1.187, 2.641, 0.75, 0.75, 0.75])
+TARGET_RADIUS_M = 0.04  # A red ball that lies on the table.
+TARGET_LOW_M = np.array([0.30, -0.20, TARGET_RADIUS_M])  # Centre of the ball; 30 cm x 40 cm, as in the paper.
+TARGET_HIGH_M = np.array([0.60, 0.20, TARGET_RADIUS_M])
+REACH_DISTANCE_M = 0.10  # Palm to centre of the ball.
+NUM_EPISODE_STEPS = 50
+TABLE_HEIGHT_M = 0.0
+JOINT_LIMIT_MARGIN_RAD = 0.05  # An episode ends this far before the stops of joints 2 and 3.
+
+# --- Scene: what the camera sees; the twin builds its own from the same numbers ---
+TABLE_LOW_M = np.array([-0.25, -0.50])  # x y corners of the table's top
+TABLE_HIGH_M = np.array([0.85, 0.50])
+CAMERA_POSITION_M = np.array([1.15, 0.55, 0.85])
+CAMERA_LOOK_AT_M = np.array([0.30, 0.0, 0.15])
+CAMERA_FOV_Y_DEG = 45.0
+IMAGE_SIZE = 64
+LIGHT_DIRECTION = np.array([0.35, 0.25, 0.9])  # Towards the light; normalised where it is used.
+AMBIENT = 0.45  # Share of light that comes from everywhere.

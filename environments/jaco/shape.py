@@ -1,0 +1,68 @@
+"""The arm as round segments: the one set of primitives that is weighed, collided and drawn.
+
+Each link is a few capsules fitted to the bounding boxes of dm_control's Kinova meshes (our fit), with a light ring
+about each joint as on the real arm. Rings are flat-ended cylinders, drawn and never collided.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from environments.jaco import constants
+
+# Materials: indices into the palette of `environments.jaco.camera`.
+DARK, LIGHT, TARGET = 0, 1, 2
+
+
+class Segment(NamedTuple):
+  """All points within `radius` of a line segment, in metres in the frame of `body`; `is_flat` cuts its ends off."""
+
+  body: int
+  start: tuple[float, float, float]
+  end: tuple[float, float, float]
+  radius: float
+  material: int
+  is_flat: bool = False
+
+
+_FINGER = (((0.004, -0.006, 0.0), (0.044, -0.008, 0.0), 0.0105), ((0.048, -0.008, 0.0), (0.078, -0.012, 0.0), 0.0095))
+# (body, half height, radius) of dm_control's rings.
+_RINGS = ((1, 0.011, 0.044), (2, 0.011, 0.044), (3, 0.011, 0.044)) + ((4, 0.009, 0.035), (5, 0.009, 0.035))
+_RING_6 = (6, 0.009, 0.035)
+
+LINKS = (
+  Segment(0, (0.0, 0.0, 0.0), (0.0, 0.0, 0.157), 0.0413, DARK, is_flat=True),
+  Segment(1, (0.0, 0.0, 0.0), (0.0, 0.0, -0.119), 0.0405, DARK),
+  Segment(2, (0.0, 0.0, -0.0205), (0.0, -0.41, -0.0205), 0.034, DARK),
+  Segment(3, (0.0, 0.0, -0.016), (0.0, 0.18, -0.0114), 0.0315, DARK),
+  Segment(4, (0.0, 0.0, -0.01), (0.0, -0.02, -0.056), 0.0315, DARK),
+  Segment(5, (0.0, 0.0, -0.01), (0.0, -0.02, -0.056), 0.0315, DARK),
+  Segment(6, (0.0, 0.0, -0.01), (0.0, 0.0, -0.07), 0.034, DARK),
+  Segment(6, (0.0, 0.018, -0.085), (0.0, -0.016, -0.085), 0.036, DARK),
+) + tuple(Segment(finger, a, b, r, LIGHT) for finger in (7, 8, 9) for a, b, r in _FINGER)
+
+RINGS = tuple(Segment(b, (0.0, 0.0, -h), (0.0, 0.0, h), r, LIGHT, is_flat=True) for b, h, r in (*_RINGS, _RING_6))
+
+
+def _stack(segments: tuple[Segment, ...], field: str, dtype: type) -> np.ndarray:
+  return np.array([getattr(segment, field) for segment in segments], dtype)
+
+
+class Segments(NamedTuple):
+  """The same as arrays."""
+
+  body: np.ndarray  # [N] int32
+  start: np.ndarray  # [N, 3] float32, metres, body frame
+  end: np.ndarray  # [N, 3]
+  radius: np.ndarray  # [N]
+  material: np.ndarray  # [N] int32
+  is_flat: np.ndarray  # [N] bool
+
+
+def segments(parts: tuple[Segment, ...]) -> Segments:
+  """Stacks `parts` into arrays."""
+  types = {"body": np.int32, "material": np.int32, "is_flat": np.bool_}
+  return Segments(**{field: _stack(parts, field, types.get(field, np.float32)) for field in Segments._fields})
+
+
+assert {segment.body for segment in LINKS} == set(range(len(constants.BODY_NAMES)))
