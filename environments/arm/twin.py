@@ -1,0 +1,300 @@
+"""A stand-in for the arm: another simulation than the one that columns learn in.
+
+C MuJoCo moves the true Jaco meshes (dm_control's Kinova model, Apache-2.0) and OpenGL draws them, so shapes, contacts
+and pictures differ from the world of primitives and ray casting; on top of that the masses, friction, servos, latency,
+sensors, camera, colours and light of `TwinConfig` do. That is the reality gap, all of it in one place. The numbers
+are guesses of the size that a bench without calibration gives, unless a comment says otherwise.
+"""
+
+import collections
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import time
+from typing import Any
+
+import mujoco
+import numpy as np
+from environments.arm import protocol
+from environments.jaco import constants
+
+Rgb = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class TwinConfig:
+  """How the twin differs from the simulation. Scales multiply dm_control's numbers."""
+
+  # Time
+  is_real_time: bool = False  # True: the wall clock; False: as fast as it can, all times are simulated.
+  physics_dt_s: float = 0.005
+  action_latency_s: float = 0.04  # From a command to the motors. Less than half a control step.
+
+  # Body
+  mass_scale: float = 1.15
+  friction_scale: float = 1.6  # Dry friction of the joints.
+  damping_scale: float = 2.0
+  servo_gain_scale: float = 0.5
+  servo_speed_scale: float = 0.95  # The speed that is reached for a commanded one.
+  gravity_compensation: float = 0.9  # Share of the weight that the arm's firmware carries.
+
+  # Sensors: standard deviations of independent Gaussian noise on every reading.
+  qpos_noise_rad: float = 0.002
+  qvel_noise_rad_s: float = 0.01
+  target_noise_m: float = 0.002
+  pixel_noise: float = 3.0  # Grey levels out of 255.
+
+  # Camera, moved from the simulation's: base frame for position, the camera's own axes (right, up, back) for rotation.
+  camera_shift_m: tuple[float, float, float] = (0.03, -0.04, 0.03)
+  camera_rotation_deg: tuple[float, float, float] = (-1.5, 2.0, 1.5)
+  camera_fov_shift_deg: float = 1.5
+
+  # Looks: colours and light, each channel in [0, 1].
+  arm_dark_rgb: Rgb = (0.16, 0.16, 0.19)
+  arm_light_rgb: Rgb = (0.62, 0.60, 0.58)
+  table_rgb: Rgb = (0.50, 0.42, 0.33)
+  floor_rgb: Rgb = (0.33, 0.36, 0.38)
+  target_rgb: Rgb = (0.85, 0.13, 0.10)
+  light_position_m: tuple[float, float, float] = (0.2, 1.6, 2.2)
+  light_rgb: Rgb = (0.65, 0.62, 0.55)
+  ambient_rgb: Rgb = (0.36, 0.36, 0.40)
+
+  def __post_init__(self) -> None:
+    for name in ("action_latency_s", "qpos_noise_rad", "qvel_noise_rad_s", "target_noise_m", "pixel_noise"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"TwinConfig: {name}={getattr(self, name)} is negative; it must be 0 or more")
+    if self.physics_dt_s <= 0:
+      raise ValueError(f"TwinConfig: physics_dt_s={self.physics_dt_s} must be positive, seconds")
+
+  def make(self) -> "Twin":
+    """The driver that this configures."""
+    return Twin(self)
+
+
+class Twin:
+  """A `protocol.Driver` of a simulated arm with the nine joints of `environments.jaco.constants`."""
+
+  def __init__(self, config: TwinConfig):
+    self._config = config
+    self._model = build_model(config)
+    self._data = mujoco.MjData(self._model)
+    self._camera: Camera | None = None  # Made when first needed: drivers that no one looks through need no OpenGL.
+    self._pending: collections.deque[tuple[float, np.ndarray]] = collections.deque()  # (due time, velocities)
+    self._rng = np.random.default_rng(0)
+    self._started_s = time.monotonic()
+    self.reset(constants.HOME_RAD, seed=0)
+
+  def now_s(self) -> float:
+    """Wall time since construction, or simulated time."""
+    return time.monotonic() - self._started_s if self._config.is_real_time else self._data.time
+
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
+    """Puts the arm at rest at `qpos_rad`, `[9]`, without the time a motion would take. `seed` starts the noise."""
+    now_s, target = self.now_s(), self._data.mocap_pos.copy()
+    mujoco.mj_resetData(self._model, self._data)
+    self._data.qpos[:] = qpos_rad
+    self._data.mocap_pos[:] = target
+    self._data.time = now_s
+    self._pending.clear()
+    self._rng = np.random.default_rng(seed)
+
+  def place_target(self, target_in_base_m: np.ndarray) -> None:
+    """Puts the target at `[3]`, x y z."""
+    self._data.mocap_pos[0] = target_in_base_m
+
+  def command(self, velocity_rad_s: np.ndarray) -> None:
+    """Joint velocities `[9]`; they reach the motors `action_latency_s` later."""
+    now_s = self.now_s()
+    self._advance(now_s)
+    velocity = self._config.servo_speed_scale * np.asarray(velocity_rad_s, np.float64)
+    self._pending.append((now_s + self._config.action_latency_s, velocity))
+
+  def stop(self) -> None:
+    """Zero velocities, as late as any command: a twin that stopped faster than an arm would flatter the watchdog."""
+    self.command(np.zeros(constants.NUM_JOINTS))
+
+  def wait(self, until_s: float) -> None:
+    """Sleeps on the wall clock, or simulates, until `until_s`."""
+    if self._config.is_real_time:
+      time.sleep(max(0.0, until_s - self.now_s()))
+    self._advance(until_s)
+
+  def read(self) -> protocol.Reading:
+    """Noisy joints and target."""
+    self._advance(self.now_s())
+    config, normal = self._config, self._rng.standard_normal(2 * constants.NUM_JOINTS + 3)
+    return protocol.Reading(
+      time_s=self._data.time,
+      qpos_rad=self._data.qpos + config.qpos_noise_rad * normal[: constants.NUM_JOINTS],
+      qvel_rad_s=self._data.qvel + config.qvel_noise_rad_s * normal[constants.NUM_JOINTS : -3],
+      target_in_base_m=self._data.mocap_pos[0] + config.target_noise_m * normal[-3:],
+    )
+
+  def image(self) -> np.ndarray:
+    """Noisy picture, uint8 `[64, 64, 3]`."""
+    self._advance(self.now_s())
+    if self._camera is None:
+      self._camera = Camera(self._model, constants.IMAGE_SIZE)
+    pixels = self._camera.render(self._data)
+    if self._config.pixel_noise == 0:
+      return pixels
+    noise = self._config.pixel_noise * self._rng.standard_normal(pixels.shape, np.float32)
+    return np.clip(pixels + noise + np.float32(0.5), 0, 255).astype(np.uint8)
+
+  def close(self) -> None:
+    """Frees the camera."""
+    if self._camera is not None:
+      self._camera.close()
+      self._camera = None
+
+  def _advance(self, until_s: float) -> None:
+    """Simulates up to `until_s`, giving each command to the motors when it is due."""
+    dt_s = self._config.physics_dt_s
+    while (num_steps := round((until_s - self._data.time) / dt_s)) > 0:
+      if self._pending:
+        num_early = round((self._pending[0][0] - self._data.time) / dt_s)
+        if num_early <= 0:
+          self._data.ctrl[:] = self._pending.popleft()[1]
+          continue
+        num_steps = min(num_steps, num_early)
+      mujoco.mj_step(self._model, self._data, num_steps)
+
+
+class Camera:
+  """OpenGL pictures of a model's first camera, without shadows and antialiasing (three times as fast).
+
+  `MUJOCO_GL` chooses the library, osmesa (the default here) or egl. It is asked for here and not through
+  `mujoco.Renderer`, which settles the matter when mujoco is imported and has no default without a screen.
+  """
+
+  def __init__(self, model: mujoco.MjModel, size: int):
+    self._model = model
+    self._context = _gl_context(size)
+    self._context.make_current()
+    self._renderer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
+    self._scene = mujoco.MjvScene(model, maxgeom=100)
+    self._scene.flags[:] = 0
+    self._scene.flags[mujoco.mjtRndFlag.mjRND_CULL_FACE] = 1
+    self._view = mujoco.MjvCamera()
+    self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+    self._rectangle = mujoco.MjrRect(0, 0, size, size)
+    self._pixels = np.empty((size, size, 3), np.uint8)
+
+  def render(self, data: mujoco.MjData) -> np.ndarray:
+    """The scene at `data.qpos` and `data.mocap_pos`, uint8 `[H, W, 3]`."""
+    mujoco.mj_kinematics(self._model, data)
+    mujoco.mj_camlight(self._model, data)
+    mujoco.mjv_updateScene(
+      self._model, data, mujoco.MjvOption(), None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+    )
+    self._context.make_current()
+    mujoco.mjr_render(self._rectangle, self._scene, self._renderer)
+    mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._renderer)
+    return self._pixels[::-1].copy()  # OpenGL's rows go up.
+
+  def close(self) -> None:
+    """Frees OpenGL's memory."""
+    self._renderer.free()
+    self._context.free()
+
+
+def build_model(config: TwinConfig, *, image_size: int = constants.IMAGE_SIZE) -> mujoco.MjModel:
+  """The true arm and hand on a table, with a red ball for a target and a camera, as `config` has them."""
+  folder = _kinova_folder()
+  spec = mujoco.MjSpec.from_file(str(folder / "jaco_arm.xml"))
+  spec.attach(mujoco.MjSpec.from_file(str(folder / "jaco_hand.xml")), site=spec.site("wristsite"), prefix="hand/")
+  spec.option.timestep = config.physics_dt_s
+  spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+  for body in spec.bodies[1:]:
+    body.gravcomp = config.gravity_compensation
+  for joint, gain, torque in zip(spec.joints, constants.VELOCITY_GAIN_NM_S, constants.MAX_TORQUE_NM, strict=True):
+    actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    actuator.set_to_velocity(kv=gain * config.servo_gain_scale)
+    actuator.forcelimited, actuator.forcerange = True, (-torque, torque)
+  _add_scene(spec, config)
+  spec.visual.quality.offsamples = spec.visual.quality.shadowsize = 0
+  spec.visual.quality.numslices, spec.visual.quality.numstacks, spec.visual.quality.numquads = 16, 10, 1
+  spec.visual.global_.offwidth = spec.visual.global_.offheight = image_size
+  model = spec.compile()
+  model.body_mass *= config.mass_scale
+  model.body_inertia *= config.mass_scale
+  model.dof_frictionloss *= config.friction_scale
+  model.dof_damping *= config.damping_scale
+  mujoco.mj_setConst(model, mujoco.MjData(model))
+  return model
+
+
+def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
+  """Table, floor, target, light, camera and colours."""
+  for name, rgb in (("dark_gray", config.arm_dark_rgb), ("light_gray", config.arm_light_rgb)):
+    spec.material(name).rgba = (*rgb, 1.0)
+  world, box = spec.worldbody, mujoco.mjtGeom.mjGEOM_BOX
+  low, high, half_thickness = constants.TABLE_LOW_M, constants.TABLE_HIGH_M, 0.02
+  world.add_geom(
+    name="table",
+    type=box,
+    pos=(*(low + high) / 2, constants.TABLE_HEIGHT_M - half_thickness),
+    size=(*(high - low) / 2, half_thickness),
+    rgba=(*config.table_rgb, 1.0),
+  )
+  world.add_geom(name="floor", type=box, pos=(0, 0, -0.8), size=(5, 5, 0.02), rgba=(*config.floor_rgb, 1.0))
+  target = world.add_body(name="target", mocap=True)
+  target.add_geom(
+    name="target",
+    type=mujoco.mjtGeom.mjGEOM_SPHERE,
+    size=(constants.TARGET_RADIUS_M, 0, 0),
+    rgba=(*config.target_rgb, 1.0),
+    contype=0,
+    conaffinity=0,
+  )
+  spec.visual.headlight.active = 0
+  light = np.array(config.light_position_m)
+  world.add_light(
+    pos=light, dir=-light / np.linalg.norm(light), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+    diffuse=config.light_rgb, ambient=config.ambient_rgb, specular=(0.2, 0.2, 0.2), castshadow=False,
+  )  # fmt: skip
+  world.add_camera(
+    name="camera",
+    pos=constants.CAMERA_POSITION_M + np.array(config.camera_shift_m),
+    quat=_camera_quaternion(config),
+    fovy=constants.CAMERA_FOV_Y_DEG + config.camera_fov_shift_deg,
+  )
+
+
+def _camera_quaternion(config: TwinConfig) -> np.ndarray:
+  """Orientation of the twin's camera in the base frame, w x y z: the simulation's, turned about its own axes."""
+  back = constants.CAMERA_POSITION_M - constants.CAMERA_LOOK_AT_M
+  back = back / np.linalg.norm(back)
+  right = np.cross((0.0, 0.0, 1.0), back)
+  right = right / np.linalg.norm(right)
+  simulated, turned, turn = np.empty(4), np.empty(4), np.empty(4)
+  mujoco.mju_mat2Quat(simulated, np.stack([right, np.cross(back, right), back], axis=1).ravel())
+  mujoco.mju_euler2Quat(turn, np.deg2rad(config.camera_rotation_deg), "xyz")
+  mujoco.mju_mulQuat(turned, simulated, turn)
+  return turned
+
+
+def _kinova_folder() -> pathlib.Path:
+  """Where dm_control keeps its Kinova model. The package is found, not imported: only its files are needed."""
+  package = importlib.util.find_spec("dm_control")
+  if package is None or package.origin is None:
+    raise protocol.BridgeError("the twin needs dm_control for the arm's meshes: pip install dm_control")
+  return pathlib.Path(package.origin).parent / "third_party" / "kinova"
+
+
+def _gl_context(size: int) -> Any:
+  """An OpenGL context that needs no screen; the error says what to install."""
+  library = os.environ.get("MUJOCO_GL", "osmesa")
+  try:
+    if library == "egl":
+      from mujoco import egl as library_module
+    else:
+      from mujoco import osmesa as library_module
+    return library_module.GLContext(size, size)
+  except (ImportError, AttributeError, RuntimeError) as error:
+    raise protocol.BridgeError(
+      f"the twin's camera found no OpenGL through {library} ({error}): "
+      "apt-get install libosmesa6 and set MUJOCO_GL=osmesa, or set MUJOCO_GL=egl where there is a GPU"
+    ) from error
