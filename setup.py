@@ -11,7 +11,7 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=[f"{name}*" for name in ("progressive", "agents", "environments", "experiments", "analysis")]
   ),
-  package_data={"environments": ["**/assets/*"], "experiments": ["released/*/*"]},
+  package_data={"environments": ["**/assets/*"], "analysis": ["*.csv"], "experiments": ["released/*/*"]},
   install_requires=[
     "absl-py>=2.1",
     "chex>=0.1.90",
@@ -28,6 +28,7 @@ setuptools.setup(
     "numpy>=2.0",
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11",
+    "scipy>=1.15",
     "tensorboardX>=2.6",
   ],
   extras_require={

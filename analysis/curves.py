@@ -1,0 +1,149 @@
+"""Learning curves: from finished episodes to a figure's line, its band and its numbers.
+
+One run gives episodes (step at the end, return). `points` averages them in equal bins, `median_filter` smooths, and
+`band` puts a bootstrap confidence interval around the mean over runs (seeds). Rusu et al. 2017 (figure 5) draw one
+point each 1,000 steps, starting from 0 at step 0, and a running median of 11 points that sees zeros before the first
+point: their digitised solid lines follow from their dotted ones by exactly this filter.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import chex
+import numpy as np
+from scipy import stats
+
+MEDIAN_POINTS = 11  # Rusu et al. 2017, figure 5; see the lesson above.
+
+
+class Curve(NamedTuple):
+  """One method's learning curve over S runs of equal length."""
+
+  steps: np.ndarray  # [G] float64: agent steps at each point.
+  values: np.ndarray  # [S, G] float64: what each run scored there.
+
+  @property
+  def mean(self) -> np.ndarray:
+    """Mean over runs, `[G]`."""
+    return self.values.mean(axis=0)
+
+
+class Interval(NamedTuple):
+  """An estimate and its confidence interval; `low` and `high` are NaN for a single run."""
+
+  mean: np.ndarray  # [...]
+  low: np.ndarray  # [...]
+  high: np.ndarray  # [...]
+
+
+def points(ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
+  """Mean return of the episodes that end in each bin, with the paper's 0 at step 0.
+
+  Args:
+    ends: `[N]` the step at which each episode ended, in (0, num_steps].
+    returns: `[N]` its return.
+    bin_steps: width of a bin.
+    num_steps: length of the run; a last bin that is less than half full is left out.
+
+  Returns:
+    steps `[G]` (0, bin_steps, 2 bin_steps, ...) and values `[G]`; point g averages the episodes that end in
+    ((g - 1) bin_steps, g bin_steps]. An empty bin repeats the point before it.
+  """
+  ends, returns = np.asarray(ends), np.asarray(returns, np.float64)
+  chex.assert_equal_shape((ends, returns))
+  chex.assert_rank((ends, returns), 1)
+  num_bins = round(num_steps / bin_steps)
+  values = np.zeros(num_bins + 1)
+  which = np.ceil(ends / bin_steps).astype(int)
+  for g in range(1, num_bins + 1):
+    inside = returns[which == g]
+    values[g] = inside.mean() if inside.size else values[g - 1]
+  return bin_steps * np.arange(num_bins + 1, dtype=np.float64), values
+
+
+def median_filter(values: np.ndarray, num_points: int = MEDIAN_POINTS) -> np.ndarray:
+  """Running median over the last axis, centred, of odd width; zeros before the start, a narrower window at the end."""
+  if num_points < 1 or num_points % 2 == 0:
+    raise ValueError(f"num_points={num_points} is not odd; nearest are {num_points - 1} and {num_points + 1}")
+  half = num_points // 2
+  values = np.asarray(values, np.float64)
+  before, after = (np.full((*values.shape[:-1], half), fill) for fill in (0.0, np.nan))
+  padded = np.concatenate([before, values, after], axis=-1)
+  return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, num_points, axis=-1), axis=-1)
+
+
+def stack(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:
+  """Puts runs on one grid side by side, each steps `[G_s]` and values `[G_s]`; the shortest run ends the curve."""
+  if not curves:
+    raise ValueError("no runs to stack")
+  length = min(len(steps) for steps, _ in curves)
+  grid = np.asarray(curves[0][0][:length], np.float64)
+  for steps, _ in curves:
+    np.testing.assert_allclose(steps[:length], grid, err_msg="runs lie on different grids")
+  return Curve(steps=grid, values=np.stack([values[:length] for _, values in curves]))
+
+
+def resample(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+  """A curve given at `steps` `[N]`, read at `grid` `[G]` by linear interpolation, flat beyond its ends."""
+  order = np.argsort(steps, kind="stable")
+  return np.interp(grid, np.asarray(steps, np.float64)[order], np.asarray(values, np.float64)[order])
+
+
+def band(values: np.ndarray, *, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0) -> Interval:
+  """Mean over runs and its percentile bootstrap interval.
+
+  With few runs the percentile interval is too narrow (3 runs can give 10 different resamples); it is drawn to show the
+  spread, and the tables name the number of runs.
+
+  Args:
+    values: `[S, ...]`, one row a run.
+    confidence: coverage of the interval.
+    num_resamples: bootstrap resamples of the S runs.
+    seed: of the resampling, so that a figure can be drawn again.
+
+  Returns:
+    An interval of `[...]` arrays.
+  """
+  values = np.asarray(values, np.float64)
+  mean = values.mean(axis=0)
+  if len(values) < 2:
+    return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # Equal runs (scratch at 0) have a width of 0.
+    interval = stats.bootstrap(
+      (values,),
+      np.mean,
+      axis=0,
+      confidence_level=confidence,
+      n_resamples=num_resamples,
+      method="percentile",
+      vectorized=True,
+      rng=np.random.default_rng(seed),
+    ).confidence_interval
+  return Interval(mean, np.asarray(interval.low), np.asarray(interval.high))
+
+
+def at(curve: Curve, step: float) -> np.ndarray:
+  """Each run's value at `step`, `[S]`; NaN where the curve does not reach (half a grid step is forgiven)."""
+  reach = curve.steps[-1] + 0.5 * (curve.steps[-1] - curve.steps[-2])
+  if step > reach:
+    return np.full(len(curve.values), np.nan)
+  return np.asarray([np.interp(step, curve.steps, values) for values in curve.values])
+
+
+def mean_within(curve: Curve, first_step: float, last_step: float) -> np.ndarray:
+  """Each run's mean over the points in (first_step, last_step], `[S]`; NaN where the curve ends before `last_step`."""
+  inside = (curve.steps > first_step) & (curve.steps <= last_step)
+  reach = curve.steps[-1] + 0.5 * (curve.steps[-1] - curve.steps[-2])
+  if not inside.any() or (np.isfinite(last_step) and last_step > reach):
+    return np.full(len(curve.values), np.nan)
+  return curve.values[:, inside].mean(axis=-1)
+
+
+def table(rows: Mapping[str, Mapping[str, str]]) -> str:
+  """A Markdown table from row name -> column name -> cell; a cell that a row lacks is left empty."""
+  columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+  lines = [["", *columns], ["---"] * (len(columns) + 1)]
+  lines += [[name, *(cells.get(column, "") for column in columns)] for name, cells in rows.items()]
+  return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

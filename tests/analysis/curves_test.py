@@ -1,0 +1,97 @@
+"""Curves against hand-worked numbers, numpy loops, and the paper's own filter."""
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from analysis import curves, paper
+
+
+def test_points_by_hand():
+  ends, returns = [4, 10, 11, 25, 30, 41], [1, 3, 5, 7, 8, 100]
+  steps, values = curves.points(np.array(ends), np.array(returns), bin_steps=10, num_steps=40)
+  np.testing.assert_array_equal(steps, [0, 10, 20, 30, 40])
+  # Bin (0, 10]: 1 and 3. (10, 20]: 5. (20, 30]: 7 and 8. (30, 40]: empty, as before. 41 lies outside.
+  np.testing.assert_array_equal(values, [0, 2, 5, 7.5, 7.5])
+
+
+def test_a_last_bin_counts_from_half():
+  ends, returns = np.array([5, 14]), np.array([1.0, 2.0])
+  assert len(curves.points(ends, returns, bin_steps=10, num_steps=14)[0]) == 2
+  assert len(curves.points(ends, returns, bin_steps=10, num_steps=16)[0]) == 3
+
+
+def test_median_filter_against_scipy_and_by_hand():
+  values = np.random.default_rng(0).normal(size=(3, 40)) + 5
+  # scipy pads with zeros at both ends, we only in front.
+  expected = np.stack([signal.medfilt(row, 11) for row in values])
+  np.testing.assert_allclose(curves.median_filter(values, 11)[:, :-5], expected[:, :-5])
+  np.testing.assert_array_equal(curves.median_filter(np.array([1.0, 5, 2, 9]), 3), [1, 2, 5, 5.5])
+  with pytest.raises(ValueError, match="num_points=4 is not odd; nearest are 3 and 5"):
+    curves.median_filter(values, 4)
+
+
+@pytest.mark.parametrize("series", ["wide progressive", "narrow progressive", "wide finetuned"])
+def test_the_papers_solid_line_is_its_dotted_line_filtered(series):
+  drawn = paper.rusu2017("fig5")
+  raw, solid = drawn[f"{series}_raw"][1], drawn[f"{series}_median"][1]
+  # The paper filtered a longer run than it drew, so the last five points differ.
+  np.testing.assert_allclose(curves.median_filter(raw)[:-5], solid[:-5], atol=0.02)
+
+
+def test_the_papers_numbers():
+  progressive = paper.rusu2017("fig5")["wide progressive_median"]
+  np.testing.assert_allclose(np.interp([1000, 10000, 60000], *progressive), [24, 33.4, 34.7], atol=0.3)
+  end = paper.rusu2017("fig4_lstm")["wide"]
+  np.testing.assert_allclose(end[1][-1], 38.0, atol=0.3)
+  with pytest.raises(ValueError, match="fig5"):
+    paper.rusu2017("fig9")
+
+
+def test_stack_ends_with_the_shortest_run():
+  curve = curves.stack([(np.array([0.0, 10, 20]), np.array([0.0, 2, 4])), (np.array([0.0, 10]), np.array([0.0, 6]))])
+  np.testing.assert_array_equal(curve.steps, [0, 10])
+  np.testing.assert_array_equal(curve.mean, [0, 4])
+  with pytest.raises(AssertionError, match="different grids"):
+    curves.stack([(np.array([0.0, 10]), np.zeros(2)), (np.array([0.0, 20]), np.zeros(2))])
+
+
+def test_band_against_a_numpy_bootstrap():
+  values = np.random.default_rng(1).normal(3.0, 2.0, size=(20, 4))
+  interval = curves.band(values, num_resamples=4000)
+  rng = np.random.default_rng(2)
+  means = np.stack([values[rng.integers(20, size=20)].mean(axis=0) for _ in range(4000)])
+  np.testing.assert_allclose(interval.mean, values.mean(axis=0))
+  np.testing.assert_allclose(interval.low, np.percentile(means, 2.5, axis=0), atol=0.1)
+  np.testing.assert_allclose(interval.high, np.percentile(means, 97.5, axis=0), atol=0.1)
+
+
+def test_band_of_one_run_and_of_equal_runs():
+  assert np.isnan(curves.band(np.ones((1, 3))).low).all()
+  equal = curves.band(np.zeros((3, 2)))
+  np.testing.assert_array_equal(equal.low, [0, 0])
+  np.testing.assert_array_equal(equal.high, [0, 0])
+
+
+def test_values_and_means_at_steps():
+  curve = curves.Curve(steps=np.array([0.0, 10, 20, 30]), values=np.array([[0.0, 1, 3, 8], [0, 2, 2, 2]]))
+  np.testing.assert_array_equal(curves.at(curve, 15), [2, 2])
+  np.testing.assert_array_equal(curves.mean_within(curve, 0, 20), [2, 2])
+  np.testing.assert_array_equal(curves.mean_within(curve, 10, np.inf), [5.5, 2])
+  assert np.isnan(curves.at(curve, 40)).all() and np.isnan(curves.mean_within(curve, 0, 40)).all()
+
+
+def test_resample_by_hand():
+  np.testing.assert_array_equal(
+    curves.resample(np.array([10, 0]), np.array([1.0, 0.0]), np.array([-5, 5, 20])), [0, 0.5, 1]
+  )
+
+
+def test_table():
+  text = curves.table({"ours": {"@1k": "1.0"}, "paper": {"@1k": "24.2", "end": "34.7"}})
+  assert text.splitlines() == [
+    "|  | @1k | end |",
+    "| --- | --- | --- |",
+    "| ours | 1.0 |  |",
+    "| paper | 24.2 | 34.7 |",
+  ]
