@@ -1,0 +1,81 @@
+"""The ways to learn a task after another one (Rusu et al. 2016, figure 3): one machinery, other partitions.
+
+  progressive    source columns frozen, a new column and its laterals learn
+  finetune       the source network goes on learning, all of it          (their baseline 3)
+  finetune_head  the source network, of which only `output` learns        (baseline 2)
+  scratch        a new column alone                                       (baseline 1)
+  random_column  progressive, but the source columns are random           (baseline 4)
+"""
+
+import functools
+
+import jax
+
+from progressive import column, network, partition
+
+METHODS = ("progressive", "finetune", "finetune_head", "scratch", "random_column")
+
+
+def prepare(
+  method: str,
+  key: jax.Array,
+  source_spec: network.NetworkSpec | None,
+  source_params: network.Params | None,
+  column_spec: column.ColumnSpec,
+  *,
+  output_init: str = "previous",
+  alpha: float = 1.0,
+) -> tuple[network.NetworkSpec, network.Params, partition.IsTrainable]:
+  """(spec, parameters, which of them learn) for learning the target task by `method`.
+
+  `column_spec` is the target's new column; the finetuning methods keep the source's columns instead and only check
+  that the target offers what they read. `output_init` and `alpha` are `network.grow`'s. Only "scratch" does without
+  a source, and only "random_column" without its parameters.
+  """
+  if method not in METHODS:
+    raise ValueError(f"method={method!r} is not one of {METHODS}.")
+  if method == "scratch":
+    spec = network.NetworkSpec((column_spec,))
+    return spec, network.init(key, spec), _always
+  if source_spec is None or (source_params is None and method != "random_column"):
+    raise ValueError(f"method={method!r} needs a source network: its spec and its parameters.")
+  if method in ("finetune", "finetune_head"):
+    _check_finetune(method, source_spec, column_spec)
+    newest = len(source_spec.columns) - 1
+    return source_spec, source_params, _always if method == "finetune" else functools.partial(_is_output, newest)
+  spec = network.NetworkSpec((*source_spec.columns, column_spec))
+  source_key, grow_key = jax.random.split(key)
+  if method == "random_column":
+    source_params = network.init(source_key, source_spec)
+  params = network.grow(grow_key, source_params, spec, output_init=output_init, alpha=alpha)
+  return spec, params, functools.partial(_is_in_column, len(spec.columns) - 1)
+
+
+def _always(path: partition.Path) -> bool:
+  del path
+  return True
+
+
+def _is_in_column(k: int, path: partition.Path) -> bool:
+  return path[0] == k
+
+
+def _is_output(k: int, path: partition.Path) -> bool:
+  return path[:2] == (k, column.OUTPUT)
+
+
+def _check_finetune(method: str, source: network.NetworkSpec, target: column.ColumnSpec) -> None:
+  """The source network must be able to play the target task as it stands."""
+  read = {name: shape for column_spec in source.columns for name, shape in column_spec.inputs}
+  if read != target.input_shapes:
+    raise ValueError(
+      f"method={method!r} makes no sense here: the source network reads {read} and the target's column "
+      f"{target.input_shapes}, so its weights have nothing to start from; use 'progressive', or a target column with "
+      f"the source's inputs."
+    )
+  outputs = [column.shapes(s)[column.OUTPUT][0] for s in (source.columns[-1], target)]
+  if outputs[0] != outputs[1]:
+    raise ValueError(
+      f"method={method!r} makes no sense here: the source's 'output' has {outputs[0]} outputs, the target's "
+      f"{outputs[1]}; give both tasks the same heads, or use 'progressive' with output_init='random'."
+    )

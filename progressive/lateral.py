@@ -1,0 +1,63 @@
+"""One lateral connection: what layer i of column k adds from one layer h of an earlier column j.
+
+Linear: U h. Adapter: U relu(V (alpha h) + b): a learned scale (one a connection), a projection to the receiving
+layer's own input width, a ReLU, and U without bias (Rusu et al. 2016, section 2; the bias b is what the published
+parameter counts of Rusu et al. 2017 imply). For maps V is a 1x1 convolution; U has the kernel and stride of a `Conv`,
+and reads the flattened projection in a `Dense` or an `LSTM`. Each source has its own adapter: the paper writes U and V
+with indices (k:j), but V over the concatenated sources; with two columns both are the same.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from progressive import column
+
+Params = Mapping[str, jax.Array]  # {"U"} or {"alpha", "V", "b", "U"}
+
+
+class Connection(NamedTuple):
+  """A connection into `layer` from `source` = (earlier column, its layer), of `source_shape`, of one `kind`."""
+
+  layer: column.AnyLayer
+  source: column.Source
+  source_shape: column.Shape
+  kind: str  # "linear" or "adapter"
+  width: int  # Of the adapter's projection: features, or channels of a map.
+
+
+def init(key: jax.Array, connection: Connection, *, alpha: float) -> dict[str, jax.Array]:
+  """LeCun-normal V and U, zero b, and the scale `alpha` (the paper draws it from 1, 0.1, 0.01 for each run)."""
+  lecun = jax.nn.initializers.lecun_normal()
+  v_key, u_key = jax.random.split(key)
+  shape = connection.source_shape
+  params = {}
+  if connection.kind == "adapter":
+    params["alpha"] = jnp.float32(alpha)
+    params["V"] = lecun(v_key, (shape[-1], connection.width), jnp.float32)
+    params["b"] = jnp.zeros((connection.width,), jnp.float32)
+    shape = (*shape[:-1], connection.width)
+  params["U"] = lecun(u_key, _kernel_shape(connection.layer, shape), jnp.float32)
+  return params
+
+
+def apply(connection: Connection, params: Params, h: jax.Array) -> jax.Array:
+  """The term `[T, ...]` that the source's activations `h` `[T, ...]` add to the receiving layer's pre-activation."""
+  chex.assert_shape(h, (None, *connection.source_shape))
+  layer = connection.layer
+  if connection.kind == "adapter":
+    bias = params["b"].reshape((1,) * (h.ndim - 1) + params["b"].shape)
+    h = jax.nn.relu((params["alpha"] * h) @ params["V"] + bias)
+  if isinstance(layer, column.Conv):
+    return column.convolve(h, params["U"], layer)
+  return column.flatten(h) @ params["U"]
+
+
+def _kernel_shape(layer: column.AnyLayer, read: column.Shape) -> column.Shape:
+  if isinstance(layer, column.Conv):
+    return (*layer.kernel_size, read[-1], layer.features)
+  gates = 4 if isinstance(layer, column.LSTM) else 1
+  return (column.flat_size(read), gates * layer.size)

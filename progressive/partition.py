@@ -1,0 +1,58 @@
+"""Which parameters learn: a tree of arrays split in two by a predicate on the path of each.
+
+Freezing is where an argument sits: `split` makes (trainable, frozen), only `trainable` is differentiated and given to
+the optimiser, `merge` puts both together inside the loss. Each half keeps the whole tree's structure, with None where
+the other half has an array; None is no leaf, so gradients, optimiser state and updates for it do not exist.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+Path = tuple[str | int, ...]  # For example (1, "fc", "kernel") or (1, "fc", "laterals", "column_0", "conv2", "U").
+Tree = Any
+IsTrainable = Callable[[Path], bool]
+
+
+def split(params: Tree, is_trainable: IsTrainable) -> tuple[Tree, Tree]:
+  """(trainable, frozen), by `is_trainable(path)` of each array."""
+
+  def half(trainable: bool) -> Tree:
+    return jax.tree_util.tree_map_with_path(lambda p, x: x if is_trainable(_path(p)) == trainable else None, params)
+
+  return half(True), half(False)
+
+
+def merge(trainable: Tree, frozen: Tree) -> Tree:
+  """The tree that `split` took apart."""
+  return jax.tree.map(lambda t, f: f if t is None else t, trainable, frozen, is_leaf=lambda x: x is None)
+
+
+def paths(tree: Tree) -> tuple[Path, ...]:
+  """The path of every array."""
+  return tuple(_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree))
+
+
+def count(params: Tree, *, include_alpha: bool = False) -> int:
+  """Number of parameters. Adapters' scales (alpha) learn too but, as in the published counts, count apart."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  return sum(int(np.prod(x.shape)) for path, x in leaves if include_alpha or _path(path)[-1] != "alpha")
+
+
+def content_hash(tree: Tree) -> str:
+  """SHA-256, in hexadecimal, over path, dtype, shape and bytes of every array: equal only where all are equal."""
+  digest = hashlib.sha256()
+  for path, x in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(x)
+    digest.update(repr((_path(path), str(array.dtype), array.shape)).encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()
+
+
+def _path(path: tuple[Any, ...]) -> Path:
+  """JAX's path entries as plain strings and integers."""
+  names = ("key", "idx", "name")
+  return tuple(next(getattr(entry, name) for name in names if hasattr(entry, name)) for entry in path)
