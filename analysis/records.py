@@ -1,9 +1,10 @@
 """The one reader of a run directory, checked on reading.
 
 A run directory holds `config.json` (every field of the experiment), `provenance.json` (command, commit, versions,
-seed) and `metrics.jsonl`: one object a line, `step` (int), `wall_s` (float), `kind` ('train', 'eval' or 'episode')
-and then named numbers. On an arm every finished episode is a line of kind 'episode' with its `return`, and `step`
-counts arm steps so far. Steps of one kind never fall: a resumed run forgets what it wrote after its checkpoint.
+seed), `network.json` (the columns) and `metrics.jsonl`: one object a line, `step` (int), `wall_s` (float), `kind`
+('train', 'eval' or 'episode') and then named numbers. On an arm every finished episode is a line of kind 'episode'
+with its `return`, and `step` counts arm steps so far. Steps of one kind never fall: a resumed run forgets what it
+wrote after its checkpoint.
 """
 
 import json
@@ -32,6 +33,7 @@ class Run(NamedTuple):
   path: pathlib.Path
   config: Mapping[str, Any]
   provenance: Mapping[str, Any]
+  network: Mapping[str, Any]  # What network.json says of the columns; empty where the run has none.
   records: tuple[Record, ...]
 
 
@@ -43,7 +45,9 @@ def read(path: str | pathlib.Path) -> Run:
   """
   path = pathlib.Path(path)
   config, provenance = (_read_object(path / name) for name in ("config.json", "provenance.json"))
-  return Run(path=path, config=config, provenance=provenance, records=_read_records(path / "metrics.jsonl"))
+  network = _read_object(path / "network.json") if (path / "network.json").exists() else {}
+  lines = _read_records(path / "metrics.jsonl")
+  return Run(path=path, config=config, provenance=provenance, network=network, records=lines)
 
 
 def series(run: Run, *, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
