@@ -1,0 +1,111 @@
+"""How every binary starts: flags, one config, and errors of one line.
+
+A mistake of the caller's (an unknown field, a missing file, a server that does not answer) is raised as `ValueError`
+or `OSError` by the code that notices it, and printed here as one line that names the thing and the fix; the exit
+code is 1. `--traceback` shows where it came from. JAX's compiled programs are kept between runs.
+"""
+
+import difflib
+import os
+import pathlib
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_dict, config_flags
+
+_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
+
+
+def define_config(default: str | None = None) -> flags.FlagHolder:
+  """The flag `--config=FILE.py`, whose fields are set as `--config.field=value`."""
+  return config_flags.DEFINE_config_file("config", default, "Configuration file; any field: --config.field=value.")
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """Parses the flags and runs `main`; the caller's mistakes end in one line and exit code 1."""
+  try:
+    app.run(lambda argv: guard(main, argv), flags_parser=parse)
+  except KeyboardInterrupt:
+    print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+    sys.exit(130)
+
+
+def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+  """Runs `main(argv)`; turns a caller's mistake into one line on stderr and exit code 1."""
+  logging.set_verbosity(logging.ERROR)
+  keep_compiled_programs()
+  try:
+    main(argv)
+  except (ValueError, OSError, FloatingPointError) as error:
+    if _TRACEBACK.value:
+      raise
+    _exit(str(error))
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+  """`flags.FLAGS(argv)` with one line for every mistake, and the nearest field for an unknown one."""
+  try:
+    check_fields(argv)
+    return flags.FLAGS(argv)
+  except (flags.Error, ValueError, OSError, AttributeError, KeyError) as error:
+    _exit(str(error))
+    raise
+
+
+def keep_compiled_programs() -> None:
+  """Switches JAX's persistent compilation cache on, under the user's cache folder unless told otherwise."""
+  import jax
+
+  cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.join(cache, "progressive-robots", "jax")
+  jax.config.update("jax_compilation_cache_dir", folder)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def check_fields(argv: Sequence[str]) -> None:
+  """Refuses `--config.field` that the config file does not have, naming the nearest that it has."""
+  arguments = list(argv[1:])
+  file = None
+  for i, argument in enumerate(arguments):
+    if argument.lstrip("-") == "config" and i + 1 < len(arguments):
+      file = arguments[i + 1]
+    elif argument.lstrip("-").startswith("config="):
+      file = argument.split("=", 1)[1]
+  if file is None:
+    return
+  path, _, variant = file.partition(":")
+  if not pathlib.Path(path).is_file():
+    raise ValueError(f"config file {path} does not exist; the project's own are in experiments/configs/")
+  get_config = runpy.run_path(path)["get_config"]
+  config = get_config(variant) if variant else get_config()
+  known = list(field_names(config))
+  for argument in arguments:
+    name = argument.lstrip("-").split("=", 1)[0]
+    if argument.startswith("-") and name.startswith("config.") and name[len("config.") :] not in known:
+      raise ValueError(unknown_field(name[len("config.") :], known, path))
+
+
+def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[str]:
+  """Dotted names of all fields, inner dictionaries included."""
+  for key, value in config.items():
+    yield prefix + key
+    if isinstance(value, config_dict.ConfigDict):
+      yield from field_names(value, f"{prefix}{key}.")
+
+
+def unknown_field(name: str, known: Sequence[str], path: str) -> str:
+  """The message for a field that is not there: nearest by spelling, else by its last word."""
+  nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+  same_end = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
+  hint = (same_end or nearest or [None])[0]
+  did_you_mean = f"; nearest is --config.{hint}" if hint else f"; it has {', '.join(known)}"
+  return f"{path} has no field --config.{name}{did_you_mean}"
+
+
+def _exit(message: str) -> None:
+  """Prints the first line of `message` as an error of this binary and exits with code 1."""
+  line = next((line for line in message.splitlines() if line.strip()), message)
+  print(f"error: {line}", file=sys.stderr)
+  sys.exit(1)

@@ -1,0 +1,129 @@
+"""From config files to the objects they describe: a column, an agent, a world.
+
+A config has one section for each phase (`train`: the first column, in simulation; `transfer`: the next one, on the
+target), both with the same fields, and the choices of an experiment (`seed`, `method`, `source`, `target`) on top.
+ConfigDicts go no further than this file.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from dm_env import specs
+from ml_collections import config_dict
+
+from agents import actor_critic, heads
+from environments import core, registry
+from progressive import column
+
+ConfigDict = config_dict.ConfigDict
+
+
+def column_section(
+  *,
+  inputs: tuple[str, ...] = ("pixels",),
+  conv: tuple[tuple[int, int, int], ...] = ((16, 8, 4), (32, 5, 2)),
+  dense: tuple[int, ...] = (128,),
+  lstm: tuple[int, ...] = (128,),
+) -> ConfigDict:
+  """A column: convolutions on `pixels`, dense layers on them and all other inputs, LSTMs, one linear output.
+
+  Args:
+    inputs: names of the observations it reads.
+    conv: (features, kernel, stride) of each convolution; none where `pixels` is not read.
+    dense: units of each dense layer.
+    lstm: units of each LSTM.
+  """
+  return ConfigDict({"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm})
+
+
+def phase(
+  *,
+  column: ConfigDict,
+  steps: int,
+  num_worlds: int,
+  num_steps: int,
+  evaluate_every: int,
+  save_every: int,
+  evaluation_episodes: int,
+  updates_per_record: int = 10,
+  **hyper: Any,
+) -> ConfigDict:
+  """A phase of learning.
+
+  Args:
+    column: from `column_section`.
+    steps: agent steps, over all worlds.
+    num_worlds: B, for worlds in JAX; behind a bridge there is one.
+    num_steps: T, the length of an unroll.
+    evaluate_every: agent steps between evaluations; 0: only at the end.
+    save_every: agent steps between checkpoints; 0: only at the end.
+    evaluation_episodes: episodes of each evaluation; 0: no evaluation.
+    updates_per_record: updates that one 'train' record sums up.
+    **hyper: fields of `actor_critic.Hyper` that are not at their default.
+  """
+  return ConfigDict(
+    {
+      "column": column,
+      "steps": steps,
+      "num_worlds": num_worlds,
+      "num_steps": num_steps,
+      "evaluate_every": evaluate_every,
+      "evaluation_episodes": evaluation_episodes,
+      "evaluation_is_greedy": False,
+      "save_every": save_every,
+      "keep_checkpoints": 3,
+      "updates_per_record": updates_per_record,
+      "video": True,
+      "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),
+    }
+  )
+
+
+def make_column(
+  config: ConfigDict, observation_spec: Mapping[str, specs.Array], num_choices: tuple[int, ...]
+) -> column.ColumnSpec:
+  """The column of a config section on a world's observations.
+
+  Raises:
+    ValueError: if the world does not offer an input, or the make-up does not fit the inputs.
+  """
+  for name in config.inputs:
+    if name not in observation_spec:
+      raise ValueError(f"column input {name!r} is not observed in this world; it offers {sorted(observation_spec)}")
+  vectors = tuple(name for name in config.inputs if name != "pixels")
+  if ("pixels" in config.inputs) != bool(config.conv):
+    raise ValueError(f"column.inputs={tuple(config.inputs)} and column.conv={tuple(config.conv)}: give both or neither")
+  layers: list[Any] = []
+  below: tuple[str, ...] = ("pixels",) if config.conv else ()
+  for i, (features, kernel, stride) in enumerate(config.conv):
+    layers.append(column.Conv(f"conv{i + 1}", below, features=features, kernel=kernel, stride=stride))
+    below = (layers[-1].name,)
+  below += vectors
+  for i, size in enumerate(config.dense):
+    layers.append(column.Dense(f"dense{i + 1}", below, size=size))
+    below = (layers[-1].name,)
+  for i, size in enumerate(config.lstm):
+    layers.append(column.LSTM(f"lstm{i + 1}", below, size=size))
+    below = (layers[-1].name,)
+  size = heads.output_size(num_choices)
+  layers.append(column.Dense("output", below, size=size, activation=None, laterals="linear"))
+  inputs = tuple((name, tuple(observation_spec[name].shape)) for name in config.inputs)
+  return column.ColumnSpec(inputs=inputs, layers=tuple(layers))
+
+
+def make_hyper(config: ConfigDict) -> actor_critic.Hyper:
+  """The hyper-parameters of a phase."""
+  return actor_critic.Hyper(**config.hyper.to_dict())
+
+
+def make_world(name: str, options: ConfigDict) -> core.Environment:
+  """A world in JAX by its registered name."""
+  return registry.make(name, **options.to_dict())
+
+
+def make_key(seed: int, purpose: str) -> jax.Array:
+  """The key of one purpose: independent of how many other purposes there are."""
+  return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))

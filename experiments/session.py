@@ -1,0 +1,186 @@
+"""One run from start or resume to end, the same for training and transfer, in JAX worlds and behind a bridge.
+
+    claim the directory -> restore or init -> loop -> console, metrics, TensorBoard, evaluation, video, checkpoint
+
+The binaries differ only in the agent and the world that they hand over.
+"""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dm_env
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from agents import actor_critic, evaluation, unroll
+from environments import batch as batch_lib
+from environments import core
+from experiments import checkpoint, configuration, film, loop, network_file, run_directory, sinks
+from progressive import network, partition
+
+_FRAMES_PER_S = 10.0  # The arm's control rate: videos run in real time.
+_VIDEO_STEPS = 100
+
+
+class Task(NamedTuple):
+  """What is learned, and by whom."""
+
+  agent: actor_critic.Agent
+  params: Any
+  is_trainable: Callable[[tuple[Any, ...]], bool]
+  world: core.Environment | None = None  # One of the two: a world in JAX,
+  environment: dm_env.Environment | None = None  # or one behind dm_env.
+
+
+def run(
+  task: Task, config: config_dict.ConfigDict, phase: config_dict.ConfigDict, workdir: str | os.PathLike
+) -> loop.TrainState:
+  """Learns `task` as `phase` says, from where `workdir` stands, to the end; returns the last state.
+
+  Raises:
+    ValueError: if `workdir` belongs to another config, or its checkpoints do not fit.
+    FloatingPointError: if the loss stops being a number.
+  """
+  path = run_directory.claim(workdir, config)
+  network_file.write_spec(path, task.agent.spec)
+  batch = make_batch(task, phase.num_worlds)
+  trainable, frozen = partition.split(task.params, task.is_trainable)
+  key = configuration.make_key(config.seed, "learning")
+  state = loop.init(task.agent, trainable, frozen, key, batch=batch)
+  saved = checkpoint.load_newest(path / "checkpoints")
+  first_step = 0
+  if saved is not None:
+    first_step, arrays = saved
+    source = str(path / "checkpoints" / str(first_step))
+    state = checkpoint.unflatten(arrays, state, source=source)
+    print(f"{path} continues from step {first_step:,}", flush=True)
+  if first_step >= phase.steps:
+    print(f"{path} is finished: {first_step:,} of {phase.steps:,} steps", flush=True)
+    return state
+
+  metrics = sinks.Metrics(path / "metrics.jsonl", step=first_step)
+  tensorboard = sinks.TensorBoard(path / "tensorboard", step=first_step)
+  console = sinks.Console(name=path.name, first_step=first_step, until_step=phase.steps, every_s=10.0)
+  last: list[loop.TrainState] = [state]
+
+  def save(state: loop.TrainState, step: int) -> None:
+    metrics.sync()
+    checkpoint.save(path / "checkpoints", step, state, keep=phase.keep_checkpoints)
+    last[0] = state
+
+  film_path = path / "videos" if phase.video else None
+  evaluate = functools.partial(
+    evaluate_state, task, phase, configuration.make_key(config.seed, "evaluation"), film_path
+  )
+  loop.consume(
+    _updates(task, phase, batch, state),
+    first_step=first_step,
+    until_step=phase.steps,
+    sinks=(metrics, tensorboard, console),
+    evaluate=evaluate,
+    evaluate_every=phase.evaluate_every,
+    save=save,
+    save_every=phase.save_every,
+  )
+  return last[0]
+
+
+def make_batch(task: Task, num_worlds: int) -> batch_lib.Batch | None:
+  """`num_worlds` copies of the task's world that show what its network reads; None behind a bridge."""
+  if task.world is None:
+    return None
+  return batch_lib.Batch(task.world, num_worlds, network.input_names(task.agent.spec))
+
+
+def evaluate_state(
+  task: Task,
+  phase: config_dict.ConfigDict,
+  key: jax.Array,
+  film_folder: pathlib.Path | None,
+  state: loop.TrainState,
+  step: int,
+) -> list[loop.Record]:
+  """An 'eval' record of whole episodes, none if `phase.evaluation_episodes` is 0; a video in `film_folder`."""
+  if not phase.evaluation_episodes:
+    return []
+  video = film_folder / f"step_{step}.mp4" if film_folder else None
+  episodes = play(
+    task,
+    state.trainable,
+    state.frozen,
+    jax.random.fold_in(key, step),
+    num_episodes=phase.evaluation_episodes,
+    is_greedy=phase.evaluation_is_greedy,
+    video=video,
+  )
+  return [loop.Record(step, "eval", summarise(episodes))]
+
+
+def play(
+  task: Task,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  key: jax.Array,
+  *,
+  num_episodes: int,
+  is_greedy: bool,
+  video: pathlib.Path | None = None,
+) -> evaluation.Episodes:
+  """Plays `num_episodes` whole episodes, and films some into `video` where the world has pixels."""
+  play_key, film_key = jax.random.split(key)
+  if task.environment is not None:
+    filmed = film.Filmed(task.environment)
+    episodes = evaluation.host_evaluate(
+      task.agent, trainable, frozen, filmed, play_key, num_episodes=num_episodes, greedy=is_greedy
+    )
+    if video and filmed.frames:
+      sinks.write_video(video, filmed.frames, frames_per_s=_FRAMES_PER_S)
+    return episodes
+  batch = make_batch(task, num_episodes)
+  assert batch is not None
+  episodes = evaluation.evaluate(task.agent, trainable, frozen, batch, play_key, greedy=is_greedy)
+  if video and "pixels" in batch.environment.observation_spec():
+    frames = _film(task.agent, trainable, frozen, batch, film_key, is_greedy)
+    sinks.write_video(video, frames, frames_per_s=_FRAMES_PER_S)
+  return episodes
+
+
+def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
+  """Mean return with its 95 % confidence interval, episodes, mean length."""
+  mean, low, high = sinks.confidence_interval(episodes.returns)
+  return {
+    "return_mean": mean,
+    "return_ci_low": low,
+    "return_ci_high": high,
+    "episodes": float(len(episodes.returns)),
+    "length_mean": float(np.mean(episodes.lengths)),
+  }
+
+
+def _updates(task: Task, phase: config_dict.ConfigDict, batch: batch_lib.Batch | None, state: loop.TrainState) -> Any:
+  common = {"agent": task.agent, "num_steps": phase.num_steps, "until_step": phase.steps}
+  if batch is not None:
+    return loop.in_batch(state, batch=batch, updates_per_record=phase.updates_per_record, **common)
+  return loop.behind_dm_env(state, environment=task.environment, **common)
+
+
+def _film(
+  agent: actor_critic.Agent,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  batch: batch_lib.Batch,
+  key: jax.Array,
+  is_greedy: bool,
+) -> np.ndarray:
+  """`[T, H, W, 3]` frames of one world."""
+  names = tuple(sorted({*batch.observations, "pixels"}))
+  one = batch._replace(num_worlds=1, observations=names)
+  init_key, act_key = jax.random.split(key)
+  recurrent_state = actor_critic.initial_state(agent, 1)
+  start = jax.jit(one.init)(init_key)
+  _, _, played = unroll.unroll(agent, trainable, frozen, one, start, recurrent_state, act_key, _VIDEO_STEPS, is_greedy)
+  return np.asarray(played.timesteps.observation["pixels"][:, 0])

@@ -1,0 +1,45 @@
+"""Trains the first column of a progressive network in a world in JAX.
+
+    python -m experiments.train --config=experiments/configs/jaco_corl2017.py --workdir=runs/column
+
+The same command continues a run that was stopped, exactly.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_dict
+
+from agents import actor_critic
+from environments import core
+from experiments import binary, configuration, loop, session
+from progressive import network
+
+_CONFIG = binary.define_config()
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory, made or continued.", required=True)
+
+
+def make_task(config: config_dict.ConfigDict) -> session.Task:
+  """A freshly initialised column on the config's world."""
+  world = configuration.make_world(config.world, config.world_options)
+  num_choices = core.num_choices(world.action_spec())
+  column = configuration.make_column(config.train.column, world.observation_spec(), num_choices)
+  spec = network.NetworkSpec((column,))
+  agent = actor_critic.Agent(spec, num_choices, configuration.make_hyper(config.train))
+  params = network.init(configuration.make_key(config.seed, "network"), spec)
+  return session.Task(agent, params, is_trainable=lambda path: True, world=world)
+
+
+def run(config: config_dict.ConfigDict, workdir: str) -> loop.TrainState:
+  """Trains as `config.train` says; returns the last state."""
+  return session.run(make_task(config), config, config.train, workdir)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Entry point."""
+  del argv
+  run(_CONFIG.value, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+  binary.run(main)
