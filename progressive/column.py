@@ -106,7 +106,7 @@ class ColumnSpec:
     return {layer.name: layer for layer in self.layers}[name]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _shapes(spec: ColumnSpec) -> tuple[tuple[str, Shape], ...]:
   known = dict(spec.inputs)
   for layer in spec.layers:
@@ -149,7 +149,9 @@ def init(key: jax.Array, spec: ColumnSpec) -> dict[str, dict[str, jax.Array]]:
   kernel is orthogonal per gate and its forget gate's bias 1 (Jozefowicz et al. 2015: it remembers at first).
   """
   keys = jax.random.split(key, len(spec.layers))
-  return {layer.name: _init_layer(k, layer, input_shape(spec, layer)) for k, layer in zip(keys, spec.layers)}
+  return {
+    layer.name: _init_layer(k, layer, input_shape(spec, layer)) for k, layer in zip(keys, spec.layers, strict=True)
+  }
 
 
 def initial_state(spec: ColumnSpec) -> dict[str, LSTMState]:
@@ -245,7 +247,7 @@ def _init_layer(key: jax.Array, layer: AnyLayer, read: Shape) -> dict[str, jax.A
 def _joined_shape(layer: AnyLayer, read: Sequence[Shape]) -> Shape:
   if not isinstance(layer, Conv):
     return (sum(flat_size(shape) for shape in read),)
-  for name, shape in zip(layer.inputs, read):
+  for name, shape in zip(layer.inputs, read, strict=True):
     if len(shape) != 3:
       raise ValueError(
         f"Layer {layer.name!r} is a convolution and cannot read {name!r} of shape {shape}: it needs [H, W, C]; "
@@ -296,9 +298,11 @@ def _check_graph(spec: ColumnSpec) -> None:
 
 
 def _check_layer(layer: AnyLayer) -> None:
-  sizes = {"size": layer.size} if not isinstance(layer, Conv) else {
-    "features": layer.features, "stride": layer.stride, "kernel": min(layer.kernel_size)
-  }
+  sizes = (
+    {"size": layer.size}
+    if not isinstance(layer, Conv)
+    else {"features": layer.features, "stride": layer.stride, "kernel": min(layer.kernel_size)}
+  )
   for field, value in sizes.items():
     if value < 1:
       raise ValueError(f"Layer {layer.name!r}: {field}={value} must be at least 1.")

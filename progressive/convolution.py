@@ -16,7 +16,7 @@ METHODS = ("lax", "patches")
 
 def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, features: int) -> tuple[int, ...]:
   """`[H', W', features]` of a VALID convolution over `[H, W, C]`; sizes below 1 mean that the kernel does not fit."""
-  height, width = ((size - k) // stride + 1 for size, k in zip(shape[:2], kernel))
+  height, width = ((size - k) // stride + 1 for size, k in zip(shape[:2], kernel, strict=True))
   return (height, width, features)
 
 

@@ -56,7 +56,7 @@ def input_names(spec: NetworkSpec) -> tuple[str, ...]:
 
 
 def sources(spec: NetworkSpec, k: int, layer: column.AnyLayer) -> tuple[column.Source, ...]:
-  """The ((column, layer name), ...) that `layer` of column `k` reads, newest column first; rule in the module's head."""
+  """The (column, layer name) pairs that `layer` of column `k` reads, newest column first, by the rule above."""
   own_layers = _layers_read(spec.columns[k], layer)
   if layer.laterals is None:
     return ()
@@ -79,12 +79,14 @@ def sources(spec: NetworkSpec, k: int, layer: column.AnyLayer) -> tuple[column.S
   return tuple(dict.fromkeys(found))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def wiring(spec: NetworkSpec) -> tuple[tuple[tuple[str, tuple[lateral.Connection, ...]], ...], ...]:
   """For each column ((layer name, its connections), ...), newest source column first."""
   return tuple(
-    tuple((layer.name, tuple(_connection(spec, k, layer, source) for source in sources(spec, k, layer)))
-          for layer in column_spec.layers)
+    tuple(
+      (layer.name, tuple(_connection(spec, k, layer, source) for source in sources(spec, k, layer)))
+      for layer in column_spec.layers
+    )
     for k, column_spec in enumerate(spec.columns)
   )
 
@@ -164,7 +166,8 @@ def _init_column(key: jax.Array, spec: NetworkSpec, k: int, *, alpha: float) -> 
   own_key, lateral_key = jax.random.split(key)
   params: ColumnParams = {name: dict(layer) for name, layer in column.init(own_key, spec.columns[k]).items()}
   connections = [connection for _, into in wiring(spec)[k] for connection in into]
-  for connection, connection_key in zip(connections, jax.random.split(lateral_key, len(connections) + 1)):
+  keys = jax.random.split(lateral_key, max(len(connections), 1))
+  for connection, connection_key in zip(connections, keys, strict=False):
     j, name = connection.source
     by_column = params[connection.layer.name].setdefault("laterals", {})
     by_column.setdefault(f"column_{j}", {})[name] = lateral.init(connection_key, connection, alpha=alpha)
@@ -191,7 +194,9 @@ def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: 
     offset += size
   copied |= previous.get("laterals", {})
   zeros = jax.tree.map(jnp.zeros_like, new.get("laterals", {}))
-  unread = [(source, name) for source, by_name in copied.items() for name in by_name if name not in zeros.get(source, {})]
+  unread = [
+    (source, name) for source, by_name in copied.items() for name in by_name if name not in zeros.get(source, {})
+  ]
   if unread:
     raise ValueError(f"Column {k}'s 'output' does not read {unread}, which column {k - 1}'s 'output' reads{fix}")
   if any("alpha" in params for by_name in copied.values() for params in by_name.values()):
