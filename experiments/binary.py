@@ -1,8 +1,8 @@
 """How every binary starts: flags, one config, and errors of one line.
 
-A mistake of the caller's (an unknown field, a missing file, a server that does not answer) is raised as `ValueError`
-or `OSError` by the code that notices it, and printed here as one line that names the thing and the fix; the exit
-code is 1. `--traceback` shows where it came from. JAX's compiled programs are kept between runs.
+A mistake of the caller's (an unknown field, a missing file, a server that does not answer) is raised as `ValueError`,
+`OSError` or `BridgeError` by the code that notices it, and printed here as one line that names the thing and the fix;
+the exit code is 1. `--traceback` shows where it came from. JAX's compiled programs are kept between runs.
 """
 
 import difflib
@@ -15,12 +15,34 @@ from collections.abc import Callable, Iterator, Sequence
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
+from environments.arm import protocol
+
+# The flags that binaries share.
+CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; any field: --config.field=value.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory, made or continued.")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 
-def define_config(default: str | None = None) -> flags.FlagHolder:
-  """The flag `--config=FILE.py`, whose fields are set as `--config.field=value`."""
-  return config_flags.DEFINE_config_file("config", default, "Configuration file; any field: --config.field=value.")
+def config() -> config_dict.ConfigDict:
+  """The config of this command line.
+
+  Raises:
+    ValueError: if none is given.
+  """
+  if not CONFIG.present:
+    raise ValueError("--config is missing; give a file of experiments/configs/")
+  return CONFIG.value
+
+
+def workdir() -> str:
+  """The run directory of this command line.
+
+  Raises:
+    ValueError: if none is given.
+  """
+  if not WORKDIR.value:
+    raise ValueError("--workdir is missing; give a directory to make or to continue, e.g. --workdir=runs/first")
+  return WORKDIR.value
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -38,7 +60,7 @@ def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
   keep_compiled_programs()
   try:
     main(argv)
-  except (ValueError, OSError, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError, protocol.BridgeError) as error:
     if _TRACEBACK.value:
       raise
     _exit(str(error))

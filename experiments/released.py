@@ -69,7 +69,7 @@ def load_source(path: str | os.PathLike) -> Source:
   path = pathlib.Path(path)
   if not path.is_dir():
     raise ValueError(
-      f"{path} does not exist; train a column first (python -m experiments.train) or name a released one"
+      f"{path} does not exist; train a column (python -m experiments.train) or name a released one"
     )
   if (path / _PARAMS).exists():
     return load(path)

@@ -72,16 +72,14 @@ def run(
     checkpoint.save(path / "checkpoints", step, state, keep=phase.keep_checkpoints)
     last[0] = state
 
-  film_path = path / "videos" if phase.video else None
-  evaluate = functools.partial(
-    evaluate_state, task, phase, configuration.make_key(config.seed, "evaluation"), film_path
-  )
+  film_folder = path / "videos" if phase.video else None
+  evaluation_key = configuration.make_key(config.seed, "evaluation")
   loop.consume(
     _updates(task, phase, batch, state),
     first_step=first_step,
     until_step=phase.steps,
     sinks=(metrics, tensorboard, console),
-    evaluate=evaluate,
+    evaluate=functools.partial(evaluate_state, task, phase, evaluation_key, film_folder),
     evaluate_every=phase.evaluate_every,
     save=save,
     save_every=phase.save_every,

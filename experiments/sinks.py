@@ -59,7 +59,7 @@ class TensorBoard:
 
 
 class Console:
-  """A live line: steps, steps/s, time left, return. On a terminal it overwrites itself; in a log, one each `every_s`."""
+  """A live line: steps, steps/s, time left, return. Overwrites itself on a terminal; else one each `every_s`."""
 
   def __init__(self, *, name: str, first_step: int, until_step: int, every_s: float, stream: TextIO | None = None):
     """A line for a run from `first_step` to `until_step`."""

@@ -7,16 +7,12 @@ The same command continues a run that was stopped, exactly.
 
 from collections.abc import Sequence
 
-from absl import flags
 from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
 from experiments import binary, configuration, loop, session
 from progressive import network
-
-_CONFIG = binary.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory, made or continued.", required=True)
 
 
 def make_task(config: config_dict.ConfigDict) -> session.Task:
@@ -38,7 +34,7 @@ def run(config: config_dict.ConfigDict, workdir: str) -> loop.TrainState:
 def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
-  run(_CONFIG.value, _WORKDIR.value)
+  run(binary.config(), binary.workdir())
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def get_config() -> config_dict.ConfigDict:
   config.source = "experiments/released/jaco_corl2017"
   config.target = "jaco/reach/random"
   config.target_options = config_dict.ConfigDict({"num_joints": 9})
+  config.output_init = "previous"  # The new column starts as exactly the old policy (papers.md 2.3); or "random".
+  config.alpha = 1.0  # Adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
   config.transfer = configuration.phase(
     column=configuration.column_section(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,)),
     steps=60_000,

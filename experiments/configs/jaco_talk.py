@@ -1,0 +1,60 @@
+"""The talks' first two columns: vision in simulation, then proprioception on the arm; 6 joints.
+
+  python -m experiments.train --config=experiments/configs/jaco_talk.py --workdir=runs/talk
+  python -m experiments.transfer --config=experiments/configs/jaco_talk.py --workdir=runs/talk_arm \
+    --config.source=runs/talk --config.target=arm://localhost:5005
+
+`jaco_talk.py:fast` is a feed-forward first column, for a quick start: return >= 30 of 50 in under 15 minutes on two
+cores. The recurrent one takes 5 M steps (an hour on two cores). Finetuning is refused: the columns' inputs differ.
+"""
+
+from ml_collections import config_dict
+
+from experiments import configuration
+
+
+def get_config(variant: str = "recurrent") -> config_dict.ConfigDict:
+  """Column 1 sees pixels of `reach/fixed`; column 2 feels joints and target of `reach/random` (papers.md 2.6).
+
+  Args:
+    variant: 'recurrent' as in the talks, or 'fast', feed-forward.
+  """
+  if variant not in ("recurrent", "fast"):
+    raise ValueError(f"jaco_talk.py:{variant} is unknown; use jaco_talk.py or jaco_talk.py:fast")
+  is_fast = variant == "fast"
+  config = config_dict.ConfigDict()
+  config.seed = 0
+
+  # Column 1, in simulation. Layer sizes are those of Rusu et al. 2017; the talks give none.
+  config.world = "jaco/reach/fixed"
+  config.world_options = config_dict.ConfigDict({"num_joints": 6})
+  config.train = configuration.phase(
+    column=configuration.column_section(
+      conv=((16, 8, 4), (32, 5, 2)), dense=(128, 128) if is_fast else (128,), lstm=() if is_fast else (128,)
+    ),
+    steps=2_000_000 if is_fast else 5_000_000,
+    num_worlds=64,
+    num_steps=20,
+    evaluate_every=200_000,
+    evaluation_episodes=100,
+    save_every=100_000,
+  )
+
+  # Column 2, on the target: a world in JAX by its name, or arm://host:port.
+  config.method = "progressive"
+  config.source = "experiments/released/jaco_talk"
+  config.target = "jaco/reach/random"
+  config.target_options = config_dict.ConfigDict({"num_joints": 6})
+  config.output_init = "previous"  # The new column starts as exactly the old policy (papers.md 2.3); or "random".
+  config.alpha = 1.0  # Adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
+  config.transfer = configuration.phase(
+    column=configuration.column_section(inputs=("proprioception", "target"), conv=(), dense=(64,), lstm=(64,)),
+    steps=60_000,
+    num_worlds=1,
+    num_steps=20,
+    evaluate_every=0,
+    evaluation_episodes=20,
+    save_every=2_000,
+    updates_per_record=5,
+  )
+  return config

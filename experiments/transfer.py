@@ -1,0 +1,64 @@
+"""Learns a target task from a trained network: progressively, by one of the baselines, or from scratch.
+
+    python -m experiments.transfer --config=experiments/configs/jaco_corl2017.py --workdir=runs/arm \\
+      --config.method=progressive --config.source=runs/column --config.target=arm://localhost:5005
+
+The target is a world in JAX by its name, or an arm behind a bridge as `arm://host:port`.
+"""
+
+from collections.abc import Sequence
+
+from ml_collections import config_dict
+
+from agents import actor_critic
+from environments import core
+from environments.arm import client
+from experiments import binary, configuration, loop, released, session
+from progressive import baselines
+
+_BRIDGE = "arm://"
+
+
+def make_task(config: config_dict.ConfigDict) -> session.Task:
+  """The network that `config.method` starts from, on the target.
+
+  Raises:
+    ValueError: if there is no source where the method needs one, or the method makes no sense for it.
+  """
+  if config.method not in baselines.METHODS:
+    raise ValueError(f"method={config.method!r} is none of {', '.join(baselines.METHODS)}")
+  source = None if config.method == "scratch" else released.load_source(config.source)
+  world, environment = None, None
+  if config.target.startswith(_BRIDGE):
+    environment = client.connect(config.target.removeprefix(_BRIDGE), seed=config.seed)
+  else:
+    world = configuration.make_world(config.target, config.target_options)
+  target = world or environment
+  assert target is not None
+  num_choices = core.num_choices(target.action_spec())
+  spec, params, is_trainable = baselines.prepare(
+    config.method,
+    configuration.make_key(config.seed, "network"),
+    source.spec if source else None,
+    source.params if source else None,
+    configuration.make_column(config.transfer.column, target.observation_spec(), num_choices),
+    output_init=config.output_init,
+    alpha=config.alpha,
+  )
+  agent = actor_critic.Agent(spec, num_choices, configuration.make_hyper(config.transfer))
+  return session.Task(agent, params, is_trainable, world=world, environment=environment)
+
+
+def run(config: config_dict.ConfigDict, workdir: str) -> loop.TrainState:
+  """Learns as `config.transfer` says; returns the last state."""
+  return session.run(make_task(config), config, config.transfer, workdir)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Entry point."""
+  del argv
+  run(binary.config(), binary.workdir())
+
+
+if __name__ == "__main__":
+  binary.run(main)

@@ -1,0 +1,231 @@
+"""Runs end, resume exactly after a kill, and forget nothing that was saved. On small worlds, in seconds."""
+
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from environments import dm_env_adapter, registry
+from experiments import checkpoint, configuration, loop, released, session, train, transfer
+from ml_collections import config_dict
+from progressive import partition
+
+from tests.agents import worlds
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def make_config(*, lstm=(4,), **fields):
+  """Two phases on a small world: a few updates each."""
+  section = configuration.column_section(inputs=("signal",), conv=(), dense=(8,), lstm=lstm)
+  common = dict(num_worlds=4, num_steps=5, evaluate_every=200, evaluation_episodes=4, save_every=100)
+  config = config_dict.ConfigDict(
+    {
+      "seed": 1,
+      "world": "recall",
+      "world_options": {},
+      "train": configuration.phase(column=section, steps=600, updates_per_record=2, **common),
+      "method": "progressive",
+      "source": "",
+      "target": "recall",
+      "target_options": {},
+      "output_init": "previous",
+      "alpha": 1.0,
+      "transfer": configuration.phase(column=section, steps=200, updates_per_record=2, **common),
+    }
+  )
+  config.update(fields)
+  return config
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+
+
+def lines(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def parameters(state):
+  return checkpoint.content_hash(checkpoint.flatten(state))
+
+
+def test_a_run_leaves_its_directory(tmp_path):
+  state = train.run(make_config(), str(tmp_path))
+  assert int(state.step) == 600
+  assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+  assert {"command", "commit", "packages", "device", "seed"} <= set(
+    json.loads((tmp_path / "provenance.json").read_text())
+  )
+  records = lines(tmp_path)
+  assert [r["step"] for r in records if r["kind"] == "eval"] == [200, 400, 600]
+  assert [r["step"] for r in records if r["kind"] == "train"] == list(range(40, 601, 40))
+  assert all(a["wall_s"] <= b["wall_s"] for a, b in zip(records, records[1:], strict=False))
+  assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 600
+
+
+def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_path):
+  hashes = [parameters(train.run(make_config(seed=seed), str(tmp_path / name))) for name, seed in zip("abc", (1, 1, 2))]
+  assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_parameters_learn(tmp_path):
+  task = train.make_task(make_config())
+  state = train.run(make_config(), str(tmp_path))
+  before, after = checkpoint.flatten(task.params), checkpoint.flatten(state.trainable)
+  assert all(not np.array_equal(before[name], after[name]) for name in before)
+
+
+_KILLED = """
+import sys
+sys.path.insert(0, {root!r})
+from environments import registry
+from tests.agents import worlds
+registry.make = lambda name, **options: worlds.CueRecall()
+from tests.experiments import session_test
+from experiments import checkpoint, train
+config = session_test.make_config()
+config.train.steps = 20_000
+config.train.save_every = 1_000
+config.train.evaluate_every = 5_000
+print(session_test.parameters(train.run(config, sys.argv[1])))
+"""
+
+
+def start(script, workdir):
+  environ = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
+  return subprocess.Popen([sys.executable, str(script), str(workdir)], stdout=subprocess.PIPE, text=True, env=environ)
+
+
+def test_killed_at_any_moment_it_ends_the_same(tmp_path):
+  script = tmp_path / "run.py"
+  script.write_text(_KILLED.format(root=str(ROOT)))
+  unbroken = start(script, tmp_path / "unbroken")
+  killed = start(script, tmp_path / "killed")
+  moments = random.Random(0)
+  for _ in range(3):
+    deadline = time.monotonic() + 60
+    had = checkpoint.steps(tmp_path / "killed" / "checkpoints")
+    while checkpoint.steps(tmp_path / "killed" / "checkpoints") == had and killed.poll() is None:
+      assert time.monotonic() < deadline, "no checkpoint within a minute"
+      time.sleep(0.01)
+    time.sleep(moments.uniform(0.0, 0.3))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    killed = start(script, tmp_path / "killed")
+  expected = unbroken.communicate(timeout=120)[0].splitlines()[-1]
+  found = killed.communicate(timeout=120)[0].splitlines()
+  assert found[-1] == expected
+  assert any("continues from step" in line for line in found)
+  pairs = zip(lines(tmp_path / "unbroken"), lines(tmp_path / "killed"), strict=True)
+  for a, b in pairs:  # The same history, with no duplicates, but for clocks.
+    for record in (a, b):
+      record.pop("wall_s"), record.pop("steps_per_s", None)
+    assert a == b
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, capsys):
+  config = make_config()
+  expected = parameters(train.run(config, str(tmp_path)))
+  folder = tmp_path / "checkpoints"
+  newest = checkpoint.steps(folder)[-1]
+  files = [path for path in (folder / str(newest)).rglob("*") if path.is_file() and path.stat().st_size > 500]
+  assert files
+  for path in files:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  assert parameters(train.run(config, str(tmp_path))) == expected
+  assert f"{newest} is damaged" in capsys.readouterr().err
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+  train.run(make_config(), str(tmp_path))
+  other = make_config()
+  other.train.hyper.learning_rate = 0.5
+  with pytest.raises(ValueError, match=r"another config \(train.hyper.learning_rate: 0.0007 there, 0.5 here\)"):
+    train.run(other, str(tmp_path))
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+  import orbax.checkpoint as ocp
+
+  train.run(make_config(), str(tmp_path))
+  before = checkpoint.steps(tmp_path / "checkpoints")
+
+  def fail(self, path, *args, **kwargs):
+    raise ValueError("writing: No space left on device")
+
+  monkeypatch.setattr(ocp.PyTreeCheckpointer, "save", fail)
+  with pytest.raises(OSError, match="disk full while saving step 700.*the checkpoint of step 600 is whole"):
+    checkpoint.save(tmp_path / "checkpoints", 700, {"x": np.ones(3)})
+  assert checkpoint.steps(tmp_path / "checkpoints") == before
+  assert checkpoint.load_newest(tmp_path / "checkpoints")[0] == 600
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+  train.run(make_config(), str(tmp_path))
+  config = make_config(lstm=(6,))
+  (tmp_path / "config.json").unlink()
+  with pytest.raises(ValueError, match=r"trainable/0/lstm1.*\[.*this config's network needs"):
+    train.run(config, str(tmp_path))
+
+
+@pytest.mark.parametrize("method", ["progressive", "finetune", "finetune_head", "scratch", "random_column"])
+def test_transfer_changes_what_the_method_says(tmp_path, method):
+  source = tmp_path / "source"
+  config = make_config()
+  train.run(config, str(source))
+  config.source, config.method = str(source), method
+  task = transfer.make_task(config)
+  _, frozen = partition.split(task.params, task.is_trainable)
+  state = transfer.run(config, str(tmp_path / "transfer"))
+  assert partition.content_hash(state.frozen) == partition.content_hash(frozen)
+  num_frozen = len(jax.tree.leaves(state.frozen))
+  assert (num_frozen == 0) == (method in ("finetune", "scratch"))
+  learned = released.load_source(tmp_path / "transfer").params
+  original = released.load_source(source).params
+  is_kept = partition.content_hash(learned[0]) == partition.content_hash(original[0])
+  assert is_kept == (method == "progressive")
+
+
+def test_transfer_without_a_source_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="does not exist; train a column"):
+    transfer.make_task(make_config(source=str(tmp_path / "nowhere")))
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(ValueError, match="network.json is missing"):
+    transfer.make_task(make_config(source=str(tmp_path / "empty")))
+  with pytest.raises(ValueError, match="method='progresive' is none of progressive, finetune"):
+    transfer.make_task(make_config(method="progresive"))
+
+
+def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_path):
+  config = make_config()
+
+  def run(workdir):
+    task = train.make_task(config)
+    environment = dm_env_adapter.DmEnv(task.world, seed=0)
+    return session.run(task._replace(world=None, environment=environment), config, config.train, workdir)
+
+  run(tmp_path / "whole")
+  episodes = [record for record in lines(tmp_path / "whole") if record["kind"] == "episode"]
+  length = worlds.CueRecall().length
+  assert [e["step"] for e in episodes] == list(range(length, 601, length + 1))  # One step of each period is the reset.
+  assert {e["length"] for e in episodes} == {float(length)}
+
+  for step in checkpoint.steps(tmp_path / "whole" / "checkpoints")[1:]:
+    shutil.rmtree(tmp_path / "whole" / "checkpoints" / str(step))
+  kept = checkpoint.steps(tmp_path / "whole" / "checkpoints")[0]
+  state = run(tmp_path / "whole")
+  assert int(state.step) == 600
+  assert [e for e in lines(tmp_path / "whole") if e["step"] <= kept and e["kind"] == "episode"]
+  steps = [e["step"] for e in lines(tmp_path / "whole") if e["kind"] == "train"]
+  assert steps == list(range(5, 601, 5))
