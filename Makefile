@@ -7,7 +7,7 @@ export MUJOCO_GL ?= osmesa
 .PHONY: demo test format lock camera
 
 demo: .venv/installed camera
-	$(BIN)/python -m experiments.demo $(ARGS)
+	$(BIN)/python -m experiments.demo $(if $(FROM_SCRATCH),--from_scratch) $(ARGS)
 
 test: .venv/installed camera
 	$(BIN)/ruff format --check .
@@ -35,6 +35,7 @@ camera:
 	  fi; \
 	fi
 
-# Writes the lock from what is installed here: the closure of this package's dependencies, nothing else.
+# Writes the lock from a fresh .venv: rm -rf .venv requirements.lock; touch requirements.lock; make lock
 lock: .venv/installed
-	$(BIN)/python tests/lock.py > requirements.lock
+	(echo "# The tested set of versions (Python 3.11, CPU): constraints for pip, written by make lock."; \
+	 $(BIN)/pip freeze --exclude-editable) > requirements.lock

@@ -8,12 +8,13 @@ The binaries differ only in the agent and the world that they hand over.
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import dm_env
 import jax
 import numpy as np
+from dm_env import specs
 from ml_collections import config_dict
 
 from agents import actor_critic, evaluation, unroll
@@ -22,7 +23,7 @@ from environments import core
 from experiments import checkpoint, configuration, film, loop, network_file, run_directory, sinks
 from progressive import network, partition
 
-_FRAMES_PER_S = 10.0  # The arm's control rate: videos run in real time.
+FRAMES_PER_S = 10.0  # The arm's control rate: videos run in real time.
 _VIDEO_STEPS = 100
 
 
@@ -87,6 +88,18 @@ def run(
   return last[0]
 
 
+def check_inputs(spec: network.NetworkSpec, observation_spec: Mapping[str, specs.Array], place: str) -> None:
+  """Refuses a place that does not show what the network reads.
+
+  Raises:
+    ValueError: naming the observation and both shapes.
+  """
+  offered = {name: tuple(one.shape) for name, one in observation_spec.items()}
+  for name, shape in ((name, shape) for column in spec.columns for name, shape in column.inputs):
+    if offered.get(name) != shape:
+      raise ValueError(f"the network reads {name} {list(shape)}, but {place} offers {offered}; name another target")
+
+
 def make_batch(task: Task, num_worlds: int) -> batch_lib.Batch | None:
   """`num_worlds` copies of the task's world that show what its network reads; None behind a bridge."""
   if task.world is None:
@@ -136,14 +149,14 @@ def play(
       task.agent, trainable, frozen, filmed, play_key, num_episodes=num_episodes, greedy=is_greedy
     )
     if video and filmed.frames:
-      sinks.write_video(video, filmed.frames, frames_per_s=_FRAMES_PER_S)
+      sinks.write_video(video, filmed.frames, frames_per_s=FRAMES_PER_S)
     return episodes
   batch = make_batch(task, num_episodes)
   assert batch is not None
   episodes = evaluation.evaluate(task.agent, trainable, frozen, batch, play_key, greedy=is_greedy)
   if video and "pixels" in batch.environment.observation_spec():
     frames = _film(task.agent, trainable, frozen, batch, film_key, is_greedy)
-    sinks.write_video(video, frames, frames_per_s=_FRAMES_PER_S)
+    sinks.write_video(video, frames, frames_per_s=FRAMES_PER_S)
   return episodes
 
 

@@ -14,7 +14,7 @@ from agents import actor_critic
 from environments import core
 from environments.arm import client
 from experiments import binary, configuration, loop, released, session
-from progressive import baselines
+from progressive import baselines, network
 
 _BRIDGE = "arm://"
 
@@ -30,7 +30,9 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   source = None if config.method == "scratch" else released.load_source(config.source)
   world, environment = None, None
   if config.target.startswith(_BRIDGE):
-    environment = client.connect(config.target.removeprefix(_BRIDGE), seed=config.seed)
+    read = {*config.transfer.column.inputs, *(network.input_names(source.spec) if source else ())}
+    address = config.target.removeprefix(_BRIDGE)
+    environment = client.connect(address, seed=config.seed, observations=sorted(read))
   else:
     world = configuration.make_world(config.target, config.target_options)
   target = world or environment
@@ -45,6 +47,7 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
     output_init=config.output_init,
     alpha=config.alpha,
   )
+  session.check_inputs(spec, target.observation_spec(), config.target)
   agent = actor_critic.Agent(spec, num_choices, configuration.make_hyper(config.transfer))
   return session.Task(agent, params, is_trainable, world=world, environment=environment)
 

@@ -1,6 +1,5 @@
 """Runs end, resume exactly after a kill, and forget nothing that was saved. On small worlds, in seconds."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -14,11 +13,11 @@ import time
 import jax
 import numpy as np
 import pytest
-from environments import dm_env_adapter, registry
-from experiments import checkpoint, configuration, loop, released, session, train, transfer
 from ml_collections import config_dict
-from progressive import partition
 
+from environments import dm_env_adapter, registry
+from experiments import checkpoint, configuration, released, session, train, transfer
+from progressive import partition
 from tests.agents import worlds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -75,7 +74,8 @@ def test_a_run_leaves_its_directory(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_path):
-  hashes = [parameters(train.run(make_config(seed=seed), str(tmp_path / name))) for name, seed in zip("abc", (1, 1, 2))]
+  runs = {"a": 1, "b": 1, "c": 2}
+  hashes = [parameters(train.run(make_config(seed=seed), str(tmp_path / name))) for name, seed in runs.items()]
   assert hashes[0] == hashes[1] != hashes[2]
 
 

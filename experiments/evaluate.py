@@ -1,0 +1,118 @@
+"""Plays a trained network for whole episodes, prints its mean return, and releases it where asked to.
+
+    python -m experiments.evaluate --source=runs/column --episodes=1000 --video=runs/column/evaluation.mp4
+    python -m experiments.evaluate --source=runs/column --episodes=1000 --release=experiments/released/jaco_corl2017
+
+The world is the one the run was trained in, unless `--target` names another (or `arm://host:port`).
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict
+
+from agents import actor_critic
+from environments import core
+from environments.arm import client
+from experiments import binary, configuration, network_file, released, run_directory, session
+from progressive import network, partition
+
+SOURCE = flags.DEFINE_string("source", None, "Run directory or released network.")
+_TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
+EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
+GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
+SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
+VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
+_RELEASE = flags.DEFINE_string("release", "", "Write the network, its evaluation and its provenance to this folder.")
+
+
+def make_task(source: released.Source, target: str, options: dict[str, Any], *, seed: int) -> session.Task:
+  """The source's network on `target`, none of it learning.
+
+  Raises:
+    ValueError: if the network's inputs or outputs do not fit the target.
+  """
+  world, environment = None, None
+  if target.startswith("arm://"):
+    names = network.input_names(source.spec)
+    environment = client.connect(target.removeprefix("arm://"), seed=seed, observations=names)
+  else:
+    world = configuration.make_world(target, config_dict.ConfigDict(options))
+  place = world or environment
+  assert place is not None
+  session.check_inputs(source.spec, place.observation_spec(), target)
+  agent = actor_critic.Agent(source.spec, core.num_choices(place.action_spec()), actor_critic.Hyper())
+  actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
+  return session.Task(agent, source.params, lambda path: False, world=world, environment=environment)
+
+
+def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
+  """The world that a run or a released network was trained in, and its options.
+
+  Raises:
+    ValueError: if the folder does not say.
+  """
+  for name in ("config.json", "evaluation.json"):
+    if (folder / name).exists():
+      record = json.loads((folder / name).read_text())
+      is_transfer = len(network_file.read_spec(folder).columns) > 1 and "target" in record
+      if is_transfer:
+        return record["target"], record.get("target_options", {})
+      if "world" in record:
+        return record["world"], record.get("world_options", {})
+  raise ValueError(f"{folder} does not say which world it was trained in; give --target")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Entry point."""
+  del argv
+  if not SOURCE.value:
+    raise ValueError("--source is missing; give a run directory or a released network")
+  folder = pathlib.Path(SOURCE.value)
+  source = released.load_source(folder)
+  world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
+  task = make_task(source, world, options, seed=SEED.value)
+  trainable, frozen = partition.split(task.params, task.is_trainable)
+  video = pathlib.Path(VIDEO.value) if VIDEO.value else None
+  key = configuration.make_key(SEED.value, "evaluation")
+  episodes = session.play(
+    task, trainable, frozen, key, num_episodes=EPISODES.value, is_greedy=GREEDY.value, video=video
+  )
+  result = session.summarise(episodes)
+  print(
+    f"{folder} in {world}: mean return {result['return_mean']:.2f} "
+    f"[{result['return_ci_low']:.2f}, {result['return_ci_high']:.2f}] over {EPISODES.value} episodes"
+  )
+  if _RELEASE.value:
+    release(source, folder, world, options, result)
+
+
+def release(
+  source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], result: dict[str, float]
+) -> None:
+  """Writes the released folder; the training's own provenance goes with it."""
+  now = run_directory.provenance(SEED.value)
+  training = json.loads((folder / "provenance.json").read_text()) if (folder / "provenance.json").exists() else {}
+  evaluation = {
+    "mean_return": result["return_mean"],
+    "return_ci_low": result["return_ci_low"],
+    "return_ci_high": result["return_ci_high"],
+    "episodes": int(result["episodes"]),
+    "length_mean": result["length_mean"],
+    "is_greedy": GREEDY.value,
+    "world": world,
+    "world_options": options,
+    "steps_trained": source.step,
+    "command": now["command"],
+    "commit": now["commit"],
+  }
+  provenance = {"training": training, "evaluation": now, "content_sha256": partition.content_hash(source.params)}
+  released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
+  print(f"released as {_RELEASE.value}")
+
+
+if __name__ == "__main__":
+  binary.run(main)
