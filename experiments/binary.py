@@ -118,12 +118,10 @@ def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[st
 
 
 def unknown_field(name: str, known: Sequence[str], path: str) -> str:
-  """The message for a field that is not there: nearest by spelling, else by its last word."""
-  nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+  """The message for a field that is not there, with the nearest: by its last word where that exists, or by spelling."""
   same_end = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
-  hint = (same_end or nearest or [None])[0]
-  did_you_mean = f"; nearest is --config.{hint}" if hint else f"; it has {', '.join(known)}"
-  return f"{path} has no field --config.{name}{did_you_mean}"
+  nearest = difflib.get_close_matches(name, same_end or known, n=1, cutoff=0.0)[0]
+  return f"{path} has no field --config.{name}; nearest is --config.{nearest}"
 
 
 def _exit(message: str) -> None:

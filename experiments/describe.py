@@ -8,38 +8,36 @@ With a config: the columns of `train` and of `transfer`, as the progressive meth
 
 from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
 from ml_collections import config_dict
 
 from environments import core
-from experiments import binary, configuration, network_file, released
-from progressive import column, network, partition
+from experiments import binary, configuration, released
+from progressive import growth, network
 
 _SOURCE = flags.DEFINE_string("source", None, "Run directory or released network; empty: the config's.")
 
 
 def table(spec: network.NetworkSpec) -> str:
-  """Layers, what they read, laterals and parameters, as text."""
-  rows = [("column", "layer", "reads", "shape", "laterals from", "own", "lateral")]
-  params = network_file.params_like(spec)
-  totals = []
-  for k, (one, wiring) in enumerate(zip(spec.columns, network.wiring(spec), strict=True)):
-    shapes = column.shapes(one)
-    connections = dict(wiring)
+  """Layers, what they read, laterals, parameters and FLOPs (forward, one step), as text."""
+  rows = [("column", "layer", "reads", "shape", "laterals from", "parameters", "in laterals", "FLOPs")]
+  columns = growth.report(spec)
+  for k, one in enumerate(columns):
     for layer in one.layers:
-      own, lateral = _count(params[k][layer.name])
-      names = [f"{c.source[0]}.{c.source[1]} ({c.kind})" for c in connections[layer.name]]
-      shape = "x".join(map(str, shapes[layer.name]))
-      kind = type(layer).__name__
-      rows.append((str(k), f"{layer.name} ({kind})", ", ".join(layer.inputs), shape, ", ".join(names) or "-",
-                   f"{own:,}", f"{lateral:,}"))  # fmt: skip
-    totals.append((k, partition.count(params[k]), partition.count(params[k], include_alpha=True)))
+      laterals = [f"{j}.{name} ({lateral.kind})" for lateral in layer.laterals for j, name in [lateral.source]]
+      in_laterals = sum(lateral.num_parameters for lateral in layer.laterals)
+      flops = layer.flops + sum(lateral.flops for lateral in layer.laterals)
+      shape = "x".join(map(str, layer.shape))
+      what = (str(k), f"{layer.name} ({layer.kind})", ", ".join(layer.inputs), shape, ", ".join(laterals) or "-")
+      rows.append((*what, f"{layer.num_parameters + in_laterals:,}", f"{in_laterals:,}", f"{flops:,}"))
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
   lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
   lines.insert(1, "  ".join("-" * width for width in widths))
-  lines += ["", *(f"column {k}: {count:,} parameters, {with_alpha - count} alphas" for k, count, with_alpha in totals)]
-  lines.append(f"total: {sum(count for _, count, _ in totals):,} parameters")
+  lines.append("")
+  for k, one in enumerate(columns):
+    lines.append(f"column {k}: {one.num_parameters:,} parameters, {one.num_alphas} alphas, {one.flops:,} FLOPs a step")
+  total = sum(one.num_parameters for one in columns), sum(one.flops for one in columns)
+  lines.append(f"total: {total[0]:,} parameters, {total[1]:,} FLOPs a step")
   return "\n".join(lines)
 
 
@@ -62,12 +60,6 @@ def main(argv: Sequence[str]) -> None:
     print(table(released.load_source(_SOURCE.value).spec))
   else:
     print(table(from_config(binary.config())))
-
-
-def _count(layer: dict) -> tuple[int, int]:
-  """Parameters of a layer's own and of its laterals, alphas not counted."""
-  own = sum(int(np.prod(leaf.shape)) for name, leaf in layer.items() if name != "laterals")
-  return own, partition.count({"laterals": layer.get("laterals", {})})
 
 
 if __name__ == "__main__":

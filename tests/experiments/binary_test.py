@@ -16,7 +16,6 @@ CONFIG = "experiments/configs/jaco_corl2017.py"
     ("--config.train.hyper.lerning_rate=1", "nearest is --config.train.hyper.learning_rate"),
     ("--config.metod=finetune", "nearest is --config.method"),
     ("--config.learning_rate=1", "nearest is --config.train.hyper.learning_rate"),
-    ("--config.zzz=1", "it has seed, world"),
   ],
 )
 def test_an_unknown_field_names_the_nearest(argument, expected):
