@@ -18,8 +18,6 @@ from agents import actor_critic, heads
 from environments import core, registry
 from progressive import column
 
-ConfigDict = config_dict.ConfigDict
-
 
 def column_section(
   *,
@@ -27,7 +25,7 @@ def column_section(
   conv: tuple[tuple[int, int, int], ...] = ((16, 8, 4), (32, 5, 2)),
   dense: tuple[int, ...] = (128,),
   lstm: tuple[int, ...] = (128,),
-) -> ConfigDict:
+) -> config_dict.ConfigDict:
   """A column: convolutions on `pixels`, dense layers on them and all other inputs, LSTMs, one linear output.
 
   Args:
@@ -36,12 +34,12 @@ def column_section(
     dense: units of each dense layer.
     lstm: units of each LSTM.
   """
-  return ConfigDict({"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm})
+  return config_dict.ConfigDict({"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm})
 
 
 def phase(
   *,
-  column: ConfigDict,
+  column: config_dict.ConfigDict,
   steps: int,
   num_worlds: int,
   num_steps: int,
@@ -50,7 +48,7 @@ def phase(
   evaluation_episodes: int,
   updates_per_record: int = 10,
   **hyper: Any,
-) -> ConfigDict:
+) -> config_dict.ConfigDict:
   """A phase of learning.
 
   Args:
@@ -64,7 +62,7 @@ def phase(
     updates_per_record: updates that one 'train' record sums up.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
-  return ConfigDict(
+  return config_dict.ConfigDict(
     {
       "column": column,
       "steps": steps,
@@ -83,7 +81,7 @@ def phase(
 
 
 def make_column(
-  config: ConfigDict, observation_spec: Mapping[str, specs.Array], num_choices: tuple[int, ...]
+  config: config_dict.ConfigDict, observation_spec: Mapping[str, specs.Array], num_choices: tuple[int, ...]
 ) -> column.ColumnSpec:
   """The column of a config section on a world's observations.
 
@@ -114,12 +112,12 @@ def make_column(
   return column.ColumnSpec(inputs=inputs, layers=tuple(layers))
 
 
-def make_hyper(config: ConfigDict) -> actor_critic.Hyper:
+def make_hyper(config: config_dict.ConfigDict) -> actor_critic.Hyper:
   """The hyper-parameters of a phase."""
   return actor_critic.Hyper(**config.hyper.to_dict())
 
 
-def make_world(name: str, options: ConfigDict) -> core.Environment:
+def make_world(name: str, options: config_dict.ConfigDict) -> core.Environment:
   """A world in JAX by its registered name."""
   return registry.make(name, **options.to_dict())
 

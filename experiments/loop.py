@@ -6,6 +6,7 @@ TensorBoard) and of a state (evaluation, checkpoint) is decided by `consume`, in
 moment: a checkpoint is written last, and everything after the newest one is forgotten on resume.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -81,7 +82,8 @@ def train_step(
     agent, state.trainable, state.frozen, state.optimizer_state, played
   )
   progress, episodes = trajectory.track_episodes(state.progress, played.timesteps)
-  state = state.replace(
+  state = dataclasses.replace(
+    state,
     trainable=trainable,
     optimizer_state=optimizer_state,
     batch_state=batch_state,
@@ -154,7 +156,8 @@ def behind_dm_env(
       if played.timesteps.step_type[t, 0] == core.LAST:
         outcome = {"return": episode_return, "length": float(episode_length)}
         records.append(Record(first_step + t, "episode", outcome))
-    state = state.replace(
+    state = dataclasses.replace(
+      state,
       trainable=trainable,
       optimizer_state=optimizer_state,
       recurrent_state=recurrent_state,

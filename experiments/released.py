@@ -38,7 +38,8 @@ def save(
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   temporary = folder / f"unfinished_{_PARAMS}"
-  np.savez(temporary, **checkpoint.flatten(params))
+  arrays: dict[str, Any] = checkpoint.flatten(params)
+  np.savez(temporary, **arrays)
   os.replace(temporary, folder / _PARAMS)
   network_file.write_spec(folder, spec)
   run_directory.write_json(folder / "evaluation.json", evaluation)
@@ -68,9 +69,7 @@ def load_source(path: str | os.PathLike) -> Source:
   """
   path = pathlib.Path(path)
   if not path.is_dir():
-    raise ValueError(
-      f"{path} does not exist; train a column (python -m experiments.train) or name a released one"
-    )
+    raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
   if (path / _PARAMS).exists():
     return load(path)
   return Source(*checkpoint.load_run(path))

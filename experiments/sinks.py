@@ -10,8 +10,8 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Iterable
+from typing import Any, TextIO
 
 import imageio
 import numpy as np
@@ -94,11 +94,12 @@ class Console:
     self._stream.flush()
 
 
-def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], *, frames_per_s: float, scale: int = 4) -> None:
+def write_video(path: pathlib.Path, frames: Iterable[np.ndarray], *, frames_per_s: float, scale: int = 4) -> None:
   """Writes `[H, W, 3]` uint8 frames as an mp4, every pixel `scale` times as large."""
   path.parent.mkdir(parents=True, exist_ok=True)
   large = [np.asarray(frame).repeat(scale, axis=0).repeat(scale, axis=1) for frame in frames]
-  with imageio.get_writer(path, fps=frames_per_s, macro_block_size=1, codec="libx264", quality=8) as writer:
+  writer: Any = imageio.get_writer(path, fps=frames_per_s, macro_block_size=1, codec="libx264", quality=8)
+  with writer:
     for frame in large:
       writer.append_data(frame)
 
