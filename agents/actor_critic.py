@@ -101,7 +101,7 @@ def act(
   """
   params = partition.merge(trainable, frozen)
   timesteps = jax.tree.map(lambda x: x[None], timestep)
-  output, recurrent_state = _apply(agent, params, timesteps, recurrent_state)
+  output, recurrent_state = apply(agent, params, timesteps, recurrent_state)
   logits, value = heads.split(output[0], agent.num_choices)
   action = distributions.mode(logits) if greedy else distributions.sample(key, logits)
   return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
@@ -116,38 +116,28 @@ def update(
   trajectory: trajectory_lib.Trajectory,
 ) -> tuple[Params, optax.OptState, Metrics]:
   """One step of learning from one unroll `[T+1, B, ...]`; `frozen` is only read."""
-  gradient, metrics = jax.grad(_loss, has_aux=True)(trainable, frozen, agent, trajectory)
+  gradient, metrics = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory)
   step, optimizer_state = _optimizer(agent.hyper).update(gradient, optimizer_state, trainable)
   metrics["gradient_norm"] = optax.global_norm(gradient)
   return optax.apply_updates(trainable, step), optimizer_state, metrics
 
 
-def _optimizer(hyper: Hyper) -> optax.GradientTransformation:
-  return optimizer.make(
-    hyper.optimizer,
-    learning_rate=hyper.learning_rate,
-    anneal_updates=hyper.anneal_updates,
-    max_gradient_norm=hyper.max_gradient_norm,
-    decay=hyper.second_moment_decay,
-    epsilon=hyper.epsilon,
-  )
-
-
-def _apply(
+def apply(
   agent: Agent, params: Params, timesteps: core.TimeStep, state: RecurrentState
 ) -> tuple[jax.Array, RecurrentState]:
   """The newest column's output `[T, B, n]` over timesteps `[T, B, ...]`, from a state `[B, ...]`."""
   inputs = {name: timesteps.observation[name] for name in network.input_names(agent.spec)}
-  apply = jax.vmap(functools.partial(network.apply, agent.spec, params), in_axes=(1, 0, 1), out_axes=(1, 0))
-  activations, state = apply(inputs, state, timesteps.step_type == core.FIRST)
+  each_world = jax.vmap(functools.partial(network.apply, agent.spec, params), in_axes=(1, 0, 1), out_axes=(1, 0))
+  activations, state = each_world(inputs, state, timesteps.step_type == core.FIRST)
   return activations[-1]["output"], state
 
 
-def _loss(
+def loss(
   trainable: Params, frozen: Params, agent: Agent, trajectory: trajectory_lib.Trajectory
 ) -> tuple[jax.Array, Metrics]:
+  """What `update` descends: policy loss + value_cost * value loss - entropy_cost * entropy, and its parts."""
   hyper, timesteps = agent.hyper, trajectory.timesteps
-  output, _ = _apply(agent, partition.merge(trainable, frozen), timesteps, trajectory.initial_state)
+  output, _ = apply(agent, partition.merge(trainable, frozen), timesteps, trajectory.initial_state)
   logits, values = heads.split(output, agent.num_choices)  # [T+1, B, A, N], [T+1, B]
   # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
   lambda_returns = functools.partial(returns.lambda_returns, discount=hyper.discount, lambda_=hyper.lambda_)
@@ -160,9 +150,9 @@ def _loss(
   policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, errors, weights)
   value_loss = losses.value_loss(values[:-1], targets, weights)
   entropy = losses.mean_entropy(logits[:-1], weights)
-  loss = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy
-  return loss, {
-    "loss": loss,
+  total = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy
+  return total, {
+    "loss": total,
     "policy_loss": policy_loss,
     "value_loss": value_loss,
     "entropy": entropy,
@@ -170,6 +160,17 @@ def _loss(
     "explained_variance": 1 - _variance(errors, weights) / (_variance(targets, weights) + 1e-8),
     "reward": losses.weighted_mean(timesteps.reward[1:], weights),
   }
+
+
+def _optimizer(hyper: Hyper) -> optax.GradientTransformation:
+  return optimizer.make(
+    hyper.optimizer,
+    learning_rate=hyper.learning_rate,
+    anneal_updates=hyper.anneal_updates,
+    max_gradient_norm=hyper.max_gradient_norm,
+    decay=hyper.second_moment_decay,
+    epsilon=hyper.epsilon,
+  )
 
 
 def _variance(values: jax.Array, weights: jax.Array) -> jax.Array:

@@ -78,7 +78,7 @@ class CueRecall(_World):
     return ((state.time == self.length) & (action[0] == state.cue)).astype(jnp.float32)
 
   def signal(self, state):
-    cue = jax.nn.one_hot(state.cue, 2) * (state.time == 0)
+    cue = jnp.where(state.time == 0, jax.nn.one_hot(state.cue, 2), 0.0)
     is_time = (state.time == self.length - 1).astype(jnp.float32)
     return jnp.append(cue, is_time)
 
@@ -87,8 +87,9 @@ class CueRecall(_World):
 class Chain(_World):
   """One point a step whatever one does; ends after `length` steps, by truncation unless `terminates`.
 
-  With discount g the state at `time` is worth 1 / (1 - g) if truncated, (1 - g^(length - time)) / (1 - g) if not.
-  Sees `time`, one-hot, and its last action.
+  With discount g a state at `time` is worth (1 - g^(length - time)) / (1 - g) if the end terminates, and sees `time`,
+  one-hot. If it truncates, every state is worth 1 / (1 - g) and sees the same: the last one of an episode is only ever
+  bootstrapped from, never regressed on, so its value must be that of a state seen elsewhere. Both see the last action.
   """
 
   terminates: bool = False
@@ -102,4 +103,5 @@ class Chain(_World):
     return jnp.float32(1)
 
   def signal(self, state):
-    return jnp.append(jax.nn.one_hot(state.time, self.length + 1), state.action.astype(jnp.float32))
+    time = jax.nn.one_hot(state.time, self.length + 1) if self.terminates else jnp.ones(self.length + 1)
+    return jnp.append(time, state.action.astype(jnp.float32))

@@ -1,0 +1,235 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import rlax
+
+from agents import actor_critic, evaluation, heads, trajectory, unroll
+from environments import batch as batch_lib
+from environments import core
+from progressive import network, partition
+from tests.agents import agents_for_tests, worlds
+
+
+def _learn(agent, trainable, frozen, world, *, num_updates, num_steps=20, num_worlds=32, seed=0):
+  """Trains from scratch in one jitted scan; the mean return of the last tenth's episodes, and the parameters."""
+  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+
+  def one(carry, key):
+    trainable, optimizer_state, batch_state, recurrent, progress = carry
+    batch_state, recurrent, played = unroll.unroll(
+      agent, trainable, frozen, batch, batch_state, recurrent, key, num_steps
+    )
+    trainable, optimizer_state, _ = actor_critic.update(agent, trainable, frozen, optimizer_state, played)
+    progress, episodes = trajectory.track_episodes(progress, played.timesteps)
+    return (trainable, optimizer_state, batch_state, recurrent, progress), episodes
+
+  world_key, key = jax.random.split(jax.random.key(seed))
+  start = (
+    trainable,
+    actor_critic.init(agent, trainable),
+    batch.init(world_key),
+    actor_critic.initial_state(agent, num_worlds),
+    trajectory.init_progress(num_worlds),
+  )
+  end, episodes = jax.jit(functools.partial(jax.lax.scan, one))(start, jax.random.split(key, num_updates))
+  last = jax.tree.map(lambda x: float(x[-num_updates // 10 :].sum()), episodes)
+  return last.return_sum / last.num_episodes, end[0]
+
+
+def _played(agent, trainable, frozen, world, *, num_steps=12, num_worlds=3, seed=7):
+  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+  state_key, key = jax.random.split(jax.random.key(seed))
+  state = actor_critic.initial_state(agent, num_worlds)
+  return unroll.unroll(agent, trainable, frozen, batch, batch.init(state_key), state, key, num_steps)[2]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient(agent, trainable, frozen, played):
+  return jax.grad(actor_critic.loss, has_aux=True)(trainable, frozen, agent, played)[0]
+
+
+def test_bandit_is_solved():
+  world = worlds.Bandit()
+  mean_return, _ = _learn(*agents_for_tests.make(world, memory=False), world, num_updates=200, num_steps=5)
+  assert mean_return > 0.95  # By chance: (1/2 + 1/3) / 2.
+
+
+def test_bandit_is_solved_by_a3cs_rmsprop():
+  world = worlds.Bandit()
+  rmsprop = dict(optimizer="rmsprop", second_moment_decay=0.99, learning_rate=2e-3, epsilon=1e-5)
+  mean_return, _ = _learn(*agents_for_tests.make(world, memory=False, **rmsprop), world, num_updates=200, num_steps=5)
+  assert mean_return > 0.95
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cue_recall_is_solved_with_memory(seed):
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make(world, memory=True, seed=seed, learning_rate=2e-3)
+  mean_return, trained = _learn(agent, trainable, frozen, world, num_updates=250, seed=seed)
+  assert mean_return > 0.95
+  batch = batch_lib.Batch(world, 50, ("signal",))
+  greedy = evaluation.evaluate(agent, trained, frozen, batch, jax.random.key(9), greedy=True)
+  assert greedy.returns.mean() == 1.0
+
+
+def test_cue_recall_is_a_coin_toss_without_memory():
+  world = worlds.CueRecall()
+  mean_return, _ = _learn(*agents_for_tests.make(world, memory=False, learning_rate=2e-3), world, num_updates=250)
+  assert 0.4 < mean_return < 0.6
+
+
+def test_recurrent_state_is_carried_across_unrolls():
+  """Unrolls of 2 steps see either the cue or the question, never both: only a carried state can answer."""
+  world = worlds.CueRecall(length=3)
+  # The gradient reaches back 2 steps of 3, so this is learned from what the memory happens to hold at first.
+  agent, trainable, frozen = agents_for_tests.make(world, memory=True, learning_rate=2e-3)
+  mean_return, _ = _learn(agent, trainable, frozen, world, num_updates=600, num_steps=2)
+  assert mean_return > 0.9
+
+
+@pytest.mark.parametrize("terminates", [False, True])
+def test_values_converge_to_the_analytic_ones(terminates):
+  discount, world = 0.8, worlds.Chain(terminates=terminates)
+  settings = dict(discount=discount, learning_rate=5e-3, entropy_cost=0.0, max_gradient_norm=10.0)
+  agent, trainable, frozen = agents_for_tests.make(world, memory=False, **settings)
+  _, trained = _learn(agent, trainable, frozen, world, num_updates=600, num_steps=7, num_worlds=8)
+  played = _played(agent, trained, frozen, world, num_steps=world.length, num_worlds=1)
+  values = _values(agent, trained, frozen, played)
+  left = world.length - np.arange(world.length)
+  expected = (1 - discount**left) / (1 - discount) if terminates else np.full(world.length, 1 / (1 - discount))
+  np.testing.assert_allclose(values[:-1, 0], expected, rtol=0.05)
+
+
+def _values(agent, trainable, frozen, played):
+  """World by world, by the network itself."""
+  params, values = partition.merge(trainable, frozen), []
+  for b in range(played.actions.shape[1]):
+    state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
+    inputs = {"signal": played.timesteps.observation["signal"][:, b]}
+    activations, _ = network.apply(agent.spec, params, inputs, state, played.timesteps.step_type[:, b] == core.FIRST)
+    values.append(activations[-1]["output"][:, -1])
+  return np.stack(values, axis=1)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_gradient_equals_one_built_from_rlax_world_by_world(memory):
+  """The whole loss again, from rlax's parts, on a terminating world with one softmax."""
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make(world, memory=memory)
+  hyper = agent.hyper
+  played = _played(agent, trainable, frozen, world)
+  num_counting = float((played.timesteps.step_type[:-1] != core.LAST).sum())
+
+  def expected_loss(trainable):
+    params, total = partition.merge(trainable, frozen), 0.0
+    for b in range(played.actions.shape[1]):
+      state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
+      timesteps = jax.tree.map(lambda x, b=b: x[:, b], played.timesteps)
+      activations, _ = network.apply(
+        agent.spec, params, timesteps.observation, state, timesteps.step_type == core.FIRST
+      )
+      logits, values = activations[-1]["output"][:, :-1], activations[-1]["output"][:, -1]
+      lambda_ = jnp.where(timesteps.step_type[1:] == core.LAST, 0.0, hyper.lambda_)
+      discounts = hyper.discount * timesteps.discount[1:]
+      advantages = (
+        jax.lax.stop_gradient(rlax.lambda_returns(timesteps.reward[1:], discounts, values[1:], lambda_)) - values[:-1]
+      )
+      w = (timesteps.step_type[:-1] != core.LAST).astype(jnp.float32)
+      total += w.size * rlax.policy_gradient_loss(logits[:-1], played.actions[:, b, 0], advantages, w)
+      total += hyper.value_cost * 0.5 * jnp.sum(w * advantages**2)
+      total += hyper.entropy_cost * w.size * rlax.entropy_loss(logits[:-1], w)
+    return total / num_counting
+
+  expected = jax.jit(jax.grad(expected_loss))(trainable)
+  for e, a in zip(jax.tree.leaves(expected), jax.tree.leaves(_gradient(agent, trainable, frozen, played)), strict=True):
+    np.testing.assert_allclose(a, e, atol=1e-6)
+  assert optax.global_norm(expected) > 1e-2
+
+
+def test_act_and_update_see_the_same_policy():
+  """Log-probabilities recomputed over the unroll are those the actor had, recurrent state and all."""
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make_progressive(world)
+  batch = batch_lib.Batch(world, 3, ("signal",))
+  carry = batch.init(jax.random.key(0)), actor_critic.initial_state(agent, 3)
+  for seed in range(2):  # The second unroll begins in the middle of episodes.
+    *carry, played = unroll.unroll(agent, trainable, frozen, batch, *carry, jax.random.key(seed), 7)
+  output, _ = actor_critic.apply(agent, partition.merge(trainable, frozen), played.timesteps, played.initial_state)
+  logits, _ = heads.split(output, agent.num_choices)
+  log_probs = jax.nn.log_softmax(logits[:-1, :, 0])
+  expected = np.take_along_axis(np.asarray(log_probs), np.asarray(played.actions), axis=-1)[..., 0]
+  np.testing.assert_allclose(played.behaviour_log_prob, expected, atol=1e-5)
+  assert np.abs(jax.tree.leaves(played.initial_state)[0]).max() > 0
+
+
+def test_the_transition_between_episodes_has_no_effect():
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make(world)
+  played = _played(agent, trainable, frozen, world)
+  between = played.timesteps.step_type[:-1] == core.LAST
+  after = jnp.concatenate([jnp.zeros_like(between[:1]), between])
+  assert between.any()
+  altered = played.replace(
+    actions=jnp.where(between[..., None], 1 - played.actions, played.actions),
+    timesteps=played.timesteps.replace(
+      reward=jnp.where(after, 9.0, played.timesteps.reward), discount=jnp.where(after, 0.3, played.timesteps.discount)
+    ),
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    _gradient(agent, trainable, frozen, altered),
+    _gradient(agent, trainable, frozen, played),
+  )
+  # The same alteration one transition earlier does matter.
+  moved = played.replace(actions=jnp.where(jnp.roll(between, -1, 0)[..., None], 1 - played.actions, played.actions))
+  difference = jax.tree.map(
+    jnp.subtract, _gradient(agent, trainable, frozen, moved), _gradient(agent, trainable, frozen, played)
+  )
+  assert optax.global_norm(difference) > 1e-4
+
+
+def test_update_moves_trainable_and_never_frozen():
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make_progressive(world)
+  before = partition.content_hash(frozen)
+  optimizer_state = actor_critic.init(agent, trainable)
+  played = _played(agent, trainable, frozen, world)
+  after, optimizer_state, metrics = actor_critic.update(agent, trainable, frozen, optimizer_state, played)
+  assert partition.content_hash(frozen) == before
+  assert partition.content_hash(after) != partition.content_hash(trainable)
+  assert partition.paths(after) == partition.paths(trainable)
+  # Two moments a trainable parameter, two counters at most; nothing for the frozen ones.
+  moments = sum(x.size for x in jax.tree.leaves(optimizer_state) if x.ndim)
+  assert moments == 2 * sum(x.size for x in jax.tree.leaves(trainable))
+  assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_same_seed_same_result():
+  world = worlds.CueRecall()
+  hashes = {
+    partition.content_hash(_learn(*agents_for_tests.make(world), world, num_updates=3, seed=seed)[1])
+    for seed in (0, 0, 1)
+  }
+  assert len(hashes) == 2
+
+
+def test_annealed_learning_stops():
+  world = worlds.Bandit()
+  agent, trainable, frozen = agents_for_tests.make(world, memory=False, anneal_updates=3)
+  _, three = _learn(agent, trainable, frozen, world, num_updates=3)
+  played = _played(agent, three, frozen, world)
+  optimizer_state = actor_critic.init(agent, three)
+  for _ in range(4):
+    *_, optimizer_state, _ = actor_critic.update(agent, three, frozen, optimizer_state, played)
+  still, _, _ = actor_critic.update(agent, three, frozen, optimizer_state, played)
+  assert partition.content_hash(still) == partition.content_hash(three)
+
+
+def test_an_output_of_the_wrong_size_is_refused():
+  agent, trainable, _ = agents_for_tests.make(worlds.Bandit())
+  with pytest.raises(ValueError, match="6 units.*7"):
+    actor_critic.init(agent._replace(num_choices=(3, 3)), trainable)
