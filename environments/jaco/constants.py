@@ -89,6 +89,8 @@ MAX_TORQUE_NM = np.array([30.5] * 3 + [6.8] * 3 + [1.0] * 3)
 # Kinova's firmware holds large joints to 36 and small ones to 48 degrees a second. Fingers could go faster (5 rad/s in
 # dm_control); they are held to the small joints' speed, which is our choice.
 MAX_VELOCITY_RAD_S = np.deg2rad(np.array([36.0] * 3 + [48.0] * 6))
+# What an action commands: about half of Kinova's limits, at which the oracle's mean return is near the papers' 38 of 50.
+COMMAND_RAD_S = np.array([0.3] * 3 + [0.4] * 6)
 # Only joints 2 and 3 and the fingers are limited; the other joints turn on freely.
 JOINT_LOW_RAD = np.array([-np.inf, 0.820305, 0.331613, -np.inf, -np.inf, -np.inf, 0.15, 0.15, 0.15])
 JOINT_HIGH_RAD = np.array([np.inf, 5.462881, 5.951573, np.inf, np.inf, np.inf, 1.35, 1.35, 1.35])
@@ -111,11 +113,14 @@ TABLE_HEIGHT_M = 0.0
 JOINT_LIMIT_MARGIN_RAD = 0.05  # An episode ends this far before the stops of joints 2 and 3.
 
 # --- Scene: what the camera sees; the twin builds its own from the same numbers ---
-TABLE_LOW_M = np.array([-0.25, -0.50])  # x y corners of the table's top
-TABLE_HIGH_M = np.array([0.85, 0.50])
-CAMERA_POSITION_M = np.array([1.15, 0.55, 0.85])
-CAMERA_LOOK_AT_M = np.array([0.30, 0.0, 0.15])
-CAMERA_FOV_Y_DEG = 45.0
+TABLE_LOW_M = np.array([-0.22, -0.45])  # x y corners of the table's top
+TABLE_HIGH_M = np.array([0.78, 0.45])
+CAMERA_POSITION_M = np.array([1.20, 0.62, 0.90])
+CAMERA_LOOK_AT_M = np.array([0.28, 0.0, 0.24])
+CAMERA_FOV_Y_DEG = 44.0
 IMAGE_SIZE = 64
 LIGHT_DIRECTION = np.array([0.35, 0.25, 0.9])  # Towards the light; normalised where it is used.
 AMBIENT = 0.45  # Share of light that comes from everywhere.
+LINK_COLORS = np.array([[0.16, 0.16, 0.17], [0.72, 0.72, 0.74], [0.90, 0.08, 0.06]])  # RGB: dark, light, target
+TABLE_COLORS = np.array([[0.80, 0.66, 0.47], [0.74, 0.60, 0.42], [0.50, 0.37, 0.24]])  # RGB: planks, border
+FLOOR_COLOR = np.array([0.42, 0.47, 0.52])

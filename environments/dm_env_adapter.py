@@ -1,0 +1,86 @@
+"""A JAX world as a `dm_env.Environment`.
+
+Pure inside, thin outside: one jitted reset, step and observation, and numpy arrays at the edge. Episodes follow each
+other from one seed: the same seed gives the same sequence of episodes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import dm_env
+import jax
+import numpy as np
+from dm_env import specs
+
+from environments import core
+
+
+class DmEnv(dm_env.Environment):
+  """dm_env's view of one JAX world."""
+
+  def __init__(self, environment: core.Environment, *, seed: int, observations: Sequence[str] | None = None):
+    """Wraps `environment`.
+
+    Args:
+      environment: the world.
+      seed: of all episodes to come.
+      observations: names of those to compute and show; None for all.
+
+    Raises:
+      ValueError: for an observation that the world does not offer.
+    """
+    offered = environment.observation_spec()
+    shown = tuple(offered if observations is None else observations)
+    for name in shown:
+      if name not in offered:
+        raise ValueError(f'no observation is called "{name}"; the world offers {", ".join(offered)}')
+    self._spec = {name: offered[name] for name in shown}
+    self._action_spec = environment.action_spec()
+    self._key = jax.random.key(seed)
+    self._state: core.State | None = None
+    self._is_last = True
+
+    def observe(state: core.State) -> core.TimeStep:
+      timestep = environment.observe(state)
+      return timestep.replace(observation={name: timestep.observation[name] for name in shown}, privileged={})
+
+    def start(key: jax.Array) -> tuple[core.State, core.TimeStep]:
+      state = environment.reset(key)
+      return state, observe(state)
+
+    def advance(state: core.State, action: jax.Array) -> tuple[core.State, core.TimeStep]:
+      state = environment.step(state, action)
+      return state, observe(state)
+
+    self._start, self._advance = jax.jit(start), jax.jit(advance)
+
+  def reset(self) -> dm_env.TimeStep:
+    """Starts an episode."""
+    self._key, key = jax.random.split(self._key)
+    self._state, timestep = self._start(key)
+    self._is_last = False
+    return dm_env.restart(self._arrays(timestep))
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    """Advances one control step; after the last one of an episode, starts the next and ignores `action`."""
+    if self._is_last:
+      return self.reset()
+    self._action_spec.validate(np.asarray(action))
+    self._state, timestep = self._advance(self._state, np.asarray(action, self._action_spec.dtype))
+    self._is_last = int(timestep.step_type) == core.LAST
+    return dm_env.TimeStep(
+      step_type=dm_env.StepType(int(timestep.step_type)),
+      reward=float(timestep.reward),
+      discount=float(timestep.discount),
+      observation=self._arrays(timestep),
+    )
+
+  def observation_spec(self) -> Mapping[str, specs.Array]:
+    """Of the observations shown."""
+    return self._spec
+
+  def action_spec(self) -> specs.BoundedArray:
+    """The world's own."""
+    return self._action_spec
+
+  def _arrays(self, timestep: core.TimeStep) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in timestep.observation.items()}

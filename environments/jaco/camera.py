@@ -1,0 +1,151 @@
+"""What the fixed camera sees: the arm, the red ball and the table, as 64x64 RGB and a z-buffer.
+
+Segments are ray cast (`environments.raycast`); table, floor and the shadows on the table are closed forms of the point
+where a ray meets a plane. The shadow of a link is that of its segment, thrown along the light. Lambert shading:
+colour * (ambient + (1 - ambient) * max(n.l, 0)).
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from environments import raycast
+from environments.jaco import constants, kinematics, shape
+
+_SEGMENTS = shape.segments(shape.LINKS + shape.RINGS)
+# Segments whose shadow falls on the table, from body to body: upper arm, forearm, and from the wrist to the palm.
+_SHADOWS = ((2, 3, 0.035), (3, 4, 0.032), (4, 6, 0.032), (6, None, 0.04))
+_FLOOR_HEIGHT_M = -0.7
+_PLANK_WIDTH_M = 0.11
+_BORDER_WIDTH_M = 0.03
+MAX_DEPTH_M = 4.0
+
+
+@struct.dataclass
+class Appearance:
+  """Everything that can be seen and is not arm or target; colours are RGB in [0, 1]."""
+
+  camera: raycast.Camera
+  light: jax.Array  # [3] towards the light, any length
+  ambient: jax.Array  # []
+  links: jax.Array  # [3, 3] colours by material: dark, light, target
+  table: jax.Array  # [3, 3] two kinds of plank, border
+  floor: jax.Array  # [3]
+
+
+def nominal() -> Appearance:
+  """The appearance without randomisation."""
+  return Appearance(
+    camera=raycast.Camera(
+      position=jnp.asarray(constants.CAMERA_POSITION_M, jnp.float32),
+      look_at=jnp.asarray(constants.CAMERA_LOOK_AT_M, jnp.float32),
+      fov_y_rad=jnp.float32(np.deg2rad(constants.CAMERA_FOV_Y_DEG)),
+    ),
+    light=jnp.asarray(constants.LIGHT_DIRECTION, jnp.float32),
+    ambient=jnp.float32(constants.AMBIENT),
+    links=jnp.asarray(constants.LINK_COLORS, jnp.float32),
+    table=jnp.asarray(constants.TABLE_COLORS, jnp.float32),
+    floor=jnp.asarray(constants.FLOOR_COLOR, jnp.float32),
+  )
+
+
+def render(
+  appearance: Appearance, poses: kinematics.Poses, target: jax.Array, *, size: int = constants.IMAGE_SIZE
+) -> tuple[jax.Array, jax.Array]:
+  """The picture, uint8 `[size, size, 3]`, and the depth along the camera's axis, metres, float32 `[size, size]`.
+
+  Args:
+    appearance: camera, light and colours.
+    poses: of the arm's bodies.
+    target: centre of the ball in the base frame, metres `[3]`.
+    size: height and width in pixels.
+  """
+  chex.assert_shape(target, (3,))
+  light = appearance.light / jnp.linalg.norm(appearance.light)
+  beams = raycast.rays(appearance.camera, height=size, width=size)
+  hits = raycast.cast(beams, scene(poses, target), light)
+  ground = _ground(appearance, beams, poses, target, light)
+  is_ground = ground.distance < hits.distance
+  shade = appearance.ambient + (1.0 - appearance.ambient) * jnp.maximum(hits.facing, 0.0)
+  channels = []
+  for channel in range(3):
+    color = _choose(hits.material, appearance.links[:, channel]) * shade
+    channels.append(jnp.where(is_ground, ground.color[channel], color))
+  pixels = jnp.round(jnp.clip(jnp.stack(channels, -1), 0.0, 1.0) * 255.0).astype(jnp.uint8)
+  depth = jnp.minimum(jnp.minimum(hits.distance, ground.distance) * beams.forward, MAX_DEPTH_M)
+  return pixels.reshape(size, size, 3), depth.reshape(size, size)
+
+
+def scene(poses: kinematics.Poses, target: jax.Array) -> raycast.Primitives:
+  """The arm's segments and the ball, in the base frame."""
+  position, rotation = poses.position[_SEGMENTS.body], poses.rotation[_SEGMENTS.body]
+  start = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.start))
+  end = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.end))
+  return raycast.Primitives(
+    start=jnp.concatenate([start, target[None]]),
+    end=jnp.concatenate([end, target[None]]),
+    radius=jnp.asarray(np.append(_SEGMENTS.radius, np.float32(constants.TARGET_RADIUS_M))),
+    material=jnp.asarray(np.append(_SEGMENTS.material, np.int32(shape.TARGET))),
+    is_flat=jnp.asarray(np.append(_SEGMENTS.is_flat, False)),
+  )
+
+
+@struct.dataclass
+class _Ground:
+  """Table or floor along each ray."""
+
+  distance: jax.Array  # [P] metres
+  color: tuple[jax.Array, jax.Array, jax.Array]  # Each [P], lit.
+
+
+def _ground(
+  appearance: Appearance, beams: raycast.Rays, poses: kinematics.Poses, target: jax.Array, light: jax.Array
+) -> _Ground:
+  def meet(height: float) -> jax.Array:
+    t = (height - beams.origin[2]) / jnp.minimum(beams.z, -1e-6)
+    return jnp.where(beams.z < 0.0, t, raycast.FAR_M)
+
+  to_table = meet(constants.TABLE_HEIGHT_M)
+  x, y = beams.origin[0] + to_table * beams.x, beams.origin[1] + to_table * beams.y
+  (low_x, low_y), (high_x, high_y) = constants.TABLE_LOW_M.tolist(), constants.TABLE_HIGH_M.tolist()
+  inset = jnp.minimum(jnp.minimum(x - low_x, high_x - x), jnp.minimum(y - low_y, high_y - y))
+  is_table = inset >= 0.0
+  plank = (jnp.floor(y / _PLANK_WIDTH_M).astype(jnp.int32) % 2).astype(jnp.int32)
+  material = jnp.where(inset < _BORDER_WIDTH_M, jnp.int32(2), plank)
+  lit = appearance.ambient + (1.0 - appearance.ambient) * light[2] * (1.0 - _shadow(x, y, poses, target, light))
+  floor_lit = appearance.ambient + (1.0 - appearance.ambient) * light[2]
+  color = tuple(
+    jnp.where(is_table, _choose(material, appearance.table[:, i]) * lit, appearance.floor[i] * floor_lit)
+    for i in range(3)
+  )
+  return _Ground(distance=jnp.where(is_table, to_table, meet(_FLOOR_HEIGHT_M)), color=color)
+
+
+def _shadow(x: jax.Array, y: jax.Array, poses: kinematics.Poses, target: jax.Array, light: jax.Array) -> jax.Array:
+  """How much of the light is kept from points of the table, `[P]` in [0, 1]."""
+  palm = kinematics.palm(poses)
+
+  def on_table(point: jax.Array) -> jax.Array:
+    return point[:2] - light[:2] * ((point[2] - constants.TABLE_HEIGHT_M) / light[2])
+
+  ends = [(poses.position[a], palm if b is None else poses.position[b], radius) for a, b, radius in _SHADOWS]
+  ends.append((target, target, constants.TARGET_RADIUS_M))
+  shadow = jnp.zeros_like(x)
+  for start, end, radius in ends:
+    a, b = on_table(start), on_table(end)
+    way = b - a
+    px, py = x - a[0], y - a[1]
+    along = jnp.clip((px * way[0] + py * way[1]) / jnp.maximum(jnp.sum(way * way), 1e-9), 0.0, 1.0)
+    square = (px - along * way[0]) ** 2 + (py - along * way[1]) ** 2
+    shadow = jnp.maximum(shadow, jnp.clip(1.5 - square / radius**2, 0.0, 1.0))  # Soft at the edge.
+  return shadow
+
+
+def _choose(index: jax.Array, values: jax.Array) -> jax.Array:
+  """`values[index]` for a few values, as selects: gathers are slow on a CPU."""
+  chosen = jnp.broadcast_to(values[0], index.shape)
+  for i in range(1, values.shape[0]):
+    chosen = jnp.where(index == i, values[i], chosen)
+  return chosen

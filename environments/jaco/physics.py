@@ -1,0 +1,155 @@
+"""One control step of the arm: `(params, qpos, qvel, ctrl) -> (qpos, qvel)`, with two implementations of one model.
+
+On accelerators MJX steps the model inside the program. On a CPU MJX is slow and its compile slower, so there
+`jax.pure_callback` hands the whole batch to C MuJoCo's thread pool. Both are tested against each other.
+"""
+
+import copy
+import math
+import os
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from flax import struct
+from mujoco import rollout
+
+from environments.jaco import constants, model
+
+if TYPE_CHECKING:
+  from mujoco import mjx
+
+
+@struct.dataclass
+class Dynamics:
+  """What may differ between one world's arm and another's, as factors on the nominal model.
+
+  MuJoCo's derived constants (constraint regularisation) stay those of the nominal model in both implementations.
+  """
+
+  mass: jax.Array  # [] every link's mass and inertia
+  friction: jax.Array  # [9] joint friction
+  gain: jax.Array  # [9] servo gain
+
+
+class Step(Protocol):
+  """A physics."""
+
+  def __call__(
+    self, params: Dynamics | None, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Advances one control step.
+
+    Args:
+      params: the world's dynamics, or None for the nominal arm.
+      qpos: joint angles, radians, float32 `[9]`.
+      qvel: joint velocities, rad/s, float32 `[9]`.
+      ctrl: commanded velocities, rad/s, float32 `[9]`, held through the step.
+    """
+
+
+def make(kind: str = "auto", num_threads: int | None = None) -> Step:
+  """The physics named `kind`: "mjx", "mujoco", or "auto", MuJoCo on a CPU and MJX elsewhere."""
+  if kind == "auto":
+    kind = "mujoco" if jax.default_backend() == "cpu" else "mjx"
+  if kind == "mujoco":
+    return _mujoco_step(num_threads or len(os.sched_getaffinity(0)))
+  if kind == "mjx":
+    return _mjx_step()
+  raise ValueError(f'physics={kind!r} is none of "auto", "mjx", "mujoco"')
+
+
+def _mjx_step() -> Step:
+  from mujoco import mjx  # Here, since a CPU never needs it and its import is slow.
+
+  nominal = mjx.put_model(model.compile_model())
+  blank = mjx.make_data(nominal)
+  # `make_data` yields weak types that a step strengthens, which would compile everything twice.
+  blank = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), blank)
+
+  def step(params: Dynamics | None, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array) -> tuple[jax.Array, jax.Array]:
+    arm = nominal if params is None else _vary_mjx(nominal, params)
+    data = blank.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
+    data = jax.lax.fori_loop(0, constants.NUM_SUBSTEPS, lambda _, d: mjx.step(arm, d), data)
+    return data.qpos, data.qvel
+
+  return step
+
+
+def _vary_mjx(nominal: "mjx.Model", params: Dynamics) -> "mjx.Model":
+  return nominal.replace(
+    body_mass=nominal.body_mass * params.mass,
+    body_subtreemass=nominal.body_subtreemass * params.mass,
+    body_inertia=nominal.body_inertia * params.mass,
+    dof_frictionloss=nominal.dof_frictionloss * params.friction,
+    actuator_gainprm=nominal.actuator_gainprm.at[:, 0].multiply(params.gain),
+    actuator_biasprm=nominal.actuator_biasprm.at[:, 2].multiply(params.gain),
+  )
+
+
+class _MujocoPool:
+  """C MuJoCo for a batch of worlds: one thread pool, and one copy of the model for every world that varies."""
+
+  def __init__(self, num_threads: int):
+    self._nominal = model.compile_model()
+    self._rollout = rollout.Rollout(nthread=num_threads)
+    self._data = [mujoco.MjData(self._nominal) for _ in range(num_threads)]
+    self._models: list[mujoco.MjModel] = []
+    self._factors = np.zeros((0, 0))
+    self._lock = threading.Lock()  # Two programs may run at once; the pool serves one.
+
+  def step(self, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Arrays `[B, 9]` and factors `[B, 0 or 19]` to the new state `[B, 18]`."""
+    num_worlds = qpos.shape[0]
+    state = np.concatenate([np.zeros((num_worlds, 1)), qpos, qvel], axis=1, dtype=np.float64)
+    control = np.repeat(ctrl.astype(np.float64)[:, None], constants.NUM_SUBSTEPS, axis=1)
+    with self._lock:
+      models = self._nominal if factors.shape[1] == 0 else self._vary(factors)
+      states, _ = self._rollout.rollout(models, self._data, state, control)
+    return states[:, -1, 1:]
+
+  def _vary(self, factors: np.ndarray) -> list[mujoco.MjModel]:
+    """Models of the worlds; only those whose factors changed (at a reset) are written."""
+    num_worlds = factors.shape[0]
+    while len(self._models) < num_worlds:
+      self._models.append(copy.copy(self._nominal))
+    if self._factors.shape != factors.shape:
+      self._factors = np.full_like(factors, np.nan)
+    for world in np.flatnonzero((self._factors != factors).any(axis=1)):
+      mass, friction, gain = np.split(factors[world].astype(np.float64), [1, 1 + constants.NUM_JOINTS])
+      arm = self._models[world]
+      arm.body_mass[:] = self._nominal.body_mass * mass
+      arm.body_subtreemass[:] = self._nominal.body_subtreemass * mass
+      arm.body_inertia[:] = self._nominal.body_inertia * mass
+      arm.dof_frictionloss[:] = self._nominal.dof_frictionloss * friction
+      arm.actuator_gainprm[:, 0] = self._nominal.actuator_gainprm[:, 0] * gain
+      arm.actuator_biasprm[:, 2] = self._nominal.actuator_biasprm[:, 2] * gain
+    self._factors = factors.copy()
+    return self._models[:num_worlds]
+
+
+def _mujoco_step(num_threads: int) -> Step:
+  pool = _MujocoPool(num_threads)
+
+  def host(qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array, factors: jax.Array) -> np.ndarray:
+    # numpy first: JAX calls inside a callback can deadlock.
+    arrays = [np.asarray(array) for array in (qpos, qvel, ctrl, factors)]
+    batch = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
+    num_worlds = math.prod(batch)
+    flat = [np.broadcast_to(a, batch + a.shape[-1:]).reshape(num_worlds, a.shape[-1]) for a in arrays]
+    return pool.step(*flat).astype(np.float32).reshape(*batch, 2 * constants.NUM_JOINTS)
+
+  def step(params: Dynamics | None, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if params is None:
+      factors = jnp.zeros((0,), jnp.float32)
+    else:
+      factors = jnp.concatenate([params.mass[None], params.friction, params.gain])
+    result = jax.ShapeDtypeStruct((2 * constants.NUM_JOINTS,), jnp.float32)
+    # One callback serves all worlds: vmap hands it the whole batch.
+    state = jax.pure_callback(host, result, qpos, qvel, ctrl, factors, vmap_method="broadcast_all")
+    return state[: constants.NUM_JOINTS], state[constants.NUM_JOINTS :]
+
+  return step

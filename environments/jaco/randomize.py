@@ -1,0 +1,88 @@
+"""Worlds that differ: ranges from which each episode draws its own camera, colours, light and dynamics.
+
+All ranges are half-widths about the nominal world and 0 by default. A randomisation of nothing draws nothing, and the
+world then is the nominal one to the bit.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from environments.jaco import camera, constants, physics
+
+
+@dataclasses.dataclass(frozen=True)
+class Randomization:
+  """Half-widths of uniform draws at every reset.
+
+  Attributes:
+    camera_m: shift of the camera and, apart from it, of the point it looks at, along each axis.
+    field_of_view: relative change of the angle of view.
+    light: change of each component of the light's direction (nominally of length one).
+    ambient: change of the ambient share of light.
+    color: change of each RGB component of each material.
+    mass, friction, gain: relative change of link mass (all links at once), of each joint's friction and servo gain.
+  """
+
+  camera_m: float = 0.0
+  field_of_view: float = 0.0
+  light: float = 0.0
+  ambient: float = 0.0
+  color: float = 0.0
+  mass: float = 0.0
+  friction: float = 0.0
+  gain: float = 0.0
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value < 0 or (value >= 1 and field.name in ("mass", "friction", "gain", "field_of_view")):
+        raise ValueError(f"{field.name}={value} is not a half-width: from 0 up, relative ones below 1")
+
+  @property
+  def is_visual(self) -> bool:
+    """Whether pictures differ."""
+    return any((self.camera_m, self.field_of_view, self.light, self.ambient, self.color))
+
+  @property
+  def is_dynamic(self) -> bool:
+    """Whether arms move differently."""
+    return any((self.mass, self.friction, self.gain))
+
+
+def draw_appearance(ranges: Randomization, key: jax.Array) -> camera.Appearance:
+  """The appearance of one episode."""
+  nominal = camera.nominal()
+  position, look_at, fov, light, ambient, links, table, floor = jax.random.split(key, 8)
+
+  def around(key: jax.Array, value: jax.Array, half_width: float) -> jax.Array:
+    return value + half_width * jax.random.uniform(key, value.shape, minval=-1.0, maxval=1.0)
+
+  return camera.Appearance(
+    camera=nominal.camera.replace(
+      position=around(position, nominal.camera.position, ranges.camera_m),
+      look_at=around(look_at, nominal.camera.look_at, ranges.camera_m),
+      fov_y_rad=nominal.camera.fov_y_rad * around(fov, jnp.float32(1.0), ranges.field_of_view),
+    ),
+    light=around(light, nominal.light, ranges.light),
+    ambient=jnp.clip(around(ambient, nominal.ambient, ranges.ambient), 0.0, 1.0),
+    links=jnp.clip(around(links, nominal.links, ranges.color), 0.0, 1.0),
+    table=jnp.clip(around(table, nominal.table, ranges.color), 0.0, 1.0),
+    floor=jnp.clip(around(floor, nominal.floor, ranges.color), 0.0, 1.0),
+  )
+
+
+def draw_dynamics(ranges: Randomization, key: jax.Array) -> physics.Dynamics:
+  """The dynamics of one episode."""
+  mass, friction, gain = jax.random.split(key, 3)
+
+  def factor(key: jax.Array, shape: tuple[int, ...], half_width: float) -> jax.Array:
+    return 1.0 + half_width * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+  joints = (constants.NUM_JOINTS,)
+  return physics.Dynamics(
+    mass=factor(mass, (), ranges.mass),
+    friction=factor(friction, joints, ranges.friction),
+    gain=factor(gain, joints, ranges.gain),
+  )

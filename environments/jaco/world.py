@@ -1,0 +1,172 @@
+"""The simulated arm as a world: reset draws, step moves, observe looks.
+
+action -> commanded velocities -> physics (10 steps of 10 ms) -> joint angles      (step)
+joint angles -> poses -> reward and ending -> pixels, depth, proprioception        (observe)
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from dm_env import specs
+from flax import struct
+
+from environments import core
+from environments.jaco import camera, constants, kinematics, physics, randomize, tasks
+
+
+@struct.dataclass
+class State:
+  """One arm in the middle of an episode."""
+
+  qpos: jax.Array  # [9] radians
+  qvel: jax.Array  # [9] rad/s
+  target: jax.Array  # [3] metres, base frame
+  elapsed: jax.Array  # [] int32 control steps
+  is_diverged: jax.Array  # [] bool: physics gave no finite number; qpos and qvel are the last good ones
+  dynamics: physics.Dynamics | None  # None: nominal
+  appearance: camera.Appearance | None  # None: nominal
+
+
+class Jaco:
+  """A Jaco arm that reaches for a ball on a table (`core.Environment`).
+
+  Actions: 3 per joint, 0, 1, 2 for -v, 0, +v, v = `constants.COMMAND_RAD_S`; 6 joints, or 9 with the fingers.
+
+  Observations:
+    pixels: uint8 `[64, 64, 3]`.
+    proprioception: sines and cosines of the 9 joint angles, then joint velocities divided by the commanded speed v,
+      float32 `[27]`; fingers are observed with 6 joints too.
+    target: x y z in the base frame, metres, float32 `[3]`.
+  Privileged signals: `depth`, metres along the camera's axis, float32 `[64, 64]`; `palm`, x y z in the base frame,
+    metres, float32 `[3]`; `is_success`, whether the palm is within reach, bool `[]`; `ending`, int32 `[]`, one of
+    `tasks.RUNNING`, ..., `tasks.DIVERGED`.
+  """
+
+  def __init__(
+    self,
+    task: tasks.Task,
+    *,
+    num_joints: int = constants.NUM_JOINTS,
+    start_half_width_rad: float | None = None,
+    num_steps: int | None = None,
+    randomization: randomize.Randomization | None = None,
+    physics_kind: str = "auto",
+    num_threads: int | None = None,
+  ):
+    """Builds the world; physics is compiled here, once.
+
+    Args:
+      task: which task.
+      num_joints: 9, or 6 without the fingers.
+      start_half_width_rad: replaces the task's spread of starts about home.
+      num_steps: replaces the task's length of an episode.
+      randomization: how worlds differ; None for not at all.
+      physics_kind: "mujoco" (C, on the host), "mjx" (on the device), or "auto" by backend.
+      num_threads: of C MuJoCo's pool; None for all cores.
+
+    Raises:
+      ValueError: naming the argument that cannot be.
+    """
+    if num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
+      raise ValueError(f"num_joints={num_joints} is neither 6 (the arm) nor 9 (arm and fingers)")
+    if start_half_width_rad is not None:
+      task = dataclasses.replace(task, start_half_width_rad=start_half_width_rad)
+    if num_steps is not None:
+      task = dataclasses.replace(task, num_steps=num_steps)
+    if not 0 <= task.start_half_width_rad <= np.pi or task.num_steps < 1:
+      raise ValueError(
+        f"start_half_width_rad={task.start_half_width_rad} must lie in [0, pi], num_steps={task.num_steps} above 0"
+      )
+    self.task = task
+    self.num_joints = num_joints
+    self._randomization = randomization or randomize.Randomization()
+    self._physics = physics.make(physics_kind, num_threads)
+
+  def observation_spec(self) -> Mapping[str, specs.Array]:
+    """See the class."""
+    size = constants.IMAGE_SIZE
+    return {
+      "pixels": specs.BoundedArray((size, size, 3), np.uint8, 0, 255, name="pixels"),
+      "proprioception": specs.Array((3 * constants.NUM_JOINTS,), np.float32, name="proprioception"),
+      "target": specs.Array((3,), np.float32, name="target"),
+    }
+
+  def privileged_spec(self) -> Mapping[str, specs.Array]:
+    """See the class."""
+    size = constants.IMAGE_SIZE
+    return {
+      "depth": specs.BoundedArray((size, size), np.float32, 0.0, camera.MAX_DEPTH_M, name="depth"),
+      "palm": specs.Array((3,), np.float32, name="palm"),
+      "is_success": specs.Array((), np.bool_, name="is_success"),
+      "ending": specs.BoundedArray((), np.int32, tasks.RUNNING, tasks.DIVERGED, name="ending"),
+    }
+
+  def action_spec(self) -> specs.BoundedArray:
+    """One of 3 choices a joint."""
+    return specs.BoundedArray((self.num_joints,), np.int32, 0, 2, name="action")
+
+  def reset(self, key: jax.Array) -> State:
+    """Draws an episode: start, target and, where randomised, how the world looks and moves."""
+    start_key, dynamics_key, appearance_key = jax.random.split(key, 3)
+    start = tasks.draw_start(self.task, start_key)
+    ranges = self._randomization
+    return State(
+      qpos=start.qpos,
+      qvel=jnp.zeros(constants.NUM_JOINTS, jnp.float32),
+      target=start.target,
+      elapsed=jnp.int32(0),
+      is_diverged=jnp.bool_(False),
+      dynamics=randomize.draw_dynamics(ranges, dynamics_key) if ranges.is_dynamic else None,
+      appearance=randomize.draw_appearance(ranges, appearance_key) if ranges.is_visual else None,
+    )
+
+  def step(self, state: State, action: jax.Array) -> State:
+    """Holds the commanded velocities for a control step."""
+    qpos, qvel = self._physics(state.dynamics, state.qpos, state.qvel, command(action))
+    is_good = jnp.all(jnp.isfinite(qpos)) & jnp.all(jnp.isfinite(qvel))
+    return state.replace(
+      qpos=jnp.where(is_good, qpos, state.qpos),
+      qvel=jnp.where(is_good, qvel, state.qvel),
+      elapsed=state.elapsed + 1,
+      is_diverged=~is_good,
+    )
+
+  def observe(self, state: State) -> core.TimeStep:
+    """Poses, then reward and ending, then the picture."""
+    poses = kinematics.forward(state.qpos)
+    evaluation = tasks.evaluate_poses(self.task, state.qpos, poses, state.target, state.elapsed, state.is_diverged)
+    pixels, depth = camera.render(state.appearance or camera.nominal(), poses, state.target)
+    return core.TimeStep(
+      step_type=evaluation.step_type,
+      reward=evaluation.reward,
+      discount=evaluation.discount,
+      observation={
+        "pixels": pixels,
+        "proprioception": proprioception(state.qpos, state.qvel),
+        "target": state.target,
+      },
+      privileged={
+        "depth": depth,
+        "palm": evaluation.palm,
+        "is_success": evaluation.is_reached,
+        "ending": evaluation.ending,
+      },
+    )
+
+
+def command(action: jax.Array) -> jax.Array:
+  """Commanded velocities of the 9 joints, rad/s, from `[6]` or `[9]` choices among -v, 0, +v; no choice holds still."""
+  chex.assert_rank(action, 1)
+  speed = jnp.asarray(constants.COMMAND_RAD_S[: action.shape[0]], jnp.float32)
+  velocity = (action.astype(jnp.float32) - 1.0) * speed
+  return jnp.concatenate([velocity, jnp.zeros(constants.NUM_JOINTS - action.shape[0], jnp.float32)])
+
+
+def proprioception(qpos: jax.Array, qvel: jax.Array) -> jax.Array:
+  """Sines, cosines and scaled velocities of the 9 joints, `[27]`: angles without the jump at a full turn."""
+  chex.assert_shape((qpos, qvel), (constants.NUM_JOINTS,))
+  return jnp.concatenate([jnp.sin(qpos), jnp.cos(qpos), qvel / jnp.asarray(constants.COMMAND_RAD_S, jnp.float32)])

@@ -1,0 +1,46 @@
+"""Worlds by name: `make("jaco/reach/random", num_joints=6)`.
+
+A name leads to a constructor; the options are that constructor's keyword arguments. A world's module is imported when
+it is made, so that what is not used need not be installed.
+"""
+
+import difflib
+from typing import Any
+
+from environments import core
+
+
+def _jaco(task: str, **options: Any) -> core.Environment:
+  from environments.jaco import tasks, world
+
+  return world.Jaco(tasks.TASKS[task], **options)
+
+
+_MAKERS = {
+  "jaco/reach/fixed": lambda **options: _jaco("reach/fixed", **options),
+  "jaco/reach/random": lambda **options: _jaco("reach/random", **options),
+}
+
+
+def names() -> tuple[str, ...]:
+  """All names, sorted."""
+  return tuple(sorted(_MAKERS))
+
+
+def make(name: str, **options: Any) -> core.Environment:
+  """The world called `name`.
+
+  Args:
+    name: one of `names()`.
+    **options: keyword arguments of its constructor.
+
+  Raises:
+    ValueError: for an unknown name, with the nearest one; for an option that cannot be, with its name.
+  """
+  if name not in _MAKERS:
+    nearest = difflib.get_close_matches(name, _MAKERS, n=1, cutoff=0.0)[0]
+    raise ValueError(f'no world is called "{name}"; the nearest is "{nearest}", all are {", ".join(names())}')
+  try:
+    return _MAKERS[name](**options)
+  except TypeError as error:
+    raise ValueError(f'"{name}" cannot be made with {sorted(options)}: {error}') from error
