@@ -32,7 +32,7 @@ class Hyper:
   discount: float = 0.97  # gamma
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
-  value_cost: float = 0.5  # A3C halves the value's gradient (papers.md 4).
+  value_cost: float = 0.05  # A3C's 0.5 is for rewards clipped to 1 in sparse games; see above.
   optimizer: str = "adam"  # Or 'rmsprop', A3C's.
   learning_rate: float = 7e-4
   anneal_updates: int = 0  # Updates over which the learning rate falls to 0; 0: never.

@@ -6,9 +6,11 @@ in a batched learner the shared statistics are the only ones there are. Adam is 
 falls linearly to 0 over `anneal_updates`, where given.
 """
 
+import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("rmsprop", "adam")
@@ -30,7 +32,7 @@ def make(
   Raises:
     ValueError: for an unknown name.
   """
-  rate = optax.linear_schedule(learning_rate, 0.0, anneal_updates) if anneal_updates else learning_rate
+  rate = functools.partial(_annealed, learning_rate, anneal_updates) if anneal_updates else learning_rate
   match name:
     case "rmsprop":
       step = optax.rmsprop(rate, decay=decay, eps=epsilon, eps_in_sqrt=True)
@@ -39,6 +41,11 @@ def make(
     case _:
       raise ValueError(f"optimizer={name!r} is unknown; choose one of {OPTIMIZERS}")
   return optax.chain(optax.clip_by_global_norm(max_gradient_norm), step)
+
+
+def _annealed(learning_rate: float, num_updates: int, count: jax.Array) -> jax.Array:
+  """Linear, and exactly 0 at the end: `optax.linear_schedule` may stay a rounding error below it, which ascends."""
+  return learning_rate * jnp.maximum(num_updates - count, 0).astype(jnp.float32) / num_updates
 
 
 def _with_implicit_promotion(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
