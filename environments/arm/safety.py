@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+
 from environments.arm import protocol
 
 
@@ -54,6 +55,7 @@ class Gate:
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
     self.now_s = clock or driver.now_s
+    self.poll_s = limits.poll_s
     self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
     self._last_command_s = self.now_s()
     self.num_watchdog_stops = 0
@@ -92,8 +94,10 @@ class Gate:
 
   def wait(self, until_s: float) -> None:
     """Waits on the driver's clock, enforcing the limits on the way."""
-    while (now_s := self._driver.now_s()) < until_s:
-      self._driver.wait(min(until_s, now_s + self._limits.poll_s))
+    next_s = self._driver.now_s()
+    while next_s < until_s:
+      next_s = min(until_s, next_s + self._limits.poll_s)
+      self._driver.wait(next_s)
       self.poll()
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:

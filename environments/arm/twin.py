@@ -16,6 +16,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+
 from environments.arm import protocol
 from environments.jaco import constants
 
@@ -198,6 +199,17 @@ class Camera:
     """Frees OpenGL's memory."""
     self._renderer.free()
     self._context.free()
+
+
+def picture(config: TwinConfig, qpos_rad: np.ndarray, target_in_base_m: np.ndarray, *, size: int) -> np.ndarray:
+  """What the camera sees of a pose, `[9]` and `[3]`, at any size and without noise: uint8 `[size, size, 3]`."""
+  model = build_model(config, image_size=size)
+  data = mujoco.MjData(model)
+  data.qpos[:], data.mocap_pos[0] = qpos_rad, target_in_base_m
+  camera = Camera(model, size)
+  pixels = camera.render(data)
+  camera.close()
+  return pixels
 
 
 def build_model(config: TwinConfig, *, image_size: int = constants.IMAGE_SIZE) -> mujoco.MjModel:

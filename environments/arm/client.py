@@ -1,0 +1,189 @@
+"""The bridge's client: the arm behind a server as a `dm_env.Environment`.
+
+dm_env_rpc's own adaptor does the work; around it stand what a person meets when something is wrong (a server that is
+not there, a task or spec other than expected: one line each) and a measurement of the rate the bridge reaches.
+"""
+
+import collections
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import dm_env
+import grpc
+import numpy as np
+from dm_env import specs
+from dm_env_rpc.v1 import connection, dm_env_adaptor, error, spec_manager, tensor_utils
+from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+
+from environments.arm import protocol
+
+_BOUNDS = ("minimum", "maximum")
+_WINDOW = 1000  # Steps that `rates` looks back on.
+
+
+class Rates(NamedTuple):
+  """How fast the last steps were (up to 1,000)."""
+
+  num_steps: int
+  steps_per_s: float  # As the caller experienced it, the caller's own time included.
+  round_trip_s: float  # Mean time from action to observation.
+  round_trip_p99_s: float
+
+
+def connect(
+  address: str,
+  *,
+  task: str | None = None,
+  seed: int | None = None,
+  observation_spec: Mapping[str, specs.Array] | None = None,
+  action_spec: specs.BoundedArray | None = None,
+  observations: Sequence[str] | None = None,
+  timeout_s: float = 5.0,
+) -> "ArmEnvironment":
+  """Joins the arm served at `address`.
+
+  Args:
+    address: `host:port`.
+    task: the task that must be served; None takes any.
+    seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
+    observation_spec: what the caller is built for, by name; each must be offered in just this shape, dtype and bounds.
+    action_spec: the same for the action.
+    observations: the observations to ask for; all of them where None. Pixels that no one asks for cost nothing.
+    timeout_s: how long to wait for the server.
+
+  Raises:
+    protocol.BridgeError: no server, an arm in use, another task, another spec, or an unknown observation.
+  """
+  channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+  try:
+    grpc.channel_ready_future(channel).result(timeout_s)
+  except grpc.FutureTimeoutError:
+    channel.close()
+    raise protocol.BridgeError(
+      f"no server answers at {address} after {timeout_s:g} s; start one there or correct the address"
+    ) from None
+  settings = {protocol.TASK: task, protocol.SEED: seed}
+  try:
+    stream = connection.Connection(channel)
+    request = rpc.JoinWorldRequest(
+      world_name=protocol.WORLD_NAME,
+      settings={name: tensor_utils.pack_tensor(value) for name, value in settings.items() if value is not None},
+    )
+    response = stream.send(request)
+    environment = ArmEnvironment(channel, stream, response.specs, observations=observations)
+    _check_specs(address, environment, observation_spec, action_spec)
+    return environment
+  except error.DmEnvRpcError as refusal:
+    channel.close()
+    raise protocol.BridgeError(f"the server at {address} refused: {refusal.message}") from None
+  except grpc.RpcError as failure:
+    channel.close()
+    raise protocol.BridgeError(f"lost the server at {address}: {failure.code().name}") from None
+  except Exception:
+    channel.close()
+    raise
+
+
+class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
+  """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
+
+  def __init__(
+    self,
+    channel: grpc.Channel,
+    stream: connection.Connection,
+    joined: rpc.ActionObservationSpecs,
+    *,
+    observations: Sequence[str] | None,
+  ):
+    offered = sorted(spec.name for spec in joined.observations.values())
+    for name in observations or ():
+      if name not in offered:
+        raise protocol.BridgeError(f"observation {name!r} is not offered; the server has {', '.join(offered)}")
+    super().__init__(stream, joined, requested_observations=observations, nested_tensors=False)
+    self._action_specs = _ActionSpecs(joined.actions)
+    self._channel = channel
+    self._ends_s: collections.deque[float] = collections.deque(maxlen=_WINDOW)
+    self._round_trips_s: collections.deque[float] = collections.deque(maxlen=_WINDOW)
+
+  def action_spec(self) -> specs.BoundedArray:
+    """int32 `[A]`: 0, 1, 2 for -v, 0, +v."""
+    return super().action_spec()[protocol.ACTION]
+
+  def step(self, action: np.ndarray | Mapping[str, Any]) -> dm_env.TimeStep:
+    """One control period with `action`, int32 `[A]`; an empty mapping holds the arm still.
+
+    Raises:
+      ValueError: the server refused the action and holds the arm; the message says why.
+      protocol.BridgeError: the server is gone.
+    """
+    start_s = time.perf_counter()
+    try:
+      timestep = super().step(action if isinstance(action, Mapping) else {protocol.ACTION: action})
+    except error.DmEnvRpcError as refusal:
+      raise ValueError(refusal.message) from None
+    except grpc.RpcError as failure:
+      raise protocol.BridgeError(f"lost the server: {failure.code().name}; start it again and reconnect") from None
+    end_s = time.perf_counter()
+    self._round_trips_s.append(end_s - start_s)
+    self._ends_s.append(end_s)
+    return timestep
+
+  def rates(self) -> Rates:
+    """The rate reached so far; zeros before the second step."""
+    if len(self._ends_s) < 2:
+      return Rates(len(self._ends_s), 0.0, 0.0, 0.0)
+    num_steps, round_trips_s = len(self._ends_s), np.array(self._round_trips_s)
+    steps_per_s = (num_steps - 1) / (self._ends_s[-1] - self._ends_s[0])
+    return Rates(num_steps, steps_per_s, float(round_trips_s.mean()), float(np.quantile(round_trips_s, 0.99)))
+
+  def close(self) -> None:
+    """Leaves the arm at rest and disconnects."""
+    try:
+      super().close()
+    except (grpc.RpcError, error.DmEnvRpcError):
+      pass  # The server is gone, and with it what there was to leave.
+    finally:
+      self._channel.close()
+
+
+class _ActionSpecs(spec_manager.SpecManager):
+  """Packs an action as it is: what is malformed is for the server to refuse, not for a cast to turn into a motion."""
+
+  def pack(self, tensors: Mapping[str, Any]) -> dict[int, rpc.Tensor]:
+    """Name -> array to uid -> tensor; only whole numbers that fit are cast to the spec's own dtype."""
+    packed = {}
+    for name, value in tensors.items():
+      array, dtype = np.asarray(value), tensor_utils.data_type_to_np_type(self.name_to_spec(name).dtype)
+      if np.issubdtype(array.dtype, np.integer) and np.array_equal(array, array.astype(dtype)):
+        array = array.astype(dtype)
+      packed[self.name_to_uid(name)] = tensor_utils.pack_tensor(array)
+    return packed
+
+
+def _check_specs(
+  address: str,
+  environment: ArmEnvironment,
+  observation_spec: Mapping[str, specs.Array] | None,
+  action_spec: specs.BoundedArray | None,
+) -> None:
+  """Compares what is served with what the caller is built for, field by field."""
+  pairs = []
+  offered = environment.observation_spec()
+  for name, expected in (observation_spec or {}).items():
+    if name not in offered:
+      raise protocol.BridgeError(f"spec mismatch with {address}: {name} is expected, the server has {sorted(offered)}")
+    pairs.append((name, offered[name], expected))
+  if action_spec is not None:
+    pairs.append((protocol.ACTION, environment.action_spec(), action_spec))
+  for name, served, expected in pairs:
+    for field in ("shape", "dtype", "minimum", "maximum"):
+      ours, theirs = getattr(expected, field, None), getattr(served, field, None)
+      is_same = (
+        np.array_equal(*np.broadcast_arrays(ours, theirs)) if field in ("minimum", "maximum") else ours == theirs
+      )
+      if not is_same:
+        raise protocol.BridgeError(
+          f"spec mismatch with {address}: {name}.{field} is {theirs} on the server, {ours} here; "
+          "serve the task and number of joints that this side was built for, or build it for these"
+        )

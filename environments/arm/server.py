@@ -1,0 +1,414 @@
+"""The bridge's server: one arm, one client at a time, over dm_env_rpc.
+
+Requests arrive on gRPC's threads and are answered on the thread that called `serve`, the only one that touches the
+arm (and OpenGL). Between requests that thread polls the safety gate, so the watchdog needs nobody's help. Whatever
+goes wrong with a request, the arm is held and the client gets one line that says why.
+
+  with server.launch(server.ServerConfig(task="reach/random")) as address:  # In a process of its own.
+    environment = client.connect(address)
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import pathlib
+import pickle
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+
+import dm_env
+import grpc
+import jax
+import numpy as np
+from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+from dm_env_rpc.v1 import dm_env_rpc_pb2_grpc, dm_env_utils, tensor_utils
+from google.rpc import code_pb2, status_pb2
+
+from environments.arm import protocol, safety, twin, world
+from environments.jaco import constants, tasks
+
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+_MAX_CLIENTS = 8  # Streams that may be open at once; one of them may join the world, the others are told so.
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerConfig:
+  """What is served, and where.
+
+  Attributes:
+    driver: the arm; any frozen dataclass with `make() -> protocol.Driver`.
+    task: a name of `environments.jaco.tasks.TASKS`.
+    num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
+    seed: of the episodes, unless a client brings its own.
+    host: the interface to listen on. There is no authentication: leave the loopback only for a network you trust.
+    port: 0 takes any free one.
+    watchdog_s: silence of the client, on the driver's clock, after which the arm is stopped.
+  """
+
+  driver: twin.TwinConfig = dataclasses.field(default_factory=twin.TwinConfig)
+  task: str = "reach/random"
+  num_joints: int = constants.NUM_JOINTS
+  seed: int = 0
+  host: str = "127.0.0.1"
+  port: int = 0
+  watchdog_s: float = 0.5
+
+  def __post_init__(self) -> None:
+    if self.task not in tasks.TASKS:
+      nearest = difflib.get_close_matches(self.task, tasks.TASKS, n=1, cutoff=0)[0]
+      raise ValueError(f"task={self.task!r} is unknown; the nearest is {nearest!r}, all are {', '.join(tasks.TASKS)}")
+    if self.num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
+      raise ValueError(f"num_joints={self.num_joints} must be {constants.NUM_ARM_JOINTS} or {constants.NUM_JOINTS}")
+
+
+def serve(
+  config: ServerConfig,
+  *,
+  on_ready: Callable[[str], None] | None = None,
+  stop: threading.Event | None = None,
+) -> None:
+  """Serves until SIGTERM, SIGINT or `stop`, then stops the arm and returns.
+
+  Call it from the main thread of a process of its own: it takes over that thread, the signals, and JAX's platform
+  (the CPU; the few operations on joint angles are no work for an accelerator).
+
+  Args:
+    config: what and where.
+    on_ready: called once with the address, `host:port`, when clients may connect.
+    stop: ends serving when set.
+
+  Raises:
+    protocol.BridgeError: the port is busy, or the arm cannot be made.
+  """
+  stop = stop or threading.Event()
+  jax.config.update("jax_platforms", "cpu")
+  grpc_server, address = _listen(config)
+  gate = safety.Gate(config.driver.make(), _limits(config))
+  try:
+    arm_world = world.ArmWorld(gate, tasks.TASKS[config.task], num_joints=config.num_joints, seed=config.seed)
+    _warm_up(arm_world, config.seed)
+    desk = _Desk(arm_world, config)
+    mailbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+    dm_env_rpc_pb2_grpc.add_EnvironmentServicer_to_server(_Servicer(desk, mailbox), grpc_server)
+    grpc_server.start()
+    with _signals(stop):
+      if on_ready:
+        on_ready(address)
+      while not stop.is_set():
+        try:
+          mailbox.get(timeout=gate.poll_s).run()
+        except queue.Empty:
+          _poll(arm_world)
+  finally:
+    gate.close()
+    grpc_server.stop(grace=0.2)
+
+
+@contextlib.contextmanager
+def launch(config: ServerConfig, *, timeout_s: float = 60.0) -> Iterator[str]:
+  """Runs `serve(config)` in a process of its own, which ends with the context or with this process.
+
+  Yields:
+    The address of the running server, `host:port`.
+
+  Raises:
+    protocol.BridgeError: the server did not start; the message is the server's own.
+  """
+  search_path = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")]))
+  process = subprocess.Popen(
+    [sys.executable, "-c", "from environments.arm import server; server._run_child()"],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    env={**os.environ, "PYTHONPATH": search_path, "JAX_PLATFORMS": "cpu"},
+  )
+  assert process.stdin is not None and process.stdout is not None
+  try:
+    with contextlib.suppress(BrokenPipeError):
+      pickle.dump(config, process.stdin)
+      process.stdin.flush()
+    kind, _, text = _read_line(process, timeout_s).partition(" ")
+    if kind != "ready":
+      raise protocol.BridgeError(text or f"the server's process ended with code {process.wait()} before it was ready")
+    yield text
+  finally:
+    with contextlib.suppress(BrokenPipeError):
+      process.stdin.close()  # The child takes this for the order to stop.
+    try:
+      process.wait(timeout=5.0)
+    except subprocess.TimeoutExpired:
+      process.kill()
+      process.wait()
+    process.stdout.close()
+
+
+def _run_child() -> None:
+  """The other end of `launch`: configuration from stdin, one line to stdout, stop at stdin's end."""
+  config, stop = pickle.load(sys.stdin.buffer), threading.Event()
+
+  def await_end() -> None:
+    sys.stdin.buffer.read()
+    stop.set()
+
+  threading.Thread(target=await_end, daemon=True).start()
+  try:
+    serve(config, on_ready=lambda address: print("ready", address, flush=True), stop=stop)
+  except protocol.BridgeError as error:
+    print("error", error, flush=True)
+    sys.exit(1)
+
+
+def _read_line(process: subprocess.Popen, timeout_s: float) -> str:
+  """The first line of a process, or "" where it ended without one."""
+  assert process.stdout is not None
+  if not select.select([process.stdout], [], [], timeout_s)[0]:
+    raise protocol.BridgeError(f"the server was not ready after {timeout_s:g} s; look at its messages on stderr")
+  return process.stdout.readline().decode().strip()
+
+
+class _Job:
+  """A call made on one thread and run on another."""
+
+  def __init__(self, function: Callable[[], rpc.EnvironmentResponse]):
+    self._function = function
+    self._future: futures.Future[rpc.EnvironmentResponse] = futures.Future()
+
+  def run(self) -> None:
+    """Runs it, here."""
+    try:
+      self._future.set_result(self._function())
+    except BaseException as error:
+      self._future.set_exception(error)
+      raise
+
+  def result(self) -> rpc.EnvironmentResponse:
+    """Waits for it."""
+    return self._future.result()
+
+
+class _Servicer(dm_env_rpc_pb2_grpc.EnvironmentServicer):
+  """gRPC's threads: carries requests to the arm's thread and answers back."""
+
+  def __init__(self, desk: "_Desk", mailbox: "queue.SimpleQueue[_Job]"):
+    self._desk, self._mailbox = desk, mailbox
+
+  def Process(
+    self, request_iterator: Iterator[rpc.EnvironmentRequest], context: grpc.ServicerContext
+  ) -> Iterator[rpc.EnvironmentResponse]:
+    """One client's stream."""
+    client = object()
+    try:
+      for request in request_iterator:
+        job = _Job(lambda request=request: self._desk.answer(client, request))
+        self._mailbox.put(job)
+        yield job.result()
+    except grpc.RpcError:
+      pass  # The client is gone.
+    finally:
+      self._mailbox.put(_Job(lambda: self._desk.leave(client)))
+
+
+class _Desk:
+  """Answers requests, on the arm's thread."""
+
+  def __init__(self, arm_world: world.ArmWorld, config: ServerConfig):
+    self._world = arm_world
+    self._config = config
+    self._client: object | None = None  # Who has joined.
+    actions = {1: arm_world.action_spec().replace(name=protocol.ACTION)}
+    observations = [spec.replace(name=name) for name, spec in sorted(arm_world.observation_spec().items())]
+    reward = dm_env.specs.Array((), np.float32, name=protocol.REWARD)
+    self._observations = dict(enumerate([reward, *observations], start=1))
+    self._specs = rpc.ActionObservationSpecs(
+      actions={uid: dm_env_utils.dm_env_spec_to_tensor_spec(spec) for uid, spec in actions.items()},
+      observations={uid: dm_env_utils.dm_env_spec_to_tensor_spec(spec) for uid, spec in self._observations.items()},
+    )
+
+  def answer(self, client: object, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
+    """The response to a request; an error response, with the arm held, where it cannot be met."""
+    kind = request.WhichOneof("payload")
+    try:
+      if kind not in self._ANSWERS:
+        raise protocol.BridgeError(f"request {kind} is not understood")
+      payload = self._ANSWERS[kind](self, client, getattr(request, kind))
+      return rpc.EnvironmentResponse(**{kind: payload})
+    except (protocol.BridgeError, safety.CommandRefusedError) as error:
+      return self._refuse(client, code_pb2.INVALID_ARGUMENT, str(error))
+    except Exception as error:  # The arm must be held and the client told, whatever it was.
+      return self._refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
+
+  def leave(self, client: object) -> rpc.EnvironmentResponse:
+    """Frees the arm, at rest, if `client` has it."""
+    if client is self._client:
+      self._client = None
+      self._world.restart()
+    return rpc.EnvironmentResponse(leave_world=rpc.LeaveWorldResponse())
+
+  def _refuse(self, client: object, code: int, message: str) -> rpc.EnvironmentResponse:
+    if client is self._client:
+      self._world.hold()
+    return rpc.EnvironmentResponse(error=status_pb2.Status(code=code, message=message))
+
+  def _create(self, client: object, request: rpc.CreateWorldRequest) -> rpc.CreateWorldResponse:
+    del client  # The world is the arm; it is always there.
+    _refuse_unknown(request.settings, ())
+    return rpc.CreateWorldResponse(world_name=protocol.WORLD_NAME)
+
+  def _destroy(self, client: object, request: rpc.DestroyWorldRequest) -> rpc.DestroyWorldResponse:
+    self._check_world(client, request.world_name)
+    return rpc.DestroyWorldResponse()
+
+  def _join(self, client: object, request: rpc.JoinWorldRequest) -> rpc.JoinWorldResponse:
+    self._check_world(client, request.world_name)
+    if client is self._client:
+      raise protocol.BridgeError("this client has joined already; leave the world first")
+    _refuse_unknown(request.settings, (protocol.SEED, protocol.TASK))
+    settings = {name: tensor_utils.unpack_tensor(value) for name, value in request.settings.items()}
+    task = settings.get(protocol.TASK, self._config.task)
+    if task != self._config.task:
+      raise protocol.BridgeError(
+        f"task: the server plays {self._config.task}, the client expects {task}; serve that task or expect this one"
+      )
+    seed = settings.get(protocol.SEED, self._config.seed)
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+      raise protocol.BridgeError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
+    self._world.seed(int(seed))
+    self._client = client
+    return rpc.JoinWorldResponse(specs=self._specs)
+
+  def _leave(self, client: object, request: rpc.LeaveWorldRequest) -> rpc.LeaveWorldResponse:
+    del request
+    return self.leave(client).leave_world
+
+  def _reset(self, client: object, request: rpc.ResetRequest) -> rpc.ResetResponse:
+    self._check_joined(client)
+    _refuse_unknown(request.settings, ())
+    self._world.restart()
+    return rpc.ResetResponse(specs=self._specs)
+
+  def _reset_world(self, client: object, request: rpc.ResetWorldRequest) -> rpc.ResetWorldResponse:
+    self._check_world(client, request.world_name)
+    _refuse_unknown(request.settings, ())
+    self._world.restart()
+    return rpc.ResetWorldResponse()
+
+  def _step(self, client: object, request: rpc.StepRequest) -> rpc.StepResponse:
+    self._check_joined(client)
+    for uid in request.requested_observations:  # Before anything moves.
+      if uid not in self._observations:
+        raise protocol.BridgeError(f"observation {uid} is not one of {sorted(self._observations)}")
+    action = None if self._world.is_over else self._action(request)
+    step_type, reward, discount = self._world.step(action)
+    values: dict[str, np.ndarray] = {protocol.REWARD: np.float32(reward)}
+    names = {uid: self._observations[uid].name for uid in request.requested_observations}
+    values.update(self._world.observe(set(names.values()) - values.keys()))
+    state = rpc.EnvironmentStateType.RUNNING
+    if step_type.last():
+      state = rpc.EnvironmentStateType.INTERRUPTED if discount else rpc.EnvironmentStateType.TERMINATED
+    return rpc.StepResponse(
+      state=state, observations={uid: tensor_utils.pack_tensor(values[name]) for uid, name in names.items()}
+    )
+
+  def _action(self, request: rpc.StepRequest) -> np.ndarray | None:
+    """The action in a request as it came, or None where there is none."""
+    unknown = request.actions.keys() - self._specs.actions.keys()
+    if unknown:
+      raise protocol.BridgeError(f"action {min(unknown)} is not one of {sorted(self._specs.actions)}")
+    if not request.actions:
+      return None
+    tensor, expected = request.actions[1], list(self._specs.actions[1].shape)
+    # Shapes are compared before anything is allocated; -1 stands for any length, one value for all (dm_env_rpc).
+    if len(tensor.shape) != len(expected) or any(a not in (b, -1) for a, b in zip(tensor.shape, expected, strict=True)):
+      raise protocol.BridgeError(f"action has shape {list(tensor.shape)}, must be {expected}")
+    if tensor.WhichOneof("payload") is None:
+      raise protocol.BridgeError("action holds no numbers")
+    values = tensor_utils.unpack_proto(tensor)
+    return np.full(expected, values[0]) if values.shape == (1,) else values
+
+  def _check_world(self, client: object, name: str) -> None:
+    if name != protocol.WORLD_NAME:
+      raise protocol.BridgeError(f"world {name!r} does not exist; the one world is {protocol.WORLD_NAME!r}")
+    if self._client is not None and client is not self._client:
+      raise protocol.BridgeError("the arm is in use by another client; end that one first")
+
+  def _check_joined(self, client: object) -> None:
+    if client is not self._client:
+      raise protocol.BridgeError("this client has not joined the world")
+
+  _ANSWERS = {
+    "create_world": _create,
+    "destroy_world": _destroy,
+    "join_world": _join,
+    "leave_world": _leave,
+    "reset": _reset,
+    "reset_world": _reset_world,
+    "step": _step,
+  }
+
+
+def _refuse_unknown(settings: "dict[str, rpc.Tensor]", known: tuple[str, ...]) -> None:
+  for name in settings:
+    if name not in known:
+      raise protocol.BridgeError(f"setting {name!r} is unknown; known here: {', '.join(known) or 'none'}")
+
+
+def _limits(config: ServerConfig) -> safety.Limits:
+  """The joints' limits are the arm's own; an episode ends before them."""
+  return safety.Limits(
+    max_velocity_rad_s=tuple(constants.MAX_VELOCITY_RAD_S),
+    low_rad=tuple(constants.JOINT_LOW_RAD),
+    high_rad=tuple(constants.JOINT_HIGH_RAD),
+    watchdog_s=config.watchdog_s,
+  )
+
+
+def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:
+  """A server that holds its port and does not answer yet, and its address."""
+  grpc_server = grpc.server(
+    futures.ThreadPoolExecutor(max_workers=_MAX_CLIENTS),
+    options=[("grpc.so_reuseport", 0)],  # Without it two servers would share a port in silence.
+  )
+  try:
+    port = grpc_server.add_insecure_port(f"{config.host}:{config.port}")
+  except RuntimeError:
+    port = 0
+  if port == 0:
+    raise protocol.BridgeError(
+      f"cannot listen on {config.host}:{config.port}: the port is in use or not ours; stop who holds it or take another"
+    )
+  return grpc_server, f"{config.host}:{port}"
+
+
+def _warm_up(arm_world: world.ArmWorld, seed: int) -> None:
+  """Compiles and allocates before the first client waits."""
+  arm_world.step(None)
+  arm_world.observe(arm_world.observation_spec())
+  arm_world.step(None)
+  arm_world.seed(seed)
+
+
+def _poll(arm_world: world.ArmWorld) -> None:
+  """The gate stops the arm itself on a fault; the next client to ask is told."""
+  with contextlib.suppress(safety.ArmFaultError):
+    arm_world.poll()
+
+
+@contextlib.contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+  """SIGTERM and SIGINT set `stop` for as long as the context lasts."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  kinds = (signal.SIGTERM, signal.SIGINT)
+  before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
+  try:
+    yield
+  finally:
+    for kind, handler in zip(kinds, before, strict=True):
+      signal.signal(kind, handler)

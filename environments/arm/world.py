@@ -1,0 +1,160 @@
+"""A task played on a driver: the episodes behind the bridge.
+
+The simulation's own code draws where an episode starts and says what it pays and when it ends; here it is fed what
+the arm's instruments read. A step gives the arm its velocities and waits for the end of the control period, so steps
+come at a fixed rate on the driver's clock; a client that is late finds a period that starts with its command.
+"""
+
+import functools
+from collections.abc import Iterable
+
+import dm_env
+import jax
+import jax.numpy as jnp
+import numpy as np
+from dm_env import specs
+
+from environments.arm import safety
+from environments.jaco import constants, tasks
+from environments.jaco import world as simulation
+
+
+class ArmWorld:
+  """Episodes of `task` on the arm behind `gate`. Not a `dm_env.Environment`: observations are made when asked for.
+
+  The start of episode n depends on the seed and n alone.
+  """
+
+  def __init__(self, gate: safety.Gate, task: tasks.Task, *, num_joints: int = constants.NUM_JOINTS, seed: int = 0):
+    self._gate = gate
+    simulated = simulation.Jaco(task, num_joints=num_joints, physics_kind="mujoco", num_threads=1)
+    self._observation_spec, self._action_spec = dict(simulated.observation_spec()), simulated.action_spec()
+    self._draw_start = jax.jit(functools.partial(_draw_start, task))
+    self._evaluate = jax.jit(functools.partial(_evaluate, task))
+    self._period_end_s = gate.now_s()
+    self._elapsed = 0
+    self.num_late_steps = 0
+    self.seed(seed)
+
+  def seed(self, seed: int) -> None:
+    """Starts the sequence of episodes of `seed`; the next step is the first of its first episode."""
+    self._seed = seed
+    self._num_episodes = 0
+    self.restart()
+
+  @property
+  def is_over(self) -> bool:
+    """Whether the next step starts an episode, whatever its action."""
+    return self._is_over
+
+  def restart(self) -> None:
+    """Leaves the episode; the arm holds still and the next step starts a new one."""
+    self._gate.stop()
+    self._is_over = True
+
+  def observation_spec(self) -> dict[str, specs.Array]:
+    """The simulation's."""
+    return self._observation_spec
+
+  def action_spec(self) -> specs.BoundedArray:
+    """The simulation's: int32 `[A]`, 0, 1, 2 for -v, 0, +v."""
+    return self._action_spec
+
+  def step(self, action: np.ndarray | None) -> tuple[dm_env.StepType, float, float]:
+    """One control period with `action`, int32 `[A]`, or at rest for None; after a LAST step, a new episode.
+
+    Returns:
+      Kind of the step, reward and discount of the transition that led to it.
+
+    Raises:
+      safety.CommandRefusedError: not an action. The arm holds still and no time passes.
+    """
+    if self._is_over:
+      return self._start()
+    self._gate.command(self._velocities(action))
+    now_s = self._gate.now_s()
+    is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
+    self.num_late_steps += is_late
+    self._period_end_s = (now_s if is_late else self._period_end_s) + constants.CONTROL_DT_S
+    self._gate.wait(self._period_end_s)
+    step_type, reward, discount = self._look(self._elapsed + 1)
+    if step_type.last():
+      self.restart()
+    return step_type, reward, discount
+
+  def observe(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """The named observations of the last step."""
+    return {name: self._observe(name) for name in names}
+
+  def poll(self) -> None:
+    """Lets the safety gate do its work while no client asks for anything."""
+    self._gate.poll()
+
+  def hold(self) -> None:
+    """Stops the arm; the episode goes on."""
+    self._gate.stop()
+
+  def _start(self) -> tuple[dm_env.StepType, float, float]:
+    start, noise_seed = self._draw_start(np.uint32(self._seed), np.uint32(self._num_episodes))
+    self._num_episodes += 1
+    self._gate.reset(np.asarray(start.qpos, np.float64), seed=int(noise_seed))
+    self._gate.place_target(np.asarray(start.target, np.float64))
+    self._period_end_s = self._gate.now_s()
+    self._is_over = False
+    return self._look(0)
+
+  def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
+    """Reads the instruments after `elapsed` steps and asks the task what it makes of them."""
+    self._elapsed = elapsed
+    reading = self._gate.read()
+    state = np.stack([reading.qpos_rad, reading.qvel_rad_s]).astype(np.float32)
+    self._target = reading.target_in_base_m.astype(np.float32)
+    outcome, proprioception = self._evaluate(state, self._target, np.int32(elapsed))
+    self._proprioception = np.asarray(proprioception)
+    step_type, reward, discount = np.asarray(outcome).tolist()
+    return dm_env.StepType(int(step_type)), reward, discount
+
+  def _velocities(self, action: np.ndarray | None) -> np.ndarray:
+    """Joint velocities `[9]`, rad/s, of an action `[A]`; joints without an entry rest."""
+    velocities = np.zeros(constants.NUM_JOINTS)
+    if action is None:
+      return velocities
+    problem = self._problem(action)
+    if problem:
+      self._gate.stop()
+      raise safety.CommandRefusedError(f"action refused, arm held: {problem}")
+    velocities[: action.size] = constants.COMMAND_RAD_S[: action.size] * (action - 1)
+    return velocities
+
+  def _problem(self, action: np.ndarray) -> str | None:
+    """Why `action` is not one, or None."""
+    spec = self._action_spec
+    if np.issubdtype(action.dtype, np.floating) and not np.isfinite(action).all():
+      return f"it holds NaN or infinity: {action}"
+    if action.dtype != spec.dtype:
+      return f"its dtype is {action.dtype}, must be {spec.dtype}"
+    if action.shape != spec.shape:
+      return f"its shape is {action.shape}, must be {spec.shape}"
+    if np.any(action < spec.minimum) or np.any(action > spec.maximum):
+      return f"its entries must be from {np.min(spec.minimum)} to {np.max(spec.maximum)}, got {action}"
+    return None
+
+  def _observe(self, name: str) -> np.ndarray:
+    if name == "pixels":
+      return self._gate.image()
+    if name == "proprioception":
+      return self._proprioception
+    return self._target
+
+
+def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[tasks.Start, jax.Array]:
+  """The start of episode number `episode`, and a seed for the driver's noise."""
+  start_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), episode))
+  return tasks.draw_start(task, start_key), jax.random.bits(noise_key)
+
+
+def _evaluate(task: tasks.Task, state: jax.Array, target: jax.Array, elapsed: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Step type, reward and discount as one array `[3]`, and the proprioception, of angles and velocities `[2, 9]`."""
+  outcome = tasks.evaluate(task, state[0], target, elapsed)
+  summary = jnp.stack([outcome.step_type.astype(jnp.float32), outcome.reward, outcome.discount])
+  return summary, simulation.proprioception(state[0], state[1])
