@@ -18,7 +18,7 @@ import optax
 from agents import distributions, heads, losses, optimizer, returns
 from agents import trajectory as trajectory_lib
 from environments import core
-from progressive import network, partition
+from progressive import column, network, partition
 
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
@@ -69,7 +69,7 @@ def init(agent: Agent, trainable: Params) -> optax.OptState:
   Raises:
     ValueError: if the network's output layer does not fit the action.
   """
-  size = agent.spec.columns[-1].layers[-1].size
+  (size,) = column.shapes(agent.spec.columns[-1])[column.OUTPUT]
   if size != heads.output_size(agent.num_choices):
     raise ValueError(
       f"the output layer has {size} units, but an action of num_choices={agent.num_choices} and a value need "
@@ -141,7 +141,7 @@ def loss(
   logits, values = heads.split(output, agent.num_choices)  # [T+1, B, A, N], [T+1, B]
   # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
   lambda_returns = functools.partial(returns.lambda_returns, discount=hyper.discount, lambda_=hyper.lambda_)
-  outcome = timesteps.replace(observation={}, privileged={})
+  outcome = dataclasses.replace(timesteps, observation={}, privileged={})
   targets = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(outcome, values)  # [T, B]
   weights = trajectory_lib.weights(timesteps.step_type)
   chex.assert_equal_shape([targets, weights, trajectory.behaviour_log_prob])
