@@ -17,6 +17,8 @@ from environments.jaco import constants, kinematics, shape
 _SEGMENTS = shape.segments(shape.LINKS + shape.RINGS)
 # Segments whose shadow falls on the table, from body to body: upper arm, forearm, and from the wrist to the palm.
 _SHADOWS = ((2, 3, 0.035), (3, 4, 0.032), (4, 6, 0.032), (6, None, 0.04))
+# Materials, after those of `shape`: rows of `constants.COLORS`.
+PLANK, OTHER_PLANK, BORDER, FLOOR = range(3, 7)
 _FLOOR_HEIGHT_M = -0.7
 _PLANK_WIDTH_M = 0.11
 _BORDER_WIDTH_M = 0.03
@@ -25,14 +27,12 @@ MAX_DEPTH_M = 4.0
 
 @struct.dataclass
 class Appearance:
-  """Everything that can be seen and is not arm or target; colours are RGB in [0, 1]."""
+  """How the scene looks; colours are RGB in [0, 1]."""
 
   camera: raycast.Camera
   light: jax.Array  # [3] towards the light, any length
   ambient: jax.Array  # []
-  links: jax.Array  # [3, 3] colours by material: dark, light, target
-  table: jax.Array  # [3, 3] two kinds of plank, border
-  floor: jax.Array  # [3]
+  colors: jax.Array  # [7, 3] by material
 
 
 def nominal() -> Appearance:
@@ -45,9 +45,7 @@ def nominal() -> Appearance:
     ),
     light=jnp.asarray(constants.LIGHT_DIRECTION, jnp.float32),
     ambient=jnp.float32(constants.AMBIENT),
-    links=jnp.asarray(constants.LINK_COLORS, jnp.float32),
-    table=jnp.asarray(constants.TABLE_COLORS, jnp.float32),
-    floor=jnp.asarray(constants.FLOOR_COLOR, jnp.float32),
+    colors=jnp.asarray(constants.COLORS, jnp.float32),
   )
 
 
@@ -65,16 +63,11 @@ def render(
   chex.assert_shape(target, (3,))
   light = appearance.light / jnp.linalg.norm(appearance.light)
   beams = raycast.rays(appearance.camera, height=size, width=size)
-  hits = raycast.cast(beams, scene(poses, target), light)
-  ground = _ground(appearance, beams, poses, target, light)
-  is_ground = ground.distance < hits.distance
-  shade = appearance.ambient + (1.0 - appearance.ambient) * jnp.maximum(hits.facing, 0.0)
-  channels = []
-  for channel in range(3):
-    color = _choose(hits.material, appearance.links[:, channel]) * shade
-    channels.append(jnp.where(is_ground, ground.color[channel], color))
-  pixels = jnp.round(jnp.clip(jnp.stack(channels, -1), 0.0, 1.0) * 255.0).astype(jnp.uint8)
-  depth = jnp.minimum(jnp.minimum(hits.distance, ground.distance) * beams.forward, MAX_DEPTH_M)
+  hits = raycast.cast(beams, scene(poses, target), light, _ground(beams, poses, target, light))
+  shade = appearance.ambient + (1.0 - appearance.ambient) * hits.facing
+  color = _choose(hits.material[:, None], appearance.colors) * shade[:, None]  # [P, 3]
+  pixels = (jnp.clip(color, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8)
+  depth = jnp.minimum(hits.distance * beams.forward, MAX_DEPTH_M)
   return pixels.reshape(size, size, 3), depth.reshape(size, size)
 
 
@@ -92,60 +85,54 @@ def scene(poses: kinematics.Poses, target: jax.Array) -> raycast.Primitives:
   )
 
 
-@struct.dataclass
-class _Ground:
-  """Table or floor along each ray."""
+def _ground(beams: raycast.Rays, poses: kinematics.Poses, target: jax.Array, light: jax.Array) -> raycast.Hits:
+  """Table or, past its edges, floor."""
 
-  distance: jax.Array  # [P] metres
-  color: tuple[jax.Array, jax.Array, jax.Array]  # Each [P], lit.
-
-
-def _ground(
-  appearance: Appearance, beams: raycast.Rays, poses: kinematics.Poses, target: jax.Array, light: jax.Array
-) -> _Ground:
   def meet(height: float) -> jax.Array:
-    t = (height - beams.origin[2]) / jnp.minimum(beams.z, -1e-6)
-    return jnp.where(beams.z < 0.0, t, raycast.FAR_M)
+    return jnp.where(beams.z < 0.0, (height - beams.origin[2]) / jnp.minimum(beams.z, -1e-6), raycast.FAR_M)
 
   to_table = meet(constants.TABLE_HEIGHT_M)
   x, y = beams.origin[0] + to_table * beams.x, beams.origin[1] + to_table * beams.y
   (low_x, low_y), (high_x, high_y) = constants.TABLE_LOW_M.tolist(), constants.TABLE_HIGH_M.tolist()
   inset = jnp.minimum(jnp.minimum(x - low_x, high_x - x), jnp.minimum(y - low_y, high_y - y))
   is_table = inset >= 0.0
-  plank = (jnp.floor(y / _PLANK_WIDTH_M).astype(jnp.int32) % 2).astype(jnp.int32)
-  material = jnp.where(inset < _BORDER_WIDTH_M, jnp.int32(2), plank)
-  lit = appearance.ambient + (1.0 - appearance.ambient) * light[2] * (1.0 - _shadow(x, y, poses, target, light))
-  floor_lit = appearance.ambient + (1.0 - appearance.ambient) * light[2]
-  color = tuple(
-    jnp.where(is_table, _choose(material, appearance.table[:, i]) * lit, appearance.floor[i] * floor_lit)
-    for i in range(3)
+  plank = jnp.where(jnp.floor(y / _PLANK_WIDTH_M).astype(jnp.int32) % 2 == 0, PLANK, OTHER_PLANK)
+  material = jnp.where(is_table, jnp.where(inset < _BORDER_WIDTH_M, BORDER, plank), FLOOR)
+  shadow = jnp.where(is_table, _shadow(x, y, poses, target, light), 0.0)
+  return raycast.Hits(
+    distance=jnp.where(is_table, to_table, meet(_FLOOR_HEIGHT_M)),
+    facing=light[2] * (1.0 - shadow),
+    material=material.astype(jnp.int32),
   )
-  return _Ground(distance=jnp.where(is_table, to_table, meet(_FLOOR_HEIGHT_M)), color=color)
 
 
 def _shadow(x: jax.Array, y: jax.Array, poses: kinematics.Poses, target: jax.Array, light: jax.Array) -> jax.Array:
   """How much of the light is kept from points of the table, `[P]` in [0, 1]."""
   palm = kinematics.palm(poses)
+  starts = jnp.stack([poses.position[a] for a, _, _ in _SHADOWS] + [target])
+  ends = jnp.stack([palm if b is None else poses.position[b] for _, b, _ in _SHADOWS] + [target])
+  radius = jnp.asarray([r for _, _, r in _SHADOWS] + [constants.TARGET_RADIUS_M], jnp.float32)
 
-  def on_table(point: jax.Array) -> jax.Array:
-    return point[:2] - light[:2] * ((point[2] - constants.TABLE_HEIGHT_M) / light[2])
+  def on_table(points: jax.Array) -> jax.Array:
+    return points[:, :2] - light[None, :2] * ((points[:, 2:] - constants.TABLE_HEIGHT_M) / light[2])
 
-  ends = [(poses.position[a], palm if b is None else poses.position[b], radius) for a, b, radius in _SHADOWS]
-  ends.append((target, target, constants.TARGET_RADIUS_M))
-  shadow = jnp.zeros_like(x)
-  for start, end, radius in ends:
-    a, b = on_table(start), on_table(end)
-    way = b - a
+  a = on_table(starts)
+  way = on_table(ends) - a
+  inverse_square = 1.0 / jnp.maximum(jnp.sum(way * way, -1), 1e-9)
+
+  def darker(shadow: jax.Array, one: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+    a, way, inverse_square, radius = one
     px, py = x - a[0], y - a[1]
-    along = jnp.clip((px * way[0] + py * way[1]) / jnp.maximum(jnp.sum(way * way), 1e-9), 0.0, 1.0)
+    along = jnp.clip((px * way[0] + py * way[1]) * inverse_square, 0.0, 1.0)
     square = (px - along * way[0]) ** 2 + (py - along * way[1]) ** 2
-    shadow = jnp.maximum(shadow, jnp.clip(1.5 - square / radius**2, 0.0, 1.0))  # Soft at the edge.
-  return shadow
+    return jnp.maximum(shadow, jnp.clip(1.5 - square / radius**2, 0.0, 1.0)), None  # Soft at the edge.
+
+  return jax.lax.scan(darker, jnp.zeros_like(x), (a, way, inverse_square, radius))[0]
 
 
-def _choose(index: jax.Array, values: jax.Array) -> jax.Array:
-  """`values[index]` for a few values, as selects: gathers are slow on a CPU."""
-  chosen = jnp.broadcast_to(values[0], index.shape)
-  for i in range(1, values.shape[0]):
-    chosen = jnp.where(index == i, values[i], chosen)
+def _choose(index: jax.Array, rows: jax.Array) -> jax.Array:
+  """`rows[index]` for a few rows, `[P, 1]` and `[N, C]` to `[P, C]`, as selects: gathers are slow on a CPU."""
+  chosen = jnp.broadcast_to(rows[:1], (index.shape[0], rows.shape[1]))
+  for i in range(1, rows.shape[0]):
+    chosen = jnp.where(index == i, rows[i : i + 1], chosen)
   return chosen

@@ -89,7 +89,7 @@ MAX_TORQUE_NM = np.array([30.5] * 3 + [6.8] * 3 + [1.0] * 3)
 # Kinova's firmware holds large joints to 36 and small ones to 48 degrees a second. Fingers could go faster (5 rad/s in
 # dm_control); they are held to the small joints' speed, which is our choice.
 MAX_VELOCITY_RAD_S = np.deg2rad(np.array([36.0] * 3 + [48.0] * 6))
-# What an action commands: about half of Kinova's limits, at which the oracle's mean return is near the papers' 38 of 50.
+# What an action commands: half of Kinova's limits. At this speed the oracle's mean return is near the papers' 38 of 50.
 COMMAND_RAD_S = np.array([0.3] * 3 + [0.4] * 6)
 # Only joints 2 and 3 and the fingers are limited; the other joints turn on freely.
 JOINT_LOW_RAD = np.array([-np.inf, 0.820305, 0.331613, -np.inf, -np.inf, -np.inf, 0.15, 0.15, 0.15])
@@ -121,6 +121,14 @@ CAMERA_FOV_Y_DEG = 44.0
 IMAGE_SIZE = 64
 LIGHT_DIRECTION = np.array([0.35, 0.25, 0.9])  # Towards the light; normalised where it is used.
 AMBIENT = 0.45  # Share of light that comes from everywhere.
-LINK_COLORS = np.array([[0.16, 0.16, 0.17], [0.72, 0.72, 0.74], [0.90, 0.08, 0.06]])  # RGB: dark, light, target
-TABLE_COLORS = np.array([[0.80, 0.66, 0.47], [0.74, 0.60, 0.42], [0.50, 0.37, 0.24]])  # RGB: planks, border
-FLOOR_COLOR = np.array([0.42, 0.47, 0.52])
+COLORS = np.array(  # [7, 3] RGB in [0, 1] by material
+  [
+    [0.16, 0.16, 0.17],  # dark parts of the arm
+    [0.72, 0.72, 0.74],  # its rings and fingers
+    [0.90, 0.08, 0.06],  # target
+    [0.80, 0.66, 0.47],  # two kinds of plank
+    [0.74, 0.60, 0.42],
+    [0.50, 0.37, 0.24],  # border of the table
+    [0.42, 0.47, 0.52],  # floor
+  ]
+)

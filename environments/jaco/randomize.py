@@ -54,7 +54,7 @@ class Randomization:
 def draw_appearance(ranges: Randomization, key: jax.Array) -> camera.Appearance:
   """The appearance of one episode."""
   nominal = camera.nominal()
-  position, look_at, fov, light, ambient, links, table, floor = jax.random.split(key, 8)
+  position, look_at, fov, light, ambient, colors = jax.random.split(key, 6)
 
   def around(key: jax.Array, value: jax.Array, half_width: float) -> jax.Array:
     return value + half_width * jax.random.uniform(key, value.shape, minval=-1.0, maxval=1.0)
@@ -67,9 +67,7 @@ def draw_appearance(ranges: Randomization, key: jax.Array) -> camera.Appearance:
     ),
     light=around(light, nominal.light, ranges.light),
     ambient=jnp.clip(around(ambient, nominal.ambient, ranges.ambient), 0.0, 1.0),
-    links=jnp.clip(around(links, nominal.links, ranges.color), 0.0, 1.0),
-    table=jnp.clip(around(table, nominal.table, ranges.color), 0.0, 1.0),
-    floor=jnp.clip(around(floor, nominal.floor, ranges.color), 0.0, 1.0),
+    colors=jnp.clip(around(colors, nominal.colors, ranges.color), 0.0, 1.0),
   )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from environments.jaco import constants
 
-# Materials: indices into the palette of `environments.jaco.camera`.
+# Materials: rows of `constants.COLORS`.
 DARK, LIGHT, TARGET = 0, 1, 2
 
 
