@@ -48,7 +48,7 @@ def learning_curves(
     axis.grid(axis="y", color="0.9", linewidth=0.8)
     axis.xaxis.set_major_formatter(lambda x, _: _thousands(x))
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False, loc="best")
+    axis.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
   axes[0].set_ylabel(y_label)
   return fig
 

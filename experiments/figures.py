@@ -19,13 +19,13 @@ from absl import flags
 from analysis import curves, paper, plots, records
 from experiments import binary, run_directory
 
-_FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES.", required=True)
+_FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES.")
 _RUNS = flags.DEFINE_multi_string("runs", None, "Run directories, folders of them, or globs; may be repeated.")
-_OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)
+_OUT = flags.DEFINE_string("out", "runs/figures", "Folder to write to.")
 
 # An episode ends after 50 steps of reward at most 1.
 _RETURN_LIMITS = (-1.0, 50.0)
-_COLORS = {
+COLORS = {
   "progressive": ("#1f4e9c", "#5aa0e6"),
   "finetune": ("#d9661f", "#f0a868"),
   "finetune_head": ("#8c5a9e", "#bd93cc"),
@@ -119,31 +119,26 @@ def draw(drawn: Drawn) -> plots.mpl_figure.Figure:
   return plots.learning_curves(drawn.panels, x_label=drawn.x_label, y_label="return", y_limits=_RETURN_LIMITS)
 
 
-def markdown(drawn: Drawn) -> str:
-  """The table: mean over runs and, for two runs or more, its 95 % bootstrap interval."""
+def cells(drawn: Drawn) -> dict[str, dict[str, str]]:
+  """The table, row -> column -> cell: mean over runs and, for two runs or more, its 95 % bootstrap interval."""
   rows = {}
   for row, columns in drawn.statistics.items():
     num_runs = max(len(values) for values in columns.values())
     rows[row] = {"runs": str(num_runs)} | {column: _cell(values) for column, values in columns.items()}
-  return curves.table(rows)
+  return rows
 
 
 def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Path) -> None:
   """Writes picture, table, numbers and provenance into `out`."""
   out.mkdir(parents=True, exist_ok=True)
   plots.save(draw(drawn), out / name)
-  (out / f"{name}.md").write_text(markdown(drawn))
+  (out / f"{name}.md").write_text(curves.table(cells(drawn)))
   numbers = {
     row: {column: _summary(values) for column, values in columns.items()} for row, columns in drawn.statistics.items()
   }
   run_directory.write_json(out / f"{name}.json", numbers)
   read = {str(run.path): {key: run.provenance.get(key) for key in ("command", "commit", "seed")} for run in runs}
   run_directory.write_json(out / "provenance.json", run_directory.provenance() | {"runs": read})
-
-
-def label_of(run: records.Run) -> str:
-  """How figure 5 calls a run, such as 'progressive, narrow'."""
-  return _method_and_width(run)
 
 
 def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Curve]:
@@ -183,15 +178,15 @@ def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) 
 
 
 def _in_order(by_label: Mapping[str, tuple]) -> dict[str, tuple]:
-  """Sorted as the methods in `_COLORS`, wide before narrow."""
-  methods = list(_COLORS)
+  """Sorted as the methods in `COLORS`, wide before narrow."""
+  methods = list(COLORS)
   return dict(sorted(by_label.items(), key=lambda item: (methods.index(item[0].split(", ")[0]), item[0][::-1])))
 
 
 def _method_and_width(run: records.Run) -> str:
   method = run.config.get("method")
-  if method not in _COLORS:
-    raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(_COLORS)}")
+  if method not in COLORS:
+    raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(COLORS)}")
   return f"{method}, {_width(run)}"
 
 
@@ -215,7 +210,7 @@ def _layers(run: records.Run) -> Sequence[Mapping]:
 
 def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -> plots.Line:
   name, width = label.split(", ")
-  colors = _COLORS.get(name, _COLORS["progressive"] if name == "LSTM" else _COLORS["finetune"])
+  colors = COLORS.get(name, COLORS["progressive"] if name == "LSTM" else COLORS["finetune"])
   num_runs = len(solid.values)
   return plots.Line(
     label=f"{label} ({num_runs} runs)" if num_runs > 1 else label,
@@ -250,13 +245,13 @@ def _summary(values: np.ndarray) -> dict:
 def main(argv: Sequence[str]) -> None:
   """Reads, draws, writes."""
   del argv
-  if _FIGURE.value not in FIGURES:
-    make(_FIGURE.value, ())  # An unknown figure is refused before anything is read.
+  if _FIGURE.value not in FIGURES:  # Refused before anything is read.
+    make(str(_FIGURE.value), ())
   runs = [records.read(path) for path in records.find(_RUNS.value or ())]
   drawn = make(_FIGURE.value, runs)
   out = pathlib.Path(_OUT.value)
   write(_FIGURE.value, drawn, runs, out)
-  print(markdown(drawn))
+  print(curves.table(cells(drawn)))
   print(f"{len(runs)} runs read; wrote {out / _FIGURE.value}.png, .svg, .md, .json")
 
 
