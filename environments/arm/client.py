@@ -179,10 +179,7 @@ def _check_specs(
   for name, served, expected in pairs:
     for field in ("shape", "dtype", "minimum", "maximum"):
       ours, theirs = getattr(expected, field, None), getattr(served, field, None)
-      is_same = (
-        np.array_equal(*np.broadcast_arrays(ours, theirs)) if field in ("minimum", "maximum") else ours == theirs
-      )
-      if not is_same:
+      if not np.all(np.asarray(ours == theirs)):
         raise protocol.BridgeError(
           f"spec mismatch with {address}: {name}.{field} is {theirs} on the server, {ours} here; "
           "serve the task and number of joints that this side was built for, or build it for these"

@@ -59,3 +59,10 @@ class Driver(Protocol):
 
   def close(self) -> None:
     """Releases the arm. The last call."""
+
+
+class DriverConfig(Protocol):
+  """Which arm, and how: a frozen dataclass that can be sent to another process."""
+
+  def make(self) -> Driver:
+    """The driver that this configures."""

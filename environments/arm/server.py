@@ -11,6 +11,7 @@ goes wrong with a request, the arm is held and the client gets one line that say
 import contextlib
 import dataclasses
 import difflib
+import functools
 import os
 import pathlib
 import pickle
@@ -35,7 +36,7 @@ from environments.arm import protocol, safety, twin, world
 from environments.jaco import constants, tasks
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-_MAX_CLIENTS = 8  # Streams that may be open at once; one of them may join the world, the others are told so.
+_MAX_CLIENTS = 32  # Streams that may be open at once; one of them may join the world, the others are told so.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ServerConfig:
   """What is served, and where.
 
   Attributes:
-    driver: the arm; any frozen dataclass with `make() -> protocol.Driver`.
+    driver: the arm.
     task: a name of `environments.jaco.tasks.TASKS`.
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
     seed: of the episodes, unless a client brings its own.
@@ -52,7 +53,7 @@ class ServerConfig:
     watchdog_s: silence of the client, on the driver's clock, after which the arm is stopped.
   """
 
-  driver: twin.TwinConfig = dataclasses.field(default_factory=twin.TwinConfig)
+  driver: protocol.DriverConfig = dataclasses.field(default_factory=twin.TwinConfig)
   task: str = "reach/random"
   num_joints: int = constants.NUM_JOINTS
   seed: int = 0
@@ -90,25 +91,24 @@ def serve(
   stop = stop or threading.Event()
   jax.config.update("jax_platforms", "cpu")
   grpc_server, address = _listen(config)
+  mailbox = _Mailbox()
   gate = safety.Gate(config.driver.make(), _limits(config))
   try:
     arm_world = world.ArmWorld(gate, tasks.TASKS[config.task], num_joints=config.num_joints, seed=config.seed)
     _warm_up(arm_world, config.seed)
-    desk = _Desk(arm_world, config)
-    mailbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-    dm_env_rpc_pb2_grpc.add_EnvironmentServicer_to_server(_Servicer(desk, mailbox), grpc_server)
+    servicer = _Servicer(_Desk(arm_world, config), mailbox)
+    dm_env_rpc_pb2_grpc.add_EnvironmentServicer_to_server(servicer, grpc_server)
     grpc_server.start()
     with _signals(stop):
       if on_ready:
         on_ready(address)
       while not stop.is_set():
-        try:
-          mailbox.get(timeout=gate.poll_s).run()
-        except queue.Empty:
+        if not mailbox.serve_one(gate.poll_s):
           _poll(arm_world)
   finally:
+    mailbox.close()
     gate.close()
-    grpc_server.stop(grace=0.2)
+    grpc_server.stop(grace=0.1).wait()
 
 
 @contextlib.contextmanager
@@ -126,7 +126,7 @@ def launch(config: ServerConfig, *, timeout_s: float = 60.0) -> Iterator[str]:
     [sys.executable, "-c", "from environments.arm import server; server._run_child()"],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
-    env={**os.environ, "PYTHONPATH": search_path, "JAX_PLATFORMS": "cpu"},
+    env={**os.environ, "PYTHONPATH": search_path, "JAX_PLATFORMS": "cpu", "LP_NUM_THREADS": "0"},
   )
   assert process.stdin is not None and process.stdout is not None
   try:
@@ -172,30 +172,48 @@ def _read_line(process: subprocess.Popen, timeout_s: float) -> str:
   return process.stdout.readline().decode().strip()
 
 
-class _Job:
-  """A call made on one thread and run on another."""
+class _Mailbox:
+  """Carries calls from gRPC's threads to the arm's thread."""
 
-  def __init__(self, function: Callable[[], rpc.EnvironmentResponse]):
-    self._function = function
-    self._future: futures.Future[rpc.EnvironmentResponse] = futures.Future()
+  def __init__(self) -> None:
+    self._calls: queue.SimpleQueue[tuple[Callable[[], rpc.EnvironmentResponse], futures.Future]] = queue.SimpleQueue()
+    self._lock = threading.Lock()
+    self._is_closed = False
 
-  def run(self) -> None:
-    """Runs it, here."""
+  def put(self, function: Callable[[], rpc.EnvironmentResponse]) -> "futures.Future[rpc.EnvironmentResponse]":
+    """Leaves a call, to be made on the arm's thread; cancelled where nobody will make it any more."""
+    future: futures.Future[rpc.EnvironmentResponse] = futures.Future()
+    with self._lock:
+      if self._is_closed:
+        future.cancel()
+      else:
+        self._calls.put((function, future))
+    return future
+
+  def serve_one(self, timeout_s: float) -> bool:
+    """Makes the next call; False where none came in time."""
     try:
-      self._future.set_result(self._function())
-    except BaseException as error:
-      self._future.set_exception(error)
-      raise
+      function, future = self._calls.get(timeout=timeout_s)
+    except queue.Empty:
+      return False
+    try:
+      future.set_result(function())
+    except Exception as error:
+      future.set_exception(error)
+    return True
 
-  def result(self) -> rpc.EnvironmentResponse:
-    """Waits for it."""
-    return self._future.result()
+  def close(self) -> None:
+    """Cancels what waits and what comes."""
+    with self._lock:
+      self._is_closed = True
+    while not self._calls.empty():
+      self._calls.get()[1].cancel()
 
 
 class _Servicer(dm_env_rpc_pb2_grpc.EnvironmentServicer):
   """gRPC's threads: carries requests to the arm's thread and answers back."""
 
-  def __init__(self, desk: "_Desk", mailbox: "queue.SimpleQueue[_Job]"):
+  def __init__(self, desk: "_Desk", mailbox: _Mailbox):
     self._desk, self._mailbox = desk, mailbox
 
   def Process(
@@ -205,13 +223,11 @@ class _Servicer(dm_env_rpc_pb2_grpc.EnvironmentServicer):
     client = object()
     try:
       for request in request_iterator:
-        job = _Job(lambda request=request: self._desk.answer(client, request))
-        self._mailbox.put(job)
-        yield job.result()
-    except grpc.RpcError:
-      pass  # The client is gone.
+        yield self._mailbox.put(functools.partial(self._desk.answer, client, request)).result()
+    except (grpc.RpcError, futures.CancelledError):
+      pass  # The client, or the server, is going.
     finally:
-      self._mailbox.put(_Job(lambda: self._desk.leave(client)))
+      self._mailbox.put(functools.partial(self._desk.leave, client))
 
 
 class _Desk:
@@ -305,7 +321,7 @@ class _Desk:
         raise protocol.BridgeError(f"observation {uid} is not one of {sorted(self._observations)}")
     action = None if self._world.is_over else self._action(request)
     step_type, reward, discount = self._world.step(action)
-    values: dict[str, np.ndarray] = {protocol.REWARD: np.float32(reward)}
+    values: dict[str, np.ndarray] = {protocol.REWARD: np.array(reward, np.float32)}
     names = {uid: self._observations[uid].name for uid in request.requested_observations}
     values.update(self._world.observe(set(names.values()) - values.keys()))
     state = rpc.EnvironmentStateType.RUNNING

@@ -261,6 +261,15 @@ def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
     contype=0,
     conaffinity=0,
   )
+  target.add_geom(
+    name="post",
+    type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+    fromto=(0, 0, constants.TABLE_HEIGHT_M - constants.TARGET_HEIGHT_M, 0, 0, 0),
+    size=(constants.POST_RADIUS_M, 0, 0),
+    rgba=(*config.arm_light_rgb, 1.0),
+    contype=0,
+    conaffinity=0,
+  )
   spec.visual.headlight.active = 0
   light = np.array(config.light_position_m)
   world.add_light(
