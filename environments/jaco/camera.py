@@ -72,16 +72,18 @@ def render(
 
 
 def scene(poses: kinematics.Poses, target: jax.Array) -> raycast.Primitives:
-  """The arm's segments and the ball, in the base frame."""
+  """The arm's segments, the ball and its post, in the base frame."""
   position, rotation = poses.position[_SEGMENTS.body], poses.rotation[_SEGMENTS.body]
   start = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.start))
   end = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.end))
+  foot = target.at[2].set(constants.TABLE_HEIGHT_M)
+  radius = np.float32([constants.TARGET_RADIUS_M, constants.POST_RADIUS_M])
   return raycast.Primitives(
-    start=jnp.concatenate([start, target[None]]),
-    end=jnp.concatenate([end, target[None]]),
-    radius=jnp.asarray(np.append(_SEGMENTS.radius, np.float32(constants.TARGET_RADIUS_M))),
-    material=jnp.asarray(np.append(_SEGMENTS.material, np.int32(shape.TARGET))),
-    is_flat=jnp.asarray(np.append(_SEGMENTS.is_flat, False)),
+    start=jnp.concatenate([start, target[None], foot[None]]),
+    end=jnp.concatenate([end, target[None], target[None]]),
+    radius=jnp.asarray(np.append(_SEGMENTS.radius, radius)),
+    material=jnp.asarray(np.append(_SEGMENTS.material, np.int32([shape.TARGET, BORDER]))),
+    is_flat=jnp.asarray(np.append(_SEGMENTS.is_flat, [False, False])),
   )
 
 

@@ -41,7 +41,7 @@ class Task:
   reach_distance_m: float = constants.REACH_DISTANCE_M
 
 
-_FIXED_TARGET = (0.45, 0.0, float(constants.TARGET_RADIUS_M))
+_FIXED_TARGET = (0.45, 0.0, constants.TARGET_HEIGHT_M)
 REACH_FIXED = Task("reach/fixed", _FIXED_TARGET, _FIXED_TARGET)
 REACH_RANDOM = Task("reach/random", tuple(constants.TARGET_LOW_M.tolist()), tuple(constants.TARGET_HIGH_M.tolist()))
 TASKS = {task.name: task for task in (REACH_FIXED, REACH_RANDOM)}
