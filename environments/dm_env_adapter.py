@@ -4,6 +4,7 @@ Pure inside, thin outside: one jitted reset, step and observation, and numpy arr
 other from one seed: the same seed gives the same sequence of episodes.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import dm_env
@@ -41,7 +42,8 @@ class DmEnv(dm_env.Environment):
 
     def observe(state: core.State) -> core.TimeStep:
       timestep = environment.observe(state)
-      return timestep.replace(observation={name: timestep.observation[name] for name in shown}, privileged={})
+      observation = {name: timestep.observation[name] for name in shown}
+      return dataclasses.replace(timestep, observation=observation, privileged={})
 
     def start(key: jax.Array) -> tuple[core.State, core.TimeStep]:
       state = environment.reset(key)

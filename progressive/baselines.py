@@ -41,12 +41,14 @@ def prepare(
     raise ValueError(f"method={method!r} needs a source network: its spec and its parameters.")
   if method in ("finetune", "finetune_head"):
     _check_finetune(method, source_spec, column_spec)
+    assert source_params is not None
     newest = len(source_spec.columns) - 1
     return source_spec, source_params, _always if method == "finetune" else functools.partial(_is_output, newest)
   spec = network.NetworkSpec((*source_spec.columns, column_spec))
   source_key, grow_key = jax.random.split(key)
   if method == "random_column":
     source_params = network.init(source_key, source_spec)
+  assert source_params is not None
   params = network.grow(grow_key, source_params, spec, output_init=output_init, alpha=alpha)
   return spec, params, functools.partial(_is_in_column, len(spec.columns) - 1)
 

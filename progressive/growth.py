@@ -56,12 +56,13 @@ def _column(
 ) -> ColumnReport:
   layers = tuple(_layer(spec, layer, connections[layer.name], params[layer.name]) for layer in spec.layers)
   laterals = [connection for layer in layers for connection in layer.laterals]
+  parts: tuple[LayerReport | LateralReport, ...] = (*layers, *laterals)
   return ColumnReport(
     inputs=spec.inputs,
     layers=layers,
-    num_parameters=sum(part.num_parameters for part in (*layers, *laterals)),
+    num_parameters=sum(part.num_parameters for part in parts),
     num_alphas=sum(connection.num_alphas for connection in laterals),
-    flops=sum(part.flops for part in (*layers, *laterals)),
+    flops=sum(part.flops for part in parts),
   )
 
 

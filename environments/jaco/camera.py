@@ -77,12 +77,12 @@ def scene(poses: kinematics.Poses, target: jax.Array) -> raycast.Primitives:
   start = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.start))
   end = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.end))
   foot = target.at[2].set(constants.TABLE_HEIGHT_M)
-  radius = np.float32([constants.TARGET_RADIUS_M, constants.POST_RADIUS_M])
+  radius = np.array([constants.TARGET_RADIUS_M, constants.POST_RADIUS_M], np.float32)
   return raycast.Primitives(
     start=jnp.concatenate([start, target[None], foot[None]]),
     end=jnp.concatenate([end, target[None], target[None]]),
     radius=jnp.asarray(np.append(_SEGMENTS.radius, radius)),
-    material=jnp.asarray(np.append(_SEGMENTS.material, np.int32([shape.TARGET, BORDER]))),
+    material=jnp.asarray(np.append(_SEGMENTS.material, np.array([shape.TARGET, BORDER], np.int32))),
     is_flat=jnp.asarray(np.append(_SEGMENTS.is_flat, [False, False])),
   )
 

@@ -60,7 +60,8 @@ def draw_appearance(ranges: Randomization, key: jax.Array) -> camera.Appearance:
     return value + half_width * jax.random.uniform(key, value.shape, minval=-1.0, maxval=1.0)
 
   return camera.Appearance(
-    camera=nominal.camera.replace(
+    camera=dataclasses.replace(
+      nominal.camera,
       position=around(position, nominal.camera.position, ranges.camera_m),
       look_at=around(look_at, nominal.camera.look_at, ranges.camera_m),
       fov_y_rad=nominal.camera.fov_y_rad * around(fov, jnp.float32(1.0), ranges.field_of_view),

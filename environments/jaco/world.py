@@ -128,7 +128,8 @@ class Jaco:
     """Holds the commanded velocities for a control step."""
     qpos, qvel = self._physics(state.dynamics, state.qpos, state.qvel, command(action))
     is_good = jnp.all(jnp.isfinite(qpos)) & jnp.all(jnp.isfinite(qvel))
-    return state.replace(
+    return dataclasses.replace(
+      state,
       qpos=jnp.where(is_good, qpos, state.qpos),
       qvel=jnp.where(is_good, qvel, state.qvel),
       elapsed=state.elapsed + 1,
