@@ -44,7 +44,7 @@ def points(ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: 
     ends: `[N]` the step at which each episode ended, in (0, num_steps].
     returns: `[N]` its return.
     bin_steps: width of a bin.
-    num_steps: length of the run; a last bin that is less than half full is left out.
+    num_steps: length of the run; a last bin that is less than half full is left out, unless it is the only one.
 
   Returns:
     steps `[G]` (0, bin_steps, 2 bin_steps, ...) and values `[G]`; point g averages the episodes that end in
@@ -53,7 +53,7 @@ def points(ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: 
   ends, returns = np.asarray(ends), np.asarray(returns, np.float64)
   chex.assert_equal_shape((ends, returns))
   chex.assert_rank((ends, returns), 1)
-  num_bins = round(num_steps / bin_steps)
+  num_bins = max(1, round(num_steps / bin_steps))
   values = np.zeros(num_bins + 1)
   which = np.ceil(ends / bin_steps).astype(int)
   for g in range(1, num_bins + 1):

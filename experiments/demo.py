@@ -164,10 +164,10 @@ def _worlds(task: str) -> list[str]:
   start = tasks.draw_start(tasks.TASKS[task], jax.random.key(1))
   pose = np.asarray(start.qpos), np.asarray(start.target)
   shown = []
-  for size in (constants.IMAGE_SIZE, 480):
+  for size in (480, constants.IMAGE_SIZE):
     shown.append(report.picture(np.asarray(_simulated(*pose, size=size)), f"simulation, {size}x{size}"))
     shown.append(report.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
-  return [report.side_by_side(shown[:2]), report.side_by_side(shown[2:])]
+  return [report.side_by_side(shown)]
 
 
 @functools.partial(jax.jit, static_argnames="size")

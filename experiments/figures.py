@@ -245,14 +245,14 @@ def _summary(values: np.ndarray) -> dict:
 def main(argv: Sequence[str]) -> None:
   """Reads, draws, writes."""
   del argv
-  if _FIGURE.value not in FIGURES:  # Refused before anything is read.
-    make(str(_FIGURE.value), ())
+  name, out = str(_FIGURE.value), pathlib.Path(_OUT.value or "runs/figures")
+  if name not in FIGURES:
+    make(name, ())  # Refused before anything is read.
   runs = [records.read(path) for path in records.find(_RUNS.value or ())]
-  drawn = make(_FIGURE.value, runs)
-  out = pathlib.Path(_OUT.value)
-  write(_FIGURE.value, drawn, runs, out)
+  drawn = make(name, runs)
+  write(name, drawn, runs, out)
   print(curves.table(cells(drawn)))
-  print(f"{len(runs)} runs read; wrote {out / _FIGURE.value}.png, .svg, .md, .json")
+  print(f"{len(runs)} runs read; wrote {out / name}.png, .svg, .md, .json")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em
 section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 22px 26px; margin: 0 0 20px; }
 h2 { font-size: 19px; margin: 0 0 10px; }
 p { margin: 0 0 12px; max-width: 56em; }
-.row { display: flex; gap: 18px; flex-wrap: wrap; align-items: flex-end; }
+.row { display: flex; gap: 18px; flex-wrap: wrap; align-items: flex-start; }
 figure { margin: 0 0 6px; flex: 1 1 0; min-width: 180px; }
 figure img, figure video { width: 100%; display: block; border-radius: 6px; }
 figure.wide img { border-radius: 0; }

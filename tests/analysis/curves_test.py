@@ -19,6 +19,7 @@ def test_a_last_bin_counts_from_half():
   ends, returns = np.array([5, 14]), np.array([1.0, 2.0])
   assert len(curves.points(ends, returns, bin_steps=10, num_steps=14)[0]) == 2
   assert len(curves.points(ends, returns, bin_steps=10, num_steps=16)[0]) == 3
+  assert len(curves.points(ends, returns, bin_steps=100, num_steps=14)[0]) == 2
 
 
 def test_median_filter_against_scipy_and_by_hand():
