@@ -82,15 +82,6 @@ def test_cue_recall_is_a_coin_toss_without_memory():
   assert 0.4 < mean_return < 0.6
 
 
-def test_recurrent_state_is_carried_across_unrolls():
-  """Unrolls of 2 steps see either the cue or the question, never both: only a carried state can answer."""
-  world = worlds.CueRecall(length=3)
-  # The gradient reaches back 2 steps of 3, so this is learned from what the memory happens to hold at first.
-  agent, trainable, frozen = agents_for_tests.make(world, memory=True, learning_rate=2e-3)
-  mean_return, _ = _learn(agent, trainable, frozen, world, num_updates=600, num_steps=2)
-  assert mean_return > 0.9
-
-
 @pytest.mark.parametrize("terminates", [False, True])
 def test_values_converge_to_the_analytic_ones(terminates):
   discount, world = 0.8, worlds.Chain(terminates=terminates)

@@ -54,10 +54,16 @@ def test_unrolls_follow_each_other_without_a_gap():
     return unroll.unroll(agent, trainable, frozen, batch, *carry, jax.random.key(1), 3, greedy=True)
 
   *middle, first = play(carry)
-  *_, second = play(middle)
-  *_, whole = unroll.unroll(agent, trainable, frozen, batch, *carry, jax.random.key(1), 6, greedy=True)
+  *end, second = play(middle)
+  *whole_end, whole = unroll.unroll(agent, trainable, frozen, batch, *carry, jax.random.key(1), 6, greedy=True)
   for a, b, c in zip(*(jax.tree.leaves(t.timesteps) for t in (first, second, whole)), strict=True):
     np.testing.assert_array_equal(np.concatenate([a, b[1:]]), c)
+  for a, b in zip(jax.tree.leaves(end[1]), jax.tree.leaves(whole_end[1]), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+  # The recurrent state is carried, not begun anew: the second unroll starts with what the first one remembered.
+  assert all(np.abs(x).min(axis=0).max() > 1e-3 for x in jax.tree.leaves(second.initial_state))
+  log_probs = np.concatenate([first.behaviour_log_prob, second.behaviour_log_prob])
+  np.testing.assert_allclose(log_probs, whole.behaviour_log_prob, atol=1e-6)
 
 
 def test_running_means_of_episodes_equal_evaluated_ones():
