@@ -20,6 +20,7 @@ _DISTANCE_BITS, _FACING_BITS, _MATERIAL_BITS = 18, 8, 4  # Steps of 31 micrometr
 MAX_MATERIALS = 1 << _MATERIAL_BITS
 _PER_METRE = ((1 << _DISTANCE_BITS) - 1) / FAR_M
 _FACING_STEPS = (1 << _FACING_BITS) - 1
+_MISS = (1 << 31) - 1  # Farther than every hit.
 
 
 @struct.dataclass
@@ -154,7 +155,7 @@ def _meet(beams: Rays, lit: jax.Array, one: _Numbers) -> jax.Array:
   is_hit = (square >= 0.0) & (meets_end | ~is_past) & (t > 0.0)
   facing = (one.ml + t * lit - jnp.where(is_past, h_end, along) * one.ul) * one.inverse_radius
   facing = jnp.where(one.is_flat & is_past, jnp.where(is_before, -one.ul, one.ul), facing)
-  return _pack(Hits(distance=jnp.where(is_hit, t, FAR_M), facing=facing, material=one.material))
+  return jnp.where(is_hit, _pack(Hits(distance=t, facing=facing, material=one.material)), _MISS)
 
 
 def _pack(hits: Hits) -> jax.Array:
