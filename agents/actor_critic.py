@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import auxiliary, distributions, heads, losses, optimizer, returns
+from agents import auxiliary as auxiliary_lib
+from agents import distributions, heads, losses, optimizer, returns
 from agents import trajectory as trajectory_lib
 from environments import core
 from progressive import column, network, partition
@@ -60,7 +61,7 @@ class Agent(NamedTuple):
   spec: network.NetworkSpec
   num_choices: tuple[int, ...]  # Number of values of each entry of an action.
   hyper: Hyper
-  auxiliary: tuple[auxiliary.Head, ...] = ()
+  auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
 
 
 class ActOutput(NamedTuple):
@@ -149,7 +150,7 @@ def apply(
 def loss(
   trainable: Params, frozen: Params, agent: Agent, trajectory: trajectory_lib.Trajectory
 ) -> tuple[jax.Array, Metrics]:
-  """What `update` descends: policy loss + value_cost * value loss - entropy_cost * entropy + auxiliary; and its parts."""
+  """What `update` descends: policy + value_cost * value - entropy_cost * entropy + auxiliary losses; and its parts."""
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
   activations, _ = apply(agent, params, timesteps, trajectory.initial_state)
@@ -167,9 +168,9 @@ def loss(
   entropy = losses.mean_entropy(logits[:-1], weights)
   total = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy
   auxiliary_losses = {}
-  for head in agent.auxiliary:
+  for head in agent.auxiliary_heads:
     signal, features = timesteps.privileged[head.signal], activations[head.layer]
-    head_loss = auxiliary.loss(params, head, features, signal, jnp.ones(signal.shape[:2], jnp.float32))
+    head_loss = auxiliary_lib.loss(params, head, features, signal, jnp.ones(signal.shape[:2], jnp.float32))
     total += head.cost * head_loss
     auxiliary_losses[f"auxiliary_{head.signal}"] = head_loss
   return total, auxiliary_losses | {

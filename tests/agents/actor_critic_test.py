@@ -149,8 +149,9 @@ def test_act_and_update_see_the_same_policy():
   carry = batch.init(jax.random.key(0)), actor_critic.initial_state(agent, 3)
   for seed in range(2):  # The second unroll begins in the middle of episodes.
     *carry, played = unroll.unroll(agent, trainable, frozen, batch, *carry, jax.random.key(seed), 7)
-  output, _ = actor_critic.apply(agent, partition.merge(trainable, frozen), played.timesteps, played.initial_state)
-  logits, _ = heads.split(output, agent.num_choices)
+  params = partition.merge(trainable, frozen)
+  activations, _ = actor_critic.apply(agent, params, played.timesteps, played.initial_state)
+  logits, _ = heads.split(activations["output"], agent.num_choices)
   log_probs = jax.nn.log_softmax(logits[:-1, :, 0])
   expected = np.take_along_axis(np.asarray(log_probs), np.asarray(played.actions), axis=-1)[..., 0]
   np.testing.assert_allclose(played.behaviour_log_prob, expected, atol=1e-5)
