@@ -18,7 +18,6 @@ from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 
 from environments.arm import protocol
 
-_BOUNDS = ("minimum", "maximum")
 _WINDOW = 1000  # Steps that `rates` looks back on.
 
 

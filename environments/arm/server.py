@@ -92,7 +92,7 @@ def serve(
   jax.config.update("jax_platforms", "cpu")
   grpc_server, address = _listen(config)
   mailbox = _Mailbox()
-  gate = safety.Gate(config.driver.make(), _limits(config))
+  gate = safety.Gate(config.driver.make(), limits(watchdog_s=config.watchdog_s))
   try:
     arm_world = world.ArmWorld(gate, tasks.TASKS[config.task], num_joints=config.num_joints, seed=config.seed)
     _warm_up(arm_world, config.seed)
@@ -374,13 +374,13 @@ def _refuse_unknown(settings: "dict[str, rpc.Tensor]", known: tuple[str, ...]) -
       raise protocol.BridgeError(f"setting {name!r} is unknown; known here: {', '.join(known) or 'none'}")
 
 
-def _limits(config: ServerConfig) -> safety.Limits:
-  """The joints' limits are the arm's own; an episode ends before them."""
+def limits(*, watchdog_s: float) -> safety.Limits:
+  """The arm's own; an episode ends before its joints come to their limits."""
   return safety.Limits(
     max_velocity_rad_s=tuple(constants.MAX_VELOCITY_RAD_S),
     low_rad=tuple(constants.JOINT_LOW_RAD),
     high_rad=tuple(constants.JOINT_HIGH_RAD),
-    watchdog_s=config.watchdog_s,
+    watchdog_s=watchdog_s,
   )
 
 

@@ -1,0 +1,157 @@
+"""The twin: another arm than the simulation's, with the same joints, and every difference in its configuration."""
+
+import dataclasses
+
+import mujoco
+import numpy as np
+import pytest
+
+from environments.arm import twin
+from environments.jaco import constants, kinematics
+
+EXACT = twin.TwinConfig(
+  action_latency_s=0.0, qpos_noise_rad=0.0, qvel_noise_rad_s=0.0, target_noise_m=0.0, pixel_noise=0.0
+)
+FORWARD = np.array([0.3, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0, 0.0, 0.0])
+TARGET = np.array([0.45, 0.1, 0.04])
+
+
+def positions(config, num_periods=6, velocity=FORWARD):
+  """Joint angles after each of `num_periods` control periods under one command, `[num_periods, 9]`."""
+  driver = twin.Twin(config)
+  driver.command(velocity)
+  path = []
+  for period in range(1, num_periods + 1):
+    driver.wait(period * constants.CONTROL_DT_S)
+    path.append(driver.read().qpos_rad)
+  return np.array(path)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_its_links_stand_where_the_simulation_has_them(seed):
+  model = twin.build_model(twin.TwinConfig())
+  data = mujoco.MjData(model)
+  low, high = np.nan_to_num(constants.JOINT_LOW_RAD, neginf=-3), np.nan_to_num(constants.JOINT_HIGH_RAD, posinf=3)
+  data.qpos[:] = np.random.default_rng(seed).uniform(low, high)
+  mujoco.mj_kinematics(model, data)
+  poses = kinematics.forward(data.qpos.astype(np.float32))
+  bodies = ["b_base", *(f"b_{k}" for k in range(1, 7)), *(f"hand/b_finger_{k}" for k in (1, 2, 3))]
+  expected = np.array([data.body(name).xpos for name in bodies])
+  np.testing.assert_allclose(poses.position, expected, atol=1e-4)
+  np.testing.assert_allclose(kinematics.palm(poses), data.site("hand/gripsite").xpos, atol=1e-4)
+
+
+def test_it_follows_a_command_at_the_servos_speed():
+  path = positions(dataclasses.replace(EXACT, servo_speed_scale=0.5), num_periods=10)
+  travelled = path[-1] - path[0]  # 0.9 s at half of 0.3 rad/s.
+  np.testing.assert_allclose(travelled[[0, 3]], 0.9 * 0.15, atol=0.02)
+  assert np.abs(travelled[[1, 2, 4, 5]]).max() < 0.05  # The rest stays, against what weight is not compensated.
+
+
+def test_latency_delays_the_motion_by_just_its_length():
+  prompt = positions(EXACT)
+  late = positions(dataclasses.replace(EXACT, action_latency_s=2 * constants.CONTROL_DT_S))
+  np.testing.assert_allclose(late[:2, 0], constants.HOME_RAD[0], atol=1e-4)  # Nothing in the first two periods,
+  assert prompt[1, 0] - constants.HOME_RAD[0] > 0.02
+  np.testing.assert_allclose(late[2:, 0], prompt[:-2, 0], atol=2e-3)  # then the same motion.
+
+
+def test_every_body_parameter_changes_the_motion():
+  nominal = positions(EXACT)
+  for field, value in dict(
+    mass_scale=3.0, friction_scale=8.0, servo_gain_scale=0.1, servo_speed_scale=0.8, gravity_compensation=0.0,
+    damping_scale=500.0,
+  ).items():  # fmt: skip
+    changed = positions(dataclasses.replace(EXACT, **{field: value}))
+    assert np.abs(changed - nominal).max() > 1e-4, field
+
+
+def test_noise_has_the_configured_size_and_is_fresh_in_every_reading():
+  config = dataclasses.replace(
+    EXACT, qpos_noise_rad=0.01, qvel_noise_rad_s=0.02, target_noise_m=0.03, pixel_noise=4.0
+  )
+  noisy, exact = twin.Twin(config), twin.Twin(EXACT)
+  truth = exact.read()
+  readings = [noisy.read() for _ in range(400)]
+  for field, size in (("qpos_rad", 0.01), ("qvel_rad_s", 0.02), ("target_in_base_m", 0.03)):
+    errors = np.array([getattr(reading, field) for reading in readings]) - getattr(truth, field)
+    assert errors.std() == pytest.approx(size, rel=0.1)
+    assert abs(errors.mean()) < 0.1 * size
+  difference = noisy.image().astype(int) - exact.image()
+  middle = (exact.image() > 20) & (exact.image() < 235)  # Where nothing is cut off.
+  assert difference[middle].std() == pytest.approx(4.0, rel=0.1)
+
+
+def test_the_same_seed_gives_the_same_noise():
+  driver = twin.Twin(twin.TwinConfig())
+  seen = []
+  for seed in (3, 4, 3):
+    driver.reset(constants.HOME_RAD, seed=seed)
+    seen.append((driver.read().qpos_rad, driver.image()))
+  np.testing.assert_array_equal(seen[0][0], seen[2][0])
+  np.testing.assert_array_equal(seen[0][1], seen[2][1])
+  assert not np.array_equal(seen[0][0], seen[1][0])
+
+
+def test_a_stop_comes_to_rest():
+  driver = twin.Twin(EXACT)
+  driver.command(FORWARD)
+  driver.wait(0.5)
+  assert driver.read().qvel_rad_s[0] > 0.2
+  driver.stop()
+  driver.wait(0.7)
+  assert np.abs(driver.read().qvel_rad_s).max() < 0.01
+
+
+def test_the_picture_shows_the_target_where_the_camera_geometry_has_it():
+  """The red pixels' centre against the pinhole equation, worked out here from the configured camera."""
+  config = dataclasses.replace(EXACT, camera_shift_m=(0, 0, 0), camera_rotation_deg=(0, 0, 0), camera_fov_shift_deg=0)
+  size = 256
+  pixels = twin.picture(config, constants.HOME_RAD, TARGET, size=size).astype(int)
+  rows, columns = np.nonzero((pixels[..., 0] > 80) & (pixels[..., 1] < 60) & (pixels[..., 2] < 60))
+  back = constants.CAMERA_POSITION_M - constants.CAMERA_LOOK_AT_M
+  back /= np.linalg.norm(back)
+  right = np.cross([0, 0, 1], back) / np.linalg.norm(np.cross([0, 0, 1], back))
+  way = TARGET - constants.CAMERA_POSITION_M
+  focal = size / 2 / np.tan(np.deg2rad(constants.CAMERA_FOV_Y_DEG) / 2)
+  depth = -way @ back
+  expected = [size / 2 - focal * (way @ np.cross(back, right)) / depth, size / 2 + focal * (way @ right) / depth]
+  np.testing.assert_allclose([rows.mean(), columns.mean()], expected, atol=2.0)
+
+
+def test_the_camera_has_been_moved_but_still_sees_the_scene():
+  moved = twin.picture(EXACT, constants.HOME_RAD, TARGET, size=64).astype(int)
+  config = dataclasses.replace(EXACT, camera_shift_m=(0, 0, 0), camera_rotation_deg=(0, 0, 0), camera_fov_shift_deg=0)
+  aligned = twin.picture(config, constants.HOME_RAD, TARGET, size=64).astype(int)
+  reds = [np.argwhere((p[..., 0] > 80) & (p[..., 1] < 60)).mean(axis=0) for p in (moved, aligned)]
+  assert 1.0 < np.linalg.norm(reds[0] - reds[1]) < 12.0  # Pixels of 64.
+
+
+def test_a_target_is_seen_where_it_is_put():
+  driver = twin.Twin(EXACT)
+  driver.place_target(TARGET)
+  before = driver.image()
+  np.testing.assert_array_equal(driver.read().target_in_base_m, TARGET)
+  driver.reset(constants.HOME_RAD, seed=0)
+  np.testing.assert_array_equal(driver.read().target_in_base_m, TARGET)
+  driver.place_target(TARGET + [0.1, -0.1, 0.0])
+  assert np.abs(driver.image().astype(int) - before).max() > 50
+
+
+def test_real_time_is_wall_time():
+  driver = twin.Twin(dataclasses.replace(EXACT, is_real_time=True))
+  driver.reset(constants.HOME_RAD, seed=0)
+  start_s = driver.now_s()
+  driver.command(FORWARD)
+  driver.wait(start_s + 0.3)
+  assert driver.now_s() >= start_s + 0.3
+  reading = driver.read()
+  assert reading.time_s == pytest.approx(driver.now_s(), abs=0.1)
+  assert reading.qpos_rad[0] - constants.HOME_RAD[0] == pytest.approx(0.3 * 0.3 * 0.95, abs=0.05)
+
+
+def test_wrong_numbers_are_refused():
+  with pytest.raises(ValueError, match="pixel_noise=-1"):
+    twin.TwinConfig(pixel_noise=-1)
+  with pytest.raises(ValueError, match="physics_dt_s=0"):
+    twin.TwinConfig(physics_dt_s=0)

@@ -1,0 +1,184 @@
+"""Episodes on a driver: the simulation's tasks, fed by an arm's instruments."""
+
+import dm_env
+import jax
+import numpy as np
+import pytest
+
+from environments.arm import protocol, safety, server, world
+from environments.jaco import constants, oracle, tasks
+from environments.jaco import world as simulation
+
+
+class PuppetDriver:
+  """Nine joints that go exactly where they are told, at once and for free."""
+
+  def __init__(self):
+    self.time_s = 0.0
+    self.qpos, self.velocity, self.target = constants.HOME_RAD.copy(), np.zeros(9), np.zeros(3)
+    self.num_images = 0
+
+  def now_s(self):
+    return self.time_s
+
+  def reset(self, qpos_rad, *, seed):
+    self.qpos, self.velocity = qpos_rad.copy(), np.zeros(9)
+
+  def place_target(self, target_in_base_m):
+    self.target = target_in_base_m
+
+  def command(self, velocity_rad_s):
+    self.velocity = velocity_rad_s
+
+  def stop(self):
+    self.velocity = np.zeros(9)
+
+  def wait(self, until_s):
+    self.qpos = self.qpos + self.velocity * (until_s - self.time_s)
+    self.time_s = until_s
+
+  def read(self):
+    return protocol.Reading(self.time_s, self.qpos.copy(), self.velocity, self.target)
+
+  def image(self):
+    self.num_images += 1
+    return np.zeros((64, 64, 3), np.uint8)
+
+  def close(self):
+    pass
+
+
+@pytest.fixture
+def driver():
+  return PuppetDriver()
+
+
+def make_world(driver, task="reach/random", **options):
+  gate = safety.Gate(driver, server.limits(watchdog_s=0.5))
+  return world.ArmWorld(gate, tasks.TASKS[task], **options)
+
+
+REST = np.ones(9, np.int32)
+
+
+def test_an_action_moves_each_joint_by_its_speed_for_one_period(driver):
+  arm = make_world(driver)
+  arm.step(None)
+  start = driver.qpos.copy()
+  action = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2], np.int32)
+  arm.step(action)
+  np.testing.assert_allclose(driver.qpos - start, (action - 1) * constants.COMMAND_RAD_S * 0.1, atol=1e-9)
+  assert driver.time_s == pytest.approx(0.1)
+
+
+def test_commands_are_the_simulations(driver):
+  arm = make_world(driver)
+  arm.step(None)
+  for action in np.random.default_rng(0).integers(0, 3, (5, 9), dtype=np.int32):
+    arm.step(action)
+    np.testing.assert_allclose(driver.velocity, simulation.command(action), rtol=1e-6)
+
+
+def test_six_joints_leave_the_fingers_at_rest(driver):
+  arm = make_world(driver, num_joints=6)
+  assert arm.action_spec().shape == (6,)
+  arm.step(None)
+  arm.step(np.full(6, 2, np.int32))
+  assert driver.velocity[:6].all()
+  assert not driver.velocity[6:].any()
+
+
+def test_it_pays_and_ends_as_the_task_says(driver):
+  """Every step against `tasks.evaluate` of what the driver shows; the driver is noiseless."""
+  arm = make_world(driver)
+  act = jax.jit(lambda qpos, target: oracle.act(qpos, target, num_joints=9))
+  evaluate = jax.jit(lambda qpos, target, elapsed: tasks.evaluate(tasks.REACH_RANDOM, qpos, target, elapsed))
+  rng, total, endings = np.random.default_rng(0), 0.0, set()
+  for _ in range(6):
+    for elapsed in range(51):
+      toward = np.asarray(act(*shown(driver)))
+      step_type, reward, discount = arm.step(toward if rng.random() < 0.7 else rng.integers(0, 3, 9, dtype=np.int32))
+      expected = evaluate(*shown(driver), np.int32(elapsed))
+      assert (int(step_type), reward, discount) == (expected.step_type, expected.reward, expected.discount)
+      total += reward
+      if step_type.last():
+        endings.add(discount)
+        break
+    assert step_type.last()
+  assert total > 20  # The oracle's share of the actions reaches the target.
+  assert 1.0 in endings
+
+
+def shown(driver):
+  return driver.qpos.astype(np.float32), driver.target.astype(np.float32)
+
+
+def test_after_the_last_step_the_arm_rests_and_a_new_episode_begins(driver):
+  arm = make_world(driver)
+  for _ in range(51):
+    step_type, _, _ = arm.step(REST)
+  assert step_type.last()
+  assert arm.is_over
+  assert arm.step(np.full(9, 77))[0] is dm_env.StepType.FIRST  # Its action is ignored.
+
+
+def test_the_same_seed_gives_the_same_episodes(driver):
+  arm = make_world(driver)
+  starts = []
+  for seed in (7, 8, 7):
+    arm.seed(seed)
+    for _ in range(2):
+      arm.step(None)
+      starts.append(np.concatenate([driver.qpos, driver.target]))
+      arm.restart()
+  np.testing.assert_array_equal(starts[:2], starts[4:])
+  assert len({tuple(start) for start in starts}) == 4
+
+
+def test_observations_are_made_only_when_asked_for(driver):
+  arm = make_world(driver)
+  arm.step(None)
+  arm.step(REST)
+  seen = arm.observe(["proprioception", "target"])
+  assert driver.num_images == 0
+  expected = np.concatenate([np.sin(driver.qpos), np.cos(driver.qpos), driver.velocity / constants.COMMAND_RAD_S])
+  np.testing.assert_allclose(seen["proprioception"], expected, atol=1e-6)
+  np.testing.assert_allclose(seen["target"], driver.target, atol=1e-6)
+  for name, value in arm.observe(arm.observation_spec()).items():
+    arm.observation_spec()[name].validate(value)
+
+
+@pytest.mark.parametrize(
+  ("action", "word"),
+  [
+    (np.full(9, np.nan, np.float32), "NaN"),
+    (np.full(9, 1.0, np.float32), "float32"),
+    (np.ones(9, np.int64), "int64"),
+    (np.ones(8, np.int32), r"\(8,\)"),
+    (np.ones((9, 1), np.int32), r"\(9, 1\)"),
+    (np.full(9, 3, np.int32), "from 0 to 2"),
+    (np.full(9, -1, np.int32), "from 0 to 2"),
+  ],
+)
+def test_what_is_not_an_action_is_refused_and_the_arm_held(driver, action, word):
+  arm = make_world(driver)
+  arm.step(None)
+  arm.step(np.full(9, 2, np.int32))
+  time_s = driver.time_s
+  with pytest.raises(safety.CommandRefusedError, match=word):
+    arm.step(action)
+  assert not driver.velocity.any()
+  assert driver.time_s == time_s
+  assert arm.step(REST)[0] is dm_env.StepType.MID  # The episode goes on.
+
+
+def test_periods_keep_their_rate_and_a_late_client_starts_a_new_one(driver):
+  arm = make_world(driver)
+  arm.step(None)
+  driver.time_s += 0.03  # The client thinks.
+  arm.step(REST)
+  assert driver.time_s == pytest.approx(0.1)
+  driver.time_s += 0.27
+  arm.step(REST)
+  assert driver.time_s == pytest.approx(0.1 + 0.27 + 0.1)
+  assert arm.num_late_steps == 1
