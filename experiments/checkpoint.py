@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from agents import auxiliary
 from experiments import network_file
 from progressive import network
 
@@ -153,7 +154,9 @@ def load_run(path: str | os.PathLike) -> tuple[network.NetworkSpec, Any, int]:
     raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
   step, arrays = newest
   params = {
-    name.partition("/")[2]: array for name, array in arrays.items() if name.split("/")[0] in ("trainable", "frozen")
+    name.partition("/")[2]: array
+    for name, array in arrays.items()
+    if name.split("/")[0] in ("trainable", "frozen") and auxiliary.NAME not in name.split("/")
   }
   return spec, unflatten(params, network_file.params_like(spec), source=str(path / "checkpoints" / str(step))), step
 

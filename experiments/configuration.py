@@ -47,6 +47,7 @@ def phase(
   save_every: int,
   evaluation_episodes: int,
   updates_per_record: int = 10,
+  auxiliary: tuple[tuple[str, str, float], ...] = (),
   **hyper: Any,
 ) -> config_dict.ConfigDict:
   """A phase of learning.
@@ -60,6 +61,7 @@ def phase(
     save_every: agent steps between checkpoints; 0: only at the end.
     evaluation_episodes: episodes of each evaluation; 0: no evaluation.
     updates_per_record: updates that one 'train' record sums up.
+    auxiliary: (privileged signal, layer of the column, cost) of each auxiliary head; worlds in JAX alone have signals.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
   return config_dict.ConfigDict(
@@ -74,6 +76,7 @@ def phase(
       "save_every": save_every,
       "keep_checkpoints": 3,
       "updates_per_record": updates_per_record,
+      "auxiliary": auxiliary,
       "video": True,
       "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),
     }

@@ -37,16 +37,20 @@ class Task(NamedTuple):
   environment: dm_env.Environment | None = None  # or one behind dm_env.
 
 
-def run(
-  task: Task, config: config_dict.ConfigDict, phase: config_dict.ConfigDict, workdir: str | os.PathLike
-) -> loop.TrainState:
-  """Learns `task` as `phase` says, from where `workdir` stands, to the end; returns the last state.
+def run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: str | os.PathLike) -> loop.TrainState:
+  """Learns `task` as the phase `config[phase_name]` says, from where `workdir` stands, to the end; returns the last state.
 
   Raises:
-    ValueError: if `workdir` belongs to another config, or its checkpoints do not fit.
+    ValueError: if `workdir` belongs to another config, its checkpoints do not fit, or an arm shall be evaluated midway.
     FloatingPointError: if the loss stops being a number.
   """
-  path = run_directory.claim(workdir, config)
+  phase = config[phase_name]
+  if task.environment is not None and phase.evaluate_every:
+    raise ValueError(
+      f"evaluate_every={phase.evaluate_every}: behind a bridge an evaluation would break into the episode that is "
+      f"being learned from; set it to 0, which evaluates at the end"
+    )
+  path = run_directory.claim(workdir, config, phase_name)
   network_file.write_spec(path, task.agent.spec)
   batch = make_batch(task, phase.num_worlds)
   trainable, frozen = partition.split(task.params, task.is_trainable)
@@ -104,7 +108,8 @@ def make_batch(task: Task, num_worlds: int) -> batch_lib.Batch | None:
   """`num_worlds` copies of the task's world that show what its network reads; None behind a bridge."""
   if task.world is None:
     return None
-  return batch_lib.Batch(task.world, num_worlds, network.input_names(task.agent.spec))
+  signals = tuple(head.signal for head in task.agent.auxiliary_heads)
+  return batch_lib.Batch(task.world, num_worlds, network.input_names(task.agent.spec), signals)
 
 
 def evaluate_state(

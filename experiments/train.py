@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ml_collections import config_dict
 
-from agents import actor_critic
+from agents import actor_critic, auxiliary
 from environments import core
 from experiments import binary, configuration, loop, session
 from progressive import network
@@ -21,14 +21,16 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   num_choices = core.num_choices(world.action_spec())
   column = configuration.make_column(config.train.column, world.observation_spec(), num_choices)
   spec = network.NetworkSpec((column,))
-  agent = actor_critic.Agent(spec, num_choices, configuration.make_hyper(config.train))
+  heads = tuple(auxiliary.Head(*head) for head in config.train.auxiliary)
+  agent = actor_critic.Agent(spec, num_choices, configuration.make_hyper(config.train), heads)
   params = network.init(configuration.make_key(config.seed, "network"), spec)
+  params = auxiliary.init(configuration.make_key(config.seed, "auxiliary"), spec, params, heads, world.privileged_spec())
   return session.Task(agent, params, is_trainable=lambda path: True, world=world)
 
 
 def run(config: config_dict.ConfigDict, workdir: str) -> loop.TrainState:
   """Trains as `config.train` says; returns the last state."""
-  return session.run(make_task(config), config, config.train, workdir)
+  return session.run(make_task(config), config, "train", workdir)
 
 
 def main(argv: Sequence[str]) -> None:

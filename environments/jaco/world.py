@@ -41,7 +41,8 @@ class Jaco:
     proprioception: sines and cosines of the 9 joint angles, then joint velocities divided by the commanded speed v,
       float32 `[27]`; fingers are observed with 6 joints too.
     target: x y z in the base frame, metres, float32 `[3]`.
-  Privileged signals: `depth`, metres along the camera's axis, float32 `[64, 64]`; `palm`, x y z in the base frame,
+  Privileged signals: `joints`, sines and cosines of the 9 joint angles, float32 `[18]`; `palm_to_target`, x y z in the
+    base frame, metres, float32 `[3]`; `depth`, metres along the camera's axis, float32 `[64, 64]`; `palm`, x y z in the base frame,
     metres, float32 `[3]`; `is_success`, whether the palm is within reach, bool `[]`; `ending`, int32 `[]`, one of
     `tasks.RUNNING`, ..., `tasks.DIVERGED`.
   """
@@ -100,7 +101,9 @@ class Jaco:
     size = constants.IMAGE_SIZE
     return {
       "depth": specs.BoundedArray((size, size), np.float32, 0.0, camera.MAX_DEPTH_M, name="depth"),
+      "joints": specs.Array((2 * constants.NUM_JOINTS,), np.float32, name="joints"),
       "palm": specs.Array((3,), np.float32, name="palm"),
+      "palm_to_target": specs.Array((3,), np.float32, name="palm_to_target"),
       "is_success": specs.Array((), np.bool_, name="is_success"),
       "ending": specs.BoundedArray((), np.int32, tasks.RUNNING, tasks.DIVERGED, name="ending"),
     }
@@ -152,7 +155,9 @@ class Jaco:
       },
       privileged={
         "depth": depth,
+        "joints": jnp.concatenate([jnp.sin(state.qpos), jnp.cos(state.qpos)]),
         "palm": evaluation.palm,
+        "palm_to_target": state.target - evaluation.palm,
         "is_success": evaluation.is_reached,
         "ending": evaluation.ending,
       },

@@ -29,6 +29,8 @@ def get_config() -> config_dict.ConfigDict:
     evaluate_every=500_000,
     evaluation_episodes=100,
     save_every=100_000,
+    # What the simulation knows and the picture shows, read out of the features: the project's addition.
+    auxiliary=(("palm_to_target", "dense1", 10.0), ("joints", "dense1", 10.0)),
     # Not established by the paper: gamma, lambda, optimiser, worlds and unroll; these are the project's.
     entropy_cost=5e-3,
     learning_rate=7e-4,
