@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from progressive import baselines, network, partition
+from tests.progressive import columns
+
+SOURCE = columns.grown(columns.recurrent(4, 6, 8, 8))
+NARROW = columns.recurrent()
+OBSERVATIONS = columns.inputs(3)
+
+
+def _prepare(method, column_spec=NARROW, **kwargs):
+  return baselines.prepare(method, jax.random.key(7), *SOURCE, column_spec, **kwargs)
+
+
+def _trainable(params, is_trainable):
+  return {path[:2] for path in partition.paths(partition.split(params, is_trainable)[0])}
+
+
+def test_progressive_adds_a_column_and_trains_it_alone():
+  spec, params, is_trainable = _prepare("progressive")
+  assert spec.columns == (*SOURCE[0].columns, NARROW)
+  assert _trainable(params, is_trainable) == {(1, layer.name) for layer in NARROW.layers}
+  frozen = partition.split(params, is_trainable)[1]
+  assert partition.content_hash(frozen[0]) == partition.content_hash(SOURCE[1][0])
+
+
+@pytest.mark.parametrize(
+  "method,layers", (("finetune", ("conv1", "conv2", "fc", "lstm", "output")), ("finetune_head", ("output",)))
+)
+def test_finetuning_goes_on_with_the_wide_source(method, layers):
+  spec, params, is_trainable = _prepare(method)
+  assert spec == SOURCE[0]
+  assert partition.content_hash(params) == partition.content_hash(SOURCE[1])
+  assert _trainable(params, is_trainable) == {(0, name) for name in layers}
+
+
+def test_scratch_is_the_new_column_alone_and_needs_no_source():
+  spec, params, is_trainable = baselines.prepare("scratch", jax.random.key(7), None, None, NARROW)
+  assert spec.columns == (NARROW,)
+  assert partition.split(params, is_trainable)[1] == jax.tree.map(lambda x: None, params)
+
+
+def test_random_column_is_progressive_with_other_frozen_weights():
+  spec, params, is_trainable = _prepare("random_column")
+  progressive = _prepare("progressive")
+  assert spec == progressive[0]
+  assert _trainable(params, is_trainable) == _trainable(progressive[1], progressive[2])
+  assert float(jnp.abs(params[0]["fc"]["kernel"] - SOURCE[1][0]["fc"]["kernel"]).max()) > 0.1
+  before = columns.outputs(network.NetworkSpec(spec.columns[:1]), params[:1], OBSERVATIONS)
+  np.testing.assert_array_equal(columns.outputs(spec, params, OBSERVATIONS), before)
+
+
+def test_progressive_methods_start_as_the_source():
+  before = columns.outputs(*SOURCE, OBSERVATIONS)
+  for method in ("progressive", "finetune", "finetune_head"):
+    np.testing.assert_array_equal(columns.outputs(*_prepare(method)[:2], OBSERVATIONS), before)
+  random = columns.outputs(*_prepare("progressive", output_init="random")[:2], OBSERVATIONS)
+  assert float(jnp.abs(random - before).max()) > 0.01
+
+
+def test_a_vision_column_cannot_be_finetuned_on_proprioception():
+  for method in ("finetune", "finetune_head"):
+    with pytest.raises(ValueError, match=f"'{method}' makes no sense here.*pixels.*proprioception.*'progressive'"):
+      _prepare(method, columns.proprioceptive())
+  assert _prepare("progressive", columns.proprioceptive())[0].columns[1] == columns.proprioceptive()
+
+
+def test_what_else_makes_no_sense_is_refused_by_name():
+  with pytest.raises(ValueError, match="'output' has 7 outputs, the target's 9"):
+    _prepare("finetune", columns.recurrent(outputs=9))
+  with pytest.raises(ValueError, match="method='distill' is not one of"):
+    _prepare("distill")
+  with pytest.raises(ValueError, match="method='progressive' needs a source network"):
+    baselines.prepare("progressive", jax.random.key(0), None, None, NARROW)
+
+
+def test_random_column_needs_the_sources_shape_alone():
+  spec, _, _ = baselines.prepare("random_column", jax.random.key(0), SOURCE[0], None, NARROW)
+  assert len(spec.columns) == 2

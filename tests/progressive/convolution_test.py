@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from progressive import convolution
+
+# (input, kernel, stride, features): the paper's two layers, Atari's 3x4, a stride above the kernel, cut-off borders.
+CASES = (
+  ((16, 16, 3), (8, 8), 4, 4),
+  ((15, 15, 16), (5, 5), 2, 3),
+  ((9, 10, 12), (3, 4), 1, 5),
+  ((11, 13, 2), (2, 3), 3, 4),
+  ((8, 9, 9), (2, 2), 3, 2),
+)
+
+
+def _arrays(shape, kernel, features):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32)
+  return x, jnp.asarray(rng.normal(size=(*kernel, shape[-1], features)), jnp.float32)
+
+
+@pytest.mark.parametrize("shape,kernel,stride,features", CASES)
+def test_forward_equals_a_numpy_loop(shape, kernel, stride, features):
+  x, w = _arrays(shape, kernel, features)
+  y = np.asarray(convolution.conv(x, w, stride))
+  assert y.shape[1:] == convolution.output_shape(shape, kernel, stride, features)
+  for row in range(y.shape[1]):
+    for col in range(y.shape[2]):
+      patch = np.asarray(x)[:, row * stride : row * stride + kernel[0], col * stride : col * stride + kernel[1]]
+      np.testing.assert_allclose(y[:, row, col], np.tensordot(patch, np.asarray(w), 3), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape,kernel,stride,features", CASES)
+def test_gradients_as_products_equal_xlas(shape, kernel, stride, features):
+  x, w = _arrays(shape, kernel, features)
+
+  def gradients(gradient):
+    return jax.grad(lambda x, w: jnp.sin(convolution.conv(x, w, stride, gradient=gradient)).sum(), (0, 1))(x, w)
+
+  for products, lax in zip(gradients("products"), gradients("lax"), strict=True):
+    np.testing.assert_allclose(products, lax, rtol=1e-4, atol=2e-6 * float(jnp.abs(lax).max()))
+
+
+def test_gradients_as_products_under_vmap():
+  x, w = _arrays(*CASES[0][:2], CASES[0][3])
+  xs = jnp.stack([x, x + 1.0])
+  loss = lambda w, x: jnp.square(convolution.conv(x, w, 4, gradient="products")).sum()  # noqa: E731
+  batched = jax.grad(lambda w: jax.vmap(loss, (None, 0))(w, xs).sum())(w)
+  np.testing.assert_allclose(batched, jax.grad(loss)(w, xs[0]) + jax.grad(loss)(w, xs[1]), rtol=1e-4)
+
+
+def test_an_unknown_gradient_is_refused():
+  with pytest.raises(ValueError, match="'fft' is not one of"):
+    convolution.conv(*_arrays(*CASES[0][:2], 4), 4, gradient="fft")
