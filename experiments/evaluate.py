@@ -17,7 +17,7 @@ from ml_collections import config_dict
 from agents import actor_critic
 from environments import core
 from environments.arm import client
-from experiments import binary, configuration, network_file, released, run_directory, session
+from experiments import binary, configuration, released, run_directory, session
 from progressive import network, partition
 
 SOURCE = flags.DEFINE_string("source", None, "Run directory or released network.")
@@ -58,11 +58,9 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
   for name in ("config.json", "evaluation.json"):
     if (folder / name).exists():
       record = json.loads((folder / name).read_text())
-      is_transfer = len(network_file.read_spec(folder).columns) > 1 and "target" in record
-      if is_transfer:
-        return record["target"], record.get("target_options", {})
-      if "world" in record:
-        return record["world"], record.get("world_options", {})
+      if name == "config.json" and _provenance(folder).get("phase") == "transfer":
+        return record["target"], record["target_options"]
+      return record["world"], record["world_options"]
   raise ValueError(f"{folder} does not say which world it was trained in; give --target")
 
 
@@ -95,7 +93,6 @@ def release(
 ) -> None:
   """Writes the released folder; the training's own provenance goes with it."""
   now = run_directory.provenance(SEED.value)
-  training = json.loads((folder / "provenance.json").read_text()) if (folder / "provenance.json").exists() else {}
   evaluation = {
     "mean_return": result["return_mean"],
     "return_ci_low": result["return_ci_low"],
@@ -109,9 +106,18 @@ def release(
     "command": now["command"],
     "commit": now["commit"],
   }
-  provenance = {"training": training, "evaluation": now, "content_sha256": partition.content_hash(source.params)}
+  provenance = {
+    "training": _provenance(folder),
+    "evaluation": now,
+    "content_sha256": partition.content_hash(source.params),
+  }
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
   print(f"released as {_RELEASE.value}")
+
+
+def _provenance(folder: pathlib.Path) -> dict[str, Any]:
+  file = folder / "provenance.json"
+  return json.loads(file.read_text()) if file.exists() else {}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from ml_collections import config_dict
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
 
 
-def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib.Path:
+def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict, phase: str) -> pathlib.Path:
   """Makes the directory or finds it made with an equal config; writes config and provenance.
 
   Raises:
@@ -40,7 +40,7 @@ def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
   else:
     write_json(config_file, ours)
-  record_start(path, seed=ours.get("seed"))
+  record_start(path, seed=ours.get("seed"), phase=phase)
   return path
 
 
@@ -70,10 +70,10 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
   }
 
 
-def record_start(path: pathlib.Path, seed: int | None) -> None:
+def record_start(path: pathlib.Path, *, seed: int | None, phase: str) -> None:
   """Writes provenance.json; a later start of the same run is added under `resumed`."""
   file = path / "provenance.json"
-  now = provenance(seed)
+  now = {"phase": phase, **provenance(seed)}
   if file.exists():
     first = json.loads(file.read_text())
     first.setdefault("resumed", []).append({key: now[key] for key in ("command", "commit", "device", "started")})

@@ -38,7 +38,7 @@ class Task(NamedTuple):
 
 
 def run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: str | os.PathLike) -> loop.TrainState:
-  """Learns `task` as the phase `config[phase_name]` says, from where `workdir` stands, to the end; returns the last state.
+  """Learns `task` as `config[phase_name]` says, from where `workdir` stands, to the end; returns the last state.
 
   Raises:
     ValueError: if `workdir` belongs to another config, its checkpoints do not fit, or an arm shall be evaluated midway.

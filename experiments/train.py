@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
 from environments import core
-from experiments import binary, configuration, loop, session
+from experiments import binary, configuration, loop, released, session
 from progressive import network
 
 
@@ -23,7 +23,13 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   spec = network.NetworkSpec((column,))
   heads = tuple(auxiliary.Head(*head) for head in config.train.auxiliary)
   agent = actor_critic.Agent(spec, num_choices, configuration.make_hyper(config.train), heads)
-  params = network.init(configuration.make_key(config.seed, "network"), spec)
+  if config.train.start_from:
+    source = released.load_source(config.train.start_from)
+    if source.spec != spec:
+      raise ValueError(f"{config.train.start_from} holds another network than config.train.column describes: {source.spec}")
+    params = source.params
+  else:
+    params = network.init(configuration.make_key(config.seed, "network"), spec)
   params = auxiliary.init(configuration.make_key(config.seed, "auxiliary"), spec, params, heads, world.privileged_spec())
   return session.Task(agent, params, is_trainable=lambda path: True, world=world)
 

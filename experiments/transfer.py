@@ -54,7 +54,7 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
 
 def run(config: config_dict.ConfigDict, workdir: str) -> loop.TrainState:
   """Learns as `config.transfer` says; returns the last state."""
-  return session.run(make_task(config), config, config.transfer, workdir)
+  return session.run(make_task(config), config, "transfer", workdir)
 
 
 def main(argv: Sequence[str]) -> None:

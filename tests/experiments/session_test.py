@@ -27,6 +27,7 @@ def make_config(*, lstm=(4,), **fields):
   """Two phases on a small world: a few updates each."""
   section = configuration.column_section(inputs=("signal",), conv=(), dense=(8,), lstm=lstm)
   common = dict(num_worlds=4, num_steps=5, evaluate_every=200, evaluation_episodes=4, save_every=100)
+  no_evaluation = dict(evaluation_episodes=0)
   config = config_dict.ConfigDict(
     {
       "seed": 1,
@@ -39,7 +40,7 @@ def make_config(*, lstm=(4,), **fields):
       "target_options": {},
       "output_init": "previous",
       "alpha": 1.0,
-      "transfer": configuration.phase(column=section, steps=200, updates_per_record=2, **common),
+      "transfer": configuration.phase(column=section, steps=80, updates_per_record=2, **common | no_evaluation),
     }
   )
   config.update(fields)
@@ -209,11 +210,12 @@ def test_transfer_without_a_source_is_refused(tmp_path):
 
 def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_path):
   config = make_config()
+  config.train.evaluate_every = 0
 
   def run(workdir):
     task = train.make_task(config)
     environment = dm_env_adapter.DmEnv(task.world, seed=0)
-    return session.run(task._replace(world=None, environment=environment), config, config.train, workdir)
+    return session.run(task._replace(world=None, environment=environment), config, "train", workdir)
 
   run(tmp_path / "whole")
   episodes = [record for record in lines(tmp_path / "whole") if record["kind"] == "episode"]
@@ -229,3 +231,11 @@ def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_
   assert [e for e in lines(tmp_path / "whole") if e["step"] <= kept and e["kind"] == "episode"]
   steps = [e["step"] for e in lines(tmp_path / "whole") if e["kind"] == "train"]
   assert steps == list(range(5, 601, 5))
+
+
+def test_an_arm_is_not_evaluated_in_the_middle_of_an_episode(tmp_path):
+  config = make_config()
+  task = train.make_task(config)
+  task = task._replace(world=None, environment=dm_env_adapter.DmEnv(task.world, seed=0))
+  with pytest.raises(ValueError, match="evaluate_every=200: behind a bridge"):
+    session.run(task, config, "train", tmp_path)
