@@ -48,6 +48,7 @@ def phase(
   evaluation_episodes: int,
   updates_per_record: int = 10,
   auxiliary: tuple[tuple[str, str, float], ...] = (),
+  start_from: str = "",
   **hyper: Any,
 ) -> config_dict.ConfigDict:
   """A phase of learning.
@@ -62,6 +63,7 @@ def phase(
     evaluation_episodes: episodes of each evaluation; 0: no evaluation.
     updates_per_record: updates that one 'train' record sums up.
     auxiliary: (privileged signal, layer of the column, cost) of each auxiliary head; worlds in JAX alone have signals.
+    start_from: a run directory or released column of the same make-up, to go on from instead of from random weights.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
   return config_dict.ConfigDict(
@@ -77,6 +79,7 @@ def phase(
       "keep_checkpoints": 3,
       "updates_per_record": updates_per_record,
       "auxiliary": auxiliary,
+      "start_from": start_from,
       "video": True,
       "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),
     }

@@ -28,7 +28,8 @@ class Task:
   Attributes:
     name: the last two parts of its registered name.
     target_low_m, target_high_m: corners of the box in which the target is drawn uniformly, x y z in the base frame.
-    start_half_width_rad: every joint starts uniformly within this of home (fingers within their stops).
+    max_start_spread_rad: every joint starts uniformly within a spread of home (fingers within their stops), which is
+      itself drawn, uniformly, between 0 and this: from easy starts to hard ones, so that chance finds the reward.
     num_steps: length of an episode.
     reach_distance_m: palm to target within which a step pays 1.
   """
@@ -36,7 +37,7 @@ class Task:
   name: str
   target_low_m: tuple[float, float, float]
   target_high_m: tuple[float, float, float]
-  start_half_width_rad: float = 0.5
+  max_start_spread_rad: float = 1.0
   num_steps: int = constants.NUM_EPISODE_STEPS
   reach_distance_m: float = constants.REACH_DISTANCE_M
 
@@ -84,12 +85,13 @@ def draw_start(task: Task, key: jax.Array) -> Start:
 
   Of a few candidates the first valid one is taken, and home itself if none is.
   """
-  pose_key, target_key = jax.random.split(key)
+  pose_key, spread_key, target_key = jax.random.split(key, 3)
   home = jnp.asarray(constants.HOME_RAD, jnp.float32)
   noise = jax.random.uniform(pose_key, (_NUM_CANDIDATES, constants.NUM_JOINTS), minval=-1.0, maxval=1.0)
   low = jnp.asarray(constants.JOINT_LOW_RAD, jnp.float32) + constants.JOINT_LIMIT_MARGIN_RAD
   high = jnp.asarray(constants.JOINT_HIGH_RAD, jnp.float32) - constants.JOINT_LIMIT_MARGIN_RAD
-  candidates = jnp.clip(home[None] + noise * task.start_half_width_rad, low[None], high[None])
+  spread = task.max_start_spread_rad * jax.random.uniform(spread_key)
+  candidates = jnp.clip(home[None] + noise * spread, low[None], high[None])
   candidates = jnp.concatenate([candidates, home[None]])
   endings = jax.vmap(lambda qpos: find_ending(qpos, kinematics.forward(qpos)))(candidates)
   is_valid = (endings == RUNNING).at[-1].set(True)

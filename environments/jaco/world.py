@@ -52,7 +52,7 @@ class Jaco:
     task: tasks.Task,
     *,
     num_joints: int = constants.NUM_JOINTS,
-    start_half_width_rad: float | None = None,
+    max_start_spread_rad: float | None = None,
     num_steps: int | None = None,
     randomization: randomize.Randomization | None = None,
     physics_kind: str = "auto",
@@ -63,7 +63,7 @@ class Jaco:
     Args:
       task: which task.
       num_joints: 9, or 6 without the fingers.
-      start_half_width_rad: replaces the task's spread of starts about home.
+      max_start_spread_rad: replaces the task's spread of starts about home.
       num_steps: replaces the task's length of an episode.
       randomization: how worlds differ; None for not at all.
       physics_kind: "mujoco" (C, on the host), "mjx" (on the device), or "auto" by backend.
@@ -74,13 +74,13 @@ class Jaco:
     """
     if num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={num_joints} is neither 6 (the arm) nor 9 (arm and fingers)")
-    if start_half_width_rad is not None:
-      task = dataclasses.replace(task, start_half_width_rad=start_half_width_rad)
+    if max_start_spread_rad is not None:
+      task = dataclasses.replace(task, max_start_spread_rad=max_start_spread_rad)
     if num_steps is not None:
       task = dataclasses.replace(task, num_steps=num_steps)
-    if not 0 <= task.start_half_width_rad <= np.pi or task.num_steps < 1:
+    if not 0 <= task.max_start_spread_rad <= np.pi or task.num_steps < 1:
       raise ValueError(
-        f"start_half_width_rad={task.start_half_width_rad} must lie in [0, pi], num_steps={task.num_steps} above 0"
+        f"max_start_spread_rad={task.max_start_spread_rad} must lie in [0, pi], num_steps={task.num_steps} above 0"
       )
     self.task = task
     self.num_joints = num_joints
