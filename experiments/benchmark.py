@@ -202,7 +202,7 @@ def train_stage(settings: Settings) -> Iterator[Row]:
 
 def bridge_stage(settings: Settings) -> Iterator[Row]:
   """The twin in a process of its own, through the bridge, as fast as it can, a picture in every step."""
-  with server.launch(server.ServerConfig(task="reach/random")) as address:
+  with server.launch(server.ServerConfig(task="reach/random"), timeout_s=180.0) as address:
     environment = client.connect(address)
     spec = environment.action_spec()
     rng = np.random.default_rng(0)
@@ -230,8 +230,8 @@ SUITES: Mapping[str, Mapping[str, Stage]] = {
 }
 
 
-def measure(suite: str, stages: Sequence[str], settings: Settings) -> list[Row]:
-  """Runs the stages (all where none is named) of a suite, saying which is under way.
+def measure(suite: str, stages: Sequence[str], settings: Settings) -> Iterator[Row]:
+  """Runs the stages (all where none is named) of a suite; yields their rows as they come.
 
   Raises:
     ValueError: unknown suite or stage.
@@ -241,19 +241,19 @@ def measure(suite: str, stages: Sequence[str], settings: Settings) -> list[Row]:
   unknown = [stage for stage in stages if stage not in SUITES[suite]]
   if unknown:
     raise ValueError(f"--stages={unknown[0]} is not one of {', '.join(SUITES[suite])}")
-  rows: list[Row] = []
   for name in stages or SUITES[suite]:
-    print(f"measuring {name} ...", file=sys.stderr, flush=True)
-    rows += SUITES[suite][name](settings)
-  return rows
+    yield from SUITES[suite][name](settings)
 
 
 def table(rows: Sequence[Row]) -> str:
   """Markdown."""
   return curves.table(
-    {row.stage: {"measured": f"{row.measured:,.4g}" if row.measured < 100 else f"{row.measured:,.0f}",
-                 "unit": row.unit, "aim": row.aim, "": row.note} for row in rows}
-  )  # fmt: skip
+    {r.stage: {"measured": _number(r.measured), "unit": r.unit, "aim": r.aim, "note": r.note} for r in rows}
+  )
+
+
+def _number(x: float) -> str:
+  return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
 def _blocks(calls: Sequence[Callable[[], Any]], settings: Settings) -> list[tuple[float, ...]]:
@@ -333,12 +333,16 @@ def main(argv: Sequence[str]) -> None:
   del argv
   is_cpu = jax.default_backend() == "cpu"
   settings = Settings(_NUM_WORLDS.value or (128 if is_cpu else 4096), _SECONDS.value, is_cpu)
-  rows = measure(_SUITE.value, _STAGES.value, settings)
-  print(table(rows))
   out = pathlib.Path(binary.WORKDIR.value or "runs/benchmark")
   out.mkdir(parents=True, exist_ok=True)
-  result = {"rows": [row._asdict() for row in rows], "num_worlds": settings.num_worlds, "num_steps": _NUM_STEPS}
-  run_directory.write_json(out / f"{_SUITE.value}.json", result | {"provenance": run_directory.provenance()})
+  about = {"num_worlds": settings.num_worlds, "num_steps": _NUM_STEPS, "seconds": settings.seconds}
+  about["provenance"] = run_directory.provenance()
+  rows: list[Row] = []
+  for row in measure(_SUITE.value, _STAGES.value, settings):
+    print(f"{row.stage}: {_number(row.measured)} {row.unit}", file=sys.stderr, flush=True)
+    rows.append(row)  # Written each time: a stage that fails takes none of the others with it.
+    run_directory.write_json(out / f"{_SUITE.value}.json", {"rows": [r._asdict() for r in rows], **about})
+  print(table(rows))
   print(f"wrote {out / _SUITE.value}.json")
 
 
