@@ -57,7 +57,7 @@ class Gate:
     self.now_s = clock or driver.now_s
     self.poll_s = limits.poll_s
     self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
-    self._last_command_s = self.now_s()
+    self._last_command_s = self._last_poll_s = self.now_s()
     self.num_watchdog_stops = 0
     self.num_refused = 0
 
@@ -72,7 +72,7 @@ class Gate:
       self.num_refused += 1
       self.stop()
       raise CommandRefusedError(f"command refused, arm held: {problem}")
-    self._last_command_s = self.now_s()
+    self._last_command_s = self._last_poll_s = self.now_s()
     self._send(self._allowed(np.asarray(velocity_rad_s, np.float64), self.read().qpos_rad))
 
   def stop(self) -> None:
@@ -82,9 +82,11 @@ class Gate:
 
   def poll(self) -> None:
     """Enforces the position limits and the watchdog. To be called every `poll_s` when nothing else is."""
-    if not self._velocity.any():
-      return
-    if self.now_s() - self._last_command_s > self._limits.watchdog_s:
+    now_s = self.now_s()
+    if not self._velocity.any() or now_s == self._last_poll_s:
+      return  # Nothing moves, or no time has passed (a twin that waits for its client).
+    self._last_poll_s = now_s
+    if now_s - self._last_command_s > self._limits.watchdog_s:
       self.num_watchdog_stops += 1
       self.stop()
       return

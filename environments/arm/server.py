@@ -112,7 +112,7 @@ def serve(
 
 
 @contextlib.contextmanager
-def launch(config: ServerConfig, *, timeout_s: float = 60.0) -> Iterator[str]:
+def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
   """Runs `serve(config)` in a process of its own, which ends with the context or with this process.
 
   Yields:
@@ -121,12 +121,11 @@ def launch(config: ServerConfig, *, timeout_s: float = 60.0) -> Iterator[str]:
   Raises:
     protocol.BridgeError: the server did not start; the message is the server's own.
   """
-  search_path = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")]))
   process = subprocess.Popen(
     [sys.executable, "-c", "from environments.arm import server; server._run_child()"],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
-    env={**os.environ, "PYTHONPATH": search_path, "JAX_PLATFORMS": "cpu", "LP_NUM_THREADS": "0"},
+    env=child_environment(),
   )
   assert process.stdin is not None and process.stdout is not None
   try:
@@ -146,6 +145,20 @@ def launch(config: ServerConfig, *, timeout_s: float = 60.0) -> Iterator[str]:
       process.kill()
       process.wait()
     process.stdout.close()
+
+
+def child_environment() -> dict[str, str]:
+  """This process's, with this checkout to import from, its cache of compiled programs, and one thread for OpenGL.
+
+  A second thread gains the camera nothing, and where there are two cores the other one is the client's.
+  """
+  variables = {**os.environ, "JAX_PLATFORMS": "cpu"}
+  variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")]))
+  variables.setdefault("LP_NUM_THREADS", "0")
+  if jax.config.jax_compilation_cache_dir:
+    variables["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
+    variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  return variables
 
 
 def _run_child() -> None:

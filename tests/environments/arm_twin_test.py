@@ -67,9 +67,7 @@ def test_every_body_parameter_changes_the_motion():
 
 
 def test_noise_has_the_configured_size_and_is_fresh_in_every_reading():
-  config = dataclasses.replace(
-    EXACT, qpos_noise_rad=0.01, qvel_noise_rad_s=0.02, target_noise_m=0.03, pixel_noise=4.0
-  )
+  config = dataclasses.replace(EXACT, qpos_noise_rad=0.01, qvel_noise_rad_s=0.02, target_noise_m=0.03, pixel_noise=4.0)
   noisy, exact = twin.Twin(config), twin.Twin(EXACT)
   truth = exact.read()
   readings = [noisy.read() for _ in range(400)]

@@ -1,0 +1,439 @@
+"""The bridge: dm_env_rpc's and dm_env's own conformance suites, and what happens when things go wrong.
+
+One twin in a process of its own serves most tests; where a test must look at the driver, the server runs on a thread.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import jax
+import numpy as np
+import pytest
+from absl.testing import absltest
+from dm_env import specs, test_utils
+from dm_env_rpc.v1 import connection, tensor_utils
+from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, reset, reset_world, step
+
+from environments.arm import client, protocol, server, twin
+from environments.jaco import constants, tasks
+from environments.jaco import world as simulation
+
+REST = np.ones(9, np.int32)
+FORWARD = np.full(9, 2, np.int32)
+TURN = np.array([2, 1, 1, 1, 1, 1, 1, 1, 1], np.int32)  # Joint 1 alone.
+ONE_SERVER = {}  # Shared with the unittest classes of the compliance suite, which take no fixtures.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def address():
+  with server.launch(server.ServerConfig(seed=5)) as address:
+    ONE_SERVER["address"] = address
+    yield address
+
+
+@contextlib.contextmanager
+def connected(address, **options):
+  environment = client.connect(address, **options)
+  try:
+    yield environment
+  finally:
+    environment.close()
+
+
+@contextlib.contextmanager
+def served_here(config):
+  """Serves on a thread of this process, so that a test can reach the driver."""
+  ready, stop, addresses = threading.Event(), threading.Event(), []
+
+  def on_ready(address):
+    addresses.append(address)
+    ready.set()
+
+  thread = threading.Thread(target=server.serve, args=(config,), kwargs=dict(on_ready=on_ready, stop=stop))
+  thread.start()
+  try:
+    assert ready.wait(200)
+    yield addresses[0]
+  finally:
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+class Locked(twin.Twin):
+  """A twin that two threads may read."""
+
+  def __init__(self, config):
+    self.lock = threading.Lock()
+    super().__init__(config)
+
+  def _advance(self, until_s):
+    with self.lock:
+      super()._advance(until_s)
+
+  def speed(self):
+    """Of the fastest joint, rad/s, now."""
+    return np.abs(self.read().qvel_rad_s).max()
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """A driver's configuration that keeps the driver it made, on the wall clock and without noise, for a test to see."""
+
+  config: twin.TwinConfig = twin.TwinConfig(is_real_time=True, qvel_noise_rad_s=0.0)
+  made: list = dataclasses.field(default_factory=list)
+
+  def make(self):
+    self.made.append(Locked(self.config))
+    return self.made[-1]
+
+
+# --- dm_env_rpc's compliance suite ---
+
+
+class Connected:
+  """A raw connection for every test."""
+
+  def setUp(self):
+    super().setUp()
+    self._channel = grpc.insecure_channel(ONE_SERVER["address"])
+    self._connection = connection.Connection(self._channel)
+
+  def tearDown(self):
+    super().tearDown()
+    self._connection.send(rpc.LeaveWorldRequest())
+    self._connection.close()
+    self._channel.close()
+
+  @property
+  def connection(self):
+    return self._connection
+
+  @property
+  def world_name(self):
+    return protocol.WORLD_NAME
+
+  def join(self):
+    return self._connection.send(rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)).specs
+
+
+class CreateDestroyWorldTest(Connected, create_destroy_world.CreateDestroyWorld):
+  required_world_settings = {}
+  invalid_world_settings = {"colour": tensor_utils.pack_tensor("red")}
+  has_multiple_world_support = False
+
+
+class JoinLeaveWorldTest(join_leave_world.JoinLeaveWorld, Connected, absltest.TestCase):
+  invalid_join_settings = {
+    "colour": tensor_utils.pack_tensor("red"),
+    protocol.SEED: tensor_utils.pack_tensor(-1),
+    protocol.TASK: tensor_utils.pack_tensor("reach/nothing"),
+  }
+  connection, world_name = Connected.connection, Connected.world_name
+
+  def tearDown(self):
+    self.leave_world()
+    self._connection.close()
+    self._channel.close()
+
+
+class ResetTest(Connected, reset.Reset):
+  def join_world(self):
+    return self.join()
+
+
+class ResetWorldTest(Connected, reset_world.ResetWorld):
+  pass
+
+
+class StepTest(Connected, step.Step):
+  def setUp(self):
+    super().setUp()
+    self._specs = self.join()
+
+  @property
+  def specs(self):
+    return self._specs
+
+
+# --- dm_env's ---
+
+
+class DmEnvTest(test_utils.EnvironmentTestMixin, absltest.TestCase):
+  def make_object_under_test(self):
+    environment = client.connect(ONE_SERVER["address"])
+    self.addCleanup(environment.close)
+    return environment
+
+  def make_action_sequence(self):
+    rng = np.random.default_rng(0)
+    for _ in range(70):
+      yield rng.integers(0, 3, 9, dtype=np.int32)
+
+
+# --- Episodes through the bridge ---
+
+
+def test_specs_are_the_simulations(address):
+  expected = simulation.Jaco(tasks.REACH_RANDOM, num_threads=1)
+  with connected(address) as environment:
+    assert environment.action_spec() == expected.action_spec()
+    assert environment.observation_spec() == expected.observation_spec()
+
+
+def test_the_same_seed_gives_the_same_episodes(address):
+  episodes = []
+  for seed in (3, 4, 3):
+    with connected(address, seed=seed) as environment:
+      timesteps = [environment.reset(), *(environment.step(TURN) for _ in range(5)), environment.reset()]
+      episodes.append([t.observation for t in timesteps])
+  for one, same, other in zip(episodes[0], episodes[2], episodes[1], strict=True):
+    for name, value in one.items():
+      np.testing.assert_array_equal(value, same[name])
+      assert not np.array_equal(value, other[name]), name
+
+
+def test_the_step_after_last_starts_an_episode(address):
+  with connected(address, observations=["proprioception"]) as environment:
+    environment.reset()
+    for _ in range(50):
+      timestep = environment.step(REST)
+    assert timestep.last()
+    assert timestep.discount == 1.0  # Cut, not ended.
+    assert environment.step(FORWARD).first()
+    assert environment.step(FORWARD).mid()
+
+
+def test_an_empty_action_holds_still(address):
+  with connected(address, observations=["proprioception"]) as environment:
+    environment.reset()
+    for _ in range(5):
+      moving = environment.step(TURN)
+    for _ in range(3):
+      held = environment.step({})
+    assert moving.observation["proprioception"][18] > 0.5  # Velocity over commanded speed.
+    assert abs(held.observation["proprioception"][18:24]).max() < 0.2
+
+
+def test_only_what_is_asked_for_is_sent(address):
+  with connected(address, observations=["target"]) as environment:
+    assert set(environment.observation_spec()) == {"target"}
+    assert set(environment.reset().observation) == {"target"}
+
+
+def test_rates_are_measured(address):
+  with connected(address, observations=["target"]) as environment:
+    environment.reset()
+    assert environment.rates().steps_per_s == 0
+    start_s = time.perf_counter()
+    for _ in range(30):
+      environment.step(REST)
+    rates = environment.rates()
+    assert rates.num_steps == 31
+    assert rates.steps_per_s == pytest.approx(30 / (time.perf_counter() - start_s), rel=0.2)
+    assert 0 < rates.round_trip_s <= rates.round_trip_p99_s
+
+
+# --- Safety, seen through the bridge ---
+
+
+@pytest.mark.parametrize(
+  ("action", "word"),
+  [
+    (np.full(9, np.nan, np.float32), "NaN"),
+    (np.ones(9, np.float64), "float64"),
+    (np.ones(5, np.int32), r"\[5\]"),
+    (np.full(9, 3, np.int32), "from 0 to 2"),
+    (np.full(9, 2**40), "int64"),
+  ],
+)
+def test_what_is_not_an_action_is_refused_and_the_arm_held(address, action, word):
+  with connected(address, observations=["proprioception"]) as environment:
+    environment.reset()
+    for _ in range(3):
+      environment.step(TURN)
+    with pytest.raises(ValueError, match=word) as refusal:
+      environment.step(action)
+    assert "\n" not in str(refusal.value)
+    after = environment.step({}).observation["proprioception"]
+    assert abs(after[18:24]).max() < 0.2
+
+
+def test_a_refusal_alone_stops_the_arm():
+  """Nothing follows the refused action: the driver itself must have come to rest."""
+  shown = Shown()
+  with served_here(server.ServerConfig(driver=shown, watchdog_s=30.0)) as address:
+    with connected(address, observations=["proprioception"]) as environment:
+      environment.reset()
+      environment.step(TURN)
+      assert shown.made[0].speed() > 0.2
+      with pytest.raises(ValueError, match="NaN"):
+        environment.step(np.full(9, np.nan))
+      time.sleep(0.3)
+      assert shown.made[0].speed() < 0.02
+
+
+def test_the_watchdog_stops_the_arm_of_a_silent_client():
+  shown = Shown()
+  with served_here(server.ServerConfig(driver=shown, watchdog_s=1.0)) as address:
+    with connected(address, observations=["proprioception"]) as environment:
+      environment.reset()
+      for _ in range(2):  # The second time the client is back, and so is the arm.
+        environment.step(TURN)
+        assert shown.made[0].speed() > 0.2
+        time.sleep(1.5)
+        assert shown.made[0].speed() < 0.02
+
+
+def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free():
+  shown = Shown()
+  with served_here(server.ServerConfig(driver=shown, watchdog_s=30.0)) as address:
+    environment = client.connect(address, observations=["proprioception"])
+    environment.reset()
+    environment.step(TURN)
+    environment._channel.close()  # No word of farewell.
+    time.sleep(0.5)
+    assert shown.made[0].speed() < 0.02
+    with connected(address) as other:
+      assert other.reset().first()
+
+
+def test_latency_delays_the_action_through_the_bridge():
+  paths = []
+  for latency_s in (0.0, 0.2):
+    config = twin.TwinConfig(action_latency_s=latency_s, qpos_noise_rad=0.0, qvel_noise_rad_s=0.0)
+    with served_here(server.ServerConfig(driver=config)) as address:
+      with connected(address, seed=1, observations=["proprioception"]) as environment:
+        environment.reset()
+        paths.append([environment.step(TURN).observation["proprioception"][18] for _ in range(5)])
+  assert paths[0][0] > 0.5
+  np.testing.assert_allclose(paths[1][:2], 0.0, atol=0.02)
+  np.testing.assert_allclose(paths[1][2:], paths[0][:3], atol=0.05)
+
+
+# --- What a person meets ---
+
+
+def test_a_second_client_is_told_that_the_arm_is_in_use(address):
+  with connected(address), pytest.raises(protocol.BridgeError, match="in use"):
+    client.connect(address)
+  with connected(address) as environment:
+    assert environment.reset().first()
+
+
+def test_another_task_is_refused(address):
+  with pytest.raises(protocol.BridgeError, match="plays reach/random, the client expects reach/fixed"):
+    client.connect(address, task="reach/fixed")
+
+
+@pytest.mark.parametrize(
+  ("wanted", "message"),
+  [
+    ({"action_spec": specs.BoundedArray((6,), np.int32, 0, 2)}, r"action.shape is \(9,\) on the server, \(6,\) here"),
+    ({"action_spec": specs.BoundedArray((9,), np.int32, 0, 4)}, "action.maximum is 2 on the server, 4 here"),
+    ({"observation_spec": {"target": specs.Array((2,), np.float32)}}, "target.shape"),
+    ({"observation_spec": {"target": specs.Array((3,), np.float64)}}, "target.dtype is float32"),
+    ({"observation_spec": {"depth": specs.Array((64, 64), np.float32)}}, "depth is expected"),
+    ({"observations": ["depth"]}, "'depth' is not offered"),
+  ],
+)
+def test_a_spec_mismatch_names_the_field_and_both_values(address, wanted, message):
+  with pytest.raises(protocol.BridgeError, match=message) as mismatch:
+    client.connect(address, **wanted)
+  assert "\n" not in str(mismatch.value)
+  with connected(address) as environment:  # The arm was let go.
+    assert environment.reset().first()
+
+
+def free_port():
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    return probe.getsockname()[1]
+
+
+def test_an_unreachable_server_is_one_line_within_seconds():
+  start_s = time.monotonic()
+  with pytest.raises(protocol.BridgeError, match="no server answers at 127.0.0.1:.* after 1 s") as failure:
+    client.connect(f"127.0.0.1:{free_port()}", timeout_s=1.0)
+  assert time.monotonic() - start_s < 5
+  assert "\n" not in str(failure.value)
+
+
+def test_a_busy_port_is_one_line(address):
+  config = server.ServerConfig(port=int(address.split(":")[1]))
+  with pytest.raises(protocol.BridgeError, match=f"cannot listen on {address}") as failure:
+    server.serve(config)
+  assert "\n" not in str(failure.value)
+
+
+def test_launch_passes_on_why_the_server_did_not_start(address):
+  config = server.ServerConfig(port=int(address.split(":")[1]))
+  with pytest.raises(protocol.BridgeError, match=f"cannot listen on {address}"), server.launch(config):
+    pass
+
+
+def test_wrong_configurations_are_refused():
+  with pytest.raises(ValueError, match="task='reach/randm' is unknown; the nearest is 'reach/random'"):
+    server.ServerConfig(task="reach/randm")
+  with pytest.raises(ValueError, match="num_joints=7"):
+    server.ServerConfig(num_joints=7)
+
+
+def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with_sigterm():
+  code = (
+    "from environments.arm import server\n"
+    "server.serve(server.ServerConfig(), on_ready=lambda address: print(address, flush=True))\n"
+    "print('bye', flush=True)"
+  )
+  variables = server.child_environment()
+  process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=variables)
+  try:
+    address = process.stdout.readline().strip()
+    environment = client.connect(address, observations=["target"])
+    environment.reset()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    assert process.stdout.read() == "bye\n"
+    with pytest.raises(protocol.BridgeError, match="lost the server") as failure:
+      environment.step(REST)
+    assert "\n" not in str(failure.value)
+    environment.close()
+  finally:
+    process.kill()
+    process.stdout.close()
+
+
+def test_launch_leaves_no_process_behind():
+  with server.launch(server.ServerConfig()) as address:
+    with connected(address, observations=["target"]) as environment:
+      environment.reset()
+  with pytest.raises(protocol.BridgeError):
+    client.connect(address, timeout_s=0.5)
+
+
+def test_it_is_not_the_simulation():
+  """The same task code, the same start, the same actions: another trajectory and another picture."""
+  simulated = simulation.Jaco(tasks.REACH_RANDOM, num_threads=1)
+  start = simulated.reset(jax.random.key(0))
+  driver = twin.Twin(twin.TwinConfig())
+  driver.reset(np.asarray(start.qpos), seed=0)
+  driver.place_target(np.asarray(start.target))
+  shown = jax.jit(lambda state: simulated.observe(state).observation["pixels"])(start)
+  difference = np.abs(driver.image().astype(int) - np.asarray(shown))
+  assert 5 < difference.mean() < 100
+  move = jax.jit(simulated.step)
+  state, velocity = start, np.asarray(simulation.command(TURN))
+  for _ in range(5):
+    state = move(state, TURN)
+    driver.command(velocity)
+    driver.wait(driver.now_s() + constants.CONTROL_DT_S)
+  gap = abs(float(state.qpos[0]) - driver.read().qpos_rad[0])
+  assert 0.01 < gap < 0.15
