@@ -54,12 +54,12 @@ class TwinConfig:
   # Looks: colours and light, each channel in [0, 1].
   arm_dark_rgb: Rgb = (0.16, 0.16, 0.19)
   arm_light_rgb: Rgb = (0.62, 0.60, 0.58)
-  table_rgb: Rgb = (0.50, 0.42, 0.33)
+  table_rgb: Rgb = (0.56, 0.47, 0.37)
   floor_rgb: Rgb = (0.33, 0.36, 0.38)
   target_rgb: Rgb = (0.85, 0.13, 0.10)
   light_position_m: tuple[float, float, float] = (0.2, 1.6, 2.2)
-  light_rgb: Rgb = (0.65, 0.62, 0.55)
-  ambient_rgb: Rgb = (0.36, 0.36, 0.40)
+  light_rgb: Rgb = (0.72, 0.70, 0.62)
+  ambient_rgb: Rgb = (0.45, 0.45, 0.50)
 
   def __post_init__(self) -> None:
     for name in ("action_latency_s", "qpos_noise_rad", "qvel_noise_rad_s", "target_noise_m", "pixel_noise"):
@@ -251,7 +251,7 @@ def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
     size=(*(high - low) / 2, half_thickness),
     rgba=(*config.table_rgb, 1.0),
   )
-  world.add_geom(name="floor", type=box, pos=(0, 0, -0.8), size=(5, 5, 0.02), rgba=(*config.floor_rgb, 1.0))
+  world.add_geom(name="floor", type=box, pos=(0, 0, -0.8), size=(20, 20, 0.02), rgba=(*config.floor_rgb, 1.0))
   target = world.add_body(name="target", mocap=True)
   target.add_geom(
     name="target",
