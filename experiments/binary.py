@@ -47,6 +47,7 @@ def workdir() -> str:
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parses the flags and runs `main`; the caller's mistakes end in one line and exit code 1."""
+  os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns a person arrives as an exception.
   try:
     app.run(lambda argv: guard(main, argv), flags_parser=parse)
   except KeyboardInterrupt:

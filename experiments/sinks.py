@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -36,8 +37,15 @@ class Metrics:
     """Writes one line."""
     wall_s = round(time.monotonic() - self._started, 3)
     metrics = {name: float(value) for name, value in record.metrics.items()}
-    self._file.write(json.dumps({"step": record.step, "wall_s": wall_s, "kind": record.kind, **metrics}) + "\n")
-    self._file.flush()
+    try:
+      self._file.write(json.dumps({"step": record.step, "wall_s": wall_s, "kind": record.kind, **metrics}) + "\n")
+      self._file.flush()
+    except OSError as error:
+      raise OSError(
+        error.errno,
+        f"cannot write {self._file.name} ({error.strerror}); checkpoints up to now are whole: free some space and "
+        f"start again with the same command",
+      ) from error
 
   def sync(self) -> None:
     """Returns once every line so far is on the disk."""
@@ -85,7 +93,7 @@ class Console:
     rate = (record.step - self._first_step) / max(now - self._started, 1e-9)
     left = (self._until_step - record.step) / rate if rate else math.inf
     line = f"{self._name}  step {record.step:,} of {self._until_step:,}  {rate:,.0f} steps/s  "
-    line += f"{_clock(left)} left  return {self._return:.1f}"
+    line += f"{_clock(left)} left  return {'-' if math.isnan(self._return) else f'{self._return:.1f}'}"
     if is_eval:
       m = record.metrics
       line += f"  | evaluation {m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}]"
@@ -98,9 +106,16 @@ def write_video(path: pathlib.Path, frames: Iterable[np.ndarray], *, frames_per_
   """Writes `[H, W, 3]` uint8 frames as an mp4, every pixel `scale` times as large."""
   path.parent.mkdir(parents=True, exist_ok=True)
   large = [np.asarray(frame).repeat(scale, axis=0).repeat(scale, axis=1) for frame in frames]
+  with warnings.catch_warnings():
+    # JAX warns of any fork; ffmpeg's child runs nothing of ours before it becomes ffmpeg.
+    warnings.simplefilter("ignore", RuntimeWarning)
+    _encode(path, large, frames_per_s)
+
+
+def _encode(path: pathlib.Path, frames: Iterable[np.ndarray], frames_per_s: float) -> None:
   writer: Any = imageio.get_writer(path, fps=frames_per_s, macro_block_size=1, codec="libx264", quality=8)
   with writer:
-    for frame in large:
+    for frame in frames:
       writer.append_data(frame)
 
 
