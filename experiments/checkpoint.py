@@ -93,7 +93,7 @@ def save(folder: pathlib.Path, step: int, state: Any, *, keep: int = 3) -> None:
       newest = steps(folder)[-1:]
       kept = f"the checkpoint of step {newest[0]} is whole" if newest else "no checkpoint was saved before"
       raise OSError(
-        errno.ENOSPC, f"disk full while saving step {step} under {folder}; {kept}: free some space and start again"
+        errno.ENOSPC, f"disk full while saving step {step} under {folder}; {kept}: free some space, then start again"
       ) from error
     raise
   for old in steps(folder)[:-keep]:

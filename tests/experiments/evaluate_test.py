@@ -1,0 +1,100 @@
+"""A trained network is played, filmed, released, read back, and driven; mains run on a small world."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from environments import dm_env_adapter, registry
+from experiments import arm, evaluate, film, released, session, sinks, train, transfer
+from progressive import partition
+from tests.agents import worlds
+from tests.experiments import session_test
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("trained")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+    train.run(session_test.make_config(), str(folder))
+  return folder
+
+
+def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
+  out = tmp_path / "released"
+  with flagsaver.flagsaver(source=str(trained), episodes=8, release=str(out)):
+    evaluate.main([])
+  assert "over 8 episodes" in capsys.readouterr().out
+  record = json.loads((out / "evaluation.json").read_text())
+  assert record["world"] == "recall" and record["steps_trained"] == 600 and record["episodes"] == 8
+  assert record["return_ci_low"] <= record["mean_return"] <= record["return_ci_high"]
+  source, run = released.load_source(out), released.load_source(trained)
+  assert source.spec == run.spec
+  provenance = json.loads((out / "provenance.json").read_text())
+  assert partition.content_hash(source.params) == partition.content_hash(run.params) == provenance["content_sha256"]
+  assert provenance["training"]["phase"] == "train"
+  assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
+
+
+def test_a_transfer_is_evaluated_on_its_target(trained, tmp_path):
+  config = session_test.make_config(source=str(trained), target="recall/target", method="finetune")
+  transfer.run(config, str(tmp_path))
+  assert evaluate.trained_in(tmp_path) == ("recall/target", {})
+
+
+def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch):
+  source = released.load_source(trained)
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.Bandit())
+  with pytest.raises(ValueError, match="the network reads signal .*, but elsewhere offers|the output layer has"):
+    evaluate.make_task(source, "elsewhere", {}, seed=0)
+
+
+def test_the_confidence_interval_is_the_normal_one():
+  # By hand: mean 3, sample deviation sqrt(2.5), 1.96 * sqrt(2.5 / 5) = 1.3859.
+  np.testing.assert_allclose(sinks.confidence_interval(np.arange(1.0, 6.0)), (3.0, 1.6141, 4.3859), atol=1e-4)
+
+
+def test_a_video_has_its_frames_enlarged(tmp_path):
+  import imageio
+
+  frames = [np.full((8, 8, 3), 10 * i, np.uint8) for i in range(5)]
+  sinks.write_video(tmp_path / "videos" / "v.mp4", frames, frames_per_s=10.0, scale=4)
+  shown = imageio.mimread(tmp_path / "videos" / "v.mp4")
+  assert len(shown) == 5 and shown[0].shape == (32, 32, 3)
+  np.testing.assert_allclose([f.mean() for f in shown], [0, 10, 20, 30, 40], atol=4)
+
+
+def test_commands_by_hand():
+  action, num_steps = arm.parse_command("2+ 3- 10", 6)
+  assert action.tolist() == [1, 2, 0, 1, 1, 1] and num_steps == 10
+  assert arm.parse_command("hold 5", 2)[0].tolist() == [1, 1]
+  with pytest.raises(ValueError, match="'7[+]' is no command: joints are 1 to 6"):
+    arm.parse_command("7+", 6)
+
+
+def test_driving_by_hand_plays_the_commands(capsys):
+  environment = film.Filmed(dm_env_adapter.DmEnv(worlds.Bandit(), seed=0))
+  arm.drive_by_hand(environment, ["1-", "nonsense", "reset", "hold", "quit", "1+"])
+  out = capsys.readouterr().out
+  assert "the episode ends with return" in out and "'nonsense' is no command" in out and "a new episode" in out
+
+
+def test_play_counts_whole_episodes(trained):
+  source = released.load_source(trained)
+  task = evaluate.make_task(source, "recall", {}, seed=0)
+  trainable, frozen = partition.split(task.params, task.is_trainable)
+  key = session_test.configuration.make_key(0, "evaluation")
+  episodes = session.play(task, trainable, frozen, key, num_episodes=6, is_greedy=True)
+  assert episodes.lengths.tolist() == [worlds.CueRecall().length] * 6
+  summary = session.summarise(episodes)
+  assert summary["episodes"] == 6 and summary["return_mean"] == pytest.approx(episodes.returns.mean())
