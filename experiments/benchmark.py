@@ -335,7 +335,7 @@ def main(argv: Sequence[str]) -> None:
   settings = Settings(_NUM_WORLDS.value or (128 if is_cpu else 4096), _SECONDS.value, is_cpu)
   out = pathlib.Path(binary.WORKDIR.value or "runs/benchmark")
   out.mkdir(parents=True, exist_ok=True)
-  about = {"num_worlds": settings.num_worlds, "num_steps": _NUM_STEPS, "seconds": settings.seconds}
+  about: dict[str, object] = {"num_worlds": settings.num_worlds, "num_steps": _NUM_STEPS, "seconds": settings.seconds}
   about["provenance"] = run_directory.provenance()
   rows: list[Row] = []
   for row in measure(_SUITE.value, _STAGES.value, settings):
