@@ -168,7 +168,7 @@ def test_a_start_outside_the_limits_is_refused(gate, driver):
 
 def test_instruments_that_read_nan_stop_the_arm(gate, driver):
   gate.command(np.array([0.1, 0.1, 0.1]))
-  driver.qpos = np.array([0.0, np.nan, 0.0])
+  driver.qpos, driver.time_s = np.array([0.0, np.nan, 0.0]), 0.1
   with pytest.raises(safety.ArmFaultError, match="stopped"):
     gate.poll()
   assert not driver.velocity.any()
@@ -178,6 +178,13 @@ def test_closing_stops_first(gate, driver):
   gate.command(np.array([0.1, 0.1, 0.1]))
   gate.close()
   assert driver.calls[-2:] == ["stop", "close"]
+
+
+def test_where_no_time_passes_nothing_is_read(gate, driver):
+  """A twin that waits for its client must not draw noise at the whim of this machine's clock."""
+  gate.command(np.array([0.1, 0.1, 0.1]))
+  driver.read = None
+  gate.poll()
 
 
 def test_wait_ends_where_it_was_asked_to(gate, driver):
