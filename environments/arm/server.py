@@ -140,7 +140,7 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
     with contextlib.suppress(BrokenPipeError):
       process.stdin.close()  # The child takes this for the order to stop.
     try:
-      process.wait(timeout=5.0)
+      process.wait(timeout=30.0)
     except subprocess.TimeoutExpired:
       process.kill()
       process.wait()

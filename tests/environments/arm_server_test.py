@@ -439,7 +439,7 @@ def test_a_launched_server_ends_with_the_process_that_launched_it():
 def test_it_does_not_move_as_the_simulation_does():
   """The same task, start and actions; another servo, other friction and a late command."""
   simulated = simulation.Jaco(tasks.REACH_RANDOM, num_threads=1)
-  state = simulated.reset(jax.random.key(0))
+  state = jax.jit(simulated.reset)(jax.random.key(0))
   driver = twin.Twin(twin.TwinConfig())
   driver.reset(np.asarray(state.qpos), seed=0)
   move, velocity = jax.jit(simulated.step), np.asarray(simulation.command(TURN))
