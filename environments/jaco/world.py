@@ -41,10 +41,10 @@ class Jaco:
     proprioception: sines and cosines of the 9 joint angles, then joint velocities divided by the commanded speed v,
       float32 `[27]`; fingers are observed with 6 joints too.
     target: x y z in the base frame, metres, float32 `[3]`.
-  Privileged signals: `joints`, sines and cosines of the 9 joint angles, float32 `[18]`; `palm_to_target`, x y z in the
-    base frame, metres, float32 `[3]`; `depth`, metres along the camera's axis, float32 `[64, 64]`; `palm`, x y z in the base frame,
-    metres, float32 `[3]`; `is_success`, whether the palm is within reach, bool `[]`; `ending`, int32 `[]`, one of
-    `tasks.RUNNING`, ..., `tasks.DIVERGED`.
+  Privileged signals: `depth`, metres along the camera's axis, float32 `[64, 64]`; `joints`, sines and cosines of the 9
+    joint angles, float32 `[18]`; `palm` and `palm_to_target`, x y z in the base frame, metres, float32 `[3]`;
+    `is_success`, whether the palm is within reach, bool `[]`; `ending`, int32 `[]`, one of `tasks.RUNNING`, ...,
+    `tasks.DIVERGED`.
   """
 
   def __init__(
