@@ -48,9 +48,9 @@ class TwinConfig:
   pixel_noise: float = 3.0  # Grey levels out of 255.
 
   # Camera, moved from the simulation's: base frame for position, the camera's own axes (right, up, back) for rotation.
-  camera_shift_m: tuple[float, float, float] = (0.03, -0.04, 0.03)
-  camera_rotation_deg: tuple[float, float, float] = (-1.5, 2.0, 1.5)
-  camera_fov_shift_deg: float = 1.5
+  camera_shift_m: tuple[float, float, float] = (0.02, -0.025, 0.02)
+  camera_rotation_deg: tuple[float, float, float] = (-1.0, 1.3, 1.0)
+  camera_fov_shift_deg: float = 1.0
 
   # Looks: colours and light, each channel in [0, 1].
   arm_dark_rgb: Rgb = (0.16, 0.16, 0.19)
