@@ -24,16 +24,16 @@ def get_config() -> config_dict.ConfigDict:
   config.train = configuration.phase(
     column=configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
     steps=50_000_000,
-    num_worlds=128,
+    num_worlds=64,
     num_steps=20,
     evaluate_every=500_000,
     evaluation_episodes=100,
     save_every=100_000,
     # What the simulation knows and the picture shows, read out of the features: the project's addition.
-    auxiliary=(("palm_to_target", "dense1", 10.0), ("joints", "dense1", 10.0)),
+    auxiliary=(("palm_to_target", "dense1", 30.0), ("joints", "dense1", 3.0)),
     # Not established by the paper: gamma, lambda, optimiser, worlds and unroll; these are the project's.
-    entropy_cost=5e-3,
-    learning_rate=7e-4,
+    entropy_cost=2e-3,
+    learning_rate=1e-3,
   )
 
   # Column 2, on the target: a world in JAX by its name, or arm://host:port.

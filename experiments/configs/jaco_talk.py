@@ -37,7 +37,11 @@ def get_config(variant: str = "recurrent") -> config_dict.ConfigDict:
     num_steps=20,
     evaluate_every=200_000,
     evaluation_episodes=100,
-    save_every=100_000,
+    save_every=50_000,
+    # What the simulation knows and the picture shows, read out of the features: the project's addition.
+    auxiliary=(("palm_to_target", "dense1", 30.0), ("joints", "dense1", 3.0)),
+    entropy_cost=2e-3,
+    learning_rate=1e-3,
   )
 
   # Column 2, on the target: a world in JAX by its name, or arm://host:port.
