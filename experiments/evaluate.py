@@ -17,7 +17,7 @@ from ml_collections import config_dict
 from agents import actor_critic
 from environments import core
 from environments.arm import client
-from experiments import binary, configuration, released, run_directory, session
+from experiments import binary, checkpoint, configuration, released, run_directory, session
 from progressive import network, partition
 
 SOURCE = flags.DEFINE_string("source", None, "Run directory or released network.")
@@ -93,6 +93,7 @@ def release(
 ) -> None:
   """Writes the released folder; the training's own provenance goes with it."""
   now = run_directory.provenance(SEED.value)
+  runs = lineage(folder)
   evaluation = {
     "mean_return": result["return_mean"],
     "return_ci_low": result["return_ci_low"],
@@ -102,22 +103,23 @@ def release(
     "is_greedy": GREEDY.value,
     "world": world,
     "world_options": options,
-    "steps_trained": source.step,
+    "steps_trained": sum(run["steps"] for run in runs),
     "command": now["command"],
     "commit": now["commit"],
   }
-  provenance = {
-    "training": _provenance(folder),
-    "evaluation": now,
-    "content_sha256": partition.content_hash(source.params),
-  }
+  provenance = {"training": runs, "evaluation": now, "content_sha256": partition.content_hash(source.params)}
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
   print(f"released as {_RELEASE.value}")
 
 
-def _provenance(folder: pathlib.Path) -> dict[str, Any]:
-  file = folder / "provenance.json"
-  return json.loads(file.read_text()) if file.exists() else {}
+def lineage(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Provenance and steps of every run that made the network in `folder`, in order; a run may start from another's."""
+  provenance = json.loads((folder / "provenance.json").read_text())
+  if "training" in provenance:  # A released network.
+    return provenance["training"]
+  before = json.loads((folder / "config.json").read_text()).get("train", {}).get("start_from", "")
+  steps = checkpoint.steps(folder / "checkpoints")[-1]
+  return [*(lineage(pathlib.Path(before)) if before else []), {"steps": steps, **provenance}]
 
 
 if __name__ == "__main__":

@@ -47,12 +47,12 @@ def get_config() -> config_dict.ConfigDict:
     column=configuration.column_section(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,)),
     steps=60_000,
     num_worlds=1,
-    num_steps=20,
+    num_steps=50,  # An episode: one arm gives few steps, and shorter unrolls are noisier still.
     evaluate_every=0,
     evaluation_episodes=20,
     save_every=2_000,
     updates_per_record=5,
-    entropy_cost=5e-3,
-    learning_rate=7e-4,
+    entropy_cost=2e-3,
+    learning_rate=5e-4,
   )
   return config
