@@ -114,12 +114,17 @@ def release(
 
 def lineage(folder: pathlib.Path) -> list[dict[str, Any]]:
   """Provenance and steps of every run that made the network in `folder`, in order; a run may start from another's."""
-  provenance = json.loads((folder / "provenance.json").read_text())
+  provenance = _provenance(folder)
   if "training" in provenance:  # A released network.
     return provenance["training"]
   before = json.loads((folder / "config.json").read_text()).get("train", {}).get("start_from", "")
   steps = checkpoint.steps(folder / "checkpoints")[-1]
   return [*(lineage(pathlib.Path(before)) if before else []), {"steps": steps, **provenance}]
+
+
+def _provenance(folder: pathlib.Path) -> dict[str, Any]:
+  file = folder / "provenance.json"
+  return json.loads(file.read_text()) if file.exists() else {}
 
 
 if __name__ == "__main__":
