@@ -8,13 +8,13 @@ import json
 import math
 import os
 import pathlib
+import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import TextIO
 
-import imageio
+import imageio_ffmpeg
 import numpy as np
 import tensorboardX
 
@@ -103,20 +103,23 @@ class Console:
 
 
 def write_video(path: pathlib.Path, frames: Iterable[np.ndarray], *, frames_per_s: float, scale: int = 4) -> None:
-  """Writes `[H, W, 3]` uint8 frames as an mp4, every pixel `scale` times as large."""
+  """Writes `[H, W, 3]` uint8 frames as an mp4, every pixel `scale` times as large.
+
+  ffmpeg is started directly. imageio's writer starts it with a hook between fork and exec, and that child, a copy of a
+  process with gRPC's and JAX's threads, sometimes crashes.
+
+  Raises:
+    OSError: ffmpeg could not write; the message is its own.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   large = [np.asarray(frame).repeat(scale, axis=0).repeat(scale, axis=1) for frame in frames]
-  with warnings.catch_warnings():
-    # JAX warns of any fork; ffmpeg's child runs nothing of ours before it becomes ffmpeg.
-    warnings.simplefilter("ignore", RuntimeWarning)
-    _encode(path, large, frames_per_s)
-
-
-def _encode(path: pathlib.Path, frames: Iterable[np.ndarray], frames_per_s: float) -> None:
-  writer: Any = imageio.get_writer(path, fps=frames_per_s, macro_block_size=1, codec="libx264", quality=8)
-  with writer:
-    for frame in frames:
-      writer.append_data(frame)
+  height, width, _ = large[0].shape
+  raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(frames_per_s), "-i", "-"]
+  coded = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
+  command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded]
+  done = subprocess.run(command, input=b"".join(frame.tobytes() for frame in large), capture_output=True)
+  if done.returncode:
+    raise OSError(f"{path}: {done.stderr.decode(errors='replace').strip().splitlines()[-1]}")
 
 
 def confidence_interval(values: np.ndarray, z: float = 1.96) -> tuple[float, float, float]:
