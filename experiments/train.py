@@ -26,11 +26,14 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   if config.train.start_from:
     source = released.load_source(config.train.start_from)
     if source.spec != spec:
-      raise ValueError(f"{config.train.start_from} holds another network than config.train.column describes: {source.spec}")
+      raise ValueError(
+        f"train.start_from={config.train.start_from!r} holds another network than train.column describes"
+      )
     params = source.params
   else:
     params = network.init(configuration.make_key(config.seed, "network"), spec)
-  params = auxiliary.init(configuration.make_key(config.seed, "auxiliary"), spec, params, heads, world.privileged_spec())
+  heads_key = configuration.make_key(config.seed, "auxiliary")
+  params = auxiliary.init(heads_key, spec, params, heads, world.privileged_spec())
   return session.Task(agent, params, is_trainable=lambda path: True, world=world)
 
 

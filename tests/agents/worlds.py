@@ -30,7 +30,7 @@ class _World:
     return {"signal": specs.BoundedArray((self.size,), jnp.float32, 0.0, 1.0, name="signal")}
 
   def privileged_spec(self):
-    return {}
+    return {"cue": specs.BoundedArray((2,), jnp.float32, 0.0, 1.0, name="cue")}
 
   def action_spec(self):
     maximum = [n - 1 for n in self.num_choices]
@@ -49,7 +49,8 @@ class _World:
     is_last = state.time == self.length
     step_type = jnp.where(state.time == 0, core.FIRST, jnp.where(is_last, core.LAST, core.MID)).astype(jnp.int32)
     discount = jnp.where(is_last & self.terminates, jnp.float32(0), jnp.float32(1))
-    return core.TimeStep(step_type, state.reward, discount, {"signal": self.signal(state)}, {})
+    privileged = {"cue": jax.nn.one_hot(state.cue, 2)}
+    return core.TimeStep(step_type, state.reward, discount, {"signal": self.signal(state)}, privileged)
 
 
 @dataclasses.dataclass(frozen=True)

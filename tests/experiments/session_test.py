@@ -80,6 +80,22 @@ def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_pat
   assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_training_starts_from_a_column_and_leaves_auxiliary_heads_behind(tmp_path):
+  config = make_config()
+  config.train.auxiliary = (("cue", "lstm1", 1.0),)
+  train.run(config, str(tmp_path / "first"))
+  source = released.load_source(tmp_path / "first")
+  assert not any("auxiliary" in path for path in partition.paths(source.params))
+  config.train.start_from = str(tmp_path / "first")
+  task = train.make_task(config)
+  own = ({name: layer for name, layer in task.params[0].items() if name != "auxiliary"},)
+  assert partition.content_hash(own) == partition.content_hash(source.params)
+  other = make_config(lstm=(5,))
+  other.train.start_from = str(tmp_path / "first")
+  with pytest.raises(ValueError, match="another network"):
+    train.make_task(other)
+
+
 def test_parameters_learn(tmp_path):
   task = train.make_task(make_config())
   state = train.run(make_config(), str(tmp_path))
