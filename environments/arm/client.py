@@ -64,7 +64,7 @@ def connect(
     ) from None
   settings = {protocol.TASK: task, protocol.SEED: seed}
   try:
-    stream = connection.Connection(channel)
+    stream = _Stream(channel, address)
     request = rpc.JoinWorldRequest(
       world_name=protocol.WORLD_NAME,
       settings={name: tensor_utils.pack_tensor(value) for name, value in settings.items() if value is not None},
@@ -76,9 +76,6 @@ def connect(
   except error.DmEnvRpcError as refusal:
     channel.close()
     raise protocol.BridgeError(f"the server at {address} refused: {refusal.message}") from None
-  except grpc.RpcError as failure:
-    channel.close()
-    raise protocol.BridgeError(f"lost the server at {address}: {failure.code().name}") from None
   except Exception:
     channel.close()
     raise
@@ -121,8 +118,6 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
       timestep = super().step(action if isinstance(action, Mapping) else {protocol.ACTION: action})
     except error.DmEnvRpcError as refusal:
       raise ValueError(refusal.message) from None
-    except grpc.RpcError as failure:
-      raise protocol.BridgeError(f"lost the server: {failure.code().name}; start it again and reconnect") from None
     end_s = time.perf_counter()
     self._round_trips_s.append(end_s - start_s)
     self._ends_s.append(end_s)
@@ -140,10 +135,28 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     """Leaves the arm at rest and disconnects."""
     try:
       super().close()
-    except (grpc.RpcError, error.DmEnvRpcError):
+    except (protocol.BridgeError, error.DmEnvRpcError):
       pass  # The server is gone, and with it what there was to leave.
     finally:
       self._channel.close()
+
+
+class _Stream(connection.Connection):
+  """A connection that says in one line that it was lost."""
+
+  def __init__(self, channel: grpc.Channel, address: str):
+    super().__init__(channel)
+    self._address = address
+
+  def send(self, request: Any) -> Any:
+    """Sends a request and waits for its response."""
+    try:
+      return super().send(request)
+    except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or ended as the server stopped.
+      reason = failure.code().name if isinstance(failure, grpc.RpcError) else "it stopped"
+      raise protocol.BridgeError(
+        f"lost the server at {self._address}: {reason}; start it again and reconnect"
+      ) from None
 
 
 class _ActionSpecs(spec_manager.SpecManager):
