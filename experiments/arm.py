@@ -95,8 +95,8 @@ def drive_by_hand(environment: dm_env.Environment, commands: Iterable[str]) -> N
 def drive() -> None:
   """By the policy of `--source`, or by hand."""
   video = pathlib.Path(evaluate.VIDEO.value) if evaluate.VIDEO.value else None
-  if evaluate.SOURCE.value:
-    source = released.load_source(evaluate.SOURCE.value)
+  if binary.SOURCE.value:
+    source = released.load_source(binary.SOURCE.value)
     task = evaluate.make_task(source, f"arm://{_ADDRESS.value}", {}, seed=evaluate.SEED.value)
     trainable, frozen = partition.split(task.params, task.is_trainable)
     key = configuration.make_key(evaluate.SEED.value, "evaluation")

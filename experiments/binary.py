@@ -20,6 +20,7 @@ from environments.arm import protocol
 # The flags that binaries share.
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; any field: --config.field=value.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory, made or continued.")
+SOURCE = flags.DEFINE_string("source", None, "Run directory or released network to read.")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 

@@ -8,14 +8,11 @@ With a config: the columns of `train` and of `transfer`, as the progressive meth
 
 from collections.abc import Sequence
 
-from absl import flags
 from ml_collections import config_dict
 
 from environments import core
 from experiments import binary, configuration, released
 from progressive import growth, network
-
-_SOURCE = flags.DEFINE_string("source", None, "Run directory or released network; empty: the config's.")
 
 
 def table(spec: network.NetworkSpec) -> str:
@@ -56,8 +53,8 @@ def from_config(config: config_dict.ConfigDict) -> network.NetworkSpec:
 def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
-  if _SOURCE.value:
-    print(table(released.load_source(_SOURCE.value).spec))
+  if binary.SOURCE.value:
+    print(table(released.load_source(binary.SOURCE.value).spec))
   else:
     print(table(from_config(binary.config())))
 

@@ -20,7 +20,6 @@ from environments.arm import client
 from experiments import binary, checkpoint, configuration, released, run_directory, session
 from progressive import network, partition
 
-SOURCE = flags.DEFINE_string("source", None, "Run directory or released network.")
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
 EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
@@ -67,9 +66,9 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
 def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
-  if not SOURCE.value:
+  if not binary.SOURCE.value:
     raise ValueError("--source is missing; give a run directory or a released network")
-  folder = pathlib.Path(SOURCE.value)
+  folder = pathlib.Path(binary.SOURCE.value)
   source = released.load_source(folder)
   world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
   task = make_task(source, world, options, seed=SEED.value)
