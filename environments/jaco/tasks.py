@@ -94,9 +94,9 @@ def draw_start(task: Task, key: jax.Array) -> Start:
   high = jnp.asarray(constants.JOINT_HIGH_RAD, jnp.float32) - constants.JOINT_LIMIT_MARGIN_RAD
   spread = task.max_start_spread_rad * jax.random.uniform(spread_key)
   candidates = jnp.clip(home[None] + noise * spread, low[None], high[None])
-  candidates = jnp.concatenate([candidates, home[None]])
   endings = jax.vmap(lambda qpos: find_ending(qpos, kinematics.forward(qpos)))(candidates)
-  is_valid = (endings == RUNNING).at[-1].set(True)
+  is_valid = jnp.append(endings == RUNNING, True)
+  candidates = jnp.concatenate([candidates, home[None]])
   target_low, target_high = jnp.float32(task.target_low_m), jnp.float32(task.target_high_m)
   target = target_low + jax.random.uniform(target_key, (3,)) * (target_high - target_low)
   return Start(qpos=candidates[jnp.argmax(is_valid)], target=target)

@@ -1,0 +1,194 @@
+"""The Jaco world as a batch, as one arm, and as what the oracle makes of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from environments import batch, core, registry
+from environments.jaco import constants, oracle, randomize, tasks, world
+
+_STATE = ("proprioception", "target")
+
+
+@pytest.fixture(scope="module")
+def fixed():
+  return registry.make("jaco/reach/fixed")
+
+
+@pytest.fixture(scope="module")
+def random_6():
+  return registry.make("jaco/reach/random", num_joints=6)
+
+
+def test_the_same_key_gives_the_same_episode_and_a_loop_the_same_as_a_batch(random_6):
+  arms = batch.Batch(random_6, 3, ("pixels", *_STATE), ("depth", "palm", "ending"))
+  step, keys = jax.jit(arms.step), jax.random.split(jax.random.key(0), 3)
+  actions = np.random.default_rng(0).integers(0, 3, (4, 3, 6)).astype(np.int32)
+
+  def play():
+    state = jax.jit(arms.init)(jax.random.key(0))
+    steps = [state.timestep]
+    for action in actions:
+      state = step(state, jnp.asarray(action))
+      steps.append(state.timestep)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
+
+  first, again = play(), play()
+  jax.tree.map(np.testing.assert_array_equal, first, again)
+  assert (first.observation["pixels"][0, 0] != first.observation["pixels"][0, 1]).any()  # Worlds differ.
+
+  step_one, observe_one = jax.jit(random_6.step), jax.jit(random_6.observe)
+  for index in range(3):
+    one = jax.jit(random_6.reset)(jax.random.split(keys[index])[0])
+    for t in range(5):
+      timestep = observe_one(one)
+      np.testing.assert_allclose(
+        timestep.observation["proprioception"], first.observation["proprioception"][t, index], atol=1e-4
+      )
+      apart = np.abs(np.asarray(timestep.observation["pixels"], np.int32) - first.observation["pixels"][t, index])
+      assert (apart > 3).mean() < 0.01
+      np.testing.assert_allclose(timestep.privileged["palm"], first.privileged["palm"][t, index], atol=1e-5)
+      if t < 4:
+        one = step_one(one, jnp.asarray(actions[t, index]))
+
+
+def test_observations_meet_their_specs(random_6):
+  timestep = jax.jit(random_6.observe)(jax.jit(random_6.reset)(jax.random.key(3)))
+  for spec, values in (
+    (random_6.observation_spec(), timestep.observation),
+    (random_6.privileged_spec(), timestep.privileged),
+  ):
+    assert set(spec) == set(values)
+    for name, value in values.items():
+      spec[name].validate(np.asarray(value))
+  assert core.num_choices(random_6.action_spec()) == (3,) * 6
+
+
+def test_proprioception_is_sines_cosines_and_scaled_speeds():
+  qpos, qvel = np.linspace(-3, 3, 9), np.linspace(-0.3, 0.3, 9)
+  expected = np.concatenate([np.sin(qpos), np.cos(qpos), qvel / ([0.3] * 3 + [0.4] * 6)])
+  np.testing.assert_allclose(world.proprioception(jnp.float32(qpos), jnp.float32(qvel)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_actions_move_their_own_joint_at_most_as_fast_as_kinova_allows(fixed):
+  """All choices held for a second: +v turns a joint by about v * 1 s, 0 keeps it, nothing exceeds 0.63 / 0.84 rad/s."""
+  step = jax.jit(jax.vmap(fixed.step))
+  actions = 1 + np.concatenate([np.eye(9), -np.eye(9), np.zeros((1, 9))]).astype(np.int32)
+  home = jnp.float32(constants.HOME_RAD)
+  one = jax.jit(fixed.reset)(jax.random.key(0)).replace(qpos=home)
+  state = jax.tree.map(lambda x: jnp.repeat(x[None], len(actions), axis=0), one)
+  fastest = 0.0
+  for _ in range(10):
+    state = step(state, jnp.asarray(actions))
+    fastest = np.maximum(fastest, np.abs(state.qvel).max(0))
+  moved = np.asarray(state.qpos) - np.asarray(home)
+  expected = (actions - 1) * constants.COMMAND_RAD_S
+  np.testing.assert_allclose(moved, expected, atol=0.08)  # Speeding up takes a part of the second.
+  assert np.abs(moved[-1]).max() < 1e-3
+  assert (fastest <= [0.6284] * 3 + [0.8378] * 6).all()
+  assert (fastest > 0.8 * constants.COMMAND_RAD_S).all()
+
+
+def test_speeds_stay_within_kinovas_under_random_actions(fixed):
+  def play(key):
+    worlds = jax.vmap(fixed.reset)(jax.random.split(key, 32))
+
+    def one_step(worlds, key):
+      worlds = jax.vmap(fixed.step)(worlds, jax.random.randint(key, (32, 9), 0, 3))
+      return worlds, jnp.abs(worlds.qvel).max(0)
+
+    return jax.lax.scan(one_step, worlds, jax.random.split(key, 60))[1].max(0)
+
+  assert (np.asarray(jax.jit(play)(jax.random.key(1))) <= [0.6284] * 3 + [0.8378] * 6).all()
+
+
+def test_six_joints_leave_the_fingers_alone(random_6):
+  state = jax.jit(random_6.reset)(jax.random.key(0))
+  moved = jax.jit(random_6.step)(state, jnp.full(6, 2, jnp.int32))
+  np.testing.assert_allclose(moved.qpos[6:], state.qpos[6:], atol=1e-3)
+  assert np.abs(moved.qpos[:6] - state.qpos[:6]).min() > 1e-3
+
+
+def test_touching_the_table_ends_an_episode_and_the_next_begins(fixed):
+  arms = batch.Batch(fixed, 2, _STATE, ("ending",))
+  state = jax.jit(arms.init)(jax.random.key(0))
+  low = jnp.float32(constants.HOME_RAD).at[1].set(4.13)  # 5 mm above the table.
+  qpos = jnp.stack([low, jnp.float32(constants.HOME_RAD)])
+  state = state.replace(worlds=state.worlds.replace(qpos=qpos))
+  down = jnp.ones((2, 9), jnp.int32).at[:, 1].set(2)
+  step, kinds, discounts = jax.jit(arms.step), [], []
+  for _ in range(6):
+    state = step(state, down)
+    kinds.append(np.asarray(state.timestep.step_type))
+    discounts.append(np.asarray(state.timestep.discount))
+    if kinds[-1][0] == core.LAST:
+      assert int(state.timestep.privileged["ending"][0]) == tasks.TABLE_CONTACT
+  kinds, discounts = np.array(kinds), np.array(discounts)
+  last = int(np.argmax(kinds[:, 0] == core.LAST))
+  assert kinds[last, 0] == core.LAST and discounts[last, 0] == 0.0
+  assert kinds[last + 1, 0] == core.FIRST and discounts[last + 1, 0] == 1.0
+  assert (kinds[:, 1] == core.MID).all()
+
+
+def test_a_diverged_simulation_ends_the_episode_with_finite_observations(fixed):
+  broken = registry.make("jaco/reach/fixed")
+  broken._physics = lambda params, qpos, qvel, ctrl: (qpos * jnp.nan, qvel)
+  state = broken.step(jax.jit(fixed.reset)(jax.random.key(0)), jnp.ones(9, jnp.int32))
+  timestep = jax.jit(broken.observe)(state)
+  assert int(timestep.step_type) == core.LAST and float(timestep.discount) == 0.0
+  assert int(timestep.privileged["ending"]) == tasks.DIVERGED
+  assert np.isfinite(timestep.observation["proprioception"]).all()
+
+
+@pytest.mark.parametrize("name", ["jaco/reach/fixed", "jaco/reach/random"])
+def test_the_oracle_reaches(name):
+  returns = jax.jit(lambda key: oracle.play(registry.make(name), key, 48))(jax.random.key(0))
+  assert returns.shape == (48,)
+  assert float(returns.mean()) > 30.0 and float(returns.max()) <= 50.0
+
+
+def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
+  none = registry.make("jaco/reach/fixed", randomization=randomize.Randomization())
+  ranges = randomize.Randomization(camera_m=0.1, field_of_view=0.05, light=0.3, ambient=0.1, color=0.2, mass=0.3,
+                                   friction=0.9, gain=0.5)  # fmt: skip
+  some = registry.make("jaco/reach/fixed", randomization=ranges)
+  key, action = jax.random.key(5), jnp.full(9, 2, jnp.int32)
+
+  def play(environment):
+    state = environment.reset(key)
+    moved = environment.step(environment.step(state, action), action)
+    return state, moved, environment.observe(state)
+
+  same = jax.jit(none.reset)(key)
+  assert same.dynamics is None and same.appearance is None  # No other program than the nominal one.
+  nominal, other = (jax.jit(lambda e=e: play(e))() for e in (fixed, some))
+  jax.tree.map(np.testing.assert_array_equal, nominal[0], same)
+  np.testing.assert_array_equal(nominal[0].qpos, other[0].qpos)  # The same start and target,
+  assert np.abs(nominal[1].qpos - other[1].qpos).max() > 1e-4  # another motion,
+  assert (nominal[2].observation["pixels"] != other[2].observation["pixels"]).mean() > 0.3  # and another picture.
+  state = jax.jit(jax.vmap(some.reset))(jax.random.split(key, 2))
+  for leaf in jax.tree.leaves((state.dynamics, state.appearance)):
+    assert (leaf[0] != leaf[1]).any()  # Each world has its own.
+
+
+@pytest.mark.parametrize(
+  ("options", "words"),
+  [
+    ({"num_joints": 7}, "num_joints=7"),
+    ({"num_steps": 0}, "num_steps=0"),
+    ({"max_start_spread_rad": 4.0}, "max_start_spread_rad=4.0"),
+    ({"physics_kind": "warp"}, "warp"),
+    ({"joints": 6}, "joints"),
+  ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options, words):
+  with pytest.raises(ValueError, match=words):
+    registry.make("jaco/reach/fixed", **options)
+
+
+def test_negative_ranges_are_refused():
+  with pytest.raises(ValueError, match="mass=1.5"):
+    randomize.Randomization(mass=1.5)
+  with pytest.raises(ValueError, match="color=-0.1"):
+    randomize.Randomization(color=-0.1)
