@@ -6,6 +6,8 @@ A directory belongs to one config: a second start with the same config continues
 refused with the difference printed.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -13,7 +15,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -21,6 +23,23 @@ import jax
 from ml_collections import config_dict
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
+
+
+@contextlib.contextmanager
+def alone(workdir: str | os.PathLike) -> Iterator[None]:
+  """Keeps other processes out of the directory; the lock goes with the process, however it ends.
+
+  Raises:
+    ValueError: if another process is at work there.
+  """
+  path = pathlib.Path(workdir)
+  path.mkdir(parents=True, exist_ok=True)
+  with open(path / "lock", "w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(f"another process is at work in {path}; wait for it, or use another --workdir") from None
+    yield
 
 
 def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict, phase: str) -> pathlib.Path:

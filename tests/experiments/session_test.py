@@ -16,7 +16,7 @@ import pytest
 from ml_collections import config_dict
 
 from environments import dm_env_adapter, registry
-from experiments import checkpoint, configuration, released, session, train, transfer
+from experiments import checkpoint, configuration, released, run_directory, session, train, transfer
 from progressive import partition
 from tests.agents import worlds
 
@@ -162,6 +162,11 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, caps
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   assert parameters(train.run(config, str(tmp_path))) == expected
   assert f"{newest} is damaged" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_at_work_is_refused(tmp_path):
+  with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process"):
+    train.run(make_config(), str(tmp_path))
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
