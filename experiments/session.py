@@ -41,8 +41,8 @@ def run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: st
   """Learns `task` as `config[phase_name]` says, from where `workdir` stands, to the end; returns the last state.
 
   Raises:
-    ValueError: if `workdir` belongs to another config or is at work already, its checkpoints do not fit, or an arm shall
-      be evaluated midway.
+    ValueError: if `workdir` belongs to another config or another process is at work there, its checkpoints do not fit,
+      or an arm shall be evaluated midway.
     FloatingPointError: if the loss stops being a number.
   """
   with run_directory.alone(workdir):
