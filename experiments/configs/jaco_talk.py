@@ -27,7 +27,7 @@ def get_config(variant: str = "recurrent") -> config_dict.ConfigDict:
 
   # Column 1, in simulation. Layer sizes are those of Rusu et al. 2017; the talks give none.
   config.world = "jaco/reach/fixed"
-  config.world_options = config_dict.ConfigDict({"num_joints": 6})
+  config.world_options = config_dict.ConfigDict({"num_joints": 6, "max_start_spread_rad": 0.4})
   config.train = configuration.phase(
     column=configuration.column_section(
       conv=((16, 8, 4), (32, 5, 2)), dense=(128, 128) if is_fast else (128,), lstm=() if is_fast else (128,)
@@ -40,7 +40,7 @@ def get_config(variant: str = "recurrent") -> config_dict.ConfigDict:
     save_every=50_000,
     # What the simulation knows and the picture shows, read out of the features: the project's addition.
     auxiliary=(("palm_to_target", "dense1", 30.0), ("joints", "dense1", 3.0)),
-    entropy_cost=2e-3,
+    entropy_cost=5e-3,
     learning_rate=1e-3,
   )
 
