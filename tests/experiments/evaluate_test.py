@@ -42,7 +42,7 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   assert source.spec == run.spec
   provenance = json.loads((out / "provenance.json").read_text())
   assert partition.content_hash(source.params) == partition.content_hash(run.params) == provenance["content_sha256"]
-  assert provenance["training"]["phase"] == "train"
+  assert [run["phase"] for run in provenance["training"]] == ["train"]
   assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
 
 
