@@ -34,7 +34,7 @@ def parsed():
 
 def test_known_fields_pass():
   binary.check_fields(["train", f"--config={CONFIG}", "--config.train.hyper.learning_rate=1e-4", "--config.seed=3"])
-  binary.check_fields(["train", "--config", "experiments/configs/jaco_talk.py:fast", "--config.train.steps", "10"])
+  binary.check_fields(["train", "--config", "experiments/configs/jaco_talk.py", "--config.train.steps", "10"])
 
 
 def test_a_missing_config_file_is_named():

@@ -7,11 +7,7 @@ from experiments import describe, released, train, transfer
 from experiments.configs import jaco_corl2017, jaco_talk
 from progressive import growth, network
 
-CONFIGS = {
-  "corl2017": jaco_corl2017.get_config,
-  "talk": jaco_talk.get_config,
-  "talk:fast": lambda: jaco_talk.get_config("fast"),
-}
+CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -40,8 +36,3 @@ def test_finetuning_a_vision_column_on_proprioception_is_refused(tmp_path):
   config.method = "finetune"
   with pytest.raises(ValueError, match="method='finetune' makes no sense here"):
     transfer.make_task(config)
-
-
-def test_an_unknown_variant_is_refused():
-  with pytest.raises(ValueError, match="jaco_talk.py:slow is unknown"):
-    jaco_talk.get_config("slow")
