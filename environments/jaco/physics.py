@@ -31,7 +31,7 @@ class Dynamics:
   """
 
   mass: jax.Array  # [] every link's mass and inertia
-  friction: jax.Array  # [9] joint friction
+  friction: jax.Array  # [9] joint friction; above 0, since MJX holds a joint whose friction is exactly 0
   gain: jax.Array  # [9] servo gain
 
 
