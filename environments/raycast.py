@@ -25,13 +25,19 @@ _MISS = (1 << 31) - 1  # Farther than every hit.
 
 @struct.dataclass
 class Primitives:
-  """N round segments in the world's frame: points within `radius` of start-end; a sphere where both ends are equal."""
+  """N round segments of one kind in the world's frame: points within `radius` of the line start-end."""
 
   start: jax.Array  # [N, 3] metres
   end: jax.Array  # [N, 3] metres
   radius: jax.Array  # [N] metres
   material: jax.Array  # [N] int32 below MAX_MATERIALS, handed through to the hits
-  is_flat: jax.Array  # [N] bool: ends are flat (a cylinder) instead of round
+
+
+class Scene(NamedTuple):
+  """What is to be seen; each kind has its own pass, free of what the other needs."""
+
+  capsules: Primitives  # Ends are round; a sphere where both are equal.
+  cylinders: Primitives  # Ends are flat.
 
 
 @struct.dataclass
@@ -76,42 +82,24 @@ def rays(camera: Camera, *, height: int, width: int) -> Rays:
   return Rays(origin=camera.position, x=x, y=y, z=z, forward=scale)
 
 
-def cast(beams: Rays, primitives: Primitives, light: jax.Array, background: Hits) -> Hits:
-  """The nearest of `primitives` and `background` along each ray.
+def cast(beams: Rays, scene: Scene, light: jax.Array, background: Hits) -> Hits:
+  """The nearest of `scene` and `background` along each ray.
 
   Args:
     beams: `P` rays that start outside of every primitive.
-    primitives: `N` primitives.
+    scene: the primitives.
     light: unit vector towards the light, `[3]`.
     background: what is met where no primitive is nearer.
   """
   chex.assert_shape(light, (3,))
-  chex.assert_equal_shape((primitives.start, primitives.end))
-  m = beams.origin[None] - primitives.start  # [N, 3]
-  axis = primitives.end - primitives.start
-  length = jnp.sqrt(jnp.sum(axis * axis, -1))
-  u = axis / jnp.maximum(length, 1e-9)[:, None]
-  mm, um = jnp.sum(m * m, -1), jnp.sum(m * u, -1)
-  one_each = _Numbers(
-    u=u,
-    m=m,
-    um=um,
-    c=mm - um * um - primitives.radius**2,
-    c_start=mm - primitives.radius**2,
-    c_end=mm - 2.0 * um * length + length**2 - primitives.radius**2,
-    length=length,
-    ml=jnp.sum(m * light[None], -1),
-    ul=jnp.sum(u * light[None], -1),
-    inverse_radius=1.0 / primitives.radius,
-    material=primitives.material,
-    is_flat=primitives.is_flat,
-  )
   lit = beams.x * light[0] + beams.y * light[1] + beams.z * light[2]  # d.l
+  nearest = _pack(background)
+  for primitives, is_flat in ((scene.capsules, False), (scene.cylinders, True)):
 
-  def nearer(nearest: jax.Array, one: _Numbers) -> tuple[jax.Array, None]:
-    return jnp.minimum(nearest, _meet(beams, lit, one)), None
+    def nearer(nearest: jax.Array, one: _Numbers, is_flat: bool = is_flat) -> tuple[jax.Array, None]:
+      return jnp.minimum(nearest, _meet(beams, lit, one, is_flat=is_flat)), None
 
-  nearest, _ = jax.lax.scan(nearer, _pack(background), one_each)
+    nearest, _ = jax.lax.scan(nearer, nearest, _numbers(beams.origin, primitives, light))
   return _unpack(nearest)
 
 
@@ -129,10 +117,31 @@ class _Numbers(NamedTuple):
   ul: jax.Array
   inverse_radius: jax.Array
   material: jax.Array
-  is_flat: jax.Array
 
 
-def _meet(beams: Rays, lit: jax.Array, one: _Numbers) -> jax.Array:
+def _numbers(origin: jax.Array, primitives: Primitives, light: jax.Array) -> _Numbers:
+  chex.assert_equal_shape((primitives.start, primitives.end))
+  m = origin[None] - primitives.start  # [N, 3]
+  axis = primitives.end - primitives.start
+  length = jnp.sqrt(jnp.sum(axis * axis, -1))
+  u = axis / jnp.maximum(length, 1e-9)[:, None]
+  mm, um = jnp.sum(m * m, -1), jnp.sum(m * u, -1)
+  return _Numbers(
+    u=u,
+    m=m,
+    um=um,
+    c=mm - um * um - primitives.radius**2,
+    c_start=mm - primitives.radius**2,
+    c_end=mm - 2.0 * um * length + length**2 - primitives.radius**2,
+    length=length,
+    ml=jnp.sum(m * light[None], -1),
+    ul=jnp.sum(u * light[None], -1),
+    inverse_radius=1.0 / primitives.radius,
+    material=primitives.material,
+  )
+
+
+def _meet(beams: Rays, lit: jax.Array, one: _Numbers, *, is_flat: bool) -> jax.Array:
   """Packed hits `[P]` with one primitive."""
   ud = one.u[0] * beams.x + one.u[1] * beams.y + one.u[2] * beams.z
   md = one.m[0] * beams.x + one.m[1] * beams.y + one.m[2] * beams.z
@@ -144,17 +153,20 @@ def _meet(beams: Rays, lit: jax.Array, one: _Numbers) -> jax.Array:
   along = one.um + t_side * ud  # From the start, where the ray meets the endless cylinder.
   is_before, is_after = along < 0.0, along > one.length
   is_past = is_before | is_after
-  # Past an end: a sphere about it, or a disc across it.
-  h_end = jnp.where(is_before, 0.0, one.length)
-  b_end = md - h_end * ud
-  square_end = b_end * b_end - jnp.where(is_before, one.c_start, one.c_end)
-  t_round = -b_end - jnp.sqrt(jnp.maximum(square_end, 0.0))
-  t_disc = (h_end - one.um) / jnp.where(jnp.abs(ud) < 1e-9, 1e-9, ud)
-  t = jnp.where(is_past, jnp.where(one.is_flat, t_disc, t_round), t_side)
-  meets_end = jnp.where(one.is_flat, jnp.abs(b + a * t_disc) <= root, square_end >= 0.0)
+  h = jnp.clip(along, 0.0, one.length)
+  if is_flat:  # Past an end: a disc across it,
+    t_end = (h - one.um) / jnp.where(jnp.abs(ud) < 1e-9, 1e-9, ud)
+    meets_end = jnp.abs(b + a * t_end) <= root
+  else:  # or a sphere about it.
+    b_end = md - h * ud
+    square_end = b_end * b_end - jnp.where(is_before, one.c_start, one.c_end)
+    t_end = -b_end - jnp.sqrt(jnp.maximum(square_end, 0.0))
+    meets_end = square_end >= 0.0
+  t = jnp.where(is_past, t_end, t_side)
   is_hit = (square >= 0.0) & (meets_end | ~is_past) & (t > 0.0)
-  facing = (one.ml + t * lit - jnp.where(is_past, h_end, along) * one.ul) * one.inverse_radius
-  facing = jnp.where(one.is_flat & is_past, jnp.where(is_before, -one.ul, one.ul), facing)
+  facing = (one.ml + t * lit - h * one.ul) * one.inverse_radius
+  if is_flat:
+    facing = jnp.where(is_past, jnp.where(is_before, -one.ul, one.ul), facing)
   return jnp.where(is_hit, _pack(Hits(distance=t, facing=facing, material=one.material)), _MISS)
 
 

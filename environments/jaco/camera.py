@@ -14,7 +14,9 @@ from flax import struct
 from environments import raycast
 from environments.jaco import constants, kinematics, shape
 
-_SEGMENTS = shape.segments(shape.LINKS + shape.RINGS)
+_PARTS = shape.LINKS + shape.RINGS
+_CAPSULES = shape.segments(tuple(part for part in _PARTS if not part.is_flat))
+_CYLINDERS = shape.segments(tuple(part for part in _PARTS if part.is_flat))
 # Segments whose shadow falls on the table, from body to body: upper arm, forearm, and from the wrist to the palm.
 _SHADOWS = ((2, 3, 0.035), (3, 4, 0.032), (4, 6, 0.032), (6, None, 0.04))
 # Materials, after those of `shape`: rows of `constants.COLORS`.
@@ -71,19 +73,28 @@ def render(
   return pixels.reshape(size, size, 3), depth.reshape(size, size)
 
 
-def scene(poses: kinematics.Poses, target: jax.Array) -> raycast.Primitives:
+def scene(poses: kinematics.Poses, target: jax.Array) -> raycast.Scene:
   """The arm's segments, the ball and its post, in the base frame."""
-  position, rotation = poses.position[_SEGMENTS.body], poses.rotation[_SEGMENTS.body]
-  start = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.start))
-  end = position + kinematics.transform(rotation, jnp.asarray(_SEGMENTS.end))
+  arm = (_placed(_CAPSULES, poses), _placed(_CYLINDERS, poses))
   foot = target.at[2].set(constants.TABLE_HEIGHT_M)
-  radius = np.array([constants.TARGET_RADIUS_M, constants.POST_RADIUS_M], np.float32)
+  ball_and_post = raycast.Primitives(
+    start=jnp.stack([target, foot]),
+    end=jnp.stack([target, target]),
+    radius=jnp.asarray([constants.TARGET_RADIUS_M, constants.POST_RADIUS_M], jnp.float32),
+    material=jnp.asarray([shape.TARGET, BORDER], jnp.int32),
+  )
+  return raycast.Scene(
+    capsules=jax.tree.map(lambda a, b: jnp.concatenate([a, b]), arm[0], ball_and_post), cylinders=arm[1]
+  )
+
+
+def _placed(parts: shape.Segments, poses: kinematics.Poses) -> raycast.Primitives:
+  position, rotation = poses.position[parts.body], poses.rotation[parts.body]
   return raycast.Primitives(
-    start=jnp.concatenate([start, target[None], foot[None]]),
-    end=jnp.concatenate([end, target[None], target[None]]),
-    radius=jnp.asarray(np.append(_SEGMENTS.radius, radius)),
-    material=jnp.asarray(np.append(_SEGMENTS.material, np.array([shape.TARGET, BORDER], np.int32))),
-    is_flat=jnp.asarray(np.append(_SEGMENTS.is_flat, [False, False])),
+    start=position + kinematics.transform(rotation, jnp.asarray(parts.start)),
+    end=position + kinematics.transform(rotation, jnp.asarray(parts.end)),
+    radius=jnp.asarray(parts.radius),
+    material=jnp.asarray(parts.material),
   )
 
 

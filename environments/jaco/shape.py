@@ -56,12 +56,11 @@ class Segments(NamedTuple):
   end: np.ndarray  # [N, 3]
   radius: np.ndarray  # [N]
   material: np.ndarray  # [N] int32
-  is_flat: np.ndarray  # [N] bool
 
 
 def segments(parts: tuple[Segment, ...]) -> Segments:
   """Stacks `parts` into arrays."""
-  types = {"body": np.int32, "material": np.int32, "is_flat": np.bool_}
+  types = {"body": np.int32, "material": np.int32}
   return Segments(**{field: _stack(parts, field, types.get(field, np.float32)) for field in Segments._fields})
 
 

@@ -22,14 +22,12 @@ def _beams(origin: list[float], directions: np.ndarray) -> raycast.Rays:
   return raycast.Rays(jnp.asarray(origin, jnp.float32), x, y, z, jnp.ones_like(x))
 
 
-def _one(start: list[float], end: list[float], radius: float, *, is_flat: bool) -> raycast.Primitives:
-  return raycast.Primitives(
-    start=jnp.float32([start]),
-    end=jnp.float32([end]),
-    radius=jnp.float32([radius]),
-    material=jnp.int32([3]),
-    is_flat=jnp.array([is_flat]),
+def _one(start: list[float], end: list[float], radius: float, *, is_flat: bool) -> raycast.Scene:
+  one = raycast.Primitives(
+    start=jnp.float32([start]), end=jnp.float32([end]), radius=jnp.float32([radius]), material=jnp.int32([3])
   )
+  none = jax.tree.map(lambda x: x[:0], one)
+  return raycast.Scene(none, one) if is_flat else raycast.Scene(one, none)
 
 
 # A ray from (0, 0, 2) straight down, light from above; expected distance and cosine to the light by hand.
@@ -72,7 +70,8 @@ def test_a_ray_passes_what_is_not_there(start, end, is_flat):
 def test_the_nearest_of_many_wins_whatever_their_order():
   heights = jnp.float32([0.2, 1.0, 0.6])
   points = jnp.stack([jnp.zeros(3), jnp.zeros(3), heights], -1)
-  balls = raycast.Primitives(points, points, jnp.full(3, 0.1), jnp.arange(3, dtype=jnp.int32), jnp.zeros(3, jnp.bool_))
+  balls = raycast.Primitives(points, points, jnp.full(3, 0.1), jnp.arange(3, dtype=jnp.int32))
+  balls = raycast.Scene(balls, jax.tree.map(lambda x: x[:0], balls))
   hits = raycast.cast(_beams([0, 0, 2], np.array([[0, 0, -1.0]])), balls, jnp.float32([0, 0, 1]), _nothing(1))
   assert hits.material.tolist() == [1]
   np.testing.assert_allclose(hits.distance, [0.9], atol=2 * _STEP_M)
@@ -89,7 +88,8 @@ def test_the_arm_is_where_mujoco_rays_find_it():
 
   view = raycast.Camera(jnp.float32([0.9, 0.5, 0.8]), jnp.float32([0.2, 0.0, 0.35]), jnp.float32(0.7))
   beams = raycast.rays(view, height=size, width=size)
-  scene = jax.tree.map(lambda x: x[:-2], camera.scene(kinematics.forward(jnp.float32(qpos)), jnp.zeros(3)))  # No ball.
+  scene = camera.scene(kinematics.forward(jnp.float32(qpos)), jnp.zeros(3))
+  scene = scene._replace(capsules=jax.tree.map(lambda x: x[:-2], scene.capsules))  # No ball.
   hits = jax.jit(raycast.cast)(beams, scene, jnp.float32([0, 0, 1]), _nothing(size**2))
 
   directions = np.stack([beams.x, beams.y, beams.z], -1).astype(np.float64)
