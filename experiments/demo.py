@@ -184,7 +184,7 @@ def _growth(path: pathlib.Path) -> list[str]:
     total += column.num_parameters
     rows[f"column {k}"] = {
       "reads": ", ".join(name for name, _ in column.inputs) + (f" and {laterals} laterals" if laterals else ""),
-      "layers": " – ".join(f"{layer.name} {layer.shape[-1]}" for layer in column.layers),
+      "layers": " – ".join(f"{layer.kind} {layer.shape[-1]}" for layer in column.layers),
       "learns": "on the arm" if k == len(spec.columns) - 1 else "frozen",
       "parameters": f"{column.num_parameters:,}",
       "paper": paper.get(k, ""),

@@ -35,7 +35,7 @@ figcaption { font-size: 14px; color: var(--soft); margin-top: 6px; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; width: 100%; }
 th { text-align: right; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
 td { text-align: right; border-bottom: 1px solid var(--line); }
-th, td { padding: 6px 10px; white-space: nowrap; }
+th, td { padding: 6px 7px; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 tr.quiet td { color: var(--soft); }
 .tiles { display: flex; gap: 14px; flex-wrap: wrap; margin: 0 0 20px; }
