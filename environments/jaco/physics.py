@@ -111,11 +111,13 @@ class _MujocoPool:
     self._factors = np.zeros((0, 0))
     self._lock = threading.Lock()  # Two programs may run at once; the pool serves one.
 
-  def step(self, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Arrays `[B, 9]` and factors `[B, 0 or 19]` to the new state `[B, 18]`."""
-    num_worlds = qpos.shape[0]
-    state = np.concatenate([np.zeros((num_worlds, 1)), qpos, qvel], axis=1, dtype=np.float64)
-    control = np.repeat(ctrl.astype(np.float64)[:, None], constants.NUM_SUBSTEPS, axis=1)
+  def step(self, worlds: np.ndarray) -> np.ndarray:
+    """Angles, velocities, commands and, where worlds vary, 19 factors `[B, 27 or 46]` to the new state `[B, 18]`."""
+    joints = constants.NUM_JOINTS
+    state = np.zeros((len(worlds), 1 + 2 * joints))  # Time, which nothing depends on, comes first.
+    state[:, 1:] = worlds[:, : 2 * joints]
+    control = np.repeat(worlds[:, None, 2 * joints : 3 * joints].astype(np.float64), constants.NUM_SUBSTEPS, axis=1)
+    factors = worlds[:, 3 * joints :]
     with self._lock:
       models = self._nominal if factors.shape[1] == 0 else self._vary(factors)
       states, _ = self._rollout.rollout(models, self._data, state, control)
@@ -144,22 +146,17 @@ class _MujocoPool:
 def _mujoco_step(num_threads: int) -> Step:
   pool = _MujocoPool(num_threads)
 
-  def host(qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array, factors: jax.Array) -> np.ndarray:
-    # numpy first: JAX calls inside a callback can deadlock.
-    arrays = [np.asarray(array) for array in (qpos, qvel, ctrl, factors)]
-    batch = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
-    num_worlds = math.prod(batch)
-    flat = [np.broadcast_to(a, batch + a.shape[-1:]).reshape(num_worlds, a.shape[-1]) for a in arrays]
-    return pool.step(*flat).astype(np.float32).reshape(*batch, 2 * constants.NUM_JOINTS)
+  def host(worlds: jax.Array) -> np.ndarray:
+    array = np.asarray(worlds)  # numpy first: JAX calls inside a callback can deadlock.
+    states = pool.step(array.reshape(math.prod(array.shape[:-1]), array.shape[-1]))
+    return states.astype(np.float32).reshape(*array.shape[:-1], 2 * constants.NUM_JOINTS)
 
   def step(params: Dynamics | None, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array) -> tuple[jax.Array, jax.Array]:
-    if params is None:
-      factors = jnp.zeros((0,), jnp.float32)
-    else:
-      factors = jnp.concatenate([params.mass[None], params.friction, params.gain])
+    factors = [] if params is None else [params.mass[None], params.friction, params.gain]
     result = jax.ShapeDtypeStruct((2 * constants.NUM_JOINTS,), jnp.float32)
-    # One callback serves all worlds: vmap hands it the whole batch.
-    state = jax.pure_callback(host, result, qpos, qvel, ctrl, factors, vmap_method="broadcast_all")
+    # One callback serves all worlds, for vmap hands it the whole batch, and one array goes each way: each costs time.
+    world = jnp.concatenate([qpos, qvel, ctrl, *factors])
+    state = jax.pure_callback(host, result, world, vmap_method="broadcast_all")
     return state[: constants.NUM_JOINTS], state[constants.NUM_JOINTS :]
 
   return step
