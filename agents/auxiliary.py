@@ -41,9 +41,11 @@ def init(
   Raises:
     ValueError: if the world has no such signal, or the column no such layer.
   """
+  if not heads:
+    return params
   shapes = column.shapes(spec.columns[-1])
   readouts: dict[str, Any] = {}
-  for head, head_key in zip(heads, jax.random.split(key, max(len(heads), 1)), strict=False):
+  for head, head_key in zip(heads, jax.random.split(key, len(heads)), strict=True):
     if head.signal not in privileged_spec:
       raise ValueError(f"auxiliary signal {head.signal!r} is not known here; the world has {sorted(privileged_spec)}")
     if head.layer not in shapes:
@@ -51,7 +53,7 @@ def init(
     size = column.flat_size(shapes[head.layer]), math.prod(privileged_spec[head.signal].shape)
     kernel = jax.nn.initializers.lecun_normal()(head_key, size, jnp.float32)
     readouts[head.signal] = {"kernel": kernel, "bias": jnp.zeros(size[1], jnp.float32)}
-  return (*params[:-1], {**params[-1], NAME: readouts}) if heads else params
+  return (*params[:-1], {**params[-1], NAME: readouts})
 
 
 def loss(

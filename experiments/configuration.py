@@ -1,8 +1,8 @@
 """From config files to the objects they describe: a column, an agent, a world.
 
 A config has one section for each phase (`train`: the first column, in simulation; `transfer`: the next one, on the
-target), both with the same fields, and the choices of an experiment (`seed`, `method`, `source`, `target`) on top.
-ConfigDicts go no further than this file.
+target), the first with a few fields more, and the choices of an experiment (`seed`, `method`, `source`, `target`) on
+top. ConfigDicts go no further than this file.
 """
 
 import dataclasses
@@ -47,8 +47,6 @@ def phase(
   save_every: int,
   evaluation_episodes: int,
   updates_per_record: int = 10,
-  auxiliary: tuple[tuple[str, str, float], ...] = (),
-  start_from: str = "",
   **hyper: Any,
 ) -> config_dict.ConfigDict:
   """A phase of learning.
@@ -62,8 +60,6 @@ def phase(
     save_every: agent steps between checkpoints; 0: only at the end.
     evaluation_episodes: episodes of each evaluation; 0: no evaluation.
     updates_per_record: updates that one 'train' record sums up.
-    auxiliary: (privileged signal, layer of the column, cost) of each auxiliary head; worlds in JAX alone have signals.
-    start_from: a run directory or released column of the same make-up, to go on from instead of from random weights.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
   return config_dict.ConfigDict(
@@ -78,12 +74,25 @@ def phase(
       "save_every": save_every,
       "keep_checkpoints": 3,
       "updates_per_record": updates_per_record,
-      "auxiliary": auxiliary,
-      "start_from": start_from,
       "video": True,
       "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),
     }
   )
+
+
+def first_column(
+  *, auxiliary: tuple[tuple[str, str, float], ...] = (), start_from: str = "", **fields: Any
+) -> config_dict.ConfigDict:
+  """The phase of the first column, in a world in JAX.
+
+  Args:
+    auxiliary: (privileged signal, layer of the column, cost) of each auxiliary head.
+    start_from: a run directory or released column of the same make-up, to go on from instead of from random weights.
+    **fields: `phase`'s.
+  """
+  section = phase(**fields)
+  section.auxiliary, section.start_from = auxiliary, start_from
+  return section
 
 
 def make_column(

@@ -16,7 +16,6 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from environments.arm import client
 from experiments import binary, checkpoint, configuration, released, run_directory, session
 from progressive import network, partition
 
@@ -34,12 +33,8 @@ def make_task(source: released.Source, target: str, options: dict[str, Any], *, 
   Raises:
     ValueError: if the network's inputs or outputs do not fit the target.
   """
-  world, environment = None, None
-  if target.startswith("arm://"):
-    names = network.input_names(source.spec)
-    environment = client.connect(target.removeprefix("arm://"), seed=seed, observations=names)
-  else:
-    world = configuration.make_world(target, config_dict.ConfigDict(options))
+  read = network.input_names(source.spec)
+  world, environment = session.open_target(target, config_dict.ConfigDict(options), observations=read, seed=seed)
   place = world or environment
   assert place is not None
   session.check_inputs(source.spec, place.observation_spec(), target)

@@ -8,7 +8,7 @@ The binaries differ only in the agent and the world that they hand over.
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import dm_env
@@ -20,11 +20,13 @@ from ml_collections import config_dict
 from agents import actor_critic, evaluation, unroll
 from environments import batch as batch_lib
 from environments import core
+from environments.arm import client
 from experiments import checkpoint, configuration, film, loop, network_file, run_directory, sinks
 from progressive import network, partition
 
 FRAMES_PER_S = 10.0  # The arm's control rate: videos run in real time.
 _VIDEO_STEPS = 100
+_BRIDGE = "arm://"
 
 
 class Task(NamedTuple):
@@ -96,6 +98,18 @@ def _run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: s
     save_every=phase.save_every,
   )
   return last[0]
+
+
+def open_target(
+  target: str, options: config_dict.ConfigDict, *, observations: Iterable[str], seed: int
+) -> tuple[core.Environment | None, dm_env.Environment | None]:
+  """The world in JAX called `target`, or the arm behind the bridge at `arm://host:port`; None in place of the other.
+
+  Behind a bridge `observations` are asked for and `seed` starts the episodes; `options` are of a world in JAX.
+  """
+  if target.startswith(_BRIDGE):
+    return None, client.connect(target.removeprefix(_BRIDGE), seed=seed, observations=sorted(set(observations)))
+  return configuration.make_world(target, options), None
 
 
 def check_inputs(spec: network.NetworkSpec, observation_spec: Mapping[str, specs.Array], place: str) -> None:

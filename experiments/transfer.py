@@ -12,11 +12,8 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from environments.arm import client
 from experiments import binary, configuration, loop, released, session
 from progressive import baselines, network
-
-_BRIDGE = "arm://"
 
 
 def make_task(config: config_dict.ConfigDict) -> session.Task:
@@ -28,13 +25,8 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   if config.method not in baselines.METHODS:
     raise ValueError(f"method={config.method!r} is none of {', '.join(baselines.METHODS)}")
   source = None if config.method == "scratch" else released.load_source(config.source)
-  world, environment = None, None
-  if config.target.startswith(_BRIDGE):
-    read = {*config.transfer.column.inputs, *(network.input_names(source.spec) if source else ())}
-    address = config.target.removeprefix(_BRIDGE)
-    environment = client.connect(address, seed=config.seed, observations=sorted(read))
-  else:
-    world = configuration.make_world(config.target, config.target_options)
+  read = (*config.transfer.column.inputs, *(network.input_names(source.spec) if source else ()))
+  world, environment = session.open_target(config.target, config.target_options, observations=read, seed=config.seed)
   target = world or environment
   assert target is not None
   num_choices = core.num_choices(target.action_spec())

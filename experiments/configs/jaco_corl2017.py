@@ -22,7 +22,7 @@ def get_config() -> config_dict.ConfigDict:
   # Column 1, in simulation.
   config.world = "jaco/reach/random"
   config.world_options = config_dict.ConfigDict({"num_joints": 9})
-  config.train = configuration.phase(
+  config.train = configuration.first_column(
     column=configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
     steps=50_000_000,
     num_worlds=64,

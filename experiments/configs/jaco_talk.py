@@ -22,7 +22,7 @@ def get_config() -> config_dict.ConfigDict:
   # Column 1, in simulation. Layer sizes are those of Rusu et al. 2017; the talks give none.
   config.world = "jaco/reach/fixed"
   config.world_options = config_dict.ConfigDict({"num_joints": 6, "max_start_spread_rad": 0.4})
-  config.train = configuration.phase(
+  config.train = configuration.first_column(
     column=configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
     steps=5_000_000,
     num_worlds=64,

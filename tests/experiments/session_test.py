@@ -33,7 +33,7 @@ def make_config(*, lstm=(4,), **fields):
       "seed": 1,
       "world": "recall",
       "world_options": {},
-      "train": configuration.phase(column=section, steps=600, updates_per_record=2, **common),
+      "train": configuration.first_column(column=section, steps=600, updates_per_record=2, **common),
       "method": "progressive",
       "source": "",
       "target": "recall",
