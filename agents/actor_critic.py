@@ -14,6 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from agents import auxiliary as auxiliary_lib
 from agents import distributions, heads, losses, optimizer, returns
@@ -26,9 +27,12 @@ RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Hyper:
   """Hyper-parameters of learning. Where the papers are silent, the defaults are this project's.
+
+  All but the optimiser's name are data: other values need no other program, and many runs, each with its own values,
+  go through one `vmap`.
 
   `value_cost` decides whether a recurrent agent learns. With +1 per step values reach 30, and through the features
   that both share the value's gradient drowns the policy's. Mean return of 50 on a kinematic stand-in for the
@@ -47,21 +51,23 @@ class Hyper:
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
   value_cost: float = 0.05  # A3C has 0.5 (papers.md 4); see above.
-  optimizer: str = "adam"  # Or 'rmsprop', A3C's.
+  optimizer: str = struct.field(pytree_node=False, default="adam")  # Or 'rmsprop', A3C's.
   learning_rate: float = 7e-4
-  anneal_updates: int = 0  # Updates over which the learning rate falls to 0; 0: never.
+  anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
   max_gradient_norm: float = 0.5
   second_moment_decay: float = 0.999  # A3C's RMSProp has 0.99.
   epsilon: float = 1e-5  # A3C's RMSProp has 0.1 on summed gradients; ours are means over T and B.
 
 
-class Agent(NamedTuple):
-  """What an agent is, apart from its parameters. Hashable: a static argument of every jitted function."""
+@struct.dataclass
+class Agent:
+  """What an agent is, apart from its parameters: a pytree whose only leaves are the numbers of `hyper`."""
 
-  spec: network.NetworkSpec
-  num_choices: tuple[int, ...]  # Number of values of each entry of an action.
+  spec: network.NetworkSpec = struct.field(pytree_node=False)
+  num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
-  auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
+  # Readouts trained beside policy and value.
+  auxiliary_heads: tuple[auxiliary_lib.Head, ...] = struct.field(pytree_node=False, default=())
 
 
 class ActOutput(NamedTuple):
@@ -93,7 +99,7 @@ def init(agent: Agent, trainable: Params) -> optax.OptState:
   return _optimizer(agent.hyper).init(trainable)
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "greedy"))
+@functools.partial(jax.jit, static_argnames="greedy")
 def act(
   agent: Agent,
   trainable: Params,
@@ -106,7 +112,7 @@ def act(
   """Chooses an action in each world.
 
   Args:
-    agent: static.
+    agent: who acts.
     trainable: parameters that learn.
     frozen: parameters that do not.
     recurrent_state: every leaf `[B, ...]`; zeroed by the network where an episode begins.
@@ -122,7 +128,7 @@ def act(
   return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
 
 
-@functools.partial(jax.jit, static_argnames="agent")
+@jax.jit
 def update(
   agent: Agent,
   trainable: Params,

@@ -76,7 +76,7 @@ def host_evaluate(
   return Episodes(returns, lengths)
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "batch", "greedy", "max_steps"))
+@functools.partial(jax.jit, static_argnames=("batch", "greedy", "max_steps"))
 def _episode(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,

@@ -6,7 +6,6 @@ in a batched learner the shared statistics are the only ones there are. Adam is 
 falls linearly to 0 over `anneal_updates`, where given.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -14,12 +13,19 @@ import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("rmsprop", "adam")
+Scalar = Any  # A float or a [] float32 array.
 
 
 def make(
-  name: str, *, learning_rate: float, anneal_updates: int, max_gradient_norm: float, decay: float, epsilon: float
+  name: str,
+  *,
+  learning_rate: Scalar,
+  anneal_updates: Scalar,
+  max_gradient_norm: Scalar,
+  decay: Scalar,
+  epsilon: Scalar,
 ) -> optax.GradientTransformation:
-  """Clipping by global norm, then an optimiser.
+  """Clipping by global norm, then an optimiser. All but the name may be traced: the state's form depends on it alone.
 
   Args:
     name: 'rmsprop' or 'adam'.
@@ -32,7 +38,12 @@ def make(
   Raises:
     ValueError: for an unknown name.
   """
-  rate = functools.partial(_annealed, learning_rate, anneal_updates) if anneal_updates else learning_rate
+
+  def rate(count: jax.Array) -> jax.Array:
+    """Linear, and exactly 0 at the end: `optax.linear_schedule` may stay a rounding error below it, which ascends."""
+    left = jnp.maximum(anneal_updates - count.astype(jnp.float32), 0.0) / jnp.maximum(anneal_updates, 1.0)
+    return learning_rate * jnp.where(jnp.asarray(anneal_updates) > 0, left, jnp.ones_like(left))
+
   match name:
     case "rmsprop":
       step = optax.rmsprop(rate, decay=decay, eps=epsilon, eps_in_sqrt=True)
@@ -41,11 +52,6 @@ def make(
     case _:
       raise ValueError(f"optimizer={name!r} is unknown; choose one of {OPTIMIZERS}")
   return optax.chain(optax.clip_by_global_norm(max_gradient_norm), step)
-
-
-def _annealed(learning_rate: float, num_updates: int, count: jax.Array) -> jax.Array:
-  """Linear, and exactly 0 at the end: `optax.linear_schedule` may stay a rounding error below it, which ascends."""
-  return learning_rate * jnp.maximum(num_updates - count, 0).astype(jnp.float32) / num_updates
 
 
 def _with_implicit_promotion(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -20,7 +20,7 @@ from environments import core
 from progressive import network
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "batch", "num_steps", "greedy"))
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "greedy"))
 def unroll(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,
@@ -35,7 +35,7 @@ def unroll(
   """Plays `num_steps` steps in every world of a batch.
 
   Args:
-    agent: static.
+    agent: who acts.
     trainable: parameters that learn.
     frozen: parameters that do not.
     batch: static.

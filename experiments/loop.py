@@ -69,7 +69,7 @@ def init(
   return jax.tree.map(jnp.array, state)  # No two leaves share a buffer: the state is donated to each update.
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "batch", "num_steps"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps"), donate_argnames="state")
 def train_step(
   state: TrainState, *, agent: actor_critic.Agent, batch: batch_lib.Batch, num_steps: int
 ) -> tuple[TrainState, dict[str, jax.Array], trajectory.EpisodeStatistics]:

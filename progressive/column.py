@@ -168,11 +168,13 @@ def apply(
   is_first: jax.Array,
   *,
   laterals: Mapping[str, Sequence[jax.Array]],
+  additions: Mapping[str, jax.Array],
 ) -> tuple[dict[str, jax.Array], dict[str, LSTMState]]:
   """Runs T steps: (name -> activations `[T, ...]` of every layer, state after the last step).
 
   `inputs`: name -> float32 `[T, ...]`; `is_first` bool `[T]`: the state is zeroed before such a step is consumed.
   `laterals`: layer -> terms of its pre-activation's shape (4 D gates for an LSTM), added in the order given.
+  `additions`: layer -> a term of its activation's shape, added to what all others see of it (not to an LSTM's carry).
   """
   chex.assert_rank(is_first, 1)
   known = {name: inputs[name] for name in spec.input_shapes}
@@ -189,6 +191,9 @@ def apply(
       y = convolve(x, own["kernel"], layer) if isinstance(layer, Conv) else x @ own["kernel"]
       y = _add(y, own["bias"], terms)
       known[layer.name] = jax.nn.relu(y) if layer.activation == "relu" else y
+    if layer.name in additions:
+      chex.assert_equal_shape([known[layer.name], additions[layer.name]])
+      known[layer.name] = known[layer.name] + additions[layer.name]
   return {layer.name: known[layer.name] for layer in spec.layers}, next_state
 
 

@@ -55,6 +55,11 @@ def input_names(spec: NetworkSpec) -> tuple[str, ...]:
   return tuple(dict.fromkeys(name for column_spec in spec.columns for name, _ in column_spec.inputs))
 
 
+def layers(spec: NetworkSpec) -> tuple[column.Source, ...]:
+  """(column, layer name) of every layer, in the order in which they are computed."""
+  return tuple((k, layer.name) for k, column_spec in enumerate(spec.columns) for layer in column_spec.layers)
+
+
 def sources(spec: NetworkSpec, k: int, layer: column.AnyLayer) -> tuple[column.Source, ...]:
   """The (column, layer name) pairs that `layer` of column `k` reads, newest column first, by the rule above."""
   own_layers = _layers_read(spec.columns[k], layer)
@@ -122,12 +127,20 @@ def initial_state(spec: NetworkSpec) -> State:
 
 
 def apply(
-  spec: NetworkSpec, params: Params, inputs: Mapping[str, jax.Array], state: State, is_first: jax.Array
+  spec: NetworkSpec,
+  params: Params,
+  inputs: Mapping[str, jax.Array],
+  state: State,
+  is_first: jax.Array,
+  *,
+  additions: Mapping[column.Source, jax.Array] | None = None,
 ) -> tuple[Activations, State]:
   """Runs T steps of all columns.
 
   `inputs`: name -> `[T, ...]`, uint8 (scaled by 1/255) or numbers (cast to float32); may hold more than is read.
   `state`: the recurrent state before the first step; zeroed wherever `is_first` (bool `[T]`) before that step.
+  `additions`: (column, layer) -> a term `[T, ...]` added to that layer's activations, for every layer and column that
+  reads them: noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by them.
   Returns for each column {layer: activations `[T, ...]`}, the network's output being `[-1]["output"]`, and the state
   after the last step.
   """
@@ -138,11 +151,17 @@ def apply(
   for column_spec in spec.columns:
     for name, shape in column_spec.inputs:
       chex.assert_shape(floats[name], (is_first.shape[0], *shape))
+  additions = additions or {}
+  unknown = [place for place in additions if place not in layers(spec)]
+  if unknown:
+    raise ValueError(f"additions names {unknown}, which are no (column, layer) of this network: {layers(spec)}.")
   activations: list[dict[str, jax.Array]] = []
   next_state = []
-  for column_spec, connections, own, before in zip(spec.columns, wiring(spec), params, state, strict=True):
+  columns = zip(spec.columns, wiring(spec), params, state, strict=True)
+  for k, (column_spec, connections, own, before) in enumerate(columns):
     laterals = {name: _terms(into, own[name], activations) for name, into in connections}
-    here, after = column.apply(column_spec, own, floats, before, is_first, laterals=laterals)
+    added = {name: term for (j, name), term in additions.items() if j == k}
+    here, after = column.apply(column_spec, own, floats, before, is_first, laterals=laterals, additions=added)
     activations.append(here)
     next_state.append(after)
   return tuple(activations), tuple(next_state)

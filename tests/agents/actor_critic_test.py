@@ -224,4 +224,23 @@ def test_annealed_learning_stops():
 def test_an_output_of_the_wrong_size_is_refused():
   agent, trainable, _ = agents_for_tests.make(worlds.Bandit())
   with pytest.raises(ValueError, match="6 units.*7"):
-    actor_critic.init(agent._replace(num_choices=(3, 3)), trainable)
+    actor_critic.init(agent.replace(num_choices=(3, 3)), trainable)
+
+
+def test_agents_of_other_hyper_parameters_share_one_program_and_learn_side_by_side_as_alone():
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make(world)
+  played = _played(agent, trainable, frozen, world)
+  values = ({"learning_rate": 1e-2, "max_gradient_norm": 0.01}, {"entropy_cost": 1.0, "anneal_updates": 2.0})
+  agents = [agent.replace(hyper=agent.hyper.replace(**fields)) for fields in values]
+  optimizer_state = actor_critic.init(agent, trainable)
+  alone = [actor_critic.update(agents[0], trainable, frozen, optimizer_state, played)[0]]
+  num_programs = actor_critic.update._cache_size()
+  alone.append(actor_critic.update(agents[1], trainable, frozen, optimizer_state, played)[0])
+  assert actor_critic.update._cache_size() == num_programs
+  assert partition.content_hash(alone[0]) != partition.content_hash(alone[1])
+  stacked = jax.tree.map(lambda *x: jnp.stack([jnp.float32(v) for v in x]), *agents)
+  update = jax.vmap(actor_critic.update, in_axes=(0, None, None, None, None))
+  together, _, _ = update(stacked, trainable, frozen, optimizer_state, played)
+  for i, expected in enumerate(alone):
+    jax.tree.map(lambda e, t, i=i: np.testing.assert_allclose(t[i], e, atol=1e-5), expected, together)

@@ -17,7 +17,7 @@ def make(heads=(HEAD,), **hyper):
   """(agent, trainable, frozen, a trajectory of 5 steps in 16 worlds) with the heads on a recurrent column."""
   world = worlds.CueRecall()
   agent, params, _ = agents_for_tests.make(world, memory=True, **hyper)
-  agent = agent._replace(auxiliary_heads=heads)
+  agent = agent.replace(auxiliary_heads=heads)
   params = auxiliary.init(jax.random.key(1), agent.spec, params, heads, world.privileged_spec())
   trainable, frozen = partition.split(params, lambda path: True)
   side_by_side = batch.Batch(world, 16, ("signal",), ("cue",))
@@ -53,7 +53,7 @@ def test_gradient_reaches_the_layers_below_and_only_them():
   agent, trainable, frozen, played = make()
   gradient = jax.grad(lambda t, a: actor_critic.loss(t, frozen, a, played)[0])
   with_head = gradient(trainable, agent)[0]
-  without = gradient(trainable, agent._replace(auxiliary_heads=()))[0]
+  without = gradient(trainable, agent.replace(auxiliary_heads=()))[0]
   for layer, is_taught in (("hidden", True), ("memory", True), ("output", False)):
     pairs = zip(jax.tree.leaves(with_head[layer]), jax.tree.leaves(without[layer]), strict=True)
     assert any(np.abs(a - b).max() > 1e-6 for a, b in pairs) == is_taught, layer

@@ -276,3 +276,38 @@ def test_missing_inputs_and_wrong_growth_are_refused():
     network.grow(jax.random.key(0), params, spec)
   with pytest.raises(ValueError, match="output_init='zero' is not one of"):
     network.grow(jax.random.key(0), params, network.NetworkSpec((ADAPTED, ADAPTED)), output_init="zero")
+
+
+# Additions to activations.
+
+
+def _outputs_with(spec, params, additions):
+  state = network.initial_state(spec)
+  return network.apply(spec, params, OBSERVATIONS, state, IS_FIRST, additions=additions)[0]
+
+
+def test_a_frozen_layer_taken_away_is_a_lateral_set_to_zero():
+  spec, params = columns.grown(columns.feed_forward(), columns.feed_forward(), output_init="random")
+  plain = _outputs_with(spec, params, {})
+  taken = _outputs_with(spec, params, {(0, "fc"): -plain[0]["fc"]})
+  assert not np.asarray(taken[0]["fc"]).any()
+  cut = jax.tree.map(lambda x: x, params)
+  cut[1]["output"]["laterals"]["column_0"]["fc"]["U"] = jnp.zeros((6, 7), jnp.float32)
+  np.testing.assert_allclose(taken[1]["output"], _outputs_with(spec, cut, {})[1]["output"], atol=1e-5)
+  assert np.abs(taken[1]["output"] - plain[1]["output"]).max() > 1e-2
+
+
+def test_an_addition_to_an_lstm_is_seen_above_it_and_not_carried_on():
+  spec, params = columns.grown(columns.recurrent())
+  plain = _outputs_with(spec, params, {})[0]
+  once = jnp.zeros((NUM_STEPS, 4), jnp.float32).at[0].set(1.0)
+  added = _outputs_with(spec, params, {(0, "lstm"): once})[0]
+  expected = np.asarray(plain["output"]) + np.asarray(once @ params[0]["output"]["kernel"])
+  np.testing.assert_allclose(added["output"], expected, atol=1e-5)
+
+
+def test_an_addition_to_no_layer_is_refused():
+  spec, params = columns.grown(columns.recurrent())
+  for place in ((0, "pixels"), (1, "fc")):
+    with pytest.raises(ValueError, match="no .column, layer."):
+      _outputs_with(spec, params, {place: jnp.zeros((NUM_STEPS, 6), jnp.float32)})
