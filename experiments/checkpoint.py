@@ -153,12 +153,21 @@ def load_run(path: str | os.PathLike) -> tuple[network.NetworkSpec, Any, int]:
   if newest is None:
     raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
   step, arrays = newest
+  return spec, network_params(arrays, spec, source=str(path / "checkpoints" / str(step))), step
+
+
+def network_params(arrays: Arrays, spec: network.NetworkSpec, *, source: str) -> Any:
+  """The network's parameters among a training state's arrays, auxiliary heads left out.
+
+  Raises:
+    ValueError: if they are not those of `spec`.
+  """
   params = {
     name.partition("/")[2]: array
     for name, array in arrays.items()
     if name.split("/")[0] in ("trainable", "frozen") and auxiliary.NAME not in name.split("/")
   }
-  return spec, unflatten(params, network_file.params_like(spec), source=str(path / "checkpoints" / str(step))), step
+  return unflatten(params, network_file.params_like(spec), source=source)
 
 
 def name_of(path: tuple[Any, ...]) -> str:

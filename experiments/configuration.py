@@ -95,6 +95,19 @@ def first_column(
   return section
 
 
+def sweep(
+  *, num_runs: int, top: int, sampled: tuple[tuple[str, str, tuple[float, ...]], ...]
+) -> config_dict.ConfigDict:
+  """Many runs side by side (`population`).
+
+  Args:
+    num_runs: members, each with its own seed.
+    top: how many of them count: the best.
+    sampled: (field, "choice" or "log_uniform", values) for each hyper-parameter that is drawn for each member.
+  """
+  return config_dict.ConfigDict({"num_runs": num_runs, "top": top, "sampled": sampled})
+
+
 def make_column(
   config: config_dict.ConfigDict, observation_spec: Mapping[str, specs.Array], num_choices: tuple[int, ...]
 ) -> column.ColumnSpec:

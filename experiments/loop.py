@@ -1,9 +1,10 @@
 """Act, learn, report, again: a generator of `(state, records)` over worlds in JAX or behind `dm_env`.
 
-The whole training state is one pytree, so saving it is exact resume. Both generators run the same `act` and `update`;
-worlds in JAX are stepped inside the jit, worlds behind `dm_env` by the host. What becomes of a record (console, file,
-TensorBoard) and of a state (evaluation, checkpoint) is decided by `consume`, in an order that survives a kill at any
-moment: a checkpoint is written last, and everything after the newest one is forgotten on resume.
+The whole training state is one pytree, so saving it is exact resume; over worlds in JAX it may be that of one run or of
+many, every leaf then `[N, ...]` (`population`). Both generators run the same `act` and `update`; worlds in JAX are
+stepped inside the jit, worlds behind `dm_env` by the host. What becomes of a record (console, file, TensorBoard) and of
+a state (evaluation, checkpoint) is decided by `consume`, in an order that survives a kill at any moment: a checkpoint
+is written last, and everything after the newest one is forgotten on resume.
 """
 
 import dataclasses
@@ -43,6 +44,10 @@ class Record(NamedTuple):
   step: int  # Agent steps so far.
   kind: str  # 'train', 'eval' or 'episode'.
   metrics: dict[str, float]
+  member: int | None = None  # Which of many runs side by side; None where there is one.
+
+
+TrainStep = Callable[[TrainState], tuple[TrainState, dict[str, jax.Array], trajectory.EpisodeStatistics]]
 
 
 def init(
@@ -96,30 +101,34 @@ def train_step(
 
 
 def in_batch(
-  state: TrainState,
-  *,
-  agent: actor_critic.Agent,
-  batch: batch_lib.Batch,
-  num_steps: int,
-  until_step: int,
-  updates_per_record: int,
+  state: TrainState, train: TrainStep, *, steps_per_update: int, until_step: int, updates_per_record: int
 ) -> Iterator[tuple[TrainState, list[Record]]]:
-  """Trains in worlds in JAX; one 'train' record every `updates_per_record` updates. The yielded state is donated."""
-  while (step := int(state.step)) < until_step:
+  """Trains in worlds in JAX; one 'train' record a run every `updates_per_record` updates. Yielded states are donated.
+
+  Args:
+    state: of one run, or of N runs side by side.
+    train: `train_step` of the same.
+    steps_per_update: agent steps of one run in one update.
+    until_step: of each run.
+    updates_per_record: updates that one record sums up.
+  """
+  while (step := step_of(state)) < until_step:
     started = time.monotonic()
     results = []
-    for _ in range(updates_per_record):
-      if step >= until_step:
-        break
-      state, metrics, episodes = train_step(state, agent=agent, batch=batch, num_steps=num_steps)
+    for _ in range(min(updates_per_record, -(-(until_step - step) // steps_per_update))):
+      state, metrics, episodes = train(state)
       results.append((metrics, episodes))
-      step += num_steps * batch.num_worlds
+    step += len(results) * steps_per_update
     metrics, episodes = jax.device_get(results[-1][0]), jax.device_get([episodes for _, episodes in results])
-    num_steps_played = len(results) * num_steps * batch.num_worlds
-    record = {name: float(value) for name, value in metrics.items()}
-    record |= _episode_means(episodes) | {"steps_per_s": num_steps_played / (time.monotonic() - started)}
-    refuse_nan(record, step)
-    yield state, [Record(step, "train", record)]
+    rate = {"steps_per_s": len(results) * steps_per_update / (time.monotonic() - started)}
+    members = range(len(state.step)) if state.step.ndim else (None,)
+    records = []
+    for member in members:
+      own = [jax.tree.map(lambda x, m=member: x if m is None else x[m], one) for one in (metrics, *episodes)]
+      means = {name: float(value) for name, value in own[0].items()} | _episode_means(own[1:])
+      records.append(Record(step, "train", means | rate, member))
+    refuse_nan(records)
+    yield state, records
 
 
 def behind_dm_env(
@@ -137,7 +146,7 @@ def behind_dm_env(
   timestep = unroll.host_init(agent, [environment])
   recurrent_state = actor_critic.initial_state(agent, 1)
   episode_return, episode_length = 0.0, 0
-  while (first_step := int(state.step)) < until_step:
+  while (first_step := step_of(state)) < until_step:
     started = time.monotonic()
     key, act_key = jax.random.split(state.key)
     timestep, recurrent_state, played = unroll.host_unroll(
@@ -167,8 +176,9 @@ def behind_dm_env(
     step = first_step + num_steps
     record = {name: float(value) for name, value in jax.device_get(metrics).items()}
     record["steps_per_s"] = num_steps / (time.monotonic() - started)
-    refuse_nan(record, step)
-    yield state, [*records, Record(step, "train", record)]
+    records.append(Record(step, "train", record))
+    refuse_nan(records)
+    yield state, records
 
 
 def consume(
@@ -185,7 +195,7 @@ def consume(
   """Feeds records to `sinks`; evaluates and saves whenever a multiple of the given steps is passed, and at the end."""
   previous = first_step
   for state, records in updates:
-    step = int(state.step)
+    step = step_of(state)
     is_over = step >= until_step
     if is_over or _is_due(previous, step, evaluate_every):
       records = [*records, *evaluate(state, step)]
@@ -197,10 +207,17 @@ def consume(
     previous = step
 
 
-def refuse_nan(metrics: dict[str, float], step: int) -> None:
-  """Raises FloatingPointError if the loss is not a number: nothing after that is worth saving."""
-  if not np.isfinite(metrics["loss"]):
-    raise FloatingPointError(f"the loss is {metrics['loss']} at step {step}; lower the learning rate and start again")
+def step_of(state: TrainState) -> int:
+  """Agent steps so far; runs side by side have the same."""
+  return int(np.max(state.step))
+
+
+def refuse_nan(records: Sequence[Record]) -> None:
+  """Raises FloatingPointError if the loss of no run is a number any more: nothing after that is worth saving."""
+  losses = [record.metrics["loss"] for record in records if record.kind == "train"]
+  if losses and not np.isfinite(losses).any():
+    step = records[-1].step
+    raise FloatingPointError(f"the loss is {losses[0]} at step {step}; lower the learning rate and start again")
 
 
 def _is_due(previous: int, step: int, every: int) -> bool:

@@ -64,15 +64,8 @@ def _run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: s
   trainable, frozen = partition.split(task.params, task.is_trainable)
   key = configuration.make_key(config.seed, "learning")
   state = loop.init(task.agent, trainable, frozen, key, batch=batch)
-  saved = checkpoint.load_newest(path / "checkpoints")
-  first_step = 0
-  if saved is not None:
-    first_step, arrays = saved
-    source = str(path / "checkpoints" / str(first_step))
-    state = checkpoint.unflatten(arrays, state, source=source)
-    print(f"{path} continues from step {first_step:,}", flush=True)
+  state, first_step = restore(path, state, phase.steps)
   if first_step >= phase.steps:
-    print(f"{path} is finished: {first_step:,} of {phase.steps:,} steps", flush=True)
     return state
 
   metrics = sinks.Metrics(path / "metrics.jsonl", step=first_step)
@@ -98,6 +91,18 @@ def _run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: s
     save_every=phase.save_every,
   )
   return last[0]
+
+
+def restore(path: pathlib.Path, state: loop.TrainState, until_step: int) -> tuple[loop.TrainState, int]:
+  """The newest saved state of the run in `path` and its step; `state` and 0 where none was saved. Says which."""
+  saved = checkpoint.load_newest(path / "checkpoints")
+  if saved is None:
+    return state, 0
+  step, arrays = saved
+  state = checkpoint.unflatten(arrays, state, source=str(path / "checkpoints" / str(step)))
+  word = f"is finished: {step:,} of {until_step:,} steps" if step >= until_step else f"continues from step {step:,}"
+  print(f"{path} {word}", flush=True)
+  return state, step
 
 
 def open_target(
@@ -198,10 +203,17 @@ def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
 
 
 def _updates(task: Task, phase: config_dict.ConfigDict, batch: batch_lib.Batch | None, state: loop.TrainState) -> Any:
-  common = {"agent": task.agent, "num_steps": phase.num_steps, "until_step": phase.steps}
-  if batch is not None:
-    return loop.in_batch(state, batch=batch, updates_per_record=phase.updates_per_record, **common)
-  return loop.behind_dm_env(state, environment=task.environment, **common)
+  if batch is None:
+    common = {"num_steps": phase.num_steps, "until_step": phase.steps}
+    return loop.behind_dm_env(state, agent=task.agent, environment=task.environment, **common)
+  train = functools.partial(loop.train_step, agent=task.agent, batch=batch, num_steps=phase.num_steps)
+  return loop.in_batch(
+    state,
+    train,
+    steps_per_update=phase.num_steps * phase.num_worlds,
+    until_step=phase.steps,
+    updates_per_record=phase.updates_per_record,
+  )
 
 
 def _film(

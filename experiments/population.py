@@ -1,0 +1,185 @@
+"""Many runs of one make-up side by side on one device: seeds and sampled hyper-parameters are one more axis.
+
+The protocol of the papers is a sample of hyper-parameters, of which the best few count (Rusu et al. 2016: 25 jobs a
+cell, top 3; Mirowski et al. 2017: 64, top 5). Members share network, world and shapes, so one program trains all of
+them and is compiled once. Each member has an ordinary run directory, `runs/00` and on, whose config alone repeats it;
+all of them are one checkpoint, so that a sweep resumes as exactly as a run.
+"""
+
+import functools
+import os
+import pathlib
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import config_dict
+
+from agents import actor_critic, trajectory
+from environments import batch as batch_lib
+from experiments import checkpoint, configuration, loop, network_file, run_directory, session, sinks
+from progressive import partition
+
+MakeTask = Callable[[config_dict.ConfigDict], session.Task]
+_KINDS = ("choice", "log_uniform")
+
+
+class Member(NamedTuple):
+  """One run of a sweep."""
+
+  config: config_dict.ConfigDict  # Of an ordinary run: what was sampled is filled in.
+  path: pathlib.Path  # Its run directory.
+  task: session.Task
+
+
+def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict:
+  """The config of member `index`: its own seed, and a value drawn for each of `config.sweep.sampled`.
+
+  `sampled` lists (field, kind, values): "choice" deals the values like cards, so that a few members see all of them;
+  "log_uniform" draws between two. More members leave the earlier ones what they are.
+
+  Raises:
+    ValueError: for an unknown field or kind.
+  """
+  member = config_dict.ConfigDict({name: value for name, value in config.items() if name != "sweep"})
+  member = member.copy_and_resolve_references()
+  for name, kind, values in config.sweep.sampled:
+    if kind not in _KINDS:
+      raise ValueError(f"sweep.sampled draws {name} by {kind!r}; choose one of {', '.join(_KINDS)}")
+    section, _, field = name.rpartition(".")
+    try:
+      owner = functools.reduce(lambda at, part: at[part], section.split(".") if section else [], member)
+      is_known = field in owner
+    except KeyError:
+      is_known = False
+    if not is_known:
+      raise ValueError(f"sweep.sampled names {name}, which is no field of the config")
+    rng = np.random.default_rng((config.seed, zlib.crc32(name.encode())))
+    if kind == "choice":
+      dealt = [value for _ in range(index // len(values) + 1) for value in rng.permutation(values)]
+    else:
+      dealt = list(np.exp(rng.uniform(*np.log(values), size=index + 1)))
+    owner[field] = float(dealt[index])
+  member.seed = config.seed + index
+  return member
+
+
+def run(
+  make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, workdir: str | os.PathLike
+) -> list[Member]:
+  """Trains `config.sweep.num_runs` members as `config[phase_name]` says, from where `workdir` stands to the end.
+
+  Raises:
+    ValueError: as `session.run`; or if members differ in more than numbers.
+  """
+  with run_directory.alone(workdir):
+    return _run(make_task, config, phase_name, run_directory.claim(workdir, config, phase_name))
+
+
+def params_of(path: pathlib.Path, index: int) -> Any:
+  """The parameters of member `index` of the sweep in `path`, at its newest checkpoint.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  newest = checkpoint.load_newest(path / "checkpoints")
+  if newest is None:
+    raise ValueError(f"{path} has no checkpoint; run it first")
+  step, arrays = newest
+  own = {name: array[index] for name, array in arrays.items()}
+  source = str(path / "checkpoints" / str(step))
+  return checkpoint.network_params(own, network_file.read_spec(path), source=source)
+
+
+def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, path: pathlib.Path) -> list[Member]:
+  phase = config[phase_name]
+  members = [_member(make_task, sample(config, i), path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
+  _check_alike(members, path)
+  batch = session.make_batch(members[0].task, phase.num_worlds)
+  if batch is None:
+    raise ValueError(f"{path}: many runs side by side need a world in JAX; learn behind a bridge one run at a time")
+  network_file.write_spec(path, members[0].task.agent.spec)
+  state, first_step = session.restore(path, _stack([_init(member, batch) for member in members]), phase.steps)
+  for member in members:
+    run_directory.claim(member.path, member.config, phase_name)
+    network_file.write_spec(member.path, member.task.agent.spec)
+  if first_step >= phase.steps:
+    return members
+  metrics = [sinks.Metrics(member.path / "metrics.jsonl", step=first_step) for member in members]
+  tensorboards = [sinks.TensorBoard(member.path / "tensorboard", step=first_step) for member in members]
+  console = sinks.Console(name=path.name, first_step=first_step, until_step=phase.steps, every_s=30.0)
+
+  def route(record: loop.Record) -> None:
+    assert record.member is not None
+    metrics[record.member](record)
+    tensorboards[record.member](record)
+    if record.member == 0:
+      console(record)
+
+  def save(state: loop.TrainState, step: int) -> None:
+    for one in metrics:
+      one.sync()
+    checkpoint.save(path / "checkpoints", step, state, keep=phase.keep_checkpoints)
+
+  agents = _stack([jax.tree.map(jnp.float32, member.task.agent) for member in members])
+  # A CPU has no idle lanes to fill: there one member after the other is fastest (measured: see `benchmark`).
+  width = 1 if jax.default_backend() == "cpu" else len(members)
+  train = functools.partial(train_step, agents=agents, batch=batch, num_steps=phase.num_steps, width=width)
+  loop.consume(
+    loop.in_batch(
+      state,
+      train,
+      steps_per_update=phase.num_steps * phase.num_worlds,
+      until_step=phase.steps,
+      updates_per_record=phase.updates_per_record,
+    ),
+    first_step=first_step,
+    until_step=phase.steps,
+    sinks=(route,),
+    evaluate=lambda state, step: [],
+    evaluate_every=0,
+    save=save,
+    save_every=phase.save_every,
+  )
+  return members
+
+
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "width"), donate_argnames="states")
+def train_step(
+  states: loop.TrainState, *, agents: actor_critic.Agent, batch: batch_lib.Batch, num_steps: int, width: int
+) -> tuple[loop.TrainState, dict[str, jax.Array], trajectory.EpisodeStatistics]:
+  """`loop.train_step` of N members, every leaf `[N, ...]`, `width` of them at once (N: all; 1: one after the other)."""
+
+  def one(member: tuple[loop.TrainState, actor_critic.Agent]) -> Any:
+    return loop.train_step(member[0], agent=member[1], batch=batch, num_steps=num_steps)
+
+  return jax.lax.map(one, (states, agents), batch_size=width if width > 1 else None)
+
+
+def _member(make_task: MakeTask, config: config_dict.ConfigDict, path: pathlib.Path) -> Member:
+  return Member(config, path, make_task(config))
+
+
+def _init(member: Member, batch: batch_lib.Batch) -> loop.TrainState:
+  trainable, frozen = partition.split(member.task.params, member.task.is_trainable)
+  key = configuration.make_key(member.config.seed, "learning")
+  return loop.init(member.task.agent, trainable, frozen, key, batch=batch)
+
+
+def _stack(trees: list[Any]) -> Any:
+  """Trees of the same form as one, every leaf `[N, ...]`."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _check_alike(members: list[Member], path: pathlib.Path) -> None:
+  first = jax.tree.structure(members[0].task.agent)
+  for member in members[1:]:
+    if jax.tree.structure(member.task.agent) != first:
+      changes = run_directory.difference(members[0].config.to_dict(), member.config.to_dict())
+      raise ValueError(
+        f"{path}: members side by side may differ in numbers alone, not in what makes a program; these differ: "
+        f"{'; '.join(changes)}"
+      )

@@ -1,0 +1,103 @@
+"""Runs side by side are the runs they would be alone."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import config_dict
+
+from analysis import records
+from environments import registry
+from experiments import checkpoint, configuration, population, run_directory, train, transfer
+from progressive import partition
+from tests.agents import worlds
+from tests.experiments import session_test
+
+SAMPLED = (
+  ("train.hyper.learning_rate", "choice", (1e-2, 1e-3, 1e-4)),
+  ("train.hyper.entropy_cost", "log_uniform", (1e-4, 1e-2)),
+)
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+
+
+def make_config(**fields):
+  config = session_test.make_config(**fields)
+  config.sweep = configuration.sweep(num_runs=3, top=2, sampled=SAMPLED)
+  config.train.steps, config.train.evaluate_every, config.train.evaluation_episodes = 200, 0, 0
+  return config
+
+
+def test_a_member_is_the_run_that_its_config_describes(tmp_path):
+  members = population.run(train.make_task, make_config(), "train", tmp_path / "sweep")
+  rates = {member.config.train.hyper.learning_rate for member in members}
+  assert rates == {1e-2, 1e-3, 1e-4}
+  assert len({member.config.train.hyper.entropy_cost for member in members}) == 3
+  for i in (0, 2):
+    alone = train.run(members[i].config, str(tmp_path / f"alone{i}"))
+    together = population.params_of(tmp_path / "sweep", i)
+    jax.tree.map(lambda a, t: np.testing.assert_allclose(t, a, atol=1e-5), alone.trainable, together)
+    curves = [
+      records.series(records.read(path), kind="train", name="return_mean")
+      for path in (tmp_path / f"alone{i}", tmp_path / "sweep" / "runs" / f"0{i}")
+    ]
+    np.testing.assert_array_equal(curves[0], curves[1])
+  hashes = {partition.content_hash(population.params_of(tmp_path / "sweep", i)) for i in range(3)}
+  assert len(hashes) == 3
+
+
+def test_an_interrupted_sweep_ends_the_same(tmp_path):
+  config = make_config()
+  population.run(train.make_task, config, "train", tmp_path / "whole")
+  population.run(train.make_task, config, "train", tmp_path / "broken")
+  (newest,) = checkpoint.steps(tmp_path / "broken" / "checkpoints")[-1:]
+  (tmp_path / "broken" / "checkpoints" / str(newest)).rename(tmp_path / "taken")
+  assert checkpoint.steps(tmp_path / "broken" / "checkpoints")
+  population.run(train.make_task, config, "train", tmp_path / "broken")
+  for i in range(3):
+    whole, broken = (population.params_of(tmp_path / name, i) for name in ("whole", "broken"))
+    assert partition.content_hash(whole) == partition.content_hash(broken)
+    lines = [
+      (tmp_path / name / "runs" / f"0{i}" / "metrics.jsonl").read_text().splitlines() for name in ("whole", "broken")
+    ]
+    assert [json.loads(x)["return_mean"] for x in lines[0]] == [json.loads(x)["return_mean"] for x in lines[1]]
+
+
+def test_all_at_once_is_one_after_the_other():
+  task = train.make_task(make_config())
+  batch = population.session.make_batch(task, 4)
+  members = [population.Member(population.sample(make_config(), i), None, task) for i in range(3)]
+  agents = population._stack([jax.tree.map(np.float32, m.task.agent) for m in members])
+  ends = []
+  for width in (1, 3):
+    states = population._stack([population._init(member, batch) for member in members])
+    ends.append(population.train_step(states, agents=agents, batch=batch, num_steps=5, width=width)[0].trainable)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
+
+
+def test_sweeps_of_transfers_keep_the_source(tmp_path):
+  config = make_config()
+  train.run(session_test.make_config(), str(tmp_path / "source"))
+  config.source = str(tmp_path / "source")
+  config.sweep.sampled = (("alpha", "choice", (1.0, 0.1)), ("transfer.hyper.max_gradient_norm", "choice", (20.0, 40.0)))
+  population.run(transfer.make_task, config, "transfer", tmp_path / "sweep")
+  source = checkpoint.load_run(tmp_path / "source")[1]
+  for i in range(3):
+    assert partition.content_hash(population.params_of(tmp_path / "sweep", i)[0]) == partition.content_hash(source[0])
+
+
+def test_mistakes_are_refused_by_name(tmp_path):
+  config = make_config()
+  config.sweep.sampled = (("train.hyper.lerning_rate", "choice", (1.0,)),)
+  with pytest.raises(ValueError, match="train.hyper.lerning_rate, which is no field"):
+    population.sample(config, 0)
+  config.sweep.sampled = (("alpha", "uniform", (1.0, 2.0)),)
+  with pytest.raises(ValueError, match="alpha by 'uniform'"):
+    population.sample(config, 0)
+  with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process"):
+    population.run(train.make_task, make_config(), "train", tmp_path)
+  assert isinstance(population.sample(make_config(), 0), config_dict.ConfigDict)
