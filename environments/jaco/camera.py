@@ -68,8 +68,8 @@ def render(
   hits = raycast.cast(beams, scene(poses, target), light, _ground(beams, poses, target, light))
   shade = appearance.ambient + (1.0 - appearance.ambient) * hits.facing
   color = _choose(hits.material[:, None], appearance.colors) * shade[:, None]  # [P, 3]
-  pixels = (jnp.clip(color, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8)
-  depth = jnp.minimum(hits.distance * beams.forward, MAX_DEPTH_M)
+  pixels = (raycast.between(color, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8)
+  depth = raycast.at_most(hits.distance * beams.forward, MAX_DEPTH_M)
   return pixels.reshape(size, size, 3), depth.reshape(size, size)
 
 
@@ -102,12 +102,13 @@ def _ground(beams: raycast.Rays, poses: kinematics.Poses, target: jax.Array, lig
   """Table or, past its edges, floor."""
 
   def meet(height: float) -> jax.Array:
-    return jnp.where(beams.z < 0.0, (height - beams.origin[2]) / jnp.minimum(beams.z, -1e-6), raycast.FAR_M)
+    return jnp.where(beams.z < 0.0, (height - beams.origin[2]) / raycast.at_most(beams.z, -1e-6), raycast.FAR_M)
 
   to_table = meet(constants.TABLE_HEIGHT_M)
   x, y = beams.origin[0] + to_table * beams.x, beams.origin[1] + to_table * beams.y
   (low_x, low_y), (high_x, high_y) = constants.TABLE_LOW_M.tolist(), constants.TABLE_HIGH_M.tolist()
-  inset = jnp.minimum(jnp.minimum(x - low_x, high_x - x), jnp.minimum(y - low_y, high_y - y))
+  inset_x, inset_y = raycast.at_most(x - low_x, high_x - x), raycast.at_most(y - low_y, high_y - y)
+  inset = raycast.at_most(inset_x, inset_y)
   is_table = inset >= 0.0
   plank = jnp.where(jnp.floor(y / _PLANK_WIDTH_M).astype(jnp.int32) % 2 == 0, PLANK, OTHER_PLANK)
   material = jnp.where(is_table, jnp.where(inset < _BORDER_WIDTH_M, BORDER, plank), FLOOR)
@@ -136,9 +137,10 @@ def _shadow(x: jax.Array, y: jax.Array, poses: kinematics.Poses, target: jax.Arr
   def darker(shadow: jax.Array, one: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
     a, way, inverse_square, radius = one
     px, py = x - a[0], y - a[1]
-    along = jnp.clip((px * way[0] + py * way[1]) * inverse_square, 0.0, 1.0)
+    along = raycast.between((px * way[0] + py * way[1]) * inverse_square, 0.0, 1.0)
     square = (px - along * way[0]) ** 2 + (py - along * way[1]) ** 2
-    return jnp.maximum(shadow, jnp.clip(1.5 - square / radius**2, 0.0, 1.0)), None  # Soft at the edge.
+    here = raycast.between(1.5 - square / radius**2, 0.0, 1.0)  # Soft at the edge.
+    return raycast.at_least(shadow, here), None
 
   return jax.lax.scan(darker, jnp.zeros_like(x), (a, way, inverse_square, radius))[0]
 

@@ -67,6 +67,19 @@ def test_a_ray_passes_what_is_not_there(start, end, is_flat):
   assert hits.material.tolist() == [15]
 
 
+def test_what_nothing_hides_keeps_its_distance_light_and_material():
+  rng = np.random.default_rng(0)
+  distance = np.r_[0.0, raycast.FAR_M, 2 * raycast.FAR_M, rng.uniform(0, raycast.FAR_M, 997)].astype(np.float32)
+  facing = np.r_[0.0, 1.0, 1.5, rng.uniform(-0.2, 1.2, 997)].astype(np.float32)
+  material = rng.integers(0, raycast.MAX_MATERIALS, 1000).astype(np.int32)
+  seen = raycast.Hits(jnp.asarray(distance), jnp.asarray(facing), jnp.asarray(material))
+  beams = _beams([0, 0, 2], np.tile([0, 0, 1.0], (1000, 1)))
+  hits = raycast.cast(beams, _one([0, 0, 0], [0, 0, 0], 0.5, is_flat=False), jnp.float32([0, 0, 1]), seen)
+  np.testing.assert_allclose(hits.distance, np.minimum(distance, raycast.FAR_M), atol=_STEP_M)
+  np.testing.assert_array_equal(np.round(np.asarray(hits.facing) * 255), np.floor(np.clip(facing, 0, 1) * 255 + 0.5))
+  np.testing.assert_array_equal(hits.material, material)
+
+
 def test_the_nearest_of_many_wins_whatever_their_order():
   heights = jnp.float32([0.2, 1.0, 0.6])
   points = jnp.stack([jnp.zeros(3), jnp.zeros(3), heights], -1)
