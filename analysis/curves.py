@@ -37,7 +37,9 @@ class Interval(NamedTuple):
   high: np.ndarray  # [...]
 
 
-def points(ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
+def points(
+  ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: int, start: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
   """Mean return of the episodes that end in each bin, with the paper's 0 at step 0.
 
   Args:
@@ -45,6 +47,7 @@ def points(ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: 
     returns: `[N]` its return.
     bin_steps: width of a bin.
     num_steps: length of the run; a last bin that is less than half full is left out, unless it is the only one.
+    start: the value at step 0: what is scored before anything was learned (Pong: -21).
 
   Returns:
     steps `[G]` (0, bin_steps, 2 bin_steps, ...) and values `[G]`; point g averages the episodes that end in
@@ -54,7 +57,7 @@ def points(ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: 
   chex.assert_equal_shape((ends, returns))
   chex.assert_rank((ends, returns), 1)
   num_bins = max(1, round(num_steps / bin_steps))
-  values = np.zeros(num_bins + 1)
+  values = np.full(num_bins + 1, start, np.float64)
   which = np.ceil(ends / bin_steps).astype(int)
   for g in range(1, num_bins + 1):
     inside = returns[which == g]
@@ -139,6 +142,31 @@ def mean_within(curve: Curve, first_step: float, last_step: float) -> np.ndarray
   if not inside.any() or (np.isfinite(last_step) and last_step > reach):
     return np.full(len(curve.values), np.nan)
   return curve.values[:, inside].mean(axis=-1)
+
+
+def between(curve: Curve, first_step: float, last_step: float) -> Curve:
+  """The piece of a curve from `first_step` to `last_step`, both ends read off the line through the points.
+
+  Raises:
+    ValueError: the curve does not reach that far on either side (half a grid step is forgiven, and held flat).
+  """
+  if not first_step < last_step:
+    raise ValueError(f"first_step={first_step:g} is not before last_step={last_step:g}")
+  if len(curve.steps) < 2:
+    raise ValueError(f"a curve of {len(curve.steps)} points has no piece; it needs 2")
+  before, after = 0.5 * (curve.steps[1] - curve.steps[0]), 0.5 * (curve.steps[-1] - curve.steps[-2])
+  if first_step < curve.steps[0] - before or last_step > curve.steps[-1] + after:
+    raise ValueError(
+      f"the curve spans steps {curve.steps[0]:g} to {curve.steps[-1]:g}, not {first_step:g} to {last_step:g}"
+    )
+  inside = (curve.steps > first_step) & (curve.steps < last_step)
+  steps = np.r_[first_step, curve.steps[inside], last_step]
+  return Curve(steps, np.stack([np.interp(steps, curve.steps, values) for values in curve.values]))
+
+
+def mean_height(curve: Curve) -> np.ndarray:
+  """Each run's mean over the whole curve, `[S]`: the area under the line through its points over its span."""
+  return np.trapezoid(curve.values, curve.steps, axis=-1) / (curve.steps[-1] - curve.steps[0])
 
 
 def table(rows: Mapping[str, Mapping[str, str]]) -> str:

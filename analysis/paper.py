@@ -1,17 +1,103 @@
-"""What the papers drew, to be laid beside what we measure.
+"""What the papers drew and tabulated, to be laid beside what we measure.
 
-The curves of Rusu et al. 2017 (CoRL; PMLR 78) were read off the paper's vector graphics to the width of a line;
-`rusu2017_curves.csv` holds them. The numbers that the tables quote are computed from these curves by the very
-functions that read ours.
+The curves of Rusu et al. 2017 (CoRL; PMLR 78) were read off the paper's vector graphics to the width of a line, the
+matrix of Rusu et al. 2016 (arXiv 1606.04671) off its colours; Mirowski et al. 2017 (arXiv 1611.03673) give numbers.
+The `.csv` files beside this one hold them and say how sure they are. What a table of ours quotes of a curve is
+computed by the very functions that read ours. The papers' methods go by our names here.
 """
 
 import csv
 import pathlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-_RUSU2017 = pathlib.Path(__file__).parent / "rusu2017_curves.csv"
+from analysis import transfer_matrix
+
+_HERE = pathlib.Path(__file__).parent
+
+# The methods of figure 4a -> ours; baseline 1 is 'scratch'.
+_PNN_METHODS = {
+  "baseline2": "finetune_head",
+  "baseline3": "finetune",
+  "baseline4": "random_column",
+  "prog2": "progressive2",
+  "prog3": "progressive3",
+}
+PNN_CLIP = 2.0  # Figure 4a shows no more than this.
+
+# Rusu et al. 2016, table 1: domain -> method -> (mean, median) of the transfer score in % of baseline 1, not clipped.
+PNN_TABLE1: Mapping[str, Mapping[str, tuple[float, float]]] = {
+  "Pong Soup": {
+    "finetune_head": (35, 7),
+    "finetune": (181, 160),
+    "random_column": (134, 131),
+    "progressive2": (209, 169),
+    "progressive3": (222, 183),
+  },
+  "Atari": {
+    "finetune_head": (41, 21),
+    "finetune": (133, 110),
+    "random_column": (96, 95),
+    "progressive2": (132, 112),
+    "progressive3": (140, 111),
+    "progressive4": (141, 116),
+  },
+  "Labyrinth": {
+    "finetune_head": (88, 85),
+    "finetune": (235, 112),
+    "random_column": (185, 108),
+    "progressive2": (491, 115),
+  },
+}
+
+
+class PongCurve(NamedTuple):
+  """What was read off one learning curve of Rusu et al. 2016, figure 4b, a picture: +-1 point, +-0.05e7 steps."""
+
+  end: float  # Score at 4e7 steps, where the figure ends.
+  mean: float  # Over these steps.
+  zero_step: float | None  # Where the score crosses 0; None if it does not.
+
+
+PNN_FIG4B_STEPS = 4e7  # Agent steps.
+# (source, target) -> method -> curve. The ends on H-flip were read as 18 to 20 for all three.
+PNN_FIG4B: Mapping[tuple[str, str], Mapping[str, PongCurve]] = {
+  ("Pong", "White"): {
+    "progressive2": PongCurve(end=19.5, mean=11.2, zero_step=0.8e7),
+    "finetune": PongCurve(end=-4.0, mean=-9.0, zero_step=None),
+    "scratch": PongCurve(end=-9.0, mean=-13.8, zero_step=None),
+  },
+  ("Pong", "H-flip"): {
+    "progressive2": PongCurve(end=19.0, mean=17.0, zero_step=0.2e7),
+    "finetune": PongCurve(end=19.0, mean=13.6, zero_step=0.45e7),
+    "scratch": PongCurve(end=19.0, mean=6.5, zero_step=1.25e7),
+  },
+}
+
+# Mirowski et al. 2017, figure 3: an expert's score; there is none for the I-maze.
+NAVIGATION_HUMAN: Mapping[str, float] = {"static_1": 95, "static_2": 172, "random_goal_1": 106, "random_goal_2": 172}
+NAVIGATION_LOOP_F1 = 0.83  # v1: Nav A3C+D+L, random_goal_2, 100 episodes of 2,250 agent steps.
+# v3, figure 3f, random_goal_2: how depth is predicted -> final score. D1 from the encoder, D2 from the LSTM; * is an
+# agent with clipped rewards.
+NAVIGATION_DEPTH: Mapping[str, float] = {"D1, regression": 70, "D1*": 102, "D1": 80, "D2": 103}
+
+
+class NavigationRow(NamedTuple):
+  """A row of Mirowski et al. 2017, table 1; NaN where nothing is given."""
+
+  version: str  # 'v1': read in the text; 'v3': remembered, approximate.
+  maze: str
+  agent: str
+  auc: float  # Mean of the learning curve over 1e8 environment steps.
+  score: float
+  human_percent: float
+  goals: float  # Test episodes of 100 with at least one goal.
+  position_percent: float  # Accuracy of the linear decoder.
+  first_s: float  # Latency to the first goal.
+  later_s: float  # And to later ones.
+  test_score: float  # Of the single best agent.
 
 
 def rusu2017(figure: str) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
@@ -20,13 +106,48 @@ def rusu2017(figure: str) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
   Args:
     figure: 'fig4_ff', 'fig4_lstm' (series 'wide', 'narrow') or 'fig5' (series such as 'wide progressive_raw').
   """
-  lines = [line for line in _RUSU2017.read_text().splitlines() if not line.startswith("#")]
   found: dict[str, list[tuple[float, float]]] = {}
   figures = set()
-  for row in csv.DictReader(lines):
+  for row in _rows("rusu2017_curves.csv"):
     figures.add(row["figure"])
     if row["figure"] == figure:
       found.setdefault(row["series"], []).append((float(row["x"]), float(row["y"])))
   if not found:
     raise ValueError(f"figure '{figure}' was not digitised; there are {', '.join(sorted(figures))}")
   return {name: (np.asarray(xy)[:, 0], np.asarray(xy)[:, 1]) for name, xy in found.items()}
+
+
+def pnn_fig4a() -> transfer_matrix.Matrix:
+  """The transfer matrix of Pong Soup, figure 4a of Rusu et al. 2016: +-0.01, and 2 where it is 2 or more."""
+  lines = _rows("pnn_fig4a.csv")
+  targets = [name for name in lines[0] if name not in ("method", "source")]
+  rows = [transfer_matrix.Row(_PNN_METHODS[line["method"]], line["source"]) for line in lines]
+  values = np.asarray([[_number(line[target]) for target in targets] for line in lines])
+  return transfer_matrix.of_values(rows, targets, values)
+
+
+def navigation_scores() -> Mapping[str, Mapping[str, float]]:
+  """maze -> agent -> final score, figure 3 of Mirowski et al. 2017 (v3)."""
+  return {
+    row["maze"]: {agent: float(score) for agent, score in row.items() if agent != "maze"}
+    for row in _rows("mirowski2017_scores.csv")
+  }
+
+
+def navigation_table1() -> tuple[NavigationRow, ...]:
+  """Table 1 of Mirowski et al. 2017, the rows of v1 and those of v3."""
+  return tuple(
+    NavigationRow(
+      row["version"], row["maze"], row["agent"], *(_number(row[name]) for name in NavigationRow._fields[3:])
+    )
+    for row in _rows("mirowski2017_table1.csv")
+  )
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+  lines = [line for line in (_HERE / name).read_text().splitlines() if not line.startswith("#")]
+  return list(csv.DictReader(lines))
+
+
+def _number(text: str) -> float:
+  return float(text) if text else np.nan

@@ -7,7 +7,7 @@ dotted (if given) the mean of the raw ones. Nothing is shown on a screen and no 
 import io
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -33,23 +33,48 @@ class Panel(NamedTuple):
 
 
 def learning_curves(
-  panels: Sequence[Panel], *, x_label: str, y_label: str, y_limits: tuple[float, float]
+  panels: Sequence[Panel],
+  *,
+  x_label: str,
+  y_label: str,
+  y_limits: tuple[float, float] | None = None,
+  panels_per_row: int | None = None,
+  has_shared_legend: bool = False,
 ) -> mpl_figure.Figure:
-  """Panels side by side on the same axes, one legend for each."""
-  fig = mpl_figure.Figure(figsize=(5.4 * len(panels), 4.0), layout="constrained")
-  axes = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-  for axis, panel in zip(axes, panels, strict=True):
+  """Panels side by side, one legend for each.
+
+  Args:
+    panels: what to draw.
+    x_label: of every panel.
+    y_label: of the first panel in a row.
+    y_limits: of all panels; None: each panel has the limits of its own lines (tasks with other scores).
+    panels_per_row: None: all in one.
+    has_shared_legend: one legend below all panels in place of one in each, for many lines or full panels.
+  """
+  num_columns = min(panels_per_row or len(panels), len(panels))
+  num_rows = -(-len(panels) // num_columns)
+  width, height = (5.4, 4.0) if num_columns <= 2 else (4.0, 3.2)
+  fig = mpl_figure.Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
+  axes = fig.subplots(num_rows, num_columns, sharex=True, sharey=y_limits is not None, squeeze=False)
+  for axis, panel in zip(axes.flat, panels, strict=False):
     for line in panel.lines:
       _draw(axis, line)
     axis.set_title(panel.title, fontsize=11, loc="left")
     axis.set_xlabel(x_label)
-    axis.set_ylim(*y_limits)
+    axis.set_ylim(y_limits)
     axis.margins(x=0.01)
     axis.grid(axis="y", color="0.9", linewidth=0.8)
     axis.xaxis.set_major_formatter(lambda x, _: _thousands(x))
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
-  axes[0].set_ylabel(y_label)
+    if not has_shared_legend:
+      axis.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
+  for unused in range(len(panels), axes.size):
+    axes.flat[unused].set_visible(False)
+    axes.flat[unused - num_columns].tick_params(labelbottom=True)
+  for axis in axes[:, 0]:
+    axis.set_ylabel(y_label)
+  if has_shared_legend:
+    _legend_below(fig, list(axes.flat[: len(panels)]), num_per_row=2 * num_columns + 1)
   return fig
 
 
@@ -75,6 +100,23 @@ def _draw(axis: matplotlib.axes.Axes, line: Line) -> None:
     axis.fill_between(line.solid.steps, interval.low, interval.high, color=line.color, alpha=0.18, linewidth=0)
   if line.dotted is not None:
     axis.plot(line.dotted.steps, line.dotted.mean, color=line.color, linewidth=1.0, linestyle=":", alpha=0.8)
+
+
+def _legend_below(fig: mpl_figure.Figure, axes: Sequence[matplotlib.axes.Axes], *, num_per_row: int) -> None:
+  """One legend of every label once, below all axes."""
+  by_label: dict[str, Any] = {}
+  for axis in axes:
+    handles, labels = axis.get_legend_handles_labels()
+    by_label |= dict(zip(labels, handles, strict=True))
+  num_rows = -(-len(by_label) // num_per_row)
+  fig.legend(
+    by_label.values(),
+    by_label.keys(),
+    loc="outside lower center",
+    ncols=-(-len(by_label) // num_rows),
+    fontsize=9,
+    frameon=False,
+  )
 
 
 def _thousands(x: float) -> str:

@@ -1,0 +1,143 @@
+"""Average Fisher Sensitivity: which features of which column the policy's choice depends on (Rusu et al. 2016, 3.2).
+
+  F_i^(k)(m, m) = E[(d log pi(a|s) / d h_m)^2],  h_m = activation / its standard deviation
+  AFS(i, k, m) = F_i^(k)(m, m) / sum_k F_i^(k)(m, m)
+
+over states and actions of the trained network on its target. The paper does not spell out its normalisation of h; its
+appendix scales noise by each feature's own deviation, and so do we here. A map has one value, "summed over pixels". As
+a sum of the Fisher's diagonal over pixels (`squares`) it is what independent noise on every pixel, the paper's other
+measure, would cost to second order. `gradient` squares the summed gradient instead: what a shift of the whole map does.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from analysis import moments
+
+PIXELS = ("squares", "gradient")
+READINGS = ("share", "sum")
+
+# (additions, batch) -> log pi(a_n | s_n) float32 [N], or of all actions [N, ..., A]; additions: place -> [N, ..., D] is
+# added to the activations there, and sample n depends on additions[n] alone.
+LogProbFn = Callable[[moments.Activations, moments.Batch], jax.Array]
+
+
+def diagonals(
+  log_prob_fn: LogProbFn,
+  activations_fn: Callable[[moments.Batch], moments.Activations],
+  batches: Iterable[moments.Batch],
+  *,
+  pixels: str = "squares",
+) -> dict[moments.Place, np.ndarray]:
+  """The diagonal of the normalised Fisher matrix of every representation: place -> `[D]` float64.
+
+  Batches come one by one and are forgotten; batches of one shape compile once. An unused feature has exactly 0.
+
+  Args:
+    log_prob_fn: log-probabilities of the recorded actions `[N]`; or of all actions `[N, A]`, and the expectation over
+      actions is exact; or `[N, F, A]` for F independent choices.
+    activations_fn: batch -> the activations that the additions go to, each `[N, ..., D]` float32.
+    batches: pytrees of recorded samples, from the state distribution of the trained network on its target.
+    pixels: 'squares' or 'gradient', see above.
+
+  Raises:
+    ValueError: unknown `pixels`, or no batch.
+  """
+  if pixels not in PIXELS:
+    raise ValueError(f"pixels={pixels!r} is not one of {PIXELS}")
+  statistics = jax.jit(functools.partial(_statistics, log_prob_fn, activations_fn, pixels))
+  num_samples = 0
+  squares: dict[moments.Place, np.ndarray] = {}
+  seen: dict[moments.Place, moments.Moments] = {}
+  for batch in batches:
+    batch_size, batch_squares, batch_moments = statistics(batch)
+    num_samples += int(batch_size)
+    squares = {place: squares.get(place, np.float64(0)) + np.asarray(new) for place, new in batch_squares.items()}
+    seen = {place: moments.merge(seen.get(place), new) for place, new in batch_moments.items()}
+  if not num_samples:
+    raise ValueError("no samples: batches is empty")
+  # The deviation is a constant of the feature, so it may be multiplied in after all samples were seen.
+  return {place: seen[place].variance * total / num_samples for place, total in squares.items()}
+
+
+def per_feature(fisher: Mapping[moments.Place, np.ndarray]) -> dict[moments.Place, np.ndarray]:
+  """AFS(i, k, m): each feature's share among the features of the same number in all columns, place -> `[D]`.
+
+  Columns of different widths share as far as both go. Where no column's feature m matters, all have 0.
+  """
+  found = {}
+  for places in by_layer(fisher).values():
+    total = np.zeros(max(len(fisher[place]) for place in places))
+    for place in places:
+      total[: len(fisher[place])] += fisher[place]
+    for place in places:
+      mine, all_columns = fisher[place], total[: len(fisher[place])]
+      found[place] = np.divide(mine, all_columns, out=np.zeros_like(mine), where=all_columns > 0)
+  return found
+
+
+def per_column(fisher: Mapping[moments.Place, np.ndarray], reading: str = "share") -> dict[moments.Place, float]:
+  """AFS(i, k): how much layer i's use falls on column k.
+
+  Args:
+    fisher: place -> diagonal `[D]`.
+    reading: 'sum', the paper's formula: sum of AFS(i, k, m) over m, up to the number of features, in which a feature
+      that hardly matters counts as much as any; 'share': sum_m F / sum_k sum_m F, in [0, 1] as the figures show.
+  """
+  if reading not in READINGS:
+    raise ValueError(f"reading={reading!r} is not one of {READINGS}")
+  if reading == "sum":
+    return {place: float(values.sum()) for place, values in per_feature(fisher).items()}
+  totals = {layer: sum(fisher[place].sum() for place in places) for layer, places in by_layer(fisher).items()}
+  return {
+    place: float(values.sum() / totals[place[1]]) if totals[place[1]] > 0 else 0.0 for place, values in fisher.items()
+  }
+
+
+def by_layer(places: Iterable[moments.Place]) -> dict[str, list[moments.Place]]:
+  """layer -> its places, by column."""
+  found: dict[str, list[moments.Place]] = {}
+  for place in sorted(places):
+    found.setdefault(place[1], []).append(place)
+  return found
+
+
+def _statistics(
+  log_prob_fn: LogProbFn,
+  activations_fn: Callable[[moments.Batch], moments.Activations],
+  pixels: str,
+  batch: moments.Batch,
+) -> tuple[int, dict[moments.Place, jax.Array], dict[moments.Place, moments.Moments]]:
+  """One batch's (N, place -> sum over samples of the squared gradient `[D]`, place -> moments)."""
+  activations = dict(activations_fn(batch))
+  chex.assert_type(list(activations.values()), jnp.float32)
+  zeros = jax.tree.map(jnp.zeros_like, activations)
+  log_probs, pull_back = jax.vjp(lambda additions: log_prob_fn(additions, batch), zeros)
+  chex.assert_equal_shape_prefix([log_probs, *activations.values()], 1)
+  num_samples = len(log_probs)
+  # The score of independent choices is a sum of terms of mean 0, so their squares add up: [N, F, A] is [N, F A].
+  outputs = log_probs.reshape(num_samples, -1)
+  weights = jnp.ones_like(outputs) if log_probs.ndim == 1 else jnp.exp(outputs)
+
+  def add(total: dict, index: jax.Array) -> tuple[dict, None]:
+    chosen = jnp.zeros_like(outputs).at[:, index].set(1.0)
+    (gradients,) = pull_back(chosen.reshape(log_probs.shape))
+    each = {place: weights[:, index] @ _square(g, pixels) for place, g in gradients.items()}
+    return {place: total[place] + each[place] for place in total}, None
+
+  nothing = {place: jnp.zeros(x.shape[-1:]) for place, x in activations.items()}
+  squares, _ = jax.lax.scan(add, nothing, jnp.arange(outputs.shape[1]))
+  return num_samples, squares, {place: moments.of(x) for place, x in activations.items()}
+
+
+def _square(gradient: jax.Array, pixels: str) -> jax.Array:
+  """`[N, ..., D]` -> `[N, D]`: one value a feature."""
+  over = tuple(range(1, gradient.ndim - 1))
+  if pixels == "gradient":
+    return jnp.square(jnp.sum(gradient, axis=over))
+  return jnp.sum(jnp.square(gradient), axis=over)

@@ -1,0 +1,60 @@
+"""Forgetting as a picture: the score on the source task before and after a target was learned.
+
+A progressive network's source column is frozen, so its two bars are equal; finetuning overwrites what it started from.
+Whiskers are bootstrap intervals of the mean over runs.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+
+from analysis import curves
+
+_BEFORE, _AFTER = "0.72", "#1f4e9c"
+_LOST = "#c0392b"
+
+
+class Change(NamedTuple):
+  """One method's source score over S runs."""
+
+  label: str
+  before: np.ndarray  # [S] on the source task, when the target had not been seen.
+  after: np.ndarray  # [S] on the source task, by the same columns, when the target had been learned.
+
+
+def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure.Figure:
+  """A pair of bars a method, from `floor` up, and the mean loss in points under its name.
+
+  Args:
+    changes: what to draw, in order.
+    y_label: what the score is.
+    floor: where bars begin: the score that counts as nothing (Pong: -21), since a bar from 0 hides a score below it.
+  """
+  fig = mpl_figure.Figure(figsize=(1.5 * len(changes) + 1.4, 3.8), layout="constrained")
+  axis = fig.subplots()
+  for x, change in enumerate(changes):
+    for side, (values, color) in enumerate(((change.before, _BEFORE), (change.after, _AFTER))):
+      interval = curves.band(np.asarray(values, np.float64))
+      at = x + 0.36 * (side - 0.5)
+      axis.bar(at, interval.mean - floor, 0.34, bottom=floor, color=color, label=("before", "after")[side])
+      if np.isfinite(interval.low):
+        axis.plot([at, at], [interval.low, interval.high], color="0.15", linewidth=1.2)
+  names = [f"{change.label}\n{_loss(change)}" for change in changes]
+  axis.set_xticks(range(len(changes)), labels=names, fontsize=9)
+  for name, change in zip(axis.get_xticklabels(), changes, strict=True):
+    name.set_color(_LOST if np.mean(change.after) < np.mean(change.before) else "0.1")
+  axis.set_ylabel(y_label)
+  axis.set_ylim(bottom=floor)
+  axis.spines[["top", "right"]].set_visible(False)
+  handles, labels = axis.get_legend_handles_labels()
+  shown = dict(zip(labels, handles, strict=True))
+  shown = {f"{label} the target was learned": handle for label, handle in shown.items()}
+  fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+  return fig
+
+
+def _loss(change: Change) -> str:
+  difference = float(np.mean(change.after) - np.mean(change.before))
+  return "unchanged" if difference == 0 else f"{difference:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,124 @@
+"""Average Perturbation Sensitivity: how little noise in a column's layer breaks the policy (Rusu et al. 2016, app. A).
+
+Fresh Gaussian noise goes on every forward pass onto one post-activation representation; each feature's noise variance
+is `scale` times its own activation variance. The critical scale is where the score has lost half of what it has above
+a floor; then Lambda = 1 / critical scale and APS(i, k) = Lambda_i^(k) / sum_k Lambda_i^(k). The paper names neither its
+grid of scales nor the score that is zero: both are arguments. Scores between two scales of the grid are read off a line
+in the logarithm of the scale.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from analysis import fisher, moments
+
+KEPT = 0.5  # Of the score above the floor; the paper's 50 %.
+INSIDE, BELOW, ABOVE = "inside", "below", "above"
+
+# (key, scale) -> mean score of some episodes (10 in the paper) under noise of that scale in one representation.
+ScoreFn = Callable[[jax.Array, float], float]
+
+
+class Critical(NamedTuple):
+  """The critical noise of one representation, and the scores it was found from."""
+
+  scale: float  # In units of the activations' own variance. Below: the first of the grid. Above: infinite.
+  where: str  # Of the grid: 'inside'; 'below', broken by the smallest noise; 'above', by none.
+  scales: np.ndarray  # [G]
+  scores: np.ndarray  # [G]
+
+  @property
+  def sensitivity(self) -> float:
+    """Lambda; 0 where no noise of the grid breaks the policy, and too small where all does."""
+    return 1.0 / self.scale
+
+  @property
+  def bounds(self) -> tuple[float, float]:
+    """Between what the grid says that Lambda lies."""
+    if self.where == BELOW:
+      return self.sensitivity, math.inf
+    return self.sensitivity, 1.0 / float(self.scales[-1]) if self.where == ABOVE else self.sensitivity
+
+
+def noise(key: jax.Array, shape: tuple[int, ...], variance: jax.Array, scale: jax.Array) -> jax.Array:
+  """Noise to add to a representation.
+
+  Args:
+    key: of this forward pass.
+    shape: of the activations, `(..., D)`.
+    variance: `[D]` float32: of each neuron or map, see `moments.variances`.
+    scale: [] float32.
+
+  Returns:
+    float32 of that shape, independent in every entry, pixels of a map included.
+  """
+  deviation = jnp.sqrt(scale * variance).reshape((1,) * (len(shape) - 1) + (-1,))
+  return deviation * jax.random.normal(key, shape, jnp.float32)
+
+
+def critical(
+  score_fn: ScoreFn, key: jax.Array, scales: Sequence[float], *, clean_score: float, floor: float
+) -> Critical:
+  """Tries every scale of a grid and finds where half of the score above `floor` is lost.
+
+  Scores are noisy and may rise again; the first crossing counts.
+
+  Args:
+    score_fn: the score under noise in one representation.
+    key: split into one a scale.
+    scales: `[G]` the grid, rising, above 0; a factor of 2 apart is usual, 1e-3 to 1e3 wide.
+    clean_score: without noise, the same for all representations.
+    floor: the score that counts as nothing (Pong: -21).
+
+  Raises:
+    ValueError: a grid that does not rise, a clean score that is no better than the floor, or a score that is NaN.
+  """
+  grid = np.asarray(scales, np.float64)
+  if grid.ndim != 1 or not len(grid) or grid[0] <= 0 or (np.diff(grid) <= 0).any():
+    raise ValueError(f"scales={list(scales)} must rise from above 0")
+  if not clean_score > floor:
+    raise ValueError(f"clean_score={clean_score:g} is not above floor={floor:g}: there is nothing to lose")
+  keys = jax.random.split(key, len(grid))
+  scores = np.asarray([float(score_fn(k, float(scale))) for k, scale in zip(keys, grid, strict=True)])
+  if np.isnan(scores).any():
+    raise ValueError(f"the score under noise of scale {grid[np.isnan(scores)][0]:g} is NaN")
+  half = floor + KEPT * (clean_score - floor)
+  is_broken = scores <= half
+  if not is_broken.any():
+    return Critical(math.inf, ABOVE, grid, scores)
+  first = int(np.argmax(is_broken))
+  if first == 0:
+    return Critical(float(grid[0]), BELOW, grid, scores)
+  share = (scores[first - 1] - half) / (scores[first - 1] - scores[first])
+  log_scale = (1.0 - share) * math.log(grid[first - 1]) + share * math.log(grid[first])
+  return Critical(math.exp(log_scale), INSIDE, grid, scores)
+
+
+def shares(criticals: Mapping[moments.Place, Critical]) -> dict[moments.Place, float]:
+  """APS(i, k): each column's share of its layer's sensitivity, in [0, 1]; an unused column has 0.
+
+  Where no noise in any column breaks the policy the shares are not determined, and NaN.
+  """
+  found: dict[moments.Place, float] = {}
+  for places in fisher.by_layer(criticals).values():
+    total = sum(criticals[place].sensitivity for place in places)
+    found |= {place: criticals[place].sensitivity / total if total > 0 else math.nan for place in places}
+  return found
+
+
+def describe(criticals: Mapping[moments.Place, Critical]) -> list[str]:
+  """A line for every representation whose critical noise lies outside of the grid."""
+  lines = []
+  for (k, layer), found in sorted(criticals.items()):
+    if found.where == ABOVE:
+      lines.append(
+        f"column {k}, {layer}: noise of scale {found.scales[-1]:g} does not break the policy; taken as unused"
+      )
+    elif found.where == BELOW:
+      lines.append(f"column {k}, {layer}: noise of scale {found.scales[0]:g} already does; its share is too small")
+  return lines

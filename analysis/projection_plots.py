@@ -1,0 +1,49 @@
+"""Features in the plane of their first two principal components, coloured by what the agent should hold in mind.
+
+Figure 7 of Mirowski et al. 2017: cells of the LSTM on the I-maze, one colour for each alcove that holds the goal. One
+map a panel, since every net has its own components.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+
+from analysis import projection
+
+_COLORS = ("#1f4e9c", "#d9661f", "#2f8f5b", "#8c5a9e", "#b8860b", "#555555", "#c0392b", "#3aa6a6")
+
+
+class Panel(NamedTuple):
+  """One net's features."""
+
+  title: str
+  features: np.ndarray  # [N, D]
+  labels: Sequence[str]  # N names of groups, such as the goal's alcove.
+
+
+def principal_components(panels: Sequence[Panel]) -> mpl_figure.Figure:
+  """A panel a net, a dot a step; the axes name the share of variance that they explain."""
+  groups = list(dict.fromkeys(sorted(label for panel in panels for label in panel.labels)))
+  colors: Mapping[str, str] = {group: _COLORS[i % len(_COLORS)] for i, group in enumerate(groups)}
+  fig = mpl_figure.Figure(figsize=(4.0 * len(panels), 4.0), layout="constrained")
+  axes = fig.subplots(1, len(panels), squeeze=False)[0]
+  handles = {}
+  for axis, panel in zip(axes, panels, strict=True):
+    components = projection.fit(panel.features)
+    points, labels = projection.apply(components, panel.features), np.asarray(panel.labels)
+    for group in groups:
+      is_group = labels == group
+      x, y = points[is_group].T
+      handles[group] = axis.scatter(x, y, s=6, color=colors[group], alpha=0.6, linewidth=0)
+    axis.set_title(panel.title, fontsize=11, loc="left")
+    axis.set_xlabel(f"component 1 ({components.explained[0]:.0%})")
+    axis.set_ylabel(f"component 2 ({components.explained[1]:.0%})")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[["top", "right"]].set_visible(False)
+  fig.legend(
+    handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False, markerscale=2.5
+  )
+  return fig

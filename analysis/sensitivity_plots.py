@@ -1,0 +1,212 @@
+"""What was transferred, as pictures: AFS, APS and their spectra (Rusu et al. 2016, figures 5, 7, 9 and 10).
+
+A bar is a layer, cut into columns: how much of the policy's sensitivity falls on each. Columns keep one colour in all
+figures, the newest one orange. Arrays in, figures out; nothing is shown or written.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.axes
+import matplotlib.patches
+import numpy as np
+from matplotlib import figure as mpl_figure
+from matplotlib import layout_engine
+
+from analysis import curves, fisher, moments, perturbation
+
+NEWEST = "#d9661f"
+SOURCES = ("#1f4e9c", "#5aa0e6", "#9cc7ee", "#c9def3")  # Column 0, 1, ...
+SPECTRA = ("#e0a030", "#3f9c78", "#2d5fa8", "#5b2d82")  # 2, 3, 4, 5 columns.
+_METHODS = {"APS": "#7a5aa6", "AFS": "#2f8f5b"}
+
+
+class Net(NamedTuple):
+  """One network's shares."""
+
+  title: str
+  shares: Mapping[moments.Place, float]  # AFS(i, k) or APS(i, k), in [0, 1].
+
+
+class Dot(NamedTuple):
+  """One network in the scatter of transfer against use of the new column."""
+
+  new_column_afs: float  # Mean over the convolutions of the newest column's share.
+  score: float
+  group: str  # What it is coloured by: a method, a target.
+
+
+def shares_by_layer(
+  nets: Sequence[Net], *, layers: Sequence[str], y_label: str = "AFS, share of column"
+) -> mpl_figure.Figure:
+  """Stacked bars, one panel a net and one bar a layer, from the first column (bottom) to the newest (top).
+
+  A layer whose shares are NaN gets no bar and 'n/a'.
+
+  Raises:
+    ValueError: a net has none of a layer.
+  """
+  num_columns = 1 + max(k for net in nets for k, _ in net.shares)
+  width = max(1.6, 0.55 * len(layers) + 0.7)
+  fig = mpl_figure.Figure(figsize=(width * len(nets) + 0.8, 3.6), layout="constrained")
+  axes = fig.subplots(1, len(nets), sharey=True, squeeze=False)[0]
+  for axis, net in zip(axes, nets, strict=True):
+    newest = max(k for k, _ in net.shares)
+    for x, layer in enumerate(layers):
+      _stack(axis, x, layer, net, newest)
+    axis.set_xticks(range(len(layers)), labels=layers, fontsize=9)
+    axis.set_xlim(-0.6, len(layers) - 0.4)
+    axis.set_ylim(0.0, 1.0)
+    axis.set_title(net.title, fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+  axes[0].set_ylabel(y_label)
+  handles = [
+    matplotlib.patches.Patch(color=_color(k, num_columns - 1), label=_name(k, num_columns - 1))
+    for k in range(num_columns)
+  ]
+  fig.legend(handles=handles, loc="outside lower center", ncols=num_columns, fontsize=9, frameon=False)
+  return fig
+
+
+def feature_use(afs: Mapping[moments.Place, np.ndarray], *, layer: str, title: str) -> mpl_figure.Figure:
+  """AFS(i, k, m) of every map or neuron of one layer, one panel a column: which of them the policy uses (figure 5b)."""
+  places = fisher.by_layer(afs).get(layer, [])
+  if not places:
+    raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(afs))}")
+  fig = mpl_figure.Figure(figsize=(3.4 * len(places) + 0.6, 3.0), layout="constrained")
+  axes = fig.subplots(1, len(places), sharey=True, squeeze=False)[0]
+  for axis, place in zip(axes, places, strict=True):
+    values = afs[place]
+    axis.bar(range(len(values)), values, color=_color(place[0], places[-1][0]), width=0.8)
+    axis.set_title(_name(place[0], places[-1][0]), fontsize=10)
+    axis.set_xlabel(f"feature of {layer}")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_ylim(0.0, 1.0)
+    axis.spines[["top", "right"]].set_visible(False)
+  axes[0].set_ylabel("AFS, share of feature")
+  fig.suptitle(title, fontsize=11)
+  return fig
+
+
+def score_against_new_column(dots: Sequence[Dot], *, colors: Mapping[str, str]) -> mpl_figure.Figure:
+  """Transfer score over the newest column's mean AFS, one dot a net (figure 7b); the line is transfer of none."""
+  fig = mpl_figure.Figure(figsize=(5.6, 4.2), layout="constrained")
+  axis = fig.subplots()
+  for group in dict.fromkeys(dot.group for dot in dots):
+    points = np.asarray([(dot.new_column_afs, dot.score) for dot in dots if dot.group == group])
+    axis.scatter(points[:, 0], points[:, 1], s=28, color=colors[group], alpha=0.85, linewidth=0, label=group)
+  axis.axhline(1.0, color="0.6", linewidth=1.0, linestyle="--", zorder=0)
+  axis.set_xlim(-0.02, 1.02)
+  axis.set_ylim(bottom=0.0)
+  axis.set_xlabel("mean AFS of the newest column's convolutions")
+  axis.set_ylabel("transfer score")
+  axis.spines[["top", "right"]].set_visible(False)
+  fig.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+  return fig
+
+
+def noise_curves(
+  criticals: Mapping[moments.Place, perturbation.Critical], *, clean_score: float, floor: float, layer: str
+) -> mpl_figure.Figure:
+  """Score over the scale of noise in each column of a layer, and where half of it is lost (figure 9, left)."""
+  places = fisher.by_layer(criticals).get(layer, [])
+  if not places:
+    raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(criticals))}")
+  fig = mpl_figure.Figure(figsize=(5.6, 4.0), layout="constrained")
+  axis = fig.subplots()
+  half = floor + perturbation.KEPT * (clean_score - floor)
+  for place in places:
+    found, color = criticals[place], _color(place[0], places[-1][0])
+    ends = {"inside": f"half lost at {found.scale:.2g}", "above": "never half lost", "below": "half lost at once"}
+    label = f"{_name(place[0], places[-1][0])}: {ends[found.where]}"
+    axis.semilogx(found.scales, found.scores, color=color, marker="o", markersize=4, label=label)
+    if found.where == perturbation.INSIDE:
+      axis.plot([found.scale] * 2, [floor, half], color=color, linewidth=1.0, linestyle=":")
+  axis.axhline(clean_score, color="0.6", linewidth=1.0)
+  axis.axhline(half, color="0.6", linewidth=1.0, linestyle="--")
+  axis.set_ylim(bottom=floor)
+  axis.set_xlabel(f"noise in {layer}: variance, in units of the activation's own")
+  axis.set_ylabel("score")
+  axis.spines[["top", "right"]].set_visible(False)
+  fig.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+  return fig
+
+
+def aps_against_afs(nets: Sequence[tuple[Net, Net]], *, layers: Sequence[str]) -> mpl_figure.Figure:
+  """Both measures of the newest column's share, a pair of bars a layer and a panel a net (figure 9, right).
+
+  Args:
+    nets: (APS, AFS) of each net.
+    layers: the bars, in order. 'n/a' where APS is not determined.
+  """
+  width = max(2.0, 0.75 * len(layers) + 0.8)
+  fig = mpl_figure.Figure(figsize=(width * len(nets) + 0.8, 3.4), layout="constrained")
+  axes = fig.subplots(1, len(nets), sharey=True, squeeze=False)[0]
+  for axis, pair in zip(axes, nets, strict=True):
+    for side, (net, name) in enumerate(zip(pair, _METHODS, strict=True)):
+      newest = max(k for k, _ in net.shares)
+      for x, layer in enumerate(layers):
+        _bar(axis, x + 0.38 * (side - 0.5), 0.0, net.shares[newest, layer], 0.36, _METHODS[name])
+    axis.set_xticks(range(len(layers)), labels=layers, fontsize=9)
+    axis.set_ylim(0.0, 1.0)
+    axis.set_title(pair[0].title, fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+  axes[0].set_ylabel("share of the newest column")
+  handles = [matplotlib.patches.Patch(color=color, label=name) for name, color in _METHODS.items()]
+  fig.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+  return fig
+
+
+def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figure:
+  """Sorted AFS over the fraction of features, mean over nets and its band (figure 10).
+
+  Args:
+    panels: title ('source columns', 'newest column') -> label ('2 columns', ...) -> `spectra.spectrum`.
+  """
+  layout = layout_engine.ConstrainedLayoutEngine(wspace=0.06)  # Between the 1.0 of one axis and the 0.0 of the next.
+  fig = mpl_figure.Figure(figsize=(4.6 * len(panels), 3.6), layout=layout)
+  axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+  for axis, (title, by_label) in zip(axes, panels.items(), strict=True):
+    for color, (label, curve) in zip(SPECTRA, by_label.items(), strict=False):
+      interval = curves.band(curve.values)
+      axis.plot(curve.steps, interval.mean, color=color, linewidth=1.8, label=f"{label} ({len(curve.values)} nets)")
+      if np.isfinite(interval.low).all():
+        axis.fill_between(curve.steps, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set_xlabel("fraction of features, most used first")
+    axis.set_xlim(0.0, 1.0)
+    axis.set_ylim(0.0, 1.0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=9, frameon=False)
+  axes[0].set_ylabel("AFS")
+  return fig
+
+
+def _stack(axis: matplotlib.axes.Axes, x: int, layer: str, net: Net, newest: int) -> None:
+  columns = [k for k in range(newest + 1) if (k, layer) in net.shares]
+  if not columns:
+    raise ValueError(f"{net.title}: no column has a layer {layer!r}")
+  bottom = 0.0
+  for k in columns:
+    share = net.shares[k, layer]
+    _bar(axis, x, bottom, share, 0.72, _color(k, newest))
+    if np.isnan(share):
+      return
+    if share >= 0.08:
+      axis.text(x, bottom + 0.5 * share, f"{share:.2f}", ha="center", va="center", fontsize=8, color="white")
+    bottom += share
+
+
+def _bar(axis: matplotlib.axes.Axes, x: float, bottom: float, height: float, width: float, color: str) -> None:
+  if np.isnan(height):
+    axis.text(x, 0.02, "n/a", ha="center", va="bottom", fontsize=8, color="0.4")
+  else:
+    axis.bar(x, height, width, bottom=bottom, color=color)
+
+
+def _color(k: int, newest: int) -> str:
+  return NEWEST if k == newest else SOURCES[min(k, len(SOURCES) - 1)]
+
+
+def _name(k: int, newest: int) -> str:
+  return f"column {k} (newest)" if k == newest else f"column {k}"

@@ -1,0 +1,118 @@
+"""How many times fewer steps one way of learning needs than another to reach a score.
+
+  speed-up = median steps of the slow runs / median steps of the fast runs
+
+A run that never reaches the score within its length is censored: it needs more steps than it had, nobody knows how
+many. It is never dropped and never given its length as an answer. A ratio with a censored median is a bound, and the
+bootstrap interval takes the lowest of what is possible below and the highest above (which may be 0 or infinite).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis import curves, transfer
+
+
+class Speedup(NamedTuple):
+  """A ratio of steps and its interval; above 1 `method` is faster than `baseline`."""
+
+  at_least: float  # Equal to `at_most` where both medians are known.
+  at_most: float
+  low: float  # NaN where either side has a single run.
+  high: float
+  num_reached: int  # Of the method's runs.
+  num_runs: int
+  num_baseline_reached: int
+  num_baseline_runs: int
+
+  @property
+  def is_known(self) -> bool:
+    """Whether both medians were reached, so that the ratio is a number and no bound."""
+    return self.at_least == self.at_most
+
+
+def steps_to(curve: curves.Curve, score: float) -> np.ndarray:
+  """The step at which each run first reaches `score`, on the line through its points, `[S]`; infinite if never."""
+  steps = np.full(len(curve.values), np.inf)
+  for s, values in enumerate(curve.values):
+    reached = np.flatnonzero(values >= score)
+    if not reached.size:
+      continue
+    g = int(reached[0])
+    if g == 0:
+      steps[s] = curve.steps[0]
+    else:
+      share = (score - values[g - 1]) / (values[g] - values[g - 1])
+      steps[s] = curve.steps[g - 1] + share * (curve.steps[g] - curve.steps[g - 1])
+  return steps
+
+
+def speedup(
+  baseline: curves.Curve,
+  method: curves.Curve,
+  score: float,
+  *,
+  confidence: float = 0.95,
+  num_resamples: int = 2000,
+  seed: int = 0,
+) -> Speedup:
+  """How many times fewer steps than `baseline` the runs of `method` need to reach `score`.
+
+  Smooth the curves first if they are noisy: the first point above the score counts.
+
+  Raises:
+    ValueError: a run is at the score from its first point, so that the ratio says nothing.
+  """
+  slow, fast = steps_to(baseline, score), steps_to(method, score)
+  if (slow == baseline.steps[0]).any() or (fast == method.steps[0]).any():
+    raise ValueError(f"score={score:g} is reached at the first point by some run: choose one that must be learned")
+  lengths = float(baseline.steps[-1]), float(method.steps[-1])
+  at_least, at_most = _bounds(slow[None], fast[None], *lengths)
+  low = high = np.asarray(np.nan)
+  if min(len(slow), len(fast)) > 1:
+    rng = np.random.default_rng(seed)
+    slow_resampled = slow[transfer.resamples(rng, num_resamples, len(slow))]
+    fast_resampled = fast[transfer.resamples(rng, num_resamples, len(fast))]
+    lowest, highest = _bounds(slow_resampled, fast_resampled, *lengths)
+    low, high = transfer.interval(lowest, confidence)[0], transfer.interval(highest, confidence)[1]
+  return Speedup(
+    at_least=float(at_least[0]),
+    at_most=float(at_most[0]),
+    low=float(low),
+    high=float(high),
+    num_reached=int(np.isfinite(fast).sum()),
+    num_runs=len(fast),
+    num_baseline_reached=int(np.isfinite(slow).sum()),
+    num_baseline_runs=len(slow),
+  )
+
+
+def describe(found: Speedup) -> str:
+  """One line: '4.0x [2.1, 9.7]', or '> 4.0x' where only a bound is known."""
+  if found.is_known:
+    text = f"{found.at_least:.1f}x"
+  elif np.isinf(found.at_most) and found.at_least > 0:
+    text = f"> {found.at_least:.1f}x"
+  elif np.isfinite(found.at_most):
+    text = f"< {found.at_most:.1f}x"
+  else:
+    text = "unknown"
+  if not np.isnan(found.low):
+    text += f" [{found.low:.1f}, {found.high:.1f}]"
+  return (
+    f"{text} ({found.num_reached} of {found.num_runs} runs reach it, "
+    f"{found.num_baseline_reached} of {found.num_baseline_runs} of the baseline)"
+  )
+
+
+def _bounds(
+  slow: np.ndarray, fast: np.ndarray, slow_length: float, fast_length: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Least and most that the ratio of medians of each row of `[R, S]` steps can be."""
+  # A censored run lies between its length and infinity: x / inf is 0, inf / x infinite.
+  slow_least, fast_least = np.minimum(slow, slow_length), np.minimum(fast, fast_length)
+  slow_most, slow_least, fast_most, fast_least = (
+    np.median(steps, axis=1) for steps in (slow, slow_least, fast, fast_least)
+  )
+  return slow_least / fast_most, slow_most / fast_least

@@ -1,0 +1,166 @@
+"""Transfer score: how much area a method's learning curve has, against learning the target from scratch.
+
+  score = area above `floor` up to `horizon` of the method / the same of baseline 1 on that target
+
+Rusu et al. 2016 (section 5) run 25 jobs a cell with sampled hyper-parameters and report the mean of the top 3. They
+say neither how a game with negative scores is shifted, nor how far the area goes, nor what the top is ranked by, nor
+whether curves are averaged before or after the area is taken: all four are fields of `Definition`. Averaging commutes
+with the area unless a run dips below the floor, since what lies below it counts as 0, not as negative.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis import curves
+
+RANKINGS = ("area", "final")
+AVERAGES = ("runs", "curve")
+# Ours: the share of the horizon whose mean counts as the final score; one point alone is too noisy to rank by.
+FINAL_SHARE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+  """What the paper leaves open about the score, each choice explained."""
+
+  # The score that counts as nothing. Pong: its minimum -21, or -20, with which the paper's own curves come nearest.
+  floor: float
+  horizon: float  # Steps up to which the area goes, in the curves' own unit.
+  top_k: int | None = 3  # How many of a cell's runs count, the best ones; None: all of them.
+  rank_by: str = "area"  # "area" (what is compared, and the least noisy), or "final": the mean of the last tenth.
+  average: str = "runs"  # "runs": the mean of the runs' areas; "curve": the area of their mean curve.
+
+  def __post_init__(self) -> None:
+    """Refuses what no score can be made of."""
+    for name, value, known in (("rank_by", self.rank_by, RANKINGS), ("average", self.average, AVERAGES)):
+      if value not in known:
+        raise ValueError(f"{name}={value!r} is not one of {known}")
+    if self.top_k is not None and self.top_k < 1:
+      raise ValueError(f"top_k={self.top_k} keeps no run; give at least 1, or None for all")
+    if not (np.isfinite(self.floor) and np.isfinite(self.horizon) and self.horizon > 0):
+      raise ValueError(f"floor={self.floor} and horizon={self.horizon} must be finite, and horizon above 0")
+
+
+class Score(NamedTuple):
+  """A transfer score and its bootstrap interval; 1 is learning from scratch, above it transfer is positive."""
+
+  value: float  # NaN where baseline 1 never leaves the floor.
+  low: float  # NaN where either side has a single run.
+  high: float  # inf where more than a few resamples of baseline 1 never leave the floor.
+  num_runs: int  # The top of more runs is higher: compare scores of equal counts.
+  num_baseline_runs: int
+
+
+def readings(definition: Definition, horizons: Sequence[float] = ()) -> dict[str, Definition]:
+  """Every reading of the paper with this floor and top: ranking x average x (`horizon`, `horizons`), by a label."""
+  found = {}
+  for horizon in dict.fromkeys((definition.horizon, *horizons)):
+    for rank_by in RANKINGS:
+      for average in AVERAGES:
+        label = f"top by {rank_by}, area of {'each run' if average == 'runs' else 'the mean curve'}, to {horizon:g}"
+        found[label] = dataclasses.replace(definition, horizon=horizon, rank_by=rank_by, average=average)
+  return found
+
+
+def score(
+  method: curves.Curve,
+  baseline: curves.Curve,
+  definition: Definition,
+  *,
+  confidence: float = 0.95,
+  num_resamples: int = 2000,
+  seed: int = 0,
+) -> Score:
+  """The transfer score of `method` over `baseline`, and its percentile bootstrap interval.
+
+  Runs of both are resampled independently and the top is chosen anew in every resample. For the top of few runs the
+  interval is approximate: a resample can repeat the best run but never hold a better one.
+
+  Raises:
+    ValueError: fewer runs than `top_k`, a curve that ends before the horizon, or one that is not finite.
+  """
+  above, below = areas(method, definition)[0], areas(baseline, definition)[0]
+  rngs = np.random.default_rng((seed, 0)), np.random.default_rng((seed, 1))
+  num_runs, num_baseline_runs = len(method.values), len(baseline.values)
+  low = high = np.asarray(np.nan)
+  if min(num_runs, num_baseline_runs) > 1:
+    resampled = ratio(
+      areas(method, definition, resamples(rngs[0], num_resamples, num_runs)),
+      areas(baseline, definition, resamples(rngs[1], num_resamples, num_baseline_runs)),
+    )
+    low, high = interval(resampled, confidence)
+  value = float(above / below) if below > 0 else np.nan
+  return Score(value, float(low), float(high), num_runs, num_baseline_runs)
+
+
+def areas(curve: curves.Curve, definition: Definition, indices: np.ndarray | None = None) -> np.ndarray:
+  """Mean height above the floor of the top runs, of every resample.
+
+  Args:
+    curve: S runs.
+    definition: floor, horizon and how to choose and average.
+    indices: `[R, S']` which runs each resample holds; None for the one that holds each run once.
+
+  Returns:
+    `[R]` in points of score: area / length, so the unit of steps drops out.
+  """
+  num_runs = len(curve.values)
+  top_k = definition.top_k or num_runs
+  if num_runs < top_k:
+    raise ValueError(f"top_k={top_k} of {num_runs} runs")
+  if not np.isfinite(curve.values).all():
+    raise ValueError(f"{(~np.isfinite(curve.values)).any(axis=1).sum()} of {num_runs} runs have a point that is NaN")
+  indices = np.arange(num_runs)[None] if indices is None else indices
+  piece = curves.between(curve, float(curve.steps[0]), definition.horizon)
+  each = _height_above(piece.steps, piece.values, definition.floor)
+  rank = each if definition.rank_by == "area" else final_scores(curve, definition.horizon)
+  weights = _weights_of_top(rank, indices, top_k)
+  if definition.average == "runs":
+    return weights @ each
+  return _height_above(piece.steps, weights @ piece.values, definition.floor)
+
+
+def final_scores(curve: curves.Curve, horizon: float) -> np.ndarray:
+  """Each run's mean over the last tenth before `horizon`, `[S]`."""
+  start = max(float(curve.steps[0]), (1.0 - FINAL_SHARE) * horizon)
+  return curves.mean_height(curves.between(curve, start, horizon))
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+  """`above` / `below` `[R]`, areas >= 0: infinite where `below` is 0 (a baseline on the floor bounds nothing)."""
+  unbounded = np.where(np.isnan(above + below), np.nan, np.inf)
+  return np.divide(above, below, out=unbounded, where=below > 0)
+
+
+def resamples(rng: np.random.Generator, num_resamples: int, num_runs: int) -> np.ndarray:
+  """Which runs each bootstrap resample holds, `[R, S]`."""
+  return rng.integers(num_runs, size=(num_resamples, num_runs))
+
+
+def interval(resampled: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+  """Percentile interval over the first axis of `[R, ...]`; some of it may be infinite."""
+  tail = 50.0 * (1.0 - confidence)
+  low, high = np.percentile(resampled, [tail, 100.0 - tail], axis=0, method="inverted_cdf")
+  return low, high
+
+
+def _height_above(steps: np.ndarray, values: np.ndarray, floor: float) -> np.ndarray:
+  """Mean over `steps` `[G]` of what lies above `floor` of the line through `values` `[..., G]`, exactly."""
+  above = values - floor
+  low = np.minimum(above[..., :-1], above[..., 1:])
+  high = np.maximum(above[..., :-1], above[..., 1:])
+  triangle = np.divide(high**2, 2.0 * (high - low), out=np.zeros_like(high), where=(high > 0) & (low < 0))
+  segment = np.where(low >= 0, 0.5 * (low + high), triangle)  # Mean height; 0 where all of it lies below.
+  return segment @ np.diff(steps) / (steps[-1] - steps[0])
+
+
+def _weights_of_top(rank: np.ndarray, indices: np.ndarray, top_k: int) -> np.ndarray:
+  """`[R, S]`: how much each run counts in each resample, rows summing to 1."""
+  order = np.argsort(-rank[indices], axis=1, kind="stable")[:, :top_k]
+  chosen = np.take_along_axis(indices, order, axis=1)
+  weights = np.zeros((len(indices), len(rank)))
+  np.add.at(weights, (np.arange(len(indices))[:, None], chosen), 1.0 / top_k)
+  return weights

@@ -1,0 +1,214 @@
+"""The transfer matrix: a score for every way to learn (method, source) and every target, and its summary.
+
+Figure 4a and table 1 of Rusu et al. 2016. A cell that was not run, is half run, or cannot be (a target that was the
+source) is NaN with a note that says why: never 0, and never part of a mean. Baseline 1 of a target stands in all of
+its cells, so a bootstrap resample of it is shared by that target's cells; the intervals of the summary follow.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis import curves, transfer
+
+IS_SOURCE = "source"  # The note of a cell whose target is (one of) its sources.
+MISSING = "not run"
+
+
+class Row(NamedTuple):
+  """One way to learn a target."""
+
+  method: str  # 'finetune', 'progressive2', ...
+  source: str  # The task learned before; several are joined by '+', in order.
+
+
+class Matrix(NamedTuple):
+  """Scores of M rows on T targets."""
+
+  rows: tuple[Row, ...]
+  targets: tuple[str, ...]
+  values: np.ndarray  # [M, T] float64, NaN where there is no score.
+  low: np.ndarray  # [M, T] the intervals' ends, NaN where there are none.
+  high: np.ndarray  # [M, T]
+  notes: np.ndarray  # [M, T] str: why a cell has no score; '' where it has one.
+  resampled: np.ndarray  # [R, M, T] bootstrap scores; R = 0 where there are none.
+
+
+class Summary(NamedTuple):
+  """One method's score over all its cells: 1 is baseline 1."""
+
+  mean: curves.Interval  # Scalars.
+  median: curves.Interval
+  num_cells: int
+  num_missing: int  # Cells that should have a score and have none.
+
+
+def build(
+  cells: Mapping[tuple[Row, str], curves.Curve],
+  baselines: Mapping[str, curves.Curve],
+  *,
+  rows: Sequence[Row],
+  targets: Sequence[str],
+  definitions: Mapping[str, transfer.Definition],
+  confidence: float = 0.95,
+  num_resamples: int = 2000,
+  seed: int = 0,
+) -> Matrix:
+  """Scores every cell.
+
+  Args:
+    cells: (row, target) -> its runs' curves; those that were not run are left out.
+    baselines: target -> the curves of learning it from scratch.
+    rows: the matrix' rows, in order.
+    targets: its columns, in order.
+    definitions: target -> what its score is (floors differ between games).
+    confidence: of the intervals.
+    num_resamples: bootstrap resamples.
+    seed: of the resampling.
+
+  Raises:
+    ValueError: a cell that lies in no row or column.
+  """
+  stray = [
+    f"{row.method} from {row.source} on {target}" for row, target in cells if not _has(rows, targets, row, target)
+  ]
+  if stray:
+    raise ValueError(f"no row or column of the matrix holds: {', '.join(stray)}")
+  shape = (len(rows), len(targets))
+  values, notes = np.full(shape, np.nan), np.full(shape, "", object)
+  resampled = np.full((num_resamples, *shape), np.nan)
+  for t, target in enumerate(targets):
+    below = _sample(baselines.get(target), definitions[target], num_resamples, (seed, t))
+    for m, row in enumerate(rows):
+      above = _sample(cells.get((row, target)), definitions[target], num_resamples, (seed, t, m + 1))
+      notes[m, t] = _why_not(row, target, above, below)
+      if not notes[m, t]:
+        values[m, t] = above.area / below.area
+        resampled[:, m, t] = transfer.ratio(above.resampled, below.resampled)
+  low, high = transfer.interval(resampled, confidence)
+  has_none = np.isnan(resampled).any(axis=0)
+  low, high = np.where(has_none, np.nan, low), np.where(has_none, np.nan, high)
+  return Matrix(tuple(rows), tuple(targets), values, low, high, notes.astype(str), resampled)
+
+
+def of_values(
+  rows: Sequence[Row], targets: Sequence[str], values: np.ndarray, notes: np.ndarray | None = None
+) -> Matrix:
+  """A matrix of bare scores `[M, T]` without intervals, such as a paper's; NaN cells need no note of their own."""
+  values = np.asarray(values, np.float64)
+  if values.shape != (len(rows), len(targets)):
+    raise ValueError(f"values is {values.shape}, want ({len(rows)} rows, {len(targets)} targets)")
+  if notes is None:
+    notes = np.asarray([[_why_empty(row, target) for target in targets] for row in rows])
+  none = np.full_like(values, np.nan)
+  notes = np.where(np.isnan(values), notes, "")
+  return Matrix(tuple(rows), tuple(targets), values, none, none, notes, np.zeros((0, *values.shape)))
+
+
+def same_cells(matrix: Matrix, other: Matrix) -> Matrix:
+  """`matrix` on the rows and targets of `other`, without the cells that `other` lacks: so that means compare."""
+  values, notes = np.full(other.values.shape, np.nan), np.full(other.values.shape, MISSING, object)
+  for m, row in enumerate(other.rows):
+    for t, target in enumerate(other.targets):
+      if _has(matrix.rows, matrix.targets, row, target):
+        values[m, t] = matrix.values[matrix.rows.index(row), matrix.targets.index(target)]
+  values[np.isnan(other.values)] = np.nan
+  notes[other.notes == IS_SOURCE] = IS_SOURCE
+  return of_values(other.rows, other.targets, values, notes.astype(str))
+
+
+def summarise(matrix: Matrix, *, confidence: float = 0.95) -> dict[str, Summary]:
+  """method -> mean and median over all cells of that method that have a score; nothing is clipped."""
+  found = {}
+  for method in dict.fromkeys(row.method for row in matrix.rows):
+    is_method = np.asarray([row.method == method for row in matrix.rows])
+    has_score = is_method[:, None] & ~np.isnan(matrix.values)
+    should = is_method[:, None] & (matrix.notes != IS_SOURCE)
+    values, resampled = matrix.values[has_score], matrix.resampled[:, has_score]
+    mean, median = (_estimate(statistic, values, resampled, confidence) for statistic in (np.mean, np.median))
+    found[method] = Summary(mean, median, int(has_score.sum()), int((should & ~has_score).sum()))
+  return found
+
+
+def table(
+  summaries: Mapping[str, Summary], beside: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> dict[str, dict[str, str]]:
+  """Rows for `curves.table`, as table 1 of the paper: mean and median in % of baseline 1.
+
+  Args:
+    summaries: method -> ours.
+    beside: heading -> method -> (mean, median) in %, to stand next to ours.
+  """
+  rows = {"scratch": {"mean %": "100", "median %": "100", "cells": ""} | dict.fromkeys(beside, "100 / 100")}
+  for method, summary in summaries.items():
+    missing = f" ({summary.num_missing} missing)" if summary.num_missing else ""
+    rows[method] = {
+      "mean %": _percent(summary.mean),
+      "median %": _percent(summary.median),
+      "cells": f"{summary.num_cells}{missing}",
+    }
+    for heading, numbers in beside.items():
+      rows[method][heading] = "{:.0f} / {:.0f}".format(*numbers[method]) if method in numbers else "–"
+  return rows
+
+
+class _Sample(NamedTuple):
+  """The areas of one set of runs."""
+
+  area: float  # NaN where there is none.
+  resampled: np.ndarray  # [R]; NaN for a single run.
+  note: str  # Why there is none.
+
+
+def _sample(
+  curve: curves.Curve | None, definition: transfer.Definition, num_resamples: int, seed: tuple[int, ...]
+) -> _Sample:
+  none = np.full(num_resamples, np.nan)
+  if curve is None:
+    return _Sample(np.nan, none, MISSING)
+  num_runs, top_k = len(curve.values), definition.top_k or len(curve.values)
+  if num_runs < top_k:
+    return _Sample(np.nan, none, f"{num_runs} of {top_k} runs")
+  if definition.horizon > curve.steps[-1] + 0.5 * (curve.steps[-1] - curve.steps[-2]):
+    return _Sample(np.nan, none, f"at {curve.steps[-1] / definition.horizon:.0%}")
+  area = float(transfer.areas(curve, definition)[0])
+  if num_runs == 1:
+    return _Sample(area, none, "")
+  indices = transfer.resamples(np.random.default_rng(seed), num_resamples, num_runs)
+  return _Sample(area, transfer.areas(curve, definition, indices), "")
+
+
+def _why_not(row: Row, target: str, above: _Sample, below: _Sample) -> str:
+  """Why a cell has no score; '' where it has one."""
+  if above.note:
+    return _why_empty(row, target) if above.note == MISSING else above.note
+  if below.note:
+    return f"scratch: {below.note}"
+  return "" if below.area > 0 else "scratch: at floor"
+
+
+def _why_empty(row: Row, target: str) -> str:
+  return IS_SOURCE if target in row.source.split("+") else MISSING
+
+
+def _has(rows: Sequence[Row], targets: Sequence[str], row: Row, target: str) -> bool:
+  return row in rows and target in targets
+
+
+def _estimate(
+  statistic: Callable[..., np.ndarray], values: np.ndarray, resampled: np.ndarray, confidence: float
+) -> curves.Interval:
+  none = np.asarray(np.nan)
+  if not values.size:
+    return curves.Interval(none, none, none)
+  if not len(resampled) or np.isnan(resampled).any():
+    return curves.Interval(statistic(values), none, none)
+  return curves.Interval(statistic(values), *transfer.interval(statistic(resampled, axis=-1), confidence))
+
+
+def _percent(interval: curves.Interval) -> str:
+  if np.isnan(interval.mean):
+    return "–"
+  text = f"{100 * interval.mean:.0f}"
+  return text if np.isnan(interval.low) else f"{text} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
