@@ -16,9 +16,23 @@ def _jaco(task: str, **options: Any) -> core.Environment:
   return world.Jaco(tasks.TASKS[task], **options)
 
 
+def _pong(variant: str, **options: Any) -> core.Environment:
+  from environments.pong import world
+
+  return world.Pong(variant, **options)
+
+
 _MAKERS = {
   "jaco/reach/fixed": lambda **options: _jaco("reach/fixed", **options),
   "jaco/reach/random": lambda **options: _jaco("reach/random", **options),
+  "pong/pong": lambda **options: _pong("pong", **options),
+  "pong/noisy": lambda **options: _pong("noisy", **options),
+  "pong/black": lambda **options: _pong("black", **options),
+  "pong/white": lambda **options: _pong("white", **options),
+  "pong/zoom": lambda **options: _pong("zoom", **options),
+  "pong/h_flip": lambda **options: _pong("h_flip", **options),
+  "pong/v_flip": lambda **options: _pong("v_flip", **options),
+  "pong/hv_flip": lambda **options: _pong("hv_flip", **options),
 }
 
 

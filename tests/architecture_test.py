@@ -26,6 +26,8 @@ ALLOWED = (
   ("environments.registry", ("environments.*",)),
   ("environments.arm*", ("environments.arm*", "environments.jaco*", "environments.core", "environments.raycast")),
   ("environments.jaco*", ("environments.jaco*", "environments.core", "environments.raycast")),
+  ("environments.pong*", ("environments.pong*", "environments.core")),
+  ("environments.atari*", ("environments.atari*", "environments.core")),
   ("analysis*", ("analysis*",)),
   ("experiments*", ("*",)),
 )
@@ -39,6 +41,7 @@ CONFINED = {
     "environments.*.assets.*",
     "experiments.benchmark",
   ),
+  "ale_py": ("environments.atari*", "experiments.benchmark"),
   "dm_env_rpc": ("environments.arm*",),
   "ml_collections": ("experiments*",),
   "absl": ("experiments*",),

@@ -1,0 +1,188 @@
+"""Pong as a world: reset draws a start, step plays four frames and draws their picture, observe reads.
+
+action -> knob and button -> four frames (one `lax.scan`) -> one picture, onto the stack      (step)
+stack -> pixels; scores and steps -> reward and ending                                        (observe)
+
+The stack is one uint32 a pixel, newest byte on top: pushing a picture is one shift for all four.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from dm_env import specs
+from flax import struct
+
+from environments import core
+from environments.pong import constants as c
+from environments.pong import game as games
+from environments.pong import picture, variants
+
+# NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE: the emulator's own order. RIGHT moves the paddle up, LEFT down.
+_TURN = (0, 0, -1, 1, -1, 1)
+_FIRE = (0, 1, 0, 0, 1, 1)
+_THREE = (0, 2, 3)  # NOOP, RIGHT, LEFT.
+
+
+@struct.dataclass
+class State:
+  """A game in the middle of an episode."""
+
+  game: games.Game  # After the last frame.
+  before: games.Game  # A frame earlier.
+  stack: jax.Array  # [84, 84] uint32: four grey levels, oldest in the lowest byte
+  reward: jax.Array  # [] float32, of the last step
+  elapsed: jax.Array  # [] int32 steps
+
+
+class Pong:
+  """Atari Pong against the console, the player on the right (`core.Environment`).
+
+  Actions, int32 `[1]`: six as the emulator orders them, NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE, where RIGHT moves
+    the paddle up and LEFT down, and a ball hit while FIRE is held flies faster; or three: NOOP, RIGHT, LEFT.
+  Reward: points won less points lost in the step. An episode terminates when one side has 21.
+
+  Observations: `pixels`, uint8 `[84, 84, 4]`, the last four pictures, newest last.
+  Privileged signals, in pixels of the emulator's 210 x 160 screen and frames of 1/60 s: `ball_position` x y of its
+    upper left corner and `ball_velocity` x y, float32 `[2]`; `paddle_position`, tops of opponent's and player's paddles, and
+    `paddle_velocity`, float32 `[2]`; `score`, opponent's and player's, int32 `[2]`; `is_in_play`, bool `[]`. Between a
+    point and the next serve the ball is out of sight: its row is -14 and its velocity 0.
+  """
+
+  def __init__(
+    self,
+    variant: str = "pong",
+    *,
+    num_actions: int = 6,
+    max_episode_steps: int = 16_000,
+    max_start_frames: int = c.MAX_START_FRAMES,
+    **options: Any,
+  ):
+    """Builds the world.
+
+    Args:
+      variant: one of `variants.NAMES`.
+      num_actions: 6 or 3.
+      max_episode_steps: an episode is truncated after so many. The console itself switches a game off after 65,280
+        frames, 16,320 steps.
+      max_start_frames: an episode begins after 1 to so many frames of doing nothing, the usual random start on Atari; 0
+        for always the same start.
+      **options: fields of `variants.Options`.
+
+    Raises:
+      ValueError: naming the argument that cannot be.
+    """
+    if variant not in variants.NAMES:
+      raise ValueError(f'no variant is called "{variant}"; there are {", ".join(variants.NAMES)}')
+    if num_actions not in (3, 6):
+      raise ValueError(f"num_actions={num_actions} is neither 3 (NOOP, RIGHT, LEFT) nor 6 (the emulator's)")
+    if max_episode_steps < 1:
+      raise ValueError(f"max_episode_steps={max_episode_steps} must be above 0")
+    if not 0 <= max_start_frames < c.START_WAIT:
+      raise ValueError(
+        f"max_start_frames={max_start_frames} must lie in [0, {c.START_WAIT - 1}], before the first serve"
+      )
+    self.variant = variant
+    self.num_actions = num_actions
+    self._max_episode_steps = max_episode_steps
+    self._max_start_frames = max_start_frames
+    self._options = variants.Options(**options)
+    chosen = _THREE if num_actions == 3 else range(6)
+    self._turn = np.array([_TURN[i] for i in chosen], np.int32)
+    self._fire = np.array([_FIRE[i] for i in chosen], np.int32)
+    self._first = _first_stack(variant, self._options)
+
+  def observation_spec(self) -> Mapping[str, specs.Array]:
+    """See the class."""
+    shape = (c.IMAGE_SIZE, c.IMAGE_SIZE, c.NUM_STACKED)
+    return {"pixels": specs.BoundedArray(shape, np.uint8, 0, 255, name="pixels")}
+
+  def privileged_spec(self) -> Mapping[str, specs.Array]:
+    """See the class."""
+    names = ("ball_position", "ball_velocity", "paddle_position", "paddle_velocity")
+    return {
+      **{name: specs.Array((2,), np.float32, name=name) for name in names},
+      "score": specs.BoundedArray((2,), np.int32, 0, c.WINNING_SCORE, name="score"),
+      "is_in_play": specs.Array((), np.bool_, name="is_in_play"),
+    }
+
+  def action_spec(self) -> specs.BoundedArray:
+    """One choice."""
+    return specs.BoundedArray((1,), np.int32, 0, self.num_actions - 1, name="action")
+
+  def reset(self, key: jax.Array) -> State:
+    """A new game, some frames after the console's reset; its picture is the same for all of them."""
+    low = min(1, self._max_start_frames)
+    game = games.start(jax.random.randint(key, (), low, self._max_start_frames + 1, jnp.int32))
+    return State(
+      game=game,
+      before=game,
+      stack=jnp.asarray(self._first),
+      reward=jnp.zeros((), jnp.float32),
+      elapsed=jnp.zeros((), jnp.int32),
+    )
+
+  def step(self, state: State, action: jax.Array) -> State:
+    """Plays four frames."""
+    chex.assert_shape(action, (1,))
+    turn, fire = jnp.asarray(self._turn)[action[0]], jnp.asarray(self._fire)[action[0]]
+
+    def play(games_: tuple[games.Game, games.Game], _: None) -> tuple[tuple[games.Game, games.Game], None]:
+      return (games_[1], games.frame(games_[1], turn, fire)), None
+
+    (before, game), _ = jax.lax.scan(play, (state.before, state.game), None, length=c.FRAMES_PER_STEP)
+    newest = variants.apply(self.variant, picture.draw(before, game), self._options)
+    return State(
+      game=game,
+      before=before,
+      stack=(state.stack >> 8) | (newest.astype(jnp.uint32) << 24),
+      reward=(_lead(game) - _lead(state.game)).astype(jnp.float32),
+      elapsed=state.elapsed + 1,
+    )
+
+  def observe(self, state: State) -> core.TimeStep:
+    """Reads the stack, the scores and the clock."""
+    game = state.game
+    is_won = jnp.maximum(game.player_score, game.opponent_score) >= c.WINNING_SCORE
+    is_last = is_won | (state.elapsed >= self._max_episode_steps)
+    step_type = jnp.where(is_last, core.LAST, jnp.where(state.elapsed == 0, core.FIRST, core.MID))
+    return core.TimeStep(
+      step_type=step_type.astype(jnp.int32),
+      reward=state.reward,
+      discount=jnp.where(is_won, 0.0, 1.0).astype(jnp.float32),
+      observation={"pixels": jax.lax.bitcast_convert_type(state.stack, jnp.uint8)},
+      privileged=_privileged(state.before, game),
+    )
+
+
+def _lead(game: games.Game) -> jax.Array:
+  return game.player_score - game.opponent_score
+
+
+def _privileged(before: games.Game, game: games.Game) -> dict[str, jax.Array]:
+  is_in_play = game.wait == 0
+  moving = is_in_play.astype(jnp.int32)
+  tops = games.opponent_row(game), games.player_row(game)
+  speeds = tops[0] - games.opponent_row(before), tops[1] - games.player_row(before)
+  return {
+    "ball_position": _pair(games.ball_column(game), games.ball_row(game)),
+    "ball_velocity": _pair(game.ball_dx * moving, game.ball_dy * moving),
+    "paddle_position": _pair(*tops),
+    "paddle_velocity": _pair(*speeds),
+    "score": jnp.stack([game.opponent_score, game.player_score]),
+    "is_in_play": is_in_play,
+  }
+
+
+def _pair(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.stack([a, b]).astype(jnp.float32)
+
+
+def _first_stack(variant: str, options: variants.Options) -> np.ndarray:
+  """Four times the picture of a new game, uint32 `[84, 84]`."""
+  game = games.start(jnp.zeros((), jnp.int32))
+  first = np.asarray(variants.apply(variant, picture.draw(game, game), options)).astype(np.uint32)
+  return first * np.uint32(0x01010101)
