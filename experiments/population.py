@@ -61,7 +61,8 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
     if kind == "choice":
       dealt = [value for _ in range(index // len(values) + 1) for value in rng.permutation(values)]
     else:
-      dealt = list(np.exp(rng.uniform(*np.log(values), size=index + 1)))
+      low, high = np.log(values)
+      dealt = list(np.exp(rng.uniform(low, high, size=index + 1)))
     owner[field] = float(dealt[index])
   member.seed = config.seed + index
   return member

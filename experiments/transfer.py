@@ -24,7 +24,8 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   """
   if config.method not in baselines.METHODS:
     raise ValueError(f"method={config.method!r} is none of {', '.join(baselines.METHODS)}")
-  source = None if config.method == "scratch" else released.load_source(config.source)
+  needs_none = config.method == "scratch" or (config.method == "random_column" and not config.source)
+  source = None if needs_none else released.load_source(config.source)
   read = (*config.transfer.column.inputs, *(network.input_names(source.spec) if source else ()))
   world, environment = session.open_target(config.target, config.target_options, observations=read, seed=config.seed)
   target = world or environment

@@ -29,15 +29,17 @@ def prepare(
   """(spec, parameters, which of them learn) for learning the target task by `method`.
 
   `column_spec` is the target's new column; the finetuning methods keep the source's columns instead and only check
-  that the target offers what they read. `output_init` and `alpha` are `network.grow`'s. Only "scratch" does without
-  a source, and only "random_column" without its parameters.
+  that the target offers what they read. `output_init` and `alpha` are `network.grow`'s. "scratch" does without a
+  source, and "random_column" without its parameters; without any source its random column is one like the new.
   """
   if method not in METHODS:
     raise ValueError(f"method={method!r} is not one of {METHODS}.")
   if method == "scratch":
     spec = network.NetworkSpec((column_spec,))
     return spec, network.init(key, spec), _always
-  if source_spec is None or (source_params is None and method != "random_column"):
+  if method == "random_column":
+    source_spec = source_spec or network.NetworkSpec((column_spec,))
+  elif source_spec is None or source_params is None:
     raise ValueError(f"method={method!r} needs a source network: its spec and its parameters.")
   if method in ("finetune", "finetune_head"):
     _check_finetune(method, source_spec, column_spec)

@@ -80,3 +80,11 @@ def test_what_else_makes_no_sense_is_refused_by_name():
 def test_random_column_needs_the_sources_shape_alone():
   spec, _, _ = baselines.prepare("random_column", jax.random.key(0), SOURCE[0], None, NARROW)
   assert len(spec.columns) == 2
+
+
+def test_random_column_without_a_source_is_one_like_the_new():
+  spec, params, is_trainable = baselines.prepare("random_column", jax.random.key(0), None, None, NARROW)
+  assert spec.columns == (NARROW, NARROW)
+  trainable, frozen = partition.split(params, is_trainable)
+  assert {path[0] for path in partition.paths(trainable)} == {1}
+  assert {path[0] for path in partition.paths(frozen)} == {0}

@@ -1,0 +1,210 @@
+"""The transfer matrix: every method from every source to every target (Rusu et al. 2016, figure 4a).
+
+    python -m experiments.matrix --config=experiments/configs/pong_soup.py:laptop --workdir=runs/soup
+    python -m experiments.matrix --config=... --workdir=runs/soup --cell=progressive_pong_to_white
+
+A cell is a sweep (`population`) in `<workdir>/<cell>`; its best member becomes a network in `<cell>/best`, from which
+other cells start: learning a task from scratch is baseline 1 of that target and the source column of others. A cell is
+done when `outcome.json` is there; the same command continues an interrupted matrix where it stopped, and on a cluster
+each machine runs cells of its own in one shared folder.
+"""
+
+import difflib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from ml_collections import config_dict
+
+from agents import actor_critic
+from analysis import records
+from environments import core
+from experiments import binary, configuration, population, released, run_directory, session, transfer
+from progressive import network, partition
+
+_CELL = flags.DEFINE_multi_string(
+  "cell", [], "Only this cell, by its name; may be repeated. What it needs must be done."
+)
+
+OUTCOME = "outcome.json"
+_LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
+
+
+class Cell(NamedTuple):
+  """One method of learning `target` after `sources`, in the order in which they were learned."""
+
+  method: str
+  sources: tuple[str, ...]
+  target: str
+
+  @property
+  def name(self) -> str:
+    """The name of its folder."""
+    return (
+      f"{self.method}_{'+'.join(self.sources)}_to_{self.target}" if self.sources else f"{self.method}_{self.target}"
+    )
+
+  @property
+  def before(self) -> "Cell | None":
+    """The cell whose best network this one starts from; None if from nothing."""
+    if not self.sources:
+      return None
+    *earlier, newest = self.sources
+    return Cell("progressive", tuple(earlier), newest) if earlier else Cell("scratch", (), newest)
+
+
+def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
+  """All cells, each after the one it starts from."""
+  matrix = config.matrix
+  cells = [Cell("scratch", (), task) for task in dict.fromkeys((*matrix.sources, *matrix.targets))]
+  for method in matrix.methods:
+    if method == "random_column":
+      cells += [Cell(method, (), target) for target in matrix.targets]
+    elif method != "scratch":
+      cells += [Cell(method, (s,), target) for s in matrix.sources for target in matrix.targets if s != target]
+  for first, second in matrix.source_pairs:
+    cells.append(Cell("progressive", (first,), second))
+    cells += [Cell("progressive", (first, second), t) for t in matrix.targets if t not in (first, second)]
+  return tuple(dict.fromkeys(cells))
+
+
+def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> config_dict.ConfigDict:
+  """The config of a cell's sweep: what `experiments.transfer` reads, and the sweep."""
+  own = config_dict.ConfigDict({name: value for name, value in config.items() if name != "matrix"})
+  own = own.copy_and_resolve_references()
+  own.method, own.target = cell.method, config.matrix.world + cell.target
+  own.sources = cell.sources
+  own.source = str(workdir / cell.before.name / "best") if cell.before else ""
+  return own
+
+
+def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> dict[str, Any]:
+  """Trains, chooses the best member, measures what was forgotten; returns the outcome. Repeats nothing that is done.
+
+  Raises:
+    ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
+  """
+  path = workdir / cell.name
+  if is_done(path):
+    return json.loads((path / OUTCOME).read_text())
+  own = cell_config(config, cell, workdir)
+  if cell.before is not None and not is_done(workdir / cell.before.name):
+    raise ValueError(f"{cell.name} starts from {cell.before.name}, which is not done in {workdir}; run that cell first")
+  if own.source:
+    _check_source(own)
+  members = population.run(transfer.make_task, own, "transfer", path)
+  return _finish(own, cell, path, members)
+
+
+def is_done(path: pathlib.Path) -> bool:
+  """Whether the cell in `path` has ended."""
+  return (path / OUTCOME).exists()
+
+
+def score(path: pathlib.Path) -> float:
+  """Mean return of the episodes that a run finished in the last tenth of its steps.
+
+  Raises:
+    ValueError: if none ended there.
+  """
+  run = records.read(path)
+  steps, returns = records.series(run, kind="train", name="return_mean")
+  is_late = steps > (1 - _LAST_PART) * records.num_steps(run)
+  if not is_late.any():
+    raise ValueError(f"{path}: no episode ended in the last tenth of its steps; train longer")
+  return float(returns[is_late].mean())
+
+
+def _check_source(config: config_dict.ConfigDict) -> None:
+  """Refuses a source whose columns are not those of this config: cells of a matrix are compared with each other."""
+  world = configuration.make_world(config.target, config.target_options)
+  num_choices = core.num_choices(world.action_spec())
+  ours = configuration.make_column(config.transfer.column, world.observation_spec(), num_choices)
+  for k, theirs in enumerate(released.load_source(config.source).spec.columns):
+    if theirs != ours:
+      raise ValueError(
+        f"{config.source}: column {k} is of another architecture than this config's ({theirs.layers} there, "
+        f"{ours.layers} here); use another --workdir, or the config that the source was made with"
+      )
+
+
+def _finish(
+  config: config_dict.ConfigDict, cell: Cell, path: pathlib.Path, members: list[population.Member]
+) -> dict[str, Any]:
+  scores = [score(member.path) for member in members]
+  best = int(np.argmax(scores))
+  params = population.params_of(path, best)
+  spec = members[best].task.agent.spec
+  outcome: dict[str, Any] = {
+    "method": cell.method,
+    "sources": list(cell.sources),
+    "target": cell.target,
+    "scores": scores,
+    "best": best,
+    "evaluation": _evaluate(config, spec, params, config.target),
+  }
+  if cell.before is not None:
+    outcome["forgetting"] = _forgetting(config, cell, spec, params)
+  released.save(
+    path / "best",
+    spec,
+    params,
+    evaluation=outcome["evaluation"],
+    provenance=json.loads((members[best].path / "provenance.json").read_text()),
+  )
+  run_directory.write_json(path / OUTCOME, outcome)
+  return outcome
+
+
+def _forgetting(config: config_dict.ConfigDict, cell: Cell, spec: network.NetworkSpec, params: Any) -> dict[str, Any]:
+  """The source task played before and after learning the target, by the columns that had learned it."""
+  source = released.load_source(config.source)
+  num = len(source.spec.columns)
+  task = config.target.removesuffix(cell.target) + cell.sources[-1]
+  then = network.NetworkSpec(spec.columns[:num])
+  return {
+    "task": cell.sources[-1],
+    "before": _evaluate(config, source.spec, source.params, task),
+    "after": _evaluate(config, then, params[:num], task),
+    "is_unchanged": partition.content_hash(params[:num]) == partition.content_hash(source.params),
+  }
+
+
+def _evaluate(config: config_dict.ConfigDict, spec: network.NetworkSpec, params: Any, target: str) -> dict[str, float]:
+  """Whole episodes of `target`; always the same ones, so that equal networks get equal numbers."""
+  world = configuration.make_world(target, config.target_options)
+  agent = actor_critic.Agent(spec, core.num_choices(world.action_spec()), configuration.make_hyper(config.transfer))
+  task = session.Task(agent, params, is_trainable=lambda path: False, world=world)
+  episodes = session.play(
+    task,
+    *partition.split(params, task.is_trainable),
+    configuration.make_key(config.seed, "evaluation"),
+    num_episodes=config.transfer.evaluation_episodes,
+    is_greedy=config.transfer.evaluation_is_greedy,
+  )
+  return session.summarise(episodes)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the cells that are not done."""
+  del argv
+  config, workdir = binary.config(), pathlib.Path(binary.workdir())
+  cells = {cell.name: cell for cell in plan(config)}
+  for name in _CELL.value:
+    if name not in cells:
+      nearest = difflib.get_close_matches(name, cells, n=1, cutoff=0.0)[0]
+      raise ValueError(f"--cell={name} is not in this matrix; nearest is {nearest}, all are {', '.join(cells)}")
+  chosen = [cells[name] for name in _CELL.value] or list(cells.values())
+  for number, cell in enumerate(chosen, start=1):
+    outcome = run_cell(config, cell, workdir)
+    print(
+      f"[{number}/{len(chosen)}] {cell.name}: best member's return {outcome['evaluation']['return_mean']:.2f}",
+      flush=True,
+    )
+
+
+if __name__ == "__main__":
+  binary.run(main)

@@ -1,0 +1,91 @@
+"""The matrix on a small world: what it plans, what it leaves, and that it goes on where it stopped."""
+
+import json
+
+import pytest
+
+from environments import registry
+from experiments import configuration, matrix, released
+from progressive import partition
+from tests.agents import worlds
+from tests.experiments import session_test
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall(length=4 + len(name) % 3))
+
+
+def make_config(*, source_pairs=(), lstm=()):
+  config = session_test.make_config(lstm=lstm)
+  del config.train, config.world, config.world_options
+  config.output_init = "random"
+  config.transfer.steps, config.transfer.evaluation_episodes = 400, 8
+  config.sweep = configuration.sweep(
+    num_runs=2, top=1, sampled=(("transfer.hyper.learning_rate", "choice", (1e-2, 1e-3)),)
+  )
+  config.matrix = {
+    "world": "recall/",
+    "methods": ("scratch", "finetune", "random_column", "progressive"),
+    "sources": ("a",),
+    "source_pairs": source_pairs,
+    "targets": ("a", "bb"),
+  }
+  return config
+
+
+def test_the_paper_s_matrix_has_the_paper_s_cells():
+  from experiments.configs import pong_soup
+
+  cells = matrix.plan(pong_soup.get_config("paper"))
+  assert len({cell.name for cell in cells}) == len(cells)
+  by_method = {method: [c for c in cells if c.method == method] for method in {c.method for c in cells}}
+  # papers.md 1.6: 21 source-target cells for B2, B3 and two columns, 8 for B4, 6 for three columns.
+  assert {method: len(of) for method, of in by_method.items()} == {
+    "scratch": 8, "finetune_head": 21, "finetune": 21, "random_column": 8, "progressive": 21 + 6,
+  }  # fmt: skip
+  for cell in cells:
+    assert cell.before is None or cells.index(cell.before) < cells.index(cell)
+
+
+def test_all_cells_run_and_nothing_is_forgotten_by_progressive_columns(tmp_path):
+  config = make_config(source_pairs=(("a", "bb"),))
+  config.matrix.targets = ("a", "bb", "ccc")
+  cells = {cell.name: cell for cell in matrix.plan(config)}
+  outcomes = {name: matrix.run_cell(config, cell, tmp_path) for name, cell in cells.items()}
+  assert set(outcomes) == {
+    "scratch_a", "scratch_bb", "scratch_ccc", "finetune_a_to_bb", "finetune_a_to_ccc", "random_column_a",
+    "random_column_bb", "random_column_ccc", "progressive_a_to_bb", "progressive_a_to_ccc", "progressive_a+bb_to_ccc",
+  }  # fmt: skip
+  for name in ("progressive_a_to_bb", "progressive_a_to_ccc", "progressive_a+bb_to_ccc"):
+    forgetting = outcomes[name]["forgetting"]
+    assert forgetting["is_unchanged"] and forgetting["before"] == forgetting["after"]
+  assert not outcomes["finetune_a_to_bb"]["forgetting"]["is_unchanged"]
+  assert "forgetting" not in outcomes["scratch_bb"]
+  best = released.load_source(tmp_path / "progressive_a+bb_to_ccc" / "best")
+  assert len(best.spec.columns) == 3
+  source = released.load_source(tmp_path / "progressive_a_to_bb" / "best").params
+  assert partition.content_hash(best.params[:2]) == partition.content_hash(source)
+  outcome = outcomes["scratch_bb"]
+  assert outcome["best"] == max(range(2), key=lambda i: outcome["scores"][i])
+
+
+def test_a_done_cell_is_not_repeated_and_a_half_written_one_is_finished(tmp_path):
+  config = make_config()
+  cell = matrix.Cell("scratch", (), "a")
+  first = matrix.run_cell(config, cell, tmp_path)
+  file = tmp_path / "scratch_a" / "outcome.json"
+  file.write_text(json.dumps(first | {"best": 7}))
+  assert matrix.run_cell(config, cell, tmp_path)["best"] == 7
+  file.unlink()
+  assert matrix.run_cell(config, cell, tmp_path) == first
+
+
+def test_mistakes_are_refused_by_name(tmp_path):
+  config = make_config()
+  cell = matrix.Cell("progressive", ("a",), "bb")
+  with pytest.raises(ValueError, match="progressive_a_to_bb starts from scratch_a, which is not done"):
+    matrix.run_cell(config, cell, tmp_path)
+  matrix.run_cell(config, matrix.Cell("scratch", (), "a"), tmp_path)
+  with pytest.raises(ValueError, match="column 0 is of another architecture"):
+    matrix.run_cell(make_config(lstm=(3,)), cell, tmp_path)
