@@ -148,13 +148,9 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
 
 
 def child_environment() -> dict[str, str]:
-  """This process's, with this checkout to import from, its cache of compiled programs, and one thread for OpenGL.
-
-  A second thread gains the camera nothing, and where there are two cores the other one is the client's.
-  """
+  """This process's, with this checkout to import from and its cache of compiled programs."""
   variables = {**os.environ, "JAX_PLATFORMS": "cpu"}
   variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")]))
-  variables.setdefault("LP_NUM_THREADS", "0")
   if jax.config.jax_compilation_cache_dir:
     variables["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

@@ -312,8 +312,13 @@ def _kinova_folder() -> pathlib.Path:
 
 
 def _gl_context(size: int) -> Any:
-  """An OpenGL context that needs no screen; the error says what to install."""
+  """An OpenGL context that needs no screen; the error says what to install.
+
+  OSMesa draws on one thread unless `LP_NUM_THREADS` says otherwise: at this size more take longer, and where there are
+  two cores the other one is the learner's.
+  """
   library = os.environ.get("MUJOCO_GL", "osmesa")
+  os.environ.setdefault("LP_NUM_THREADS", "0")
   try:
     if library == "egl":
       from mujoco import egl as library_module

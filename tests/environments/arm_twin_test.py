@@ -1,6 +1,8 @@
 """The twin: another arm than the simulation's, with the same joints, and every difference in its configuration."""
 
 import dataclasses
+import os
+import pathlib
 
 import mujoco
 import numpy as np
@@ -153,3 +155,10 @@ def test_wrong_numbers_are_refused():
     twin.TwinConfig(pixel_noise=-1)
   with pytest.raises(ValueError, match="physics_dt_s=0"):
     twin.TwinConfig(physics_dt_s=0)
+
+
+@pytest.mark.skipif("LP_NUM_THREADS" in os.environ, reason="the number of threads is set from outside")
+def test_the_camera_draws_on_the_callers_thread():
+  twin.picture(twin.TwinConfig(), constants.HOME_RAD, TARGET, size=64)
+  threads = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+  assert threads and not [name for name in threads if name.startswith("llvmpipe")]
