@@ -3,7 +3,7 @@
 The curves of Rusu et al. 2017 (CoRL; PMLR 78) were read off the paper's vector graphics to the width of a line, the
 matrix of Rusu et al. 2016 (arXiv 1606.04671) off its colours; Mirowski et al. 2017 (arXiv 1611.03673) give numbers.
 The `.csv` files beside this one hold them and say how sure they are. What a table of ours quotes of a curve is
-computed by the very functions that read ours. The papers' methods go by our names here.
+computed by the very functions that read ours. The papers' methods and tasks go by our names here.
 """
 
 import csv
@@ -64,12 +64,12 @@ class PongCurve(NamedTuple):
 PNN_FIG4B_STEPS = 4e7  # Agent steps.
 # (source, target) -> method -> curve. The ends on H-flip were read as 18 to 20 for all three.
 PNN_FIG4B: Mapping[tuple[str, str], Mapping[str, PongCurve]] = {
-  ("Pong", "White"): {
+  ("pong", "white"): {
     "progressive2": PongCurve(end=19.5, mean=11.2, zero_step=0.8e7),
     "finetune": PongCurve(end=-4.0, mean=-9.0, zero_step=None),
     "scratch": PongCurve(end=-9.0, mean=-13.8, zero_step=None),
   },
-  ("Pong", "H-flip"): {
+  ("pong", "h_flip"): {
     "progressive2": PongCurve(end=19.0, mean=17.0, zero_step=0.2e7),
     "finetune": PongCurve(end=19.0, mean=13.6, zero_step=0.45e7),
     "scratch": PongCurve(end=19.0, mean=6.5, zero_step=1.25e7),
@@ -121,9 +121,9 @@ def pnn_fig4a() -> transfer_matrix.Matrix:
   """The transfer matrix of Pong Soup, figure 4a of Rusu et al. 2016: +-0.01, and 2 where it is 2 or more."""
   lines = _rows("pnn_fig4a.csv")
   targets = [name for name in lines[0] if name not in ("method", "source")]
-  rows = [transfer_matrix.Row(_PNN_METHODS[line["method"]], line["source"]) for line in lines]
+  rows = [transfer_matrix.Row(_PNN_METHODS[line["method"]], _task(line["source"])) for line in lines]
   values = np.asarray([[_number(line[target]) for target in targets] for line in lines])
-  return transfer_matrix.of_values(rows, targets, values)
+  return transfer_matrix.of_values(rows, [_task(target) for target in targets], values)
 
 
 def navigation_scores() -> Mapping[str, Mapping[str, float]]:
@@ -147,6 +147,11 @@ def navigation_table1() -> tuple[NavigationRow, ...]:
 def _rows(name: str) -> list[dict[str, str]]:
   lines = [line for line in (_HERE / name).read_text().splitlines() if not line.startswith("#")]
   return list(csv.DictReader(lines))
+
+
+def _task(name: str) -> str:
+  """Our name of a game of the Pong Soup: H-flip is h_flip."""
+  return name.lower().replace("-", "_")
 
 
 def _number(text: str) -> float:

@@ -22,7 +22,7 @@ AVERAGES = ("runs", "curve")
 FINAL_SHARE = 0.1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Definition:
   """What the paper leaves open about the score, each choice explained."""
 

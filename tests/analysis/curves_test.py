@@ -96,3 +96,22 @@ def test_table():
     "| ours | 1.0 |  |",
     "| paper | 24.2 | 34.7 |",
   ]
+
+
+def test_a_game_with_negative_scores_starts_from_its_floor():
+  steps, values = curves.points(np.array([15]), np.array([-10.0]), bin_steps=10, num_steps=20, start=-21.0)
+  np.testing.assert_array_equal(values, [-21, -21, -10])
+
+
+def test_a_piece_and_its_mean_height_by_hand():
+  curve = curves.Curve(steps=np.array([0.0, 10, 30]), values=np.array([[0.0, 10, 10], [4, 4, 0]]))
+  piece = curves.between(curve, 5, 20)
+  np.testing.assert_array_equal(piece.steps, [5, 10, 20])
+  np.testing.assert_array_equal(piece.values, [[5, 10, 10], [4, 4, 2]])
+  np.testing.assert_allclose(curves.mean_height(piece), [(5 * 7.5 + 10 * 10) / 15, (5 * 4 + 10 * 3) / 15])
+  # Half a grid step beyond the end is forgiven and held flat; more is not.
+  np.testing.assert_array_equal(curves.between(curve, 10, 40).values, [[10, 10, 10], [4, 0, 0]])
+  with pytest.raises(ValueError, match="spans steps 0 to 30, not 0 to 41"):
+    curves.between(curve, 0, 41)
+  with pytest.raises(ValueError, match="first_step=7 is not before last_step=7"):
+    curves.between(curve, 7, 7)

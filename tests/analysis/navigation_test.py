@@ -1,0 +1,128 @@
+"""Navigation measures by hand; the decoder on data that can and cannot be told apart; components of a known cloud."""
+
+import numpy as np
+import pytest
+from scipy import optimize, special
+
+from analysis import curves, decoding, navigation, projection
+
+
+def test_auc_is_the_curve_s_mean_up_to_the_horizon():
+  curve = curves.Curve(np.array([0.0, 10, 20]), np.array([[0.0, 10, 30], [6, 6, 6]]))
+  np.testing.assert_allclose(navigation.auc(curve, 20.0), [12.5, 6.0])
+  np.testing.assert_allclose(navigation.auc(curve, 10.0), [5.0, 6.0])
+
+
+def test_latency_by_hand():
+  # Episode 0: goals at steps 30, 40, 60. Episode 1: at 10. Episode 2: none. In any order, with steps between.
+  episode = np.array([1, 0, 0, 0, 0, 2, 2, 1])
+  step = np.array([10, 60, 30, 40, 75, 5, 99, 99])
+  is_goal = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+  found = navigation.latency(episode, step, is_goal, step_s=0.5)
+  assert found.first_s == pytest.approx(0.5 * (30 + 10) / 2)
+  assert found.later_s == pytest.approx(0.5 * (10 + 20) / 2)
+  assert found.goal_percent == pytest.approx(200 / 3)
+  assert (found.num_episodes, found.num_goals) == (3, 4)
+
+
+def test_latency_without_goals_is_unknown():
+  none = navigation.latency(np.array([0, 0, 1]), np.array([1, 2, 1]), np.zeros(3, bool), step_s=1.0)
+  assert np.isnan([none.first_s, none.later_s]).all() and none.goal_percent == 0.0
+  first_alone = navigation.latency(np.array([0, 1]), np.array([4, 8]), np.ones(2, bool), step_s=1.0)
+  assert first_alone.first_s == 6.0 and np.isnan(first_alone.later_s)
+
+
+def test_episodes_of_several_worlds_must_not_be_mixed():
+  with pytest.raises(ValueError, match="episode 0 has step 3 twice"):
+    navigation.latency(np.array([0, 0]), np.array([3, 3]), np.ones(2, bool), step_s=1.0)
+
+
+def test_loop_closures_by_hand():
+  labels = np.array([1, 1, 1, 0, 0, 0], bool)
+  found = navigation.detection(labels, np.array([0.9, 0.5, 0.2, 0.7, 0.1, 0.0]))
+  assert found == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+  strict = navigation.detection(labels, np.array([0.9, 0.5, 0.2, 0.7, 0.1, 0.0]), threshold=0.8)
+  assert strict == pytest.approx((1.0, 1 / 3, 0.5))
+  silent = navigation.detection(labels, np.zeros(6))
+  assert np.isnan(silent.precision) and (silent.recall, silent.f1) == (0.0, 0.0)
+  assert np.isnan(navigation.detection(np.zeros(3, bool), np.zeros(3)).f1)
+
+
+def cells_and_features(seed, noise, num_episodes=20, num_steps=30, num_cells=6):
+  rng = np.random.default_rng(seed)
+  centres = 3.0 * np.random.default_rng(99).normal(size=(num_cells, 8))
+  cells = rng.integers(num_cells, size=num_episodes * num_steps)
+  features = centres[cells] + noise * rng.normal(size=(len(cells), 8))
+  return features, cells, np.repeat(np.arange(num_episodes), num_steps)
+
+
+def test_separable_positions_are_decoded_and_shuffled_ones_are_not():
+  features, cells, episodes = cells_and_features(0, noise=0.3)
+  found = decoding.evaluate(features, cells, episodes, num_cells=6)
+  assert found.accuracy > 0.99 and found.majority < 0.35
+  assert found.per_episode.shape == (5,) and found.per_episode.mean() == pytest.approx(found.accuracy)
+  shuffled = decoding.evaluate(np.random.default_rng(1).permutation(features), cells, episodes, num_cells=6)
+  assert shuffled.accuracy < 0.35
+  probabilities = decoding.posterior(found.decoder, features)
+  np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+  assert (probabilities.argmax(axis=1) == cells).mean() > 0.99
+
+
+def test_whole_episodes_are_held_out():
+  """Features that name the episode and nothing else decode its cell only if steps of one episode are split."""
+  rng = np.random.default_rng(0)
+  episodes = np.repeat(np.arange(40), 25)
+  cells = rng.integers(5, size=40)[episodes]
+  features = np.eye(40)[episodes] + 0.01 * rng.normal(size=(1000, 40))
+  assert decoding.evaluate(features, cells, episodes, num_cells=5).accuracy < 0.6
+  assert decoding.evaluate(features, cells, np.arange(1000), num_cells=5).accuracy > 0.99
+  is_test = decoding.split(episodes, test_share=0.25, seed=3)
+  assert len(np.unique(episodes[is_test])) == 10
+  assert not set(episodes[is_test]) & set(episodes[~is_test])
+
+
+def test_the_fit_is_the_optimum_another_optimiser_finds():
+  features, cells, _ = cells_and_features(1, noise=4.0, num_episodes=4, num_cells=3)
+  decoder = decoding.fit(features, cells, num_cells=3, l2=0.1)
+  inputs = (features - features.mean(axis=0)) / features.std(axis=0)
+
+  def loss(flat):
+    kernel, bias = flat[:24].reshape(8, 3), flat[24:]
+    log_probs = special.log_softmax(inputs @ kernel + bias, axis=1)
+    return -log_probs[np.arange(len(cells)), cells].mean() + 0.05 * (kernel**2).sum()
+
+  other = optimize.minimize(loss, np.zeros(27), method="BFGS").x  # Differences in place of our gradient.
+  np.testing.assert_allclose(decoder.kernel, other[:24].reshape(8, 3), atol=2e-3)
+  np.testing.assert_allclose(decoder.bias - decoder.bias.mean(), other[24:] - other[24:].mean(), atol=2e-3)
+
+
+def test_a_feature_that_never_changes_does_no_harm():
+  features, cells, episodes = cells_and_features(0, noise=0.3)
+  with_constant = np.concatenate([features, np.full((len(features), 1), 7.0)], axis=1)
+  assert decoding.evaluate(with_constant, cells, episodes, num_cells=6).accuracy > 0.99
+
+
+def test_bad_positions_are_refused():
+  features, cells, _ = cells_and_features(0, noise=1.0)
+  with pytest.raises(ValueError, match="cells span 0 to 5, num_cells=5"):
+    decoding.fit(features, cells, num_cells=5)
+  with pytest.raises(ValueError, match="1 episodes with test_share=0.25 leave none to fit on"):
+    decoding.split(np.zeros(10), test_share=0.25, seed=0)
+
+
+def test_components_of_a_known_cloud():
+  """Three directions of deviation 3, 1, 0.1, turned and shifted."""
+  rng = np.random.default_rng(0)
+  turn, _ = np.linalg.qr(rng.normal(size=(5, 5)))
+  coordinates = rng.normal(size=(4000, 3)) * [3.0, 1.0, 0.1]
+  features = coordinates @ turn[:3] + 10.0
+  found = projection.fit(features)
+  np.testing.assert_allclose(np.abs(found.directions @ turn[:2].T), np.eye(2), atol=0.03)
+  np.testing.assert_allclose(found.explained, np.array([9, 1]) / 10.01, atol=0.02)
+  covariance = np.cov(projection.apply(found, features).T)
+  np.testing.assert_allclose(covariance, np.diag([9.0, 1.0]), atol=0.5)
+  assert abs(covariance[0, 1]) < 1e-9
+  largest = np.abs(found.directions).argmax(axis=1)
+  assert (found.directions[[0, 1], largest] > 0).all()
+  with pytest.raises(ValueError, match="num_components=9 of 4000 samples of 5 features"):
+    projection.fit(features, num_components=9)
