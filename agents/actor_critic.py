@@ -8,6 +8,7 @@ actor had, so recurrent state is carried exactly across unrolls, and gradients r
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -25,6 +26,7 @@ from progressive import column, network, partition
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
+Additions = Mapping[column.Source, jax.Array]  # (column, layer) -> what is added to its activations.
 
 
 @struct.dataclass
@@ -108,6 +110,7 @@ def act(
   timestep: core.TimeStep,
   key: jax.Array,
   greedy: bool = False,
+  additions: Additions | None = None,
 ) -> ActOutput:
   """Chooses an action in each world.
 
@@ -119,10 +122,11 @@ def act(
     timestep: every leaf `[B, ...]`.
     key: consumed, also by a greedy policy.
     greedy: take the most probable action instead of drawing one.
+    additions: added to activations, `[B, ...]` each: see `network.apply`.
   """
   params = partition.merge(trainable, frozen)
-  timesteps = jax.tree.map(lambda x: x[None], timestep)
-  activations, recurrent_state = apply(agent, params, timesteps, recurrent_state)
+  timesteps, additions = jax.tree.map(lambda x: x[None], (timestep, additions))
+  activations, recurrent_state = apply(agent, params, timesteps, recurrent_state, additions=additions)
   logits, value = heads.split(activations[column.OUTPUT][0], agent.num_choices)
   action = distributions.mode(logits) if greedy else distributions.sample(key, logits)
   return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
@@ -144,12 +148,24 @@ def update(
 
 
 def apply(
-  agent: Agent, params: Params, timesteps: core.TimeStep, state: RecurrentState
+  agent: Agent,
+  params: Params,
+  timesteps: core.TimeStep,
+  state: RecurrentState,
+  *,
+  additions: Additions | None = None,
 ) -> tuple[dict[str, jax.Array], RecurrentState]:
-  """The newest column's activations, each `[T, B, ...]`, over timesteps `[T, B, ...]`, from a state `[B, ...]`."""
+  """The newest column's activations, each `[T, B, ...]`, over timesteps `[T, B, ...]`, from a state `[B, ...]`.
+
+  `additions`, `[T, B, ...]` each, are added to activations of any column: see `network.apply`.
+  """
   inputs = {name: timesteps.observation[name] for name in network.input_names(agent.spec)}
-  each_world = jax.vmap(functools.partial(network.apply, agent.spec, params), in_axes=(1, 0, 1), out_axes=(1, 0))
-  activations, state = each_world(inputs, state, timesteps.step_type == core.FIRST)
+
+  def one_world(inputs: Any, state: Any, is_first: jax.Array, additions: Any) -> tuple[Any, Any]:
+    return network.apply(agent.spec, params, inputs, state, is_first, additions=additions)
+
+  each_world = jax.vmap(one_world, in_axes=(1, 0, 1, 1), out_axes=(1, 0))
+  activations, state = each_world(inputs, state, timesteps.step_type == core.FIRST, additions)
   return activations[-1], state
 
 

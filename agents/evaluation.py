@@ -5,6 +5,7 @@ number of steps would favour the short ones, which on an arm are the crashes.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import dm_env
@@ -15,6 +16,9 @@ import numpy as np
 from agents import actor_critic, unroll
 from environments import batch as batch_lib
 from environments import core
+
+# Step [] int32 from 0 -> what is added to activations there, [B, ...] each: noise, to see what depends on them.
+AdditionsFn = Callable[[jax.Array], actor_critic.Additions]
 
 
 class Episodes(NamedTuple):
@@ -42,7 +46,7 @@ def evaluate(
   """
   returns, lengths = [], []
   for round_key in jax.random.split(key, episodes_per_world):
-    episode_return, length, is_over = _episode(agent, trainable, frozen, batch, round_key, greedy, max_steps)
+    episode_return, length, is_over = episode(agent, trainable, frozen, batch, round_key, greedy, max_steps)
     if not is_over.all():
       raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
     returns.append(np.asarray(episode_return))
@@ -77,21 +81,27 @@ def host_evaluate(
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "greedy", "max_steps"))
-def _episode(
+def episode(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,
   frozen: actor_critic.Params,
   batch: batch_lib.Batch,
   key: jax.Array,
-  greedy: bool,
-  max_steps: int,
+  greedy: bool = False,
+  max_steps: int = 100_000,
+  additions_fn: AdditionsFn | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """One episode in each world, until the last of them ends: returns `[B]`, lengths `[B]`, whether each ended `[B]`."""
+  """One episode in each world, until the last of them ends: returns `[B]`, lengths `[B]`, whether each ended `[B]`.
+
+  `additions_fn` is a pytree, such as a `jax.tree_util.Partial`: its arrays are data, so other values need no other
+  program, and a `vmap` plays the same episodes (equal starts, equal luck in drawing actions) under many of them.
+  """
 
   def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
     state, recurrent, total, length, is_over, num_steps = carry
     act_key = jax.random.fold_in(action_key, num_steps)
-    chosen = actor_critic.act(agent, trainable, frozen, recurrent, state.timestep, act_key, greedy)
+    additions = None if additions_fn is None else additions_fn(num_steps)
+    chosen = actor_critic.act(agent, trainable, frozen, recurrent, state.timestep, act_key, greedy, additions)
     state = batch.step(state, chosen.action)
     total = total + jnp.where(is_over, 0.0, state.timestep.reward)
     length = length + (~is_over).astype(jnp.int32)

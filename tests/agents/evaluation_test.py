@@ -35,3 +35,27 @@ def test_an_endless_episode_is_refused():
   batch = batch_lib.Batch(worlds.Chain(), 2, ("signal",))
   with pytest.raises(ValueError, match="2 of 2 episodes did not end within max_steps=3"):
     evaluation.evaluate(agent, trainable, frozen, batch, jax.random.key(0), max_steps=3)
+
+
+def test_noise_reaches_the_policy_and_none_changes_nothing():
+  """An addition to the output decides the action; zeros leave every episode as it was, bitwise."""
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make_progressive(world)
+  batch = batch_lib.Batch(world, 8, ("signal",))
+  plain = evaluation.episode(agent, trainable, frozen, batch, jax.random.key(0))
+
+  def push(scales, step):
+    del step
+    return {(1, "output"): jnp.broadcast_to(scales, (8, 3)), (0, "hidden"): jnp.zeros((8, 32), jnp.float32)}
+
+  def play(scales):
+    fn = jax.tree_util.Partial(push, scales)
+    return evaluation.episode(agent, trainable, frozen, batch, jax.random.key(0), additions_fn=fn)
+
+  lanes = jnp.array([[0.0, 0.0, 0.0], [1e6, 0.0, 0.0], [0.0, 1e6, 0.0]], jnp.float32)
+  returns, lengths, is_over = jax.vmap(play)(lanes)
+  jax.tree.map(lambda together, alone: np.testing.assert_array_equal(together[0], alone), (returns, lengths), plain[:2])
+  assert is_over.all()
+  # Always naming cue 0 is right where always naming cue 1 is wrong: the same eight cues in every lane.
+  np.testing.assert_array_equal(returns[1] + returns[2], np.ones(8))
+  assert 0 < returns[1].sum() < 8
