@@ -111,11 +111,11 @@ def score(path: pathlib.Path) -> float:
     ValueError: if none ended there.
   """
   run = records.read(path)
-  steps, returns = records.series(run, kind="train", name="return_mean")
-  is_late = steps > (1 - _LAST_PART) * records.num_steps(run)
-  if not is_late.any():
+  late = (1 - _LAST_PART) * records.num_steps(run)
+  ended = [r.metrics for r in run.records if r.kind == "train" and r.step > late and r.metrics["episodes"]]
+  if not ended:
     raise ValueError(f"{path}: no episode ended in the last tenth of its steps; train longer")
-  return float(returns[is_late].mean())
+  return float(np.average([m["return_mean"] for m in ended], weights=[m["episodes"] for m in ended]))
 
 
 def _check_source(config: config_dict.ConfigDict) -> None:

@@ -27,6 +27,8 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
       "sources": ("pong", "noisy", "h_flip") if scale == "paper" else ("pong",),
       "source_pairs": (("noisy", "h_flip"),) if scale == "paper" else (),  # Of three-column networks.
       "targets": VARIANTS if scale == "paper" else ("pong", "noisy", "white", "h_flip"),
+      # Scores that count as nothing, see `analysis.transfer`: the lowest, and the one nearest to the paper's numbers.
+      "floors": (-21.0, -20.0),
     }
   )
 
@@ -34,7 +36,10 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   config.method = "scratch"
   config.source = ""
   config.target = "pong/pong"
-  config.target_options = config_dict.ConfigDict({"num_actions": 3})
+  # A game takes 800 steps at least; the smoke test cuts it short so that some end within its few steps.
+  config.target_options = config_dict.ConfigDict(
+    {"num_actions": 3} | ({"max_episode_steps": 100} if scale == "smoke" else {})
+  )
   config.output_init = "random"  # Starting as the previous policy came with the later paper (papers.md 2.3).
   config.alpha = 1.0
   config.transfer = configuration.phase(
