@@ -24,8 +24,9 @@ BACKGROUND, WHITE, OPPONENT_GREY, PLAYER_GREY = 87, 236, 148, 147
 
 # From the console's coordinates to the picture.
 BALL_COLUMN_OFFSET = -49  # Left edge of the ball = x - 49.
-BALL_ROW_OFFSET = -14  # Top of the ball = y - 14;
-LATE_COLUMN = 130  # from this column on, an odd y is drawn a row higher: the beam has passed when it is set.
+BALL_ROW_OFFSET = -14  # Top of the ball = y - 14, save near the right edge:
+LATE_COLUMN_EVEN, LATE_COLUMN_ODD = 149, 127  # from this column on, by the parity of y, a row higher. `beam` says why.
+CHARGING_COLUMNS, NO_PADDLE_COLUMNS = 6, 3
 PLAYER_ROW_OFFSET = -14  # Top of the player's paddle = y rounded up to an even number, - 14.
 OPPONENT_ROW_OFFSET = -15
 
@@ -51,9 +52,11 @@ COUNT_DELAY_CYCLES = 2_297  # From the start of charging to the first count.
 COUNT_CYCLES = 152  # Between counts: two scan lines.
 MAX_COUNT = 91
 FIRST_COUNT_Y = 38  # Paddle position at count 0; each count is two rows.
+IDLE_KNOB_Y = 110  # Reading of the knob that no one turns, polled on the other frames.
 
 # How a game begins: after the emulator's reset.
 START_TICK = 7
 START_WAIT = 59  # Frames to the first serve.
 START_OPPONENT_Y, START_PLAYER_Y = 22, 109
-MAX_START_FRAMES = 30  # Of doing nothing, the usual random start on Atari.
+MIN_START_FRAMES = 2  # Of doing nothing: the picture right after the console's reset has other colours.
+MAX_START_FRAMES = 30  # The usual random start on Atari.

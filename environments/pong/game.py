@@ -30,6 +30,7 @@ class Game:
   player_y: jax.Array  # As drawn.
   knob_y: jax.Array  # Average of the last readings: where the paddle is drawn next.
   knob_ohm: jax.Array
+  polled_y: jax.Array  # Reading of the knob that was polled in this frame.
   fire: jax.Array  # 1 where FIRE was held in this frame.
   opponent_score: jax.Array
   player_score: jax.Array
@@ -55,6 +56,7 @@ def start(num_frames: jax.Array) -> Game:
     player_y=zero + c.START_PLAYER_Y,
     knob_y=zero + c.START_PLAYER_Y,
     knob_ohm=zero + c.KNOB_START_OHM,
+    polled_y=zero + c.IDLE_KNOB_Y,
     fire=zero,
     opponent_score=zero,
     player_score=zero,
@@ -134,8 +136,14 @@ def _read_knob(game: Game, turn: jax.Array) -> Game:
   ohm = jnp.clip(game.knob_ohm + c.KNOB_TURN_OHM * turn, c.KNOB_MIN_OHM, c.KNOB_MAX_OHM)
   cycles_100k = ohm * c.CYCLES_PER_100K_OHM - 100_000 * c.COUNT_DELAY_CYCLES
   count = jnp.clip(cycles_100k // (100_000 * c.COUNT_CYCLES), 0, c.MAX_COUNT)
-  average = (c.FIRST_COUNT_Y + 2 * count + game.knob_y) >> 1
-  return dataclasses.replace(game, knob_ohm=ohm, knob_y=jnp.where(game.tick % 2 == 1, average, game.knob_y))
+  reading = c.FIRST_COUNT_Y + 2 * count
+  is_polled = game.tick % 2 == 1
+  return dataclasses.replace(
+    game,
+    knob_ohm=ohm,
+    knob_y=jnp.where(is_polled, (reading + game.knob_y) >> 1, game.knob_y),
+    polled_y=jnp.where(is_polled, reading, c.IDLE_KNOB_Y),
+  )
 
 
 def ball_column(game: Game) -> jax.Array:
@@ -144,9 +152,8 @@ def ball_column(game: Game) -> jax.Array:
 
 
 def ball_row(game: Game) -> jax.Array:
-  """Top of the ball in the picture; above the field while waiting."""
-  is_late = (game.ball_y % 2 == 1) & (ball_column(game) >= c.LATE_COLUMN)
-  return game.ball_y + c.BALL_ROW_OFFSET - is_late.astype(jnp.int32)
+  """Top of the ball in the picture, but for a row (see `beam`); above the field while waiting."""
+  return game.ball_y + c.BALL_ROW_OFFSET
 
 
 def player_row(game: Game) -> jax.Array:
@@ -160,17 +167,17 @@ def opponent_row(game: Game) -> jax.Array:
 
 
 def meets_player(game: Game) -> jax.Array:
-  """Whether ball and player's paddle overlap in the picture."""
-  return _overlap(game, player_row(game), c.PLAYER_COLUMN)
+  """Whether ball and player's paddle overlap in the picture; at this column an odd y is drawn a row higher."""
+  return _overlap(game, ball_row(game) - game.ball_y % 2, player_row(game), c.PLAYER_COLUMN)
 
 
 def meets_opponent(game: Game) -> jax.Array:
   """Whether ball and opponent's paddle overlap in the picture."""
-  return _overlap(game, opponent_row(game), c.OPPONENT_COLUMN)
+  return _overlap(game, ball_row(game), opponent_row(game), c.OPPONENT_COLUMN)
 
 
-def _overlap(game: Game, paddle_row: jax.Array, paddle_column: int) -> jax.Array:
-  row, column = ball_row(game), ball_column(game)
+def _overlap(game: Game, row: jax.Array, paddle_row: jax.Array, paddle_column: int) -> jax.Array:
+  column = ball_column(game)
   return (
     (column > paddle_column - c.BALL_WIDTH)
     & (column < paddle_column + c.PADDLE_WIDTH)

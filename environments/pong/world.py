@@ -47,9 +47,9 @@ class Pong:
 
   Observations: `pixels`, uint8 `[84, 84, 4]`, the last four pictures, newest last.
   Privileged signals, in pixels of the emulator's 210 x 160 screen and frames of 1/60 s: `ball_position` x y of its
-    upper left corner and `ball_velocity` x y, float32 `[2]`; `paddle_position`, tops of opponent's and player's paddles, and
-    `paddle_velocity`, float32 `[2]`; `score`, opponent's and player's, int32 `[2]`; `is_in_play`, bool `[]`. Between a
-    point and the next serve the ball is out of sight: its row is -14 and its velocity 0.
+    upper left corner and `ball_velocity` x y, float32 `[2]`; `paddle_position`, tops of the opponent's and the player's
+    paddle, and `paddle_velocity`, float32 `[2]`; `score`, opponent's and player's, int32 `[2]`; `is_in_play`, bool
+    `[]`. Between a point and the next serve the ball is out of sight: its row is -14 and its velocity 0.
   """
 
   def __init__(
@@ -66,10 +66,10 @@ class Pong:
     Args:
       variant: one of `variants.NAMES`.
       num_actions: 6 or 3.
-      max_episode_steps: an episode is truncated after so many. The console itself switches a game off after 65,280
-        frames, 16,320 steps.
-      max_start_frames: an episode begins after 1 to so many frames of doing nothing, the usual random start on Atari; 0
-        for always the same start.
+      max_episode_steps: an episode is truncated after so many. The console itself switches a game off after 65,208
+        frames, 16,302 steps.
+      max_start_frames: an episode begins after 2 to so many frames of doing nothing, the usual random start on Atari;
+        less than 3 for always the same start.
       **options: fields of `variants.Options`.
 
     Raises:
@@ -115,7 +115,7 @@ class Pong:
 
   def reset(self, key: jax.Array) -> State:
     """A new game, some frames after the console's reset; its picture is the same for all of them."""
-    low = min(1, self._max_start_frames)
+    low = min(c.MIN_START_FRAMES, self._max_start_frames)
     game = games.start(jax.random.randint(key, (), low, self._max_start_frames + 1, jnp.int32))
     return State(
       game=game,
