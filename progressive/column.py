@@ -172,7 +172,8 @@ def apply(
 ) -> tuple[dict[str, jax.Array], dict[str, LSTMState]]:
   """Runs T steps: (name -> activations `[T, ...]` of every layer, state after the last step).
 
-  `inputs`: name -> float32 `[T, ...]`; `is_first` bool `[T]`: the state is zeroed before such a step is consumed.
+  `inputs`: name -> `[T, ...]`, uint8 pixels (scaled by 1/255) or numbers.
+  `is_first` bool `[T]`: the state is zeroed before such a step is consumed.
   `laterals`: layer -> terms of its pre-activation's shape (4 D gates for an LSTM), added in the order given.
   `additions`: layer -> a term of its activation's shape, added to what all others see of it (not to an LSTM's carry).
   """
@@ -206,6 +207,9 @@ def _add(y: jax.Array, bias: jax.Array, terms: Sequence[jax.Array]) -> jax.Array
 
 
 def _join(layer: AnyLayer, xs: Sequence[jax.Array]) -> jax.Array:
+  """What the layer reads as one array: float32, or uint8 where a convolution reads nothing but pixels."""
+  if not (isinstance(layer, Conv) and all(x.dtype == jnp.uint8 for x in xs)):
+    xs = [convolution.from_pixels(x) for x in xs]
   if not isinstance(layer, Conv):
     xs = [flatten(x) for x in xs]
   return xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1)

@@ -137,7 +137,7 @@ def apply(
 ) -> tuple[Activations, State]:
   """Runs T steps of all columns.
 
-  `inputs`: name -> `[T, ...]`, uint8 (scaled by 1/255) or numbers (cast to float32); may hold more than is read.
+  `inputs`: name -> `[T, ...]`, uint8 pixels (scaled by 1/255) or numbers (cast to float32); may hold more than is read.
   `state`: the recurrent state before the first step; zeroed wherever `is_first` (bool `[T]`) before that step.
   `additions`: (column, layer) -> a term `[T, ...]` added to that layer's activations, for every layer and column that
   reads them: noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by them.
@@ -147,10 +147,9 @@ def apply(
   missing = [name for name in input_names(spec) if name not in inputs]
   if missing:
     raise ValueError(f"inputs lack {missing}, which the columns read; given: {sorted(inputs)}.")
-  floats = {name: _to_float(inputs[name]) for name in input_names(spec)}
   for column_spec in spec.columns:
     for name, shape in column_spec.inputs:
-      chex.assert_shape(floats[name], (is_first.shape[0], *shape))
+      chex.assert_shape(inputs[name], (is_first.shape[0], *shape))
   additions = additions or {}
   unknown = [place for place in additions if place not in layers(spec)]
   if unknown:
@@ -161,7 +160,7 @@ def apply(
   for k, (column_spec, connections, own, before) in enumerate(columns):
     laterals = {name: _terms(into, own[name], activations) for name, into in connections}
     added = {name: term for (j, name), term in additions.items() if j == k}
-    here, after = column.apply(column_spec, own, floats, before, is_first, laterals=laterals, additions=added)
+    here, after = column.apply(column_spec, own, inputs, before, is_first, laterals=laterals, additions=added)
     activations.append(here)
     next_state.append(after)
   return tuple(activations), tuple(next_state)
@@ -175,10 +174,6 @@ def _terms(
     j, name = connection.source
     terms.append(lateral.apply(connection, layer_params["laterals"][f"column_{j}"][name], activations[j][name]))
   return tuple(terms)
-
-
-def _to_float(x: jax.Array) -> jax.Array:
-  return x.astype(jnp.float32) * jnp.float32(1 / 255) if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
 def _init_column(key: jax.Array, spec: NetworkSpec, k: int, *, alpha: float) -> ColumnParams:

@@ -43,6 +43,22 @@ def test_gradients_as_products_equal_xlas(shape, kernel, stride, features):
     np.testing.assert_allclose(products, lax, rtol=1e-4, atol=2e-6 * float(jnp.abs(lax).max()))
 
 
+@pytest.mark.parametrize("shape,kernel,stride,features", [*CASES, ((21, 20, 4), (8, 8), 4, 8)])
+def test_pixels_are_convolved_as_floats_from_0_to_1(shape, kernel, stride, features):
+  _, w = _arrays(shape, kernel, features)
+  pixels = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, *shape)), jnp.uint8)
+  floats = jnp.asarray(np.asarray(pixels) / 255.0, jnp.float32)
+
+  def value_and_gradient(x, gradient):
+    return jax.value_and_grad(lambda w: jnp.sin(convolution.conv(x, w, stride, gradient=gradient)).sum())(w)
+
+  expected = value_and_gradient(floats, "lax")
+  for gradient in ("products", "lax"):
+    found = value_and_gradient(pixels, gradient)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5 * float(jnp.abs(expected[1]).max()))
+
+
 def test_gradients_as_products_under_vmap():
   x, w = _arrays(*CASES[0][:2], CASES[0][3])
   xs = jnp.stack([x, x + 1.0])
