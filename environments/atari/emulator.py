@@ -1,0 +1,101 @@
+"""The Arcade Learning Environment, and the picture an agent sees of it.
+
+The only place that imports ale_py, and only when a game is loaded: what is not used need not be installed. The
+picture is the brighter of two successive greyscale frames, averaged over areas to 84 x 84: what ale-py's own vector
+environment does with OpenCV's INTER_AREA.
+"""
+
+import difflib
+import warnings
+from typing import Any
+
+import numpy as np
+
+IMAGE_SIZE = 84
+ACTIONS = ("NOOP", "RIGHT", "LEFT")  # Where three are asked for.
+
+
+def _ale_py() -> Any:
+  try:
+    import ale_py
+    import ale_py.roms
+  except ImportError as error:
+    raise ModuleNotFoundError('Atari games need ale-py: pip install "progressive-robots[atari]"') from error
+  return ale_py
+
+
+def rom_path(game: str) -> str:
+  """Where ale-py keeps `game`.
+
+  Raises:
+    ValueError: for a game that it does not have, naming the nearest ones.
+  """
+  roms = _ale_py().roms
+  known = sorted(roms.get_all_rom_ids())
+  if game not in known:
+    nearest = difflib.get_close_matches(game, known, n=3, cutoff=0.0)
+    raise ValueError(f'ale-py has no game "{game}"; the nearest of its {len(known)} are {", ".join(nearest)}')
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    return str(roms.get_rom_path(game))
+
+
+def load(game: str, *, seed: int) -> Any:
+  """An `ale_py.ALEInterface` with `game` in it, reset, every action played as chosen (no sticky actions)."""
+  path = rom_path(game)
+  ale_py = _ale_py()
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  ale = ale_py.ALEInterface()
+  ale.setInt("random_seed", seed)
+  ale.setFloat("repeat_action_probability", 0.0)
+  ale.loadROM(path)
+  ale.reset_game()
+  return ale
+
+
+def vector_interface(**arguments: Any) -> Any:
+  """ale-py's compiled vector environment; see `environments.atari.vector`."""
+  ale_py = _ale_py()
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  return ale_py._ale_py.ALEVectorInterface(**arguments)
+
+
+def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
+  """The emulator's actions behind 0, 1, ...
+
+  Args:
+    ale: with a game loaded.
+    num_actions: how many: as many as do something in this game, for those, in the emulator's order (None for the same);
+      3 for NOOP, RIGHT, LEFT; 18 for all.
+
+  Raises:
+    ValueError: for another number.
+  """
+  minimal, full = tuple(ale.getMinimalActionSet()), tuple(ale.getLegalActionSet())
+  if num_actions in (None, len(minimal)):
+    return minimal
+  if num_actions == len(ACTIONS):
+    return tuple(next(action for action in full if action.name == name) for name in ACTIONS)
+  if num_actions == len(full):
+    return full
+  raise ValueError(
+    f"num_actions={num_actions} is neither 3 ({', '.join(ACTIONS)}), nor {len(minimal)} (those of this game), nor 18"
+  )
+
+
+def picture(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+  """Two greyscale screens uint8 `[H, W]` -> what an agent sees, uint8 `[84, 84]`."""
+  brighter = np.maximum(first, second).astype(np.int32)
+  return np.rint(_sum(_sum(brighter).T).T / brighter.size).astype(np.uint8)
+
+
+def _sum(rows: np.ndarray) -> np.ndarray:
+  """`[H, W]` -> `[84, W]`: 84 times the sums over 84 equal spans of rows, as differences of the running sum at edges.
+
+  Whole numbers, so that a grey between two levels is rounded as it should be.
+  """
+  edges = np.arange(1, IMAGE_SIZE) * len(rows)  # In 84ths of a row.
+  whole, part = np.divmod(edges, IMAGE_SIZE)
+  running = np.cumsum(rows, axis=0, dtype=np.int32)
+  inner = IMAGE_SIZE * running[whole - 1] + part[:, None].astype(np.int32) * rows[whole]
+  return np.diff(inner, axis=0, prepend=0, append=IMAGE_SIZE * running[-1:])

@@ -1,0 +1,113 @@
+"""An Atari game as a `dm_env.Environment`, with the shapes and meanings of the worlds in JAX.
+
+One action lasts four emulated frames, an observation is the last four pictures, newest last, and rewards are the
+points of the game. An agent trained on `environments.pong` plays `make("pong", ...)` untouched.
+"""
+
+import collections
+from collections.abc import Mapping
+
+import dm_env
+import numpy as np
+from dm_env import specs
+
+from environments.atari import emulator
+
+FRAMES_PER_STEP = 4
+NUM_STACKED = 4
+_MIN_START_FRAMES = 2  # The picture right after a reset may have other colours.
+
+
+class Atari(dm_env.Environment):
+  """One game in one emulator; episodes follow each other from one seed.
+
+  Actions, int32 `[1]`: see `emulator.actions`. Observation: `pixels`, uint8 `[84, 84, 4]`. An episode terminates when
+  the game is over, not when a life is lost.
+  """
+
+  def __init__(
+    self,
+    game: str,
+    *,
+    seed: int,
+    num_actions: int | None = None,
+    max_episode_steps: int = 27_000,
+    max_start_frames: int = 30,
+  ):
+    """Loads `game`.
+
+    Args:
+      game: as ale-py names it: "pong", "space_invaders", ...
+      seed: of all episodes to come.
+      num_actions: see `emulator.actions`.
+      max_episode_steps: an episode is truncated after so many.
+      max_start_frames: an episode begins after 2 to so many frames of doing nothing; less than 3 for always the same.
+
+    Raises:
+      ValueError: naming the argument that cannot be.
+      ModuleNotFoundError: where ale-py is not installed.
+    """
+    if max_episode_steps < 1 or max_start_frames < 0:
+      raise ValueError(
+        f"max_episode_steps={max_episode_steps} must be above 0 and max_start_frames={max_start_frames} not below 0"
+      )
+    self._ale = emulator.load(game, seed=seed)
+    self._actions = emulator.actions(self._ale, num_actions)
+    self._max_episode_steps = max_episode_steps
+    self._max_start_frames = max_start_frames
+    self._random = np.random.default_rng(seed)
+    self._screens: collections.deque[np.ndarray] = collections.deque(maxlen=2)
+    self._pictures: collections.deque[np.ndarray] = collections.deque(maxlen=NUM_STACKED)
+    self._elapsed = 0
+    self._is_last = True
+
+  def reset(self) -> dm_env.TimeStep:
+    """Starts an episode."""
+    self._ale.reset_game()
+    low = min(_MIN_START_FRAMES, self._max_start_frames)
+    for _ in range(self._random.integers(low, self._max_start_frames + 1)):
+      self._ale.act(0)
+      if self._ale.game_over():
+        self._ale.reset_game()
+    screen = self._ale.getScreenGrayscale()
+    self._screens.append(screen)
+    self._pictures.extend([emulator.picture(screen, screen)] * NUM_STACKED)
+    self._elapsed = 0
+    self._is_last = False
+    return dm_env.restart(self._observation())
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    """Plays four frames, fewer where the game ends; after the last step of an episode, starts the next instead."""
+    if self._is_last:
+      return self.reset()
+    self.action_spec().validate(np.asarray(action))
+    reward = 0.0
+    for _ in range(FRAMES_PER_STEP):
+      reward += self._ale.act(self._actions[int(action[0])])
+      self._screens.append(self._ale.getScreenGrayscale())
+      if self._ale.game_over():
+        break
+    self._pictures.append(emulator.picture(self._screens[0], self._screens[-1]))
+    self._elapsed += 1
+    is_over = bool(self._ale.game_over())
+    self._is_last = is_over or self._elapsed >= self._max_episode_steps
+    if is_over:
+      return dm_env.termination(reward, self._observation())
+    if self._is_last:
+      return dm_env.truncation(reward, self._observation(), discount=1.0)
+    return dm_env.transition(reward, self._observation(), discount=1.0)
+
+  def observation_spec(self) -> Mapping[str, specs.Array]:
+    """See the class."""
+    shape = (emulator.IMAGE_SIZE, emulator.IMAGE_SIZE, NUM_STACKED)
+    return {"pixels": specs.BoundedArray(shape, np.uint8, 0, 255, name="pixels")}
+
+  def action_spec(self) -> specs.BoundedArray:
+    """One choice."""
+    return specs.BoundedArray((1,), np.int32, 0, len(self._actions) - 1, name="action")
+
+  def _observation(self) -> dict[str, np.ndarray]:
+    return {"pixels": np.stack(self._pictures, axis=-1)}
+
+
+make = Atari

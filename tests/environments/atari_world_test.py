@@ -1,0 +1,125 @@
+"""The emulator behind dm_env: conformance, ale-py's own preprocessing (OpenCV) as reference, the JAX world's specs."""
+
+import sys
+
+import dm_env
+import numpy as np
+import pytest
+from absl.testing import absltest
+from dm_env import test_utils
+
+from environments import registry
+from environments.atari import emulator, vector, world
+
+
+class ConformanceTest(test_utils.EnvironmentTestMixin, absltest.TestCase):
+  """Short episodes, so that the sequence of actions crosses several."""
+
+  def make_object_under_test(self):
+    return world.make("pong", seed=0, num_actions=3, max_episode_steps=3)
+
+  def make_action_sequence(self):
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+      yield rng.integers(0, 3, 1).astype(np.int32)
+
+
+def _act(action: int) -> np.ndarray:
+  return np.array([action], np.int32)
+
+
+@pytest.mark.parametrize("game", ["pong", "breakout"])
+def test_pictures_and_rewards_are_those_of_ale_pys_own_preprocessing(game):
+  theirs = vector.Vector(game, 1, seed=0, num_threads=1, max_start_frames=0)
+  ours = world.make(game, seed=0, max_start_frames=0)
+  assert ours.action_spec().maximum + 1 == theirs.num_actions
+  first = ours.reset().observation["pixels"]
+  np.testing.assert_array_equal(first[..., -1], theirs.first_pixels[0, -1])
+  rng = np.random.default_rng(0)
+  for t in range(120):
+    action = int(rng.integers(theirs.num_actions))
+    expected, timestep = theirs.step(np.array([action])), ours.step(_act(action))
+    assert timestep.reward == expected.reward[0]
+    if t >= 3:  # They begin with black pictures, we with copies of the first.
+      pixels = timestep.observation["pixels"].astype(int)
+      np.testing.assert_allclose(pixels, expected.pixels[0].transpose(1, 2, 0), atol=1)
+
+
+@pytest.mark.parametrize("num_actions", [3, 6])
+def test_specs_are_those_of_the_world_in_jax(num_actions):
+  ours = registry.make("pong/pong", num_actions=num_actions)
+  theirs = world.make("pong", seed=0, num_actions=num_actions)
+  assert dict(theirs.observation_spec()) == dict(ours.observation_spec())
+  assert theirs.action_spec() == ours.action_spec()
+
+
+def test_actions_carry_the_emulators_meanings():
+  ale = emulator.load("pong", seed=0)
+  six = [action.name for action in emulator.actions(ale, 6)]
+  assert six == ["NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE"]
+  assert emulator.actions(ale, None) == emulator.actions(ale, 6)
+  assert [action.name for action in emulator.actions(ale, 3)] == ["NOOP", "RIGHT", "LEFT"]
+  assert len(emulator.actions(ale, 18)) == 18
+  with pytest.raises(ValueError, match="num_actions=5"):
+    emulator.actions(ale, 5)
+
+
+def test_left_moves_the_paddle_down_and_right_up():
+  def top_of_paddle(action: int) -> int:
+    env = world.make("pong", seed=0, num_actions=3)
+    env.reset()
+    for _ in range(6):
+      pixels = env.step(_act(action)).observation["pixels"]
+    return int(np.argmax(pixels[14:77, 74, -1] > 100))
+
+  assert top_of_paddle(1) < top_of_paddle(0) < top_of_paddle(2)
+
+
+def test_the_newest_picture_is_last():
+  env = world.make("pong", seed=0, num_actions=3)
+  before = env.reset().observation["pixels"]
+  after = env.step(_act(1)).observation["pixels"]
+  after = env.step(_act(1)).observation["pixels"]
+  np.testing.assert_array_equal(after[..., :2], before[..., 2:])
+  assert (after[..., 3] != after[..., 2]).any()
+
+
+def test_the_same_seed_gives_the_same_episodes_and_starts_differ():
+  def starts(seed: int) -> list[np.ndarray]:
+    env = world.make("pong", seed=seed, num_actions=3, max_episode_steps=14)
+    found = []
+    for _ in range(4):
+      env.reset()
+      for _ in range(14):
+        timestep = env.step(_act(0))
+      found.append(timestep.observation["pixels"])
+    return found
+
+  first, again = starts(3), starts(3)
+  np.testing.assert_array_equal(first, again)
+  assert len({pixels.tobytes() for pixels in first}) > 1
+
+
+def test_a_lost_game_terminates_and_a_long_one_is_truncated():
+  env = world.make("pong", seed=0, num_actions=3)
+  timestep, score = env.reset(), 0.0
+  while not timestep.last():
+    timestep = env.step(_act(0))
+    score += timestep.reward
+  assert score == -21.0 and timestep.discount == 0.0
+  assert env.step(_act(0)).step_type == dm_env.StepType.FIRST
+  env = world.make("pong", seed=0, num_actions=3, max_episode_steps=2)
+  env.reset()
+  assert env.step(_act(0)).mid()
+  timestep = env.step(_act(0))
+  assert timestep.last() and timestep.discount == 1.0
+
+
+def test_what_cannot_be_is_refused_in_one_line(monkeypatch):
+  with pytest.raises(ValueError, match='no game "pongg"; the nearest of its [0-9]+ are pong'):
+    world.make("pongg", seed=0)
+  with pytest.raises(ValueError, match="max_episode_steps=0"):
+    world.make("pong", seed=0, max_episode_steps=0)
+  monkeypatch.setitem(sys.modules, "ale_py", None)
+  with pytest.raises(ModuleNotFoundError, match=r"pip install .*\[atari\]"):
+    world.make("pong", seed=0)
