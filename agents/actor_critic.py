@@ -53,6 +53,8 @@ class Hyper:
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
   value_cost: float = 0.05  # A3C has 0.5 (papers.md 4); see above.
+  reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
+  reward_clip: float = float("inf")  # A3C's on Atari is 1.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # Or 'rmsprop', A3C's.
   learning_rate: float = 7e-4
   anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
@@ -63,13 +65,12 @@ class Hyper:
 
 @struct.dataclass
 class Agent:
-  """What an agent is, apart from its parameters: a pytree whose only leaves are the numbers of `hyper`."""
+  """What an agent is, apart from its parameters: a pytree whose leaves are numbers, of `hyper` and of the heads."""
 
   spec: network.NetworkSpec = struct.field(pytree_node=False)
   num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
-  # Readouts trained beside policy and value.
-  auxiliary_heads: tuple[auxiliary_lib.Head, ...] = struct.field(pytree_node=False, default=())
+  auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
 
 
 class ActOutput(NamedTuple):
@@ -179,7 +180,8 @@ def loss(
   logits, values = heads.split(activations[column.OUTPUT], agent.num_choices)  # [T+1, B, A, N], [T+1, B]
   # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
   lambda_returns = functools.partial(returns.lambda_returns, discount=hyper.discount, lambda_=hyper.lambda_)
-  outcome = dataclasses.replace(timesteps, observation={}, privileged={})
+  reward = jnp.clip(hyper.reward_scale * timesteps.reward, -hyper.reward_clip, hyper.reward_clip)
+  outcome = dataclasses.replace(timesteps, reward=reward, observation={}, privileged={})
   targets = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(outcome, values)  # [T, B]
   weights = trajectory_lib.weights(timesteps.step_type)
   chex.assert_equal_shape([targets, weights, trajectory.behaviour_log_prob])
@@ -194,7 +196,7 @@ def loss(
     signal, features = timesteps.privileged[head.signal], activations[head.layer]
     head_loss = auxiliary_lib.loss(params, head, features, signal, jnp.ones(signal.shape[:2], jnp.float32))
     total += head.cost * head_loss
-    auxiliary_losses[f"auxiliary_{head.signal}"] = head_loss
+    auxiliary_losses[f"auxiliary_{head.name}"] = head_loss
   return total, auxiliary_losses | {
     "loss": total,
     "policy_loss": policy_loss,

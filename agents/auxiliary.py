@@ -1,19 +1,22 @@
 """Auxiliary losses: signals that the world knows are read out of the features, so that the features come to hold them.
 
-A head is a linear readout of one layer of the newest column, trained by 1/2 |readout - signal|^2 beside the
-actor-critic's own loss (Mirowski et al. 2017: depth; here any privileged signal). The policy never reads a head; its
-parameters stand in the column's, under `NAME`, which the network itself does not read, and are left behind when a
-column is released.
+A head reads one layer of the newest column, linearly or through a hidden layer of ReLUs, and is trained beside the
+actor-critic's own loss: by 1/2 |readout - signal|^2, or by one softmax's cross-entropy for each entry of an integer
+signal (Mirowski et al. 2017, section 3: depth from the encoder, D1, or the LSTM, D2, in 64 x 8 classes; loop closure,
+L). The policy never reads a head; its parameters stand in the column's, under `NAME`, which the network itself does
+not read, and are left behind when a column is released.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from dm_env import specs
+from flax import struct
 
 from agents import losses
 from progressive import column, network
@@ -21,12 +24,20 @@ from progressive import column, network
 NAME = "auxiliary"
 
 
-class Head(NamedTuple):
-  """One readout. Hashable: part of a static `Agent`."""
+@struct.dataclass
+class Head:
+  """One readout; a pytree of which only the cost is a leaf."""
 
-  signal: str  # Name of a privileged signal, any shape.
-  layer: str  # Layer of the newest column that it is read from.
-  cost: float  # Weight of its loss, a mean over the signal's entries.
+  signal: str = struct.field(pytree_node=False)  # Name of a privileged signal, any shape.
+  layer: str = struct.field(pytree_node=False)  # Layer of the newest column that it is read from.
+  cost: jax.Array | float  # Weight of its loss, a mean over the signal's entries.
+  hidden: int = struct.field(pytree_node=False, default=0)  # Units of the hidden layer; 0: none.
+  num_classes: int = struct.field(pytree_node=False, default=0)  # Of each entry of the signal; 0: regression.
+
+  @property
+  def name(self) -> str:
+    """Of its parameters and its loss among the metrics: two heads may read one signal from two layers."""
+    return f"{self.signal}_from_{self.layer}"
 
 
 def init(
@@ -39,10 +50,12 @@ def init(
   """`params` with the heads' own in the newest column.
 
   Raises:
-    ValueError: if the world has no such signal, or the column no such layer.
+    ValueError: if the world has no such signal or classes of it, or the column no such layer; if two heads are alike.
   """
   if not heads:
     return params
+  if len({head.name for head in heads}) != len(heads):
+    raise ValueError(f"auxiliary heads {[head.name for head in heads]} must differ in signal or layer")
   shapes = column.shapes(spec.columns[-1])
   readouts: dict[str, Any] = {}
   for head, head_key in zip(heads, jax.random.split(key, len(heads)), strict=True):
@@ -50,10 +63,31 @@ def init(
       raise ValueError(f"auxiliary signal {head.signal!r} is not known here; the world has {sorted(privileged_spec)}")
     if head.layer not in shapes:
       raise ValueError(f"auxiliary layer {head.layer!r} is none of the column's {sorted(shapes)}")
-    size = column.flat_size(shapes[head.layer]), math.prod(privileged_spec[head.signal].shape)
-    kernel = jax.nn.initializers.lecun_normal()(head_key, size, jnp.float32)
-    readouts[head.signal] = {"kernel": kernel, "bias": jnp.zeros(size[1], jnp.float32)}
+    _check_classes(head, privileged_spec[head.signal])
+    outputs = math.prod(privileged_spec[head.signal].shape) * max(head.num_classes, 1)
+    sizes = [column.flat_size(shapes[head.layer]), *([head.hidden] if head.hidden else []), outputs]
+    keys = jax.random.split(head_key, len(sizes) - 1)
+    readouts[head.name] = [
+      _init_layer(k, *pair) for k, pair in zip(keys, zip(sizes, sizes[1:], strict=False), strict=True)
+    ]
   return (*params[:-1], {**params[-1], NAME: readouts})
+
+
+def read(params: network.Params, head: Head, features: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """What a head says of its signal: `[..., *shape]`, or the logits of its classes, `[..., *shape, num_classes]`.
+
+  Args:
+    params: of the whole network.
+    head: which one.
+    features: activations of its layer, `[T, B, ...]`.
+    shape: of the signal at one step.
+  """
+  x = features.reshape(*features.shape[:2], -1)
+  *hidden, last = params[-1][NAME][head.name]
+  for layer in hidden:
+    x = jax.nn.relu(x @ layer["kernel"] + layer["bias"][None, None])
+  x = x @ last["kernel"] + last["bias"][None, None]
+  return x.reshape(*x.shape[:2], *shape, *([head.num_classes] if head.num_classes else []))
 
 
 def loss(
@@ -63,17 +97,37 @@ def loss(
   signal: jax.Array,
   weights: jax.Array,
 ) -> jax.Array:
-  """Half the mean squared error of one head.
+  """Half the mean squared error of one head, or the mean cross-entropy in nats, over the signal's entries.
 
   Args:
     params: of the whole network.
     head: which one.
     features: activations of its layer, `[T, B, ...]`.
-    signal: what it should read, `[T, B, ...]`.
+    signal: what it should read, `[T, B, ...]`; int32 classes, or numbers.
     weights: `[T, B]` float32.
   """
   chex.assert_equal_shape_prefix([features, signal, weights], 2)
-  own = params[-1][NAME][head.signal]
-  flat = features.reshape(*weights.shape, -1)
-  error = flat @ own["kernel"] + own["bias"][None, None] - signal.reshape(*weights.shape, -1).astype(jnp.float32)
-  return 0.5 * losses.weighted_mean(jnp.mean(jnp.square(error), axis=-1), weights)
+  found = read(params, head, features, signal.shape[2:])
+  if head.num_classes:
+    log_probs = jax.nn.log_softmax(found)
+    errors = -jnp.take_along_axis(log_probs, signal[..., None].astype(jnp.int32), axis=-1)
+  else:
+    errors = 0.5 * jnp.square(found - signal.astype(jnp.float32))
+  return losses.weighted_mean(jnp.mean(errors.reshape(*weights.shape, -1), axis=-1), weights)
+
+
+def _init_layer(key: jax.Array, size: int, outputs: int) -> dict[str, jax.Array]:
+  kernel = jax.nn.initializers.lecun_normal()(key, (size, outputs), jnp.float32)
+  return {"kernel": kernel, "bias": jnp.zeros(outputs, jnp.float32)}
+
+
+def _check_classes(head: Head, spec: specs.Array) -> None:
+  """A signal in classes holds integers from 0 to num_classes - 1."""
+  if not head.num_classes:
+    return
+  is_classes = isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer)
+  if not is_classes or np.min(spec.minimum) != 0 or np.max(spec.maximum) != head.num_classes - 1:
+    raise ValueError(
+      f"auxiliary signal {head.signal!r} cannot be told in num_classes={head.num_classes} classes: it is {spec}; "
+      f"give 0 (regression), or as many classes as it has"
+    )

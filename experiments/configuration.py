@@ -15,6 +15,7 @@ from dm_env import specs
 from ml_collections import config_dict
 
 from agents import actor_critic, heads
+from agents import auxiliary as auxiliary_lib
 from environments import core, registry
 from progressive import column
 
@@ -25,16 +26,19 @@ def column_section(
   conv: tuple[tuple[int, int, int], ...] = ((16, 8, 4), (32, 5, 2)),
   dense: tuple[int, ...] = (128,),
   lstm: tuple[int, ...] = (128,),
+  joins: tuple[tuple[str, str], ...] = (),
 ) -> config_dict.ConfigDict:
-  """A column: convolutions on `pixels`, dense layers on them and all other inputs, LSTMs, one linear output.
+  """A column: convolutions on pictures, dense layers on them and all other inputs, LSTMs, one linear output.
 
   Args:
-    inputs: names of the observations it reads.
-    conv: (features, kernel, stride) of each convolution; none where `pixels` is not read.
-    dense: units of each dense layer.
-    lstm: units of each LSTM.
+    inputs: names of the observations it reads; those `[H, W, C]` go to the first convolution.
+    conv: (features, kernel, stride) of each convolution, `conv1` and on; none where no picture is read.
+    dense: units of each dense layer, `dense1` and on.
+    lstm: units of each LSTM, `lstm1` and on.
+    joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
+      are not named here join above the convolutions.
   """
-  return config_dict.ConfigDict({"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm})
+  return config_dict.ConfigDict({"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm, "joins": joins})
 
 
 def phase(
@@ -80,18 +84,25 @@ def phase(
   )
 
 
+def head(signal: str, layer: str, cost: float, *, hidden: int = 0, num_classes: int = 0) -> config_dict.ConfigDict:
+  """An auxiliary head: the fields of `auxiliary.Head`."""
+  return config_dict.ConfigDict(
+    {"signal": signal, "layer": layer, "cost": cost, "hidden": hidden, "num_classes": num_classes}
+  )
+
+
 def first_column(
-  *, auxiliary: tuple[tuple[str, str, float], ...] = (), start_from: str = "", **fields: Any
+  *, auxiliary: Mapping[str, config_dict.ConfigDict] | None = None, start_from: str = "", **fields: Any
 ) -> config_dict.ConfigDict:
   """The phase of the first column, in a world in JAX.
 
   Args:
-    auxiliary: (privileged signal, layer of the column, cost) of each auxiliary head.
+    auxiliary: name -> `head`, in order.
     start_from: a run directory or released column of the same make-up, to go on from instead of from random weights.
     **fields: `phase`'s.
   """
   section = phase(**fields)
-  section.auxiliary, section.start_from = auxiliary, start_from
+  section.auxiliary, section.start_from = config_dict.ConfigDict(dict(auxiliary or {})), start_from
   return section
 
 
@@ -119,23 +130,33 @@ def make_column(
   for name in config.inputs:
     if name not in observation_spec:
       raise ValueError(f"column input {name!r} is not observed in this world; it offers {sorted(observation_spec)}")
-  vectors = tuple(name for name in config.inputs if name != "pixels")
-  if ("pixels" in config.inputs) != bool(config.conv):
+  pictures = tuple(name for name in config.inputs if len(observation_spec[name].shape) == 3)
+  if bool(pictures) != bool(config.conv):
     raise ValueError(f"column.inputs={tuple(config.inputs)} and column.conv={tuple(config.conv)}: give both or neither")
+  joined = {what for what, _ in config.joins}
+  vectors = tuple(name for name in config.inputs if name not in pictures and name not in joined)
+
+  def reads(layer: str) -> tuple[str, ...]:
+    return (*below, *(what for what, into in config.joins if into == layer))
+
   layers: list[Any] = []
-  below: tuple[str, ...] = ("pixels",) if config.conv else ()
+  below = pictures
   for i, (features, kernel, stride) in enumerate(config.conv):
-    layers.append(column.Conv(f"conv{i + 1}", below, features=features, kernel=kernel, stride=stride))
+    layers.append(column.Conv(f"conv{i + 1}", reads(f"conv{i + 1}"), features=features, kernel=kernel, stride=stride))
     below = (layers[-1].name,)
   below += vectors
   for i, size in enumerate(config.dense):
-    layers.append(column.Dense(f"dense{i + 1}", below, size=size))
+    layers.append(column.Dense(f"dense{i + 1}", reads(f"dense{i + 1}"), size=size))
     below = (layers[-1].name,)
   for i, size in enumerate(config.lstm):
-    layers.append(column.LSTM(f"lstm{i + 1}", below, size=size))
+    layers.append(column.LSTM(f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
     below = (layers[-1].name,)
   size = heads.output_size(num_choices)
-  layers.append(column.Dense("output", below, size=size, activation=None, laterals="linear"))
+  layers.append(column.Dense("output", reads("output"), size=size, activation=None, laterals="linear"))
+  names = [layer.name for layer in layers]
+  unknown = [into for _, into in config.joins if into not in names]
+  if unknown:
+    raise ValueError(f"column.joins names layer {unknown[0]!r}; this column has {', '.join(names)}")
   inputs = tuple((name, tuple(observation_spec[name].shape)) for name in config.inputs)
   return column.ColumnSpec(inputs=inputs, layers=tuple(layers))
 
@@ -143,6 +164,11 @@ def make_column(
 def make_hyper(config: config_dict.ConfigDict) -> actor_critic.Hyper:
   """The hyper-parameters of a phase."""
   return actor_critic.Hyper(**config.hyper.to_dict())
+
+
+def make_auxiliary(config: config_dict.ConfigDict) -> tuple[auxiliary_lib.Head, ...]:
+  """The auxiliary heads of a first column's phase."""
+  return tuple(auxiliary_lib.Head(**one.to_dict()) for one in config.auxiliary.values())
 
 
 def make_world(name: str, options: config_dict.ConfigDict) -> core.Environment:

@@ -13,6 +13,9 @@ from ml_collections import config_dict
 
 from experiments import configuration
 
+# Adam's learning rate on the arm by method: each one's best of those in experiments/results/corl2017_fig5/tuning.md.
+LEARNING_RATES = {"progressive": 5e-4, "finetune": 2e-4, "scratch": 1e-3}
+
 
 def get_config() -> config_dict.ConfigDict:
   """Wide recurrent column on `reach/random`, then a narrow recurrent one on the arm (papers.md 2.2, 2.4)."""
@@ -31,7 +34,10 @@ def get_config() -> config_dict.ConfigDict:
     evaluation_episodes=100,
     save_every=100_000,
     # What the simulation knows and the picture shows, read out of the features: the project's addition.
-    auxiliary=(("palm_to_target", "dense1", 30.0), ("joints", "dense1", 3.0)),
+    auxiliary={
+      "target": configuration.head("palm_to_target", "dense1", 30.0),
+      "joints": configuration.head("joints", "dense1", 3.0),
+    },
     # Not established by the paper: gamma, lambda, optimiser, worlds and unroll; these are the project's.
     entropy_cost=2e-3,
     learning_rate=1e-3,
@@ -53,7 +59,8 @@ def get_config() -> config_dict.ConfigDict:
     evaluation_episodes=20,
     save_every=2_000,
     updates_per_record=5,
-    entropy_cost=2e-3,
-    learning_rate=5e-4,
+    entropy_cost=1e-2,
+    lambda_=0.8,  # In one world the value's error is shared by all steps of an episode: bootstrap early.
+    learning_rate=LEARNING_RATES["progressive"],  # Other methods need their own: --config.transfer.hyper.learning_rate.
   )
   return config

@@ -24,16 +24,20 @@ def get_config() -> config_dict.ConfigDict:
   config.world_options = config_dict.ConfigDict({"num_joints": 6, "max_start_spread_rad": 0.4})
   config.train = configuration.first_column(
     column=configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
-    steps=5_000_000,
+    steps=1_000_000,
     num_worlds=64,
     num_steps=20,
     evaluate_every=200_000,
     evaluation_episodes=100,
     save_every=50_000,
     # What the simulation knows and the picture shows, read out of the features: the project's addition.
-    auxiliary=(("palm_to_target", "dense1", 30.0), ("joints", "dense1", 3.0)),
+    auxiliary={
+      "target": configuration.head("palm_to_target", "dense1", 30.0),
+      "joints": configuration.head("joints", "dense1", 3.0),
+    },
     entropy_cost=5e-3,
     learning_rate=1e-3,
+    anneal_updates=781,  # All of them: steps / (num_worlds * num_steps).
   )
 
   # Column 2, on the target: a world in JAX by its name, or arm://host:port.

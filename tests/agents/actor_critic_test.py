@@ -244,3 +244,17 @@ def test_agents_of_other_hyper_parameters_share_one_program_and_learn_side_by_si
   together, _, _ = update(stacked, trainable, frozen, optimizer_state, played)
   for i, expected in enumerate(alone):
     jax.tree.map(lambda e, t, i=i: np.testing.assert_allclose(t[i], e, atol=1e-5), expected, together)
+
+
+def test_rewards_are_scaled_and_cut_for_learning_alone():
+  world = worlds.Chain()  # One point a step.
+  agent, trainable, frozen = agents_for_tests.make(world, memory=False)
+  played = _played(agent, trainable, frozen, world)
+  by_hand = played.replace(timesteps=played.timesteps.replace(reward=jnp.minimum(3.0 * played.timesteps.reward, 2.0)))
+  hyper = agent.hyper.replace(reward_scale=3.0, reward_clip=2.0)
+  ours = _gradient(agent.replace(hyper=hyper), trainable, frozen, played)
+  jax.tree.map(np.testing.assert_array_equal, ours, _gradient(agent, trainable, frozen, by_hand))
+  *_, metrics = actor_critic.update(
+    agent.replace(hyper=hyper), trainable, frozen, actor_critic.init(agent, trainable), played
+  )
+  np.testing.assert_allclose(metrics["reward"], 1.0, rtol=1e-6)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dm_env import specs
 
 from agents import actor_critic, auxiliary, unroll
 from environments import batch
@@ -31,7 +32,7 @@ def test_loss_is_half_the_weighted_mean_square():
   rng = np.random.default_rng(0)
   features, signal = rng.normal(size=(3, 2, 4)), rng.normal(size=(3, 2, 5))
   kernel, bias, weights = rng.normal(size=(4, 5)), rng.normal(size=5), np.array([[1, 0], [1, 1], [0, 1]])
-  params = ({auxiliary.NAME: {"cue": {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}}},)
+  params = ({auxiliary.NAME: {HEAD.name: [{"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}]}},)
   squares = ((features @ kernel + bias - signal) ** 2).mean(-1)
   ours = auxiliary.loss(params, HEAD, jnp.float32(features), jnp.float32(signal), jnp.float32(weights))
   np.testing.assert_allclose(ours, 0.5 * (squares * weights).sum() / weights.sum(), rtol=1e-5)
@@ -39,13 +40,13 @@ def test_loss_is_half_the_weighted_mean_square():
 
 def test_features_come_to_hold_the_signal():
   """Where it weighs most, memory learns to keep the cue: the error falls far below the prior's 1/8."""
-  strong = (HEAD._replace(cost=100.0),)
+  strong = (HEAD.replace(cost=100.0),)
   agent, trainable, frozen, played = make(heads=strong, value_cost=0.0, entropy_cost=0.0, learning_rate=1e-2)
   played = played.replace(timesteps=played.timesteps.replace(reward=jnp.zeros_like(played.timesteps.reward)))
   optimizer_state = actor_critic.init(agent, trainable)
   for _ in range(150):
     trainable, optimizer_state, metrics = actor_critic.update(agent, trainable, frozen, optimizer_state, played)
-  assert metrics["auxiliary_cue"] < 0.01
+  assert metrics["auxiliary_cue_from_memory"] < 0.01
 
 
 def test_gradient_reaches_the_layers_below_and_only_them():
@@ -77,3 +78,49 @@ def test_policy_never_reads_a_head():
 def test_unknown_signals_and_layers_are_refused(head, message):
   with pytest.raises(ValueError, match=message):
     make(heads=(head,))
+
+
+def test_a_head_in_classes_is_a_softmax_for_each_entry_behind_a_hidden_layer():
+  """By numpy: two entries of three classes, read through four hidden units."""
+  rng = np.random.default_rng(0)
+  head = auxiliary.Head("depth", "fc", 1.0, hidden=4, num_classes=3)
+  features, signal = rng.normal(size=(3, 2, 5)), rng.integers(0, 3, (3, 2, 2))
+  shapes = ((5, 4), (4, 6))
+  layers = [{"kernel": rng.normal(size=shape), "bias": rng.normal(size=shape[1])} for shape in shapes]
+  hidden = np.maximum(features @ layers[0]["kernel"] + layers[0]["bias"], 0)
+  logits = (hidden @ layers[1]["kernel"] + layers[1]["bias"]).reshape(3, 2, 2, 3)
+  probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  expected = -np.log(np.take_along_axis(probabilities, signal[..., None], -1)).mean()
+  params = ({auxiliary.NAME: {head.name: jax.tree.map(jnp.float32, layers)}},)
+  ours = auxiliary.loss(params, head, jnp.float32(features), jnp.int32(signal), jnp.ones((3, 2), jnp.float32))
+  np.testing.assert_allclose(ours, expected, rtol=1e-5)
+  np.testing.assert_allclose(auxiliary.read(params, head, jnp.float32(features), (2,)), logits, rtol=1e-4)
+
+
+def test_classes_must_be_the_signals():
+  depth = specs.BoundedArray((4, 16), np.int32, 0, 7, name="depth")
+  agent, params, _ = agents_for_tests.make(worlds.CueRecall())
+  for num_classes in (7, 9):
+    head = auxiliary.Head("depth", "memory", 1.0, num_classes=num_classes)
+    with pytest.raises(ValueError, match=f"'depth' cannot be told in num_classes={num_classes}"):
+      auxiliary.init(jax.random.key(0), agent.spec, params, (head,), {"depth": depth})
+  heads = tuple(auxiliary.Head("depth", layer, 1.0, hidden=9, num_classes=8) for layer in ("hidden", "memory"))
+  made = auxiliary.init(jax.random.key(0), agent.spec, params, heads, {"depth": depth})
+  sizes = {name: [layer["kernel"].shape for layer in layers] for name, layers in made[0][auxiliary.NAME].items()}
+  assert sizes == {f"depth_from_{layer}": [(32, 9), (9, 512)] for layer in ("hidden", "memory")}
+  with pytest.raises(ValueError, match="must differ"):
+    auxiliary.init(jax.random.key(0), agent.spec, params, (heads[0], heads[0]), {"depth": depth})
+
+
+def test_costs_are_data_and_weigh():
+  agent, trainable, frozen, played = make()
+  num_programs = actor_critic.update._cache_size()
+  hashes = set()
+  for cost in (0.0, 1.0):
+    same = agent.replace(auxiliary_heads=(HEAD.replace(cost=cost),))
+    hashes.add(
+      partition.content_hash(
+        actor_critic.update(same, trainable, frozen, actor_critic.init(agent, trainable), played)[0]
+      )
+    )
+  assert len(hashes) == 2 and actor_critic.update._cache_size() <= num_programs + 1

@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_pat
 
 def test_training_starts_from_a_column_and_leaves_auxiliary_heads_behind(tmp_path):
   config = make_config()
-  config.train.auxiliary = (("cue", "lstm1", 1.0),)
+  config.train.auxiliary.cue = configuration.head("cue", "lstm1", 1.0)
   train.run(config, str(tmp_path / "first"))
   source = released.load_source(tmp_path / "first")
   assert not any("auxiliary" in path for path in partition.paths(source.params))
