@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
 from environments import core
-from experiments import binary, configuration, loop, released, session
+from experiments import binary, configuration, loop, population, released, session
 from progressive import network
 
 
@@ -43,9 +43,13 @@ def run(config: config_dict.ConfigDict, workdir: str) -> loop.TrainState:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Entry point."""
+  """Entry point: one run, or the many of a config with a sweep."""
   del argv
-  run(binary.config(), binary.workdir())
+  config, workdir = binary.config(), binary.workdir()
+  if "sweep" in config:
+    population.run(make_task, config, "train", workdir)
+  else:
+    run(config, workdir)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""Learning to navigate (Mirowski et al. 2017): one agent in one maze, at one scale.
+
+  python -m experiments.train --config=experiments/configs/navigation.py:laptop,nav_d2,static_small --workdir=runs/d2
+
+The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, nav, and nav with any of d1, d2 (depth
+from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead.
+"""
+
+import re
+
+from ml_collections import config_dict
+
+from experiments import configuration
+
+SCALES = ("smoke", "laptop", "paper")
+_AGENT = re.compile(r"ff|lstm|nav(_rgbd|_(?=.)(?P<d1>d1(mse)?)?(?P<d2>d2(mse)?)?(?P<l>l)?)?")
+_CONV, _ENCODER = ((16, 8, 4), (32, 4, 2)), (256,)  # papers.md 3.1
+
+
+def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:
+  """The sweep of one agent in one maze."""
+  scale, agent, maze = (*variant.split(","), "", "")[:3]
+  if scale not in SCALES or not _AGENT.fullmatch(agent) or not maze:
+    raise ValueError(f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small")
+  config = config_dict.ConfigDict()
+  config.seed = 0
+  config.agent = agent
+  config.world = f"maze/{maze}"
+  config.world_options = config_dict.ConfigDict()
+  config.train = configuration.first_column(
+    column=_column(agent),
+    auxiliary=_auxiliary(agent),
+    steps={"smoke": 1_000, "laptop": 500_000, "paper": 25_000_000}[scale],  # Four frames each: 1e8.
+    num_worlds={"smoke": 2, "laptop": 16, "paper": 64}[scale],
+    num_steps={"smoke": 10, "laptop": 20, "paper": 50}[scale],  # The paper draws 50 or 75 (papers.md 3.4).
+    evaluate_every=0,
+    evaluation_episodes=0,
+    save_every={"smoke": 500, "laptop": 50_000, "paper": 500_000}[scale],
+    discount=0.99,
+    learning_rate=7e-4,
+    entropy_cost=3e-3,
+    # Goals pay 10: scaled, not cut, so that a goal stays worth ten apples. The paper's starred agents have 0.3 or 0.5,
+    # and `reward_clip` 1.
+    reward_scale=0.1,
+    value_cost=0.5,
+  )
+  heads = config.train.auxiliary
+  sampled = [
+    ("train.hyper.learning_rate", "log_uniform", (3e-4, 1.5e-3) if scale == "laptop" else (1e-4, 5e-4)),
+    ("train.hyper.entropy_cost", "log_uniform", (1e-3, 5e-3) if scale == "laptop" else (1e-4, 1e-3)),
+    *((f"train.auxiliary.{name}.cost", "choice", _COSTS[name]) for name in heads if scale == "paper"),
+  ]
+  config.sweep = configuration.sweep(
+    num_runs={"smoke": 2, "laptop": 2, "paper": 64}[scale],
+    top={"smoke": 1, "laptop": 2, "paper": 5}[scale],
+    sampled=tuple(sampled),
+  )
+  return config
+
+
+_COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
+
+
+def _column(agent: str) -> config_dict.ConfigDict:
+  """FF, LSTM and Nav A3C (papers.md 3.1): Nav's first LSTM hears the reward, its second velocity and action."""
+  if agent in ("ff", "lstm"):
+    return configuration.column_section(conv=_CONV, dense=_ENCODER, lstm=(256,) if agent == "lstm" else ())
+  return configuration.column_section(
+    inputs=("rgbd" if agent == "nav_rgbd" else "pixels", "last_reward", "velocity", "last_action"),
+    conv=_CONV,
+    dense=_ENCODER,
+    lstm=(64, 256),
+    joins=(
+      ("last_reward", "lstm1"),
+      ("dense1", "lstm2"),
+      ("velocity", "lstm2"),
+      ("last_action", "lstm2"),
+    ),
+  )
+
+
+def _auxiliary(agent: str) -> dict[str, config_dict.ConfigDict]:
+  """D1, D2 and L, each behind a hidden layer of 128 (papers.md 3.1), at the middle of the paper's costs."""
+  match = _AGENT.fullmatch(agent)
+  assert match is not None
+  heads = {}
+  for name, layer in (("d1", "dense1"), ("d2", "lstm2")):
+    if match[name]:
+      is_regression = match[name].endswith("mse")
+      signal, num_classes = ("depth_grid", 0) if is_regression else ("depth", 8)
+      heads[name] = configuration.head(signal, layer, _COSTS[name][1], hidden=128, num_classes=num_classes)
+  if match["l"]:
+    heads["l"] = configuration.head("loop_closure", "lstm2", _COSTS["l"][1], hidden=128, num_classes=2)
+  return heads
