@@ -70,13 +70,11 @@ class Pong:
         frames, 16,302 steps.
       max_start_frames: an episode begins after 2 to so many frames of doing nothing, the usual random start on Atari;
         less than 3 for always the same start.
-      **options: fields of `variants.Options`.
+      **options: fields of `variants.Options`; those of another variant change nothing.
 
     Raises:
       ValueError: naming the argument that cannot be.
     """
-    if variant not in variants.NAMES:
-      raise ValueError(f'no variant is called "{variant}"; there are {", ".join(variants.NAMES)}')
     if num_actions not in (3, 6):
       raise ValueError(f"num_actions={num_actions} is neither 3 (NOOP, RIGHT, LEFT) nor 6 (the emulator's)")
     if max_episode_steps < 1:
@@ -90,6 +88,7 @@ class Pong:
     self._max_episode_steps = max_episode_steps
     self._max_start_frames = max_start_frames
     self._options = variants.Options(**options)
+    variants.check(variant, self._options)
     chosen = _THREE if num_actions == 3 else range(6)
     self._turn = np.array([_TURN[i] for i in chosen], np.int32)
     self._fire = np.array([_FIRE[i] for i in chosen], np.int32)
