@@ -36,7 +36,8 @@ def diagonals(
 ) -> dict[moments.Place, np.ndarray]:
   """The diagonal of the normalised Fisher matrix of every representation: place -> `[D]` float64.
 
-  Batches come one by one and are forgotten; batches of one shape compile once. An unused feature has exactly 0.
+  Batches come one by one and are forgotten; batches of one shape compile once for each pair of functions, so what
+  differs between networks of one shape, their parameters, is best part of a batch. An unused feature has exactly 0.
 
   Args:
     log_prob_fn: log-probabilities of the recorded actions `[N]`; or of all actions `[N, A]`, and the expectation over
@@ -50,12 +51,11 @@ def diagonals(
   """
   if pixels not in PIXELS:
     raise ValueError(f"pixels={pixels!r} is not one of {PIXELS}")
-  statistics = jax.jit(functools.partial(_statistics, log_prob_fn, activations_fn, pixels))
   num_samples = 0
   squares: dict[moments.Place, np.ndarray] = {}
   seen: dict[moments.Place, moments.Moments] = {}
   for batch in batches:
-    batch_size, batch_squares, batch_moments = statistics(batch)
+    batch_size, batch_squares, batch_moments = _statistics(log_prob_fn, activations_fn, pixels, batch)
     num_samples += int(batch_size)
     squares = {place: squares.get(place, np.float64(0)) + np.asarray(new) for place, new in batch_squares.items()}
     seen = {place: moments.merge(seen.get(place), new) for place, new in batch_moments.items()}
@@ -107,6 +107,7 @@ def by_layer(places: Iterable[moments.Place]) -> dict[str, list[moments.Place]]:
   return found
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _statistics(
   log_prob_fn: LogProbFn,
   activations_fn: Callable[[moments.Batch], moments.Activations],

@@ -5,6 +5,7 @@ feature is a neuron or a whole map, so a map's moments run over samples and pixe
 merged as in Chan, Golub and LeVeque 1979, which loses nothing to cancellation however many batches there are.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -50,19 +51,19 @@ def merge(first: Moments | None, second: Moments) -> Moments:
 
 
 def variances(activations_fn: Callable[[Batch], Activations], batches: Iterable[Batch]) -> dict[Place, np.ndarray]:
-  """Every feature's variance over all batches: place -> `[D]` float64.
+  """Every feature's variance over all batches: place -> `[D]` float64. Compiles once for each function.
 
   Raises:
     ValueError: no batch.
   """
-
-  @jax.jit
-  def each(batch: Batch) -> dict[Place, Moments]:
-    return {place: of(x) for place, x in activations_fn(batch).items()}
-
   seen: dict[Place, Moments] = {}
   for batch in batches:
-    seen = {place: merge(seen.get(place), new) for place, new in each(batch).items()}
+    seen = {place: merge(seen.get(place), new) for place, new in _each(activations_fn, batch).items()}
   if not seen:
     raise ValueError("no samples: batches is empty")
   return {place: moments.variance for place, moments in seen.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _each(activations_fn: Callable[[Batch], Activations], batch: Batch) -> dict[Place, Moments]:
+  return {place: of(x) for place, x in activations_fn(batch).items()}

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,8 +67,6 @@ def critical(
 ) -> Critical:
   """Tries every scale of a grid and finds where half of the score above `floor` is lost.
 
-  Scores are noisy and may rise again; the first crossing counts.
-
   Args:
     score_fn: the score under noise in one representation.
     key: split into one a scale.
@@ -76,27 +75,36 @@ def critical(
     floor: the score that counts as nothing (Pong: -21).
 
   Raises:
+    ValueError: as `of_scores`.
+  """
+  grid = _check(scales, clean_score, floor)
+  keys = jax.random.split(key, len(grid))
+  scores = [float(score_fn(k, float(scale))) for k, scale in zip(keys, grid, strict=True)]
+  return of_scores(scales, scores, clean_score=clean_score, floor=floor)
+
+
+def of_scores(scales: Sequence[float], scores: Sequence[float], *, clean_score: float, floor: float) -> Critical:
+  """Where half of the score above `floor` is lost, from scores `[G]` that were measured at `scales` `[G]`.
+
+  Scores are noisy and may rise again; the first crossing counts.
+
+  Raises:
     ValueError: a grid that does not rise, a clean score that is no better than the floor, or a score that is NaN.
   """
-  grid = np.asarray(scales, np.float64)
-  if grid.ndim != 1 or not len(grid) or grid[0] <= 0 or (np.diff(grid) <= 0).any():
-    raise ValueError(f"scales={list(scales)} must rise from above 0")
-  if not clean_score > floor:
-    raise ValueError(f"clean_score={clean_score:g} is not above floor={floor:g}: there is nothing to lose")
-  keys = jax.random.split(key, len(grid))
-  scores = np.asarray([float(score_fn(k, float(scale))) for k, scale in zip(keys, grid, strict=True)])
-  if np.isnan(scores).any():
-    raise ValueError(f"the score under noise of scale {grid[np.isnan(scores)][0]:g} is NaN")
+  grid, measured = _check(scales, clean_score, floor), np.asarray(scores, np.float64)
+  chex.assert_equal_shape([grid, measured])
+  if np.isnan(measured).any():
+    raise ValueError(f"the score under noise of scale {grid[np.isnan(measured)][0]:g} is NaN")
   half = floor + KEPT * (clean_score - floor)
-  is_broken = scores <= half
+  is_broken = measured <= half
   if not is_broken.any():
-    return Critical(math.inf, ABOVE, grid, scores)
+    return Critical(math.inf, ABOVE, grid, measured)
   first = int(np.argmax(is_broken))
   if first == 0:
-    return Critical(float(grid[0]), BELOW, grid, scores)
-  share = (scores[first - 1] - half) / (scores[first - 1] - scores[first])
+    return Critical(float(grid[0]), BELOW, grid, measured)
+  share = (measured[first - 1] - half) / (measured[first - 1] - measured[first])
   log_scale = (1.0 - share) * math.log(grid[first - 1]) + share * math.log(grid[first])
-  return Critical(math.exp(log_scale), INSIDE, grid, scores)
+  return Critical(math.exp(log_scale), INSIDE, grid, measured)
 
 
 def shares(criticals: Mapping[moments.Place, Critical]) -> dict[moments.Place, float]:
@@ -122,3 +130,12 @@ def describe(criticals: Mapping[moments.Place, Critical]) -> list[str]:
     elif found.where == BELOW:
       lines.append(f"column {k}, {layer}: noise of scale {found.scales[0]:g} already does; its share is too small")
   return lines
+
+
+def _check(scales: Sequence[float], clean_score: float, floor: float) -> np.ndarray:
+  grid = np.asarray(scales, np.float64)
+  if grid.ndim != 1 or not len(grid) or grid[0] <= 0 or (np.diff(grid) <= 0).any():
+    raise ValueError(f"scales={list(scales)} must rise from above 0")
+  if not clean_score > floor:
+    raise ValueError(f"clean_score={clean_score:g} is not above floor={floor:g}: there is nothing to lose")
+  return grid

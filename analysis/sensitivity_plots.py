@@ -68,7 +68,9 @@ def shares_by_layer(
   return fig
 
 
-def feature_use(afs: Mapping[moments.Place, np.ndarray], *, layer: str, title: str) -> mpl_figure.Figure:
+def feature_use(
+  afs: Mapping[moments.Place, np.ndarray], *, layer: str, title: str, y_label: str = "AFS, share of feature"
+) -> mpl_figure.Figure:
   """AFS(i, k, m) of every map or neuron of one layer, one panel a column: which of them the policy uses (figure 5b)."""
   places = fisher.by_layer(afs).get(layer, [])
   if not places:
@@ -83,7 +85,7 @@ def feature_use(afs: Mapping[moments.Place, np.ndarray], *, layer: str, title: s
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(0.0, 1.0)
     axis.spines[["top", "right"]].set_visible(False)
-  axes[0].set_ylabel("AFS, share of feature")
+  axes[0].set_ylabel(y_label)
   fig.suptitle(title, fontsize=11)
   return fig
 
@@ -148,6 +150,7 @@ def aps_against_afs(nets: Sequence[tuple[Net, Net]], *, layers: Sequence[str]) -
       for x, layer in enumerate(layers):
         _bar(axis, x + 0.38 * (side - 0.5), 0.0, net.shares[newest, layer], 0.36, _METHODS[name])
     axis.set_xticks(range(len(layers)), labels=layers, fontsize=9)
+    axis.set_xlim(-0.6, len(layers) - 0.4)
     axis.set_ylim(0.0, 1.0)
     axis.set_title(pair[0].title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)

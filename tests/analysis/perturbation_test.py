@@ -146,3 +146,11 @@ def test_shares_go_with_the_square_of_the_weights():
     }
     aps = perturbation.shares(criticals)
     np.testing.assert_allclose([aps[k, "fc"] for k in range(4)], weights**2 / (weights**2).sum(), rtol=0.05)
+
+
+def test_scores_measured_beforehand_by_hand():
+  """Half of 10 lies a third of the way from 7 to 1, so at 2 x 2^(1/3)."""
+  found = perturbation.of_scores([1.0, 2.0, 4.0], [9.0, 7.0, 1.0], clean_score=10.0, floor=0.0)
+  assert found.scale == pytest.approx(2.0 ** (4 / 3)) and found.where == "inside"
+  with pytest.raises(AssertionError):
+    perturbation.of_scores([1.0, 2.0, 4.0], [9.0, 7.0], clean_score=10.0, floor=0.0)
