@@ -27,7 +27,7 @@ from absl import flags
 from analysis import curves, plots, records
 from environments.arm import server, twin
 from environments.jaco import camera, constants, kinematics, tasks
-from experiments import binary, figures, network_file, report
+from experiments import binary, corl2017_figures, drawing, figures, network_file, report
 from experiments.configs import jaco_corl2017
 from progressive import growth
 
@@ -57,6 +57,7 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
         "source": source,
         "target": f"arm://{address}",
         "transfer.steps": steps,
+        "transfer.hyper.learning_rate": jaco_corl2017.LEARNING_RATES[method],
         "transfer.evaluation_episodes": episodes,
       },
     )
@@ -80,7 +81,7 @@ def write_report(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> d
   """Writes `workdir`/report.html from the runs in `workdir`; returns the summary, what -> how much."""
   runs = {method: records.read(workdir / method) for method in METHODS}
   drawn = figures.make("corl2017_fig5", list(runs.values()))
-  figures.write("corl2017_fig5", drawn, list(runs.values()), workdir / "figure")
+  drawing.write("corl2017_fig5", drawn, list(runs.values()), workdir / "figure")
   steps = min(records.num_steps(run) for run in runs.values())
   means = {method: _mean_return(run, steps) for method, run in runs.items()}
   title = "A column learned in simulation goes to work on an arm"
@@ -90,13 +91,13 @@ def write_report(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> d
   )
   labels = {"progressive": "progressive network", "finetune": "finetuning", "scratch": "from scratch"}
   tiles = report.tiles(
-    [(f"{means[m]:.1f}", f"{labels[m]}: mean return while learning", figures.COLORS[m][0]) for m in METHODS]
+    [(f"{means[m]:.1f}", f"{labels[m]}: mean return while learning", corl2017_figures.COLORS[m][0]) for m in METHODS]
   )
   sections = [
     report.Section(
       "What a frozen column brings",
       [
-        report.plot(plots.png(figures.draw(drawn)), "Return over arm steps. Solid: running median of 11 points as in "
+        report.plot(plots.png(drawn.picture), "Return over arm steps. Solid: running median of 11 points as in "
           "the paper (zeros before the start); dotted: mean return of each 1,000 steps."),
         report.table(_reached(drawn), quiet="(paper)"),
       ],
@@ -142,9 +143,9 @@ def _evaluation(run: records.Run) -> str:
   return f"{m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}] in {m['episodes']:.0f} episodes"
 
 
-def _reached(drawn: figures.Drawn) -> dict[str, dict[str, str]]:
+def _reached(drawn: drawing.Drawn) -> dict[str, dict[str, str]]:
   """The figure's table without the columns that our short runs do not reach."""
-  rows = figures.cells(drawn)
+  rows = drawing.cells(drawn.statistics)
   ours = [cells for row, cells in rows.items() if "(ours)" in row]
   reached = [column for column in ours[0] if column != "runs" and any(cells[column] != "–" for cells in ours)]
   return {row: {column: cells[column] for column in reached} for row, cells in rows.items()}

@@ -25,11 +25,13 @@ from environments import core
 from experiments import binary, configuration, population, released, run_directory, session, transfer
 from progressive import network, partition
 
-_CELL = flags.DEFINE_multi_string(
+CELL = flags.DEFINE_multi_string(
   "cell", [], "Only this cell, by its name; may be repeated. What it needs must be done."
 )
 
 OUTCOME = "outcome.json"
+PLAN = "matrix.json"
+MANY_COLUMNS = ("progressive", "random_column")  # The methods whose networks have several columns.
 _LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
 
 
@@ -69,6 +71,69 @@ def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
     cells.append(Cell("progressive", (first,), second))
     cells += [Cell("progressive", (first, second), t) for t in matrix.targets if t not in (first, second)]
   return tuple(dict.fromkeys(cells))
+
+
+def choose(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
+  """The cells of these names, or all where none is named.
+
+  Raises:
+    ValueError: for a name that no cell has; the nearest is named.
+  """
+  by_name = {cell.name: cell for cell in cells}
+  for name in names:
+    if name not in by_name:
+      nearest = difflib.get_close_matches(name, by_name, n=1, cutoff=0.0)[0]
+      raise ValueError(f"--cell={name} is not in this matrix; nearest is {nearest}, all are {', '.join(by_name)}")
+  return [by_name[name] for name in names] or list(cells)
+
+
+def write_plan(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
+  """Writes the config to `workdir`, for those who read the matrix: which cells there are to be, finished or not.
+
+  Cells may be added to a matrix, but all of them are made alike.
+
+  Raises:
+    ValueError: if the matrix was begun with a config that differs outside of its section `matrix`.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  ours = json.loads(config.to_json())
+  if (workdir / PLAN).exists():
+    theirs = json.loads(read_plan(workdir).to_json())
+    changes = run_directory.difference(theirs | {"matrix": {}}, ours | {"matrix": {}})
+    if changes:
+      raise ValueError(f"{workdir} was made with another config ({'; '.join(changes)}); use another --workdir")
+  run_directory.write_json(workdir / PLAN, ours)
+
+
+def read_plan(workdir: pathlib.Path) -> config_dict.ConfigDict:
+  """The config that `workdir` was last run with.
+
+  Raises:
+    ValueError: if there is none, or it is not that of a matrix.
+  """
+  try:
+    config = config_dict.ConfigDict(json.loads((workdir / PLAN).read_text()))
+  except FileNotFoundError:
+    raise ValueError(
+      f"{workdir} holds no matrix ({PLAN} is missing); give the --workdir of experiments.matrix"
+    ) from None
+  except (json.JSONDecodeError, TypeError) as error:
+    raise ValueError(f"{workdir / PLAN} cannot be read ({error}); run experiments.matrix there again") from None
+  if "matrix" not in config:
+    raise ValueError(f"{workdir / PLAN} has no section 'matrix'; run experiments.matrix there again")
+  return config
+
+
+def floors(config: config_dict.ConfigDict) -> tuple[float, ...]:
+  """The scores that count as nothing, the one that leads first.
+
+  Raises:
+    ValueError: if the config names none.
+  """
+  found = tuple(float(floor) for floor in config.matrix.get("floors", ()))
+  if not found:
+    raise ValueError("the config's matrix.floors names no score that counts as nothing (Pong: -21); add it")
+  return found
 
 
 def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> config_dict.ConfigDict:
@@ -192,12 +257,8 @@ def main(argv: Sequence[str]) -> None:
   """Runs the cells that are not done."""
   del argv
   config, workdir = binary.config(), pathlib.Path(binary.workdir())
-  cells = {cell.name: cell for cell in plan(config)}
-  for name in _CELL.value:
-    if name not in cells:
-      nearest = difflib.get_close_matches(name, cells, n=1, cutoff=0.0)[0]
-      raise ValueError(f"--cell={name} is not in this matrix; nearest is {nearest}, all are {', '.join(cells)}")
-  chosen = [cells[name] for name in _CELL.value] or list(cells.values())
+  chosen = choose(plan(config), CELL.value)
+  write_plan(config, workdir)
   for number, cell in enumerate(chosen, start=1):
     outcome = run_cell(config, cell, workdir)
     print(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis import records
-from experiments import figures
+from experiments import drawing, figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -62,14 +62,14 @@ def test_figure_4_counts_what_was_put_in(runs):
 def test_writes_everything(runs, tmp_path):
   read_runs = read(runs)
   drawn = figures.make("corl2017_fig5", read_runs)
-  figures.write("corl2017_fig5", drawn, read_runs, tmp_path / "out")
+  drawing.write("corl2017_fig5", drawn, read_runs, tmp_path / "out")
   names = {path.name for path in (tmp_path / "out").iterdir()}
   assert names == {f"corl2017_fig5.{end}" for end in ("png", "svg", "md", "json")} | {"provenance.json"}
   table = (tmp_path / "out/corl2017_fig5.md").read_text()
   assert "| progressive, narrow (ours) | 3 |" in table and "32.0 [30.0, 34.0]" in table
   numbers = json.loads((tmp_path / "out/corl2017_fig5.json").read_text())
   assert numbers["progressive, narrow (ours)"]["@10k"]["each"] == [30.0, 34.0, 32.0]
-  assert len(json.loads((tmp_path / "out/provenance.json").read_text())["runs"]) == 5
+  assert len(json.loads((tmp_path / "out/provenance.json").read_text())["corl2017_fig5"]["runs"]) == 5
 
 
 def test_refuses_by_name(runs):

@@ -89,3 +89,35 @@ def test_mistakes_are_refused_by_name(tmp_path):
   matrix.run_cell(config, matrix.Cell("scratch", (), "a"), tmp_path)
   with pytest.raises(ValueError, match="column 0 is of another architecture"):
     matrix.run_cell(make_config(lstm=(3,)), cell, tmp_path)
+
+
+def test_the_plan_is_kept_beside_the_cells_and_may_only_grow(tmp_path):
+  config = make_config(source_pairs=(("a", "bb"),))
+  matrix.write_plan(config, tmp_path)
+  assert matrix.plan(matrix.read_plan(tmp_path)) == matrix.plan(config)
+  config.matrix.targets = ("a", "bb", "ccc")
+  matrix.write_plan(config, tmp_path)
+  assert matrix.Cell("scratch", (), "ccc") in matrix.plan(matrix.read_plan(tmp_path))
+  config.transfer.steps = 7
+  with pytest.raises(ValueError, match="another config .transfer.steps: 400 there, 7 here"):
+    matrix.write_plan(config, tmp_path)
+  with pytest.raises(ValueError, match="holds no matrix"):
+    matrix.read_plan(tmp_path / "nowhere")
+  with pytest.raises(ValueError, match="matrix.floors names no score"):
+    matrix.floors(config)
+  with pytest.raises(ValueError, match="nearest is progressive_a_to_bb"):
+    matrix.choose(matrix.plan(config), ["progressiv_a_to_bb"])
+
+
+def test_a_member_s_score_counts_episodes_not_records(tmp_path):
+  (tmp_path / "config.json").write_text("{}")
+  (tmp_path / "provenance.json").write_text("{}")
+  lines = [(50, 2, 100.0), (96, 1, 4.0), (97, 0, None), (100, 3, 8.0)]
+  with (tmp_path / "metrics.jsonl").open("w") as file:
+    for step, episodes, mean in lines:
+      record = {"step": step, "wall_s": 1.0, "kind": "train", "episodes": float(episodes)}
+      file.write(json.dumps(record | ({"return_mean": mean} if episodes else {})) + "\n")
+  assert matrix.score(tmp_path) == 7.0  # (4 + 3 * 8) / 4
+  (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 5, "wall_s": 1.0, "kind": "train", "episodes": 0}) + "\n")
+  with pytest.raises(ValueError, match="no episode ended in the last tenth"):
+    matrix.score(tmp_path)

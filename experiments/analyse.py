@@ -1,0 +1,157 @@
+"""What a matrix's trained networks use of the columns they were given: AFS and, with --aps, APS of every done cell.
+
+    python -m experiments.analyse --runs=runs/soup
+    python -m experiments.analyse --runs=runs/soup --cell=progressive_pong_to_white --aps
+
+The best network of each cell of several columns plays its own target; the result is `<cell>/sensitivity.json`
+(`sensitivity_file`), from which `experiments.figures` draws. What is there already is not measured again; APS plays 10
+episodes for each of 13 scales of noise in each layer of each column and is the slower half by far.
+"""
+
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict
+
+from agents import actor_critic
+from analysis import fisher, perturbation
+from environments import batch as batch_lib
+from environments import core
+from experiments import binary, configuration, matrix, released, run_directory, sensitivity, sensitivity_file, session
+from progressive import network
+
+_APS = flags.DEFINE_bool("aps", False, "Measure APS too.")
+_SAMPLES = flags.DEFINE_integer(
+  "samples", 2048, f"Choices that AFS averages over, a multiple of {sensitivity.BATCH_SIZE}.", lower_bound=1
+)
+_EVERY = flags.DEFINE_integer("sample_every", 20, "Steps of a world between two samples of it.", lower_bound=1)
+_APS_EPISODES = flags.DEFINE_integer("aps_episodes", 10, "Episodes for each scale of noise.", lower_bound=1)
+_APS_SCALES = flags.DEFINE_list(
+  "aps_scales", [], "Variances of the noise to try, in units of the activations' own; empty: 13 from 1e-3 to 1e3."
+)
+
+_NUM_WORLDS = 16  # That samples for AFS are played in.
+
+
+def analyse(path: pathlib.Path, *, floor: float, has_aps: bool) -> sensitivity_file.Sensitivity:
+  """Measures what is missing of the cell in `path`, writes it beside the network and returns it all.
+
+  Raises:
+    ValueError: if its files cannot be read, or the network has one column, whose shares say nothing.
+  """
+  found = sensitivity_file.read(path)
+  if found is not None and (not has_aps or found.aps is not None or found.aps_fault):
+    return found
+  config = _config(path / "config.json")
+  source = released.load_source(path / "best")
+  if len(source.spec.columns) < 2:
+    raise ValueError(f"{path.name}: its network has one column, which has all of every share; name another --cell")
+  player = _player(source, config, _NUM_WORLDS)
+  record_key, aps_key = (configuration.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
+  samples = sensitivity.record(player, record_key, num_samples=_SAMPLES.value, every=_EVERY.value)
+  diagonals = found.diagonals if found else sensitivity.fisher_diagonals(player, samples)
+  num_samples = found.num_samples if found else _SAMPLES.value
+  found = sensitivity_file.Sensitivity(num_samples, diagonals, None)
+  if has_aps:
+    found = _with_aps(found, player, samples, aps_key, floor, config.transfer.evaluation_is_greedy)
+  about = {"target": config.target, "method": config.method, "sources": list(config.sources)}
+  about |= {"sample_every": _EVERY.value, "provenance": run_directory.provenance(config.seed)}
+  sensitivity_file.write(path, found, about=about)
+  return found
+
+
+def describe(found: sensitivity_file.Sensitivity) -> str:
+  """The newest column's share of every layer, in one line."""
+  measures = {"AFS": fisher.per_column(found.diagonals)}
+  if found.aps is not None:
+    measures["APS"] = perturbation.shares(found.aps.criticals)
+  newest = max(k for k, _ in found.diagonals)
+  lines = [
+    f"{name} of column {newest}: "
+    + ", ".join(f"{layer} {share:.2f}" for (k, layer), share in shares.items() if k == newest)
+    for name, shares in measures.items()
+  ]
+  return "; ".join(lines) + (f"; no APS: {found.aps_fault}" if found.aps_fault else "")
+
+
+def _with_aps(
+  found: sensitivity_file.Sensitivity,
+  player: sensitivity.Player,
+  samples: Sequence[sensitivity.Samples],
+  key: Any,
+  floor: float,
+  is_greedy: bool,
+) -> sensitivity_file.Sensitivity:
+  """With APS, or with the reason why this network has none, which stands in the file: asking again changes nothing."""
+  scales = [float(scale) for scale in _APS_SCALES.value] or sensitivity.SCALES
+  few = player._replace(batch=player.batch._replace(num_worlds=_APS_EPISODES.value))
+  variance = sensitivity.variances(player, samples)
+  try:
+    aps = sensitivity.aps(few, key, variance=variance, scales=scales, floor=floor, is_greedy=is_greedy)
+  except sensitivity.NothingToLose as error:
+    return found._replace(aps_fault=str(error))
+  return found._replace(aps=aps)
+
+
+def _player(source: released.Source, config: config_dict.ConfigDict, num_worlds: int) -> sensitivity.Player:
+  world = _world(config.target, json.dumps(config.target_options.to_dict(), sort_keys=True))
+  session.check_inputs(source.spec, world.observation_spec(), config.target)
+  agent = actor_critic.Agent(source.spec, core.num_choices(world.action_spec()), actor_critic.Hyper())
+  actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
+  batch = batch_lib.Batch(world, num_worlds, network.input_names(source.spec))
+  return sensitivity.Player(agent, source.params, batch)
+
+
+def _config(file: pathlib.Path) -> config_dict.ConfigDict:
+  try:
+    return config_dict.ConfigDict(json.loads(file.read_text()))
+  except (FileNotFoundError, json.JSONDecodeError) as error:
+    raise ValueError(f"{file} cannot be read ({error}); run experiments.matrix there again") from None
+
+
+@functools.cache
+def _world(name: str, options: str) -> core.Environment:
+  """One object a world: programs are compiled for it once, whichever network plays."""
+  return configuration.make_world(name, config_dict.ConfigDict(json.loads(options)))
+
+
+def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
+  """The done cells of these names; where none is named, all that are done and have more than one column.
+
+  Raises:
+    ValueError: for a name that is no cell, or a cell that is not done; or if there is nothing to analyse.
+  """
+  config = matrix.read_plan(workdir)
+  chosen = matrix.choose(matrix.plan(config), names)
+  if not names:
+    chosen = [c for c in chosen if c.method in matrix.MANY_COLUMNS and matrix.is_done(workdir / c.name)]
+  for cell in chosen:
+    if not matrix.is_done(workdir / cell.name):
+      raise ValueError(f"{cell.name} is not done in {workdir}; run experiments.matrix --cell={cell.name} first")
+  if not chosen:
+    raise ValueError(f"{workdir}: no cell with more than one column is done; run experiments.matrix first")
+  return [workdir / cell.name for cell in chosen]
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures what is missing, cell by cell."""
+  del argv
+  folders = binary.RUNS.value or []
+  if len(folders) != 1:
+    raise ValueError(f"--runs={','.join(folders)} names {len(folders)} folders; give that of one matrix")
+  workdir = pathlib.Path(folders[0])
+  chosen = choose(workdir, matrix.CELL.value)
+  floor = matrix.floors(matrix.read_plan(workdir))[0]
+  for number, path in enumerate(chosen, start=1):
+    started = time.monotonic()
+    found = analyse(path, floor=floor, has_aps=_APS.value)
+    print(f"[{number}/{len(chosen)}] {path.name}: {describe(found)} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+  binary.run(main)
