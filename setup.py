@@ -11,7 +11,11 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=[f"{name}*" for name in ("progressive", "agents", "environments", "experiments", "analysis")]
   ),
-  package_data={"environments": ["**/assets/*"], "analysis": ["*.csv"], "experiments": ["released/*/*"]},
+  package_data={
+    "environments": ["**/assets/*", "**/layouts/*"],
+    "analysis": ["*.csv"],
+    "experiments": ["released/*/*"],
+  },
   install_requires=[
     "absl-py>=2.1",
     "chex>=0.1.90",

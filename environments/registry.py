@@ -22,9 +22,22 @@ def _pong(variant: str, **options: Any) -> core.Environment:
   return world.Pong(variant, **options)
 
 
+def _maze(task: str, **options: Any) -> core.Environment:
+  from environments.maze import tasks, world
+
+  return world.Maze(tasks.TASKS[task], **options)
+
+
 _MAKERS = {
   "jaco/reach/fixed": lambda **options: _jaco("reach/fixed", **options),
   "jaco/reach/random": lambda **options: _jaco("reach/random", **options),
+  "maze/i_maze": lambda **options: _maze("i_maze", **options),
+  "maze/random_goal_1": lambda **options: _maze("random_goal_1", **options),
+  "maze/random_goal_2": lambda **options: _maze("random_goal_2", **options),
+  "maze/random_goal_small": lambda **options: _maze("random_goal_small", **options),
+  "maze/static_1": lambda **options: _maze("static_1", **options),
+  "maze/static_2": lambda **options: _maze("static_2", **options),
+  "maze/static_small": lambda **options: _maze("static_small", **options),
   "pong/pong": lambda **options: _pong("pong", **options),
   "pong/noisy": lambda **options: _pong("noisy", **options),
   "pong/black": lambda **options: _pong("black", **options),

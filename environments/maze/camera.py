@@ -1,0 +1,163 @@
+"""The first-person picture and its depth: walls by column, floor by row, sky by direction, discs in front.
+
+The eye is midway between floor and top of the walls and looks level, a pinhole with square pixels: the ray of column
+tangent a and row tangent s meets the wall of its column at depth z where -eye <= s z <= top - eye, else the floor at
+depth eye / -s, or the sky. A pixel's colour is then one look-up in the table of texels.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from environments.maze import appearance as appearance_lib
+from environments.maze import constants, sight, things
+from environments.maze import ground as ground_lib
+
+_TOP = constants.WALL_HEIGHT - constants.EYE_HEIGHT
+_SIZES = np.array(appearance_lib.SIZES, np.int32)
+
+
+class Scene(NamedTuple):
+  """What does not change while a world lives."""
+
+  ground: ground_lib.Ground
+  appearance: appearance_lib.Appearance
+  num_steps: int  # Of a ray: `Layout.most_crossings`.
+
+
+class View(NamedTuple):
+  """All that the columns of one picture need to know; `K` columns, `M` layers of things."""
+
+  position: jax.Array  # [2]
+  ray: jax.Array  # [2, K] x and y of the way of one cell of depth
+  sky_column: jax.Array  # [K] int32 texels
+  wall_depth: jax.Array  # [K] cells along the heading
+  wall_start: jax.Array  # [K] int32: texel at the top of the wall in this column
+  wall_size: jax.Array  # [K] int32: texels from one row of the wall's texture to the next
+  thing_depth: jax.Array  # [M, K] cells along the heading, infinite where there is none
+  thing_scale: jax.Array  # [M, K] and
+  thing_shift: jax.Array  # [M, K]: height on a disc is v = s * scale - shift, s the row's tangent
+  thing_square: jax.Array  # [M, K]: and v^2 is at most this
+  thing_start: jax.Array  # [M, K] int32: texel at the top of the disc's picture in this column
+
+
+def tangents(size: int) -> np.ndarray:
+  """Tangents of the columns' angles to the right, or, in reverse, of the rows' upwards: `[size]` float32."""
+  return ((np.arange(size) + 0.5) / size * 2.0 - 1.0).astype(np.float32) * np.float32(constants.HALF_VIEW)
+
+
+def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.Things, columns: np.ndarray) -> View:
+  """Casts the rays of an even number of columns with given tangents `[K]`.
+
+  The left half and the right half take turns in a loop: what a loop returns is stored, while XLA:CPU would compute
+  anything else about a column again for each of its pixels.
+  """
+  chex.assert_shape(position, (2,))
+  look, pixel = scene.appearance, 2.0 * constants.HALF_VIEW / columns.size
+
+  cosine, sine = jnp.cos(heading), jnp.sin(heading)
+
+  def half(across: jax.Array) -> tuple[jax.Array, ...]:
+    walls = sight.look(scene.ground, position, heading, across, num_steps=scene.num_steps)
+    layers = things.layers(objects, position, heading, across, walls.depth)
+    ray = jnp.stack([cosine + across * sine, sine - across * cosine])
+    turn = (jnp.arctan(across) - heading) / np.float32(2.0 * np.pi)  # To the right, as the sky is rolled out.
+    sky_column = _texel(turn - jnp.floor(turn), appearance_lib.SKY_SHAPE[1])
+    square = jnp.where(jnp.isfinite(layers.depth), 1.0 - jnp.square(layers.u), -1.0)
+    start = jnp.asarray(look.thing_starts)[layers.kind] + _texel(0.5 * (1.0 + layers.u), things.PICTURE_SIZE)
+    wall = walls.depth, *_wall_column(look, walls, pixel)
+    return ray, sky_column, *wall, layers.depth, layers.scale, layers.shift, square, start
+
+  halves = jax.lax.map(half, jnp.asarray(columns).reshape(2, -1))
+  return View(position, *(jnp.concatenate([x[0], x[1]], axis=-1) for x in halves))
+
+
+def depth(seen: View, rows: np.ndarray) -> jax.Array:
+  """Depth along the heading of the pixels in rows of tangents `[R]`: `[R, K]` cells, infinite for the sky."""
+  up, floor = jnp.asarray(rows)[:, None], jnp.asarray(_floor_depth(rows))[:, None]
+  found = jnp.where(_is_wall(seen, up), seen.wall_depth[None], floor)
+  for layer in reversed(range(seen.thing_depth.shape[0])):
+    is_thing, _ = _disc(seen, layer, up)
+    found = jnp.where(is_thing, seen.thing_depth[layer][None], found)
+  return found
+
+
+def picture(scene: Scene, seen: View, columns: np.ndarray) -> jax.Array:
+  """The picture of a view of all its columns and as many rows: `[K, K, 3]` uint8."""
+  look, rows = scene.appearance, columns[::-1]
+  up = jnp.asarray(rows)[:, None]
+  texel = jnp.where(
+    _is_wall(seen, up),
+    _wall_texels(seen, up),
+    jnp.where(up < 0.0, _floor_texels(look, seen, rows), _sky_texels(look, seen, rows, columns)),
+  )
+  for layer in reversed(range(seen.thing_depth.shape[0])):
+    is_thing, v = _disc(seen, layer, up)
+    row = _texel(0.5 * (1.0 - v), things.PICTURE_SIZE)
+    texel = jnp.where(is_thing, seen.thing_start[layer][None] + row * things.PICTURE_SIZE, texel)
+  return jnp.asarray(look.texels).at[texel].get(mode="promise_in_bounds")
+
+
+def _texel(share: jax.Array, size: jax.Array | int) -> jax.Array:
+  """Which of `size` texels in a line lies at a share, 0 to 1, of its length."""
+  return jnp.clip((share * jnp.asarray(size, jnp.float32)).astype(jnp.int32), 0, size - 1)
+
+
+def _is_wall(seen: View, up: jax.Array) -> jax.Array:
+  height = up * seen.wall_depth[None]
+  return (height >= -constants.EYE_HEIGHT) & (height <= _TOP)
+
+
+def _disc(seen: View, layer: int, up: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Whether pixels lie on a layer's discs, `[R, K]`, and how high on them, v in [-1, 1]."""
+  v = up * seen.thing_scale[layer][None] - seen.thing_shift[layer][None]
+  return v * v <= seen.thing_square[layer][None], v
+
+
+def _floor_depth(rows: np.ndarray) -> np.ndarray:
+  """Depth of the floor (infinite for the sky) in rows of tangents `[R]`."""
+  with np.errstate(divide="ignore"):
+    return np.where(rows < 0.0, constants.EYE_HEIGHT / np.maximum(-rows, 0.0), np.inf).astype(np.float32)
+
+
+def _copy(texels_per_pixel: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+  """Which of a texture's copies has about one texel a pixel."""
+  return sum((texels_per_pixel > 1.5 * 2.0**k).astype(np.int32) for k in range(len(_SIZES) - 1))
+
+
+def _wall_column(look: appearance_lib.Appearance, walls: sight.Hits, pixel: float) -> tuple[jax.Array, jax.Array]:
+  """Texel at the wall's top and texels in a row of its texture, int32 `[K]` each; `pixel`: one's height at depth 1."""
+  copy = _copy(walls.depth * np.float32(appearance_lib.TEXELS * pixel))
+  texture = jnp.asarray(look.walls)[walls.square * 4 + walls.face]
+  start = jnp.asarray(look.wall_starts)[texture * len(_SIZES) + copy]
+  size = jnp.asarray(_SIZES)[copy]
+  return start + _texel(walls.along - jnp.floor(walls.along), size), size
+
+
+def _wall_texels(seen: View, up: jax.Array) -> jax.Array:
+  """Texel of the wall in every pixel, `[R, K]`; of no meaning where the wall is not seen."""
+  down = (_TOP - up * seen.wall_depth[None]) * np.float32(1.0 / constants.WALL_HEIGHT)
+  return seen.wall_start[None] + _texel(down, seen.wall_size[None]) * seen.wall_size[None]
+
+
+def _floor_texels(look: appearance_lib.Appearance, seen: View, rows: np.ndarray) -> jax.Array:
+  """Texel of the floor in every pixel, `[R, K]`; of no meaning above the horizon."""
+  ahead = np.where(rows < 0.0, _floor_depth(rows), 1.0).astype(np.float32)
+  copy = _copy(
+    appearance_lib.TEXELS * (2.0 * constants.HALF_VIEW / rows.size) * ahead * np.sqrt(ahead / constants.EYE_HEIGHT)
+  )
+  size = jnp.asarray(_SIZES[copy])[:, None]
+  x, y = (seen.position[axis] + jnp.asarray(ahead)[:, None] * seen.ray[axis][None] for axis in range(2))
+  column, row = (_texel(part - jnp.floor(part), size) for part in (x, y))
+  return jnp.asarray(look.floor_starts[copy])[:, None] + row * size + column
+
+
+def _sky_texels(look: appearance_lib.Appearance, seen: View, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
+  """Texel of the sky in every pixel, `[R, K]`; of no meaning below the horizon."""
+  height, width = appearance_lib.SKY_SHAPE
+  tangent = np.maximum(rows, 0.0)[:, None] / np.sqrt(1.0 + columns**2)[None]
+  row = np.minimum(((1.0 - tangent) * height).astype(np.int32), height - 1)
+  return jnp.asarray(look.sky_start + row * width) + seen.sky_column[None]

@@ -1,0 +1,42 @@
+"""Measures of the maze and of its agent: DeepMind Lab's, a cell being 100 of its units wide.
+
+Lengths are cells, angles radians, times seconds. The plane is x to the east (columns of a layout's text) and y to the
+north (its lines, from the last to the first); headings turn anticlockwise from the east.
+"""
+
+import numpy as np
+
+IMAGE_SIZE = 84  # Pixels (papers.md 3.1).
+HALF_VIEW = 1.0  # Tangent of half the angle of view, 45 degrees: Quake III's default of 90 degrees across and up.
+EYE_HEIGHT = 0.5  # Quake III: the view is 26 units above an origin that is 24 units above the floor.
+WALL_HEIGHT = 1.0  # A guess.
+WALL_THICKNESS = 0.1  # A guess; must exceed the longest way of one frame, TOP_SPEED * FRAME_S = 0.053.
+AGENT_HALF_WIDTH = 0.15  # Quake III's box of 30 units.
+
+FRAME_S = 1.0 / 60.0  # Lab's frames; papers.md counts its "environment steps" in them.
+ACTION_REPEAT = 4  # Frames an action is held (papers.md 3.4).
+CONTROL_S = ACTION_REPEAT * FRAME_S
+
+# Quake III's walking, as Lab inherits it: units of its player movement code, divided by 100.
+TOP_SPEED = 3.2  # Cells a second.
+ACCELERATION = 10.0  # Share of the top speed gained a second, towards where the agent pushes.
+FRICTION = 6.0  # Share of the speed lost a second,
+STOP_SPEED = 1.0  # but no less than at this speed: what comes below it stops within a tenth of a second or two.
+
+# Lab's manual: a look of 57 pixels a frame is a full turn a second. 20 pixels a frame, as IMPALA's agents on Lab
+# (papers.md says "small rotations", no number): 126 degrees a second, 8.4 degrees an action.
+TURN_RAD_S = 20.0 / 57.0 * 2.0 * np.pi
+
+# The eight actions (papers.md 3.5): forward, leftward push and anticlockwise turn, each -1, 0 or 1.
+ACTION_NAMES = (
+  "turn left", "turn right", "forward", "backward", "left", "right", "forward turning left", "forward turning right",
+)  # fmt: skip
+ACTIONS = np.array(
+  [(0, 0, 1), (0, 0, -1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (1, 0, 1), (1, 0, -1)], np.float32
+)
+NUM_ACTIONS = len(ACTIONS)
+
+APPLE_REWARD, STRAWBERRY_REWARD, GOAL_REWARD = 1.0, 2.0, 10.0  # papers.md 3.5
+TOUCH_DISTANCE = (
+  0.4  # From the agent's centre to a thing's, at the end of an action: Quake III's box is about 0.4 wide.
+)

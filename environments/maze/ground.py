@@ -1,0 +1,46 @@
+"""The layout on the ground: squares of two widths, found without a table.
+
+Walls are `WALL_THICKNESS` t thick and stand on the lines between cells, so that cell k reaches from k + t/2 to
+k + 1 - t/2. Squares are numbered along each axis: 2k is the strip about the line at k, 2k + 1 is cell k between two.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from environments.maze import constants, layout
+
+_HALF = constants.WALL_THICKNESS / 2.0
+
+
+class Ground(NamedTuple):
+  """Walls by square, flat so that one look-up finds one; `H` and `W` squares."""
+
+  is_wall: np.ndarray  # [H * W] bool
+  width: int  # W
+
+
+def ground(maze: layout.Layout) -> Ground:
+  """The ground of a layout."""
+  return Ground(is_wall=np.ascontiguousarray(maze.is_wall).reshape(-1), width=maze.is_wall.shape[1])
+
+
+def index(coordinate: jax.Array) -> jax.Array:
+  """Number along its axis of the square that holds a coordinate, cells -> int32."""
+  shifted = coordinate + _HALF
+  line = jnp.floor(shifted)
+  return 2 * line.astype(jnp.int32) + (shifted - line >= 2.0 * _HALF).astype(jnp.int32)
+
+
+def start(index: jax.Array) -> jax.Array:
+  """Where square `index` begins along its axis, cells; it ends where the next begins."""
+  return (index >> 1).astype(jnp.float32) + jnp.where((index & 1) == 1, jnp.float32(_HALF), jnp.float32(-_HALF))
+
+
+def is_wall(ground: Ground, column: jax.Array, row: jax.Array) -> jax.Array:
+  """Whether squares within the maze are wall."""
+  chex.assert_equal_shape((column, row))
+  return jnp.asarray(ground.is_wall).at[row * ground.width + column].get(mode="promise_in_bounds")

@@ -1,0 +1,183 @@
+"""A maze as text: R x C cells and the walls between them in 2R+1 lines of 2C+1 characters.
+
+Characters at odd places (the second, the fourth, ...) of odd lines are cells; those between two cells are a wall or an
+opening, and those at corners a post or nothing. On the ground the even lines and columns are thin (a wall's
+thickness), so that cells are one apart. `*` is wall, a space is open, and in a cell `P` is a start, `G` a place of the
+goal, `A` an apple, `S` a strawberry. Lines that begin with `#` are remarks. This is the form that labmaze prints.
+"""
+
+import collections
+import dataclasses
+import pathlib
+
+import numpy as np
+
+WALL, OPEN, START, GOAL, APPLE, STRAWBERRY = "*", " ", "P", "G", "A", "S"
+_THINGS = {START: "a start", GOAL: "a goal", APPLE: "an apple", STRAWBERRY: "a strawberry"}
+_FOLDER = pathlib.Path(__file__).parent / "layouts"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+  """A maze that was found good: `R` rows and `C` columns of cells. Cell y * C + x is x from the west, y from the south.
+
+  A square is one character's piece of ground: a cell (1 - thickness wide), a wall's place or a post's.
+  """
+
+  name: str
+  text: str  # Without remarks.
+  is_wall: np.ndarray  # [2R+1, 2C+1] bool, by square, from the south and the west
+  starts: np.ndarray  # [S] int32 cells
+  goals: np.ndarray  # [G] int32 cells, perhaps none
+  apples: np.ndarray  # [N] int32 cells
+  strawberries: np.ndarray  # [N] int32 cells
+  cells: np.ndarray  # [N] int32: all that can be reached from a start
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """Rows and columns of cells."""
+    return self.is_wall.shape[0] // 2, self.is_wall.shape[1] // 2
+
+  def centre(self, cell: np.ndarray) -> np.ndarray:
+    """x, y of the middle of cells `[...]`: `[..., 2]` float32."""
+    columns = self.shape[1]
+    return np.stack([cell % columns + 0.5, cell // columns + 0.5], -1).astype(np.float32)
+
+  def steps_from(self, cell: int) -> np.ndarray:
+    """Cells walked on the shortest way from `cell` to every cell `[R * C]`, -1 where none leads."""
+    rows, columns = self.shape
+    squares = _flood(self.is_wall, (2 * (cell // columns) + 1, 2 * (cell % columns) + 1))
+    return np.where(squares < 0, -1, squares // 2)[1::2, 1::2].reshape(rows * columns)
+
+  def most_crossings(self) -> int:
+    """A number of squares that no line of sight exceeds, the wall at its end included.
+
+    A straight line that goes east and north never turns west or south: the longest walk through open squares in two
+    such directions is at least as long as every line of sight in that quarter.
+    """
+    longest = 0
+    for rows, columns in ((1, 1), (1, -1)):  # A line seen from its other end is a line of the opposite quarter.
+      is_open = ~self.is_wall[::rows, ::columns]
+      walk = np.zeros(is_open.shape, np.int64)  # Squares entered from here on.
+      for row, column in zip(*np.nonzero(is_open), strict=True):
+        walk[row, column] = 1 + max(walk[row - 1, column], walk[row, column - 1])
+      longest = max(longest, int(walk.max()))
+    return longest
+
+
+def load(path: str | pathlib.Path) -> Layout:
+  """The layout in a file; a name without a folder or an ending is one of ours.
+
+  Raises:
+    ValueError: if there is no such file, or it is no good maze, with line and column.
+  """
+  path = pathlib.Path(path)
+  if not path.suffix and path.parent == pathlib.Path("."):
+    path = _FOLDER / f"{path}.txt"
+  if not path.is_file():
+    raise ValueError(f"layout {path} is no file; ours are {', '.join(sorted(p.stem for p in _FOLDER.glob('*.txt')))}")
+  return parse(path.read_text(), name=path.name)
+
+
+def parse(text: str, *, name: str) -> Layout:
+  """The layout that `text` draws; `name` stands in errors.
+
+  Raises:
+    ValueError: with line and column, both counted from 1, of the first thing that is wrong.
+  """
+  numbered = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if not line.startswith("#")]
+  while numbered and not numbered[-1][1]:
+    numbered.pop()
+  if len(numbered) < 3:
+    raise ValueError(
+      f"{name}: {len(numbered)} lines are no maze; the smallest, of one cell, has 3 lines of 3 characters"
+    )
+  where = _Where(name, [n for n, _ in numbered])
+  lines = [line for _, line in numbered]
+  _check_shape(where, lines)
+  _check_characters(where, lines)
+  is_wall = np.array([[character == WALL for character in line] for line in lines])
+  _check_border(where, is_wall)
+  found = {kind: [(r, c) for r, line in enumerate(lines) for c, x in enumerate(line) if x == kind] for kind in _THINGS}
+  if not found[START]:
+    row, column = next(zip(*np.nonzero(~is_wall[1::2, 1::2]), strict=True), (0, 0))
+    raise ValueError(f"{where(2 * row + 1, 2 * column + 1)}: the maze has no start; write {START} in this cell, say")
+  squares = _flood(is_wall, found[START][0])
+  for kind, places in found.items():
+    for row, column in places:
+      if squares[row, column] < 0:
+        raise ValueError(
+          f"{where(row, column)}: {_THINGS[kind]} that cannot be reached from the start at {where(*found[START][0])}"
+        )
+  rows, columns = len(lines) // 2, len(lines[0]) // 2
+
+  def cells(places: list[tuple[int, int]]) -> np.ndarray:
+    return np.array(sorted((rows - 1 - r // 2) * columns + c // 2 for r, c in places), np.int32)
+
+  reached = [(2 * r + 1, 2 * c + 1) for r, c in zip(*np.nonzero(squares[1::2, 1::2] >= 0), strict=True)]
+  return Layout(
+    name=name,
+    text="\n".join(lines) + "\n",
+    is_wall=is_wall[::-1],
+    starts=cells(found[START]),
+    goals=cells(found[GOAL]),
+    apples=cells(found[APPLE]),
+    strawberries=cells(found[STRAWBERRY]),
+    cells=cells(reached),
+  )
+
+
+class _Where:
+  """Names a place as `file, line 3, column 5`."""
+
+  def __init__(self, name: str, numbers: list[int]):
+    self._name, self._numbers = name, numbers
+
+  def __call__(self, row: int, column: int) -> str:
+    return f"{self._name}, line {self._numbers[row]}, column {column + 1}"
+
+
+def _check_shape(where: _Where, lines: list[str]) -> None:
+  width = len(lines[0])
+  for row, line in enumerate(lines):
+    if len(line) != width:
+      raise ValueError(
+        f"{where(row, min(len(line), width))}: this line has {len(line)} characters, the first has {width}"
+      )
+  if width % 2 == 0 or width < 3:
+    raise ValueError(f"{where(0, width - 1)}: {width} columns; C cells side by side need 2 C + 1, an odd number from 3")
+  if len(lines) % 2 == 0:
+    raise ValueError(f"{where(len(lines) - 1, 0)}: {len(lines)} lines; R rows of cells need 2 R + 1, an odd number")
+
+
+def _check_characters(where: _Where, lines: list[str]) -> None:
+  for row, line in enumerate(lines):
+    for column, character in enumerate(line):
+      if character not in (WALL, OPEN, *_THINGS):
+        known = ", ".join(f"{kind} ({what})" for kind, what in _THINGS.items())
+        raise ValueError(f"{where(row, column)}: {character!r} is not known; there are {WALL} (wall), space, {known}")
+      if character in _THINGS and not (row % 2 and column % 2):
+        raise ValueError(
+          f"{where(row, column)}: {_THINGS[character]} between cells; cells are in every second line and column"
+        )
+
+
+def _check_border(where: _Where, is_wall: np.ndarray) -> None:
+  border = np.ones_like(is_wall)
+  border[1:-1, 1:-1] = False
+  for row, column in zip(*np.nonzero(border & ~is_wall), strict=True):
+    raise ValueError(f"{where(row, column)}: the border is open here; close it with {WALL}")
+
+
+def _flood(is_wall: np.ndarray, start: tuple[int, int]) -> np.ndarray:
+  """Squares walked from square `start` to each, `is_wall`'s shape, -1 where no way leads; the border must be closed."""
+  squares = np.full(is_wall.shape, -1)
+  squares[start] = 0
+  front = collections.deque([start])
+  while front:
+    row, column = front.popleft()
+    for beside in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+      if not is_wall[beside] and squares[beside] < 0:
+        squares[beside] = squares[row, column] + 1
+        front.append(beside)
+  return squares

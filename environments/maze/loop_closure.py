@@ -1,0 +1,35 @@
+"""Whether the agent is back where it was: the label of the loop-closure head of Mirowski et al. 2017 (papers.md 3.3).
+
+l_t = 1 iff there is t' < t with |p_t - p_t'| <= near, and t'' between them with |p_t'' - p_t| >= far. Of all t' the
+earliest leaves most room for t'', of all t'' the latest: one pass over the episode so far finds both, and the label is
+whether the former comes first. All positions of the episode are kept, so the label is exact.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def label(path: jax.Array, last: jax.Array, *, near: float, far: float) -> jax.Array:
+  """The label at the end of a path, int32 `[]`, 0 or 1.
+
+  Args:
+    path: x and y of the episode's positions, `[2, N]`; those after `last` do not count.
+    last: index of the present one, int32 `[]`.
+    near: distance within which a place is the same, eta_1.
+    far: distance the agent must have been away, eta_2.
+  """
+  chex.assert_rank([path, last], [2, 0])
+  times = jnp.arange(path.shape[1], dtype=jnp.int32)
+  present = jax.lax.dynamic_slice_in_dim(path, last, 1, axis=1)
+  square = jnp.sum(jnp.square(path - present), axis=0)
+  is_past = times <= last
+  first_near = jnp.min(jnp.where(is_past & (square <= near * near), times, path.shape[1]))
+  last_far = jnp.max(jnp.where(is_past & (square >= far * far), times, -1))
+  return (first_near < last_far).astype(jnp.int32)
+
+
+def append(path: jax.Array, index: jax.Array, position: jax.Array) -> jax.Array:
+  """`path` `[2, N]` with `position` `[2]` written at `index`."""
+  times = jnp.arange(path.shape[1], dtype=jnp.int32)
+  return jnp.where((times == index)[None], position[:, None], path)

@@ -1,0 +1,82 @@
+"""How the agent walks: Quake III's momentum, friction and sliding along walls, frame by frame.
+
+Each frame it turns, loses speed to friction, gains speed towards where it pushes, up to the top speed that way, and
+moves. Its body is a square along the axes; where that would enter a wall, the way along that axis ends at the wall and
+the speed along it is lost, while the other axis goes on: it slides.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from environments.maze import constants
+from environments.maze import ground as ground_lib
+
+_SKIN = 1e-4  # Cells: a body flush with a wall is beside it, not in it.
+
+
+@struct.dataclass
+class Body:
+  """Where the agent is and how it moves."""
+
+  position: jax.Array  # [2] x, y, cells
+  heading: jax.Array  # [] radians from -pi to pi, anticlockwise from x
+  velocity: jax.Array  # [2] along x and y, cells a second
+
+
+def act(ground: ground_lib.Ground, body: Body, action: jax.Array) -> Body:
+  """Holds one of the eight actions, int32 `[]`, for `ACTION_REPEAT` frames."""
+  chex.assert_shape((body.position, body.velocity), (2,))
+  forward, leftward, turn = jnp.asarray(constants.ACTIONS)[action]
+
+  def frame(body: Body, _: None) -> tuple[Body, None]:
+    heading = body.heading + turn * jnp.float32(constants.TURN_RAD_S * constants.FRAME_S)
+    cosine, sine = jnp.cos(heading), jnp.sin(heading)
+    push = jnp.stack([forward * cosine - leftward * sine, forward * sine + leftward * cosine])
+    velocity = _accelerate(_brake(body.velocity), push)
+    position, velocity = _move(ground, body.position, velocity)
+    return Body(position=position, heading=heading, velocity=velocity), None
+
+  after, _ = jax.lax.scan(frame, body, None, length=constants.ACTION_REPEAT)
+  return after.replace(heading=wrap(after.heading))
+
+
+def wrap(angle: jax.Array) -> jax.Array:
+  """The same angle, from -pi to pi."""
+  return angle - 2.0 * jnp.pi * jnp.round(angle / (2.0 * jnp.pi))
+
+
+def _brake(velocity: jax.Array) -> jax.Array:
+  speed = jnp.sqrt(jnp.sum(velocity * velocity))
+  loss = jnp.maximum(speed, constants.STOP_SPEED) * (constants.FRICTION * constants.FRAME_S)
+  return velocity * (jnp.maximum(speed - loss, 0.0) / jnp.maximum(speed, 1e-6))
+
+
+def _accelerate(velocity: jax.Array, push: jax.Array) -> jax.Array:
+  """`push` is a unit vector, or zero for none."""
+  gain = constants.ACCELERATION * constants.FRAME_S * constants.TOP_SPEED
+  missing = constants.TOP_SPEED - jnp.sum(velocity * push)
+  return velocity + push * jnp.clip(missing, 0.0, gain)
+
+
+def _move(ground: ground_lib.Ground, position: jax.Array, velocity: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x, speed_x = _slide(ground, position[0], position[1], velocity[0], is_x=True)
+  y, speed_y = _slide(ground, position[1], x, velocity[1], is_x=False)
+  return jnp.stack([x, y]), jnp.stack([speed_x, speed_y])
+
+
+def _slide(
+  ground: ground_lib.Ground, along: jax.Array, across: jax.Array, speed: jax.Array, *, is_x: bool
+) -> tuple[jax.Array, jax.Array]:
+  """Moves one coordinate by a frame: the coordinate and the speed that is left of `speed`."""
+  half = constants.AGENT_HALF_WIDTH
+  side = jnp.where(speed < 0.0, jnp.float32(-1.0), jnp.float32(1.0))
+  moved = along + speed * constants.FRAME_S
+  front = ground_lib.index(moved + side * half)
+  low, high = ground_lib.index(across - (half - _SKIN)), ground_lib.index(across + (half - _SKIN))
+  beside = jnp.stack([low, (low + high) // 2, high])  # The body is wider than a wall: one may end between its corners.
+  fronts = jnp.broadcast_to(front, (3,))
+  is_stopped = jnp.any(ground_lib.is_wall(ground, *((fronts, beside) if is_x else (beside, fronts))))
+  face = ground_lib.start(front + (speed < 0.0).astype(jnp.int32))  # The near side of the square in front.
+  return jnp.where(is_stopped, face - side * half, moved), jnp.where(is_stopped, jnp.float32(0.0), speed)

@@ -1,0 +1,79 @@
+"""Where goal, fruit and agent may be, found once, so that drawing an episode is a few look-ups.
+
+For every place of the goal the table of starts holds those that are far enough from it, first, and how many they are:
+a start is one uniform number. Fruit is drawn without repetition: the cells with the largest of uniform numbers.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from environments.maze import layout, tasks, things
+
+
+class Places(NamedTuple):
+  """`G` places of the goal, up to `S` starts, `F` pieces of fruit."""
+
+  goals: np.ndarray  # [G] int32 cells
+  starts: np.ndarray  # [G, S] int32 cells; those beyond `num_starts` are not used
+  num_starts: np.ndarray  # [G] int32
+  fruit: np.ndarray | None  # [F] int32 cells, or None where they are drawn among `goals`
+  kinds: np.ndarray  # [F] int32, APPLE or STRAWBERRY
+  centres: np.ndarray  # [R * C, 2] x, y of all cells
+
+
+def find(maze: layout.Layout, task: tasks.Task) -> Places:
+  """The places of a task in a layout.
+
+  Raises:
+    ValueError: if the task needs a goal that the layout has not, or no start is far enough from a goal.
+  """
+  goals = maze.cells if task.is_goal_random else maze.goals
+  starts = maze.cells if task.is_goal_random else maze.starts
+  if not len(goals):
+    raise ValueError(f"{maze.name} has no goal; write {layout.GOAL} into a cell, or draw it (is_goal_random=True)")
+  rows = []
+  for goal in goals:
+    steps = maze.steps_from(int(goal))[starts]
+    rows.append([*starts[steps >= task.min_start_steps], *starts[steps < task.min_start_steps]])
+    if steps.max() < task.min_start_steps:
+      raise ValueError(
+        f"{maze.name}: no start is min_start_steps={task.min_start_steps} cells from the goal in cell {goal}; "
+        f"the farthest is {steps.max()}"
+      )
+  num_starts = [(maze.steps_from(int(goal))[starts] >= task.min_start_steps).sum() for goal in goals]
+  if task.is_goal_random:
+    num_fruit = round(task.fruit_share * (len(goals) - 1))
+    num_strawberries = round(task.strawberry_share * num_fruit)
+    counts, fruit = (num_fruit - num_strawberries, num_strawberries), None
+  else:
+    counts = len(maze.apples), len(maze.strawberries)
+    fruit = np.concatenate([maze.apples, maze.strawberries])
+  return Places(
+    goals=goals,
+    starts=np.array(rows, np.int32),
+    num_starts=np.array(num_starts, np.int32),
+    fruit=fruit,
+    kinds=np.repeat(np.array([things.APPLE, things.STRAWBERRY], np.int32), counts),
+    centres=maze.centre(np.arange(maze.shape[0] * maze.shape[1])),
+  )
+
+
+def draw_fruit(places: Places, key: jax.Array, goal: jax.Array) -> jax.Array:
+  """Cells of the fruit of an episode whose goal is number `goal`, int32 `[F]`."""
+  if places.fruit is not None:
+    return jnp.asarray(places.fruit)
+  lots = jax.random.uniform(key, (len(places.goals),)).at[goal].set(-1.0)
+  _, drawn = jax.lax.top_k(lots, len(places.kinds))
+  return jnp.asarray(places.goals)[drawn]
+
+
+def draw_start(places: Places, key: jax.Array, goal: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Position `[2]` and heading `[]` of a start for goal number `goal`: a middle of a cell, any direction."""
+  place, turn = jax.random.uniform(key, (2,))
+  count = jnp.asarray(places.num_starts)[goal]
+  choice = jnp.minimum((place * count.astype(jnp.float32)).astype(jnp.int32), count - 1)
+  cell = jnp.asarray(places.starts)[goal, choice]
+  return jnp.asarray(places.centres)[cell], (2.0 * turn - 1.0) * jnp.pi

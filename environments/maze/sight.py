@@ -1,0 +1,89 @@
+"""Which wall is seen in each column of the picture, and how far it is: one ray a column, walked square by square.
+
+A ray is position + z * (forward + a * rightward), a the column's tangent: z is then the depth, along the agent's
+heading, that a z-buffer holds. At each step the ray enters the neighbour whose line it meets first; where on the line
+is computed from that line alone, so that no error builds up. The number of steps is the longest line of sight of the
+layout, found when the world is built: no ray ends short, and no ray leaves the maze, whose border is closed.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from environments.maze import ground as ground_lib
+
+EAST, WEST, NORTH, SOUTH = range(4)
+_LEAST = 1e-6  # Of a direction's component: a ray along an axis meets the lines across the other one far away.
+
+
+class Hits(NamedTuple):
+  """What each of `K` rays meets."""
+
+  depth: jax.Array  # [K] cells along the heading
+  square: jax.Array  # [K] int32: row * W + column of the wall's square
+  face: jax.Array  # [K] int32: the side of it that is seen, EAST, WEST, NORTH or SOUTH
+  along: jax.Array  # [K] where on the side, cells: y on EAST and WEST, x on NORTH and SOUTH
+
+
+def look(
+  ground: ground_lib.Ground, position: jax.Array, heading: jax.Array, tangents: jax.Array, *, num_steps: int
+) -> Hits:
+  """Casts rays over the ground.
+
+  Args:
+    ground: of the layout.
+    position: x, y of the eye, outside of walls, `[2]` cells.
+    heading: radians, `[]`.
+    tangents: of each column's angle to the right of the heading, `[K]`.
+    num_steps: at least the squares that any line of sight enters, `Layout.most_crossings`.
+  """
+  chex.assert_shape(position, (2,))
+  chex.assert_rank([heading, tangents], [0, 1])
+  cosine, sine = jnp.cos(heading), jnp.sin(heading)
+  directions = (cosine + tangents * sine, sine - tangents * cosine)
+  x, y = (_axis(position[i], directions[i]) for i in range(2))
+
+  def step(state: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
+    column, row, depth, was_x, is_hit = state
+    to_x, to_y = _depth_of_line(x, column), _depth_of_line(y, row)
+    is_x = to_x < to_y
+    new = (
+      jnp.where(is_x, column + x.step, column),
+      jnp.where(is_x, row, row + y.step),
+      jnp.minimum(to_x, to_y),
+      is_x,
+    )
+    column, row, depth, was_x = (jnp.where(is_hit, a, b) for a, b in zip((column, row, depth, was_x), new, strict=True))
+    return (column, row, depth, was_x, ground_lib.is_wall(ground, column, row)), None
+
+  nowhere = jnp.zeros(tangents.shape, bool)
+  start = (x.square, y.square, jnp.zeros(tangents.shape, jnp.float32), nowhere, nowhere)
+  (column, row, depth, is_x, _), _ = jax.lax.scan(step, start, None, length=num_steps)
+  along = jnp.where(is_x, y.origin + depth * y.direction, x.origin + depth * x.direction)
+  face = jnp.where(is_x, EAST + x.is_up, NORTH + y.is_up)  # A ray to the east meets a side to the west.
+  return Hits(depth=depth, square=row * ground.width + column, face=face, along=along)
+
+
+class _Axis(NamedTuple):
+  """One coordinate of all rays."""
+
+  origin: jax.Array  # []
+  direction: jax.Array  # [K], never zero
+  inverse: jax.Array  # [K]
+  is_up: jax.Array  # [K] int32, 1 where the coordinate grows
+  step: jax.Array  # [K] int32, 1 or -1
+  square: jax.Array  # [K] int32, where the rays begin
+
+
+def _axis(origin: jax.Array, direction: jax.Array) -> _Axis:
+  direction = jnp.where(jnp.abs(direction) < _LEAST, jnp.float32(_LEAST), direction)
+  is_up = (direction > 0.0).astype(jnp.int32)
+  square = jnp.broadcast_to(ground_lib.index(origin), direction.shape)
+  return _Axis(origin, direction, 1.0 / direction, is_up, 2 * is_up - 1, square)
+
+
+def _depth_of_line(axis: _Axis, square: jax.Array) -> jax.Array:
+  """Depth at which rays leave a square along one axis."""
+  return (ground_lib.start(square + axis.is_up) - axis.origin) * axis.inverse

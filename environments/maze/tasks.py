@@ -1,0 +1,52 @@
+"""The paper's mazes: which layout, how long, and what is drawn anew for each episode (papers.md 3.5).
+
+Static mazes have goal and fruit where the layout's text says, and begin anywhere marked as a start. Random-goal mazes
+keep the walls and draw goal, fruit (on a tenth of the other cells) and start (more than 4 cells' walk from the goal)
+among all cells, as Lab's own script does. In the I-maze the goal is drawn among the four alcoves. Reaching the goal
+pays 10, puts the agent somewhere new and, as in Lab, brings the fruit back.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A maze task.
+
+  Attributes:
+    name: the last part of its registered name.
+    layout: name of its layout, or path of a layout's file.
+    num_steps: agent steps of an episode, of four frames each.
+    is_goal_random: goal and fruit are drawn among all cells for each episode; otherwise the layout places them, and a
+      goal with several places is drawn among these.
+    min_start_steps: cells walked at least from a start to the goal.
+    style: a name in `appearance.STYLES`.
+    fruit_share: of the cells without the goal, where fruit is drawn.
+    strawberry_share: of the fruit that is drawn (a guess; Lab's public scripts have apples only).
+  """
+
+  name: str
+  layout: str
+  num_steps: int
+  is_goal_random: bool = False
+  min_start_steps: int = 1
+  style: str = "style_01"
+  fruit_share: float = 0.1
+  strawberry_share: float = 0.2
+
+
+# The I-maze's length is not known. With 60 s, as in the other small mazes, Table 1's latencies of 9.9 s and 2.5 s leave
+# time for 21 goals, and the apples on the way fill these 210 up to the score of about 250 that the table gives.
+TASKS = {
+  task.name: task
+  for task in (
+    Task("static_1", "static_1", 900, style="style_01"),
+    Task("static_2", "static_2", 2700, style="style_02"),
+    Task("random_goal_1", "random_goal_1", 900, is_goal_random=True, min_start_steps=5, style="style_04"),
+    Task("random_goal_2", "random_goal_2", 2700, is_goal_random=True, min_start_steps=5, style="style_03"),
+    Task("i_maze", "i_maze", 900, style="style_05"),
+    # Not in the paper: for a first look, and for learning on two cores.
+    Task("static_small", "static_small", 300, style="style_01"),
+    Task("random_goal_small", "static_small", 300, is_goal_random=True, min_start_steps=3, style="style_01"),
+  )
+}
