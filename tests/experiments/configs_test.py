@@ -1,10 +1,14 @@
 """The project's own configs describe the networks they say, on their worlds, and every phase can begin."""
 
-import jax
-import pytest
+import pathlib
 
-from experiments import describe, released, train, transfer
-from experiments.configs import jaco_corl2017, jaco_talk
+import jax
+import numpy as np
+import pytest
+from dm_env import specs
+
+from experiments import configuration, describe, matrix, population, released, train, transfer
+from experiments.configs import jaco_corl2017, jaco_talk, navigation, pong_soup
 from progressive import growth, network
 
 CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}
@@ -36,3 +40,63 @@ def test_finetuning_a_vision_column_on_proprioception_is_refused(tmp_path):
   config.method = "finetune"
   with pytest.raises(ValueError, match="method='finetune' makes no sense here"):
     transfer.make_task(config)
+
+
+OBSERVED = {
+  "pixels": specs.BoundedArray((84, 84, 3), np.uint8, 0, 255),
+  "rgbd": specs.BoundedArray((84, 84, 4), np.uint8, 0, 255),
+  "velocity": specs.Array((6,), np.float32),
+  "last_reward": specs.Array((1,), np.float32),
+  "last_action": specs.Array((8,), np.float32),
+}
+
+
+@pytest.mark.parametrize(
+  ("agent", "heads", "reads"),
+  [
+    ("ff", [], {"output": ("dense1",)}),
+    ("lstm", [], {"lstm1": ("dense1",), "output": ("lstm1",)}),
+    ("nav", [], {"lstm1": ("dense1", "last_reward"), "lstm2": ("lstm1", "dense1", "velocity", "last_action")}),
+    ("nav_rgbd", [], {"conv1": ("rgbd",)}),
+    ("nav_d1l", ["depth_from_dense1", "loop_closure_from_lstm2"], {"output": ("lstm2",)}),
+    ("nav_d1d2l", ["depth_from_dense1", "depth_from_lstm2", "loop_closure_from_lstm2"], {}),
+    ("nav_d2mse", ["depth_grid_from_lstm2"], {}),
+  ],
+)
+def test_navigation_agents_are_the_paper_s(agent, heads, reads):
+  config = navigation.get_config(f"paper,{agent},static_1")
+  made = configuration.make_auxiliary(config.train)
+  assert [head.name for head in made] == heads
+  assert all(head.hidden == 128 for head in made)
+  spec = configuration.make_column(config.train.column, OBSERVED, (8,))
+  for name, inputs in reads.items():
+    assert spec.layer(name).inputs == inputs
+  sizes = [layer.size for layer in spec.layers if layer.name.startswith("lstm")]
+  assert sizes == {"ff": [], "lstm": [256]}.get(agent, [64, 256])  # papers.md 3.1
+  member = population.sample(config, 0)
+  for name in member.train.auxiliary:
+    assert member.train.auxiliary[name].cost in navigation._COSTS[name]
+
+
+@pytest.mark.parametrize(
+  "variant", ["laptop,nav_,static_1", "laptop,nav_d2d1,static_1", "desktop,nav,static_1", "laptop"]
+)
+def test_a_navigation_agent_that_is_none_is_refused(variant):
+  with pytest.raises(ValueError, match="is not SCALE,AGENT,MAZE"):
+    navigation.get_config(variant)
+
+
+def test_a_join_to_no_layer_is_refused():
+  section = configuration.column_section(conv=((16, 8, 4),), dense=(4,), lstm=(), joins=(("velocity", "lstm1"),))
+  with pytest.raises(ValueError, match="column.joins names layer 'lstm1'"):
+    configuration.make_column(section, OBSERVED, (8,))
+
+
+@pytest.mark.parametrize("scale", pong_soup.SCALES)
+def test_every_cell_of_pong_soup_has_a_config(scale):
+  config = pong_soup.get_config(scale)
+  for cell in matrix.plan(config):
+    own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
+    assert own.target == f"pong/{cell.target}" and bool(own.source) == bool(cell.sources)
+  first = population.sample(own, 0)
+  assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)
