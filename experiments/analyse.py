@@ -13,8 +13,9 @@ import json
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
+import jax
 from absl import flags
 from ml_collections import config_dict
 
@@ -38,29 +39,38 @@ _APS_SCALES = flags.DEFINE_list(
 _NUM_WORLDS = 16  # That samples for AFS are played in.
 
 
-def analyse(path: pathlib.Path, *, floor: float, has_aps: bool) -> sensitivity_file.Sensitivity:
+class Settings(NamedTuple):
+  """What is measured, and how much of it."""
+
+  floor: float  # The score that counts as nothing.
+  num_samples: int = 2048
+  every: int = 20
+  has_aps: bool = False
+  aps_episodes: int = 10
+  aps_scales: tuple[float, ...] = sensitivity.SCALES
+
+
+def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitivity:
   """Measures what is missing of the cell in `path`, writes it beside the network and returns it all.
 
   Raises:
     ValueError: if its files cannot be read, or the network has one column, whose shares say nothing.
   """
   found = sensitivity_file.read(path)
-  if found is not None and (not has_aps or found.aps is not None or found.aps_fault):
+  if found is not None and (not settings.has_aps or found.aps is not None or found.aps_fault):
     return found
   config = _config(path / "config.json")
   source = released.load_source(path / "best")
   if len(source.spec.columns) < 2:
     raise ValueError(f"{path.name}: its network has one column, which has all of every share; name another --cell")
-  player = _player(source, config, _NUM_WORLDS)
+  player = _player(source, config)
   record_key, aps_key = (configuration.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
-  samples = sensitivity.record(player, record_key, num_samples=_SAMPLES.value, every=_EVERY.value)
-  diagonals = found.diagonals if found else sensitivity.fisher_diagonals(player, samples)
-  num_samples = found.num_samples if found else _SAMPLES.value
-  found = sensitivity_file.Sensitivity(num_samples, diagonals, None)
-  if has_aps:
-    found = _with_aps(found, player, samples, aps_key, floor, config.transfer.evaluation_is_greedy)
+  samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
+  found = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
+  if settings.has_aps:
+    found = _with_aps(found, player, samples, aps_key, settings, is_greedy=config.transfer.evaluation_is_greedy)
   about = {"target": config.target, "method": config.method, "sources": list(config.sources)}
-  about |= {"sample_every": _EVERY.value, "provenance": run_directory.provenance(config.seed)}
+  about |= {"sample_every": settings.every, "provenance": run_directory.provenance(config.seed)}
   sensitivity_file.write(path, found, about=about)
   return found
 
@@ -83,27 +93,29 @@ def _with_aps(
   found: sensitivity_file.Sensitivity,
   player: sensitivity.Player,
   samples: Sequence[sensitivity.Samples],
-  key: Any,
-  floor: float,
+  key: jax.Array,
+  settings: Settings,
+  *,
   is_greedy: bool,
 ) -> sensitivity_file.Sensitivity:
   """With APS, or with the reason why this network has none, which stands in the file: asking again changes nothing."""
-  scales = [float(scale) for scale in _APS_SCALES.value] or sensitivity.SCALES
-  few = player._replace(batch=player.batch._replace(num_worlds=_APS_EPISODES.value))
+  few = player._replace(batch=player.batch._replace(num_worlds=settings.aps_episodes))
   variance = sensitivity.variances(player, samples)
   try:
-    aps = sensitivity.aps(few, key, variance=variance, scales=scales, floor=floor, is_greedy=is_greedy)
+    aps = sensitivity.aps(
+      few, key, variance=variance, scales=settings.aps_scales, floor=settings.floor, is_greedy=is_greedy
+    )
   except sensitivity.NothingToLose as error:
     return found._replace(aps_fault=str(error))
   return found._replace(aps=aps)
 
 
-def _player(source: released.Source, config: config_dict.ConfigDict, num_worlds: int) -> sensitivity.Player:
+def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitivity.Player:
   world = _world(config.target, json.dumps(config.target_options.to_dict(), sort_keys=True))
   session.check_inputs(source.spec, world.observation_spec(), config.target)
   agent = actor_critic.Agent(source.spec, core.num_choices(world.action_spec()), actor_critic.Hyper())
   actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
-  batch = batch_lib.Batch(world, num_worlds, network.input_names(source.spec))
+  batch = batch_lib.Batch(world, _NUM_WORLDS, network.input_names(source.spec))
   return sensitivity.Player(agent, source.params, batch)
 
 
@@ -146,10 +158,17 @@ def main(argv: Sequence[str]) -> None:
     raise ValueError(f"--runs={','.join(folders)} names {len(folders)} folders; give that of one matrix")
   workdir = pathlib.Path(folders[0])
   chosen = choose(workdir, matrix.CELL.value)
-  floor = matrix.floors(matrix.read_plan(workdir))[0]
+  settings = Settings(
+    floor=matrix.floors(matrix.read_plan(workdir))[0],
+    num_samples=_SAMPLES.value,
+    every=_EVERY.value,
+    has_aps=_APS.value,
+    aps_episodes=_APS_EPISODES.value,
+    aps_scales=tuple(float(scale) for scale in _APS_SCALES.value) or sensitivity.SCALES,
+  )
   for number, path in enumerate(chosen, start=1):
     started = time.monotonic()
-    found = analyse(path, floor=floor, has_aps=_APS.value)
+    found = analyse(path, settings)
     print(f"[{number}/{len(chosen)}] {path.name}: {describe(found)} ({time.monotonic() - started:.0f} s)", flush=True)
 
 

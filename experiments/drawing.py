@@ -135,8 +135,7 @@ def _missing(gaps: Mapping[str, str]) -> str:
 def _words(cell: Cell, places: int) -> str:
   if isinstance(cell, str):
     return cell
-  interval = curves.band(cell) if isinstance(cell, np.ndarray) else cell
-  mean, low, high = (float(x) for x in interval)
+  mean, low, high = (float(x) for x in _interval(cell))
   if not math.isfinite(mean):
     return _NONE
   places = 0 if mean >= 1000 else places
@@ -147,9 +146,16 @@ def _words(cell: Cell, places: int) -> str:
 def _summary(cell: Cell) -> Any:
   if isinstance(cell, str):
     return cell
-  interval = curves.band(cell) if isinstance(cell, np.ndarray) else cell
+  interval = _interval(cell)
   found: dict[str, Any] = {name: _finite(float(x)) for name, x in zip(interval._fields, interval, strict=True)}
   return found | ({"each": [_finite(float(x)) for x in cell]} if isinstance(cell, np.ndarray) else {})
+
+
+def _interval(cell: np.ndarray | curves.Interval) -> curves.Interval:
+  """The mean over runs and its band; none where some run has no number, or an infinite one."""
+  if isinstance(cell, curves.Interval):
+    return cell
+  return curves.band(cell) if np.isfinite(cell).all() else number(np.nan)
 
 
 def _finite(x: float) -> float | None:

@@ -51,7 +51,8 @@ def make(name: str, read: Any) -> drawing.Drawn:
   Raises:
     ValueError: unknown figure (the nearest is named), or runs that lack what the figure shows.
   """
-  _names(name)
+  if name not in FIGURES:
+    raise _unknown(name)
   if not read:
     raise ValueError(f"--figure={name} needs run directories: give --runs")
   return FIGURES[name].draw(read)
@@ -61,9 +62,13 @@ def _names(name: str) -> list[str]:
   """The figures that --figure names."""
   found = [name] if name in FIGURES else [one for one in FIGURES if name and one.startswith(name)]
   if not found:
-    nearest = difflib.get_close_matches(name, FIGURES, n=1, cutoff=0.0)[0]
-    raise ValueError(f"--figure={name} is not one of {', '.join(FIGURES)}; nearest is {nearest}")
+    raise _unknown(name)
   return found
+
+
+def _unknown(name: str) -> ValueError:
+  nearest = difflib.get_close_matches(name, FIGURES, n=1, cutoff=0.0)[0]
+  return ValueError(f"--figure={name} is not one of {', '.join(FIGURES)}; nearest is {nearest}")
 
 
 def main(argv: Sequence[str]) -> None:

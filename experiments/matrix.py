@@ -209,7 +209,7 @@ def _finish(
     "target": cell.target,
     "scores": scores,
     "best": best,
-    "evaluation": _evaluate(config, spec, params, config.target),
+    "evaluation": _evaluate(config, spec, params, members[best].task.world),
   }
   if cell.before is not None:
     outcome["forgetting"] = _forgetting(config, cell, spec, params)
@@ -228,19 +228,22 @@ def _forgetting(config: config_dict.ConfigDict, cell: Cell, spec: network.Networ
   """The source task played before and after learning the target, by the columns that had learned it."""
   source = released.load_source(config.source)
   num = len(source.spec.columns)
-  task = config.target.removesuffix(cell.target) + cell.sources[-1]
+  # One world for both: a world made anew is another program.
+  world = configuration.make_world(config.target.removesuffix(cell.target) + cell.sources[-1], config.target_options)
   then = network.NetworkSpec(spec.columns[:num])
   return {
     "task": cell.sources[-1],
-    "before": _evaluate(config, source.spec, source.params, task),
-    "after": _evaluate(config, then, params[:num], task),
+    "before": _evaluate(config, source.spec, source.params, world),
+    "after": _evaluate(config, then, params[:num], world),
     "is_unchanged": partition.content_hash(params[:num]) == partition.content_hash(source.params),
   }
 
 
-def _evaluate(config: config_dict.ConfigDict, spec: network.NetworkSpec, params: Any, target: str) -> dict[str, float]:
-  """Whole episodes of `target`; always the same ones, so that equal networks get equal numbers."""
-  world = configuration.make_world(target, config.target_options)
+def _evaluate(
+  config: config_dict.ConfigDict, spec: network.NetworkSpec, params: Any, world: core.Environment | None
+) -> dict[str, float]:
+  """Whole episodes in `world`; always the same ones, so that equal networks get equal numbers."""
+  assert world is not None  # Sweeps are of worlds in JAX.
   agent = actor_critic.Agent(spec, core.num_choices(world.action_spec()), configuration.make_hyper(config.transfer))
   task = session.Task(agent, params, is_trainable=lambda path: False, world=world)
   episodes = session.play(

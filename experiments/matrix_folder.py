@@ -120,8 +120,8 @@ def _why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -
   if not runs:
     return "empty", "empty: no episode has ended"
   reached = min(records.num_steps(run) for run in runs)
-  if is_done and reached >= (1 - 0.5 / NUM_POINTS) * steps:
-    return "", ""
+  if reached >= (1 - 0.5 / NUM_POINTS) * steps:
+    return ("", "") if is_done else ("not done", "half written: it has learned, but was not evaluated")
   what = f"stops at step {reached:,} of {steps:,}" if is_done else f"half written: at step {reached:,} of {steps:,}"
   return f"at {reached / steps:.0%}", what
 
