@@ -1,9 +1,10 @@
 """The numbers of Pong, in the console's own coordinates, and how they were found.
 
 Video Olympics, game 1, as ale-py plays it, keeps the ball, the paddles and their speeds in 128 bytes of memory that
-the emulator shows. Each number below was read off that memory and the pictures beside it, frame by frame;
-`python -m experiments.pong_fidelity` measures them again, on the emulator and on this world. One frame is 1/60 s;
-rows and columns count from the upper left corner of the emulator's 210 x 160 picture.
+the emulator shows. Which rules to look for was learned by reading the cartridge's program; each number was then read
+off that memory and the pictures beside it, save the knob's range and turn, which are the emulator's own. `python -m
+experiments.pong_fidelity` compares all that follows from them. One frame is 1/60 s; rows and columns count from
+the upper left corner of the emulator's 210 x 160 picture.
 """
 
 FRAMES_PER_STEP = 4  # Emulated frames an agent's action lasts.
@@ -36,7 +37,8 @@ LEFT_GOAL_X, RIGHT_GOAL_X = 52, 205  # At or beyond: a point.
 UPPER_WALL_Y, LOWER_WALL_Y = 45, 206  # At or beyond: the ball bounces.
 MAX_BALL_DX = 4
 SERVE_WAIT = 63  # Frames from a point to the next serve.
-MIDDLE_OF_PADDLE = 6  # dy after a hit = (ball_y - paddle_y - 6) / 4, rounded as `game` does.
+# A hit 5 to 8 rows below the paddle's y sends the ball straight; dy is one more for each four rows beyond.
+MIDDLE_OF_PADDLE = 6
 
 # The opponent: OPPONENT_DY rows a frame towards the ball, but not on one frame in OPPONENT_PERIOD.
 OPPONENT_DY = 2

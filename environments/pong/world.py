@@ -32,7 +32,7 @@ class State:
   """A game in the middle of an episode."""
 
   game: games.Game  # After the last frame.
-  before: games.Game  # A frame earlier.
+  paddles: jax.Array  # [2] int32, tops of opponent's and player's paddles a step earlier
   stack: jax.Array  # [84, 84] uint32: four grey levels, oldest in the lowest byte
   reward: jax.Array  # [] float32, of the last step
   elapsed: jax.Array  # [] int32 steps
@@ -48,8 +48,9 @@ class Pong:
   Observations: `pixels`, uint8 `[84, 84, 4]`, the last four pictures, newest last.
   Privileged signals, in pixels of the emulator's 210 x 160 screen and frames of 1/60 s: `ball_position` x y of its
     upper left corner and `ball_velocity` x y, float32 `[2]`; `paddle_position`, tops of the opponent's and the player's
-    paddle, and `paddle_velocity`, float32 `[2]`; `score`, opponent's and player's, int32 `[2]`; `is_in_play`, bool
-    `[]`. Between a point and the next serve the ball is out of sight: its row is -14 and its velocity 0.
+    paddle, and `paddle_velocity`, their means over the step, float32 `[2]`; `score`, opponent's and player's, int32
+    `[2]`; `is_in_play`, bool `[]`. After a point and until the next serve the ball is out of sight: its row is -14 and
+    its velocity 0.
   """
 
   def __init__(
@@ -118,7 +119,7 @@ class Pong:
     game = games.start(jax.random.randint(key, (), low, self._max_start_frames + 1, jnp.int32))
     return State(
       game=game,
-      before=game,
+      paddles=_paddles(game),
       stack=jnp.asarray(self._first),
       reward=jnp.zeros((), jnp.float32),
       elapsed=jnp.zeros((), jnp.int32),
@@ -129,14 +130,14 @@ class Pong:
     chex.assert_shape(action, (1,))
     turn, fire = jnp.asarray(self._turn)[action[0]], jnp.asarray(self._fire)[action[0]]
 
-    def play(games_: tuple[games.Game, games.Game], _: None) -> tuple[tuple[games.Game, games.Game], None]:
-      return (games_[1], games.frame(games_[1], turn, fire)), None
+    def play(last_two: tuple[games.Game, games.Game], _: None) -> tuple[tuple[games.Game, games.Game], None]:
+      return (last_two[1], games.frame(last_two[1], turn, fire)), None
 
-    (before, game), _ = jax.lax.scan(play, (state.before, state.game), None, length=c.FRAMES_PER_STEP)
+    (before, game), _ = jax.lax.scan(play, (state.game, state.game), None, length=c.FRAMES_PER_STEP)
     newest = variants.apply(self.variant, picture.draw(before, game), self._options)
     return State(
       game=game,
-      before=before,
+      paddles=_paddles(state.game),
       stack=(state.stack >> 8) | (newest.astype(jnp.uint32) << 24),
       reward=(_lead(game) - _lead(state.game)).astype(jnp.float32),
       elapsed=state.elapsed + 1,
@@ -153,7 +154,7 @@ class Pong:
       reward=state.reward,
       discount=jnp.where(is_won, 0.0, 1.0).astype(jnp.float32),
       observation={"pixels": jax.lax.bitcast_convert_type(state.stack, jnp.uint8)},
-      privileged=_privileged(state.before, game),
+      privileged=_privileged(state),
     )
 
 
@@ -161,23 +162,23 @@ def _lead(game: games.Game) -> jax.Array:
   return game.player_score - game.opponent_score
 
 
-def _privileged(before: games.Game, game: games.Game) -> dict[str, jax.Array]:
+def _paddles(game: games.Game) -> jax.Array:
+  return jnp.stack([games.opponent_row(game), games.player_row(game)])
+
+
+def _privileged(state: State) -> dict[str, jax.Array]:
+  game = state.game
   is_in_play = game.wait == 0
-  moving = is_in_play.astype(jnp.int32)
-  tops = games.opponent_row(game), games.player_row(game)
-  speeds = tops[0] - games.opponent_row(before), tops[1] - games.player_row(before)
+  speed = jnp.stack([game.ball_dx, game.ball_dy]) * is_in_play.astype(jnp.int32)
+  paddles = _paddles(game)
   return {
-    "ball_position": _pair(games.ball_column(game), games.ball_row(game)),
-    "ball_velocity": _pair(game.ball_dx * moving, game.ball_dy * moving),
-    "paddle_position": _pair(*tops),
-    "paddle_velocity": _pair(*speeds),
+    "ball_position": jnp.stack([games.ball_column(game), games.ball_row(game)]).astype(jnp.float32),
+    "ball_velocity": speed.astype(jnp.float32),
+    "paddle_position": paddles.astype(jnp.float32),
+    "paddle_velocity": (paddles - state.paddles).astype(jnp.float32) / c.FRAMES_PER_STEP,
     "score": jnp.stack([game.opponent_score, game.player_score]),
     "is_in_play": is_in_play,
   }
-
-
-def _pair(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.stack([a, b]).astype(jnp.float32)
 
 
 def _first_stack(variant: str, options: variants.Options) -> np.ndarray:
