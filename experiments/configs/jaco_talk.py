@@ -24,7 +24,7 @@ def get_config() -> config_dict.ConfigDict:
   config.world_options = config_dict.ConfigDict({"num_joints": 6, "max_start_spread_rad": 0.4})
   config.train = configuration.first_column(
     column=configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
-    steps=1_000_000,
+    steps=768_000,
     num_worlds=64,
     num_steps=20,
     evaluate_every=200_000,
@@ -37,7 +37,7 @@ def get_config() -> config_dict.ConfigDict:
     },
     entropy_cost=5e-3,
     learning_rate=1e-3,
-    anneal_updates=781,  # All of them: steps / (num_worlds * num_steps).
+    anneal_updates=600,  # All of them: steps / (num_worlds * num_steps).
   )
 
   # Column 2, on the target: a world in JAX by its name, or arm://host:port.
