@@ -162,12 +162,20 @@ def network_params(arrays: Arrays, spec: network.NetworkSpec, *, source: str) ->
   Raises:
     ValueError: if they are not those of `spec`.
   """
+  without_heads = {name: array for name, array in arrays.items() if auxiliary.NAME not in name.split("/")}
+  return all_params(without_heads, network_file.params_like(spec), source=source)
+
+
+def all_params(arrays: Arrays, like: Any, *, source: str) -> Any:
+  """Every parameter among a training state's arrays, auxiliary heads included, in the form of `like`.
+
+  Raises:
+    ValueError: if they are not of that form.
+  """
   params = {
-    name.partition("/")[2]: array
-    for name, array in arrays.items()
-    if name.split("/")[0] in ("trainable", "frozen") and auxiliary.NAME not in name.split("/")
+    name.partition("/")[2]: array for name, array in arrays.items() if name.split("/")[0] in ("trainable", "frozen")
   }
-  return unflatten(params, network_file.params_like(spec), source=source)
+  return unflatten(params, like, source=source)
 
 
 def name_of(path: tuple[Any, ...]) -> str:

@@ -20,9 +20,8 @@ from absl import flags
 from ml_collections import config_dict
 
 from agents import actor_critic
-from analysis import records
 from environments import core
-from experiments import binary, configuration, population, released, run_directory, session, transfer
+from experiments import binary, configuration, population, released, run_directory, session, sweep_folder, transfer
 from progressive import network, partition
 
 CELL = flags.DEFINE_multi_string(
@@ -32,7 +31,6 @@ CELL = flags.DEFINE_multi_string(
 OUTCOME = "outcome.json"
 PLAN = "matrix.json"
 MANY_COLUMNS = ("progressive", "random_column")  # The methods whose networks have several columns.
-_LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
 
 
 class Cell(NamedTuple):
@@ -169,20 +167,6 @@ def is_done(path: pathlib.Path) -> bool:
   return (path / OUTCOME).exists()
 
 
-def score(path: pathlib.Path) -> float:
-  """Mean return of the episodes that a run finished in the last tenth of its steps.
-
-  Raises:
-    ValueError: if none ended there.
-  """
-  run = records.read(path)
-  late = (1 - _LAST_PART) * records.num_steps(run)
-  ended = [r.metrics for r in run.records if r.kind == "train" and r.step > late and r.metrics["episodes"]]
-  if not ended:
-    raise ValueError(f"{path}: no episode ended in the last tenth of its steps; train longer")
-  return float(np.average([m["return_mean"] for m in ended], weights=[m["episodes"] for m in ended]))
-
-
 def _check_source(config: config_dict.ConfigDict) -> None:
   """Refuses a source whose columns are not those of this config: cells of a matrix are compared with each other."""
   world = configuration.make_world(config.target, config.target_options)
@@ -199,7 +183,7 @@ def _check_source(config: config_dict.ConfigDict) -> None:
 def _finish(
   config: config_dict.ConfigDict, cell: Cell, path: pathlib.Path, members: list[population.Member]
 ) -> dict[str, Any]:
-  scores = [score(member.path) for member in members]
+  scores = [sweep_folder.score(member.path) for member in members]
   best = int(np.argmax(scores))
   params = population.params_of(path, best)
   spec = members[best].task.agent.spec

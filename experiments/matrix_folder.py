@@ -1,8 +1,7 @@
 """A matrix on disk, read: what every planned cell has come to, and why it has no curve or no score where it has none.
 
 A cell may be missing, empty, half written, unreadable or done; whichever it is, it becomes a `Result` whose `gap` says
-so in words, never a zero. Learning curves are made here, from the returns of finished episodes, so that all figures
-draw the same ones.
+so in words, never a zero.
 """
 
 import json
@@ -10,15 +9,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from analysis import curves, records, transfer_matrix
-from experiments import matrix, network_file, sensitivity_file
+from experiments import matrix, network_file, sensitivity_file, sweep_folder
 from progressive import network
-
-NUM_POINTS = (
-  100  # Of a learning curve. A point of the paper's averages 1/640 of a run, with 16 times our laptop's steps.
-)
 
 
 class Result(NamedTuple):
@@ -109,21 +102,10 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, start: float) 
     sensitivity = sensitivity_file.read(path)
   except ValueError as error:
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
-  ended = tuple(run for run in runs if any(record.metrics.get("episodes") for record in run.records))
-  note, gap = _why_incomplete(ended, steps, is_done=outcome is not None)
-  curve = curves.stack([_points(run, steps, start) for run in ended]) if ended else None
+  ended = tuple(run for run in runs if sweep_folder.has_ended_episodes(run))
+  note, gap = sweep_folder.why_incomplete(ended, steps, is_done=outcome is not None)
+  curve = curves.stack([sweep_folder.points(run, steps, start) for run in ended]) if ended else None
   return Result(cell, path, ended, curve, outcome, spec, sensitivity, note, gap)
-
-
-def _why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:
-  """(note, gap) of a cell whose runs have finished episodes."""
-  if not runs:
-    return "empty", "empty: no episode has ended"
-  reached = min(records.num_steps(run) for run in runs)
-  if reached >= (1 - 0.5 / NUM_POINTS) * steps:
-    return ("", "") if is_done else ("not done", "half written: it has learned, but was not evaluated")
-  what = f"stops at step {reached:,} of {steps:,}" if is_done else f"half written: at step {reached:,} of {steps:,}"
-  return f"at {reached / steps:.0%}", what
 
 
 def _outcome(file: pathlib.Path) -> Mapping[str, Any] | None:
@@ -136,15 +118,3 @@ def _outcome(file: pathlib.Path) -> Mapping[str, Any] | None:
   if not isinstance(value, dict):
     raise ValueError(f"{file}:1: want an object, not {type(value).__name__}")
   return value
-
-
-def _points(run: records.Run, steps: int, start: float) -> tuple[np.ndarray, np.ndarray]:
-  """A learning curve up to `steps`: `start`, what is scored before anything is learned, and what ended in each bin."""
-  ended = [record for record in run.records if record.kind == "train" and record.metrics.get("episodes")]
-  count = np.asarray([record.metrics["episodes"] for record in ended], int)
-  ends = np.repeat([record.step for record in ended], count)
-  returns = np.repeat([record.metrics["return_mean"] for record in ended], count)
-  num_steps = min(records.num_steps(run), steps)
-  is_within = ends <= num_steps
-  bin_steps = max(1, round(steps / NUM_POINTS))
-  return curves.points(ends[is_within], returns[is_within], bin_steps=bin_steps, num_steps=num_steps, start=start)

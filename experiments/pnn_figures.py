@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis import curves, forgetting_plots, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
-from experiments import drawing, matrix, matrix_folder
+from experiments import drawing, matrix, matrix_folder, sweep_folder
 
 COLORS = {
   "scratch": "#555555",
@@ -64,7 +64,7 @@ def fig4b(found: matrix_folder.Matrix) -> drawing.Drawn:
       if result.curve is None:
         continue
       method = matrix_folder.row_of(result.cell).method
-      best = top_runs(result.curve, found.top, found.floors[0])
+      best = sweep_folder.top_runs(result.curve, found.top, found.floors[0])
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
       lines.append(plots.Line(label, COLORS[method], best))
@@ -143,13 +143,6 @@ def scores(
       elif own is not None and baseline is not None and baseline.note:
         notes[m, t] = f"scratch: {baseline.note}"
   return scored._replace(notes=notes.astype(str))
-
-
-def top_runs(curve: curves.Curve, top: int, floor: float) -> curves.Curve:
-  """The `top` runs with the most area above the floor, as the score counts them; all where there are fewer."""
-  how = transfer.Definition(floor=floor, horizon=float(curve.steps[-1]), top_k=1)
-  each = [transfer.areas(curves.Curve(curve.steps, values[None]), how)[0] for values in curve.values]
-  return curves.Curve(curve.steps, curve.values[np.argsort(each, kind="stable")[::-1][:top]])
 
 
 def _complete(results: Mapping[Any, matrix_folder.Result]) -> dict[Any, curves.Curve]:

@@ -80,11 +80,16 @@ def run(
     return _run(make_task, config, phase_name, run_directory.claim(workdir, config, phase_name))
 
 
-def params_of(path: pathlib.Path, index: int) -> Any:
+def params_of(path: pathlib.Path, index: int, *, like: Any = None) -> Any:
   """The parameters of member `index` of the sweep in `path`, at its newest checkpoint.
 
+  Args:
+    path: of the sweep.
+    index: of the member.
+    like: parameters of the same make-up (arrays or shapes), auxiliary heads included; None: the network's alone.
+
   Raises:
-    ValueError: if there is none.
+    ValueError: if there is none, or it does not fit `like`.
   """
   newest = checkpoint.load_newest(path / "checkpoints")
   if newest is None:
@@ -92,6 +97,8 @@ def params_of(path: pathlib.Path, index: int) -> Any:
   step, arrays = newest
   own = {name: array[index] for name, array in arrays.items()}
   source = str(path / "checkpoints" / str(step))
+  if like is not None:
+    return checkpoint.all_params(own, like, source=source)
   return checkpoint.network_params(own, network_file.read_spec(path), source=source)
 
 

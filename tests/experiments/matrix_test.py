@@ -5,7 +5,7 @@ import json
 import pytest
 
 from environments import registry
-from experiments import configuration, matrix, released
+from experiments import configuration, matrix, released, sweep_folder
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments import session_test
@@ -117,7 +117,7 @@ def test_a_member_s_score_counts_episodes_not_records(tmp_path):
     for step, episodes, mean in lines:
       record = {"step": step, "wall_s": 1.0, "kind": "train", "episodes": float(episodes)}
       file.write(json.dumps(record | ({"return_mean": mean} if episodes else {})) + "\n")
-  assert matrix.score(tmp_path) == 7.0  # (4 + 3 * 8) / 4
+  assert sweep_folder.score(tmp_path) == 7.0  # (4 + 3 * 8) / 4
   (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 5, "wall_s": 1.0, "kind": "train", "episodes": 0}) + "\n")
   with pytest.raises(ValueError, match="no episode ended in the last tenth"):
-    matrix.score(tmp_path)
+    sweep_folder.score(tmp_path)

@@ -1,0 +1,84 @@
+"""A sweep on disk, read: its members' learning curves, which of them are best, and why some have not got so far.
+
+Curves are made here, from the returns of finished episodes, so that all figures draw the same ones; members are
+compared by their last tenth. What has not been reached is named in words, never drawn as a zero.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis import curves, records, transfer
+
+NUM_POINTS = (
+  100  # Of a learning curve. A point of the paper's averages 1/640 of a run, with 16 times our laptop's steps.
+)
+_LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
+
+
+def score(path: pathlib.Path) -> float:
+  """Mean return of the episodes that a run finished in the last tenth of its steps.
+
+  Raises:
+    ValueError: if none ended there.
+  """
+  return late_return(records.read(path))
+
+
+def late_return(run: records.Run) -> float:
+  """`score` of a run that was read."""
+  late = (1 - _LAST_PART) * records.num_steps(run)
+  ended = [r.metrics for r in run.records if r.kind == "train" and r.step > late and r.metrics["episodes"]]
+  if not ended:
+    raise ValueError(f"{run.path}: no episode ended in the last tenth of its steps; train longer")
+  return float(np.average([m["return_mean"] for m in ended], weights=[m["episodes"] for m in ended]))
+
+
+def has_ended_episodes(run: records.Run) -> bool:
+  """Whether a run has finished any episode while it learned."""
+  return any(record.metrics.get("episodes") for record in run.records)
+
+
+def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarray, np.ndarray]:
+  """A learning curve up to `steps`: what ended in each of `NUM_POINTS` bins, steps `[G]` and values `[G]`.
+
+  Args:
+    run: with finished episodes.
+    steps: of the whole sweep, which the bins divide.
+    start: the value at step 0, what is scored before anything is learned; None: what the first episodes returned, which
+      were played before much was.
+  """
+  ended = [record for record in run.records if record.kind == "train" and record.metrics.get("episodes")]
+  count = np.asarray([record.metrics["episodes"] for record in ended], int)
+  ends = np.repeat([record.step for record in ended], count)
+  returns = np.repeat([record.metrics["return_mean"] for record in ended], count)
+  num_steps = min(records.num_steps(run), steps)
+  is_within = ends <= num_steps
+  bin_steps = max(1, round(steps / NUM_POINTS))
+  start = float(returns[0]) if start is None else start
+  return curves.points(ends[is_within], returns[is_within], bin_steps=bin_steps, num_steps=num_steps, start=start)
+
+
+def top_runs(curve: curves.Curve, top: int, floor: float) -> curves.Curve:
+  """The `top` runs with the most area above the floor, as a transfer score counts them; all where there are fewer."""
+  how = transfer.Definition(floor=floor, horizon=float(curve.steps[-1]), top_k=1)
+  each = [transfer.areas(curves.Curve(curve.steps, values[None]), how)[0] for values in curve.values]
+  return curves.Curve(curve.steps, curve.values[np.argsort(each, kind="stable")[::-1][:top]])
+
+
+def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:
+  """(note, gap): why a sweep of `steps` is not complete, short and in full; '' where it is.
+
+  Args:
+    runs: those that have finished episodes.
+    steps: of every run.
+    is_done: whether what comes after learning was done too.
+  """
+  if not runs:
+    return "empty", "empty: no episode has ended"
+  reached = min(records.num_steps(run) for run in runs)
+  if reached >= (1 - 0.5 / NUM_POINTS) * steps:
+    return ("", "") if is_done else ("not done", "half written: it has learned, but was not evaluated")
+  what = f"stops at step {reached:,} of {steps:,}" if is_done else f"half written: at step {reached:,} of {steps:,}"
+  return f"at {reached / steps:.0%}", what
