@@ -35,14 +35,9 @@ ALLOWED = (
 
 # An outside package -> the only modules of ours that may import it.
 CONFINED = {
-  "mujoco": ("environments.jaco*", "environments.arm*", "experiments.benchmark"),
-  "dm_control": (
-    "environments.arm.twin",
-    "environments.*.derive_*",
-    "environments.*.assets.*",
-    "experiments.benchmark",
-  ),
-  "ale_py": ("environments.atari*", "experiments.benchmark"),
+  "mujoco": ("environments.jaco*", "environments.arm*", "experiments.jaco_stages"),
+  "dm_control": ("environments.arm.twin", "environments.*.derive_*", "environments.*.assets.*"),
+  "ale_py": ("environments.atari*",),
   "dm_env_rpc": ("environments.arm*",),
   "labmaze": ("environments.maze.derive_*",),
   "ml_collections": ("experiments*",),

@@ -4,16 +4,20 @@ import time
 
 import pytest
 
-from experiments import benchmark
+from environments import registry
+from experiments import benchmark, configuration, stages
+from experiments.configs import pong_soup
+from tests.agents import worlds
+from tests.experiments import session_test
 
-TINY = benchmark.Settings(num_worlds=4, seconds=0.01, is_cpu=True)
+TINY = stages.Settings(num_worlds=4, seconds=0.01, is_cpu=True)
 
 
 def test_rates_are_those_of_the_clock():
-  blocks = benchmark._blocks([lambda: time.sleep(0.02), lambda: time.sleep(0.04)], TINY)
+  blocks = stages.blocks([lambda: time.sleep(0.02), lambda: time.sleep(0.04)], TINY)
   assert len(blocks) >= 5
-  assert 20 < benchmark._median([ours for ours, _ in blocks], 1) <= 50
-  assert 1.5 < benchmark._median_ratio(blocks) < 2.5
+  assert 20 < stages.rate([ours for ours, _ in blocks], 1) <= 50
+  assert 1.5 < stages.ratio(blocks) < 2.5
 
 
 @pytest.mark.parametrize("stage", ["physics", "pixels"])
@@ -25,9 +29,27 @@ def test_a_stage_runs_beside_its_peer(stage):
   assert "| measured | unit | aim |" in benchmark.table(rows)
 
 
+def test_pong_s_worlds_run_beside_the_emulator_s():
+  pytest.importorskip("ale_py")
+  ours, peer, ratio = benchmark.measure("pong", ["worlds"], TINY)
+  assert ratio.aim == ">= 30" and min(ours.measured, peer.measured) > 0
+  assert ratio.measured == pytest.approx(ours.measured / peer.measured, rel=0.9)
+
+
+def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
+  config = session_test.make_config(lstm=(), method="scratch")
+  config.sweep = configuration.sweep(num_runs=3, top=1, sampled=())
+  monkeypatch.setattr(pong_soup, "get_config", lambda: config)
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  alone, in_turn, at_once = benchmark.measure("pong", ["sweep"], TINY)
+  assert alone.unit == "steps/s" and in_turn.unit == at_once.unit == "x"
+  assert 0.1 < in_turn.measured < 10 and 0.1 < at_once.measured < 10  # A run costs about what it costs alone.
+
+
 def test_every_stage_is_named_once_and_others_are_refused():
   assert set(benchmark.SUITES["jaco"]) == {"physics", "pixels", "act", "learn", "play", "train", "bridge"}
-  with pytest.raises(ValueError, match="--suite=chess is not one of jaco"):
+  assert set(benchmark.SUITES["pong"]) == {"worlds", "act", "learn", "play", "train", "sweep"}
+  with pytest.raises(ValueError, match="--suite=chess is not one of jaco, pong"):
     next(benchmark.measure("chess", [], TINY))
   with pytest.raises(ValueError, match="--stages=sleep is not one of physics"):
     next(benchmark.measure("jaco", ["sleep"], TINY))

@@ -1,0 +1,114 @@
+"""The benchmark of Pong: worlds beside the emulator's own vector environment, learning, and runs side by side."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from environments import batch as batch_lib
+from environments import registry
+from environments.atari import vector
+from experiments import loop, population, session, stages, transfer
+from experiments.configs import pong_soup
+from progressive import partition
+
+_WORLD_STEPS = 50  # Agent steps in one timed call.
+_PEER_ENVS = 16
+_NUM_RUNS = 3  # Of the sweep.
+
+
+def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
+  """Game, picture and stack of frames under random actions; the peer is ale-py's vector environment, all threads."""
+  batch = batch_lib.Batch(registry.make("pong/pong"), settings.num_worlds, ("pixels",))
+  rng = np.random.default_rng(0)
+  actions = jnp.asarray(rng.integers(0, 6, (_WORLD_STEPS, settings.num_worlds, 1)), jnp.int32)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def play(state: batch_lib.BatchState, actions: jax.Array) -> batch_lib.BatchState:
+    return jax.lax.scan(lambda state, action: (batch.step(state, action), None), state, actions)[0]
+
+  carry = [jax.jit(batch.init)(jax.random.key(0))]
+
+  def ours() -> None:
+    carry[0] = jax.block_until_ready(play(carry[0], actions))
+
+  num = settings.num_worlds * _WORLD_STEPS
+  theirs = _peer() if settings.is_cpu else None
+  seconds = stages.blocks([ours, theirs] if theirs else [ours], settings)
+  yield stages.Row("worlds + pixels", stages.rate([block[0] for block in seconds], num), "steps/s", "")
+  if theirs:
+    share = num / (_PEER_ENVS * _WORLD_STEPS)  # Our block is so many of the peer's.
+    note = f"{_PEER_ENVS} games, {_threads()} threads, the same picture and stack"
+    peer_rate = stages.rate([block[1] for block in seconds], _PEER_ENVS * _WORLD_STEPS)
+    yield stages.Row("  ale-py's vector environment", peer_rate, "steps/s", "", note)
+    yield stages.Row("  ours / ale-py's", stages.ratio([(a, share * b) for a, b in seconds]), "x", ">= 30")
+
+
+def _peer() -> Callable[[], None] | None:
+  """Random actions in ale-py's vector environment; None, and a word, where ale-py is not installed."""
+  try:
+    peer = vector.Vector("pong", _PEER_ENVS, seed=0, num_threads=_threads())
+  except ModuleNotFoundError as error:
+    print(error, file=sys.stderr)
+    return None
+  actions = np.random.default_rng(0).integers(0, peer.num_actions, (_WORLD_STEPS, _PEER_ENVS))
+
+  def play() -> None:
+    for action in actions:
+      peer.step(action)
+
+  return play
+
+
+def _threads() -> int:
+  return len(os.sched_getaffinity(0))
+
+
+def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
+  """An update of one run, of three one after the other, and of three at once: what a run costs in company."""
+  tasks = [transfer.make_task(population.sample(pong_soup.get_config(), i)) for i in range(_NUM_RUNS)]
+  batch = session.make_batch(tasks[0], settings.num_worlds)
+  assert batch is not None
+  states = [_start(task, batch, i) for i, task in enumerate(tasks)]
+  agents = _stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
+
+  def alone() -> None:
+    states[0], metrics, _ = loop.train_step(states[0], agent=tasks[0].agent, batch=batch, num_steps=stages.NUM_STEPS)
+    jax.block_until_ready(metrics)
+
+  def together(carry: list[Any], width: int) -> None:
+    carry[0], metrics, _ = population.train_step(
+      carry[0], agents=agents, batch=batch, num_steps=stages.NUM_STEPS, width=width
+    )
+    jax.block_until_ready(metrics)
+
+  calls = [alone] + [functools.partial(together, [_stack(states)], width) for width in (1, _NUM_RUNS)]
+  for call in calls:
+    call()
+  seconds = stages.blocks(calls, settings)
+  num = settings.num_worlds * stages.NUM_STEPS
+  yield stages.Row("one run's update", stages.rate([block[0] for block in seconds], num), "steps/s", "")
+  for i, how in enumerate(("one after the other", "at once"), start=1):
+    cost = 1.0 / stages.ratio([(block[i], _NUM_RUNS * block[0]) for block in seconds])
+    aim = "" if settings.is_cpu or i == 1 else "<= 0.5"
+    note = "time of a run in company / alone"
+    yield stages.Row(f"  {_NUM_RUNS} runs {how}", cost, "x", aim, note)
+
+
+def _start(task: session.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainState:
+  return loop.init(task.agent, *partition.split(task.params, task.is_trainable), jax.random.key(seed), batch=batch)
+
+
+def _stack(trees: list[Any]) -> Any:
+  """Trees of the same form as one, every leaf `[N, ...]`."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+# The Pong Soup's column, two convolutions and a dense layer, from scratch.
+_LEARNER = stages.Learner(lambda: transfer.make_task(pong_soup.get_config()), {"train": (">= 1,500", ">= 1,000,000")})
+STAGES: Mapping[str, stages.Stage] = {"worlds": _worlds, **stages.of(_LEARNER), "sweep": _sweep}

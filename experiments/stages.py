@@ -1,0 +1,181 @@
+"""What every suite of the benchmark shares: how a number is measured, and the stages that any learner goes through.
+
+Unit: agent steps (one action with all its substeps) or frames a second; the median of blocks timed after warming up.
+Peers are timed in turn with ours, block by block, so that whatever else the machine does slows both.
+"""
+
+import functools
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from agents import actor_critic, unroll
+from environments import batch as batch_lib
+from experiments import loop, session
+from progressive import partition
+
+NUM_STEPS = 20  # T, the length of an unroll.
+
+
+class Settings(NamedTuple):
+  """What all stages share."""
+
+  num_worlds: int
+  seconds: float
+  is_cpu: bool
+
+
+class Row(NamedTuple):
+  """One measurement."""
+
+  stage: str
+  measured: float
+  unit: str
+  aim: str  # Such as '>= 8,000'; empty where there is none.
+  note: str = ""
+
+
+Stage = Callable[[Settings], Iterator[Row]]
+
+
+class Learner(NamedTuple):
+  """What learns, and how fast it should: stage -> aim of two CPU cores, of an accelerator."""
+
+  make_task: Callable[[], session.Task]
+  aims: Mapping[str, tuple[str, str]]
+
+
+def of(learner: Learner) -> dict[str, Stage]:
+  """The stages of a learner, by name."""
+  stages = {"act": _act, "learn": _learn, "play": _play, "train": _train}
+  return {name: functools.partial(stage, learner) for name, stage in stages.items()}
+
+
+def blocks(calls: Sequence[Callable[[], Any]], settings: Settings) -> list[tuple[float, ...]]:
+  """Seconds of each call, in turn, for `settings.seconds` and at least five times; the first round is not counted."""
+  for call in calls:
+    call()
+  found: list[tuple[float, ...]] = []
+  started = time.perf_counter()
+  while len(found) < 5 or time.perf_counter() - started < settings.seconds:
+    block = []
+    for call in calls:
+      before = time.perf_counter()
+      call()
+      block.append(time.perf_counter() - before)
+    found.append(tuple(block))
+  return found
+
+
+def rate(seconds: Sequence[float], num: int) -> float:
+  """Things a second, for blocks of `num` things."""
+  return num / statistics.median(seconds)
+
+
+def ratio(seconds: Sequence[tuple[float, ...]]) -> float:
+  """How many times faster the first of a pair is than the second."""
+  return statistics.median(theirs / ours for ours, theirs in seconds)
+
+
+def _act(learner: Learner, settings: Settings) -> Iterator[Row]:
+  """Choosing actions from a batch of pictures."""
+  agent, trainable, frozen, batch = _pieces(learner, settings)
+  timestep = jax.jit(batch.init)(jax.random.key(0)).timestep
+  state = actor_critic.initial_state(agent, settings.num_worlds)
+  key = jax.random.key(1)
+
+  def run() -> Any:
+    return jax.block_until_ready(actor_critic.act(agent, trainable, frozen, state, timestep, key))
+
+  yield Row(
+    "act", rate([s for (s,) in blocks([run], settings)], settings.num_worlds), "steps/s", _aim(learner, "act", settings)
+  )
+
+
+def _learn(learner: Learner, settings: Settings) -> Iterator[Row]:
+  """One update from one unroll, pixels included."""
+  agent, trainable, frozen, batch = _pieces(learner, settings)
+  start = jax.jit(batch.init)(jax.random.key(0))
+  recurrent = actor_critic.initial_state(agent, settings.num_worlds)
+  _, _, played = unroll.unroll(agent, trainable, frozen, batch, start, recurrent, jax.random.key(1), NUM_STEPS)
+  optimizer_state = actor_critic.init(agent, trainable)
+
+  def run() -> Any:
+    return jax.block_until_ready(actor_critic.update(agent, trainable, frozen, optimizer_state, played))
+
+  num = settings.num_worlds * NUM_STEPS
+  yield Row("learn", rate([s for (s,) in blocks([run], settings)], num), "steps/s", _aim(learner, "learn", settings))
+
+
+def _play(learner: Learner, settings: Settings) -> Iterator[Row]:
+  """The world and the policy without learning."""
+  agent, trainable, frozen, batch = _pieces(learner, settings)
+  start = jax.jit(batch.init)(jax.random.key(0))
+  recurrent = actor_critic.initial_state(agent, settings.num_worlds)
+  key = jax.random.key(1)
+
+  def run() -> Any:
+    played = unroll.unroll(agent, trainable, frozen, batch, start, recurrent, key, NUM_STEPS)
+    return jax.block_until_ready(played)
+
+  num = settings.num_worlds * NUM_STEPS
+  yield Row(
+    "play: world + pixels + act",
+    rate([s for (s,) in blocks([run], settings)], num),
+    "steps/s",
+    _aim(learner, "play", settings),
+  )
+
+
+def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
+  """Training end to end from pixels, and what memory it takes as it goes on."""
+  task = learner.make_task()
+  batch = session.make_batch(task, settings.num_worlds)
+  assert batch is not None
+  trainable, frozen = partition.split(task.params, task.is_trainable)
+  carry = [loop.init(task.agent, trainable, frozen, jax.random.key(0), batch=batch)]
+
+  def run() -> Any:
+    state, metrics, _ = loop.train_step(carry[0], agent=task.agent, batch=batch, num_steps=NUM_STEPS)
+    carry[0] = state
+    return jax.block_until_ready(metrics)
+
+  for _ in range(3):
+    run()
+  before, seconds, memory = int(carry[0].step), [], []
+  for (block,) in blocks([run], settings._replace(seconds=4 * settings.seconds)):
+    seconds.append(block)
+    memory.append(_resident_mb())
+  num = settings.num_worlds * NUM_STEPS
+  yield Row("train end to end, from pixels", rate(seconds, num), "steps/s", _aim(learner, "train", settings))
+  steps = int(carry[0].step) - before
+  third = len(memory) // 3
+  growth = memory[-1] - memory[third]
+  yield Row(
+    "  memory gained", growth, "MB", "flat", f"over the last two thirds of {steps:,} steps; {memory[-1]:,.0f} MB"
+  )
+
+
+def _aim(learner: Learner, stage: str, settings: Settings) -> str:
+  on_cpu, on_accelerator = learner.aims.get(stage, ("", ""))
+  return on_cpu if settings.is_cpu else on_accelerator
+
+
+def _pieces(learner: Learner, settings: Settings) -> tuple[actor_critic.Agent, Any, Any, batch_lib.Batch]:
+  """(agent, trainable, frozen, worlds)"""
+  task = learner.make_task()
+  trainable, frozen = partition.split(task.params, task.is_trainable)
+  batch = session.make_batch(task, settings.num_worlds)
+  assert batch is not None
+  return task.agent, trainable, frozen, batch
+
+
+def _resident_mb() -> float:
+  """Memory that this process holds now (Linux)."""
+  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
