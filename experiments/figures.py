@@ -2,6 +2,7 @@
 
     python -m experiments.figures --figure=corl2017_fig5 --runs='runs/fig5/*' --out=runs/fig5/figure
     python -m experiments.figures --figure=pnn --runs=runs/soup --out=runs/soup/figures
+    python -m experiments.figures --figure=nav --runs=runs/nav --out=runs/nav/figures
 
 One function a figure, all in `FIGURES`; the beginning of their names draws them all. Each writes `<figure>.png`,
 `.svg`, `.md` (tables, and what is missing), `.json` (every number) and its part of `provenance.json` (`drawing`).
@@ -15,7 +16,17 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from analysis import records
-from experiments import binary, corl2017_figures, drawing, matrix_folder, pnn_figures, pnn_sensitivity_figures
+from experiments import (
+  binary,
+  corl2017_figures,
+  drawing,
+  matrix_folder,
+  navigation_episode_figures,
+  navigation_figures,
+  navigation_folder,
+  pnn_figures,
+  pnn_sensitivity_figures,
+)
 
 _FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES, or the beginning of some (pnn).")
 _OUT = flags.DEFINE_string("out", "runs/figures", "Folder to write to.")
@@ -24,7 +35,7 @@ _OUT = flags.DEFINE_string("out", "runs/figures", "Folder to write to.")
 class Figure(NamedTuple):
   """How a figure comes about."""
 
-  read: Callable[[Sequence[str]], Any]  # What --runs says -> run directories, or a matrix.
+  read: Callable[[Sequence[str]], Any]  # What --runs says -> run directories, a matrix, or navigators.
   draw: Callable[[Any], drawing.Drawn]
 
 
@@ -35,6 +46,11 @@ def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
 FIGURES: Mapping[str, Figure] = {
   "corl2017_fig4": Figure(_read_runs, corl2017_figures.fig4),
   "corl2017_fig5": Figure(_read_runs, corl2017_figures.fig5),
+  "nav_fig3": Figure(navigation_folder.read_all, navigation_figures.fig3),
+  "nav_fig4": Figure(navigation_folder.read_all, navigation_episode_figures.fig4),
+  "nav_fig56": Figure(navigation_folder.read_all, navigation_episode_figures.fig56),
+  "nav_fig7": Figure(navigation_folder.read_all, navigation_episode_figures.fig7),
+  "nav_table1": Figure(navigation_folder.read_all, navigation_figures.table1),
   "pnn_fig4a": Figure(matrix_folder.read_one, pnn_figures.fig4a),
   "pnn_fig4b": Figure(matrix_folder.read_one, pnn_figures.fig4b),
   "pnn_fig5": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig5),
@@ -46,7 +62,7 @@ FIGURES: Mapping[str, Figure] = {
 
 
 def make(name: str, read: Any) -> drawing.Drawn:
-  """The figure `name` of what was read for it: run directories, or a matrix.
+  """The figure `name` of what was read for it: run directories, a matrix, or navigators.
 
   Raises:
     ValueError: unknown figure (the nearest is named), or runs that lack what the figure shows.
@@ -87,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
     except ValueError as error:
       faults.append(f"{name}: {error}")
       continue
-    runs = read.runs if isinstance(read, matrix_folder.Matrix) else read
+    runs = read.runs if isinstance(read, matrix_folder.Matrix | navigation_folder.Navigation) else read
     files = drawing.write(name, drawn, runs, out)
     print(f"{name}\n\n{drawing.markdown(drawn)}")
     print(f"{len(runs)} runs read; wrote {', '.join(files)} to {out}\n")

@@ -1,0 +1,48 @@
+"""A table drawn: one row a thing that was measured, one panel a measure, a dot a number with its interval.
+
+Ours are filled, a paper's are rings. A number that is missing leaves its row of that panel empty.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+
+from analysis import curves
+
+_OURS, _THEIRS = "#1f4e9c", "#d9661f"
+
+
+def dots(
+  rows: Sequence[str],
+  ours: Mapping[str, Sequence[curves.Interval]],
+  theirs: Mapping[str, Sequence[float]],
+) -> mpl_figure.Figure:
+  """A panel for each measure of `ours`.
+
+  Args:
+    rows: names, from the top.
+    ours: measure -> an interval a row; NaN where there is none.
+    theirs: measure -> a number a row, or NaN; a measure may be missing.
+  """
+  fig = mpl_figure.Figure(figsize=(1.8 + 2.3 * len(ours), 1.1 + 0.3 * len(rows)), layout="constrained")
+  axes = fig.subplots(1, len(ours), sharey=True, squeeze=False)[0]
+  heights = -np.arange(len(rows), dtype=np.float64)
+  for axis, (measure, found) in zip(axes, ours.items(), strict=True):
+    mean, low, high = (np.asarray([float(x) for x in column]) for column in zip(*found, strict=True))
+    reach = np.nan_to_num(np.stack([mean - low, high - mean]), nan=0.0)
+    is_there = np.isfinite(mean)
+    axis.errorbar(
+      mean[is_there], heights[is_there], xerr=reach[:, is_there], fmt="o", color=_OURS, markersize=5, label="ours"
+    )
+    if measure in theirs:
+      axis.plot(theirs[measure], heights, "o", color=_THEIRS, markersize=8, fillstyle="none", label="paper")
+    axis.set_title(measure, fontsize=10, loc="left")
+    axis.set_yticks(heights, rows, fontsize=8)
+    axis.set_ylim(heights[-1] - 0.6, 0.6)
+    axis.set_xlim(left=0)
+    axis.grid(color="0.92", linewidth=0.8)
+    axis.spines[["top", "right"]].set_visible(False)
+  handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+  fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+  return fig
