@@ -31,8 +31,8 @@ class Scene(NamedTuple):
 class View(NamedTuple):
   """All that the columns of one picture need to know; `K` columns, `M` layers of things."""
 
-  position: jax.Array  # [2]
-  ray: jax.Array  # [2, K] x and y of the way of one cell of depth
+  eye: jax.Array  # [2, K] x and y, the same for all, of the eye, and
+  ray: jax.Array  # [2, K] of the way of one cell of depth
   sky_column: jax.Array  # [K] int32 texels
   wall_depth: jax.Array  # [K] cells along the heading
   wall_start: jax.Array  # [K] int32: texel at the top of the wall in this column
@@ -56,23 +56,18 @@ def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.
   anything else about a column again for each of its pixels.
   """
   chex.assert_shape(position, (2,))
-  look, pixel = scene.appearance, 2.0 * constants.HALF_VIEW / columns.size
+  width = columns.size // 2
 
-  cosine, sine = jnp.cos(heading), jnp.sin(heading)
+  def add_half(seen: View, half: tuple[jax.Array, jax.Array]) -> tuple[View, None]:
+    first, across = half
+    part = _columns(scene, position, heading, objects, across, pixel=2.0 * constants.HALF_VIEW / columns.size)
+    return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, first, axis=-1), seen, part), None
 
-  def half(across: jax.Array) -> tuple[jax.Array, ...]:
-    walls = sight.look(scene.ground, position, heading, across, num_steps=scene.num_steps)
-    layers = things.layers(objects, position, heading, across, walls.depth)
-    ray = jnp.stack([cosine + across * sine, sine - across * cosine])
-    turn = (jnp.arctan(across) - heading) / np.float32(2.0 * np.pi)  # To the right, as the sky is rolled out.
-    sky_column = _texel(turn - jnp.floor(turn), appearance_lib.SKY_SHAPE[1])
-    square = jnp.where(jnp.isfinite(layers.depth), 1.0 - jnp.square(layers.u), -1.0)
-    start = jnp.asarray(look.thing_starts)[layers.kind] + _texel(0.5 * (1.0 + layers.u), things.PICTURE_SIZE)
-    wall = walls.depth, *_wall_column(look, walls, pixel)
-    return ray, sky_column, *wall, layers.depth, layers.scale, layers.shift, square, start
-
-  halves = jax.lax.map(half, jnp.asarray(columns).reshape(2, -1))
-  return View(position, *(jnp.concatenate([x[0], x[1]], axis=-1) for x in halves))
+  halves = jnp.array([0, width], jnp.int32), jnp.asarray(columns).reshape(2, width)
+  part = jax.eval_shape(lambda across: _columns(scene, position, heading, objects, across, pixel=1.0), halves[1][0])
+  empty = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], columns.size), x.dtype), part)
+  seen, _ = jax.lax.scan(add_half, empty, halves)
+  return seen
 
 
 def depth(seen: View, rows: np.ndarray) -> jax.Array:
@@ -98,12 +93,37 @@ def picture(scene: Scene, seen: View, columns: np.ndarray) -> jax.Array:
     is_thing, v = _disc(seen, layer, up)
     row = _texel(0.5 * (1.0 - v), things.PICTURE_SIZE)
     texel = jnp.where(is_thing, seen.thing_start[layer][None] + row * things.PICTURE_SIZE, texel)
-  return jnp.asarray(look.texels).at[texel].get(mode="promise_in_bounds")
+  return jnp.asarray(look.texels).at[texel].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _texel(share: jax.Array, size: jax.Array | int) -> jax.Array:
   """Which of `size` texels in a line lies at a share, 0 to 1, of its length."""
   return jnp.clip((share * jnp.asarray(size, jnp.float32)).astype(jnp.int32), 0, size - 1)
+
+
+def _columns(
+  scene: Scene, position: jax.Array, heading: jax.Array, objects: things.Things, across: jax.Array, *, pixel: float
+) -> View:
+  """The view of columns with tangents `across` `[K]`; `pixel` is the height of one at depth 1."""
+  look, cosine, sine = scene.appearance, jnp.cos(heading), jnp.sin(heading)
+  walls = sight.look(scene.ground, position, heading, across, num_steps=scene.num_steps)
+  layers = things.layers(objects, position, heading, across, walls.depth)
+  wall_start, wall_size = _wall_column(look, walls, pixel)
+  turn = (jnp.arctan(across) - heading) / np.float32(2.0 * np.pi)  # To the right, as the sky is rolled out.
+  thing_column = _texel(0.5 * (1.0 + layers.u), things.PICTURE_SIZE)
+  return View(
+    eye=jnp.broadcast_to(position[:, None], (2, across.size)),
+    ray=jnp.stack([cosine + across * sine, sine - across * cosine]),
+    sky_column=_texel(turn - jnp.floor(turn), appearance_lib.SKY_SHAPE[1]),
+    wall_depth=walls.depth,
+    wall_start=wall_start,
+    wall_size=wall_size,
+    thing_depth=layers.depth,
+    thing_scale=layers.scale,
+    thing_shift=layers.shift,
+    thing_square=jnp.where(jnp.isfinite(layers.depth), 1.0 - jnp.square(layers.u), -1.0),
+    thing_start=jnp.asarray(look.thing_starts)[layers.kind] + thing_column,
+  )
 
 
 def _is_wall(seen: View, up: jax.Array) -> jax.Array:
@@ -150,7 +170,7 @@ def _floor_texels(look: appearance_lib.Appearance, seen: View, rows: np.ndarray)
     appearance_lib.TEXELS * (2.0 * constants.HALF_VIEW / rows.size) * ahead * np.sqrt(ahead / constants.EYE_HEIGHT)
   )
   size = jnp.asarray(_SIZES[copy])[:, None]
-  x, y = (seen.position[axis] + jnp.asarray(ahead)[:, None] * seen.ray[axis][None] for axis in range(2))
+  x, y = (seen.eye[axis][None] + jnp.asarray(ahead)[:, None] * seen.ray[axis][None] for axis in range(2))
   column, row = (_texel(part - jnp.floor(part), size) for part in (x, y))
   return jnp.asarray(look.floor_starts[copy])[:, None] + row * size + column
 

@@ -2,7 +2,8 @@
 
 l_t = 1 iff there is t' < t with |p_t - p_t'| <= near, and t'' between them with |p_t'' - p_t| >= far. Of all t' the
 earliest leaves most room for t'', of all t'' the latest: one pass over the episode so far finds both, and the label is
-whether the former comes first. All positions of the episode are kept, so the label is exact.
+whether the former comes first. All positions of the episode are kept, so the label is exact. The paper integrates
+velocity to have them; that gives these same positions up to the first goal, but knows nothing of a new start after it.
 """
 
 import chex

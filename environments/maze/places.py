@@ -28,8 +28,13 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
   """The places of a task in a layout.
 
   Raises:
-    ValueError: if the task needs a goal that the layout has not, or no start is far enough from a goal.
+    ValueError: if the task needs a goal that the layout has not, no start is far enough from a goal, or there is more
+      fruit than can be.
   """
+  if not (0.0 <= task.fruit_share <= 1.0 and 0.0 <= task.strawberry_share <= 1.0):
+    raise ValueError(
+      f"fruit_share={task.fruit_share} and strawberry_share={task.strawberry_share} must lie between 0 and 1"
+    )
   goals = maze.cells if task.is_goal_random else maze.goals
   starts = maze.cells if task.is_goal_random else maze.starts
   if not len(goals):
@@ -51,6 +56,10 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
   else:
     counts = len(maze.apples), len(maze.strawberries)
     fruit = np.concatenate([maze.apples, maze.strawberries])
+  if sum(counts) >= things.MAX_THINGS:
+    raise ValueError(
+      f"{maze.name}: {sum(counts)} pieces of fruit are too many; {things.MAX_THINGS - 1} can be told apart"
+    )
   return Places(
     goals=goals,
     starts=np.array(rows, np.int32),

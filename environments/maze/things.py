@@ -23,8 +23,9 @@ REWARD = np.array([constants.GOAL_REWARD, constants.APPLE_REWARD, constants.STRA
 PICTURE_SIZE = 32  # Texels across a disc.
 MAX_LAYERS = 4
 _NEAREST = 0.02  # Cells: what is nearer, or behind, is not seen. A thing is eaten at 0.4.
-_ORDER_BITS = 10  # Up to 1,024 things,
-_DEPTH_STEPS = 1 << 12  # told apart in depth to 1/4096 of a cell.
+_ORDER_BITS = 10
+MAX_THINGS = 1 << _ORDER_BITS
+_DEPTH_STEPS = 1 << 12  # Things are told apart in depth to 1/4096 of a cell.
 _FARTHEST = 500.0  # So that depth and number fit into 31 bits.
 _NONE = (1 << 31) - 1
 

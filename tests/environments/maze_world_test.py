@@ -1,5 +1,7 @@
 """The maze as a world: episodes, rewards, starts, observations, and dm_env's own conformance tests."""
 
+import dataclasses
+
 import dm_env
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from dm_env import test_utils
 
 from environments import batch, core, dm_env_adapter, registry
 from environments.maze import motion, places, tasks, things
+from environments.maze import world as world_lib
 
 _STATE = ("velocity", "last_reward", "last_action")
 FORWARD = 2
@@ -273,6 +276,19 @@ def test_a_maze_with_marked_goals_can_be_played_with_a_random_one():
   world = registry.make("maze/random_goal_small", layout="static_1")
   goals = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.key(0), 200)).goal
   assert len(np.unique(goals)) > 40
+
+
+def test_shares_of_fruit_that_cannot_be_are_refused():
+  for wrong in ({"fruit_share": 1.5}, {"strawberry_share": -0.1}):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+      world_lib.Maze(dataclasses.replace(tasks.TASKS["random_goal_1"], **wrong))
+
+
+def test_more_fruit_than_can_be_told_apart_is_refused(tmp_path):
+  wall, grass, trees = "*" * 83 + "\n", "*" + " " * 81 + "*\n", "*" + "A " * 40 + "A*\n"
+  (tmp_path / "orchard.txt").write_text(wall + "*P G" + trees[4:] + (grass + trees) * 25 + wall)  # 39 + 25 * 41 trees.
+  with pytest.raises(ValueError, match="orchard.txt: 1064.*1023"):
+    registry.make("maze/static_1", layout=tmp_path / "orchard.txt")
 
 
 def test_a_layout_file_replaces_the_tasks_own(hall_path):
