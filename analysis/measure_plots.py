@@ -36,7 +36,9 @@ def dots(
       mean[is_there], heights[is_there], xerr=reach[:, is_there], fmt="o", color=_OURS, markersize=5, label="ours"
     )
     if measure in theirs:
-      axis.plot(theirs[measure], heights, "o", color=_THEIRS, markersize=8, fillstyle="none", label="paper")
+      axis.plot(
+        theirs[measure], heights, "o", color=_THEIRS, markersize=8, fillstyle="none", clip_on=False, label="paper"
+      )
     axis.set_title(measure, fontsize=10, loc="left")
     axis.set_yticks(heights, rows, fontsize=8)
     axis.set_ylim(heights[-1] - 0.6, 0.6)

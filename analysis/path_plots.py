@@ -76,7 +76,7 @@ def depths(title: str, found: Moments) -> mpl_figure.Figure:
   axes = fig.subplots(num_rows, num_moments, squeeze=False, gridspec_kw={"height_ratios": ratios})
   for k, frame in enumerate(found.frames):
     axes[0, k].imshow(frame, aspect="auto")
-    axes[0, k].set_title(f"{found.seconds[k]:.0f} s", fontsize=9)
+    axes[0, k].set_title(f"{found.seconds[k]:.1f} s", fontsize=9)
     for r, bands in enumerate(found.bands.values(), start=1):
       image = axes[r, k].imshow(bands[k], cmap="viridis", vmin=-0.5, vmax=found.num_bands - 0.5, aspect="auto")
   for r, name in enumerate(("seen", *found.bands)):

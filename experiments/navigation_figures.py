@@ -85,7 +85,7 @@ def table1(found: navigation_folder.Navigation) -> drawing.Drawn:
     numbers = {name: cell for name, cell in curve_numbers(sweep).items() if name in ("AUC", "score")}
     statistics[sweep.name] = numbers | test_numbers(sweep)
     for row in _paper_rows(sweep):
-      statistics[f"{sweep.maze}, {row.agent} (paper, {row.version})"] = _paper_numbers(row)
+      statistics[f"{sweep.maze}/{row.agent} (paper, {row.version})"] = _paper_numbers(row)
   picture = measure_plots.dots([sweep.name for sweep in tested], *_dots(tested))
   return drawing.Drawn(drawing.mark_gaps(picture, found.untested), statistics, gaps=found.untested)
 
@@ -138,7 +138,7 @@ def speedups(found: navigation_folder.Navigation) -> dict[str, dict[str, drawing
     for share, score in zip(SHARES, scores_between(sweeps), strict=True):
       for sweep in sweeps:
         if _HAS_LOSSES.fullmatch(sweep.agent):
-          table[f"{maze}, {sweep.agent}, score {score:.1f} ({share:.0%})"] = _speedup(without, sweep, score)
+          table[f"{sweep.name}, score {score:.1f} ({share:.0%})"] = _speedup(without, sweep, score)
   return table
 
 

@@ -32,8 +32,8 @@ class Sweep(NamedTuple):
 
   @property
   def name(self) -> str:
-    """Of a row: 'static_1, nav_d2'."""
-    return f"{self.maze}, {self.agent}"
+    """Of a row: 'static_1/nav_d2'."""
+    return f"{self.maze}/{self.agent}"
 
 
 class Navigation(NamedTuple):
