@@ -1,7 +1,8 @@
 """Pong Soup (Rusu et al. 2016, section 5.2): what transfers between Pong and seven games that look otherwise.
 
 python -m experiments.matrix --config=experiments/configs/pong_soup.py:laptop --workdir=runs/soup
-python -m experiments.figures --figure=pnn_fig4a --runs=runs/soup --out=runs/soup/figures
+python -m experiments.analyse --runs=runs/soup --aps
+python -m experiments.figures --figure=pnn --runs=runs/soup --out=runs/soup/figures
 """
 
 from ml_collections import config_dict
@@ -36,7 +37,7 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   config.method = "scratch"
   config.source = ""
   config.target = "pong/pong"
-  # A game takes 800 steps at least; the smoke test cuts it short so that some end within its few steps.
+  # A lost game takes about 1,000 steps; the smoke test cuts it short so that some end within its few steps.
   config.target_options = config_dict.ConfigDict(
     {"num_actions": 3} | ({"max_episode_steps": 100} if scale == "smoke" else {})
   )
@@ -45,27 +46,31 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   config.transfer = configuration.phase(
     # Two convolutions, the first of 8 maps (papers.md 1.2); the second and the dense layer are not established.
     column=configuration.column_section(conv=((8, 8, 4), (16, 4, 2)), dense=(128,), lstm=()),
-    steps={"smoke": 2_000, "laptop": 1_500_000, "paper": 40_000_000}[scale],
-    num_worlds={"smoke": 4, "laptop": 32, "paper": 64}[scale],
-    num_steps=20,
+    steps={"smoke": 2_000, "laptop": 1_000_000, "paper": 40_000_000}[scale],
+    # Many small updates: to see the ball took 0.05 to 0.15 M steps with 40 to 160 an update, over 0.25 M with 320.
+    num_worlds={"smoke": 4, "laptop": 8, "paper": 16}[scale],
+    num_steps=10,
     evaluate_every=0,
     evaluation_episodes={"smoke": 2, "laptop": 32, "paper": 100}[scale],
     save_every={"smoke": 1_000, "laptop": 100_000, "paper": 1_000_000}[scale],
-    updates_per_record=10,
-    # Not given by the paper, which "closely follows" A3C: papers.md 1.4.
-    discount=0.99,
-    entropy_cost=1e-2,
-    learning_rate=1e-3,
+    updates_per_record={"smoke": 10, "laptop": 200, "paper": 1000}[scale],
+    # Not given by the paper, which "closely follows" A3C (papers.md 1.4). Two cores have steps for short credit alone.
+    discount=0.97 if scale == "laptop" else 0.99,
+    entropy_cost=3e-3,
+    learning_rate=7e-4,
+    value_cost=0.5,
   )
   config.transfer.video = False
+  # A3C sums the gradient over the 5 steps of an unroll and ours are means: the paper's 20 and 40 are 4 and 8 here.
+  drawn = (
+    ("transfer.hyper.learning_rate", "choice", (1e-3, 5e-4, 1e-4)),
+    ("transfer.hyper.entropy_cost", "choice", (1e-2, 1e-3, 1e-4)),
+    ("transfer.hyper.max_gradient_norm", "choice", (4.0, 8.0)),
+    ("alpha", "choice", (1.0, 0.1, 0.01)),
+  )
   config.sweep = configuration.sweep(
     num_runs={"smoke": 2, "laptop": 3, "paper": 25}[scale],
     top={"smoke": 1, "laptop": 2, "paper": 3}[scale],
-    sampled=(
-      ("transfer.hyper.learning_rate", "choice", (1e-3, 5e-4, 1e-4)),
-      ("transfer.hyper.entropy_cost", "choice", (1e-2, 1e-3, 1e-4)),
-      ("transfer.hyper.max_gradient_norm", "choice", (20.0, 40.0)),
-      ("alpha", "choice", (1.0, 0.1, 0.01)),
-    ),
+    sampled=() if scale == "laptop" else drawn,  # Three runs are too few to find a learning rate by luck.
   )
   return config
