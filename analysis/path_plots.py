@@ -1,4 +1,4 @@
-"""Pictures of one episode in a maze: its path on the map, what the agent held in mind along it, what it foresaw.
+"""Pictures of one episode in a maze: its path on the map, what the agent held in mind along it.
 
 Figures 4 to 6 of Mirowski et al. 2017. The map comes as a picture and the coordinates of its edges, in cells, x to the
 right and y up; a path comes as positions, and a step longer than half a cell is a new start, which is not drawn.
@@ -37,7 +37,7 @@ class Path(NamedTuple):
 
 
 class Moments(NamedTuple):
-  """What an agent saw and foresaw at K moments."""
+  """What an agent saw at K moments, and how far away it took things to be."""
 
   frames: np.ndarray  # [K, H, W, 3] uint8
   seconds: np.ndarray  # [K] since the episode began
@@ -93,7 +93,7 @@ def depths(title: str, found: Moments) -> mpl_figure.Figure:
 def loop_closures(
   title: str, maze: Map, position: np.ndarray, truth: np.ndarray, probability: np.ndarray, *, step_s: float
 ) -> mpl_figure.Figure:
-  """The path with the steps that closed a loop, foretold or missed, and false alarms; below it both over time.
+  """The path with the steps that closed a loop, noticed or missed, and false alarms; below it both over time.
 
   Args:
     title: of the picture.

@@ -41,6 +41,8 @@ _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode
 
 VIDEO = "episode.mp4"
 _VIDEO_STEPS = 900  # At most: a minute.
+_TRAIL_STEPS = 300  # Of the path that is drawn in a frame: what is older would hide what is new.
+_CELL_PX, _VIDEO_HEIGHT = 48, 400
 
 
 class Best(NamedTuple):
@@ -96,8 +98,8 @@ def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> n
   about |= {"provenance": run_directory.provenance(config.seed)}
   kept = navigation_file.shown(played, measures.position)
   if has_video:
-    frames_per_s = 1.0 / constants.CONTROL_S
-    sinks.write_video(path / VIDEO, film(maze, played), frames_per_s=frames_per_s, scale=1)
+    scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
+    sinks.write_video(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
   navigation_file.write(path, measures, kept, layout=maze.layout, about=about)
   found = navigation_file.read(path)
   assert found is not None
@@ -105,17 +107,17 @@ def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> n
 
 
 def film(maze: world_lib.Maze, played: navigation_episodes.Played) -> Iterator[np.ndarray]:
-  """Frames of the first episode: what the agent sees beside the map with its path so far."""
+  """Frames of the first episode: what the agent sees beside the map with the path that led there."""
   signals = {name: values[0] for name, values in played.signals.items()}
   for t, frame in enumerate(played.frames[:_VIDEO_STEPS]):
     above = top_view.draw_path(
       maze.layout,
-      signals["position"][: t + 1],
+      signals["position"][max(0, t - _TRAIL_STEPS) : t + 1],
       heading=float(signals["heading"][t]),
       goal=signals["goal_position"][t],
       fruit=signals["fruit"][t],
       kinds=maze.fruit_kinds,
-      cell_px=48,
+      cell_px=_CELL_PX,
     )
     yield top_view.side_by_side(frame, above)
 
@@ -138,7 +140,7 @@ def describe(found: navigation_file.Tested) -> str:
     )
   if told["loop_closure"] is not None:
     f1 = told["loop_closure"]["f1"]
-    parts.append("loop closures: none, none foretold" if f1 is None else f"loop closure F1 {f1:.2f}")
+    parts.append("loop closures: none, none said" if f1 is None else f"loop closure F1 {f1:.2f}")
   for name, one in told["depth"].items():
     parts.append(f"{name} {one['accuracy_percent']:.0f} % (prior {one['prior_percent']:.0f} %)")
   return "; ".join(parts)

@@ -1,8 +1,9 @@
 """What a navigator holds in mind, from episodes.npz of every tested sweep: figures 4 to 7 of Mirowski et al. 2017.
 
-4 depth as foreseen beside what it is, and loop closures along a path; 5 and 6 a path with its value and the place
-decoded from the agent's features; 7 those features in the plane of their principal components, coloured by where the
-goal was. The episode that is drawn was played beside those that count: nobody chose it, no decoder was fitted on it.
+4 depth as heads read it off the agent's features, beside what it is, and loop closures along a path; 5 and 6 a path
+with its value and the place decoded from the features; 7 the features in the plane of their principal components,
+coloured by where the goal was. The episode that is drawn was played beside those that count: nobody chose it, and no
+decoder was fitted on it.
 """
 
 from collections.abc import Mapping
@@ -114,7 +115,7 @@ def maze_map(layout: layout_lib.Layout) -> path_plots.Map:
 
 def _moments(shown: navigation_file.Shown, said: Mapping[str, np.ndarray]) -> path_plots.Moments:
   at = shown.frame_steps
-  named = {f"foreseen by\n{head.rpartition('_from_')[2]}": bands[at] for head, bands in said.items()}
+  named = {f"read off\n{head.rpartition('_from_')[2]}": bands[at] for head, bands in said.items()}
   bands = {"depth": shown.depth[at]} | named
   return path_plots.Moments(shown.frames, constants.CONTROL_S * at, bands, depth_target.NUM_BANDS)
 

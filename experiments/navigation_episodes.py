@@ -1,4 +1,4 @@
-"""A trained navigator plays whole episodes of its maze: what it felt, foresaw and scored, step by step, and table 1.
+"""A trained navigator plays whole episodes of its maze: what it felt, knew and scored, step by step, and table 1.
 
 Mirowski et al. 2017, table 1: score, episodes with a goal, latency to the first goal and to later ones, and how well
 the agent's place is read off its features (of the layer that policy and value read: the policy LSTM, or the encoder of

@@ -69,10 +69,9 @@ def fig3(found: navigation_folder.Navigation) -> drawing.Drawn:
   )
   for axis, level in zip(picture.axes, levels, strict=False):
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
-  gaps = found.gaps | _no_baseline(found)
-  return drawing.Drawn(
-    drawing.mark_gaps(picture, gaps), statistics, more_tables={"speedup": speedups(found)}, gaps=gaps
-  )
+  gaps, saved = found.gaps | _no_baseline(found), speedups(found)
+  more_tables = {"speedup": saved} if saved else {}
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, more_tables=more_tables, gaps=gaps)
 
 
 def table1(found: navigation_folder.Navigation) -> drawing.Drawn:
@@ -87,7 +86,8 @@ def table1(found: navigation_folder.Navigation) -> drawing.Drawn:
     for row in _paper_rows(sweep):
       statistics[f"{sweep.maze}/{row.agent} (paper, {row.version})"] = _paper_numbers(row)
   picture = measure_plots.dots([sweep.name for sweep in tested], *_dots(tested))
-  return drawing.Drawn(drawing.mark_gaps(picture, found.untested), statistics, gaps=found.untested)
+  gaps = found.gaps | found.untested
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
 
 
 def curve_numbers(sweep: navigation_folder.Sweep) -> dict[str, drawing.Cell]:

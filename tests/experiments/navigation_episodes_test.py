@@ -17,7 +17,9 @@ from experiments import (
   navigation_episodes,
   navigation_file,
   navigation_folder,
+  network_file,
   population,
+  run_directory,
   train,
 )
 from progressive import partition
@@ -113,13 +115,15 @@ def make_config():
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-  """The second member is the best one: its episodes are said to have returned 5, the first's 1."""
+  """Untrained networks as a sweep leaves them. The second is the best: it is said to have returned 5, the first 1."""
   path = tmp_path_factory.mktemp("nav") / "tiny"
-  population.run(train.make_task, make_config(), "train", path)
-  for i, level in enumerate((1.0, 5.0)):
-    file = path / "runs" / f"{i:02}" / "metrics.jsonl"
-    records = [json.loads(line) for line in file.read_text().splitlines()]
-    file.write_text("".join(json.dumps(one | {"episodes": 1.0, "return_mean": level}) + "\n" for one in records))
+  config = make_config()
+  navigators.write_sweep(path, config.agent, "static_small", [(1, 1), (5, 5)], until=100)
+  run_directory.write_json(path / "config.json", json.loads(config.to_json()))
+  members = [train.make_task(population.sample(config, i)) for i in range(2)]
+  network_file.write_spec(path, members[0].agent.spec)
+  params = jax.tree.map(lambda *leaves: np.stack(leaves), *(task.params for task in members))
+  checkpoint.save(path / "checkpoints", config.train.steps, {"trainable": params, "frozen": ()})
   return path
 
 
@@ -158,10 +162,10 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
 def test_play_sees_what_the_world_shows(sweep):
   best = navigate.best_member(sweep)
   key = jax.random.key(0)
-  played = navigation_episodes.play(best.task, key, num_episodes=2, is_greedy=True)
-  again = navigation_episodes.play(best.task, key, num_episodes=2, is_greedy=True)
+  played = navigation_episodes.play(best.task, key, num_episodes=4, is_greedy=False)
+  again = navigation_episodes.play(best.task, key, num_episodes=4, is_greedy=False)
   np.testing.assert_array_equal(played.value, again.value)
-  assert played.reward.shape == (3, STEPS + 1) and played.features.shape == (3, STEPS + 1, 6)
+  assert played.reward.shape == (5, STEPS + 1) and played.features.shape == (5, STEPS + 1, 6)
   assert (played.reward[:, 0] == 0).all()  # Time 0 is the start.
   position, cell = played.signals["position"], played.signals["cell"]
   np.testing.assert_array_equal(cell, np.floor(position[..., 1]) * 5 + np.floor(position[..., 0]))

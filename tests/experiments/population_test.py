@@ -9,7 +9,7 @@ from ml_collections import config_dict
 
 from analysis import records
 from environments import registry
-from experiments import checkpoint, configuration, population, run_directory, train, transfer
+from experiments import checkpoint, configuration, network_file, population, run_directory, train, transfer
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments import session_test
@@ -48,6 +48,25 @@ def test_a_member_is_the_run_that_its_config_describes(tmp_path):
     np.testing.assert_array_equal(curves[0], curves[1])
   hashes = {partition.content_hash(population.params_of(tmp_path / "sweep", i)) for i in range(3)}
   assert len(hashes) == 3
+
+
+def test_parameters_come_with_their_auxiliary_heads_where_asked_for(tmp_path):
+  config = make_config()
+  config.train.auxiliary.cue = configuration.head("cue", "lstm1", 1.0, hidden=3)
+  configs = [population.sample(config, i) for i in range(2)]
+  members = [population.Member(one, tmp_path, train.make_task(one)) for one in configs]
+  batch = population.session.make_batch(members[0].task, 2)
+  state = population._stack([population._init(member, batch) for member in members])
+  checkpoint.save(tmp_path / "checkpoints", 10, state)
+  network_file.write_spec(tmp_path, members[0].task.agent.spec)
+  own = members[1].task.params
+  like = jax.tree.map(np.zeros_like, own)
+  whole, network_alone = population.params_of(tmp_path, 1, like=like), population.params_of(tmp_path, 1)
+  assert "auxiliary" in whole[-1] and partition.content_hash(whole) == partition.content_hash(own)
+  without_heads = {layer: params for layer, params in own[-1].items() if layer != "auxiliary"}
+  assert partition.content_hash(network_alone) == partition.content_hash((without_heads,))
+  with pytest.raises(ValueError, match="holds 0/auxiliary/cue_from_lstm1"):
+    population.params_of(tmp_path, 1, like=network_alone)
 
 
 def test_an_interrupted_sweep_ends_the_same(tmp_path):
