@@ -3,7 +3,8 @@
     python -m experiments.evaluate --source=runs/column --episodes=1000 --video=runs/column/evaluation.mp4
     python -m experiments.evaluate --source=runs/column --episodes=1000 --release=experiments/released/jaco_corl2017
 
-The world is the one the run was trained in, unless `--target` names another (or `arm://host:port`).
+The world is the one the run was trained in, unless `--target` names another (or `arm://host:port`, or a game of the
+emulator: `--target=atari/pong --option=num_actions=3`).
 """
 
 import json
@@ -20,6 +21,7 @@ from experiments import binary, checkpoint, configuration, released, run_directo
 from progressive import network, partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
+_OPTIONS = flags.DEFINE_multi_string("option", [], "Option of --target as name=value, a JSON value; may be repeated.")
 EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
 SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
@@ -58,6 +60,22 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
   raise ValueError(f"{folder} does not say which world it was trained in; give --target")
 
 
+def options_of(pairs: Sequence[str]) -> dict[str, Any]:
+  """`name=value` pairs as options of a world.
+
+  Raises:
+    ValueError: for a pair that is none.
+  """
+  options = {}
+  for pair in pairs:
+    name, _, value = pair.partition("=")
+    try:
+      options[name] = json.loads(value)
+    except json.JSONDecodeError:
+      raise ValueError(f"--option={pair} is not name=value with a JSON value, such as num_actions=3") from None
+  return options
+
+
 def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
@@ -65,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
     raise ValueError("--source is missing; give a run directory or a released network")
   folder = pathlib.Path(binary.SOURCE.value)
   source = released.load_source(folder)
-  world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
+  world, options = (_TARGET.value, options_of(_OPTIONS.value)) if _TARGET.value else trained_in(folder)
   task = make_task(source, world, options, seed=SEED.value)
   trainable, frozen = partition.split(task.params, task.is_trainable)
   video = pathlib.Path(VIDEO.value) if VIDEO.value else None

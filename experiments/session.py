@@ -26,7 +26,7 @@ from progressive import network, partition
 
 FRAMES_PER_S = 10.0  # The arm's control rate: videos run in real time.
 _VIDEO_STEPS = 100
-_BRIDGE = "arm://"
+_BRIDGE, _EMULATOR = "arm://", "atari/"
 
 
 class Task(NamedTuple):
@@ -108,10 +108,15 @@ def restore(path: pathlib.Path, state: loop.TrainState, until_step: int) -> tupl
 def open_target(
   target: str, options: config_dict.ConfigDict, *, observations: Iterable[str], seed: int
 ) -> tuple[core.Environment | None, dm_env.Environment | None]:
-  """The world in JAX called `target`, or the arm behind the bridge at `arm://host:port`; None in place of the other.
+  """The world in JAX called `target`, or one behind `dm_env`; None in place of the other.
 
-  Behind a bridge `observations` are asked for and `seed` starts the episodes; `options` are of a world in JAX.
+  Behind `dm_env` are the arm at `arm://host:port`, of which `observations` are asked for, and the emulator's games as
+  `atari/pong`; `seed` starts their episodes. `options` are of a world in JAX or a game.
   """
+  if target.startswith(_EMULATOR):
+    from environments.atari import world as atari  # The emulator need not be installed for anything else.
+
+    return None, atari.make(target.removeprefix(_EMULATOR), seed=seed, **options.to_dict())
   if target.startswith(_BRIDGE):
     return None, client.connect(target.removeprefix(_BRIDGE), seed=seed, observations=sorted(set(observations)))
   return configuration.make_world(target, options), None

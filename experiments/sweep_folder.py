@@ -11,9 +11,7 @@ import numpy as np
 
 from analysis import curves, records, transfer
 
-NUM_POINTS = (
-  100  # Of a learning curve. A point of the paper's averages 1/640 of a run, with 16 times our laptop's steps.
-)
+NUM_POINTS = 100  # Of a learning curve. A point of the paper's averages 1/640 of a run, of 40 times our laptop's steps.
 _LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
 
 
@@ -27,7 +25,9 @@ def score(path: pathlib.Path) -> float:
 
 
 def late_return(run: records.Run) -> float:
-  """`score` of a run that was read."""
+  """`score` of a run that was read; minus infinity for one whose loss is no number any more."""
+  if not np.isfinite([r.metrics.get("loss", 0.0) for r in run.records if r.kind == "train"][-1:]).all():
+    return -np.inf
   late = (1 - _LAST_PART) * records.num_steps(run)
   ended = [r.metrics for r in run.records if r.kind == "train" and r.step > late and r.metrics["episodes"]]
   if not ended:

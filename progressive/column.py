@@ -154,6 +154,11 @@ def init(key: jax.Array, spec: ColumnSpec) -> dict[str, dict[str, jax.Array]]:
   }
 
 
+def output_scale(layer: AnyLayer) -> jax.Array:
+  """What kernels into `layer` are multiplied by at first: 0.1 for the output, 1 for all others."""
+  return jnp.float32(0.1 if layer.name == OUTPUT else 1.0)
+
+
 def initial_state(spec: ColumnSpec) -> dict[str, LSTMState]:
   """Zeros for every LSTM."""
   zeros = {layer.name: jnp.zeros((layer.size,), jnp.float32) for layer in spec.layers if isinstance(layer, LSTM)}
@@ -246,9 +251,8 @@ def _init_layer(key: jax.Array, layer: AnyLayer, read: Shape) -> dict[str, jax.A
       "recurrent_kernel": jnp.concatenate(gates, axis=-1),
       "bias": jnp.zeros((4, layer.size), jnp.float32).at[1].set(1.0).reshape(-1),
     }
-  scale = jnp.float32(0.1 if layer.name == OUTPUT else 1.0)
   return {
-    "kernel": scale * lecun(key, (*read, layer.size), jnp.float32),
+    "kernel": output_scale(layer) * lecun(key, (*read, layer.size), jnp.float32),
     "bias": jnp.zeros((layer.size,), jnp.float32),
   }
 

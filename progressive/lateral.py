@@ -30,7 +30,10 @@ class Connection(NamedTuple):
 
 
 def init(key: jax.Array, connection: Connection, *, alpha: float) -> dict[str, jax.Array]:
-  """LeCun-normal V and U, zero b, and the scale `alpha` (the paper draws it from 1, 0.1, 0.01 for each run)."""
+  """LeCun-normal V and U, zero b, and the scale `alpha` (the paper draws it from 1, 0.1, 0.01 for each run).
+
+  Into the output U is ten times smaller, as the output's own kernel is: the first policy is nearly uniform.
+  """
   lecun = jax.nn.initializers.lecun_normal()
   v_key, u_key = jax.random.split(key)
   shape = connection.source_shape
@@ -40,7 +43,9 @@ def init(key: jax.Array, connection: Connection, *, alpha: float) -> dict[str, j
     params["V"] = lecun(v_key, (shape[-1], connection.width), jnp.float32)
     params["b"] = jnp.zeros((connection.width,), jnp.float32)
     shape = (*shape[:-1], connection.width)
-  params["U"] = lecun(u_key, _kernel_shape(connection.layer, shape), jnp.float32)
+  params["U"] = column.output_scale(connection.layer) * lecun(
+    u_key, _kernel_shape(connection.layer, shape), jnp.float32
+  )
   return params
 
 

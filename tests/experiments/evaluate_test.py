@@ -2,14 +2,16 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from dm_env import specs
 
 from environments import dm_env_adapter, registry
-from experiments import arm, evaluate, film, released, session, sinks, train, transfer
-from progressive import partition
+from experiments import arm, configuration, evaluate, film, released, session, sinks, train, transfer
+from progressive import network, partition
 from tests.agents import worlds
 from tests.experiments import session_test
 
@@ -98,3 +100,25 @@ def test_play_counts_whole_episodes(trained):
   assert episodes.lengths.tolist() == [worlds.CueRecall().length] * 6
   summary = session.summarise(episodes)
   assert summary["episodes"] == 6 and summary["return_mean"] == pytest.approx(episodes.returns.mean())
+
+
+def test_a_network_plays_the_emulator_s_game_untouched(tmp_path, capsys):
+  shape = specs.BoundedArray((84, 84, 4), np.uint8, 0, 255)
+  section = configuration.column_section(conv=((8, 8, 4), (16, 4, 2)), dense=(8,), lstm=())
+  spec = network.NetworkSpec((configuration.make_column(section, {"pixels": shape}, (3,)),))
+  released.save(tmp_path, spec, network.init(jax.random.key(0), spec), evaluation={}, provenance={})
+  options = ["num_actions=3", "max_episode_steps=12"]
+  with flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=options, episodes=2):
+    evaluate.main([])
+  assert "in atari/pong: mean return 0.00" in capsys.readouterr().out  # Nobody scores within the first 12 steps.
+  with (
+    flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=["num_actions=6"], episodes=1),
+    pytest.raises(ValueError, match="output layer has 4 units"),
+  ):
+    evaluate.main([])
+
+
+def test_an_option_that_is_none_is_refused():
+  assert evaluate.options_of(["num_joints=6", 'variant="white"']) == {"num_joints": 6, "variant": "white"}
+  with pytest.raises(ValueError, match="--option=num_actions is not name=value"):
+    evaluate.options_of(["num_actions"])

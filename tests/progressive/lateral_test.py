@@ -67,3 +67,13 @@ def test_alpha_scales_the_source():
   params, h = _params_and_source(connection, alpha=0.1)
   unscaled = lateral.apply(connection, dict(params, alpha=jnp.float32(1.0)), jnp.asarray(0.1 * h))
   np.testing.assert_allclose(lateral.apply(connection, params, jnp.asarray(h)), unscaled, rtol=1e-4)
+
+
+def test_into_the_output_it_starts_small_as_the_output_does():
+  layers = {name: column.Dense(name, ("x",), 50, activation=None) for name in ("fc", "output")}
+  deviations = {
+    name: np.std(lateral.init(jax.random.key(0), _connection(layer, (400,), "linear"), alpha=1.0)["U"])
+    for name, layer in layers.items()
+  }
+  np.testing.assert_allclose(deviations["fc"], 1 / np.sqrt(400), rtol=0.05)  # LeCun et al. 1998
+  np.testing.assert_allclose(deviations["output"], 0.1 / np.sqrt(400), rtol=0.05)
