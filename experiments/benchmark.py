@@ -15,7 +15,7 @@ import jax
 from absl import flags
 
 from analysis import curves
-from experiments import binary, jaco_stages, pong_stages, run_directory, stages
+from experiments import binary, jaco_stages, maze_stages, pong_stages, run_directory, stages
 
 _SUITE = flags.DEFINE_string("suite", "jaco", "Which suite: a name in SUITES.")
 _STAGES = flags.DEFINE_list("stages", [], "Only these stages of the suite; all where empty.")
@@ -23,7 +23,11 @@ _NUM_WORLDS = flags.DEFINE_integer("num_worlds", 0, "Worlds in a batch; 0: 128 o
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "Seconds of timing for each number, after warming up.")
 
 
-SUITES: Mapping[str, Mapping[str, stages.Stage]] = {"jaco": jaco_stages.STAGES, "pong": pong_stages.STAGES}
+SUITES: Mapping[str, Mapping[str, stages.Stage]] = {
+  "jaco": jaco_stages.STAGES,
+  "pong": pong_stages.STAGES,
+  "maze": maze_stages.STAGES,
+}
 
 
 def measure(suite: str, names: Sequence[str], settings: stages.Settings) -> Iterator[stages.Row]:

@@ -17,7 +17,6 @@ from experiments import loop, population, session, stages, transfer
 from experiments.configs import pong_soup
 from progressive import partition
 
-_WORLD_STEPS = 50  # Agent steps in one timed call.
 _PEER_ENVS = 16
 _NUM_RUNS = 3  # Of the sweep.
 
@@ -25,26 +24,15 @@ _NUM_RUNS = 3  # Of the sweep.
 def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
   """Game, picture and stack of frames under random actions; the peer is ale-py's vector environment, all threads."""
   batch = batch_lib.Batch(registry.make("pong/pong"), settings.num_worlds, ("pixels",))
-  rng = np.random.default_rng(0)
-  actions = jnp.asarray(rng.integers(0, 6, (_WORLD_STEPS, settings.num_worlds, 1)), jnp.int32)
-
-  @functools.partial(jax.jit, donate_argnums=0)
-  def play(state: batch_lib.BatchState, actions: jax.Array) -> batch_lib.BatchState:
-    return jax.lax.scan(lambda state, action: (batch.step(state, action), None), state, actions)[0]
-
-  carry = [jax.jit(batch.init)(jax.random.key(0))]
-
-  def ours() -> None:
-    carry[0] = jax.block_until_ready(play(carry[0], actions))
-
-  num = settings.num_worlds * _WORLD_STEPS
+  ours = stages.random_play(batch, stages.WORLD_STEPS)
+  num = settings.num_worlds * stages.WORLD_STEPS
   theirs = _peer() if settings.is_cpu else None
   seconds = stages.blocks([ours, theirs] if theirs else [ours], settings)
   yield stages.Row("worlds + pixels", stages.rate([block[0] for block in seconds], num), "steps/s", "")
   if theirs:
-    share = num / (_PEER_ENVS * _WORLD_STEPS)  # Our block is so many of the peer's.
+    share = num / (_PEER_ENVS * stages.WORLD_STEPS)  # Our block is so many of the peer's.
     note = f"{_PEER_ENVS} games, {_threads()} threads, the same picture and stack"
-    peer_rate = stages.rate([block[1] for block in seconds], _PEER_ENVS * _WORLD_STEPS)
+    peer_rate = stages.rate([block[1] for block in seconds], _PEER_ENVS * stages.WORLD_STEPS)
     yield stages.Row("  ale-py's vector environment", peer_rate, "steps/s", "", note)
     yield stages.Row("  ours / ale-py's", stages.ratio([(a, share * b) for a, b in seconds]), "x", ">= 30")
 
@@ -56,7 +44,7 @@ def _peer() -> Callable[[], None] | None:
   except ModuleNotFoundError as error:
     print(error, file=sys.stderr)
     return None
-  actions = np.random.default_rng(0).integers(0, peer.num_actions, (_WORLD_STEPS, _PEER_ENVS))
+  actions = np.random.default_rng(0).integers(0, peer.num_actions, (stages.WORLD_STEPS, _PEER_ENVS))
 
   def play() -> None:
     for action in actions:

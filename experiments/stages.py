@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from agents import actor_critic, unroll
 from environments import batch as batch_lib
+from environments import core
 from experiments import loop, session
 from progressive import partition
 
 NUM_STEPS = 20  # T, the length of an unroll.
+WORLD_STEPS = 50  # Agent steps of every world in one timed call of `random_play`.
 
 
 class Settings(NamedTuple):
@@ -54,6 +58,24 @@ def of(learner: Learner) -> dict[str, Stage]:
   """The stages of a learner, by name."""
   stages = {"act": _act, "learn": _learn, "play": _play, "train": _train}
   return {name: functools.partial(stage, learner) for name, stage in stages.items()}
+
+
+def random_play(batch: batch_lib.Batch, num_steps: int) -> Callable[[], None]:
+  """Goes on for `num_steps` steps under random actions at every call, what the batch shows included."""
+  num_choices = core.num_choices(batch.environment.action_spec())
+  shape = (num_steps, batch.num_worlds, len(num_choices))
+  actions = jnp.asarray(np.random.default_rng(0).integers(0, num_choices, shape), jnp.int32)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def play(state: batch_lib.BatchState, actions: jax.Array) -> batch_lib.BatchState:
+    return jax.lax.scan(lambda state, action: (batch.step(state, action), None), state, actions)[0]
+
+  carry = [jax.jit(batch.init)(jax.random.key(0))]
+
+  def run() -> None:
+    carry[0] = jax.block_until_ready(play(carry[0], actions))
+
+  return run
 
 
 def blocks(calls: Sequence[Callable[[], Any]], settings: Settings) -> list[tuple[float, ...]]:

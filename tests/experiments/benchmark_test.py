@@ -36,6 +36,11 @@ def test_pong_s_worlds_run_beside_the_emulator_s():
   assert ratio.measured == pytest.approx(ours.measured / peer.measured, rel=0.9)
 
 
+def test_mazes_of_two_sizes_are_measured():
+  worlds_, cost = benchmark.measure("maze", ["worlds"], TINY)
+  assert worlds_.measured > 0 and worlds_.aim == ">= 15,000" and 0.3 < cost.measured < 3
+
+
 def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
   config = session_test.make_config(lstm=(), method="scratch")
   config.sweep = configuration.sweep(num_runs=3, top=1, sampled=())
@@ -49,7 +54,8 @@ def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
 def test_every_stage_is_named_once_and_others_are_refused():
   assert set(benchmark.SUITES["jaco"]) == {"physics", "pixels", "act", "learn", "play", "train", "bridge"}
   assert set(benchmark.SUITES["pong"]) == {"worlds", "act", "learn", "play", "train", "sweep"}
-  with pytest.raises(ValueError, match="--suite=chess is not one of jaco, pong"):
+  assert set(benchmark.SUITES["maze"]) == {"worlds", "act", "learn", "play", "train"}
+  with pytest.raises(ValueError, match="--suite=chess is not one of jaco, pong, maze"):
     next(benchmark.measure("chess", [], TINY))
   with pytest.raises(ValueError, match="--stages=sleep is not one of physics"):
     next(benchmark.measure("jaco", ["sleep"], TINY))

@@ -1,0 +1,33 @@
+"""The benchmark of mazes: worlds with their pictures, what size costs, and learning with all auxiliary heads."""
+
+from collections.abc import Iterator, Mapping
+
+from environments import batch as batch_lib
+from environments import registry
+from experiments import stages, train
+from experiments.configs import navigation
+
+_SHOWN = ("pixels", "velocity", "last_reward", "last_action")  # What a navigation agent reads, and what its heads do.
+_SIGNALS = ("depth", "loop_closure")
+
+
+def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
+  """Walking and looking under random actions, all signals included; a maze of 9x15 cells in turn with one of 5x10."""
+  small, large = (
+    stages.random_play(
+      batch_lib.Batch(registry.make(f"maze/{name}"), settings.num_worlds, _SHOWN, _SIGNALS), stages.WORLD_STEPS
+    )
+    for name in ("static_1", "static_2")
+  )
+  seconds = stages.blocks([small, large], settings)
+  num = settings.num_worlds * stages.WORLD_STEPS
+  aim = ">= 15,000" if settings.is_cpu else ">= 2,000,000"
+  yield stages.Row("worlds + pixels", stages.rate([block[0] for block in seconds], num), "steps/s", aim, "5x10 cells")
+  cost = stages.ratio([(a, b) for a, b in seconds])
+  yield stages.Row("  a step in 9x15 cells / in 5x10", cost, "x", "<= 1.2")
+
+
+_LEARNER = stages.Learner(
+  lambda: train.make_task(navigation.get_config("laptop,nav_d1d2l,static_1")), {"train": (">= 700", ">= 150,000")}
+)
+STAGES: Mapping[str, stages.Stage] = {"worlds": _worlds, **stages.of(_LEARNER)}
