@@ -81,9 +81,7 @@ def noise(options: Options) -> np.ndarray:
 
 def _zoom(picture: jax.Array, offset: tuple[int, int]) -> jax.Array:
   """Shrinks to 63 x 63 by area averages, puts the result at `offset` and fills the rest with the background."""
-  # The barriers keep XLA:CPU from drawing a picture anew for every sum that reads it.
-  rows = jax.lax.optimization_barrier(_shrink_rows(jax.lax.optimization_barrier(picture.astype(jnp.int16))))
-  sums = _shrink_rows(rows.T).T  # 16 times the averages.
+  sums = _shrink_rows(_shrink_rows(picture.astype(jnp.int16)).T).T  # 16 times the averages.
   small = ((sums + 8) // 16).astype(jnp.uint8)
   margins = [(before, MAX_OFFSET - before) for before in offset]
   return jnp.pad(small, margins, constant_values=np.uint8(c.BACKGROUND))

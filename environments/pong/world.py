@@ -116,7 +116,9 @@ class Pong:
   def reset(self, key: jax.Array) -> State:
     """A new game, some frames after the console's reset; its picture is the same for all of them."""
     low = min(c.MIN_START_FRAMES, self._max_start_frames)
-    game = games.start(jax.random.randint(key, (), low, self._max_start_frames + 1, jnp.int32))
+    # One draw of bits: batches reset every step, and `randint` would draw three times.
+    drawn = jax.random.uniform(key) * (self._max_start_frames + 1 - low)
+    game = games.start(low + drawn.astype(jnp.int32))
     return State(
       game=game,
       paddles=_paddles(game),
