@@ -63,7 +63,7 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
   batch = session.make_batch(tasks[0], settings.num_worlds)
   assert batch is not None
   states = [_start(task, batch, i) for i, task in enumerate(tasks)]
-  agents = _stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
+  agents = population.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
 
   def alone() -> None:
     states[0], metrics, _ = loop.train_step(states[0], agent=tasks[0].agent, batch=batch, num_steps=stages.NUM_STEPS)
@@ -75,7 +75,7 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
     )
     jax.block_until_ready(metrics)
 
-  calls = [alone] + [functools.partial(together, [_stack(states)], width) for width in (1, _NUM_RUNS)]
+  calls = [alone] + [functools.partial(together, [population.stack(states)], width) for width in (1, _NUM_RUNS)]
   for call in calls:
     call()
   seconds = stages.blocks(calls, settings)
@@ -90,11 +90,6 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
 
 def _start(task: session.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainState:
   return loop.init(task.agent, *partition.split(task.params, task.is_trainable), jax.random.key(seed), batch=batch)
-
-
-def _stack(trees: list[Any]) -> Any:
-  """Trees of the same form as one, every leaf `[N, ...]`."""
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 # The Pong Soup's column, two convolutions and a dense layer, from scratch.

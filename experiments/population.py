@@ -110,7 +110,7 @@ def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, p
   if batch is None:
     raise ValueError(f"{path}: many runs side by side need a world in JAX; learn behind a bridge one run at a time")
   network_file.write_spec(path, members[0].task.agent.spec)
-  state, first_step = session.restore(path, _stack([_init(member, batch) for member in members]), phase.steps)
+  state, first_step = session.restore(path, stack([_init(member, batch) for member in members]), phase.steps)
   for member in members:
     run_directory.claim(member.path, member.config, phase_name)
     network_file.write_spec(member.path, member.task.agent.spec)
@@ -132,7 +132,7 @@ def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, p
       one.sync()
     checkpoint.save(path / "checkpoints", step, state, keep=phase.keep_checkpoints)
 
-  agents = _stack([jax.tree.map(jnp.float32, member.task.agent) for member in members])
+  agents = stack([jax.tree.map(jnp.float32, member.task.agent) for member in members])
   # A CPU has no idle lanes to fill: there one member after the other is fastest (measured: see `benchmark`).
   width = 1 if jax.default_backend() == "cpu" else len(members)
   train = functools.partial(train_step, agents=agents, batch=batch, num_steps=phase.num_steps, width=width)
@@ -177,7 +177,7 @@ def _init(member: Member, batch: batch_lib.Batch) -> loop.TrainState:
   return loop.init(member.task.agent, trainable, frozen, key, batch=batch)
 
 
-def _stack(trees: list[Any]) -> Any:
+def stack(trees: list[Any]) -> Any:
   """Trees of the same form as one, every leaf `[N, ...]`."""
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 

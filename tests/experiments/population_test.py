@@ -56,7 +56,7 @@ def test_parameters_come_with_their_auxiliary_heads_where_asked_for(tmp_path):
   configs = [population.sample(config, i) for i in range(2)]
   members = [population.Member(one, tmp_path, train.make_task(one)) for one in configs]
   batch = population.session.make_batch(members[0].task, 2)
-  state = population._stack([population._init(member, batch) for member in members])
+  state = population.stack([population._init(member, batch) for member in members])
   checkpoint.save(tmp_path / "checkpoints", 10, state)
   network_file.write_spec(tmp_path, members[0].task.agent.spec)
   own = members[1].task.params
@@ -90,10 +90,10 @@ def test_all_at_once_is_one_after_the_other():
   task = train.make_task(make_config())
   batch = population.session.make_batch(task, 4)
   members = [population.Member(population.sample(make_config(), i), None, task) for i in range(3)]
-  agents = population._stack([jax.tree.map(np.float32, m.task.agent) for m in members])
+  agents = population.stack([jax.tree.map(np.float32, m.task.agent) for m in members])
   ends = []
   for width in (1, 3):
-    states = population._stack([population._init(member, batch) for member in members])
+    states = population.stack([population._init(member, batch) for member in members])
     ends.append(population.train_step(states, agents=agents, batch=batch, num_steps=5, width=width)[0].trainable)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
 
