@@ -25,7 +25,7 @@ from environments.pong import variants
 from experiments import binary, pong_players
 from experiments import pong_consoles as consoles
 
-_EPISODES = flags.DEFINE_integer("episodes", 3, "Games of each scripted player.", lower_bound=1)
+_GAMES = flags.DEFINE_integer("games", 3, "Games of each scripted player.", lower_bound=1)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 20_000, "Emulated frames of a game at most.", lower_bound=100)
 
 # Tolerance of what play gives: a share of the emulator's value, and at least so much.
@@ -248,7 +248,7 @@ def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
   folder = pathlib.Path(binary.workdir())
-  rows = compare(num_episodes=_EPISODES.value, max_frames=_MAX_FRAMES.value)
+  rows = compare(num_episodes=_GAMES.value, max_frames=_MAX_FRAMES.value)
   print(table(rows))
   folder.mkdir(parents=True, exist_ok=True)
   text = json.dumps([{**row._asdict(), "is_ok": row.is_ok} for row in rows], indent=1)

@@ -116,7 +116,7 @@ def test_what_only_one_shows_is_not_ok():
 
 
 def test_main_writes_a_table_and_pictures_and_fails_where_something_is_wrong(tmp_path, capsys, monkeypatch):
-  with flagsaver.flagsaver(workdir=str(tmp_path), episodes=1, max_frames=400):
+  with flagsaver.flagsaver(workdir=str(tmp_path), games=1, max_frames=400):
     pong_fidelity.main([])
     rows = json.loads((tmp_path / "fidelity.json").read_text())
     assert f"{len(rows)} of {len(rows)} quantities" in capsys.readouterr().out
