@@ -27,6 +27,7 @@ def column_section(
   dense: tuple[int, ...] = (128,),
   lstm: tuple[int, ...] = (128,),
   joins: tuple[tuple[str, str], ...] = (),
+  pixel_init: str = "lecun",
 ) -> config_dict.ConfigDict:
   """A column: convolutions on pictures, dense layers on them and all other inputs, LSTMs, one linear output.
 
@@ -37,8 +38,11 @@ def column_section(
     lstm: units of each LSTM, `lstm1` and on.
     joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
       are not named here join above the convolutions.
+    pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `column.Conv`.
   """
-  return config_dict.ConfigDict({"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm, "joins": joins})
+  return config_dict.ConfigDict(
+    {"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm, "joins": joins, "pixel_init": pixel_init}
+  )
 
 
 def phase(
@@ -142,7 +146,9 @@ def make_column(
   layers: list[Any] = []
   below = pictures
   for i, (features, kernel, stride) in enumerate(config.conv):
-    layers.append(column.Conv(f"conv{i + 1}", reads(f"conv{i + 1}"), features=features, kernel=kernel, stride=stride))
+    name = f"conv{i + 1}"
+    init = config.pixel_init if below == pictures else "lecun"
+    layers.append(column.Conv(name, reads(name), features, kernel, stride, kernel_init=init))
     below = (layers[-1].name,)
   below += vectors
   for i, size in enumerate(config.dense):

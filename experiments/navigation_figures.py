@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from analysis import curves, measure_plots, navigation, paper, plots, speedup, transfer
-from environments.maze import constants
 from experiments import drawing, navigation_folder
 
 COLORS = {
@@ -26,10 +25,16 @@ COLORS = {
   "nav_d2": "#1f4e9c",
   "nav_d1d2": "#c0392b",
   "nav_d1d2l": "#2f8f5b",
+  "reacher": "#d9661f",
+  "reacher_l": "#b8860b",
+  "reacher_d1": "#5aa0e6",
+  "reacher_d2": "#1f4e9c",
+  "reacher_d1d2l": "#2f8f5b",
+  "reacher_pose": "#8c5a9e",
 }
 _OTHER_COLOR = "#000000"
-WITHOUT = "nav"  # The agent that those with auxiliary losses are compared with.
-_HAS_LOSSES = re.compile(r"nav_(?!rgbd$).+")
+# Agents with auxiliary losses; they are compared with the one before the underscore.
+_HAS_LOSSES = re.compile(r"(?P<without>nav|reacher)_(?!rgbd$).+")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
 SMOOTH_POINTS = 5
 # Our agents -> the legends of figure 3, and the rows of table 1. The paper's starred agents cut rewards, ours do not.
@@ -94,7 +99,7 @@ def curve_numbers(sweep: navigation_folder.Sweep) -> dict[str, drawing.Cell]:
   """AUC and final score of each top run over the whole length, or why there are none."""
   if sweep.note or sweep.curve is None:
     return {"AUC": sweep.note, "score": sweep.note}
-  horizon = float(constants.ACTION_REPEAT * sweep.steps)
+  horizon = float(sweep.environment_steps)
   return {"AUC": navigation.auc(sweep.curve, horizon), "score": transfer.final_scores(sweep.curve, horizon)}
 
 
@@ -132,12 +137,13 @@ def speedups(found: navigation_folder.Navigation) -> dict[str, dict[str, drawing
   table: dict[str, dict[str, drawing.Cell]] = {}
   for maze in found.mazes:
     sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
-    without = next((sweep for sweep in sweeps if sweep.agent == WITHOUT), None)
-    if without is None:
+    if not sweeps:
       continue
+    by_agent = {sweep.agent: sweep for sweep in sweeps}
     for share, score in zip(SHARES, scores_between(sweeps), strict=True):
       for sweep in sweeps:
-        if _HAS_LOSSES.fullmatch(sweep.agent):
+        without = by_agent.get(_without(sweep.agent))
+        if without is not None:
           table[f"{sweep.name}, score {score:.1f} ({share:.0%})"] = _speedup(without, sweep, score)
   return table
 
@@ -178,9 +184,16 @@ def _no_baseline(found: navigation_folder.Navigation) -> dict[str, str]:
   gaps = {}
   for maze in found.mazes:
     agents = [sweep.agent for sweep in found.of(maze) if sweep.curve is not None]
-    if WITHOUT not in agents and any(_HAS_LOSSES.fullmatch(agent) for agent in agents):
-      gaps[f"speed-up in {maze}"] = f"no {WITHOUT} there to compare with"
+    missing = sorted({_without(agent) for agent in agents} - {"", *agents})
+    if missing:
+      gaps[f"speed-up in {maze}"] = f"no {missing[0]} there to compare with"
   return gaps
+
+
+def _without(agent: str) -> str:
+  """The agent that one with auxiliary losses is compared with; '' for one that has none."""
+  match = _HAS_LOSSES.fullmatch(agent)
+  return match["without"] if match else ""
 
 
 def _beside_paper(sweep: navigation_folder.Sweep) -> dict[str, drawing.Cell]:

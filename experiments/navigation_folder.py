@@ -1,7 +1,8 @@
 """Navigators on disk, read: every sweep of an agent in a maze below some folders, its curve and its test episodes.
 
 A sweep may be empty, half written, unreadable, complete or tested; whichever it is, its `gap` says what it lacks, in
-words. Curves count environment steps as the paper does, four frames for each of an agent's steps.
+words. Curves count environment steps as the paper does, four frames for each of an agent's steps in a maze. An arm's
+reachers with the navigators' losses are read as well: their place is their world.
 """
 
 import json
@@ -13,7 +14,7 @@ from analysis import curves, records
 from environments.maze import constants
 from experiments import navigation_file, sweep_folder
 
-_WORLD = "maze/"
+_MAZE, _ARM = "maze/", "jaco/"
 
 
 class Sweep(NamedTuple):
@@ -21,7 +22,7 @@ class Sweep(NamedTuple):
 
   path: pathlib.Path
   agent: str  # As in experiments/configs/navigation.py: nav_d2.
-  maze: str  # static_1
+  maze: str  # static_1; of an arm its world's name: jaco/reach/fixed.
   steps: int  # Of every run, in agent steps.
   top: int  # How many of its runs count.
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
@@ -34,6 +35,16 @@ class Sweep(NamedTuple):
   def name(self) -> str:
     """Of a row: 'static_1/nav_d2'."""
     return f"{self.maze}/{self.agent}"
+
+  @property
+  def is_in_a_maze(self) -> bool:
+    """Whether it can be tested as a navigator is."""
+    return not self.maze.startswith(_ARM)
+
+  @property
+  def environment_steps(self) -> int:
+    """Of every run."""
+    return self.steps * (constants.ACTION_REPEAT if self.is_in_a_maze else 1)
 
 
 class Navigation(NamedTuple):
@@ -60,7 +71,7 @@ class Navigation(NamedTuple):
   def untested(self) -> dict[str, str]:
     """Every sweep whose test episodes are missing, and why."""
     why = "not tested: run experiments.navigate"
-    return {sweep.name: sweep.gap or why for sweep in self.sweeps if sweep.tested is None}
+    return {sweep.name: sweep.gap or why for sweep in self.sweeps if sweep.tested is None and sweep.is_in_a_maze}
 
   def of(self, maze: str) -> tuple[Sweep, ...]:
     """The sweeps in one maze."""
@@ -108,7 +119,7 @@ def read(path: pathlib.Path) -> Sweep:
   """The sweep in `path`."""
   config = _config(path / "config.json")
   steps, top = int(config["train"]["steps"]), int(config["sweep"]["top"])
-  nothing = Sweep(path, config["agent"], config["world"].removeprefix(_WORLD), steps, top, (), None, None, "", "")
+  nothing = Sweep(path, config["agent"], config["world"].removeprefix(_MAZE), steps, top, (), None, None, "", "")
   try:
     runs = [records.read(file.parent) for file in sorted(path.glob("runs/*/metrics.jsonl"))]
     tested = navigation_file.read(path)
@@ -116,20 +127,20 @@ def read(path: pathlib.Path) -> Sweep:
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
   ended = tuple(run for run in runs if sweep_folder.has_ended_episodes(run))
   note, gap = sweep_folder.why_incomplete(ended, steps, is_done=True)
-  curve = _top_curve(ended, steps, top) if ended else None
+  curve = _top_curve(ended, nothing) if ended else None
   return nothing._replace(runs=ended, curve=curve, tested=tested, note=note, gap=gap)
 
 
-def _top_curve(runs: Sequence[records.Run], steps: int, top: int) -> curves.Curve:
-  """The top runs' curve over environment steps. Scores are at least 0 here: no fruit, no goal."""
-  curve = curves.stack([sweep_folder.points(run, steps, None) for run in runs])
-  best = sweep_folder.top_runs(curve, top, 0.0)
-  return curves.Curve(best.steps * constants.ACTION_REPEAT, best.values)
+def _top_curve(runs: Sequence[records.Run], sweep: Sweep) -> curves.Curve:
+  """The top runs' curve over environment steps. Scores are at least 0 here: no fruit, no goal, no ball."""
+  curve = curves.stack([sweep_folder.points(run, sweep.steps, None) for run in runs])
+  best = sweep_folder.top_runs(curve, sweep.top, 0.0)
+  return curves.Curve(best.steps * (sweep.environment_steps // sweep.steps), best.values)
 
 
 def _is_sweep(config: Any) -> bool:
   is_whole = isinstance(config, dict) and {"agent", "world", "train", "sweep"} <= set(config)
-  return is_whole and str(config["world"]).startswith(_WORLD)
+  return is_whole and str(config["world"]).startswith((_MAZE, _ARM))
 
 
 def _config(file: pathlib.Path) -> Any:

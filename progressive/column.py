@@ -23,6 +23,7 @@ Source = tuple[int, str]  # (earlier column, name of its layer)
 
 OUTPUT = "output"
 ACTIVATIONS = ("relu", None)
+KERNEL_INITS = ("lecun", "contrast")
 LATERALS = ("adapter", "linear", None)
 
 
@@ -49,7 +50,11 @@ class Dense(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Layer):
-  """activation(W * x + b), VALID, with `features` maps; `kernel` is one size or (height, width)."""
+  """activation(W * x + b), VALID, with `features` maps; `kernel` is one size or (height, width).
+
+  `kernel_init` "contrast" is for pictures that are mostly plain: every kernel sums to zero, so that a background of any
+  brightness means nothing at first, and is four times LeCun's, as what pixels in [0, 1] differ by is a quarter or so.
+  """
 
   features: int
   kernel: int | tuple[int, int]
@@ -57,6 +62,7 @@ class Conv(Layer):
   activation: str | None = "relu"
   laterals: str | None = "adapter"
   sources: tuple[Source, ...] | None = None
+  kernel_init: str = "lecun"
 
   @property
   def kernel_size(self) -> tuple[int, int]:
@@ -145,8 +151,9 @@ def convolve(x: jax.Array, kernel: jax.Array, layer: Conv) -> jax.Array:
 def init(key: jax.Array, spec: ColumnSpec) -> dict[str, dict[str, jax.Array]]:
   """The column's own weights: LeCun-normal kernels and zero biases.
 
-  Exceptions: the output's kernel is ten times smaller (the first policy is nearly uniform); an LSTM's recurrent
-  kernel is orthogonal per gate and its forget gate's bias 1 (Jozefowicz et al. 2015: it remembers at first).
+  Exceptions: a `Conv` may say otherwise; the output's kernel is ten times smaller (the first policy is nearly
+  uniform); an LSTM's recurrent kernel is orthogonal per gate and its forget gate's bias 1 (Jozefowicz et al. 2015: it
+  remembers at first).
   """
   keys = jax.random.split(key, len(spec.layers))
   return {
@@ -241,6 +248,8 @@ def _init_layer(key: jax.Array, layer: AnyLayer, read: Shape) -> dict[str, jax.A
   lecun = jax.nn.initializers.lecun_normal()
   if isinstance(layer, Conv):
     kernel = lecun(key, (*layer.kernel_size, read[-1], layer.features), jnp.float32)
+    if layer.kernel_init == "contrast":
+      kernel = 4.0 * (kernel - jnp.mean(kernel, axis=(0, 1, 2), keepdims=True))
     return {"kernel": kernel, "bias": jnp.zeros((layer.features,), jnp.float32)}
   if isinstance(layer, LSTM):
     input_key, recurrent_key = jax.random.split(key)
@@ -323,5 +332,7 @@ def _check_layer(layer: AnyLayer) -> None:
     raise ValueError(f"Layer {layer.name!r}: inputs={layer.inputs!r} must be a tuple of at least one name.")
   if layer.laterals not in LATERALS:
     raise ValueError(f"Layer {layer.name!r}: laterals={layer.laterals!r} is not one of {LATERALS}.")
+  if isinstance(layer, Conv) and layer.kernel_init not in KERNEL_INITS:
+    raise ValueError(f"Layer {layer.name!r}: kernel_init={layer.kernel_init!r} is not one of {KERNEL_INITS}.")
   if not isinstance(layer, LSTM) and layer.activation not in ACTIVATIONS:
     raise ValueError(f"Layer {layer.name!r}: activation={layer.activation!r} is not one of {ACTIVATIONS}.")

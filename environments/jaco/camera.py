@@ -25,6 +25,8 @@ _FLOOR_HEIGHT_M = -0.7
 _PLANK_WIDTH_M = 0.11
 _BORDER_WIDTH_M = 0.03
 MAX_DEPTH_M = 4.0
+DEPTH_GRID = (8, 8)  # Of the depth heads' target: 64 places, as many as Mirowski et al. 2017 have in a maze.
+DEPTH_EDGES_M = (0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.2)  # Of their 8 bands: narrow where the arm moves, 0.8 to 1.6 m away.
 
 
 @struct.dataclass
@@ -71,6 +73,18 @@ def render(
   pixels = (raycast.between(color, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8)
   depth = raycast.at_most(hits.distance * beams.forward, MAX_DEPTH_M)
   return pixels.reshape(size, size, 3), depth.reshape(size, size)
+
+
+def depth_grid(depth: jax.Array) -> jax.Array:
+  """The middles of 8 x 8 boxes of a picture's depth: `[64, 64]` -> `[8, 8]`."""
+  down, across = (size // number for size, number in zip(depth.shape, DEPTH_GRID, strict=True))
+  return depth[down // 2 :: down, across // 2 :: across]
+
+
+def depth_bands(depth: jax.Array) -> jax.Array:
+  """Bands, 0 (near) to 7, of a picture's depth in metres: `[64, 64]` -> int32 `[8, 8]`; an edge belongs to the far."""
+  edges = jnp.asarray(DEPTH_EDGES_M, jnp.float32)
+  return jnp.sum(depth_grid(depth)[..., None] >= edges[None, None], axis=-1, dtype=jnp.int32)
 
 
 def scene(poses: kinematics.Poses, target: jax.Array) -> raycast.Scene:

@@ -14,7 +14,7 @@ import numpy as np
 from dm_env import specs
 from flax import struct
 
-from environments import core
+from environments import core, loop_closure
 from environments.jaco import camera, constants, kinematics, physics, randomize, tasks
 
 
@@ -29,6 +29,7 @@ class State:
   is_diverged: jax.Array  # [] bool: physics gave no finite number; qpos and qvel are the last good ones
   dynamics: physics.Dynamics | None  # None: nominal
   appearance: camera.Appearance | None  # None: nominal
+  path: jax.Array  # [3, T + 1] the palm after each step, metres, base frame
 
 
 class Jaco:
@@ -41,10 +42,15 @@ class Jaco:
     proprioception: sines and cosines of the 9 joint angles, then joint velocities divided by the commanded speed v,
       float32 `[27]`; fingers are observed with 6 joints too.
     target: x y z in the base frame, metres, float32 `[3]`.
-  Privileged signals: `depth`, metres along the camera's axis, float32 `[64, 64]`; `joints`, sines and cosines of the 9
-    joint angles, float32 `[18]`; `palm` and `palm_to_target`, x y z in the base frame, metres, float32 `[3]`;
-    `is_success`, whether the palm is within reach, bool `[]`; `ending`, int32 `[]`, one of `tasks.RUNNING`, ...,
-    `tasks.DIVERGED`.
+  Privileged signals, those of the mazes' heads under the same names:
+    depth: bands of `camera.DEPTH_EDGES_M`, 0 (near) to 7, at every eighth row and column, int32 `[8, 8]`.
+    depth_grid: the depths that these were cut from, 1 for `camera.MAX_DEPTH_M`, float32 `[8, 8]`.
+    depth_map: metres along the camera's axis, float32 `[64, 64]`.
+    loop_closure: whether the palm is back where it was (`environments.loop_closure`), 0 or 1, int32 `[]`.
+    joints: sines and cosines of the 9 joint angles, float32 `[18]`.
+    palm, palm_to_target: x y z in the base frame, metres, float32 `[3]`.
+    is_success: whether the palm is within reach, bool `[]`.
+    ending: one of `tasks.RUNNING`, ..., `tasks.DIVERGED`, int32 `[]`.
   """
 
   def __init__(
@@ -55,6 +61,8 @@ class Jaco:
     max_start_spread_rad: float | None = None,
     num_steps: int | None = None,
     randomization: randomize.Randomization | None = None,
+    loop_near_m: float = 0.03,
+    loop_far_m: float = 0.06,
     physics_kind: str = "auto",
     num_threads: int | None = None,
   ):
@@ -66,6 +74,9 @@ class Jaco:
       max_start_spread_rad: replaces the task's spread of starts about home.
       num_steps: replaces the task's length of an episode.
       randomization: how worlds differ; None for not at all.
+      loop_near_m: distance within which the palm's place is the same one, eta_1; random actions move it 1.4 cm a step,
+        and 7 of 100 steps then close a loop.
+      loop_far_m: how far away the palm must have been between, eta_2.
       physics_kind: "mujoco" (C, on the host), "mjx" (on the device), or "auto" by backend.
       num_threads: of C MuJoCo's pool; None for all cores.
 
@@ -82,7 +93,10 @@ class Jaco:
       raise ValueError(
         f"max_start_spread_rad={task.max_start_spread_rad} must lie in [0, pi], num_steps={task.num_steps} above 0"
       )
+    if not 0.0 < loop_near_m < loop_far_m:
+      raise ValueError(f"loop_near_m={loop_near_m} must be above 0 and below loop_far_m={loop_far_m}")
     self.task = task
+    self._loop_near_m, self._loop_far_m = loop_near_m, loop_far_m
     self.num_joints = num_joints
     self._randomization = randomization or randomize.Randomization()
     self._physics = physics.make(physics_kind, num_threads)
@@ -98,9 +112,12 @@ class Jaco:
 
   def privileged_spec(self) -> Mapping[str, specs.Array]:
     """See the class."""
-    size = constants.IMAGE_SIZE
+    size, grid = constants.IMAGE_SIZE, camera.DEPTH_GRID
     return {
-      "depth": specs.BoundedArray((size, size), np.float32, 0.0, camera.MAX_DEPTH_M, name="depth"),
+      "depth": specs.BoundedArray(grid, np.int32, 0, len(camera.DEPTH_EDGES_M), name="depth"),
+      "depth_grid": specs.BoundedArray(grid, np.float32, 0.0, 1.0, name="depth_grid"),
+      "depth_map": specs.BoundedArray((size, size), np.float32, 0.0, camera.MAX_DEPTH_M, name="depth_map"),
+      "loop_closure": specs.BoundedArray((), np.int32, 0, 1, name="loop_closure"),
       "joints": specs.Array((2 * constants.NUM_JOINTS,), np.float32, name="joints"),
       "palm": specs.Array((3,), np.float32, name="palm"),
       "palm_to_target": specs.Array((3,), np.float32, name="palm_to_target"),
@@ -117,6 +134,7 @@ class Jaco:
     start_key, dynamics_key, appearance_key = jax.random.split(key, 3)
     start = tasks.draw_start(self.task, start_key)
     ranges = self._randomization
+    path = jnp.zeros((3, self.task.num_steps + 1), jnp.float32)
     return State(
       qpos=start.qpos,
       qvel=jnp.zeros(constants.NUM_JOINTS, jnp.float32),
@@ -125,18 +143,21 @@ class Jaco:
       is_diverged=jnp.bool_(False),
       dynamics=randomize.draw_dynamics(ranges, dynamics_key) if ranges.is_dynamic else None,
       appearance=randomize.draw_appearance(ranges, appearance_key) if ranges.is_visual else None,
+      path=loop_closure.append(path, jnp.int32(0), kinematics.palm(kinematics.forward(start.qpos))),
     )
 
   def step(self, state: State, action: jax.Array) -> State:
     """Holds the commanded velocities for a control step."""
     qpos, qvel = self._physics(state.dynamics, state.qpos, state.qvel, command(action))
     is_good = jnp.all(jnp.isfinite(qpos)) & jnp.all(jnp.isfinite(qvel))
+    qpos = jnp.where(is_good, qpos, state.qpos)
     return dataclasses.replace(
       state,
-      qpos=jnp.where(is_good, qpos, state.qpos),
+      qpos=qpos,
       qvel=jnp.where(is_good, qvel, state.qvel),
       elapsed=state.elapsed + 1,
       is_diverged=~is_good,
+      path=loop_closure.append(state.path, state.elapsed + 1, kinematics.palm(kinematics.forward(qpos))),
     )
 
   def observe(self, state: State) -> core.TimeStep:
@@ -154,7 +175,10 @@ class Jaco:
         "target": state.target,
       },
       privileged={
-        "depth": depth,
+        "depth": camera.depth_bands(depth),
+        "depth_grid": camera.depth_grid(depth) / camera.MAX_DEPTH_M,
+        "depth_map": depth,
+        "loop_closure": loop_closure.label(state.path, state.elapsed, near=self._loop_near_m, far=self._loop_far_m),
         "joints": jnp.concatenate([jnp.sin(state.qpos), jnp.cos(state.qpos)]),
         "palm": evaluation.palm,
         "palm_to_target": state.target - evaluation.palm,

@@ -15,13 +15,12 @@ import numpy as np
 from dm_env import specs
 from flax import struct
 
-from environments import core
+from environments import core, loop_closure
 from environments.maze import (
   appearance,
   camera,
   constants,
   depth_target,
-  loop_closure,
   motion,
   places,
   tasks,

@@ -7,13 +7,15 @@ from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses
 """
 
 import re
+from collections.abc import Mapping
 
 from ml_collections import config_dict
 
 from experiments import configuration
 
 SCALES = ("smoke", "laptop", "paper")
-_AGENT = re.compile(r"ff|lstm|nav(_rgbd|_(?=.)(?P<d1>d1(mse)?)?(?P<d2>d2(mse)?)?(?P<l>l)?)?")
+LOSSES = r"_(?=.)(?P<d1>d1(mse)?)?(?P<d2>d2(mse)?)?(?P<l>l)?"
+_AGENT = re.compile(rf"ff|lstm|nav(_rgbd|{LOSSES})?")
 _CONV, _ENCODER = ((16, 8, 4), (32, 4, 2)), (256,)  # papers.md 3.1
 
 
@@ -45,11 +47,10 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
     reward_scale=0.1,
     value_cost=0.5,
   )
-  heads = config.train.auxiliary
   sampled = [
     ("train.hyper.learning_rate", "log_uniform", (3e-4, 1.5e-3) if scale == "laptop" else (1e-4, 5e-4)),
     ("train.hyper.entropy_cost", "log_uniform", (1e-3, 5e-3) if scale == "laptop" else (1e-4, 1e-3)),
-    *((f"train.auxiliary.{name}.cost", "choice", _COSTS[name]) for name in heads if scale == "paper"),
+    *((f"train.auxiliary.{name}.cost", "choice", _COSTS[name]) for name in config.train.auxiliary if scale == "paper"),
   ]
   config.sweep = configuration.sweep(
     num_runs={"smoke": 2, "laptop": 2, "paper": 64}[scale],
@@ -81,15 +82,24 @@ def _column(agent: str) -> config_dict.ConfigDict:
 
 
 def _auxiliary(agent: str) -> dict[str, config_dict.ConfigDict]:
-  """D1, D2 and L, each behind a hidden layer of 128 (papers.md 3.1), at the middle of the paper's costs."""
   match = _AGENT.fullmatch(agent)
   assert match is not None
-  heads = {}
-  for name, layer in (("d1", "dense1"), ("d2", "lstm2")):
+  return heads(match, lstm="lstm2", costs={name: costs[1] for name, costs in _COSTS.items()})  # The middle ones.
+
+
+def heads(match: re.Match[str], *, lstm: str, costs: Mapping[str, float]) -> dict[str, config_dict.ConfigDict]:
+  """D1 on the encoder, D2 and L on the LSTM, each behind a hidden layer of 128 (papers.md 3.1).
+
+  Args:
+    match: of `LOSSES` in the agent's name.
+    lstm: the layer that D2 and L read.
+    costs: weight of each loss.
+  """
+  found = {}
+  for name, layer in (("d1", "dense1"), ("d2", lstm)):
     if match[name]:
-      is_regression = match[name].endswith("mse")
-      signal, num_classes = ("depth_grid", 0) if is_regression else ("depth", 8)
-      heads[name] = configuration.head(signal, layer, _COSTS[name][1], hidden=128, num_classes=num_classes)
+      signal, num_classes = ("depth_grid", 0) if match[name].endswith("mse") else ("depth", 8)
+      found[name] = configuration.head(signal, layer, costs[name], hidden=128, num_classes=num_classes)
   if match["l"]:
-    heads["l"] = configuration.head("loop_closure", "lstm2", _COSTS["l"][1], hidden=128, num_classes=2)
-  return heads
+    found["l"] = configuration.head("loop_closure", lstm, costs["l"], hidden=128, num_classes=2)
+  return found

@@ -7,6 +7,7 @@ import pytest
 
 from environments import batch, core, registry
 from environments.jaco import constants, oracle, randomize, tasks, world
+from tests.environments.loop_closure_test import slow_labels
 
 _STATE = ("proprioception", "target")
 
@@ -22,7 +23,7 @@ def random_6():
 
 
 def test_the_same_key_gives_the_same_episode_and_a_loop_the_same_as_a_batch(random_6):
-  arms = batch.Batch(random_6, 3, ("pixels", *_STATE), ("depth", "palm", "ending"))
+  arms = batch.Batch(random_6, 3, ("pixels", *_STATE), ("depth", "loop_closure", "palm", "ending"))
   step, keys = jax.jit(arms.step), jax.random.split(jax.random.key(0), 3)
   actions = np.random.default_rng(0).integers(0, 3, (4, 3, 6)).astype(np.int32)
 
@@ -63,6 +64,39 @@ def test_observations_meet_their_specs(random_6):
     for name, value in values.items():
       spec[name].validate(np.asarray(value))
   assert core.num_choices(random_6.action_spec()) == (3,) * 6
+
+
+def test_the_depth_heads_targets_are_read_off_the_camera(random_6):
+  """In numpy, from the depth that the picture's own rays met; all bands but a few are seen in a few pictures."""
+  see = jax.jit(jax.vmap(lambda key: random_6.observe(random_6.reset(key)).privileged))
+  seen = jax.tree.map(np.asarray, see(jax.random.split(jax.random.key(0), 40)))
+  middles = seen["depth_map"][:, 4::8, 4::8]
+  np.testing.assert_allclose(seen["depth_grid"], middles / 4.0, rtol=1e-6)
+  np.testing.assert_array_equal(seen["depth"], np.digitize(middles, np.float32([0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.2])))
+  assert set(np.unique(seen["depth"])) == set(range(8))
+  assert (seen["depth"].std(0) > 0).mean() > 0.3  # The arm is seen at many places, now here, now there.
+
+
+def test_a_palm_that_comes_back_closes_a_loop(random_6):
+  """Half a second of turning the base there, half a second back; against the definition over the palms seen."""
+  options = {"loop_near_m": 0.04, "loop_far_m": 0.1}
+  arm = registry.make("jaco/reach/random", num_joints=6, **options)
+  step, observe = jax.jit(arm.step), jax.jit(arm.observe)
+  state = jax.jit(arm.reset)(jax.random.key(1)).replace(qpos=jnp.float32(constants.HOME_RAD))
+  state = state.replace(path=state.path.at[:, 0].set(observe(state).privileged["palm"]))
+  palms, labels = [np.asarray(observe(state).privileged["palm"])], [0]
+  for choice in [2] * 12 + [0] * 12:
+    state = step(state, jnp.ones(6, jnp.int32).at[0].set(choice))
+    palms.append(np.asarray(observe(state).privileged["palm"]))
+    labels.append(int(observe(state).privileged["loop_closure"]))
+  np.testing.assert_array_equal(labels, slow_labels(np.array(palms), 0.04, 0.1))
+  assert 0 < sum(labels[13:]) < 12 and not any(labels[:13])
+
+
+@pytest.mark.parametrize(("near", "far"), [(0.0, 0.1), (0.1, 0.1)])
+def test_loops_that_cannot_close_are_refused(near, far):
+  with pytest.raises(ValueError, match="loop_near_m"):
+    registry.make("jaco/reach/fixed", loop_near_m=near, loop_far_m=far)
 
 
 def test_proprioception_is_sines_cosines_and_scaled_speeds():

@@ -8,7 +8,7 @@ import pytest
 from dm_env import specs
 
 from experiments import configuration, describe, matrix, population, released, train, transfer
-from experiments.configs import jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.configs import jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
 from progressive import growth, network
 
 CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}
@@ -84,6 +84,35 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
 def test_a_navigation_agent_that_is_none_is_refused(variant):
   with pytest.raises(ValueError, match="is not SCALE,AGENT,MAZE"):
     navigation.get_config(variant)
+
+
+@pytest.mark.parametrize(
+  ("agent", "heads"),
+  [
+    ("reacher", []),
+    ("reacher_d1", ["depth_from_dense1"]),
+    ("reacher_d2l", ["depth_from_lstm1", "loop_closure_from_lstm1"]),
+    ("reacher_d1mse", ["depth_grid_from_dense1"]),
+    ("reacher_pose", ["joints_from_dense1", "palm_to_target_from_dense1"]),
+  ],
+)
+def test_reachers_have_the_navigators_heads_on_the_arms_own_signals(agent, heads):
+  config = jaco_auxiliary.get_config(agent)
+  task = train.make_task(population.sample(config, 0))
+  assert [head.name for head in task.agent.auxiliary_heads] == heads
+  without = train.make_task(population.sample(jaco_auxiliary.get_config("reacher"), 0))
+  assert task.agent.replace(auxiliary_heads=()) == without.agent  # Nothing else differs.
+
+
+def test_a_reacher_that_is_none_is_refused():
+  with pytest.raises(ValueError, match="reacher_rgbd is no agent"):
+    jaco_auxiliary.get_config("reacher_rgbd")
+
+
+def test_pixel_init_is_of_the_convolution_on_pixels_alone():
+  section = configuration.column_section(conv=((16, 8, 4), (8, 4, 2)), dense=(4,), lstm=(), pixel_init="contrast")
+  spec = configuration.make_column(section, OBSERVED, (8,))
+  assert [spec.layer(name).kernel_init for name in ("conv1", "conv2")] == ["contrast", "lecun"]
 
 
 def test_a_join_to_no_layer_is_refused():

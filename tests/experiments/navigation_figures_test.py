@@ -66,6 +66,23 @@ def test_the_speed_up_is_the_ratio_of_slopes(nav):
   assert np.isinf(rows["75%"]["steps without"]).all() and "0 of 2 of the baseline" in rows["75%"]["speed-up"]
 
 
+def test_reachers_are_compared_with_the_reacher(tmp_path):
+  """In their own steps, one each, with nothing of the paper's beside; navigators have no say in it."""
+  for agent, best in (("reacher", 20), ("reacher_l", 40)):
+    navigators.write_sweep(tmp_path / agent, agent, "jaco/reach/fixed", [(0, best), (0, best)])
+  navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 90), (0, 90)])
+  found = read(tmp_path)
+  drawn = figures.make("nav_fig3", found)
+  assert found.of("jaco/reach/fixed")[0].curve.steps[-1] == 10_000
+  numbers = drawn.statistics["jaco/reach/fixed/reacher_l"]
+  np.testing.assert_allclose(numbers["score"], [38, 38], atol=0.5)
+  assert numbers["paper's score"] == "not in the paper"
+  rows = {row.partition("(")[2]: row_numbers for row, row_numbers in drawn.more_tables["speedup"].items()}
+  assert set(rows) == {"50%)", "25%)", "75%)"} and not drawn.gaps
+  assert float(rows["25%)"]["ratio"].mean) == pytest.approx(2.0, abs=0.05)
+  assert set(found.untested) == {"static_1/nav"}  # An arm has no test episodes of a maze.
+
+
 def test_table_1_stands_beside_the_paper_s(nav):
   navigators.write_test(nav / "one/d2", "nav_d2", "static_1")
   navigators.write_test(nav / "i_d2l", "nav_d2l", "i_maze", heads=())

@@ -16,7 +16,7 @@ HEADS = ("depth_from_lstm2", "loop_closure_from_lstm2")
 def write_sweep(path, agent, maze, lines, *, top=2, steps=STEPS, until=STEPS):
   """Runs that score from the first to the second number of each of `lines`, evenly, two episodes in every 100 steps."""
   path.mkdir(parents=True)
-  config = {"seed": 0, "agent": agent, "world": f"maze/{maze}", "world_options": {}}
+  config = {"seed": 0, "agent": agent, "world": maze if "/" in maze else f"maze/{maze}", "world_options": {}}
   config |= {"train": {"steps": steps}, "sweep": {"top": top, "num_runs": len(lines)}}
   (path / "config.json").write_text(json.dumps(config))
   for i, (first, last) in enumerate(lines):
@@ -75,5 +75,5 @@ def write_test(path, agent, maze, **options):
   episodes = played(**options)
   measures = navigation_episodes.measure(episodes, layer="lstm2", num_cells=15)
   kept = navigation_file.shown(episodes, measures.position)
-  about = {"agent": agent, "world": f"maze/{maze}", "provenance": {}}
+  about = {"agent": agent, "world": maze if "/" in maze else f"maze/{maze}", "provenance": {}}
   navigation_file.write(path, measures, kept, layout=LAYOUT, about=about)

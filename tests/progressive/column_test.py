@@ -54,6 +54,23 @@ def test_lstm_starts_with_open_forget_gates_and_orthogonal_recurrence():
     np.testing.assert_allclose(gate.T @ gate, np.eye(4), atol=1e-5)
 
 
+def test_contrast_kernels_are_blind_to_brightness_and_four_times_as_large():
+  image = ("image", (8, 8, 4))
+  made = {}
+  for how in ("lecun", "contrast"):
+    conv = column.Conv("conv1", ("image",), 64, 8, 4, kernel_init=how)
+    spec = column.ColumnSpec((image,), (conv, _dense(inputs=("conv1",))))
+    made[how] = column.init(jax.random.key(0), spec)
+    plain = {"image": jnp.broadcast_to(jnp.linspace(0.0, 1.0, NUM_STEPS)[:, None, None, None], (NUM_STEPS, 8, 8, 4))}
+    seen = np.asarray(_apply(spec, made[how], plain)[0]["conv1"])
+    assert (np.abs(seen) < 1e-5).all() == (how == "contrast")
+  lecun, contrast = (np.asarray(made[how]["conv1"]["kernel"]) for how in ("lecun", "contrast"))
+  np.testing.assert_allclose(contrast, 4 * (lecun - lecun.mean((0, 1, 2))), atol=1e-6)
+  assert contrast.std() == pytest.approx(4 / np.sqrt(8 * 8 * 4), rel=0.05)
+  with pytest.raises(ValueError, match="kernel_init='ones'"):
+    column.ColumnSpec((image,), (column.Conv("conv1", ("image",), 2, 8, 4, kernel_init="ones"), _dense()))
+
+
 def test_layers_equal_numpy():
   spec = column.ColumnSpec(
     (("image", (3, 3, 2)), ("x", (3,))),

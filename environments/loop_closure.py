@@ -15,7 +15,7 @@ def label(path: jax.Array, last: jax.Array, *, near: float, far: float) -> jax.A
   """The label at the end of a path, int32 `[]`, 0 or 1.
 
   Args:
-    path: x and y of the episode's positions, `[2, N]`; those after `last` do not count.
+    path: the episode's positions, `[D, N]`; those after `last` do not count.
     last: index of the present one, int32 `[]`.
     near: distance within which a place is the same, eta_1.
     far: distance the agent must have been away, eta_2.
@@ -31,6 +31,6 @@ def label(path: jax.Array, last: jax.Array, *, near: float, far: float) -> jax.A
 
 
 def append(path: jax.Array, index: jax.Array, position: jax.Array) -> jax.Array:
-  """`path` `[2, N]` with `position` `[2]` written at `index`."""
+  """`path` `[D, N]` with `position` `[D]` written at `index`."""
   times = jnp.arange(path.shape[1], dtype=jnp.int32)
   return jnp.where((times == index)[None], position[:, None], path)

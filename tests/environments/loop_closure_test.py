@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import registry
-from environments.maze import loop_closure
+from environments import loop_closure, registry
 
 
 def slow_labels(path: np.ndarray, near: float, far: float) -> np.ndarray:
