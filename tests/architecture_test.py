@@ -1,7 +1,7 @@
 """Who may import whom, checked by parsing every file: the arrows of the house point down.
 
 `progressive` and `environments.core` import nothing of ours; `agents` sees `progressive` and the protocol of worlds;
-worlds see `core` and `raycast`, never each other (save that the arm plays the Jaco's tasks); `analysis` gets functions
+worlds see `core`, `raycast` and `loop_closure`, never each other (save that the arm plays the Jaco's tasks); `analysis` gets functions
 passed in; `experiments` imports all and nothing imports it. Heavy outside packages stay where they belong.
 """
 
@@ -21,12 +21,16 @@ ALLOWED = (
   ("environments", ("environments.*",)),
   ("environments.core", ()),
   ("environments.raycast", ()),
+  ("environments.loop_closure", ()),
   ("environments.batch", ("environments.core",)),
   ("environments.dm_env_adapter", ("environments.core",)),
   ("environments.registry", ("environments.*",)),
   ("environments.arm*", ("environments.arm*", "environments.jaco*", "environments.core", "environments.raycast")),
-  ("environments.jaco*", ("environments.jaco*", "environments.core", "environments.raycast")),
-  ("environments.maze*", ("environments.maze*", "environments.core")),
+  (
+    "environments.jaco*",
+    ("environments.jaco*", "environments.core", "environments.raycast", "environments.loop_closure"),
+  ),
+  ("environments.maze*", ("environments.maze*", "environments.core", "environments.loop_closure")),
   ("environments.pong*", ("environments.pong*", "environments.core")),
   ("environments.atari*", ("environments.atari*", "environments.core")),
   ("analysis*", ("analysis*",)),

@@ -22,6 +22,7 @@ from experiments import (
   run_directory,
   train,
 )
+from experiments.configs import navigation
 from progressive import partition
 from tests.experiments import navigators
 
@@ -175,6 +176,18 @@ def test_play_sees_what_the_world_shows(sweep):
   output = best.task.params[-1]["output"]
   value = (played.features @ np.asarray(output["kernel"]) + np.asarray(output["bias"]))[..., -1]
   np.testing.assert_allclose(played.value, value, atol=1e-5)
+
+
+def test_depth_is_soon_read_off_the_lstm_better_than_by_its_prior(tmp_path):
+  """A smaller Nav A3C+D2 in the tiny maze, by the binaries' own path: trained for a moment, then tested."""
+  config = navigation.get_config("laptop,nav_d2,static_small")
+  config.train.column.update(conv=((8, 8, 8), (16, 3, 2)), dense=(64,), lstm=(32, 64))
+  config.train.steps, config.train.hyper.learning_rate, config.sweep.num_runs = 16_000, 2e-3, 1
+  config.sweep.sampled, config.world_options.num_steps = (), 200
+  population.run(train.make_task, config, "train", tmp_path / "d2")
+  told = navigate.test(tmp_path / "d2", num_episodes=4).summary["depth"]["depth_from_lstm2"]
+  assert told["accuracy_percent"] > told["prior_percent"] + 5
+  print(told)
 
 
 def test_mistakes_are_refused_in_one_line(tmp_path):
