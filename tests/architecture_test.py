@@ -1,8 +1,9 @@
 """Who may import whom, checked by parsing every file: the arrows of the house point down.
 
 `progressive` and `environments.core` import nothing of ours; `agents` sees `progressive` and the protocol of worlds;
-worlds see `core`, `raycast` and `loop_closure`, never each other (save that the arm plays the Jaco's tasks); `analysis` gets functions
-passed in; `experiments` imports all and nothing imports it. Heavy outside packages stay where they belong.
+worlds see `core`, `raycast` and `loop_closure`, never each other (save that the arm plays the Jaco's tasks);
+`analysis` gets functions passed in; `experiments` imports all and nothing imports it. Heavy outside packages stay
+where they belong.
 """
 
 import ast
