@@ -53,6 +53,7 @@ FIGURES: Mapping[str, Figure] = {
   "nav_table1": Figure(navigation_folder.read_all, navigation_figures.table1),
   "pnn_fig4a": Figure(matrix_folder.read_one, pnn_figures.fig4a),
   "pnn_fig4b": Figure(matrix_folder.read_one, pnn_figures.fig4b),
+  "pnn_fig12": Figure(matrix_folder.read_one, pnn_figures.fig12),
   "pnn_fig5": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig5),
   "pnn_fig7b": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig7b),
   "pnn_fig9": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig9),

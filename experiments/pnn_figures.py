@@ -1,7 +1,7 @@
 """The figures of Rusu et al. 2016 on Pong Soup, from a matrix' folder; the paper's own numbers stand beside ours.
 
-4a the transfer matrix and table 1, 4b learning curves, and what was forgotten; `pnn_sensitivity_figures` has those
-that show what was transferred. A cell that is missing, empty or half written is a marked gap, never a zero.
+4a the transfer matrix and table 1, 4b and 12 learning curves, and what was forgotten; `pnn_sensitivity_figures` has
+those that show what was transferred. A cell that is missing, empty or half written is a marked gap, never a zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ _SHORTER = (
   0.775  # Of the horizon: the paper's figure 4a follows from its figure 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
 )
 _MOST_PAIRS = 4
+_Panel = tuple[tuple[str, ...], str]  # Sources in the order learned, target.
 
 
 def fig4a(found: matrix_folder.Matrix) -> drawing.Drawn:
@@ -52,13 +53,31 @@ def fig4a(found: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def fig4b(found: matrix_folder.Matrix) -> drawing.Drawn:
-  """Learning curves on a target, by each method from one source: mean of the top runs of each cell."""
+  """Learning curves of the paper's two pairs of source and target, or of the first few that there are."""
+  every = [(sources[0], target) for sources, target in _panels(found) if len(sources) == 1]
+  if not every:
+    raise ValueError(f"{found.path}: no cell of this matrix goes from one source to a target")
+  pairs = [pair for pair in paper.PNN_FIG4B if pair in every] or every[:_MOST_PAIRS]
+  return _learning_curves(found, [((source,), target) for source, target in pairs])
+
+
+def fig12(found: matrix_folder.Matrix) -> drawing.Drawn:
+  """Learning curves of all cells, a panel for each target and what was learned before."""
+  panels = _panels(found)
+  if not panels:
+    raise ValueError(f"{found.path}: no cell of this matrix goes from a source to a target")
+  return _learning_curves(found, panels)
+
+
+def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel]) -> drawing.Drawn:
+  """By each method from one source: mean of the top runs of each cell."""
   panels = []
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   gaps: dict[str, str] = {}
-  for source, target in _pairs(found):
+  for sources, target in panels_of:
+    pair = f"{'+'.join(sources)} → {target}"
     lines = []
-    for result in _methods_of_pair(found, source, target):
+    for result in _methods_of(found, sources, target):
       if result.gap:
         gaps[result.cell.name] = result.gap
       if result.curve is None:
@@ -68,14 +87,19 @@ def fig4b(found: matrix_folder.Matrix) -> drawing.Drawn:
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
       lines.append(plots.Line(label, COLORS[method], best))
-      statistics[f"{source} → {target}, {method} (ours)"] = _curve_numbers(best, found.steps)
-      theirs = paper.PNN_FIG4B.get((source, target), {}).get(method) if found.world == _PONG else None
+      statistics[f"{pair}, {method} (ours)"] = _curve_numbers(best, found.steps)
+      theirs = paper.PNN_FIG4B.get(("+".join(sources), target), {}).get(method) if found.world == _PONG else None
       if theirs is not None:
-        statistics[f"{source} → {target}, {method} (paper)"] = _paper_numbers(theirs)
-    panels.append(plots.Panel(f"{source} → {target}", lines))
+        statistics[f"{pair}, {method} (paper)"] = _paper_numbers(theirs)
+    panels.append(plots.Panel(pair, lines))
   limits = _PONG_LIMITS if found.world == _PONG else None
   picture = plots.learning_curves(
-    panels, x_label="agent steps", y_label="score", y_limits=limits, panels_per_row=2, has_shared_legend=True
+    panels,
+    x_label="agent steps",
+    y_label="score",
+    y_limits=limits,
+    panels_per_row=2 if len(panels) <= _MOST_PAIRS else 4,
+    has_shared_legend=True,
   )
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
 
@@ -185,18 +209,15 @@ def _readings(found: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
   return table
 
 
-def _pairs(found: matrix_folder.Matrix) -> list[tuple[str, str]]:
-  """(source, target) of the figure's panels: the paper's where they are planned, else the first few there are."""
-  planned = [(cell.sources[0], cell.target) for cell in found.results if len(cell.sources) == 1]
-  planned = list(dict.fromkeys(pair for pair in planned if pair[1] in found.targets))
-  if not planned:
-    raise ValueError(f"{found.path}: no cell of this matrix goes from one source to a target")
-  return [pair for pair in paper.PNN_FIG4B if pair in planned] or planned[:_MOST_PAIRS]
+def _panels(found: matrix_folder.Matrix) -> list[_Panel]:
+  """What was learned before, and then, in all planned cells that have both."""
+  planned = [(cell.sources, cell.target) for cell in found.results if cell.sources and cell.target in found.targets]
+  return list(dict.fromkeys(planned))
 
 
-def _methods_of_pair(found: matrix_folder.Matrix, source: str, target: str) -> list[matrix_folder.Result]:
-  """The cells that a pair's panel draws, in the order of the colours."""
-  own = [result for cell, result in found.results.items() if cell.target == target and cell.sources in ((), (source,))]
+def _methods_of(found: matrix_folder.Matrix, sources: tuple[str, ...], target: str) -> list[matrix_folder.Result]:
+  """The cells that a panel draws, in the order of the colours."""
+  own = [result for cell, result in found.results.items() if cell.target == target and cell.sources in ((), sources)]
   return sorted(own, key=lambda result: list(COLORS).index(matrix_folder.row_of(result.cell).method))
 
 

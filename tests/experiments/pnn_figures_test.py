@@ -141,6 +141,20 @@ def test_figure_4b_draws_a_half_written_cell_as_far_as_it_goes(soup):
   assert "finetune (top 2 of 3, at 40%)" in labels
 
 
+def test_figure_12_draws_every_cell_once(tmp_path):
+  """A panel for each target and what came before, two sources included; the methods without a source in each."""
+  matrices.write_plan(tmp_path, targets=("white", "h_flip", "black"), source_pairs=(("pong", "h_flip"),))
+  for name in ("scratch_white", "random_column_white", "progressive_pong_to_white", "progressive_pong+h_flip_to_white"):
+    matrices.write_cell(tmp_path, name, (1.0, 2.0, 3.0))
+  drawn = figures.make("pnn_fig12", matrix_folder.read(tmp_path))
+  shown = [axis.get_title(loc="left") for axis in drawn.picture.axes if axis.get_visible()]
+  assert shown == ["pong → white", "pong → h_flip", "pong → black", "pong+h_flip → white", "pong+h_flip → black"]
+  of_white = {row.partition(", ")[2] for row in drawn.statistics if row.startswith("pong+h_flip → white")}
+  assert of_white == {"scratch (ours)", "random_column (ours)", "progressive3 (ours)"}
+  np.testing.assert_allclose(drawn.statistics["pong → white, progressive2 (ours)"]["end"], [3.0, 2.0])
+  assert {"scratch_h_flip", "progressive_pong_to_black"} <= set(drawn.gaps)
+
+
 def test_forgetting_is_counted_by_method(soup):
   drawn = figures.make("pnn_forgetting", matrix_folder.read(soup))
   assert list(drawn.statistics) == ["finetune", "progressive2"]
@@ -203,5 +217,10 @@ def test_the_beginning_of_a_name_draws_all_that_can_be_drawn(soup, capsys, tmp_p
   with flagsaver.flagsaver(figure="pnn", runs=[str(soup)], out=str(out)):
     with pytest.raises(ValueError, match="pnn_fig5: .*no cell was analysed.*; pnn_fig7b: .*; pnn_fig10"):
       figures.main(())
-  assert {path.name for path in out.glob("*.png")} == {"pnn_fig4a.png", "pnn_fig4b.png", "pnn_forgetting.png"}
+  assert {path.name for path in out.glob("*.png")} == {
+    "pnn_fig4a.png",
+    "pnn_fig4b.png",
+    "pnn_fig12.png",
+    "pnn_forgetting.png",
+  }
   assert "| finetune ← pong |" in capsys.readouterr().out
