@@ -59,8 +59,6 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
     discount=0.97 if scale == "laptop" else 0.99,
     entropy_cost=2e-3 if scale == "laptop" else 1e-2,
     learning_rate=5e-4,
-    # At 0.5 a burst of gradients made the policy deterministic for 30,000 steps in one run.
-    max_gradient_norm=0.2 if scale == "laptop" else 0.5,
     anneal_updates=25_000 if scale == "laptop" else 0,  # All of them: scores went up and down by ten without.
     value_cost=0.5,
   )
