@@ -60,8 +60,6 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
     discount=0.97 if scale == "laptop" else 0.99,
     entropy_cost=2e-3 if scale == "laptop" else 1e-2,
     learning_rate=5e-4,
-    # What is rewarded has gradients ten times those of the rest: clipped at 0.2, the value never learned long rallies.
-    max_gradient_norm=4.0 if scale == "laptop" else 0.5,
     anneal_updates=25_000 if scale == "laptop" else 0,  # All of them: scores went up and down by ten without.
     value_cost=0.5,
   )
