@@ -1,10 +1,10 @@
 """Auxiliary losses: signals that the world knows are read out of the features, so that the features come to hold them.
 
 A head reads one layer of the newest column, linearly or through a hidden layer of ReLUs, and is trained beside the
-actor-critic's own loss: by 1/2 |readout - signal|^2, or by one softmax's cross-entropy for each entry of an integer
-signal (Mirowski et al. 2017, section 3: depth from the encoder, D1, or the LSTM, D2, in 64 x 8 classes; loop closure,
-L). The policy never reads a head; its parameters stand in the column's, under `NAME`, which the network itself does
-not read, and are left behind when a column is released.
+actor-critic's own loss: by 1/2 (readout - signal)^2, or by one softmax's cross-entropy for each entry of an integer
+signal, means over the entries (Mirowski et al. 2017, section 3: depth from the encoder, D1, or the LSTM, D2, in 64 x 8
+classes; loop closure, L). The policy never reads a head; its parameters stand in the column's, under `NAME`, which the
+network itself does not read, and are left behind when a column is released.
 """
 
 import math

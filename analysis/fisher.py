@@ -10,6 +10,7 @@ measure, would cost to second order. `gradient` squares the summed gradient inst
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import chex
@@ -87,7 +88,8 @@ def per_column(fisher: Mapping[moments.Place, np.ndarray], reading: str = "share
   Args:
     fisher: place -> diagonal `[D]`.
     reading: 'sum', the paper's formula: sum of AFS(i, k, m) over m, up to the number of features, in which a feature
-      that hardly matters counts as much as any; 'share': sum_m F / sum_k sum_m F, in [0, 1] as the figures show.
+      that hardly matters counts as much as any; 'share': sum_m F / sum_k sum_m F, in [0, 1] as the figures show, and
+      NaN in a layer that matters in no column.
   """
   if reading not in READINGS:
     raise ValueError(f"reading={reading!r} is not one of {READINGS}")
@@ -95,7 +97,8 @@ def per_column(fisher: Mapping[moments.Place, np.ndarray], reading: str = "share
     return {place: float(values.sum()) for place, values in per_feature(fisher).items()}
   totals = {layer: sum(fisher[place].sum() for place in places) for layer, places in by_layer(fisher).items()}
   return {
-    place: float(values.sum() / totals[place[1]]) if totals[place[1]] > 0 else 0.0 for place, values in fisher.items()
+    place: float(values.sum() / totals[place[1]]) if totals[place[1]] > 0 else math.nan
+    for place, values in fisher.items()
   }
 
 

@@ -38,13 +38,6 @@ class Critical(NamedTuple):
     """Lambda; 0 where no noise of the grid breaks the policy, and too small where all does."""
     return 1.0 / self.scale
 
-  @property
-  def bounds(self) -> tuple[float, float]:
-    """Between what the grid says that Lambda lies."""
-    if self.where == BELOW:
-      return self.sensitivity, math.inf
-    return self.sensitivity, 1.0 / float(self.scales[-1]) if self.where == ABOVE else self.sensitivity
-
 
 def noise(key: jax.Array, shape: tuple[int, ...], variance: jax.Array, scale: jax.Array) -> jax.Array:
   """Noise to add to a representation.

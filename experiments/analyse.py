@@ -57,7 +57,8 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
     ValueError: if its files cannot be read, or the network has one column, whose shares say nothing.
   """
   found = sensitivity_file.read(path)
-  if found is not None and (not settings.has_aps or found.aps is not None or found.aps_fault):
+  has_aps = found is not None and (found.aps_fault or (found.aps is not None and found.aps.floor == settings.floor))
+  if found is not None and (not settings.has_aps or has_aps):
     return found
   config = _config(path / "config.json")
   source = released.load_source(path / "best")
@@ -66,7 +67,8 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   player = _player(source, config)
   record_key, aps_key = (configuration.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
   samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
-  found = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
+  if found is None:
+    found = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
   if settings.has_aps:
     found = _with_aps(found, player, samples, aps_key, settings, is_greedy=config.transfer.evaluation_is_greedy)
   about = {"target": config.target, "method": config.method, "sources": list(config.sources)}
@@ -86,6 +88,8 @@ def describe(found: sensitivity_file.Sensitivity) -> str:
     + ", ".join(f"{layer} {share:.2f}" for (k, layer), share in shares.items() if k == newest)
     for name, shares in measures.items()
   ]
+  if found.aps is not None:
+    lines += perturbation.describe(found.aps.criticals)
   return "; ".join(lines) + (f"; no APS: {found.aps_fault}" if found.aps_fault else "")
 
 

@@ -145,10 +145,12 @@ def load_run(path: str | os.PathLike) -> tuple[network.NetworkSpec, Any, int]:
   """The network of a run directory at its newest checkpoint: spec, params, step.
 
   Raises:
-    ValueError: if there is none.
+    ValueError: if there is none, or it is a sweep.
   """
   path = pathlib.Path(path)
   spec = network_file.read_spec(path)
+  if (path / "runs").is_dir():
+    raise ValueError(f"{path} is a sweep of several runs; give the network of its best, {path / 'best'}")
   newest = load_newest(path / "checkpoints")
   if newest is None:
     raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")

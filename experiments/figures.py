@@ -55,6 +55,7 @@ FIGURES: Mapping[str, Figure] = {
   "pnn_fig4b": Figure(matrix_folder.read_one, pnn_figures.fig4b),
   "pnn_fig12": Figure(matrix_folder.read_one, pnn_figures.fig12),
   "pnn_fig5": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig5),
+  "pnn_fig7a": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig7a),
   "pnn_fig7b": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig7b),
   "pnn_fig9": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig9),
   "pnn_fig10": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig10),

@@ -22,7 +22,7 @@ from ml_collections import config_dict
 from agents import actor_critic
 from environments import core
 from experiments import binary, configuration, population, released, run_directory, session, sweep_folder, transfer
-from progressive import network, partition
+from progressive import baselines, network, partition
 
 CELL = flags.DEFINE_multi_string(
   "cell", [], "Only this cell, by its name; may be repeated. What it needs must be done."
@@ -57,9 +57,17 @@ class Cell(NamedTuple):
 
 
 def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
-  """All cells, each after the one it starts from."""
+  """All cells, each after the one it starts from.
+
+  Raises:
+    ValueError: for a method that is none.
+  """
   matrix = config.matrix
-  cells = [Cell("scratch", (), task) for task in dict.fromkeys((*matrix.sources, *matrix.targets))]
+  unknown = [method for method in matrix.methods if method not in baselines.METHODS]
+  if unknown:
+    raise ValueError(f"matrix.methods names {unknown[0]!r}; there are {', '.join(baselines.METHODS)}")
+  first_sources = (first for first, _ in matrix.source_pairs)
+  cells = [Cell("scratch", (), task) for task in dict.fromkeys((*matrix.sources, *first_sources, *matrix.targets))]
   for method in matrix.methods:
     if method == "random_column":
       cells += [Cell(method, (), target) for target in matrix.targets]
@@ -91,15 +99,25 @@ def write_plan(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
   Cells may be added to a matrix, but all of them are made alike.
 
   Raises:
-    ValueError: if the matrix was begun with a config that differs outside of its section `matrix`.
+    ValueError: if the matrix was begun with a config that differs outside of its section `matrix`, or had more cells.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
   if (workdir / PLAN).exists():
-    theirs = json.loads(read_plan(workdir).to_json())
+    before = read_plan(workdir)
+    theirs = json.loads(before.to_json())
     changes = run_directory.difference(theirs | {"matrix": {}}, ours | {"matrix": {}})
+    if before.matrix.world != config.matrix.world:
+      changes = [*changes, f"matrix.world: {before.matrix.world} there, {config.matrix.world} here"]
     if changes:
       raise ValueError(f"{workdir} was made with another config ({'; '.join(changes)}); use another --workdir")
+    lost = [cell.name for cell in plan(before) if cell not in plan(config)]
+    if lost:
+      raise ValueError(
+        f"{workdir} has cells that this config's matrix lacks ({', '.join(lost)}); --cell runs some only"
+      )
+    if theirs == ours:
+      return
   run_directory.write_json(workdir / PLAN, ours)
 
 
@@ -191,36 +209,39 @@ def _finish(
     "method": cell.method,
     "sources": list(cell.sources),
     "target": cell.target,
-    "scores": scores,
+    "scores": [score if np.isfinite(score) else None for score in scores],
     "best": best,
     "evaluation": _evaluate(config, spec, params, members[best].task.world),
   }
   if cell.before is not None:
     outcome["forgetting"] = _forgetting(config, cell, spec, params)
-  released.save(
-    path / "best",
-    spec,
-    params,
-    evaluation=outcome["evaluation"],
-    provenance=json.loads((members[best].path / "provenance.json").read_text()),
-  )
+  told = outcome["evaluation"] | {"world": config.target, "world_options": config.target_options.to_dict()}
+  population.save_best(path, members, scores, evaluation=told)
   run_directory.write_json(path / OUTCOME, outcome)
   return outcome
 
 
 def _forgetting(config: config_dict.ConfigDict, cell: Cell, spec: network.NetworkSpec, params: Any) -> dict[str, Any]:
-  """The source task played before and after learning the target, by the columns that had learned it."""
+  """The source task played before and after learning the target, by the columns that had learned it.
+
+  Under `earlier` the same of the tasks before the source's, which its first columns had learned.
+  """
   source = released.load_source(config.source)
-  num = len(source.spec.columns)
-  # One world for both: a world made anew is another program.
-  world = configuration.make_world(config.target.removesuffix(cell.target) + cell.sources[-1], config.target_options)
-  then = network.NetworkSpec(spec.columns[:num])
-  return {
-    "task": cell.sources[-1],
-    "before": _evaluate(config, source.spec, source.params, world),
-    "after": _evaluate(config, then, params[:num], world),
-    "is_unchanged": partition.content_hash(params[:num]) == partition.content_hash(source.params),
-  }
+  told = []
+  for num, task in enumerate(cell.sources, start=1):  # Columns that had learned each: one more.
+    # One world for both: a world made anew is another program.
+    world = configuration.make_world(config.target.removesuffix(cell.target) + task, config.target_options)
+    before, after = source.params[:num], params[:num]
+    told.append(
+      {
+        "task": task,
+        "before": _evaluate(config, network.NetworkSpec(source.spec.columns[:num]), before, world),
+        "after": _evaluate(config, network.NetworkSpec(spec.columns[:num]), after, world),
+        "is_unchanged": partition.content_hash(after) == partition.content_hash(before),
+      }
+    )
+  *earlier, newest = told
+  return newest | {"earlier": earlier}
 
 
 def _evaluate(
@@ -244,7 +265,10 @@ def main(argv: Sequence[str]) -> None:
   """Runs the cells that are not done."""
   del argv
   config, workdir = binary.config(), pathlib.Path(binary.workdir())
-  chosen = choose(plan(config), CELL.value)
+  cells = plan(config)
+  for task in dict.fromkeys(cell.target for cell in cells):  # Refuses an unknown one before anything is learned.
+    configuration.make_world(config.matrix.world + task, config.target_options)
+  chosen = choose(cells, CELL.value)
   write_plan(config, workdir)
   for number, cell in enumerate(chosen, start=1):
     outcome = run_cell(config, cell, workdir)

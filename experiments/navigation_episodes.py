@@ -33,7 +33,7 @@ class Played(NamedTuple):
   """N episodes of T steps in lockstep; time 0 is the start of each. Legend: `F` fruit, `D` features."""
 
   reward: np.ndarray  # [N, T + 1] float32
-  value: np.ndarray  # [N, T + 1] float32
+  value: np.ndarray  # [N, T + 1] float32, in the world's rewards.
   features: np.ndarray  # [N, T + 1, D] float32
   signals: Mapping[str, np.ndarray]  # name in SIGNALS -> [N, T + 1, ...]
   said: Mapping[str, np.ndarray]  # head -> [N, T + 1, ...]: bands of depth, or the probability of a loop closure.
@@ -125,7 +125,7 @@ def _round(
     features = activations[feature_layer(agent.spec)][0]
     seen = (
       state.timestep.reward,
-      value,
+      value / agent.hyper.reward_scale,
       features.reshape(features.shape[0], -1),
       state.timestep.privileged,
       {head.name: _say(params, head, activations) for head in agent.auxiliary_heads},

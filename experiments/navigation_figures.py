@@ -33,8 +33,7 @@ COLORS = {
   "reacher_pose": "#8c5a9e",
 }
 _OTHER_COLOR = "#000000"
-# Agents with auxiliary losses; they are compared with the one before the underscore.
-_HAS_LOSSES = re.compile(r"(?P<without>nav|reacher)_(?!rgbd$).+")
+_HAS_LOSSES = re.compile(r"(?P<base>ff|lstm|nav(_rgbd)?|reacher)_(d|l|pose)\w*?(?P<clip>(_clip)?)")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
 SMOOTH_POINTS = 5
 # Our agents -> the legends of figure 3, and the rows of table 1. The paper's starred agents cut rewards, ours do not.
@@ -193,7 +192,7 @@ def _no_baseline(found: navigation_folder.Navigation) -> dict[str, str]:
 def _without(agent: str) -> str:
   """The agent that one with auxiliary losses is compared with; '' for one that has none."""
   match = _HAS_LOSSES.fullmatch(agent)
-  return match["without"] if match else ""
+  return match["base"] + match["clip"] if match else ""
 
 
 def _beside_paper(sweep: navigation_folder.Sweep) -> dict[str, drawing.Cell]:

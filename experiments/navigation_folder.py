@@ -78,8 +78,8 @@ class Navigation(NamedTuple):
     return tuple(sweep for sweep in self.sweeps if sweep.maze == maze)
 
 
-def find(patterns: Sequence[str]) -> tuple[pathlib.Path, ...]:
-  """Folders of sweeps in mazes that `patterns` name, sorted: a sweep, a folder of some at any depth, or a glob.
+def find(patterns: Sequence[str], *, in_mazes_only: bool = False) -> tuple[pathlib.Path, ...]:
+  """Folders of sweeps that `patterns` name, sorted: a sweep, a folder of some at any depth, or a glob.
 
   Raises:
     ValueError: a pattern names none.
@@ -90,7 +90,8 @@ def find(patterns: Sequence[str]) -> tuple[pathlib.Path, ...]:
     anchor = pathlib.Path(pure.anchor or ".")
     roots = anchor.glob(str(pure.relative_to(pure.anchor))) if pure.parts else iter((anchor,))
     files = {file for root in roots if root.is_dir() for file in root.rglob("config.json")}
-    sweeps = {file.parent for file in files if _is_sweep(_config(file))}
+    worlds = (_MAZE,) if in_mazes_only else (_MAZE, _ARM)
+    sweeps = {file.parent for file in files if _is_sweep(_config(file), worlds)}
     if not sweeps:
       raise ValueError(
         f"--runs={pattern}: no sweep of a navigator there; train one by experiments/configs/navigation.py"
@@ -138,9 +139,9 @@ def _top_curve(runs: Sequence[records.Run], sweep: Sweep) -> curves.Curve:
   return curves.Curve(best.steps * (sweep.environment_steps // sweep.steps), best.values)
 
 
-def _is_sweep(config: Any) -> bool:
+def _is_sweep(config: Any, worlds: tuple[str, ...]) -> bool:
   is_whole = isinstance(config, dict) and {"agent", "world", "train", "sweep"} <= set(config)
-  return is_whole and str(config["world"]).startswith((_MAZE, _ARM))
+  return is_whole and str(config["world"]).startswith(worlds)
 
 
 def _config(file: pathlib.Path) -> Any:

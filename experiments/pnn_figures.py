@@ -119,10 +119,11 @@ def forgetting(found: matrix_folder.Matrix) -> drawing.Drawn:
     raise ValueError(f"{found.path}: no cell that starts from a source is done; run experiments.matrix first")
   changes, statistics = [], {}
   for method in _in_order(by_method):
-    told = [result.outcome["forgetting"] for result in by_method[method] if result.outcome is not None]
+    newest = [result.outcome["forgetting"] for result in by_method[method] if result.outcome is not None]
+    told = [one for last in newest for one in (last, *last.get("earlier", ()))]
     before, after = (np.asarray([one[when]["return_mean"] for one in told]) for when in ("before", "after"))
     num_same = sum(one["is_unchanged"] for one in told)
-    changes.append(forgetting_plots.Change(f"{method}\n({len(told)} cells)", before, after))
+    changes.append(forgetting_plots.Change(f"{method}\n({len(newest)} cells)", before, after))
     statistics[method] = {
       "before": before,
       "after": after,

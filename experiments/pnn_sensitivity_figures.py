@@ -1,4 +1,4 @@
-"""What was transferred: figures 5, 7b, 9 and 10 of Rusu et al. 2016, from a matrix' `sensitivity.json` files.
+"""What was transferred: figures 5, 7, 9 and 10 of Rusu et al. 2016, from a matrix' `sensitivity.json` files.
 
 `experiments.analyse` writes those files. A cell that is not done, or done and not analysed, is named as missing.
 """
@@ -70,6 +70,25 @@ def fig5(found: matrix_folder.Matrix) -> drawing.Drawn:
   )
 
 
+def fig7a(found: matrix_folder.Matrix) -> drawing.Drawn:
+  """AFS of every layer and column in the progressive networks of the best and of the worst transfer."""
+  nets, gaps = _analysed(found)
+  scored = pnn_figures.scores(found, pnn_figures.definition(found))
+  by_score: dict[float, _Net] = {}
+  for net in nets:
+    if net.cell.method == "progressive" and net.cell.target in scored.targets:
+      score = float(scored.values[scored.rows.index(net.row), scored.targets.index(net.cell.target)])
+      by_score |= {} if np.isnan(score) else {score: net}
+  if not by_score:
+    raise ValueError(f"{found.path}: no progressive cell that was analysed has a transfer score; pnn_fig4a says why")
+  ends = dict.fromkeys((max(by_score), min(by_score)))
+  bars = [sensitivity_plots.Net(f"{by_score[score].title}\nscore {score:.2f}", by_score[score].afs) for score in ends]
+  layers = by_score[max(by_score)].layers
+  picture = sensitivity_plots.shares_by_layer(bars, layers=layers)
+  table = _share_table([by_score[score] for score in ends], "share")
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), table, gaps=gaps, places=2)
+
+
 def fig7b(found: matrix_folder.Matrix) -> drawing.Drawn:
   """Transfer score over how much the newest column's own convolutions are used."""
   nets, gaps = _analysed(found)
@@ -84,6 +103,9 @@ def fig7b(found: matrix_folder.Matrix) -> drawing.Drawn:
       gaps[net.cell.name] = f"no score: {scored.notes[at]}"
       continue
     own = float(np.mean([net.afs[net.newest, layer] for layer in _convolutions(net)]))
+    if np.isnan(own):
+      gaps[net.cell.name] = "no convolution matters in any column"
+      continue
     dots.append(sensitivity_plots.Dot(own, float(scored.values[at]), net.row.method))
     statistics[net.cell.name] = {
       "AFS of the newest column's convolutions": drawing.number(own),
@@ -233,5 +255,6 @@ def _agreement_table(nets: Sequence[_Net]) -> dict[str, dict[str, drawing.Cell]]
     row["mean difference"] = drawing.number(float(np.mean(apart)) if apart else np.nan)
     assert net.sensitivity.aps is not None
     row["score without noise"] = drawing.number(net.sensitivity.aps.clean_score)
+    row["outside of the grid"] = "; ".join(perturbation.describe(net.sensitivity.aps.criticals)) or "none"
     table[net.title] = row
   return table

@@ -3,10 +3,12 @@
 The protocol of the papers is a sample of hyper-parameters, of which the best few count (Rusu et al. 2016: 25 jobs a
 cell, top 3; Mirowski et al. 2017: 64, top 5). Members share network, world and shapes, so one program trains all of
 them and is compiled once. Each member has an ordinary run directory, `runs/00` and on, whose config alone repeats it;
-all of them are one checkpoint, so that a sweep resumes as exactly as a run.
+all of them are one checkpoint, so that a sweep resumes as exactly as a run. `best` holds the best member's network,
+from which others start.
 """
 
 import functools
+import json
 import os
 import pathlib
 import zlib
@@ -20,7 +22,7 @@ from ml_collections import config_dict
 
 from agents import actor_critic, trajectory
 from environments import batch as batch_lib
-from experiments import checkpoint, configuration, loop, network_file, run_directory, session, sinks
+from experiments import checkpoint, configuration, loop, network_file, released, run_directory, session, sinks
 from progressive import partition
 
 MakeTask = Callable[[config_dict.ConfigDict], session.Task]
@@ -78,6 +80,26 @@ def run(
   """
   with run_directory.alone(workdir):
     return _run(make_task, config, phase_name, run_directory.claim(workdir, config, phase_name))
+
+
+def save_best(path: pathlib.Path, members: list[Member], scores: list[float], *, evaluation: dict[str, Any]) -> int:
+  """Writes the member with the highest score to `path/best` as a released network, without its heads; returns which.
+
+  Args:
+    path: of the sweep.
+    members: what `run` returned.
+    scores: one for each member.
+    evaluation: what is told of it.
+  """
+  index = int(np.argmax(scores))
+  released.save(
+    path / "best",
+    members[index].task.agent.spec,
+    params_of(path, index),
+    evaluation=evaluation,
+    provenance={"training": [{"steps": checkpoint.steps(path / "checkpoints")[-1], **_provenance(members[index])}]},
+  )
+  return index
 
 
 def params_of(path: pathlib.Path, index: int, *, like: Any = None) -> Any:
@@ -169,6 +191,10 @@ def train_step(
 
 def _member(make_task: MakeTask, config: config_dict.ConfigDict, path: pathlib.Path) -> Member:
   return Member(config, path, make_task(config))
+
+
+def _provenance(member: Member) -> dict[str, Any]:
+  return json.loads((member.path / "provenance.json").read_text())
 
 
 def _init(member: Member, batch: batch_lib.Batch) -> loop.TrainState:

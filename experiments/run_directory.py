@@ -115,7 +115,7 @@ def commit() -> str:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file whole or not at all."""
-  temporary = path.with_name(path.name + ".tmp")
+  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   temporary.write_text(json.dumps(value, indent=2) + "\n")
   os.replace(temporary, path)
 

@@ -65,7 +65,7 @@ def _afs_to_json(found: Sensitivity) -> dict[str, Any]:
     "num_samples": found.num_samples,
     "places": [
       {"column": place[0], "layer": place[1]}
-      | {reading: shares[place] for reading, shares in by_reading.items()}
+      | {reading: _finite(shares[place]) for reading, shares in by_reading.items()}
       | {"fisher": diagonal.tolist(), "per_feature": per_feature[place].tolist()}
       for place, diagonal in sorted(found.diagonals.items())
     ],

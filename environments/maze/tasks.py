@@ -35,8 +35,10 @@ class Task:
   strawberry_share: float = 0.2
 
 
-# The I-maze's length is not known. With 60 s, as in the other small mazes, Table 1's latencies of 9.9 s and 2.5 s leave
-# time for 21 goals, and the apples on the way fill these 210 up to the score of about 250 that the table gives.
+# The I-maze has 25 open places in a box of 7 x 11. The paper says 77 locations and its drawing is not to be had, so
+# decoded positions and latencies there are not to be compared. Its length is not known either: with 60 s, as in the
+# other small mazes, Table 1's latencies of 9.9 s and 2.5 s leave time for 21 goals, and the apples on the way fill
+# these 210 up to the score of about 250 that the table gives.
 TASKS = {
   task.name: task
   for task in (

@@ -2,36 +2,41 @@
 
   python -m experiments.train --config=experiments/configs/navigation.py:laptop,nav_d2,static_small --workdir=runs/d2
 
-The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, nav, and nav with any of d1, d2 (depth
-from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead.
+The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, nav, and these with any of d1, d2 (depth
+from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
+agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 """
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import config_dict
 
 from experiments import configuration
 
 SCALES = ("smoke", "laptop", "paper")
-LOSSES = r"_(?=.)(?P<d1>d1(mse)?)?(?P<d2>d2(mse)?)?(?P<l>l)?"
-_AGENT = re.compile(rf"ff|lstm|nav(_rgbd|{LOSSES})?")
+LOSSES = r"_(?=d|l)(?P<d1>d1(mse)?)?(?P<d2>d2(mse)?)?(?P<l>l)?"
+_AGENT = re.compile(rf"(?P<base>ff|lstm|nav(_rgbd)?)({LOSSES})?(?P<clip>_clip)?")
 _CONV, _ENCODER = ((16, 8, 4), (32, 4, 2)), (256,)  # papers.md 3.1
 
 
 def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:
   """The sweep of one agent in one maze."""
   scale, agent, maze = (*variant.split(","), "", "")[:3]
-  if scale not in SCALES or not _AGENT.fullmatch(agent) or not maze:
+  match = _AGENT.fullmatch(agent)
+  if scale not in SCALES or not match or not maze:
     raise ValueError(f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small")
+  if match["base"] == "ff" and (match["d2"] or match["l"]):
+    raise ValueError(f"navigation.py:{variant}: d2 and l read an LSTM, which ff has not; give it d1, or choose lstm")
   config = config_dict.ConfigDict()
   config.seed = 0
   config.agent = agent
   config.world = f"maze/{maze}"
   config.world_options = config_dict.ConfigDict()
   config.train = configuration.first_column(
-    column=_column(agent),
-    auxiliary=_auxiliary(agent),
+    column=_column(match["base"]),
+    auxiliary=heads(match, lstm="lstm1" if match["base"] == "lstm" else "lstm2", costs=_MIDDLE_COSTS),
     steps={"smoke": 1_240, "laptop": 160_000, "paper": 25_000_000}[scale],  # Four frames each: 1e8.
     num_worlds={"smoke": 2, "laptop": 8, "paper": 64}[scale],
     num_steps={"smoke": 10, "laptop": 20, "paper": 50}[scale],  # The paper draws 50 or 75 (papers.md 3.4).
@@ -42,10 +47,9 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
     discount=0.99,
     learning_rate=7e-4,
     entropy_cost=3e-3,
-    # Goals pay 10: scaled, not cut, so that a goal stays worth ten apples. The paper's starred agents have 0.3 or 0.5,
-    # and `reward_clip` 1.
-    reward_scale=0.1,
     value_cost=0.5,
+    **_rewards(scale, has_clip=bool(match["clip"])),
+    **(_A3C if scale == "paper" else {}),
   )
   sampled = [
     ("train.hyper.learning_rate", "log_uniform", (3e-4, 1.5e-3) if scale == "laptop" else (1e-4, 5e-4)),
@@ -61,14 +65,34 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
 
 
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
+_MIDDLE_COSTS = {name: costs[1] for name, costs in _COSTS.items()}
+# What the paper's agents learn by (papers.md 3.4, 4). A3C's epsilon, 0.1, is for gradients summed over an unroll: for
+# means over its 50 steps it is 0.1 / 50^2. The paper gives no clipping.
+_A3C: dict[str, Any] = {
+  "optimizer": "rmsprop",
+  "second_moment_decay": 0.99,
+  "epsilon": 4e-5,
+  "lambda_": 1.0,
+  "max_gradient_norm": 10.0,
+}
 
 
-def _column(agent: str) -> config_dict.ConfigDict:
+def _rewards(scale: str, *, has_clip: bool) -> dict[str, Any]:
+  """Rewards as learned from: the paper's are raw or, starred, scaled by 0.3 or 0.5 and cut to 1.
+
+  On two cores they are scaled, and not cut, so that a goal (10) stays worth ten apples.
+  """
+  if has_clip:
+    return {"reward_scale": 0.5, "reward_clip": 1.0}
+  return {"reward_scale": 1.0 if scale == "paper" else 0.1}
+
+
+def _column(base: str) -> config_dict.ConfigDict:
   """FF, LSTM and Nav A3C (papers.md 3.1): Nav's first LSTM hears the reward, its second velocity and action."""
-  if agent in ("ff", "lstm"):
-    return configuration.column_section(conv=_CONV, dense=_ENCODER, lstm=(256,) if agent == "lstm" else ())
+  if base in ("ff", "lstm"):
+    return configuration.column_section(conv=_CONV, dense=_ENCODER, lstm=(256,) if base == "lstm" else ())
   return configuration.column_section(
-    inputs=("rgbd" if agent == "nav_rgbd" else "pixels", "last_reward", "velocity", "last_action"),
+    inputs=("rgbd" if base == "nav_rgbd" else "pixels", "last_reward", "velocity", "last_action"),
     conv=_CONV,
     dense=_ENCODER,
     lstm=(64, 256),
@@ -79,12 +103,6 @@ def _column(agent: str) -> config_dict.ConfigDict:
       ("last_action", "lstm2"),
     ),
   )
-
-
-def _auxiliary(agent: str) -> dict[str, config_dict.ConfigDict]:
-  match = _AGENT.fullmatch(agent)
-  assert match is not None
-  return heads(match, lstm="lstm2", costs={name: costs[1] for name, costs in _COSTS.items()})  # The middle ones.
 
 
 def heads(match: re.Match[str], *, lstm: str, costs: Mapping[str, float]) -> dict[str, config_dict.ConfigDict]:

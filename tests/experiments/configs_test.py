@@ -61,6 +61,9 @@ OBSERVED = {
     ("nav_d1l", ["depth_from_dense1", "loop_closure_from_lstm2"], {"output": ("lstm2",)}),
     ("nav_d1d2l", ["depth_from_dense1", "depth_from_lstm2", "loop_closure_from_lstm2"], {}),
     ("nav_d2mse", ["depth_grid_from_lstm2"], {}),
+    ("nav_rgbd_l", ["loop_closure_from_lstm2"], {"conv1": ("rgbd",)}),
+    ("lstm_d1d2", ["depth_from_dense1", "depth_from_lstm1"], {"output": ("lstm1",)}),
+    ("ff_d1_clip", ["depth_from_dense1"], {"output": ("dense1",)}),
   ],
 )
 def test_navigation_agents_are_the_paper_s(agent, heads, reads):
@@ -72,14 +75,23 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
   for name, inputs in reads.items():
     assert spec.layer(name).inputs == inputs
   sizes = [layer.size for layer in spec.layers if layer.name.startswith("lstm")]
-  assert sizes == {"ff": [], "lstm": [256]}.get(agent, [64, 256])  # papers.md 3.1
+  assert sizes == {"ff": [], "lstm": [256]}.get(agent.partition("_")[0], [64, 256])  # papers.md 3.1
+  hyper = configuration.make_hyper(config.train)
+  assert (hyper.reward_scale, hyper.reward_clip) == ((0.5, 1.0) if "clip" in agent else (1.0, np.inf))  # papers.md 3.4
+  assert (hyper.optimizer, hyper.second_moment_decay, hyper.lambda_) == ("rmsprop", 0.99, 1.0)
   member = population.sample(config, 0)
   for name in member.train.auxiliary:
     assert member.train.auxiliary[name].cost in navigation._COSTS[name]
 
 
 @pytest.mark.parametrize(
-  "variant", ["laptop,nav_,static_1", "laptop,nav_d2d1,static_1", "desktop,nav,static_1", "laptop"]
+  "variant",
+  [
+    "laptop,nav_,static_1",
+    "laptop,nav_d2d1,static_1",
+    "desktop,nav,static_1",
+    "laptop",
+  ],
 )
 def test_a_navigation_agent_that_is_none_is_refused(variant):
   with pytest.raises(ValueError, match="is not SCALE,AGENT,MAZE"):
@@ -102,6 +114,12 @@ def test_reachers_have_the_navigators_heads_on_the_arms_own_signals(agent, heads
   assert [head.name for head in task.agent.auxiliary_heads] == heads
   without = train.make_task(population.sample(jaco_auxiliary.get_config("reacher"), 0))
   assert task.agent.replace(auxiliary_heads=()) == without.agent  # Nothing else differs.
+
+
+@pytest.mark.parametrize("agent", ["ff_d2", "ff_d1l", "ff_l_clip"])
+def test_losses_on_an_lstm_that_is_not_there_are_refused(agent):
+  with pytest.raises(ValueError, match="d2 and l read an LSTM, which ff has not"):
+    navigation.get_config(f"laptop,{agent},static_1")
 
 
 def test_a_reacher_that_is_none_is_refused():

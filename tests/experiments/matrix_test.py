@@ -5,7 +5,7 @@ import json
 import pytest
 
 from environments import registry
-from experiments import configuration, matrix, released, sweep_folder
+from experiments import configuration, evaluate, matrix, released, sweep_folder
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments import session_test
@@ -59,7 +59,9 @@ def test_all_cells_run_and_nothing_is_forgotten_by_progressive_columns(tmp_path)
   }  # fmt: skip
   for name in ("progressive_a_to_bb", "progressive_a_to_ccc", "progressive_a+bb_to_ccc"):
     forgetting = outcomes[name]["forgetting"]
-    assert forgetting["is_unchanged"] and forgetting["before"] == forgetting["after"]
+    for told in (forgetting, *forgetting["earlier"]):
+      assert told["is_unchanged"] and told["before"] == told["after"]
+  assert [told["task"] for told in (forgetting, *forgetting["earlier"])] == ["bb", "a"]  # Of three columns.
   assert not outcomes["finetune_a_to_bb"]["forgetting"]["is_unchanged"]
   assert "forgetting" not in outcomes["scratch_bb"]
   best = released.load_source(tmp_path / "progressive_a+bb_to_ccc" / "best")
@@ -98,6 +100,13 @@ def test_the_plan_is_kept_beside_the_cells_and_may_only_grow(tmp_path):
   config.matrix.targets = ("a", "bb", "ccc")
   matrix.write_plan(config, tmp_path)
   assert matrix.Cell("scratch", (), "ccc") in matrix.plan(matrix.read_plan(tmp_path))
+  config.matrix.targets = ("a",)
+  with pytest.raises(ValueError, match="has cells that this config's matrix lacks .*scratch_ccc"):
+    matrix.write_plan(config, tmp_path)
+  config.matrix.targets, config.matrix.world = ("a", "bb", "ccc"), "maze/"
+  with pytest.raises(ValueError, match="matrix.world: recall/ there, maze/ here"):
+    matrix.write_plan(config, tmp_path)
+  config.matrix.world = "recall/"
   config.transfer.steps = 7
   with pytest.raises(ValueError, match="another config .transfer.steps: 400 there, 7 here"):
     matrix.write_plan(config, tmp_path)
@@ -107,6 +116,24 @@ def test_the_plan_is_kept_beside_the_cells_and_may_only_grow(tmp_path):
     matrix.floors(config)
   with pytest.raises(ValueError, match="nearest is progressive_a_to_bb"):
     matrix.choose(matrix.plan(config), ["progressiv_a_to_bb"])
+
+
+def test_a_plan_has_what_its_cells_start_from_and_no_unknown_method():
+  config = make_config(source_pairs=(("d", "bb"),))
+  cells = matrix.plan(config)
+  assert all(cell.before is None or cells.index(cell.before) < cells.index(cell) for cell in cells)
+  config.matrix.methods = ("scratch", "progresive")
+  with pytest.raises(ValueError, match="matrix.methods names 'progresive'; there are progressive, "):
+    matrix.plan(config)
+
+
+def test_a_best_network_is_evaluated_by_its_folder_alone_and_a_sweep_names_it(tmp_path):
+  matrix.run_cell(make_config(), matrix.Cell("scratch", (), "a"), tmp_path)
+  assert evaluate.trained_in(tmp_path / "scratch_a/best")[0] == "recall/a"
+  (run,) = evaluate.lineage(tmp_path / "scratch_a/best")
+  assert run["steps"] >= 400 and "commit" in run
+  with pytest.raises(ValueError, match="scratch_a is a sweep of several runs; give .*scratch_a/best"):
+    released.load_source(tmp_path / "scratch_a")
 
 
 def test_a_member_s_score_counts_episodes_not_records(tmp_path):

@@ -215,7 +215,7 @@ def test_the_beginning_of_a_name_draws_all_that_can_be_drawn(soup, capsys, tmp_p
   flags.FLAGS.mark_as_parsed()
   out = tmp_path / "out"
   with flagsaver.flagsaver(figure="pnn", runs=[str(soup)], out=str(out)):
-    with pytest.raises(ValueError, match="pnn_fig5: .*no cell was analysed.*; pnn_fig7b: .*; pnn_fig10"):
+    with pytest.raises(ValueError, match="pnn_fig5: .*no cell was analysed.*; pnn_fig7a: .*; pnn_fig7b: .*; pnn_fig10"):
       figures.main(())
   assert {path.name for path in out.glob("*.png")} == {
     "pnn_fig4a.png",

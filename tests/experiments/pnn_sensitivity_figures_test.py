@@ -35,7 +35,7 @@ def soup(tmp_path):
 
 
 def numbers(row):
-  return {name: float(cell.mean) for name, cell in row.items()}
+  return {name: float(cell.mean) for name, cell in row.items() if not isinstance(cell, str)}
 
 
 def test_figure_5_shares_by_layer_and_the_maps_of_conv1(soup):
@@ -54,6 +54,15 @@ def test_figure_5_shares_by_layer_and_the_maps_of_conv1(soup):
   assert drawn.gaps == {"random_column_pong": "not run", "random_column_white": "not analysed",
                         "random_column_h_flip": "not run"}  # fmt: skip
   assert "not analysed" in " ".join(text.get_text() for text in drawn.picture.texts)
+
+
+def test_figure_7a_has_the_best_transfer_and_the_worst(soup):
+  drawn = figures.make("pnn_fig7a", matrix_folder.read(soup))
+  assert [axis.get_title() for axis in drawn.picture.axes] == ["pong → white\nscore 3.00", "pong → h_flip\nscore 2.54"]
+  assert numbers(drawn.statistics["pong → h_flip"])["conv1, column 1"] == pytest.approx(9 / 12)
+  (soup / "progressive_pong_to_h_flip/outcome.json").unlink()
+  drawn = figures.make("pnn_fig7a", matrix_folder.read(soup))
+  assert list(drawn.statistics) == ["pong → white"]
 
 
 def test_figure_7b_has_a_dot_for_each_network_that_has_both(soup):
@@ -80,6 +89,8 @@ def test_figure_9_lays_aps_beside_afs(soup):
   assert row["conv1, APS"] == pytest.approx(0.01 / 0.11) and row["conv1, AFS"] == 0.25
   assert row["conv2, APS"] == 1.0 and row["conv2, AFS"] == 0.75
   assert row["mean difference"] == pytest.approx((0.25 - 0.01 / 0.11 + 0.25) / 2)
+  said = drawn.statistics["pong → white"]["outside of the grid"]
+  assert said == "column 0, conv2: noise of scale 100 does not break the policy; taken as unused"
   assert drawn.gaps["progressive_pong_to_h_flip"] == "no APS: it scores -21, no better than the floor"
   (noise,) = drawn.more_pictures.values()
   lines = {line.get_label(): list(line.get_ydata()) for line in noise.axes[0].lines}
@@ -96,7 +107,7 @@ def test_figure_10_has_a_spectrum_for_each_number_of_columns(soup):
 def test_nothing_analysed_is_refused_with_the_command(tmp_path):
   cells.add_cells(tmp_path)
   found = matrix_folder.read(tmp_path)
-  for name in ("pnn_fig5", "pnn_fig7b", "pnn_fig9", "pnn_fig10"):
+  for name in ("pnn_fig5", "pnn_fig7a", "pnn_fig7b", "pnn_fig9", "pnn_fig10"):
     with pytest.raises(ValueError, match="no cell was analysed; run python -m experiments.analyse --runs="):
       figures.make(name, found)
   matrices.write_sensitivity(tmp_path, "random_column_white", DIAGONALS)
