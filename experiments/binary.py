@@ -108,7 +108,7 @@ def keep_compiled_programs() -> None:
 
 
 def check_fields(argv: Sequence[str]) -> None:
-  """Refuses `--config.field` that the config file does not have, naming the nearest that it has."""
+  """Refuses a `--config.field` that the config file does not have, or that its sweep draws for every run anew."""
   arguments = list(argv[1:])
   file = None
   for i, argument in enumerate(arguments):
@@ -124,10 +124,14 @@ def check_fields(argv: Sequence[str]) -> None:
   get_config = runpy.run_path(path)["get_config"]
   config = get_config(variant) if variant else get_config()
   known = list(field_names(config))
-  for argument in arguments:
-    name = argument.lstrip("-").split("=", 1)[0]
-    if argument.startswith("-") and name.startswith("config.") and name[len("config.") :] not in known:
-      raise ValueError(unknown_field(name[len("config.") :], known, path))
+  names = [argument.lstrip("-").split("=", 1)[0] for argument in arguments if argument.startswith("-")]
+  given = [name.removeprefix("config.") for name in names if name.startswith("config.")]
+  drawn = {name for name, *_ in config.sweep.sampled} if "sweep" in config and "sweep.sampled" not in given else set()
+  for name in given:
+    if name not in known:
+      raise ValueError(unknown_field(name, known, path))
+    if name in drawn:
+      raise ValueError(f"--config.{name} would change nothing: sweep.sampled draws it; add --config.sweep.sampled='()'")
 
 
 def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[str]:

@@ -37,6 +37,14 @@ def test_known_fields_pass():
   binary.check_fields(["train", "--config", "experiments/configs/jaco_talk.py", "--config.train.steps", "10"])
 
 
+def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
+  config = "--config=experiments/configs/navigation.py:laptop,nav,static_small"
+  given = "--config.train.hyper.learning_rate=1e-3"
+  with pytest.raises(ValueError, match="learning_rate would change nothing: sweep.sampled draws it"):
+    binary.check_fields(["train", config, given])
+  binary.check_fields(["train", config, given, "--config.sweep.sampled=()"])
+
+
 def test_a_missing_config_file_is_named():
   with pytest.raises(ValueError, match="nowhere.py does not exist"):
     binary.check_fields(["train", "--config=nowhere.py"])
