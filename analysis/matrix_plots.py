@@ -20,6 +20,7 @@ CLIP = 2.0
 COLORS = mpl_colors.LinearSegmentedColormap.from_list("transfer", ["#2a5fb0", "#ffffff", "#2f9450"])
 _SAME_TASK, _MISSING = "0.93", "0.82"
 _CELL_INCHES = (0.56, 0.36)
+_LEAST_INCHES = 3.0  # Of a panel's width: its title.
 
 
 class Panel(NamedTuple):
@@ -38,21 +39,20 @@ def heat_maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
   """
   if not panels:
     raise ValueError("no matrix to draw")
-  num_targets = sum(len(panel.matrix.targets) for panel in panels)
+  widths = [max(_CELL_INCHES[0] * len(panel.matrix.targets), _LEAST_INCHES) for panel in panels]
   num_rows = max(len(panel.matrix.rows) for panel in panels)
-  size = _CELL_INCHES[0] * num_targets + 2.2, _CELL_INCHES[1] * num_rows + 1.7
+  size = sum(widths) + 2.2, _CELL_INCHES[1] * num_rows + 1.7
   fig = mpl_figure.Figure(figsize=size, layout="constrained")
-  ratios = [len(panel.matrix.targets) for panel in panels]
-  axes = fig.subplots(1, len(panels), squeeze=False, width_ratios=ratios)[0]
+  axes = fig.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
   for axis, panel in zip(axes, panels, strict=True):
     _draw(axis, panel)
     if axis is not axes[0] and panel.matrix.rows == panels[0].matrix.rows:
       axis.set_yticklabels([])
   scale = axes[0].images[0]
   bar = fig.colorbar(scale, ax=list(axes), orientation="horizontal", fraction=0.05, aspect=50, pad=0.03, shrink=0.6)
-  bar.set_ticks([0.0, 0.5, 1.0, 1.5, CLIP], labels=["0", "0.5", "1 = from scratch", "1.5", "2 or more"])
+  bar.set_ticks([0.0, 0.5, 1.0, 1.5, CLIP], labels=["0", "0.5", "1", "1.5", "2 or more"])
   bar.ax.tick_params(labelsize=9)
-  bar.set_label("transfer score", fontsize=9)
+  bar.set_label("transfer score (1: as from scratch)", fontsize=9)
   return fig
 
 
