@@ -22,7 +22,17 @@ from ml_collections import config_dict
 
 from agents import actor_critic, trajectory
 from environments import batch as batch_lib
-from experiments import checkpoint, configuration, loop, network_file, released, run_directory, session, sinks
+from experiments import (
+  checkpoint,
+  configuration,
+  loop,
+  network_file,
+  released,
+  run_directory,
+  session,
+  sinks,
+  sweep_folder,
+)
 from progressive import partition
 
 MakeTask = Callable[[config_dict.ConfigDict], session.Task]
@@ -80,6 +90,26 @@ def run(
   """
   with run_directory.alone(workdir):
     return _run(make_task, config, phase_name, run_directory.claim(workdir, config, phase_name))
+
+
+def run_and_keep_best(
+  make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, workdir: str | os.PathLike
+) -> None:
+  """`run`, then `save_best` by late returns, if the members got as far as to end episodes.
+
+  Raises:
+    ValueError: as `run`.
+  """
+  path = pathlib.Path(workdir)
+  members = run(make_task, config, phase_name, path)
+  try:
+    scores = [sweep_folder.score(member.path) for member in members]
+  except ValueError as error:
+    print(f"no network is kept in {path / 'best'}: {error}")
+    return
+  world, options = ("world", "world_options") if phase_name == "train" else ("target", "target_options")
+  told = {"late_return": max(scores), "world": config[world], "world_options": config[options].to_dict()}
+  save_best(path, members, scores, evaluation=told)
 
 
 def save_best(path: pathlib.Path, members: list[Member], scores: list[float], *, evaluation: dict[str, Any]) -> int:

@@ -5,14 +5,13 @@
 The same command continues a run that was stopped, exactly.
 """
 
-import pathlib
 from collections.abc import Sequence
 
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
 from environments import core
-from experiments import binary, configuration, loop, population, released, session, sweep_folder
+from experiments import binary, configuration, loop, population, released, session
 from progressive import network
 
 
@@ -43,25 +42,12 @@ def run(config: config_dict.ConfigDict, workdir: str) -> loop.TrainState:
   return session.run(make_task(config), config, "train", workdir)
 
 
-def run_sweep(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
-  """Trains all members and keeps the network of the best, if they got as far as to end episodes."""
-  members = population.run(make_task, config, "train", workdir)
-  try:
-    scores = [sweep_folder.score(member.path) for member in members]
-  except ValueError as error:
-    print(f"no network is kept in {workdir / 'best'}: {error}")
-    return
-  told = {"late_return": max(scores), "steps_trained": config.train.steps}
-  told |= {"world": config.world, "world_options": config.world_options.to_dict()}
-  population.save_best(workdir, members, scores, evaluation=told)
-
-
 def main(argv: Sequence[str]) -> None:
   """Entry point: one run, or the many of a config with a sweep."""
   del argv
   config, workdir = binary.config(), binary.workdir()
   if "sweep" in config:
-    run_sweep(config, pathlib.Path(workdir))
+    population.run_and_keep_best(make_task, config, "train", workdir)
   else:
     run(config, workdir)
 

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   config, workdir = binary.config(), binary.workdir()
   if "sweep" in config:
-    population.run(make_task, config, "transfer", workdir)
+    population.run_and_keep_best(make_task, config, "transfer", workdir)
   else:
     run(config, workdir)
 

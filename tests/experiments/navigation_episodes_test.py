@@ -191,7 +191,7 @@ def trained(tmp_path_factory):
   config.train.auxiliary.d2.cost, config.train.hyper.max_gradient_norm = 10.0, 5.0
   config.sweep.sampled, config.world_options.num_steps = (), 200
   path = tmp_path_factory.mktemp("trained") / "d2"
-  train.run_sweep(config, path)
+  population.run_and_keep_best(train.make_task, config, "train", path)
   return path
 
 

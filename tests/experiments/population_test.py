@@ -9,7 +9,17 @@ from ml_collections import config_dict
 
 from analysis import records
 from environments import registry
-from experiments import checkpoint, configuration, network_file, population, run_directory, train, transfer
+from experiments import (
+  checkpoint,
+  configuration,
+  network_file,
+  population,
+  released,
+  run_directory,
+  sweep_folder,
+  train,
+  transfer,
+)
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments import session_test
@@ -103,10 +113,17 @@ def test_sweeps_of_transfers_keep_the_source(tmp_path):
   train.run(session_test.make_config(), str(tmp_path / "source"))
   config.source = str(tmp_path / "source")
   config.sweep.sampled = (("alpha", "choice", (1.0, 0.1)), ("transfer.hyper.max_gradient_norm", "choice", (20.0, 40.0)))
-  population.run(transfer.make_task, config, "transfer", tmp_path / "sweep")
+  population.run_and_keep_best(transfer.make_task, config, "transfer", tmp_path / "sweep")
   source = checkpoint.load_run(tmp_path / "source")[1]
   for i in range(3):
     assert partition.content_hash(population.params_of(tmp_path / "sweep", i)[0]) == partition.content_hash(source[0])
+  returns = [sweep_folder.score(tmp_path / "sweep/runs" / f"{i:02}") for i in range(3)]
+  best = released.load_source(tmp_path / "sweep/best").params
+  assert partition.content_hash(best) == partition.content_hash(
+    population.params_of(tmp_path / "sweep", returns.index(max(returns)))
+  )
+  told = json.loads((tmp_path / "sweep/best/evaluation.json").read_text())
+  assert (told["late_return"], told["world"]) == (max(returns), config.target)
 
 
 def test_mistakes_are_refused_by_name(tmp_path):
