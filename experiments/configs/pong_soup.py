@@ -54,7 +54,7 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   config.target = "pong/pong"
   # A lost game takes about 1,000 steps; the smoke test cuts it short so that some end within its few steps.
   config.target_options = config_dict.ConfigDict(
-    {"num_actions": 3, **variants.Options()._asdict()} | ({"max_episode_steps": 100} if scale == "smoke" else {})
+    {"num_actions": 3, **variants.Options()._asdict()} | ({"max_episode_steps": 20} if scale == "smoke" else {})
   )
   config.output_init = "random"  # Starting as the previous policy came with the later paper (papers.md 2.3).
   config.alpha = 1.0

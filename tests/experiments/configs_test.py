@@ -139,6 +139,13 @@ def test_a_join_to_no_layer_is_refused():
     configuration.make_column(section, OBSERVED, (8,))
 
 
+def test_pong_soup_s_smoke_ends_episodes_in_its_last_tenth():
+  """By which a cell's members are compared: without one the matrix stops there."""
+  config = pong_soup.get_config("smoke")
+  phase = config.transfer
+  assert (config.target_options.max_episode_steps + 1) * phase.num_worlds <= 0.1 * phase.steps
+
+
 @pytest.mark.parametrize("scale", pong_soup.SCALES)
 def test_every_cell_of_pong_soup_has_a_config(scale):
   config = pong_soup.get_config(scale)
