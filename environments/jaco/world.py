@@ -29,7 +29,7 @@ class State:
   is_diverged: jax.Array  # [] bool: physics gave no finite number; qpos and qvel are the last good ones
   dynamics: physics.Dynamics | None  # None: nominal
   appearance: camera.Appearance | None  # None: nominal
-  path: jax.Array  # [3, T + 1] the palm after each step, metres, base frame
+  path: jax.Array  # [3, T + 1] the palm before each step so far, metres, base frame
 
 
 class Jaco:
@@ -134,7 +134,6 @@ class Jaco:
     start_key, dynamics_key, appearance_key = jax.random.split(key, 3)
     start = tasks.draw_start(self.task, start_key)
     ranges = self._randomization
-    path = jnp.zeros((3, self.task.num_steps + 1), jnp.float32)
     return State(
       qpos=start.qpos,
       qvel=jnp.zeros(constants.NUM_JOINTS, jnp.float32),
@@ -143,27 +142,28 @@ class Jaco:
       is_diverged=jnp.bool_(False),
       dynamics=randomize.draw_dynamics(ranges, dynamics_key) if ranges.is_dynamic else None,
       appearance=randomize.draw_appearance(ranges, appearance_key) if ranges.is_visual else None,
-      path=loop_closure.append(path, jnp.int32(0), kinematics.palm(kinematics.forward(start.qpos))),
+      path=jnp.zeros((3, self.task.num_steps + 1), jnp.float32),
     )
 
   def step(self, state: State, action: jax.Array) -> State:
     """Holds the commanded velocities for a control step."""
     qpos, qvel = self._physics(state.dynamics, state.qpos, state.qvel, command(action))
     is_good = jnp.all(jnp.isfinite(qpos)) & jnp.all(jnp.isfinite(qvel))
-    qpos = jnp.where(is_good, qpos, state.qpos)
+    palm = kinematics.palm(kinematics.forward(state.qpos))
     return dataclasses.replace(
       state,
-      qpos=qpos,
+      qpos=jnp.where(is_good, qpos, state.qpos),
       qvel=jnp.where(is_good, qvel, state.qvel),
       elapsed=state.elapsed + 1,
       is_diverged=~is_good,
-      path=loop_closure.append(state.path, state.elapsed + 1, kinematics.palm(kinematics.forward(qpos))),
+      path=loop_closure.append(state.path, state.elapsed, palm),
     )
 
   def observe(self, state: State) -> core.TimeStep:
     """Poses, then reward and ending, then the picture."""
     poses = kinematics.forward(state.qpos)
     evaluation = tasks.evaluate_poses(self.task, state.qpos, poses, state.target, state.elapsed, state.is_diverged)
+    path = loop_closure.append(state.path, state.elapsed, evaluation.palm)
     pixels, depth = camera.render(state.appearance or camera.nominal(), poses, state.target)
     return core.TimeStep(
       step_type=evaluation.step_type,
@@ -178,7 +178,7 @@ class Jaco:
         "depth": camera.depth_bands(depth),
         "depth_grid": camera.depth_grid(depth) / camera.MAX_DEPTH_M,
         "depth_map": depth,
-        "loop_closure": loop_closure.label(state.path, state.elapsed, near=self._loop_near_m, far=self._loop_far_m),
+        "loop_closure": loop_closure.label(path, state.elapsed, near=self._loop_near_m, far=self._loop_far_m),
         "joints": jnp.concatenate([jnp.sin(state.qpos), jnp.cos(state.qpos)]),
         "palm": evaluation.palm,
         "palm_to_target": state.target - evaluation.palm,

@@ -83,7 +83,6 @@ def test_a_palm_that_comes_back_closes_a_loop(random_6):
   arm = registry.make("jaco/reach/random", num_joints=6, **options)
   step, observe = jax.jit(arm.step), jax.jit(arm.observe)
   state = jax.jit(arm.reset)(jax.random.key(1)).replace(qpos=jnp.float32(constants.HOME_RAD))
-  state = state.replace(path=state.path.at[:, 0].set(observe(state).privileged["palm"]))
   palms, labels = [np.asarray(observe(state).privileged["palm"])], [0]
   for choice in [2] * 12 + [0] * 12:
     state = step(state, jnp.ones(6, jnp.int32).at[0].set(choice))
