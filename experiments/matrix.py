@@ -216,7 +216,7 @@ def _finish(
   if cell.before is not None:
     outcome["forgetting"] = _forgetting(config, cell, spec, params)
   told = outcome["evaluation"] | {"world": config.target, "world_options": config.target_options.to_dict()}
-  population.save_best(path, members, scores, evaluation=told)
+  population.save_best(path, members[best], params, evaluation=told)
   run_directory.write_json(path / OUTCOME, outcome)
   return outcome
 

@@ -108,28 +108,24 @@ def run_and_keep_best(
     print(f"no network is kept in {path / 'best'}: {error}")
     return
   world, options = ("world", "world_options") if phase_name == "train" else ("target", "target_options")
-  told = {"late_return": max(scores), "world": config[world], "world_options": config[options].to_dict()}
-  save_best(path, members, scores, evaluation=told)
+  index = int(np.argmax(scores))
+  told = {"late_return": scores[index], "world": config[world], "world_options": config[options].to_dict()}
+  save_best(path, members[index], params_of(path, index), evaluation=told)
 
 
-def save_best(path: pathlib.Path, members: list[Member], scores: list[float], *, evaluation: dict[str, Any]) -> int:
-  """Writes the member with the highest score to `path/best` as a released network, without its heads; returns which.
+def save_best(path: pathlib.Path, member: Member, params: Any, *, evaluation: dict[str, Any]) -> None:
+  """Writes a sweep's best member to `path/best` as a released network.
 
   Args:
     path: of the sweep.
-    members: what `run` returned.
-    scores: one for each member.
+    member: the best.
+    params: its network's, from `params_of`.
     evaluation: what is told of it.
   """
-  index = int(np.argmax(scores))
-  released.save(
-    path / "best",
-    members[index].task.agent.spec,
-    params_of(path, index),
-    evaluation=evaluation,
-    provenance={"training": [{"steps": checkpoint.steps(path / "checkpoints")[-1], **_provenance(members[index])}]},
-  )
-  return index
+  provenance = json.loads((member.path / "provenance.json").read_text())
+  training = [{"steps": checkpoint.steps(path / "checkpoints")[-1], **provenance}]
+  spec = member.task.agent.spec
+  released.save(path / "best", spec, params, evaluation=evaluation, provenance={"training": training})
 
 
 def params_of(path: pathlib.Path, index: int, *, like: Any = None) -> Any:
@@ -221,10 +217,6 @@ def train_step(
 
 def _member(make_task: MakeTask, config: config_dict.ConfigDict, path: pathlib.Path) -> Member:
   return Member(config, path, make_task(config))
-
-
-def _provenance(member: Member) -> dict[str, Any]:
-  return json.loads((member.path / "provenance.json").read_text())
 
 
 def _init(member: Member, batch: batch_lib.Batch) -> loop.TrainState:
