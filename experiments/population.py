@@ -1,10 +1,10 @@
-"""Many runs of one make-up side by side on one device: seeds and sampled hyper-parameters are one more axis.
+"""Many runs of one make-up side by side: seeds and sampled hyper-parameters are one more axis.
 
 The protocol of the papers is a sample of hyper-parameters, of which the best few count (Rusu et al. 2016: 25 jobs a
 cell, top 3; Mirowski et al. 2017: 64, top 5). Members share network, world and shapes, so one program trains all of
-them and is compiled once. Each member has an ordinary run directory, `runs/00` and on, whose config alone repeats it;
-all of them are one checkpoint, so that a sweep resumes as exactly as a run. `best` holds the best member's network,
-from which others start.
+them and is compiled once; a machine's devices share them out evenly. Each member has an ordinary run directory,
+`runs/00` and on, whose config alone repeats it; all of them are one checkpoint, so that a sweep resumes as exactly as a
+run, on as many devices as there are then. `best` holds the best member's network, from which others start.
 """
 
 import functools
@@ -37,6 +37,7 @@ from progressive import partition
 
 MakeTask = Callable[[config_dict.ConfigDict], session.Task]
 _KINDS = ("choice", "log_uniform")
+_MEMBERS = "members"  # The axis that runs are shared out along.
 
 
 class Member(NamedTuple):
@@ -180,10 +181,12 @@ def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, p
       one.sync()
     checkpoint.save(path / "checkpoints", step, state, keep=phase.keep_checkpoints)
 
+  mesh = share_out(len(members))
   agents = stack([jax.tree.map(jnp.float32, member.task.agent) for member in members])
+  state, agents = jax.device_put((state, agents), jax.NamedSharding(mesh, jax.P(_MEMBERS)))
   # A CPU has no idle lanes to fill: there one member after the other is fastest (measured: see `benchmark`).
-  width = 1 if jax.default_backend() == "cpu" else len(members)
-  train = functools.partial(train_step, agents=agents, batch=batch, num_steps=phase.num_steps, width=width)
+  width = 1 if jax.default_backend() == "cpu" else len(members) // mesh.size
+  train = functools.partial(train_step, agents=agents, batch=batch, num_steps=phase.num_steps, width=width, mesh=mesh)
   loop.consume(
     loop.in_batch(
       state,
@@ -203,16 +206,36 @@ def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, p
   return members
 
 
-@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "width"), donate_argnames="states")
+def share_out(num_members: int) -> jax.sharding.Mesh:
+  """As many of this process's devices as divide the members evenly."""
+  devices = jax.local_devices()
+  num = max(n for n in range(1, min(num_members, len(devices)) + 1) if num_members % n == 0)
+  return jax.sharding.Mesh(np.array(devices[:num]), (_MEMBERS,))
+
+
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "width", "mesh"), donate_argnames="states")
 def train_step(
-  states: loop.TrainState, *, agents: actor_critic.Agent, batch: batch_lib.Batch, num_steps: int, width: int
+  states: loop.TrainState,
+  *,
+  agents: actor_critic.Agent,
+  batch: batch_lib.Batch,
+  num_steps: int,
+  width: int,
+  mesh: jax.sharding.Mesh,
 ) -> tuple[loop.TrainState, dict[str, jax.Array], trajectory.EpisodeStatistics]:
-  """`loop.train_step` of N members, every leaf `[N, ...]`, `width` of them at once (N: all; 1: one after the other)."""
+  """`loop.train_step` of N members, every leaf `[N, ...]`, shared out over the devices of `mesh`.
+
+  A device trains `width` of its members at once (all of its own, or 1: one after the other).
+  """
 
   def one(member: tuple[loop.TrainState, actor_critic.Agent]) -> Any:
     return loop.train_step(member[0], agent=member[1], batch=batch, num_steps=num_steps)
 
-  return jax.lax.map(one, (states, agents), batch_size=width if width > 1 else None)
+  def own(*members: Any) -> Any:
+    return jax.lax.map(one, members, batch_size=width if width > 1 else None)
+
+  along = jax.P(_MEMBERS)
+  return jax.shard_map(own, mesh=mesh, in_specs=along, out_specs=along, check_vma=False)(states, agents)
 
 
 def _member(make_task: MakeTask, config: config_dict.ConfigDict, path: pathlib.Path) -> Member:

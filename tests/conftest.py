@@ -1,8 +1,9 @@
 """Strict mode for every test, and a check that the code under test is this checkout.
 
 JAX is told to refuse implicit rank and dtype promotion, which are where silent bugs of shape and precision live.
-Tests run on the CPU backend: exactness (bitwise resume, equal seeds) is promised there. Compiled programs are kept
-between runs in JAX's persistent cache.
+Tests run on the CPU backend: exactness (bitwise resume, equal seeds) is promised there. It pretends to be two devices,
+so that sweeps are shared out as on a machine with several. Compiled programs are kept between runs in JAX's persistent
+cache.
 """
 
 import os
@@ -15,6 +16,7 @@ import jax
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
+jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update(

@@ -20,6 +20,7 @@ from experiments import (
   train,
   transfer,
 )
+from experiments.configs import jaco_auxiliary, navigation, pong_soup
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments import session_test
@@ -96,16 +97,54 @@ def test_an_interrupted_sweep_ends_the_same(tmp_path):
     assert [json.loads(x)["return_mean"] for x in lines[0]] == [json.loads(x)["return_mean"] for x in lines[1]]
 
 
+def several(config, make_task, num):
+  """Members of a sweep of `num` in four worlds, their agents stacked, and what makes their states."""
+  members = [population.Member(one, None, make_task(one)) for one in (population.sample(config, i) for i in range(num))]
+  batch = population.session.make_batch(members[0].task, 4)
+  agents = population.stack([jax.tree.map(np.float32, member.task.agent) for member in members])
+  return batch, agents, lambda: population.stack([population._init(member, batch) for member in members])
+
+
 def test_all_at_once_is_one_after_the_other():
-  task = train.make_task(make_config())
-  batch = population.session.make_batch(task, 4)
-  members = [population.Member(population.sample(make_config(), i), None, task) for i in range(3)]
-  agents = population.stack([jax.tree.map(np.float32, m.task.agent) for m in members])
-  ends = []
-  for width in (1, 3):
-    states = population.stack([population._init(member, batch) for member in members])
-    ends.append(population.train_step(states, agents=agents, batch=batch, num_steps=5, width=width)[0].trainable)
+  batch, agents, init = several(make_config(), train.make_task, 3)
+  alike = {"agents": agents, "batch": batch, "num_steps": 5, "mesh": population.share_out(1)}
+  ends = [population.train_step(init(), **alike, width=width)[0].trainable for width in (1, 3)]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
+
+
+def test_devices_share_a_sweep_out_and_change_nothing():
+  assert [population.share_out(n).size for n in (1, 2, 3, 4)] == [1, 2, 1, 2]
+  batch, agents, init = several(make_config(), train.make_task, 4)
+  ends = []
+  for num_devices in (1, 2):
+    mesh = population.share_out(num_devices)
+    state, _, _ = population.train_step(init(), agents=agents, batch=batch, num_steps=5, width=1, mesh=mesh)
+    assert len(state.step.sharding.device_set) == num_devices
+    ends.append(state.trainable)
+  jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+@pytest.mark.parametrize(
+  "config",
+  (
+    navigation.get_config("paper,nav_d1d2l,static_1"),
+    pong_soup.get_config("paper"),
+    jaco_auxiliary.get_config("reacher_d1d2l"),
+  ),
+  ids=("maze", "pong", "jaco"),
+)
+def test_a_gpu_trains_all_members_at_once_and_never_asks_the_host(config, monkeypatch):
+  # Lowered for a GPU where none is: no callback, as physics on a CPU needs, and a kernel for every operation.
+  monkeypatch.undo()  # The true worlds.
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  phase_name, make_task = ("train", train.make_task) if "train" in config else ("transfer", transfer.make_task)
+  batch, agents, init = several(config, make_task, 2)
+  num_steps, mesh = config[phase_name].num_steps, population.share_out(1)
+  traced = population.train_step.trace(
+    jax.eval_shape(init), agents=agents, batch=batch, num_steps=num_steps, width=2, mesh=mesh
+  )
+  program = traced.lower(lowering_platforms=("cuda",)).as_text()
+  assert "stablehlo.convolution" in program and "callback" not in program
 
 
 def test_sweeps_of_transfers_keep_the_source(tmp_path):
