@@ -23,7 +23,8 @@ from agents import actor_critic
 from analysis import fisher, perturbation
 from environments import batch as batch_lib
 from environments import core
-from experiments import binary, configuration, matrix, released, run_directory, sensitivity, sensitivity_file, session
+from experiments import binary, configuration, matrix, sensitivity, session
+from experiments.disk import released, run_directory, sensitivity_file
 from progressive import network
 
 _APS = flags.DEFINE_bool("aps", False, "Measure APS too.")

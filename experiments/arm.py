@@ -14,7 +14,8 @@ import numpy as np
 from absl import flags
 
 from environments.arm import client, server, twin
-from experiments import binary, configuration, evaluate, film, released, session, sinks
+from experiments import binary, configuration, evaluate, film, session, sinks
+from experiments.disk import released
 from progressive import partition
 
 _MODE = flags.DEFINE_enum("mode", "serve", ("serve", "drive"), "Serve the twin, or drive what is served.")

@@ -15,7 +15,9 @@ import jax
 from absl import flags
 
 from analysis import curves
-from experiments import binary, jaco_stages, maze_stages, pong_stages, run_directory, stages
+from experiments import binary
+from experiments.disk import run_directory
+from experiments.suites import jaco_stages, maze_stages, pong_stages, stages
 
 _SUITE = flags.DEFINE_string("suite", "jaco", "Which suite: a name in SUITES.")
 _STAGES = flags.DEFINE_list("stages", [], "Only these stages of the suite; all where empty.")

@@ -27,8 +27,10 @@ from absl import flags
 from analysis import curves, plots, records
 from environments.arm import server, twin
 from environments.jaco import camera, constants, kinematics, tasks
-from experiments import binary, corl2017_figures, drawing, figures, network_file, report
+from experiments import binary, figures, report
 from experiments.configs import jaco_corl2017
+from experiments.disk import network_file
+from experiments.papers import corl2017_figures, drawing
 from progressive import growth
 
 _COLUMN = flags.DEFINE_string("column", None, "Released column or run directory to start from; else the config's.")

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from ml_collections import config_dict
 
 from environments import core
-from experiments import binary, configuration, released
+from experiments import binary, configuration
+from experiments.disk import released
 from progressive import growth, network
 
 

@@ -17,7 +17,8 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from experiments import binary, checkpoint, configuration, released, run_directory, session
+from experiments import binary, configuration, session
+from experiments.disk import checkpoint, released, run_directory
 from progressive import network, partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")

@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from analysis import records
-from experiments import (
-  binary,
+from experiments import binary
+from experiments.disk import matrix_folder, navigation_folder
+from experiments.papers import (
   corl2017_figures,
   drawing,
-  matrix_folder,
   navigation_episode_figures,
   navigation_figures,
-  navigation_folder,
   pnn_figures,
   pnn_sensitivity_figures,
 )

@@ -21,7 +21,8 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from experiments import binary, configuration, population, released, run_directory, session, sweep_folder, transfer
+from experiments import binary, configuration, population, session, transfer
+from experiments.disk import released, run_directory, sweep_folder
 from progressive import baselines, network, partition
 
 CELL = flags.DEFINE_multi_string(

@@ -21,20 +21,8 @@ from ml_collections import config_dict
 
 from environments.maze import constants, top_view
 from environments.maze import world as world_lib
-from experiments import (
-  binary,
-  checkpoint,
-  configuration,
-  navigation_episodes,
-  navigation_file,
-  navigation_folder,
-  population,
-  run_directory,
-  session,
-  sinks,
-  sweep_folder,
-  train,
-)
+from experiments import binary, configuration, navigation_episodes, population, session, sinks, train
+from experiments.disk import checkpoint, navigation_file, navigation_folder, run_directory, sweep_folder
 
 _EPISODES = flags.DEFINE_integer("test_episodes", 100, "Episodes that count.", lower_bound=1)
 _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode.")

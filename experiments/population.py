@@ -22,17 +22,8 @@ from ml_collections import config_dict
 
 from agents import actor_critic, trajectory
 from environments import batch as batch_lib
-from experiments import (
-  checkpoint,
-  configuration,
-  loop,
-  network_file,
-  released,
-  run_directory,
-  session,
-  sinks,
-  sweep_folder,
-)
+from experiments import configuration, loop, session, sinks
+from experiments.disk import checkpoint, network_file, released, run_directory, sweep_folder
 from progressive import partition
 
 MakeTask = Callable[[config_dict.ConfigDict], session.Task]

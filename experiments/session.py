@@ -21,7 +21,8 @@ from agents import actor_critic, evaluation, unroll
 from environments import batch as batch_lib
 from environments import core
 from environments.arm import client
-from experiments import checkpoint, configuration, film, loop, network_file, run_directory, sinks
+from experiments import configuration, film, loop, sinks
+from experiments.disk import checkpoint, network_file, run_directory
 from progressive import network, partition
 
 FRAMES_PER_S = 10.0  # The arm's control rate: videos run in real time.

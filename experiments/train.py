@@ -11,7 +11,8 @@ from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
 from environments import core
-from experiments import binary, configuration, loop, population, released, session
+from experiments import binary, configuration, loop, population, session
+from experiments.disk import released
 from progressive import network
 
 

@@ -12,7 +12,8 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from experiments import binary, configuration, loop, population, released, session
+from experiments import binary, configuration, loop, population, session
+from experiments.disk import released
 from progressive import baselines, network
 
 

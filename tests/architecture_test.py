@@ -40,7 +40,7 @@ ALLOWED = (
 
 # An outside package -> the only modules of ours that may import it.
 CONFINED = {
-  "mujoco": ("environments.jaco*", "environments.arm*", "experiments.jaco_stages"),
+  "mujoco": ("environments.jaco*", "environments.arm*", "experiments.suites.jaco_stages"),
   "dm_control": ("environments.arm.twin", "environments.*.derive_*", "environments.*.assets.*"),
   "ale_py": ("environments.atari*",),
   "dm_env_rpc": ("environments.arm*",),

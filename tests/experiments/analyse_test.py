@@ -12,7 +12,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from environments import registry
-from experiments import analyse, matrix, released, sensitivity_file
+from experiments import analyse, matrix
+from experiments.disk import released, sensitivity_file
 from progressive import network
 from tests.experiments import matrices, sensitivity_test
 

@@ -5,8 +5,9 @@ import time
 import pytest
 
 from environments import registry
-from experiments import benchmark, configuration, stages
+from experiments import benchmark, configuration
 from experiments.configs import pong_soup
+from experiments.suites import stages
 from tests.agents import worlds
 from tests.experiments import session_test
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from experiments import configuration, describe, matrix, population, released, train, transfer
+from experiments import configuration, describe, matrix, population, train, transfer
 from experiments.configs import jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.disk import released
 from progressive import growth, network
 
 CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}

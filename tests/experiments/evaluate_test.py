@@ -10,7 +10,8 @@ from absl.testing import flagsaver
 from dm_env import specs
 
 from environments import dm_env_adapter, registry
-from experiments import arm, configuration, evaluate, film, released, session, sinks, train, transfer
+from experiments import arm, configuration, evaluate, film, session, sinks, train, transfer
+from experiments.disk import released
 from progressive import network, partition
 from tests.agents import worlds
 from tests.experiments import session_test

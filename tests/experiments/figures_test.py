@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from analysis import records
-from experiments import drawing, figures
+from experiments import figures
+from experiments.papers import drawing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,8 @@ import numpy as np
 from ml_collections import config_dict
 
 from analysis import perturbation
-from experiments import matrix, network_file, sensitivity, sensitivity_file
+from experiments import matrix, sensitivity
+from experiments.disk import network_file, sensitivity_file
 from progressive import column, network
 
 STEPS = 10_000

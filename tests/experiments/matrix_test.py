@@ -5,7 +5,8 @@ import json
 import pytest
 
 from environments import registry
-from experiments import configuration, evaluate, matrix, released, sweep_folder
+from experiments import configuration, evaluate, matrix
+from experiments.disk import released, sweep_folder
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments import session_test

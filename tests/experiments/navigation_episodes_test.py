@@ -11,20 +11,9 @@ from absl.testing import flagsaver
 from ml_collections import config_dict
 
 from environments import registry
-from experiments import (
-  checkpoint,
-  configuration,
-  navigate,
-  navigation_episodes,
-  navigation_file,
-  navigation_folder,
-  network_file,
-  population,
-  released,
-  run_directory,
-  train,
-)
+from experiments import configuration, navigate, navigation_episodes, population, train
 from experiments.configs import navigation
+from experiments.disk import checkpoint, navigation_file, navigation_folder, network_file, released, run_directory
 from progressive import network, partition
 from tests.experiments import navigators
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from environments.maze import layout as layout_lib
-from experiments import navigation_episodes, navigation_file
+from experiments import navigation_episodes
+from experiments.disk import navigation_file
 
 STEPS = 10_000  # Agent steps: 40,000 of the environment's.
 LAYOUT = layout_lib.load("static_small")

@@ -9,18 +9,9 @@ from ml_collections import config_dict
 
 from analysis import records
 from environments import registry
-from experiments import (
-  checkpoint,
-  configuration,
-  network_file,
-  population,
-  released,
-  run_directory,
-  sweep_folder,
-  train,
-  transfer,
-)
+from experiments import configuration, population, train, transfer
 from experiments.configs import jaco_auxiliary, navigation, pong_soup
+from experiments.disk import checkpoint, network_file, released, run_directory, sweep_folder
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments import session_test

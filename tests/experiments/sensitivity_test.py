@@ -8,7 +8,8 @@ import pytest
 from agents import actor_critic
 from analysis import fisher, perturbation
 from environments import batch as batch_lib
-from experiments import sensitivity, sensitivity_file
+from experiments import sensitivity
+from experiments.disk import sensitivity_file
 from progressive import column, network, partition
 from tests.agents import agents_for_tests, worlds
 

@@ -16,7 +16,8 @@ import pytest
 from ml_collections import config_dict
 
 from environments import dm_env_adapter, registry
-from experiments import checkpoint, configuration, released, run_directory, session, train, transfer
+from experiments import configuration, session, train, transfer
+from experiments.disk import checkpoint, released, run_directory
 from progressive import partition
 from tests.agents import worlds
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import checkpoint, network_file, run_directory
+from experiments.disk import checkpoint, network_file, run_directory
 from progressive import network
 
 _PARAMS = "params.npz"

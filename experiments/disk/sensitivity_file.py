@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis import fisher, moments, perturbation
-from experiments import run_directory, sensitivity
+from experiments import sensitivity
+from experiments.disk import run_directory
 
 NAME = "sensitivity.json"
 

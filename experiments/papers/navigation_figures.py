@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from analysis import curves, measure_plots, navigation, paper, plots, speedup, transfer
-from experiments import drawing, navigation_folder
+from experiments.disk import navigation_folder
+from experiments.papers import drawing
 
 COLORS = {
   "ff": "#999999",

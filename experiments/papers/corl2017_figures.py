@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from analysis import curves, paper, plots, records
-from experiments import drawing
+from experiments.papers import drawing
 
 # An episode ends after 50 steps of reward at most 1.
 _RETURN_LIMITS = (-1.0, 50.0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from analysis import curves, records
 from environments.maze import constants
-from experiments import navigation_file, sweep_folder
+from experiments.disk import navigation_file, sweep_folder
 
 _MAZE, _ARM = "maze/", "jaco/"
 

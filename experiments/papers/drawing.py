@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib import figure as mpl_figure
 
 from analysis import curves, plots, records
-from experiments import run_directory
+from experiments.disk import run_directory
 
 Cell = np.ndarray | curves.Interval | str
 Table = Mapping[str, Mapping[str, Cell]]  # Row -> column -> cell.

@@ -8,7 +8,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from analysis import curves
-from experiments import drawing, figures, matrix_folder, pnn_figures
+from experiments import figures
+from experiments.disk import matrix_folder
+from experiments.papers import drawing, pnn_figures
 from tests.experiments import matrices
 
 

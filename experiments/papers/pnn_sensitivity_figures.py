@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis import curves, fisher, moments, perturbation, sensitivity_plots, spectra, transfer_matrix
-from experiments import drawing, matrix, matrix_folder, pnn_figures, sensitivity_file
+from experiments import matrix
+from experiments.disk import matrix_folder, sensitivity_file
+from experiments.papers import drawing, pnn_figures
 from progressive import column, network
 
 # (source, target) of the paper's figure 5 and of what its text says of conv1, conv2 and the dense layer.

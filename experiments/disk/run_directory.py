@@ -102,9 +102,8 @@ def record_start(path: pathlib.Path, *, seed: int | None, phase: str) -> None:
 
 def commit() -> str:
   """The commit this code is at, with `+changes` when the working tree differs; `unknown` outside a checkout."""
-  root = pathlib.Path(__file__).resolve().parent.parent
   try:
-    git = ["git", "-C", str(root)]
+    git = ["git", "-C", str(pathlib.Path(__file__).resolve().parent)]
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     status = [*git, "status", "--porcelain", "--untracked-files=no"]
     changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()

@@ -14,7 +14,8 @@ from matplotlib import figure as mpl_figure
 from analysis import path_plots, projection_plots
 from environments.maze import constants, depth_target, top_view
 from environments.maze import layout as layout_lib
-from experiments import drawing, navigation_figures, navigation_file, navigation_folder
+from experiments.disk import navigation_file, navigation_folder
+from experiments.papers import drawing, navigation_figures
 
 _CELL_PX = 24
 _MOST_STEPS = 450  # Of a path: 30 s, more become a tangle.

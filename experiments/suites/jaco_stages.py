@@ -13,8 +13,9 @@ from mujoco import rollout
 from environments import registry
 from environments.arm import client, server, twin
 from environments.jaco import constants, model, physics
-from experiments import stages, train
+from experiments import train
 from experiments.configs import jaco_corl2017
+from experiments.suites import stages
 
 _PHYSICS_STEPS = 50  # Control steps in one timed call.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from experiments import run_directory
+from experiments.disk import run_directory
 from progressive import column, network
 
 _LAYERS = {cls.__name__: cls for cls in (column.Dense, column.Conv, column.LSTM)}

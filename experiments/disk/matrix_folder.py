@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis import curves, records, transfer_matrix
-from experiments import matrix, network_file, sensitivity_file, sweep_folder
+from experiments import matrix
+from experiments.disk import network_file, sensitivity_file, sweep_folder
 from progressive import network
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments import figures, matrix_folder
+from experiments import figures
+from experiments.disk import matrix_folder
 from tests.experiments import matrices
-from tests.experiments import pnn_figures_test as cells
+from tests.experiments.papers import pnn_figures_test as cells
 
 # Of conv1 a quarter is the newest column's, of conv2 three quarters; conv1's second map is not used.
 DIAGONALS = {

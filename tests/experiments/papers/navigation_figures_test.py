@@ -7,7 +7,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import drawing, figures, navigation_episode_figures, navigation_folder
+from experiments import figures
+from experiments.disk import navigation_folder
+from experiments.papers import drawing, navigation_episode_figures
 from tests.experiments import navigators
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from analysis import curves, forgetting_plots, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
-from experiments import drawing, matrix, matrix_folder, sweep_folder
+from experiments import matrix
+from experiments.disk import matrix_folder, sweep_folder
+from experiments.papers import drawing
 
 COLORS = {
   "scratch": "#555555",

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from environments import batch as batch_lib
 from environments import registry
-from experiments import stages, train
+from experiments import train
 from experiments.configs import navigation
+from experiments.suites import stages
 
 _SHOWN = ("pixels", "velocity", "last_reward", "last_action")  # What a navigation agent reads, and what its heads do.
 _SIGNALS = ("depth", "loop_closure")

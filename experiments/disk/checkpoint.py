@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from agents import auxiliary
-from experiments import network_file
+from experiments.disk import network_file
 from progressive import network
 
 State = TypeVar("State")

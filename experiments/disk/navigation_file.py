@@ -15,7 +15,8 @@ import numpy as np
 
 from analysis import curves, decoding
 from environments.maze import layout as layout_lib
-from experiments import navigation_episodes, run_directory
+from experiments import navigation_episodes
+from experiments.disk import run_directory
 
 NAME, ARRAYS = "episodes.json", "episodes.npz"
 NUM_FRAMES = 6

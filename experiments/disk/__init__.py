@@ -1,0 +1,1 @@
+"""What lies on disk: run directories, checkpoints, released networks; folders of sweeps, matrices and navigators."""
