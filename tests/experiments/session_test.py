@@ -111,7 +111,8 @@ from environments import registry
 from tests.agents import worlds
 registry.make = lambda name, **options: worlds.CueRecall()
 from tests.experiments import session_test
-from experiments import checkpoint, train
+from experiments import train
+from experiments.disk import checkpoint
 config = session_test.make_config()
 config.train.steps = 20_000
 config.train.save_every = 1_000
