@@ -78,10 +78,8 @@ PNN_FIG4B: Mapping[tuple[str, str], Mapping[str, PongCurve]] = {
 
 # Mirowski et al. 2017, figure 3: an expert's score; there is none for the I-maze.
 NAVIGATION_HUMAN: Mapping[str, float] = {"static_1": 95, "static_2": 172, "random_goal_1": 106, "random_goal_2": 172}
-NAVIGATION_LOOP_F1 = 0.83  # v1: Nav A3C+D+L, random_goal_2, 100 episodes of 2,250 agent steps.
-# v3, figure 3f, random_goal_2: how depth is predicted -> final score. D1 from the encoder, D2 from the LSTM; * is an
-# agent with clipped rewards.
-NAVIGATION_DEPTH: Mapping[str, float] = {"D1, regression": 70, "D1*": 102, "D1": 80, "D2": 103}
+# F1 of loop closures by (version, maze, agent) of a row of table 1: the text's, 100 episodes of 2,250 agent steps.
+NAVIGATION_LOOP_F1: Mapping[tuple[str, str, str], float] = {("v1", "random_goal_2", "Nav A3C+D+L"): 0.83}
 
 
 class NavigationRow(NamedTuple):
@@ -127,9 +125,9 @@ def pnn_fig4a() -> transfer_matrix.Matrix:
 
 
 def navigation_scores() -> Mapping[str, Mapping[str, float]]:
-  """maze -> agent -> final score, figure 3 of Mirowski et al. 2017 (v3)."""
+  """maze -> agent -> final score, figure 3 of Mirowski et al. 2017 (v3); agents that are not in a maze are left out."""
   return {
-    row["maze"]: {agent: float(score) for agent, score in row.items() if agent != "maze"}
+    row["maze"]: {agent: float(score) for agent, score in row.items() if agent != "maze" and score}
     for row in _rows("mirowski2017_scores.csv")
   }
 

@@ -23,6 +23,7 @@ class Line(NamedTuple):
   color: str
   solid: curves.Curve
   dotted: curves.Curve | None = None
+  is_dashed: bool = False  # The solid one is, to tell two methods of one colour apart.
 
 
 class Panel(NamedTuple):
@@ -95,7 +96,8 @@ def png(fig: mpl_figure.Figure) -> bytes:
 
 def _draw(axis: matplotlib.axes.Axes, line: Line) -> None:
   interval = curves.band(line.solid.values)
-  axis.plot(line.solid.steps, interval.mean, color=line.color, linewidth=1.8, label=line.label)
+  style = "--" if line.is_dashed else "-"
+  axis.plot(line.solid.steps, interval.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
   if np.isfinite(interval.low).all():
     axis.fill_between(line.solid.steps, interval.low, interval.high, color=line.color, alpha=0.18, linewidth=0)
   if line.dotted is not None:

@@ -55,10 +55,13 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   """Measures what is missing of the cell in `path`, writes it beside the network and returns it all.
 
   Raises:
-    ValueError: if its files cannot be read, or the network has one column, whose shares say nothing.
+    ValueError: if its files cannot be read, what is there was measured otherwise than `settings` say, or the network
+      has one column, whose shares say nothing.
   """
   found = sensitivity_file.read(path)
   has_aps = found is not None and (found.aps_fault or (found.aps is not None and found.aps.floor == settings.floor))
+  if found is not None:
+    _check_same(path, found, settings)
   if found is not None and (not settings.has_aps or has_aps):
     return found
   config = _config(path / "config.json")
@@ -76,6 +79,17 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   about |= {"sample_every": settings.every, "provenance": run_directory.provenance(config.seed)}
   sensitivity_file.write(path, found, about=about)
   return found
+
+
+def _check_same(path: pathlib.Path, found: sensitivity_file.Sensitivity, settings: Settings) -> None:
+  """Refuses to pass off what was measured with other settings."""
+  flags_given = {"--samples": (found.num_samples, settings.num_samples)}
+  if settings.has_aps and found.aps is not None:
+    flags_given["--aps_episodes"] = (found.aps.num_episodes, settings.aps_episodes)
+  for flag, (there, asked) in flags_given.items():
+    if there != asked:
+      file = path / sensitivity_file.NAME
+      raise ValueError(f"{file} was measured with {flag}={there}, not {asked}; give that, or remove it to measure anew")
 
 
 def describe(found: sensitivity_file.Sensitivity) -> str:
@@ -178,4 +192,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main)
+  binary.run(main, reads=(binary.RUNS, matrix.CELL))

@@ -118,4 +118,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main)
+  binary.run(main, reads=(binary.SOURCE, evaluate.EPISODES, evaluate.GREEDY, evaluate.SEED, evaluate.VIDEO))

@@ -2,11 +2,13 @@
 
 A mistake of the caller's (an unknown field, a missing file, a server that does not answer) is raised as `ValueError`,
 `OSError` or `BridgeError` by the code that notices it, and printed here as one line that names the thing and the fix;
-the exit code is 1. `--traceback` shows where it came from. JAX's compiled programs are kept between runs.
+the exit code is 1. `--traceback` shows where it came from. Flags that a binary shares with others it must say that it
+reads: the rest, and words that are no flags, are refused. JAX's compiled programs are kept between runs.
 """
 
 import ctypes
 import difflib
+import functools
 import os
 import pathlib
 import runpy
@@ -50,11 +52,16 @@ def workdir() -> str:
   return WORKDIR.value
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-  """Parses the flags and runs `main`; the caller's mistakes end in one line and exit code 1."""
+def run(main: Callable[[Sequence[str]], None], *, reads: Sequence[flags.FlagHolder]) -> None:
+  """Parses the flags and runs `main`; the caller's mistakes end in one line and exit code 1.
+
+  Args:
+    main: of the binary.
+    reads: the flags that it reads of those defined in other modules of ours; its own need no mention.
+  """
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns a person arrives as an exception.
   try:
-    app.run(lambda argv: guard(main, argv), flags_parser=parse)
+    app.run(lambda argv: guard(main, argv), flags_parser=functools.partial(parse, reads=reads))
   except KeyboardInterrupt:
     print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
     sys.exit(130)
@@ -73,11 +80,13 @@ def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     _exit(str(error))
 
 
-def parse(argv: Sequence[str]) -> list[str]:
+def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str]:
   """`flags.FLAGS(argv)` with one line for every mistake, and the nearest field for an unknown one."""
   try:
     check_fields(argv)
-    return flags.FLAGS(argv)
+    left = flags.FLAGS(argv)
+    check_read(argv, left[1:], reads)
+    return left
   except (flags.Error, ValueError, OSError, AttributeError, KeyError) as error:
     _exit(str(error))
     raise
@@ -134,6 +143,31 @@ def check_fields(argv: Sequence[str]) -> None:
       raise ValueError(f"--config.{name} would change nothing: sweep.sampled draws it; add --config.sweep.sampled='()'")
 
 
+def check_read(argv: Sequence[str], words: Sequence[str], reads: Sequence[flags.FlagHolder]) -> None:
+  """Refuses what would change nothing: a word that is no flag, and a flag of another binary's.
+
+  Args:
+    argv: the command line, parsed, the program first.
+    words: what parsing has left of it.
+    reads: as `run`'s.
+
+  Raises:
+    ValueError: naming the word or the flag, and the nearest that is read.
+  """
+  if words:
+    before = [argument.lstrip("-").partition("=")[0] for argument in argv[: argv.index(words[0])]]
+    glob = "; after --runs a glob is quoted (--runs='runs/*') or --runs repeated" if RUNS.name in before else ""
+    raise ValueError(f"{words[0]!r} is not a flag, which is --name=value{glob}")
+  by_module = {module: [flag.name for flag in own] for module, own in flags.FLAGS.flags_by_module_dict().items()}
+  known = [flag.name for flag in reads] + by_module.get(argv[0], [])  # A flag of `__main__` is filed under argv[0].
+  fields = [f"config.{name}" for name in field_names(CONFIG.value)] if CONFIG.present and CONFIG.name in known else []
+  shared = [name for module, names in by_module.items() if module.startswith("experiments.") for name in names]
+  for name in shared:
+    if flags.FLAGS[name].present and name not in (*known, _TRACEBACK.name):
+      near, binary = nearest(name, [*known, *fields] or [_TRACEBACK.name]), pathlib.Path(argv[0]).stem
+      raise ValueError(f"--{name} is not read by experiments.{binary}; nearest it reads is --{near}")
+
+
 def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[str]:
   """Dotted names of all fields, inner dictionaries included."""
   for key, value in config.items():
@@ -143,10 +177,14 @@ def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[st
 
 
 def unknown_field(name: str, known: Sequence[str], path: str) -> str:
-  """The message for a field that is not there, with the nearest: by its last word where that exists, or by spelling."""
+  """The message for a field that is not there, with the nearest."""
+  return f"{path} has no field --config.{name}; nearest is --config.{nearest(name, known)}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+  """The one of `known` that is nearest to `name`: by its last word where that exists, or by spelling."""
   same_end = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
-  nearest = difflib.get_close_matches(name, same_end or known, n=1, cutoff=0.0)[0]
-  return f"{path} has no field --config.{name}; nearest is --config.{nearest}"
+  return difflib.get_close_matches(name, same_end or known, n=1, cutoff=0.0)[0]
 
 
 def _exit(message: str) -> None:

@@ -54,6 +54,8 @@ def from_config(config: config_dict.ConfigDict) -> network.NetworkSpec:
 def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
+  if binary.SOURCE.value and binary.CONFIG.present:
+    raise ValueError(f"--source={binary.SOURCE.value} and --config are two networks; give one of them")
   if binary.SOURCE.value:
     print(table(released.load_source(binary.SOURCE.value).spec))
   else:
@@ -61,4 +63,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main)
+  binary.run(main, reads=(binary.CONFIG, binary.SOURCE))

@@ -18,7 +18,7 @@ from ml_collections import config_dict
 from agents import actor_critic
 from environments import core
 from experiments import binary, configuration, session
-from experiments.disk import checkpoint, released, run_directory
+from experiments.disk import released, run_directory
 from progressive import network, partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
@@ -106,7 +106,7 @@ def release(
 ) -> None:
   """Writes the released folder; the training's own provenance goes with it."""
   now = run_directory.provenance(SEED.value)
-  runs = lineage(folder)
+  runs = released.lineage(folder)
   evaluation = {
     "mean_return": result["return_mean"],
     "return_ci_low": result["return_ci_low"],
@@ -125,20 +125,10 @@ def release(
   print(f"released as {_RELEASE.value}")
 
 
-def lineage(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Provenance and steps of every run that made the network in `folder`, in order; a run may start from another's."""
-  provenance = _provenance(folder)
-  if "training" in provenance:  # A released network.
-    return provenance["training"]
-  before = json.loads((folder / "config.json").read_text()).get("train", {}).get("start_from", "")
-  steps = checkpoint.steps(folder / "checkpoints")[-1]
-  return [*(lineage(pathlib.Path(before)) if before else []), {"steps": steps, **provenance}]
-
-
 def _provenance(folder: pathlib.Path) -> dict[str, Any]:
   file = folder / "provenance.json"
   return json.loads(file.read_text()) if file.exists() else {}
 
 
 if __name__ == "__main__":
-  binary.run(main)
+  binary.run(main, reads=(binary.SOURCE,))

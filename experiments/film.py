@@ -1,4 +1,4 @@
-"""A camera on any world behind `dm_env`: it plays as before, and the pixels it shows are kept for a video."""
+"""A camera on any world: what it shows as `pixels`, as pictures of a video. One behind `dm_env` plays as before."""
 
 from typing import Any
 
@@ -6,8 +6,13 @@ import dm_env
 import numpy as np
 
 
+def rgb(pixels: np.ndarray) -> np.ndarray:
+  """`[..., H, W, C]` pixels as `[..., H, W, 3]`: colours as they are, of a stack of greys its newest, the last."""
+  return pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., -1:], 3, axis=-1)
+
+
 class Filmed(dm_env.Environment):
-  """`environment`, with every `pixels` observation kept in `frames`, up to `max_frames`."""
+  """`environment`, with every `pixels` observation kept in `frames` as `[H, W, 3]`, up to `max_frames`."""
 
   def __init__(self, environment: dm_env.Environment, *, max_frames: int = 500):
     """Films `environment`; a world without `pixels` leaves `frames` empty."""
@@ -33,5 +38,5 @@ class Filmed(dm_env.Environment):
 
   def _keep(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
     if "pixels" in timestep.observation and len(self.frames) < self._max_frames:
-      self.frames.append(np.array(timestep.observation["pixels"]))
+      self.frames.append(rgb(np.array(timestep.observation["pixels"])))
     return timestep

@@ -170,14 +170,17 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
     ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
   """
   path = workdir / cell.name
-  if is_done(path):
-    return json.loads((path / OUTCOME).read_text())
-  own = cell_config(config, cell, workdir)
+  with run_directory.alone(path):
+    return json.loads((path / OUTCOME).read_text()) if is_done(path) else _run_cell(config, cell, workdir)
+
+
+def _run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> dict[str, Any]:
+  path, own = workdir / cell.name, cell_config(config, cell, workdir)
   if cell.before is not None and not is_done(workdir / cell.before.name):
     raise ValueError(f"{cell.name} starts from {cell.before.name}, which is not done in {workdir}; run that cell first")
   if own.source:
     _check_source(own)
-  members = population.run(transfer.make_task, own, "transfer", path)
+  members = population.run_alone(transfer.make_task, own, "transfer", path)
   return _finish(own, cell, path, members)
 
 
@@ -204,7 +207,7 @@ def _finish(
 ) -> dict[str, Any]:
   scores = [sweep_folder.score(member.path) for member in members]
   best = int(np.argmax(scores))
-  params = population.params_of(path, best)
+  trained = population.trained(path, best)
   spec = members[best].task.agent.spec
   outcome: dict[str, Any] = {
     "method": cell.method,
@@ -212,12 +215,12 @@ def _finish(
     "target": cell.target,
     "scores": [score if np.isfinite(score) else None for score in scores],
     "best": best,
-    "evaluation": _evaluate(config, spec, params, members[best].task.world),
+    "evaluation": _evaluate(config, spec, trained.params, members[best].task.world),
   }
   if cell.before is not None:
-    outcome["forgetting"] = _forgetting(config, cell, spec, params)
+    outcome["forgetting"] = _forgetting(config, cell, spec, trained.params)
   told = outcome["evaluation"] | {"world": config.target, "world_options": config.target_options.to_dict()}
-  population.save_best(path, members[best], params, evaluation=told)
+  population.save_best(path, members[best], trained, evaluation=told)
   run_directory.write_json(path / OUTCOME, outcome)
   return outcome
 
@@ -280,4 +283,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main)
+  binary.run(main, reads=(binary.CONFIG, binary.WORKDIR))

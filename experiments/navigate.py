@@ -6,7 +6,7 @@
 The best member is the one with the highest mean return in the last tenth of its steps. `<sweep>/episodes.json` gets
 table 1 of Mirowski et al. 2017 for it and `episodes.npz` what figures need (`navigation_file`); with --videos
 `<sweep>/episode.mp4` shows the first episode, what the agent sees beside its path on the map. What is tested already,
-at the same checkpoint and over as many episodes, is not tested again.
+at the same checkpoint and over as many episodes, is not tested again; a new test without --videos removes an old video.
 """
 
 import json
@@ -49,15 +49,14 @@ def best_member(path: pathlib.Path) -> Best:
     ValueError: if it has no checkpoint, or no run has finished an episode in its last tenth.
   """
   config = _config(path)
-  steps = checkpoint.steps(path / "checkpoints")
-  if not steps:
+  if not checkpoint.steps(path / "checkpoints"):
     raise ValueError(f"{path} has no checkpoint; train it first")
   returns = [sweep_folder.score(path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
   index = int(np.argmax(returns))
   task = train.make_task(population.sample(config, index))
   navigation_episodes.check_heads(task.agent)
-  params = population.params_of(path, index, like=task.params)
-  return Best(index, returns[index], steps[-1], task._replace(params=params))
+  trained = population.trained(path, index, like=task.params)
+  return Best(index, returns[index], trained.step, task._replace(params=trained.params))
 
 
 def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> navigation_file.Tested:
@@ -85,6 +84,7 @@ def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> n
   about |= {"member": best.member, "late_return": best.late_return, "trained_steps": best.step, "is_greedy": is_greedy}
   about |= {"provenance": run_directory.provenance(config.seed)}
   kept = navigation_file.shown(played, measures.position)
+  (path / VIDEO).unlink(missing_ok=True)  # Of an earlier test: it shows another episode, and maybe another network.
   if has_video:
     scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
     sinks.write_video(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
@@ -164,4 +164,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main)
+  binary.run(main, reads=(binary.RUNS,))

@@ -33,7 +33,7 @@ class Played(NamedTuple):
   """N episodes of T steps in lockstep; time 0 is the start of each. Legend: `F` fruit, `D` features."""
 
   reward: np.ndarray  # [N, T + 1] float32
-  value: np.ndarray  # [N, T + 1] float32, in the world's rewards.
+  value: np.ndarray  # [N, T + 1] float32, divided by the reward scale; what was learned from cut rewards stays so.
   features: np.ndarray  # [N, T + 1, D] float32
   signals: Mapping[str, np.ndarray]  # name in SIGNALS -> [N, T + 1, ...]
   said: Mapping[str, np.ndarray]  # head -> [N, T + 1, ...]: bands of depth, or the probability of a loop closure.
@@ -148,7 +148,7 @@ def _say(params: Any, head: auxiliary.Head, activations: Mapping[str, jax.Array]
 
 
 def check_heads(agent: actor_critic.Agent) -> None:
-  """Refuses heads of which nothing is known here.
+  """Refuses heads of which nothing is known here, and bands of depth that are regressed.
 
   Raises:
     ValueError: naming the signal.
@@ -156,6 +156,8 @@ def check_heads(agent: actor_critic.Agent) -> None:
   for head in agent.auxiliary_heads:
     if head.signal not in (*DEPTHS, LOOP):
       raise ValueError(f"the head of signal {head.signal!r} has no measure; there are {', '.join((*DEPTHS, LOOP))}")
+    if head.signal == "depth" and not head.num_classes:
+      raise ValueError("the head of signal 'depth' has num_classes=0, but depth comes in bands; regress 'depth_grid'")
 
 
 def measure(played: Played, *, layer: str, num_cells: int, seed: int = 0) -> Measures:

@@ -2,15 +2,15 @@
 
 The protocol of the papers is a sample of hyper-parameters, of which the best few count (Rusu et al. 2016: 25 jobs a
 cell, top 3; Mirowski et al. 2017: 64, top 5). Members share network, world and shapes, so one program trains all of
-them and is compiled once; a machine's devices share them out evenly. Each member has an ordinary run directory,
+them and is compiled once; a machine's devices share them out. Each member has an ordinary run directory,
 `runs/00` and on, whose config alone repeats it; all of them are one checkpoint, so that a sweep resumes as exactly as a
 run, on as many devices as there are then. `best` holds the best member's network, from which others start.
 """
 
 import functools
-import json
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,6 +28,8 @@ from progressive import partition
 
 MakeTask = Callable[[config_dict.ConfigDict], session.Task]
 _KINDS = ("choice", "log_uniform")
+# What a run may have of its own: numbers of the learner's, which are data. The rest makes a program or a world.
+_OWN = re.compile(r"((train|transfer)\.(hyper\.\w+|auxiliary\.\w+\.cost)|alpha)")
 _MEMBERS = "members"  # The axis that runs are shared out along.
 
 
@@ -39,6 +41,13 @@ class Member(NamedTuple):
   task: session.Task
 
 
+class Trained(NamedTuple):
+  """What a run has learned."""
+
+  params: Any
+  step: int
+
+
 def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict:
   """The config of member `index`: its own seed, and a value drawn for each of `config.sweep.sampled`.
 
@@ -46,8 +55,10 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
   "log_uniform" draws between two. More members leave the earlier ones what they are.
 
   Raises:
-    ValueError: for an unknown field or kind.
+    ValueError: for an unknown field or kind, one that is not a run's own, or nothing to draw from.
   """
+  if config.sweep.num_runs < 1:
+    raise ValueError(f"sweep.num_runs={config.sweep.num_runs} must be above 0")
   member = config_dict.ConfigDict({name: value for name, value in config.items() if name != "sweep"})
   member = member.copy_and_resolve_references()
   for name, kind, values in config.sweep.sampled:
@@ -56,11 +67,16 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
     section, _, field = name.rpartition(".")
     try:
       owner = functools.reduce(lambda at, part: at[part], section.split(".") if section else [], member)
-      is_known = field in owner
+      value = owner[field]
     except KeyError:
-      is_known = False
-    if not is_known:
-      raise ValueError(f"sweep.sampled names {name}, which is no field of the config")
+      raise ValueError(f"sweep.sampled names {name}, which is no field of the config") from None
+    if not _OWN.fullmatch(name) or not isinstance(value, float):
+      raise ValueError(
+        f"sweep.sampled draws {name}, in which runs side by side cannot differ: only numbers of hyper, costs of "
+        "auxiliary heads and alpha are a run's own; make a sweep for each value"
+      )
+    if not values:
+      raise ValueError(f"sweep.sampled gives no values for {name}")
     rng = np.random.default_rng((config.seed, zlib.crc32(name.encode())))
     if kind == "choice":
       dealt = [value for _ in range(index // len(values) + 1) for value in rng.permutation(values)]
@@ -81,7 +97,7 @@ def run(
     ValueError: as `session.run`; or if members differ in more than numbers.
   """
   with run_directory.alone(workdir):
-    return _run(make_task, config, phase_name, run_directory.claim(workdir, config, phase_name))
+    return run_alone(make_task, config, phase_name, pathlib.Path(workdir))
 
 
 def run_and_keep_best(
@@ -93,35 +109,35 @@ def run_and_keep_best(
     ValueError: as `run`.
   """
   path = pathlib.Path(workdir)
-  members = run(make_task, config, phase_name, path)
-  try:
-    scores = [sweep_folder.score(member.path) for member in members]
-  except ValueError as error:
-    print(f"no network is kept in {path / 'best'}: {error}")
-    return
-  world, options = ("world", "world_options") if phase_name == "train" else ("target", "target_options")
-  index = int(np.argmax(scores))
-  told = {"late_return": scores[index], "world": config[world], "world_options": config[options].to_dict()}
-  save_best(path, members[index], params_of(path, index), evaluation=told)
+  with run_directory.alone(path):
+    members = run_alone(make_task, config, phase_name, path)
+    try:
+      scores = [sweep_folder.score(member.path) for member in members]
+    except ValueError as error:
+      print(f"no network is kept in {path / 'best'}: {error}")
+      return
+    world, options = ("world", "world_options") if phase_name == "train" else ("target", "target_options")
+    index = int(np.argmax(scores))
+    told = {"late_return": scores[index], "world": config[world], "world_options": config[options].to_dict()}
+    save_best(path, members[index], trained(path, index), evaluation=told)
 
 
-def save_best(path: pathlib.Path, member: Member, params: Any, *, evaluation: dict[str, Any]) -> None:
+def save_best(path: pathlib.Path, member: Member, best: Trained, *, evaluation: dict[str, Any]) -> None:
   """Writes a sweep's best member to `path/best` as a released network.
 
   Args:
     path: of the sweep.
     member: the best.
-    params: its network's, from `params_of`.
+    best: the same, from `trained`.
     evaluation: what is told of it.
   """
-  provenance = json.loads((member.path / "provenance.json").read_text())
-  training = [{"steps": checkpoint.steps(path / "checkpoints")[-1], **provenance}]
+  training = released.lineage(member.path, steps=best.step)
   spec = member.task.agent.spec
-  released.save(path / "best", spec, params, evaluation=evaluation, provenance={"training": training})
+  released.save(path / "best", spec, best.params, evaluation=evaluation, provenance={"training": training})
 
 
-def params_of(path: pathlib.Path, index: int, *, like: Any = None) -> Any:
-  """The parameters of member `index` of the sweep in `path`, at its newest checkpoint.
+def trained(path: pathlib.Path, index: int, *, like: Any = None) -> Trained:
+  """Member `index` of the sweep in `path`, at the newest checkpoint that is whole.
 
   Args:
     path: of the sweep.
@@ -138,17 +154,20 @@ def params_of(path: pathlib.Path, index: int, *, like: Any = None) -> Any:
   own = {name: array[index] for name, array in arrays.items()}
   source = str(path / "checkpoints" / str(step))
   if like is not None:
-    return checkpoint.all_params(own, like, source=source)
-  return checkpoint.network_params(own, network_file.read_spec(path), source=source)
+    return Trained(checkpoint.all_params(own, like, source=source), step)
+  return Trained(checkpoint.network_params(own, network_file.read_spec(path), source=source), step)
 
 
-def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, path: pathlib.Path) -> list[Member]:
+def run_alone(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, path: pathlib.Path) -> list[Member]:
+  """`run` for a caller who has `path` to itself (`run_directory.alone`), and keeps it for what comes after."""
   phase = config[phase_name]
+  session.check_annealing(phase)
   members = [_member(make_task, sample(config, i), path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
   _check_alike(members, path)
   batch = session.make_batch(members[0].task, phase.num_worlds)
   if batch is None:
     raise ValueError(f"{path}: many runs side by side need a world in JAX; learn behind a bridge one run at a time")
+  run_directory.claim(path, config, phase_name)
   network_file.write_spec(path, members[0].task.agent.spec)
   state, first_step = session.restore(path, stack([_init(member, batch) for member in members]), phase.steps)
   for member in members:
@@ -162,6 +181,8 @@ def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, p
 
   def route(record: loop.Record) -> None:
     assert record.member is not None
+    if record.member >= len(members):
+      return
     metrics[record.member](record)
     tensorboards[record.member](record)
     if record.member == 0:
@@ -170,13 +191,14 @@ def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, p
   def save(state: loop.TrainState, step: int) -> None:
     for one in metrics:
       one.sync()
-    checkpoint.save(path / "checkpoints", step, state, keep=phase.keep_checkpoints)
+    own = jax.tree.map(lambda leaf: leaf[: len(members)], state)
+    checkpoint.save(path / "checkpoints", step, own, keep=phase.keep_checkpoints)
 
-  mesh = share_out(len(members))
+  mesh, share = share_out(len(members))
   agents = stack([jax.tree.map(jnp.float32, member.task.agent) for member in members])
-  state, agents = jax.device_put((state, agents), jax.NamedSharding(mesh, jax.P(_MEMBERS)))
+  state, agents = spread((state, agents), mesh, share)
   # A CPU has no idle lanes to fill: there one member after the other is fastest (measured: see `benchmark`).
-  width = 1 if jax.default_backend() == "cpu" else len(members) // mesh.size
+  width = 1 if jax.default_backend() == "cpu" else share
   train = functools.partial(train_step, agents=agents, batch=batch, num_steps=phase.num_steps, width=width, mesh=mesh)
   loop.consume(
     loop.in_batch(
@@ -197,11 +219,21 @@ def _run(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, p
   return members
 
 
-def share_out(num_members: int) -> jax.sharding.Mesh:
-  """As many of this process's devices as divide the members evenly."""
+def share_out(num_members: int) -> tuple[jax.sharding.Mesh, int]:
+  """This process's devices, as many as have something to do, and how many members each of them trains."""
   devices = jax.local_devices()
-  num = max(n for n in range(1, min(num_members, len(devices)) + 1) if num_members % n == 0)
-  return jax.sharding.Mesh(np.array(devices[:num]), (_MEMBERS,))
+  share = -(-num_members // len(devices))
+  return jax.sharding.Mesh(np.array(devices[: -(-num_members // share)]), (_MEMBERS,)), share
+
+
+def spread(members: Any, mesh: jax.sharding.Mesh, share: int) -> Any:
+  """Trees `[N, ...]` over devices, `[mesh.size * share, ...]`: the first one again fills the last device's share."""
+
+  def fill(leaf: jax.Array) -> jax.Array:
+    missing = mesh.size * share - len(leaf)
+    return jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, axis=0)]) if missing else leaf
+
+  return jax.device_put(jax.tree.map(fill, members), jax.NamedSharding(mesh, jax.P(_MEMBERS)))
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "num_steps", "width", "mesh"), donate_argnames="states")

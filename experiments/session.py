@@ -45,7 +45,7 @@ def run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: st
 
   Raises:
     ValueError: if `workdir` belongs to another config or another process is at work there, its checkpoints do not fit,
-      or an arm shall be evaluated midway.
+      an arm shall be evaluated midway, or the learning rate falls to 0 before the end.
     FloatingPointError: if the loss stops being a number.
   """
   with run_directory.alone(workdir):
@@ -59,6 +59,7 @@ def _run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: s
       f"evaluate_every={phase.evaluate_every}: behind a bridge an evaluation would break into the episode that is "
       f"being learned from; set it to 0, which evaluates at the end"
     )
+  check_annealing(phase, num_worlds=phase.num_worlds if task.environment is None else 1)
   path = run_directory.claim(workdir, config, phase_name)
   network_file.write_spec(path, task.agent.spec)
   batch = make_batch(task, phase.num_worlds)
@@ -92,6 +93,26 @@ def _run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: s
     save_every=phase.save_every,
   )
   return last[0]
+
+
+def check_annealing(phase: config_dict.ConfigDict, *, num_worlds: int | None = None) -> None:
+  """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
+
+  Args:
+    phase: of the config.
+    num_worlds: B, if it is not the phase's own: 1 behind a bridge.
+
+  Raises:
+    ValueError: naming both numbers of updates, and the field to set.
+  """
+  num_worlds = phase.num_worlds if num_worlds is None else num_worlds
+  num_updates = -(-phase.steps // (num_worlds * phase.num_steps))
+  if 0 < phase.hyper.anneal_updates < num_updates:
+    raise ValueError(
+      f"hyper.anneal_updates={phase.hyper.anneal_updates:g}: the learning rate would be 0 from there to the last of "
+      f"{num_updates} updates (steps={phase.steps} / ({num_worlds} worlds * num_steps={phase.num_steps})); set "
+      f"hyper.anneal_updates={num_updates}, or 0 to keep the rate"
+    )
 
 
 def restore(path: pathlib.Path, state: loop.TrainState, until_step: int) -> tuple[loop.TrainState, int]:
@@ -237,4 +258,4 @@ def _film(
   recurrent_state = actor_critic.initial_state(agent, 1)
   start = jax.jit(one.init)(init_key)
   _, _, played = unroll.unroll(agent, trainable, frozen, one, start, recurrent_state, act_key, _VIDEO_STEPS, is_greedy)
-  return np.asarray(played.timesteps.observation["pixels"][:, 0])
+  return film.rgb(np.asarray(played.timesteps.observation["pixels"][:, 0]))

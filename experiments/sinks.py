@@ -109,10 +109,15 @@ def write_video(path: pathlib.Path, frames: Iterable[np.ndarray], *, frames_per_
   process with gRPC's and JAX's threads, sometimes crashes.
 
   Raises:
+    ValueError: frames of another form.
     OSError: ffmpeg could not write; the message is its own.
   """
+  frames = [np.asarray(frame) for frame in frames]
+  wrong = [list(frame.shape) for frame in frames if frame.ndim != 3 or frame.shape[-1] != 3]
+  if wrong:
+    raise ValueError(f"{path}: a frame is {wrong[0]}, not [H, W, 3]; make it red, green and blue (film.rgb)")
   path.parent.mkdir(parents=True, exist_ok=True)
-  large = [np.asarray(frame).repeat(scale, axis=0).repeat(scale, axis=1) for frame in frames]
+  large = [frame.repeat(scale, axis=0).repeat(scale, axis=1) for frame in frames]
   height, width, _ = large[0].shape
   raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(frames_per_s), "-i", "-"]
   coded = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]

@@ -23,7 +23,8 @@ _CONV, _ENCODER = ((16, 8, 4), (32, 4, 2)), (256,)  # papers.md 3.1
 
 def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:
   """The sweep of one agent in one maze."""
-  scale, agent, maze = (*variant.split(","), "", "")[:3]
+  parts = variant.split(",")
+  scale, agent, maze = parts if len(parts) == 3 else ("", "", "")
   match = _AGENT.fullmatch(agent)
   if scale not in SCALES or not match or not maze:
     raise ValueError(f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small")
@@ -33,7 +34,7 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
   config.seed = 0
   config.agent = agent
   config.world = f"maze/{maze}"
-  config.world_options = config_dict.ConfigDict()
+  config.world_options = _world_options()
   config.train = configuration.first_column(
     column=_column(match["base"]),
     auxiliary=heads(match, lstm="lstm1" if match["base"] == "lstm" else "lstm2", costs=_MIDDLE_COSTS),
@@ -75,6 +76,20 @@ _A3C: dict[str, Any] = {
   "lambda_": 1.0,
   "max_gradient_norm": 10.0,
 }
+
+
+def _world_options() -> config_dict.ConfigDict:
+  """What may be changed of a maze (`world.Maze`); null: as its task has it."""
+  return config_dict.ConfigDict(
+    {
+      "layout": config_dict.placeholder(str),
+      "num_steps": config_dict.placeholder(int),
+      "style": config_dict.placeholder(str),
+      "fruit_returns": True,
+      "loop_near": 1.0,
+      "loop_far": 2.0,
+    }
+  )
 
 
 def _rewards(scale: str, *, has_clip: bool) -> dict[str, Any]:

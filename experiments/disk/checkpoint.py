@@ -199,7 +199,6 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:
-  """Deletes what a killed or failed save has left: every entry that is not named by a step alone."""
-  for path in folder.glob("*"):
-    if not path.name.isdigit():
-      shutil.rmtree(path, ignore_errors=True)
+  """Deletes what a killed or failed save has left: Orbax marks its name. Whatever else lies there is not ours."""
+  for path in folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+    shutil.rmtree(path, ignore_errors=True)

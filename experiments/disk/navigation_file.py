@@ -8,6 +8,7 @@ others with the place of their goal: enough to draw figures 4 to 7 without the n
 import json
 import math
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -148,7 +149,7 @@ def read(folder: pathlib.Path) -> Tested | None:
     with np.load(folder / ARRAYS) as arrays:
       said = {name.removeprefix(_SAID): arrays[name] for name in arrays if name.startswith(_SAID)}
       kept = Shown(**{name: arrays[name] for name in Shown._fields if name != "said"}, said=said)
-  except (json.JSONDecodeError, KeyError, OSError, ValueError) as error:
+  except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
     raise ValueError(f"{file} cannot be read ({error}); remove it and run experiments.navigate again") from None
   return Tested(told, layout, kept)
 

@@ -7,7 +7,7 @@ reachers with the navigators' losses are read as well: their place is their worl
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis import curves, records
@@ -24,7 +24,9 @@ class Sweep(NamedTuple):
   agent: str  # As in experiments/configs/navigation.py: nav_d2.
   maze: str  # static_1; of an arm its world's name: jaco/reach/fixed.
   steps: int  # Of every run, in agent steps.
+  num_runs: int  # That it has when all are there.
   top: int  # How many of its runs count.
+  options: Mapping[str, Any]  # Of its world.
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
   curve: curves.Curve | None  # Of the top runs, over environment steps as far as the shortest goes; None without runs.
   tested: navigation_file.Tested | None
@@ -40,6 +42,12 @@ class Sweep(NamedTuple):
   def is_in_a_maze(self) -> bool:
     """Whether it can be tested as a navigator is."""
     return not self.maze.startswith(_ARM)
+
+  @property
+  def is_as_published(self) -> bool:
+    """Whether layout, length and fruit are the task's own, so that the paper's numbers can stand beside its."""
+    is_replaced = any(self.options.get(name) is not None for name in ("layout", "num_steps"))
+    return not is_replaced and bool(self.options.get("fruit_returns", True))
 
   @property
   def environment_steps(self) -> int:
@@ -119,15 +127,30 @@ def read_all(patterns: Sequence[str]) -> Navigation:
 def read(path: pathlib.Path) -> Sweep:
   """The sweep in `path`."""
   config = _config(path / "config.json")
-  steps, top = int(config["train"]["steps"]), int(config["sweep"]["top"])
-  nothing = Sweep(path, config["agent"], config["world"].removeprefix(_MAZE), steps, top, (), None, None, "", "")
+  nothing = Sweep(
+    path=path,
+    agent=config["agent"],
+    maze=config["world"].removeprefix(_MAZE),
+    steps=int(config["train"]["steps"]),
+    num_runs=int(config["sweep"]["num_runs"]),
+    top=int(config["sweep"]["top"]),
+    options=config.get("world_options", {}),
+    runs=(),
+    curve=None,
+    tested=None,
+    note="",
+    gap="",
+  )
   try:
     runs = [records.read(file.parent) for file in sorted(path.glob("runs/*/metrics.jsonl"))]
     tested = navigation_file.read(path)
   except ValueError as error:
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
   ended = tuple(run for run in runs if sweep_folder.has_ended_episodes(run))
-  note, gap = sweep_folder.why_incomplete(ended, steps, is_done=True)
+  note, gap = sweep_folder.why_incomplete(ended, nothing.steps, is_done=True)
+  if ended and len(ended) < nothing.num_runs:
+    few = f"{len(ended)} of {nothing.num_runs} runs have ended episodes"
+    gap = f"{gap}; {few}" if gap else few
   curve = _top_curve(ended, nothing) if ended else None
   return nothing._replace(runs=ended, curve=curve, tested=tested, note=note, gap=gap)
 

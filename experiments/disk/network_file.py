@@ -27,12 +27,16 @@ def read_spec(folder: str | os.PathLike) -> network.NetworkSpec:
   """Reads `folder/network.json`.
 
   Raises:
-    ValueError: if there is no such file.
+    ValueError: if there is no such file, or it is damaged.
   """
   file = pathlib.Path(folder) / NAME
   if not file.exists():
     raise ValueError(f"{folder} holds no network ({NAME} is missing); give a run directory or a released column")
-  return from_json(json.loads(file.read_text()))
+  try:
+    return from_json(json.loads(file.read_text()))
+  except (ValueError, KeyError, TypeError) as error:
+    what = f"{type(error).__name__}: {error}"
+    raise ValueError(f"{file} is damaged ({what}); copy it again, or continue its run, which writes it anew") from error
 
 
 def to_json(spec: network.NetworkSpec) -> dict[str, Any]:

@@ -6,8 +6,10 @@
 `load_source` reads such a folder and a run directory alike.
 """
 
+import json
 import os
 import pathlib
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,15 +52,38 @@ def load(folder: str | os.PathLike) -> Source:
   """Reads a released folder.
 
   Raises:
-    ValueError: if a file is missing or the parameters do not fit the network.
+    ValueError: if a file is missing or damaged, or the parameters do not fit the network.
   """
   file = pathlib.Path(folder) / _PARAMS
   spec = network_file.read_spec(folder)
   if not file.exists():
     raise ValueError(f"{file} does not exist; {folder} is not a released network")
-  with np.load(file) as arrays:
-    params = checkpoint.unflatten(dict(arrays), network_file.params_like(spec), source=str(file))
-  return Source(spec, params, None)
+  try:
+    with np.load(file) as saved:
+      arrays = dict(saved)
+  except (zipfile.BadZipFile, EOFError, ValueError) as error:
+    raise ValueError(f"{file} is damaged ({error}); copy it again, or release the network again") from error
+  return Source(spec, checkpoint.unflatten(arrays, network_file.params_like(spec), source=str(file)), None)
+
+
+def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str, Any]]:
+  """Provenance and steps of every run that made the network in `folder`, the oldest first.
+
+  Args:
+    folder: a released network, or a run directory, whose run may have started from another's network.
+    steps: how far the run in `folder` has learned, where it has no checkpoints of its own: a member of a sweep.
+  """
+  file = folder / "provenance.json"
+  provenance = json.loads(file.read_text()) if file.exists() else {}
+  if "training" in provenance:  # A released network.
+    return provenance["training"]
+  config = json.loads((folder / "config.json").read_text())
+  if provenance.get("phase") == "transfer":
+    before = "" if config["method"] in ("scratch", "random_column") else config["source"]
+  else:
+    before = config.get("train", {}).get("start_from", "")
+  steps = checkpoint.load_run(folder)[2] if steps is None else steps
+  return [*(lineage(pathlib.Path(before)) if before else []), {"steps": steps, **provenance}]
 
 
 def load_source(path: str | os.PathLike) -> Source:

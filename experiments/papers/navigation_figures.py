@@ -6,6 +6,7 @@ scores in a maze to the best final score there; a quarter and three quarters of 
 smoothed by a running median of `SMOOTH_POINTS` for this. `navigation_episode_figures` has the figures of one episode.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 
@@ -33,48 +34,60 @@ COLORS = {
   "reacher_d1d2l": "#2f8f5b",
   "reacher_pose": "#8c5a9e",
 }
-_OTHER_COLOR = "#000000"
+# Of agents that are not among these, in turn.
+_OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
+_CLIP = "_clip"  # An agent of this ending is drawn dashed, in the colour of the one without.
 _HAS_LOSSES = re.compile(r"(?P<base>ff|lstm|nav(_rgbd)?|reacher)_(d|l|pose)\w*?(?P<clip>(_clip)?)")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
 SMOOTH_POINTS = 5
-# Our agents -> the legends of figure 3, and the rows of table 1. The paper's starred agents cut rewards, ours do not.
+# Our agents -> the legends of figure 3, and the rows of table 1. Starred agents cut rewards; so do those of v1, whose
+# scores are the starred ones' and whose D regresses depth from the encoder.
 PAPER_FIG3 = {
-  "ff": "FF A3C*",
-  "lstm": "LSTM A3C*",
-  "nav": "Nav A3C*",
-  "nav_l": "Nav A3C*+L",
-  "nav_d1l": "Nav A3C*+D1L",
+  "ff_clip": "FF A3C*",
+  "lstm_clip": "LSTM A3C*",
+  "nav_clip": "Nav A3C*",
+  "nav_l_clip": "Nav A3C*+L",
+  "nav_d1_clip": "Nav A3C*+D1",
+  "nav_d1l_clip": "Nav A3C*+D1L",
   "nav_d1": "Nav A3C+D1",
+  "nav_d1mse": "Nav A3C+D1MSE",
   "nav_d2": "Nav A3C+D2",
   "nav_d1d2l": "Nav A3C+D1D2L",
 }
 PAPER_TABLE1 = {
-  "ff": "FF A3C",
-  "lstm": "LSTM A3C",
-  "nav_d1msel": "Nav A3C+D+L",
+  "ff_clip": "FF A3C",
+  "lstm_clip": "LSTM A3C",
+  "nav_d1msel_clip": "Nav A3C+D+L",
   "nav_d2": "Nav A3C+D2",
   "nav_d1d2l": "Nav A3C+D1D2L",
 }
 _NOT_THERE = "not in the paper"
+_VERSIONS = {"v1": "v1", "v3": "v3, remembered"}
+# The paper's I-maze has other places, and more of them, than ours (environments/maze/tasks.py).
+_OTHER_PLACES = {"i_maze": dict.fromkeys(("first goal, s", "later goals, s", "position %"), "another maze")}
 
 
 def fig3(found: navigation_folder.Navigation) -> drawing.Drawn:
-  """Learning curves of all agents, a panel a maze; AUC and final score; what auxiliary losses save."""
+  """Learning curves of all agents, a panel a maze; AUC and final score; what auxiliary losses save.
+
+  Bands and intervals are over the top runs, which were chosen by the same curves: they say nothing of that choice.
+  """
   panels, levels = [], []
+  colors = _colors(found)
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   for maze in found.mazes:
     sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
     if not sweeps:
       continue
-    panels.append(plots.Panel(maze, [_line(sweep) for sweep in sweeps]))
+    panels.append(plots.Panel(maze, [_line(sweep, colors) for sweep in sweeps]))
     levels.append(scores_between(sweeps)[0])
-    statistics |= {sweep.name: curve_numbers(sweep) | _beside_paper(sweep) for sweep in sweeps}
+    statistics |= {sweep.name: _counted(sweep) | curve_numbers(sweep) | _beside_paper(sweep) for sweep in sweeps}
   picture = plots.learning_curves(
     panels, x_label="environment steps", y_label="score", panels_per_row=3, has_shared_legend=True
   )
   for axis, level in zip(picture.axes, levels, strict=False):
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
-  gaps, saved = found.gaps | _no_baseline(found), speedups(found)
+  gaps, saved = found.gaps | _unfit_baselines(found), speedups(found)
   more_tables = {"speedup": saved} if saved else {}
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, more_tables=more_tables, gaps=gaps)
 
@@ -89,7 +102,7 @@ def table1(found: navigation_folder.Navigation) -> drawing.Drawn:
     numbers = {name: cell for name, cell in curve_numbers(sweep).items() if name in ("AUC", "score")}
     statistics[sweep.name] = numbers | test_numbers(sweep)
     for row in _paper_rows(sweep):
-      statistics[f"{sweep.maze}/{row.agent} (paper, {row.version})"] = _paper_numbers(row)
+      statistics[f"{sweep.maze}/{row.agent} (paper, {_VERSIONS[row.version]})"] = _paper_numbers(row)
   picture = measure_plots.dots([sweep.name for sweep in tested], *_dots(tested))
   gaps = found.gaps | found.untested
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
@@ -133,7 +146,7 @@ def scores_between(sweeps: list[navigation_folder.Sweep]) -> list[float]:
 
 
 def speedups(found: navigation_folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
-  """Each maze, score and agent with auxiliary losses -> steps it needs, steps without, and their ratio."""
+  """Each maze, score and agent with auxiliary losses -> medians of the steps it needs and without, and their ratio."""
   table: dict[str, dict[str, drawing.Cell]] = {}
   for maze in found.mazes:
     sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
@@ -150,13 +163,39 @@ def speedups(found: navigation_folder.Navigation) -> dict[str, dict[str, drawing
 
 def in_order(sweeps: tuple[navigation_folder.Sweep, ...]) -> list[navigation_folder.Sweep]:
   """In the order of the colours; agents without one of their own last."""
-  known = list(COLORS)
-  return sorted(sweeps, key=lambda sweep: known.index(sweep.agent) if sweep.agent in known else len(known))
+  places = {agent: place for place, agent in enumerate(COLORS)}
+  return sorted(sweeps, key=lambda sweep: places.get(_unclipped(sweep), len(places)))
 
 
-def _line(sweep: navigation_folder.Sweep) -> plots.Line:
+def steps_in_words(curve: curves.Curve, score: float) -> str:
+  """Median of the steps to `score` and each run's, sorted: '200 (100; 200; never)'.
+
+  Where runs that never reach it are in the median, the least that it can be: '> 300 (100; never; never)' of 300 steps.
+  """
+  steps = np.sort(speedup.steps_to(curve, score))
+  least, most = np.median(np.minimum(steps, curve.steps[-1])), np.median(steps)
+  each = "; ".join(f"{x:,.0f}" if np.isfinite(x) else "never" for x in steps)
+  return f"{'' if least == most else '> '}{least:,.0f} ({each})"
+
+
+def _colors(found: navigation_folder.Navigation) -> dict[str, str]:
+  """Every agent's colour but for `_CLIP`, in all panels alike."""
+  others = sorted({_unclipped(sweep) for sweep in found.sweeps} - set(COLORS))
+  return COLORS | dict(zip(others, itertools.cycle(_OTHER_COLORS), strict=False))
+
+
+def _unclipped(sweep: navigation_folder.Sweep) -> str:
+  return sweep.agent.removesuffix(_CLIP)
+
+
+def _line(sweep: navigation_folder.Sweep, colors: Mapping[str, str]) -> plots.Line:
   assert sweep.curve is not None
-  return plots.Line(sweep.agent, COLORS.get(sweep.agent, _OTHER_COLOR), sweep.curve)
+  return plots.Line(sweep.agent, colors[_unclipped(sweep)], sweep.curve, is_dashed=sweep.agent.endswith(_CLIP))
+
+
+def _counted(sweep: navigation_folder.Sweep) -> dict[str, drawing.Cell]:
+  """Which runs the numbers are of: the best of those that have ended episodes."""
+  return {"counted": f"top {min(sweep.top, len(sweep.runs))} of {len(sweep.runs)}"}
 
 
 def _speedup(without: navigation_folder.Sweep, sweep: navigation_folder.Sweep, score: float) -> dict[str, drawing.Cell]:
@@ -170,8 +209,7 @@ def _speedup(without: navigation_folder.Sweep, sweep: navigation_folder.Sweep, s
     numbers["speed-up"] = speedup.describe(ratio)
     if ratio.is_known:
       numbers["ratio"] = curves.Interval(*(np.asarray(x) for x in (ratio.at_least, ratio.low, ratio.high)))
-  numbers["steps with"], numbers["steps without"] = speedup.steps_to(fast, score), speedup.steps_to(slow, score)
-  return numbers
+  return numbers | {"steps with": steps_in_words(fast, score), "steps without": steps_in_words(slow, score)}
 
 
 def _smooth(curve: curves.Curve | None) -> curves.Curve:
@@ -179,14 +217,19 @@ def _smooth(curve: curves.Curve | None) -> curves.Curve:
   return curves.Curve(curve.steps, curves.median_filter(curve.values, SMOOTH_POINTS))
 
 
-def _no_baseline(found: navigation_folder.Navigation) -> dict[str, str]:
-  """Mazes whose agents with auxiliary losses have nothing to be compared with."""
+def _unfit_baselines(found: navigation_folder.Navigation) -> dict[str, str]:
+  """Where agents with auxiliary losses have no baseline, or one whose runs were chosen otherwise; all are no choice."""
   gaps = {}
   for maze in found.mazes:
-    agents = [sweep.agent for sweep in found.of(maze) if sweep.curve is not None]
-    missing = sorted({_without(agent) for agent in agents} - {"", *agents})
+    by_agent = {sweep.agent: sweep for sweep in found.of(maze) if sweep.curve is not None}
+    missing = sorted({_without(agent) for agent in by_agent} - {"", *by_agent})
     if missing:
       gaps[f"speed-up in {maze}"] = f"no {missing[0]} there to compare with"
+    for sweep in by_agent.values():
+      without = by_agent.get(_without(sweep.agent), sweep)
+      ours, theirs = (f"top {one.top} of {one.num_runs} runs" for one in (sweep, without))
+      if ours != theirs and any(one.top < one.num_runs for one in (sweep, without)):
+        gaps[f"speed-up of {sweep.name}"] = f"{ours} against {theirs} without"
   return gaps
 
 
@@ -198,8 +241,9 @@ def _without(agent: str) -> str:
 
 def _beside_paper(sweep: navigation_folder.Sweep) -> dict[str, drawing.Cell]:
   """The paper's final score of the same agent, and ours in % of it and of an expert's."""
-  theirs = paper.navigation_scores().get(sweep.maze, {}).get(PAPER_FIG3.get(sweep.agent, ""))
-  human = paper.NAVIGATION_HUMAN.get(sweep.maze)
+  maze = sweep.maze if sweep.is_as_published else ""
+  theirs = paper.navigation_scores().get(maze, {}).get(PAPER_FIG3.get(sweep.agent, ""))
+  human = paper.NAVIGATION_HUMAN.get(maze)
   ours = curve_numbers(sweep)["score"]
 
   def percent_of(other: float | None) -> drawing.Cell:
@@ -215,23 +259,27 @@ def _beside_paper(sweep: navigation_folder.Sweep) -> dict[str, drawing.Cell]:
 
 
 def _paper_rows(sweep: navigation_folder.Sweep) -> list[paper.NavigationRow]:
+  if not sweep.is_as_published:
+    return []
   name = PAPER_TABLE1.get(sweep.agent)
   return [row for row in paper.navigation_table1() if (row.maze, row.agent) == (sweep.maze, name)]
 
 
 def _paper_numbers(row: paper.NavigationRow) -> dict[str, drawing.Cell]:
-  return {
-    name: drawing.number(value)
-    for name, value in (
-      ("AUC", row.auc),
-      ("score", row.score),
-      ("test score", row.test_score),
-      ("goals %", row.goals),
-      ("first goal, s", row.first_s),
-      ("later goals, s", row.later_s),
-      ("position %", row.position_percent),
-    )
+  given = {
+    "AUC": row.auc,
+    "score": row.score,
+    "test score": row.test_score,
+    "goals %": row.goals,
+    "first goal, s": row.first_s,
+    "later goals, s": row.later_s,
+    "position %": row.position_percent,
   }
+  loop_f1 = paper.NAVIGATION_LOOP_F1.get((row.version, row.maze, row.agent))
+  if loop_f1 is not None:
+    given["loop F1 %"] = 100.0 * loop_f1
+  numbers: dict[str, drawing.Cell] = {name: drawing.number(x) for name, x in given.items()}
+  return numbers | _OTHER_PLACES.get(row.maze, {})
 
 
 def _dots(

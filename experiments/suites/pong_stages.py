@@ -72,7 +72,7 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
 
   def together(carry: list[Any], width: int) -> None:
     carry[0], metrics, _ = population.train_step(
-      carry[0], agents=agents, batch=batch, num_steps=stages.NUM_STEPS, width=width, mesh=population.share_out(1)
+      carry[0], agents=agents, batch=batch, num_steps=stages.NUM_STEPS, width=width, mesh=population.share_out(1)[0]
     )
     jax.block_until_ready(metrics)
 

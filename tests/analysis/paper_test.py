@@ -24,10 +24,14 @@ def test_scores_of_navigation_agree_between_figure_and_table():
   scores, rows = paper.navigation_scores(), paper.navigation_table1()
   assert set(scores) == {"static_1", "static_2", "i_maze", "random_goal_1", "random_goal_2"}
   assert scores["random_goal_2"]["Nav A3C+D2"] == 103
+  assert (scores["random_goal_2"]["Nav A3C+D1MSE"], scores["random_goal_2"]["Nav A3C*+D1"]) == (70, 102)
+  assert {len(scores[maze]) for maze in scores if maze != "random_goal_2"} == {8}  # No cell where nothing is given.
   assert len(rows) == 25 and len({(row.version, row.maze, row.agent) for row in rows}) == 25
   for row in rows:
     if row.version == "v3" and row.agent == "Nav A3C+D2":
       assert row.score == pytest.approx(scores[row.maze][row.agent], abs=2)
+    if (row.version, row.maze, row.agent) in paper.NAVIGATION_LOOP_F1:
+      assert row.score == scores[row.maze]["Nav A3C*+D1L"]
     if row.agent == "FF A3C":
       assert row.score == scores[row.maze]["FF A3C*"]
 

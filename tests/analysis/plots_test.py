@@ -74,6 +74,13 @@ def test_learning_curves_wrap_and_share_a_legend():
   assert all(axis.get_legend() for axis in plain.axes)
 
 
+def test_a_dashed_line_is_dashed_in_the_legend_too():
+  lines = [line("x", 3), line("y", 3)._replace(is_dashed=True)]
+  fig = plots.learning_curves([plots.Panel("a", lines)], x_label="steps", y_label="score")
+  assert [one.get_linestyle() for one in fig.axes[0].lines] == ["-", "--"]
+  assert [one.get_linestyle() for one in fig.axes[0].get_legend().get_lines()] == ["-", "--"]
+
+
 def test_shares_are_stacked_and_undetermined_ones_have_no_bar():
   net = sp.Net("net", {(0, "conv1"): 0.7, (1, "conv1"): 0.3, (0, "fc"): math.nan, (1, "fc"): math.nan})
   axis = sp.shares_by_layer([net], layers=("conv1", "fc")).axes[0]

@@ -75,8 +75,12 @@ def test_aps_is_added_to_what_is_there(soup):
   }
   assert shares == {(0, "hidden"): 0.0, (1, "hidden"): 1.0}
   assert "APS of column 1: hidden 1.00" in analyse.describe(both)
-  again = analyse.analyse(path, SETTINGS._replace(has_aps=True, num_samples=256))
-  assert again.num_samples == 128  # Read, not measured again.
+  again = analyse.analyse(path, SETTINGS._replace(has_aps=True))
+  np.testing.assert_array_equal(again.diagonals[1, "hidden"], both.diagonals[1, "hidden"])
+  with pytest.raises(ValueError, match="measured with --samples=128, not 256; give that, or remove it"):
+    analyse.analyse(path, SETTINGS._replace(num_samples=256))
+  with pytest.raises(ValueError, match="measured with --aps_episodes=.*, not 50"):
+    analyse.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=50))
 
 
 def test_a_network_at_the_floor_says_so_in_its_file(soup):

@@ -1,18 +1,23 @@
 """The project's own configs describe the networks they say, on their worlds, and every phase can begin."""
 
+import inspect
 import pathlib
 
 import jax
 import numpy as np
 import pytest
 from dm_env import specs
+from ml_collections import config_dict
 
-from experiments import configuration, describe, matrix, population, train, transfer
+from environments.maze import world
+from experiments import binary, configuration, describe, evaluate, matrix, population, session, train, transfer
 from experiments.configs import jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
-from experiments.disk import released
+from experiments.disk import released, run_directory
 from progressive import growth, network
 
 CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}
+SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
+SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in ("smoke", "laptop", "paper")]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -23,6 +28,13 @@ def test_both_columns_join(name):
   if name == "corl2017":
     assert counts == [298_700, 36_940]  # Rusu et al. 2017, table 1.
   assert all(len(one.layers) > 1 for one in growth.report(spec))
+
+
+@pytest.mark.parametrize("config", [get_config() for get_config in CONFIGS.values()] + SWEEPS)
+def test_no_learning_rate_falls_to_0_before_the_end(config):
+  for name in {"train", "transfer"} & set(config):
+    session.check_annealing(config[name])
+    session.check_annealing(config[name], num_worlds=1 if name == "transfer" else None)  # On the arm.
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -85,6 +97,32 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
     assert member.train.auxiliary[name].cost in navigation._COSTS[name]
 
 
+def test_a_maze_s_options_are_the_config_s():
+  """Those it does not replace are null, or the world's own defaults."""
+  options = navigation.get_config("smoke,nav,static_1").world_options.to_dict()
+  own = {name: one.default for name, one in inspect.signature(world.Maze).parameters.items()}
+  assert options == {name: own[name] for name in options} and {"layout", "num_steps", "style"} <= set(options)
+
+
+def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
+  """In a run's directory, on the command line, in `describe` and where a network is evaluated again."""
+  layout = tmp_path / "hall.txt"
+  layout.write_text("*********\n*P   G A*\n*********\n")
+  given = ["--config.world_options.layout=hall.txt", "--config.world_options.loop_near=0.5"]
+  binary.check_fields(["train", "--config=experiments/configs/navigation.py:smoke,nav,static_1", *given])
+  config = navigation.get_config("smoke,nav,static_1")
+  assert describe.from_config(config).columns[0].layers[-1].inputs == ("lstm2",)
+  run_directory.claim(tmp_path / "plain", config, "train")
+  run_directory.claim(tmp_path / "plain", config, "train")  # Null is null again.
+  config.world_options.layout, config.world_options.num_steps = str(layout), 30
+  path = run_directory.claim(tmp_path / "hall", config, "train")
+  with pytest.raises(ValueError, match="world_options.num_steps: None there, 30 here"):
+    run_directory.claim(tmp_path / "plain", config, "train")
+  name, options = evaluate.trained_in(path)
+  maze = configuration.make_world(name, config_dict.ConfigDict(options))
+  assert (maze.layout.shape, maze.task.num_steps, maze.task.style) == ((1, 4), 30, "style_01")
+
+
 @pytest.mark.parametrize(
   "variant",
   [
@@ -92,6 +130,8 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
     "laptop,nav_d2d1,static_1",
     "desktop,nav,static_1",
     "laptop",
+    "laptop,nav_d2",
+    "laptop,nav_d2,static_small,typo",
   ],
 )
 def test_a_navigation_agent_that_is_none_is_refused(variant):

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
@@ -11,7 +12,7 @@ from dm_env import specs
 
 from environments import dm_env_adapter, registry
 from experiments import arm, configuration, evaluate, film, session, sinks, train, transfer
-from experiments.disk import released
+from experiments.disk import network_file, released
 from progressive import network, partition
 from tests.agents import worlds
 from tests.experiments import session_test
@@ -75,6 +76,49 @@ def test_a_video_has_its_frames_enlarged(tmp_path):
   shown = imageio.mimread(tmp_path / "videos" / "v.mp4")
   assert len(shown) == 5 and shown[0].shape == (32, 32, 3)
   np.testing.assert_allclose([f.mean() for f in shown], [0, 10, 20, 30, 40], atol=4)
+  with pytest.raises(ValueError, match=r"v.mp4: a frame is \[8, 8, 4\], not \[H, W, 3\]"):
+    sinks.write_video(tmp_path / "v.mp4", [np.zeros((8, 8, 4), np.uint8)], frames_per_s=10.0)
+
+
+class Stacked(worlds.CueRecall):
+  """Shows a stack of grey pictures too: three white ones, and the newest as bright as 40 times the time."""
+
+  def observation_spec(self):
+    return super().observation_spec() | {"pixels": specs.BoundedArray((8, 8, 4), np.uint8, 0, 255)}
+
+  def observe(self, state):
+    timestep = super().observe(state)
+    grey = jnp.stack([jnp.int32(255)] * 3 + [40 * state.time]).astype(jnp.uint8)
+    pixels = jnp.broadcast_to(grey[None, None], (8, 8, 4))
+    return timestep.replace(observation=timestep.observation | {"pixels": pixels})
+
+
+@pytest.mark.parametrize("is_behind_dm_env", [False, True])
+def test_a_video_of_a_stack_shows_its_newest_picture(trained, tmp_path, monkeypatch, is_behind_dm_env):
+  import imageio
+
+  monkeypatch.setattr(registry, "make", lambda name, **options: Stacked())
+  task = evaluate.make_task(released.load_source(trained), "stacked", {}, seed=0)
+  if is_behind_dm_env:
+    task = task._replace(world=None, environment=dm_env_adapter.DmEnv(Stacked(), seed=0))
+  split = partition.split(task.params, task.is_trainable)
+  video = tmp_path / "v.mp4"
+  session.play(task, *split, jax.random.key(0), num_episodes=2, is_greedy=True, video=video)
+  shown = np.stack(imageio.mimread(video))
+  assert len(shown) == (12 if is_behind_dm_env else 101)  # Two episodes of 6 pictures; a first one and 100 steps.
+  greys = 40.0 * (np.arange(len(shown)) % 6)
+  np.testing.assert_allclose(shown, np.broadcast_to(greys[:, None, None, None], shown.shape), atol=4)
+
+
+@pytest.mark.parametrize(("name", "loads"), [("params.npz", released.load), ("network.json", network_file.read_spec)])
+def test_a_truncated_file_is_named(trained, tmp_path, name, loads):
+  source = released.load_source(trained)
+  released.save(tmp_path, source.spec, source.params, evaluation={}, provenance={})
+  for keep in (0.9, 0.5, 0.0):
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
+    with pytest.raises(ValueError, match=rf"^\S*/{name} is damaged \(.*\); copy it again, or [^\n]*$"):
+      loads(tmp_path)
 
 
 def test_commands_by_hand():

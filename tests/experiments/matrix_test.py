@@ -131,10 +131,25 @@ def test_a_plan_has_what_its_cells_start_from_and_no_unknown_method():
 def test_a_best_network_is_evaluated_by_its_folder_alone_and_a_sweep_names_it(tmp_path):
   matrix.run_cell(make_config(), matrix.Cell("scratch", (), "a"), tmp_path)
   assert evaluate.trained_in(tmp_path / "scratch_a/best")[0] == "recall/a"
-  (run,) = evaluate.lineage(tmp_path / "scratch_a/best")
+  (run,) = released.lineage(tmp_path / "scratch_a/best")
   assert run["steps"] >= 400 and "commit" in run
   with pytest.raises(ValueError, match="scratch_a is a sweep of several runs; give .*scratch_a/best"):
     released.load_source(tmp_path / "scratch_a")
+
+
+def test_a_cell_is_nobody_else_s_until_its_outcome_is_there(tmp_path, monkeypatch):
+  finish, tries = matrix._finish, []
+
+  def finish_while_another_tries(config, cell, path, members):
+    with pytest.raises(ValueError, match="another process is at work in .*scratch_a"):
+      matrix.run_cell(config, cell, tmp_path)
+    tries.append(cell)
+    return finish(config, cell, path, members)
+
+  monkeypatch.setattr(matrix, "_finish", finish_while_another_tries)
+  cell = matrix.Cell("scratch", (), "a")
+  assert matrix.run_cell(make_config(), cell, tmp_path) == matrix.run_cell(make_config(), cell, tmp_path)
+  assert tries == [cell]
 
 
 def test_a_member_s_score_counts_episodes_not_records(tmp_path):

@@ -10,6 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 from ml_collections import config_dict
 
+from agents import auxiliary
 from environments import registry
 from experiments import configuration, navigate, navigation_episodes, population, train
 from experiments.configs import navigation
@@ -80,6 +81,18 @@ def test_unreadable_files_are_refused_by_name(tmp_path):
   (tmp_path / "episodes.json").write_text("{")
   with pytest.raises(ValueError, match="run experiments.navigate again"):
     navigation_file.read(tmp_path)
+  (tmp_path / "episodes.json").write_text("[]")
+  with pytest.raises(ValueError, match="run experiments.navigate again"):
+    navigation_file.read(tmp_path)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1_000])
+def test_cut_arrays_are_refused_by_name(tmp_path, num_bytes):
+  navigators.write_test(tmp_path, "nav_d2l", "static_small")
+  file = tmp_path / "episodes.npz"
+  file.write_bytes(file.read_bytes()[:num_bytes])
+  with pytest.raises(ValueError, match="episodes.json cannot be read .* run experiments.navigate again"):
+    navigation_file.read(tmp_path)
 
 
 def make_config():
@@ -127,7 +140,7 @@ def test_the_best_member_is_loaded_with_its_heads(sweep):
   _, arrays = checkpoint.load_newest(sweep / "checkpoints")
   for name, array in checkpoint.flatten(best.task.params).items():
     np.testing.assert_array_equal(array, arrays[f"trainable/{name}"][1], err_msg=name)
-  alone = population.params_of(sweep, 1)
+  alone = population.trained(sweep, 1).params
   without_heads = {layer: params for layer, params in best.task.params[-1].items() if layer != "auxiliary"}
   assert partition.content_hash(alone) == partition.content_hash((without_heads,))
 
@@ -151,6 +164,23 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
   reader = imageio_ffmpeg.read_frames(str(sweep / navigate.VIDEO))
   assert next(reader)["fps"] == 15.0
   assert sum(1 for _ in reader) == STEPS + 1
+  navigate.test(sweep, num_episodes=3)  # Another test, whose first episode nobody filmed.
+  assert not (sweep / navigate.VIDEO).exists()
+
+
+@pytest.mark.parametrize(
+  ("signal", "num_classes", "message"),
+  [
+    ("velocity", 0, "'velocity' has no measure; there are depth, depth_grid, loop_closure"),
+    ("depth", 0, "'depth' has num_classes=0, but depth comes in bands; regress 'depth_grid'"),
+  ],
+)
+def test_heads_without_a_measure_are_refused(sweep, signal, num_classes, message):
+  agent = navigate.best_member(sweep).task.agent
+  navigation_episodes.check_heads(agent)  # Bands, regressed depth and loop closures have one.
+  heads = (auxiliary.Head(signal, "lstm1", 1.0, num_classes=num_classes),)
+  with pytest.raises(ValueError, match=message):
+    navigation_episodes.check_heads(agent.replace(auxiliary_heads=heads))
 
 
 def test_play_sees_what_the_world_shows(sweep):
@@ -192,7 +222,7 @@ def test_depth_is_soon_read_off_the_lstm_better_than_by_its_prior(trained):
 def test_a_trained_navigator_can_be_grown_upon(trained):
   """The kept network is the best member's; grown, it says the same at first, and by the frozen column's features."""
   source = released.load_source(trained / "best")
-  assert partition.content_hash(source.params) == partition.content_hash(population.params_of(trained, 0))
+  assert partition.content_hash(source.params) == partition.content_hash(population.trained(trained, 0).params)
   assert json.loads((trained / "best/evaluation.json").read_text())["world"] == "maze/static_small"
   spec = network.NetworkSpec(source.spec.columns * 2)
   grown = network.grow(jax.random.key(0), source.params, spec)

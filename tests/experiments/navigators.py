@@ -14,11 +14,15 @@ NUM_EPISODES, NUM_STEPS = 5, 60
 HEADS = ("depth_from_lstm2", "loop_closure_from_lstm2")
 
 
-def write_sweep(path, agent, maze, lines, *, top=2, steps=STEPS, until=STEPS):
-  """Runs that score from the first to the second number of each of `lines`, evenly, two episodes in every 100 steps."""
+def write_sweep(path, agent, maze, lines, *, top=2, num_runs=None, options=None, steps=STEPS, until=STEPS):
+  """Runs that score from the first to the second number of each of `lines`, evenly, two episodes in every 100 steps.
+
+  `num_runs` is what the config says, by default as many as there are; `options` are the world's.
+  """
   path.mkdir(parents=True)
-  config = {"seed": 0, "agent": agent, "world": maze if "/" in maze else f"maze/{maze}", "world_options": {}}
-  config |= {"train": {"steps": steps}, "sweep": {"top": top, "num_runs": len(lines)}}
+  config = {"seed": 0, "agent": agent, "world": maze if "/" in maze else f"maze/{maze}"}
+  config |= {"world_options": options or {}, "train": {"steps": steps}}
+  config |= {"sweep": {"top": top, "num_runs": num_runs or len(lines)}}
   (path / "config.json").write_text(json.dumps(config))
   for i, (first, last) in enumerate(lines):
     run = path / "runs" / f"{i:02}"

@@ -41,14 +41,14 @@ def test_a_member_is_the_run_that_its_config_describes(tmp_path):
   assert len({member.config.train.hyper.entropy_cost for member in members}) == 3
   for i in (0, 2):
     alone = train.run(members[i].config, str(tmp_path / f"alone{i}"))
-    together = population.params_of(tmp_path / "sweep", i)
+    together = population.trained(tmp_path / "sweep", i).params
     jax.tree.map(lambda a, t: np.testing.assert_allclose(t, a, atol=1e-5), alone.trainable, together)
     curves = [
       records.series(records.read(path), kind="train", name="return_mean")
       for path in (tmp_path / f"alone{i}", tmp_path / "sweep" / "runs" / f"0{i}")
     ]
     np.testing.assert_array_equal(curves[0], curves[1])
-  hashes = {partition.content_hash(population.params_of(tmp_path / "sweep", i)) for i in range(3)}
+  hashes = {partition.content_hash(population.trained(tmp_path / "sweep", i).params) for i in range(3)}
   assert len(hashes) == 3
 
 
@@ -63,12 +63,12 @@ def test_parameters_come_with_their_auxiliary_heads_where_asked_for(tmp_path):
   network_file.write_spec(tmp_path, members[0].task.agent.spec)
   own = members[1].task.params
   like = jax.tree.map(np.zeros_like, own)
-  whole, network_alone = population.params_of(tmp_path, 1, like=like), population.params_of(tmp_path, 1)
+  whole, network_alone = population.trained(tmp_path, 1, like=like).params, population.trained(tmp_path, 1).params
   assert "auxiliary" in whole[-1] and partition.content_hash(whole) == partition.content_hash(own)
   without_heads = {layer: params for layer, params in own[-1].items() if layer != "auxiliary"}
   assert partition.content_hash(network_alone) == partition.content_hash((without_heads,))
   with pytest.raises(ValueError, match="holds 0/auxiliary/cue_from_lstm1"):
-    population.params_of(tmp_path, 1, like=network_alone)
+    population.trained(tmp_path, 1, like=network_alone)
 
 
 def test_an_interrupted_sweep_ends_the_same(tmp_path):
@@ -80,7 +80,7 @@ def test_an_interrupted_sweep_ends_the_same(tmp_path):
   assert checkpoint.steps(tmp_path / "broken" / "checkpoints")
   population.run(train.make_task, config, "train", tmp_path / "broken")
   for i in range(3):
-    whole, broken = (population.params_of(tmp_path / name, i) for name in ("whole", "broken"))
+    whole, broken = (population.trained(tmp_path / name, i).params for name in ("whole", "broken"))
     assert partition.content_hash(whole) == partition.content_hash(broken)
     lines = [
       (tmp_path / name / "runs" / f"0{i}" / "metrics.jsonl").read_text().splitlines() for name in ("whole", "broken")
@@ -98,20 +98,27 @@ def several(config, make_task, num):
 
 def test_all_at_once_is_one_after_the_other():
   batch, agents, init = several(make_config(), train.make_task, 3)
-  alike = {"agents": agents, "batch": batch, "num_steps": 5, "mesh": population.share_out(1)}
+  alike = {"agents": agents, "batch": batch, "num_steps": 5, "mesh": population.share_out(1)[0]}
   ends = [population.train_step(init(), **alike, width=width)[0].trainable for width in (1, 3)]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
 
 
 def test_devices_share_a_sweep_out_and_change_nothing():
-  assert [population.share_out(n).size for n in (1, 2, 3, 4)] == [1, 2, 1, 2]
-  batch, agents, init = several(make_config(), train.make_task, 4)
+  """Two devices here: three members are two on one and one on the other, which is given a second to fill its share."""
+  assert [(mesh.size, share) for mesh, share in map(population.share_out, (1, 2, 3, 4))] == [
+    (1, 1),
+    (2, 1),
+    (2, 2),
+    (2, 2),
+  ]
+  batch, agents, init = several(make_config(), train.make_task, 3)
   ends = []
-  for num_devices in (1, 2):
-    mesh = population.share_out(num_devices)
-    state, _, _ = population.train_step(init(), agents=agents, batch=batch, num_steps=5, width=1, mesh=mesh)
-    assert len(state.step.sharding.device_set) == num_devices
-    ends.append(state.trainable)
+  for mesh, share in (population.share_out(1)[0], 3), population.share_out(3):
+    states, own = population.spread((init(), agents), mesh, share)
+    assert len(states.step) == mesh.size * share
+    state, _, _ = population.train_step(states, agents=own, batch=batch, num_steps=5, width=1, mesh=mesh)
+    assert len(state.step.sharding.device_set) == mesh.size
+    ends.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:3], state.trainable))
   jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
@@ -130,7 +137,7 @@ def test_a_gpu_trains_all_members_at_once_and_never_asks_the_host(config, monkey
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   phase_name, make_task = ("train", train.make_task) if "train" in config else ("transfer", transfer.make_task)
   batch, agents, init = several(config, make_task, 2)
-  num_steps, mesh = config[phase_name].num_steps, population.share_out(1)
+  num_steps, mesh = config[phase_name].num_steps, population.share_out(1)[0]
   traced = population.train_step.trace(
     jax.eval_shape(init), agents=agents, batch=batch, num_steps=num_steps, width=2, mesh=mesh
   )
@@ -146,11 +153,13 @@ def test_sweeps_of_transfers_keep_the_source(tmp_path):
   population.run_and_keep_best(transfer.make_task, config, "transfer", tmp_path / "sweep")
   source = checkpoint.load_run(tmp_path / "source")[1]
   for i in range(3):
-    assert partition.content_hash(population.params_of(tmp_path / "sweep", i)[0]) == partition.content_hash(source[0])
+    assert partition.content_hash(population.trained(tmp_path / "sweep", i).params[0]) == partition.content_hash(
+      source[0]
+    )
   returns = [sweep_folder.score(tmp_path / "sweep/runs" / f"{i:02}") for i in range(3)]
   best = released.load_source(tmp_path / "sweep/best").params
   assert partition.content_hash(best) == partition.content_hash(
-    population.params_of(tmp_path / "sweep", returns.index(max(returns)))
+    population.trained(tmp_path / "sweep", returns.index(max(returns))).params
   )
   told = json.loads((tmp_path / "sweep/best/evaluation.json").read_text())
   assert (told["late_return"], told["world"]) == (max(returns), config.target)
@@ -161,9 +170,41 @@ def test_mistakes_are_refused_by_name(tmp_path):
   config.sweep.sampled = (("train.hyper.lerning_rate", "choice", (1.0,)),)
   with pytest.raises(ValueError, match="train.hyper.lerning_rate, which is no field"):
     population.sample(config, 0)
+  for name in ("train.num_worlds", "train.hyper.optimizer", "world", "world_options.far"):
+    config.world_options.far = 1.0
+    config.sweep.sampled = ((name, "choice", (1.0, 2.0)),)
+    with pytest.raises(ValueError, match=f"draws {name}, in which runs side by side cannot differ"):
+      population.sample(config, 0)
+  config.sweep.sampled = (("alpha", "choice", ()),)
+  with pytest.raises(ValueError, match="no values for alpha"):
+    population.sample(config, 0)
   config.sweep.sampled = (("alpha", "uniform", (1.0, 2.0)),)
   with pytest.raises(ValueError, match="alpha by 'uniform'"):
     population.sample(config, 0)
   with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process"):
     population.run(train.make_task, make_config(), "train", tmp_path)
   assert isinstance(population.sample(make_config(), 0), config_dict.ConfigDict)
+  config = make_config()
+  config.sweep.num_runs = 0
+  with pytest.raises(ValueError, match="sweep.num_runs=0 must be above 0"):
+    population.sample(config, 0)
+
+
+def test_what_is_refused_leaves_the_workdir_to_the_next_try(tmp_path):
+  config = make_config()
+  config.train.column.inputs = ("nonsense",)
+  with pytest.raises(ValueError, match="nonsense"):
+    population.run(train.make_task, config, "train", tmp_path / "sweep")
+  population.run(train.make_task, make_config(), "train", tmp_path / "sweep")
+
+
+def test_the_best_tells_all_runs_that_made_it(tmp_path):
+  config = make_config()
+  population.run_and_keep_best(train.make_task, config, "train", tmp_path / "first")
+  config = make_config()
+  config.source = str(tmp_path / "first/best")
+  config.sweep.sampled = ()
+  population.run_and_keep_best(transfer.make_task, config, "transfer", tmp_path / "second")
+  first, second = released.lineage(tmp_path / "second/best")
+  assert (first["phase"], second["phase"]) == ("train", "transfer")
+  assert first["steps"] == checkpoint.steps(tmp_path / "first/checkpoints")[-1]

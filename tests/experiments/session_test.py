@@ -171,6 +171,25 @@ def test_a_directory_that_is_at_work_is_refused(tmp_path):
     train.run(make_config(), str(tmp_path))
 
 
+def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
+  config = make_config()  # 600 steps: 30 updates of 4 worlds' 5 steps, or 120 of one behind dm_env.
+  config.train.evaluate_every = 0
+  task = train.make_task(config)
+  behind = task._replace(world=None, environment=dm_env_adapter.DmEnv(task.world, seed=0))
+  config.train.hyper.anneal_updates = 29
+  with pytest.raises(ValueError, match="anneal_updates=29: .* of 30 updates .* set hyper.anneal_updates=30, or 0"):
+    session.run(task, config, "train", tmp_path)
+  config.train.steps = 601
+  config.train.hyper.anneal_updates = 30
+  with pytest.raises(ValueError, match="anneal_updates=30: .* of 31 updates"):
+    session.check_annealing(config.train)
+  config.train.steps = 600
+  session.check_annealing(config.train)
+  with pytest.raises(ValueError, match=r"of 120 updates \(steps=600 / \(1 worlds"):
+    session.run(behind, config, "train", tmp_path)
+  assert not (tmp_path / "config.json").exists()
+
+
 def test_another_config_is_refused_with_the_difference(tmp_path):
   train.run(make_config(), str(tmp_path))
   other = make_config()
@@ -193,6 +212,18 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     checkpoint.save(tmp_path / "checkpoints", 700, {"x": np.ones(3)})
   assert checkpoint.steps(tmp_path / "checkpoints") == before
   assert checkpoint.load_newest(tmp_path / "checkpoints")[0] == 600
+
+
+def test_saving_removes_what_a_killed_save_has_left_and_nothing_else(tmp_path):
+  import orbax.checkpoint as ocp
+
+  checkpoint.save(tmp_path, 100, {"x": np.ones(3)})
+  shutil.copytree(tmp_path / "100", tmp_path / "100_good")
+  (tmp_path / f"200{ocp.utils.TMP_DIR_SUFFIX}").mkdir()
+  for step in (200, 300):
+    checkpoint.save(tmp_path, step, {"x": np.ones(3)}, keep=1)
+  assert {path.name for path in tmp_path.iterdir()} == {"100_good", "300"}
+  assert checkpoint.load(tmp_path / "100_good")["x"].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
