@@ -13,6 +13,7 @@ from matplotlib import figure as mpl_figure
 from analysis import projection
 
 _COLORS = ("#1f4e9c", "#d9661f", "#2f8f5b", "#8c5a9e", "#b8860b", "#555555", "#c0392b", "#3aa6a6")
+_PANELS_PER_ROW = 4
 
 
 class Panel(NamedTuple):
@@ -27,10 +28,14 @@ def principal_components(panels: Sequence[Panel]) -> mpl_figure.Figure:
   """A panel a net, a dot a step; the axes name the share of variance that they explain."""
   groups = list(dict.fromkeys(sorted(label for panel in panels for label in panel.labels)))
   colors: Mapping[str, str] = {group: _COLORS[i % len(_COLORS)] for i, group in enumerate(groups)}
-  fig = mpl_figure.Figure(figsize=(4.0 * len(panels), 4.0), layout="constrained")
-  axes = fig.subplots(1, len(panels), squeeze=False)[0]
+  num_columns = min(len(panels), _PANELS_PER_ROW)
+  num_rows = -(-len(panels) // num_columns)
+  fig = mpl_figure.Figure(figsize=(4.0 * num_columns, 4.0 * num_rows), layout="constrained")
+  axes = fig.subplots(num_rows, num_columns, squeeze=False).flat
+  for unused in axes[len(panels) :]:
+    unused.set_visible(False)
   handles = {}
-  for axis, panel in zip(axes, panels, strict=True):
+  for axis, panel in zip(axes, panels, strict=False):
     components = projection.fit(panel.features)
     points, labels = projection.apply(components, panel.features), np.asarray(panel.labels)
     for group in groups:
@@ -44,6 +49,12 @@ def principal_components(panels: Sequence[Panel]) -> mpl_figure.Figure:
     axis.set_yticks([])
     axis.spines[["top", "right"]].set_visible(False)
   fig.legend(
-    handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False, markerscale=2.5
+    handles.values(),
+    handles.keys(),
+    loc="outside lower center",
+    ncols=2 * num_columns,
+    fontsize=9,
+    frameon=False,
+    markerscale=2.5,
   )
   return fig
