@@ -15,6 +15,8 @@ from matplotlib import figure as mpl_figure
 
 from analysis import curves
 
+_MOST_BANDS = 6  # Of a panel: the bands of more lines hide each other, and the lines.
+
 
 class Line(NamedTuple):
   """One method's curve."""
@@ -49,17 +51,17 @@ def learning_curves(
     x_label: of every panel.
     y_label: of the first panel in a row.
     y_limits: of all panels; None: each panel has the limits of its own lines (tasks with other scores).
-    panels_per_row: None: all in one.
+    panels_per_row: at most; None: all in one.
     has_shared_legend: one legend below all panels in place of one in each, for many lines or full panels.
   """
-  num_columns = min(panels_per_row or len(panels), len(panels))
-  num_rows = -(-len(panels) // num_columns)
+  num_rows = -(-len(panels) // (panels_per_row or len(panels)))
+  num_columns = -(-len(panels) // num_rows)  # Rows of equal length, as far as that goes.
   width, height = (5.4, 4.0) if num_columns <= 2 else (4.0, 3.2)
   fig = mpl_figure.Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
-  axes = fig.subplots(num_rows, num_columns, sharex=True, sharey=y_limits is not None, squeeze=False)
+  axes = fig.subplots(num_rows, num_columns, sharey=y_limits is not None, squeeze=False)
   for axis, panel in zip(axes.flat, panels, strict=False):
     for line in panel.lines:
-      _draw(axis, line)
+      _draw(axis, line, has_band=len(panel.lines) <= _MOST_BANDS)
     axis.set_title(panel.title, fontsize=11, loc="left")
     axis.set_xlabel(x_label)
     axis.set_ylim(y_limits)
@@ -71,7 +73,6 @@ def learning_curves(
       axis.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
   for unused in range(len(panels), axes.size):
     axes.flat[unused].set_visible(False)
-    axes.flat[unused - num_columns].tick_params(labelbottom=True)
   for axis in axes[:, 0]:
     axis.set_ylabel(y_label)
   if has_shared_legend:
@@ -94,11 +95,11 @@ def png(fig: mpl_figure.Figure) -> bytes:
   return buffer.getvalue()
 
 
-def _draw(axis: matplotlib.axes.Axes, line: Line) -> None:
+def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
   interval = curves.band(line.solid.values)
   style = "--" if line.is_dashed else "-"
   axis.plot(line.solid.steps, interval.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
-  if np.isfinite(interval.low).all():
+  if has_band and np.isfinite(interval.low).all():
     axis.fill_between(line.solid.steps, interval.low, interval.high, color=line.color, alpha=0.18, linewidth=0)
   if line.dotted is not None:
     axis.plot(line.dotted.steps, line.dotted.mean, color=line.color, linewidth=1.0, linestyle=":", alpha=0.8)
