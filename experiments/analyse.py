@@ -62,8 +62,8 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   has_aps = found is not None and (found.aps_fault or (found.aps is not None and found.aps.floor == settings.floor))
   if found is not None:
     _check_same(path, found, settings)
-  if found is not None and (not settings.has_aps or has_aps):
-    return found
+    if not settings.has_aps or has_aps:
+      return found
   config = _config(path / "config.json")
   source = released.load_source(path / "best")
   if len(source.spec.columns) < 2:

@@ -55,7 +55,7 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
   for name in ("config.json", "evaluation.json"):
     if (folder / name).exists():
       record = json.loads((folder / name).read_text())
-      if name == "config.json" and _provenance(folder).get("phase") == "transfer":
+      if name == "config.json" and run_directory.read_provenance(folder).get("phase") == "transfer":
         return record["target"], record["target_options"]
       return record["world"], record["world_options"]
   raise ValueError(f"{folder} does not say which world it was trained in; give --target")
@@ -123,11 +123,6 @@ def release(
   provenance = {"training": runs, "evaluation": now, "content_sha256": partition.content_hash(source.params)}
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
   print(f"released as {_RELEASE.value}")
-
-
-def _provenance(folder: pathlib.Path) -> dict[str, Any]:
-  file = folder / "provenance.json"
-  return json.loads(file.read_text()) if file.exists() else {}
 
 
 if __name__ == "__main__":

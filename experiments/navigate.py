@@ -56,6 +56,7 @@ def best_member(path: pathlib.Path) -> Best:
   task = train.make_task(population.sample(config, index))
   navigation_episodes.check_heads(task.agent)
   trained = population.trained(path, index, like=task.params)
+  assert trained.step is not None  # A checkpoint has one.
   return Best(index, returns[index], trained.step, task._replace(params=trained.params))
 
 

@@ -41,13 +41,6 @@ class Member(NamedTuple):
   task: session.Task
 
 
-class Trained(NamedTuple):
-  """What a run has learned."""
-
-  params: Any
-  step: int
-
-
 def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict:
   """The config of member `index`: its own seed, and a value drawn for each of `config.sweep.sampled`.
 
@@ -122,7 +115,7 @@ def run_and_keep_best(
     save_best(path, members[index], trained(path, index), evaluation=told)
 
 
-def save_best(path: pathlib.Path, member: Member, best: Trained, *, evaluation: dict[str, Any]) -> None:
+def save_best(path: pathlib.Path, member: Member, best: released.Source, *, evaluation: dict[str, Any]) -> None:
   """Writes a sweep's best member to `path/best` as a released network.
 
   Args:
@@ -132,11 +125,10 @@ def save_best(path: pathlib.Path, member: Member, best: Trained, *, evaluation: 
     evaluation: what is told of it.
   """
   training = released.lineage(member.path, steps=best.step)
-  spec = member.task.agent.spec
-  released.save(path / "best", spec, best.params, evaluation=evaluation, provenance={"training": training})
+  released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance={"training": training})
 
 
-def trained(path: pathlib.Path, index: int, *, like: Any = None) -> Trained:
+def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Source:
   """Member `index` of the sweep in `path`, at the newest checkpoint that is whole.
 
   Args:
@@ -152,16 +144,16 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> Trained:
     raise ValueError(f"{path} has no checkpoint; run it first")
   step, arrays = newest
   own = {name: array[index] for name, array in arrays.items()}
-  source = str(path / "checkpoints" / str(step))
+  source, spec = str(path / "checkpoints" / str(step)), network_file.read_spec(path)
   if like is not None:
-    return Trained(checkpoint.all_params(own, like, source=source), step)
-  return Trained(checkpoint.network_params(own, network_file.read_spec(path), source=source), step)
+    return released.Source(spec, checkpoint.all_params(own, like, source=source), step)
+  return released.Source(spec, checkpoint.network_params(own, spec, source=source), step)
 
 
 def run_alone(make_task: MakeTask, config: config_dict.ConfigDict, phase_name: str, path: pathlib.Path) -> list[Member]:
   """`run` for a caller who has `path` to itself (`run_directory.alone`), and keeps it for what comes after."""
   phase = config[phase_name]
-  session.check_annealing(phase)
+  session.check_annealing(phase, phase.num_worlds)
   members = [_member(make_task, sample(config, i), path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
   _check_alike(members, path)
   batch = session.make_batch(members[0].task, phase.num_worlds)

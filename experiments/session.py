@@ -59,7 +59,7 @@ def _run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: s
       f"evaluate_every={phase.evaluate_every}: behind a bridge an evaluation would break into the episode that is "
       f"being learned from; set it to 0, which evaluates at the end"
     )
-  check_annealing(phase, num_worlds=phase.num_worlds if task.environment is None else 1)
+  check_annealing(phase, phase.num_worlds if task.environment is None else 1)
   path = run_directory.claim(workdir, config, phase_name)
   network_file.write_spec(path, task.agent.spec)
   batch = make_batch(task, phase.num_worlds)
@@ -95,17 +95,16 @@ def _run(task: Task, config: config_dict.ConfigDict, phase_name: str, workdir: s
   return last[0]
 
 
-def check_annealing(phase: config_dict.ConfigDict, *, num_worlds: int | None = None) -> None:
+def check_annealing(phase: config_dict.ConfigDict, num_worlds: int) -> None:
   """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
 
   Args:
     phase: of the config.
-    num_worlds: B, if it is not the phase's own: 1 behind a bridge.
+    num_worlds: B, the phase's own, or 1 behind a bridge.
 
   Raises:
     ValueError: naming both numbers of updates, and the field to set.
   """
-  num_worlds = phase.num_worlds if num_worlds is None else num_worlds
   num_updates = -(-phase.steps // (num_worlds * phase.num_steps))
   if 0 < phase.hyper.anneal_updates < num_updates:
     raise ValueError(

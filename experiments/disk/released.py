@@ -73,8 +73,7 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
     folder: a released network, or a run directory, whose run may have started from another's network.
     steps: how far the run in `folder` has learned, where it has no checkpoints of its own: a member of a sweep.
   """
-  file = folder / "provenance.json"
-  provenance = json.loads(file.read_text()) if file.exists() else {}
+  provenance = run_directory.read_provenance(folder)
   if "training" in provenance:  # A released network.
     return provenance["training"]
   config = json.loads((folder / "config.json").read_text())

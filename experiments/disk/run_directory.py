@@ -100,6 +100,12 @@ def record_start(path: pathlib.Path, *, seed: int | None, phase: str) -> None:
   write_json(file, now)
 
 
+def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
+  """What `folder/provenance.json` says, of a run or a released network; nothing where there is none."""
+  file = folder / "provenance.json"
+  return json.loads(file.read_text()) if file.exists() else {}
+
+
 def commit() -> str:
   """The commit this code is at, with `+changes` when the working tree differs; `unknown` outside a checkout."""
   try:

@@ -33,8 +33,8 @@ def test_both_columns_join(name):
 @pytest.mark.parametrize("config", [get_config() for get_config in CONFIGS.values()] + SWEEPS)
 def test_no_learning_rate_falls_to_0_before_the_end(config):
   for name in {"train", "transfer"} & set(config):
-    session.check_annealing(config[name])
-    session.check_annealing(config[name], num_worlds=1 if name == "transfer" else None)  # On the arm.
+    session.check_annealing(config[name], config[name].num_worlds)
+    session.check_annealing(config[name], 1 if name == "transfer" else config[name].num_worlds)  # On the arm.
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -182,9 +182,9 @@ def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
   config.train.steps = 601
   config.train.hyper.anneal_updates = 30
   with pytest.raises(ValueError, match="anneal_updates=30: .* of 31 updates"):
-    session.check_annealing(config.train)
+    session.check_annealing(config.train, config.train.num_worlds)
   config.train.steps = 600
-  session.check_annealing(config.train)
+  session.check_annealing(config.train, config.train.num_worlds)
   with pytest.raises(ValueError, match=r"of 120 updates \(steps=600 / \(1 worlds"):
     session.run(behind, config, "train", tmp_path)
   assert not (tmp_path / "config.json").exists()
