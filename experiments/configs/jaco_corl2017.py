@@ -14,7 +14,7 @@ from ml_collections import config_dict
 
 from experiments import configuration
 
-# Adam's learning rate on the arm by method: the best known, from experiments/results/corl2017_fig5/tuning.md. Figure 5
+# Adam's learning rate on the arm by method: the best known, from docs/results/corl2017_fig5/tuning.md. Figure 5
 # there has finetuning at 2e-4, the choice of its runs of 10,000 steps; 1e-4 proved better afterwards.
 LEARNING_RATES = {"progressive": 5e-4, "finetune": 1e-4, "scratch": 1e-3}
 

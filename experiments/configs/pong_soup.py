@@ -23,7 +23,7 @@ _A3C: dict[str, Any] = {
   "second_moment_decay": 0.99,
   "epsilon": 4e-3,
 }
-# What two cores learn Pong with (experiments/results/pong_soup/tuning.md): they have steps for short credit alone.
+# What two cores learn Pong with (docs/results/pong_soup/tuning.md): they have steps for short credit alone.
 _LAPTOP: dict[str, Any] = {"discount": 0.97, "entropy_cost": 2e-3, "learning_rate": 5e-4}
 
 
