@@ -4,8 +4,8 @@ Requests arrive on gRPC's threads and are answered on the thread that called `se
 arm (and OpenGL). Between requests that thread polls the safety gate, so the watchdog needs nobody's help. Whatever
 goes wrong with a request, the arm is held and the client gets one line that says why.
 
-  with server.launch(server.ServerConfig(task="reach/random")) as address:  # In a process of its own.
-    environment = client.connect(address)
+    with server.launch(server.ServerConfig(task="reach/random")) as address:  # In a process of its own.
+      environment = client.connect(address)
 """
 
 import contextlib
