@@ -23,8 +23,11 @@ from agents import actor_critic
 from analysis import fisher, perturbation
 from environments import batch as batch_lib
 from environments import core
-from experiments import binary, configuration, matrix, sensitivity, session
-from experiments.disk import released, run_directory, sensitivity_file
+from experiments import binary, matrix
+from experiments.running import session
+from experiments.setup import configuration
+from experiments.store import released, run_directory
+from experiments.studies.pnn import sensitivity, sensitivity_file
 from progressive import network
 
 _APS = flags.DEFINE_bool("aps", False, "Measure APS too.")

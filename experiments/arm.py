@@ -14,8 +14,11 @@ import numpy as np
 from absl import flags
 
 from environments.arm import client, server, twin
-from experiments import binary, configuration, evaluate, film, session, sinks
-from experiments.disk import released
+from experiments import binary, evaluate
+from experiments.report import video as video_lib
+from experiments.running import session
+from experiments.setup import configuration
+from experiments.store import released
 from progressive import partition
 
 _MODE = flags.DEFINE_enum("mode", "serve", ("serve", "drive"), "Serve the twin, or drive what is served.")
@@ -105,10 +108,10 @@ def drive() -> None:
     episodes = session.play(task, trainable, frozen, key, num_episodes=count, is_greedy=is_greedy, video=video)
     print(f"returns {episodes.returns.tolist()}, mean {episodes.returns.mean():.2f}")
     return
-  environment = film.Filmed(client.connect(_ADDRESS.value))
+  environment = video_lib.Filmed(client.connect(_ADDRESS.value))
   drive_by_hand(environment, sys.stdin)
   if video:
-    sinks.write_video(video, environment.frames, frames_per_s=session.FRAMES_PER_S)
+    video_lib.write(video, environment.frames, frames_per_s=session.FRAMES_PER_S)
 
 
 def main(argv: Sequence[str]) -> None:

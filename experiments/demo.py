@@ -27,10 +27,11 @@ from absl import flags
 from analysis import curves, plots, records
 from environments.arm import server, twin
 from environments.jaco import camera, constants, kinematics, tasks
-from experiments import binary, figures, report
+from experiments import binary, figures
 from experiments.configs import jaco_corl2017
-from experiments.disk import network_file
-from experiments.papers import corl2017_figures, drawing
+from experiments.report import drawing, html
+from experiments.store import network_file
+from experiments.studies.corl2017 import figures as corl2017_figures
 from progressive import growth
 
 _COLUMN = flags.DEFINE_string("column", None, "Released column or run directory to start from; else the config's.")
@@ -92,24 +93,24 @@ def write_report(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> d
     "three methods. Return: steps of an episode, of 50, with the palm within 10 cm of the target."
   )
   labels = {"progressive": "progressive network", "finetune": "finetuning", "scratch": "from scratch"}
-  tiles = report.tiles(
+  tiles = html.tiles(
     [(f"{means[m]:.1f}", f"{labels[m]}: mean return while learning", corl2017_figures.COLORS[m][0]) for m in METHODS]
   )
   sections = [
-    report.Section(
+    html.Section(
       "What a frozen column brings",
       [
-        report.plot(plots.png(drawn.picture), "Return over arm steps. Solid: running median of 11 points as in "
+        html.plot(plots.png(drawn.picture), "Return over arm steps. Solid: running median of 11 points as in "
           "the paper (zeros before the start); dotted: mean return of each 1,000 steps."),
-        report.table(_reached(drawn), quiet="(paper)"),
+        html.table(_reached(drawn), quiet="(paper)"),
       ],
     ),
-    report.Section("The arm after learning", [_videos(workdir, runs)]),
-    report.Section("Two worlds", _worlds(task)),
-    report.Section("What grew", _growth(workdir / "progressive")),
-    report.Section("Where it comes from", _provenance(workdir, runs, source)),
+    html.Section("The arm after learning", [_videos(workdir, runs)]),
+    html.Section("Two worlds", _worlds(task)),
+    html.Section("What grew", _growth(workdir / "progressive")),
+    html.Section("Where it comes from", _provenance(workdir, runs, source)),
   ]  # fmt: skip
-  (workdir / "report.html").write_text(report.page(title, lead, sections, tiles=tiles))
+  (workdir / "report.html").write_text(html.page(title, lead, sections, tiles=tiles))
   evaluated = {method: _evaluation(run) for method, run in runs.items()}
   return {labels[m]: f"mean return {means[m]:.1f} while learning; afterwards {evaluated[m]}" for m in METHODS}
 
@@ -158,8 +159,8 @@ def _videos(workdir: pathlib.Path, runs: Mapping[str, records.Run]) -> str:
   for method, run in runs.items():
     films = sorted((workdir / method / "videos").glob("*.mp4"), key=lambda film: film.stat().st_mtime)
     if films:
-      shown.append(report.video(films[-1], f"{method}: return {_evaluation(run)}"))
-  return report.side_by_side(shown) + report.paragraph("What the arm's camera shows the policy, in real time.")
+      shown.append(html.video(films[-1], f"{method}: return {_evaluation(run)}"))
+  return html.side_by_side(shown) + html.paragraph("What the arm's camera shows the policy, in real time.")
 
 
 def _worlds(task: str) -> list[str]:
@@ -168,9 +169,9 @@ def _worlds(task: str) -> list[str]:
   pose = np.asarray(start.qpos), np.asarray(start.target)
   shown = []
   for size in (480, constants.IMAGE_SIZE):
-    shown.append(report.picture(np.asarray(_simulated(*pose, size=size)), f"simulation, {size}x{size}"))
-    shown.append(report.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
-  return [report.side_by_side(shown)]
+    shown.append(html.picture(np.asarray(_simulated(*pose, size=size)), f"simulation, {size}x{size}"))
+    shown.append(html.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
+  return [html.side_by_side(shown)]
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -194,7 +195,7 @@ def _growth(path: pathlib.Path) -> list[str]:
       "MFLOPs a step": f"{column.flops / 1e6:.2f}",
     }
   rows["together"] = {"parameters": f"{total:,}"}
-  return [report.table(rows)]
+  return [html.table(rows)]
 
 
 def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: pathlib.Path) -> list[str]:
@@ -203,17 +204,17 @@ def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: 
   if released.exists():
     known = json.loads(released.read_text())
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
-    blocks += [report.paragraph(f"The frozen column, {source}:"), report.code(lines)]
+    blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
   rates = [run.records[-1].wall_s for run in runs.values()]
   first = next(iter(runs.values())).provenance
   packages = ", ".join(f"{name} {version}" for name, version in first.get("packages", {}).items() if version)
   took = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in zip(runs, rates, strict=True))
   commands = "\n".join(str(run.provenance.get("command")) for run in runs.values())
   blocks += [
-    report.paragraph(f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. Took: {took}."),
-    report.paragraph("Each run is one command, with the twin served at the address it names:"),
-    report.code(commands),
-    report.paragraph(f"Run directories, figure and numbers: {workdir}."),
+    html.paragraph(f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. Took: {took}."),
+    html.paragraph("Each run is one command, with the twin served at the address it names:"),
+    html.code(commands),
+    html.paragraph(f"Run directories, figure and numbers: {workdir}."),
   ]
   return blocks
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from ml_collections import config_dict
 
 from environments import core
-from experiments import binary, configuration
-from experiments.disk import released
+from experiments import binary
+from experiments.setup import configuration
+from experiments.store import released
 from progressive import growth, network
 
 

@@ -17,8 +17,10 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from experiments import binary, configuration, session
-from experiments.disk import released, run_directory
+from experiments import binary
+from experiments.running import session
+from experiments.setup import configuration
+from experiments.store import released, run_directory
 from progressive import network, partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")

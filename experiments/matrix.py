@@ -21,8 +21,10 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from experiments import binary, configuration, population, session, transfer
-from experiments.disk import released, run_directory, sweep_folder
+from experiments import binary, transfer
+from experiments.running import population, session
+from experiments.setup import configuration
+from experiments.store import released, run_directory, sweep_folder
 from progressive import baselines, network, partition
 
 CELL = flags.DEFINE_multi_string(

@@ -12,8 +12,10 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 from environments import core
-from experiments import binary, configuration, loop, population, session
-from experiments.disk import released
+from experiments import binary
+from experiments.running import loop, population, session
+from experiments.setup import configuration
+from experiments.store import released
 from progressive import baselines, network
 
 

@@ -12,8 +12,8 @@ import re
 
 from ml_collections import config_dict
 
-from experiments import configuration
 from experiments.configs import jaco_talk, navigation
+from experiments.setup import configuration
 
 _AGENT = re.compile(rf"reacher(_pose|{navigation.LOSSES})?")
 # Gradients of all terms share one clipped step (jaco_talk.py): a head of cost 3.33, the navigators', leaves no room.

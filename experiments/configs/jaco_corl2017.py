@@ -12,7 +12,7 @@ Column 2: 60,000 arm steps in six minutes on two cores that had other work too; 
 
 from ml_collections import config_dict
 
-from experiments import configuration
+from experiments.setup import configuration
 
 # Adam's learning rate on the arm by method: the best known, from experiments/results/corl2017_fig5/tuning.md. Figure 5
 # there has finetuning at 2e-4, the choice of its runs of 10,000 steps; 1e-4 proved better afterwards.

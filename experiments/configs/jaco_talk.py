@@ -11,7 +11,7 @@ Finetuning is refused for column 2: the columns' inputs differ.
 
 from ml_collections import config_dict
 
-from experiments import configuration
+from experiments.setup import configuration
 
 
 def get_config() -> config_dict.ConfigDict:

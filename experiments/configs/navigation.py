@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from experiments import configuration
+from experiments.setup import configuration
 
 SCALES = ("smoke", "laptop", "paper")
 LOSSES = r"_(?=d|l)(?P<d1>d1(mse)?)?(?P<d2>d2(mse)?)?(?P<l>l)?"

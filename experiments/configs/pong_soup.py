@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from environments.pong import variants
-from experiments import configuration
+from experiments.setup import configuration
 
 SCALES = ("smoke", "laptop", "paper")
 VARIANTS = ("pong", "noisy", "black", "white", "zoom", "h_flip", "v_flip", "hv_flip")

@@ -13,8 +13,9 @@ import numpy as np
 from environments import batch as batch_lib
 from environments import registry
 from environments.atari import vector
-from experiments import loop, population, session, transfer
+from experiments import transfer
 from experiments.configs import pong_soup
+from experiments.running import loop, population, session
 from experiments.suites import stages
 from progressive import partition
 

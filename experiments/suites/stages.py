@@ -19,7 +19,7 @@ import numpy as np
 from agents import actor_critic, unroll
 from environments import batch as batch_lib
 from environments import core
-from experiments import loop, session
+from experiments.running import loop, session
 from progressive import partition
 
 NUM_STEPS = 20  # T, the length of an unroll.

@@ -13,9 +13,10 @@ from absl.testing import flagsaver
 
 from environments import registry
 from experiments import analyse, matrix
-from experiments.disk import released, sensitivity_file
+from experiments.store import released
+from experiments.studies.pnn import sensitivity_file
 from progressive import network
-from tests.experiments import matrices, sensitivity_test
+from tests.experiments.studies.pnn import matrices, sensitivity_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SETTINGS = analyse.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)

@@ -5,11 +5,12 @@ import time
 import pytest
 
 from environments import registry
-from experiments import benchmark, configuration
+from experiments import benchmark
 from experiments.configs import pong_soup
+from experiments.setup import configuration
 from experiments.suites import stages
 from tests.agents import worlds
-from tests.experiments import session_test
+from tests.experiments.running import session_test
 
 TINY = stages.Settings(num_worlds=4, seconds=0.01, is_cpu=True)
 

@@ -10,9 +10,11 @@ from dm_env import specs
 from ml_collections import config_dict
 
 from environments.maze import world
-from experiments import binary, configuration, describe, evaluate, matrix, population, session, train, transfer
+from experiments import binary, describe, evaluate, matrix, train, transfer
 from experiments.configs import jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
-from experiments.disk import released, run_directory
+from experiments.running import population, session
+from experiments.setup import configuration
+from experiments.store import released, run_directory
 from progressive import growth, network
 
 CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from experiments import configuration, demo
+from experiments import demo
 from experiments.configs import jaco_corl2017
-from experiments.disk import network_file, released
+from experiments.setup import configuration
+from experiments.store import network_file, released
 from progressive import network
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

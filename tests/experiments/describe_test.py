@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from experiments import configuration, describe
-from experiments.disk import network_file
+from experiments import describe
+from experiments.setup import configuration
+from experiments.store import network_file
 from progressive import network
 
 OBSERVATIONS = {"pixels": specs.Array((64, 64, 3), np.uint8), "target": specs.Array((3,), np.float32)}

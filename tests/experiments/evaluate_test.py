@@ -11,11 +11,14 @@ from absl.testing import flagsaver
 from dm_env import specs
 
 from environments import dm_env_adapter, registry
-from experiments import arm, configuration, evaluate, film, session, sinks, train, transfer
-from experiments.disk import network_file, released
+from experiments import arm, evaluate, train, transfer
+from experiments.report import video as video_lib
+from experiments.running import recorder, session
+from experiments.setup import configuration
+from experiments.store import network_file, released
 from progressive import network, partition
 from tests.agents import worlds
-from tests.experiments import session_test
+from tests.experiments.running import session_test
 
 
 @pytest.fixture(autouse=True)
@@ -65,19 +68,19 @@ def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch)
 
 def test_the_confidence_interval_is_the_normal_one():
   # By hand: mean 3, sample deviation sqrt(2.5), 1.96 * sqrt(2.5 / 5) = 1.3859.
-  np.testing.assert_allclose(sinks.confidence_interval(np.arange(1.0, 6.0)), (3.0, 1.6141, 4.3859), atol=1e-4)
+  np.testing.assert_allclose(recorder.confidence_interval(np.arange(1.0, 6.0)), (3.0, 1.6141, 4.3859), atol=1e-4)
 
 
 def test_a_video_has_its_frames_enlarged(tmp_path):
   import imageio
 
   frames = [np.full((8, 8, 3), 10 * i, np.uint8) for i in range(5)]
-  sinks.write_video(tmp_path / "videos" / "v.mp4", frames, frames_per_s=10.0, scale=4)
+  video_lib.write(tmp_path / "videos" / "v.mp4", frames, frames_per_s=10.0, scale=4)
   shown = imageio.mimread(tmp_path / "videos" / "v.mp4")
   assert len(shown) == 5 and shown[0].shape == (32, 32, 3)
   np.testing.assert_allclose([f.mean() for f in shown], [0, 10, 20, 30, 40], atol=4)
   with pytest.raises(ValueError, match=r"v.mp4: a frame is \[8, 8, 4\], not \[H, W, 3\]"):
-    sinks.write_video(tmp_path / "v.mp4", [np.zeros((8, 8, 4), np.uint8)], frames_per_s=10.0)
+    video_lib.write(tmp_path / "v.mp4", [np.zeros((8, 8, 4), np.uint8)], frames_per_s=10.0)
 
 
 class Stacked(worlds.CueRecall):
@@ -130,7 +133,7 @@ def test_commands_by_hand():
 
 
 def test_driving_by_hand_plays_the_commands(capsys):
-  environment = film.Filmed(dm_env_adapter.DmEnv(worlds.Bandit(), seed=0))
+  environment = video_lib.Filmed(dm_env_adapter.DmEnv(worlds.Bandit(), seed=0))
   arm.drive_by_hand(environment, ["1-", "nonsense", "reset", "hold", "quit", "1+"])
   out = capsys.readouterr().out
   assert "the episode ends with return" in out and "'nonsense' is no command" in out and "a new episode" in out

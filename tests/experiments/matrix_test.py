@@ -5,11 +5,12 @@ import json
 import pytest
 
 from environments import registry
-from experiments import configuration, evaluate, matrix
-from experiments.disk import released, sweep_folder
+from experiments import evaluate, matrix
+from experiments.setup import configuration
+from experiments.store import released, sweep_folder
 from progressive import partition
 from tests.agents import worlds
-from tests.experiments import session_test
+from tests.experiments.running import session_test
 
 
 @pytest.fixture(autouse=True)
