@@ -80,6 +80,7 @@ class ActOutput(NamedTuple):
   log_prob: jax.Array  # [B] float32
   value: jax.Array  # [B] float32
   recurrent_state: RecurrentState  # Every leaf [B, ...].
+  activations: dict[str, jax.Array]  # Of the newest column: layer -> [B, ...].
 
 
 def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
@@ -130,7 +131,8 @@ def act(
   activations, recurrent_state = apply(agent, params, timesteps, recurrent_state, additions=additions)
   logits, value = heads.split(activations[column.OUTPUT][0], agent.num_choices)
   action = distributions.mode(logits) if greedy else distributions.sample(key, logits)
-  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
+  now = {layer: x[0] for layer, x in activations.items()}
+  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state, now)
 
 
 @jax.jit

@@ -14,10 +14,12 @@ import numpy as np
 from absl import flags
 
 from environments.arm import client, server, twin
+from environments.jaco import constants
 from experiments import binary, evaluate
 from experiments.report import video as video_lib
-from experiments.running import session
-from experiments.setup import configuration
+from experiments.running import play
+from experiments.setup import learn
+from experiments.setup import place as place_lib
 from experiments.store import released
 from progressive import partition
 
@@ -101,17 +103,22 @@ def drive() -> None:
   video = pathlib.Path(evaluate.VIDEO.value) if evaluate.VIDEO.value else None
   if binary.SOURCE.value:
     source = released.load_source(binary.SOURCE.value)
-    task = evaluate.make_task(source, f"arm://{_ADDRESS.value}", {}, seed=evaluate.SEED.value)
+    task = learn.player(source, f"arm://{_ADDRESS.value}", {}, seed=evaluate.SEED.value)
     trainable, frozen = partition.split(task.params, task.is_trainable)
-    key = configuration.make_key(evaluate.SEED.value, "evaluation")
+    key = learn.make_key(evaluate.SEED.value, "evaluation")
     count, is_greedy = evaluate.EPISODES.value, evaluate.GREEDY.value
-    episodes = session.play(task, trainable, frozen, key, num_episodes=count, is_greedy=is_greedy, video=video)
+    played = play.play(
+      task, trainable, frozen, key, num_episodes=count, is_greedy=is_greedy, has_film=video is not None
+    )
+    episodes = played.episodes
+    if video and played.frames:
+      video_lib.write(video, played.frames, frames_per_s=place_lib.frames_per_s(task.place))
     print(f"returns {episodes.returns.tolist()}, mean {episodes.returns.mean():.2f}")
     return
   environment = video_lib.Filmed(client.connect(_ADDRESS.value))
   drive_by_hand(environment, sys.stdin)
   if video:
-    video_lib.write(video, environment.frames, frames_per_s=session.FRAMES_PER_S)
+    video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S)
 
 
 def main(argv: Sequence[str]) -> None:

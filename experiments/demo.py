@@ -52,25 +52,15 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
     print(f"{path} is finished")
     return
   with server.launch(server.ServerConfig(task=task, port=_port(path)), timeout_s=180.0) as address:
-    _run(
-      "experiments.transfer",
-      path,
-      {
-        "method": method,
-        "source": source,
-        "target": f"arm://{address}",
-        "transfer.steps": steps,
-        "transfer.hyper.learning_rate": jaco_corl2017.LEARNING_RATES[method],
-        "transfer.evaluation_episodes": episodes,
-      },
-    )
+    fields = {"world": f"arm://{address}", "train.steps": steps, "train.evaluation_episodes": episodes}
+    _run(f":{method}", path, fields | ({} if method == "scratch" else {"source": source}))
 
 
 def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
   """A column that learned `task` in simulation, in `workdir`/column."""
   path = workdir / "column"
   if not is_finished(path, steps):
-    _run("experiments.train", path, {"world": f"jaco/{task}", "train.steps": steps})
+    _run("", path, {"world": f"jaco/{task}", "train.steps": steps})
   return path
 
 
@@ -115,11 +105,11 @@ def write_report(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> d
   return {labels[m]: f"mean return {means[m]:.1f} while learning; afterwards {evaluated[m]}" for m in METHODS}
 
 
-def _run(module: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:
-  """Runs one of our binaries; its progress and its errors go where ours go."""
+def _run(variant: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:
+  """Learns by a variant of the config; its progress and its errors go where ours go."""
   flags_of_config = [f"--config.{name}={value}" for name, value in fields.items()]
-  command = [sys.executable, "-m", module, f"--config={_CONFIG}", f"--workdir={path}", *flags_of_config]
-  if subprocess.run(command).returncode:
+  command = [sys.executable, "-m", "experiments.train", f"--config={_CONFIG}{variant}", f"--workdir={path}"]
+  if subprocess.run([*command, *flags_of_config]).returncode:
     raise ValueError(f"{path} did not finish: its error stands above; the same command continues it")
 
 
@@ -127,7 +117,7 @@ def _port(path: pathlib.Path) -> int:
   """The port that the run at `path` was started with (it is part of its config), else a free one."""
   config = path / "config.json"
   if config.exists():
-    return int(json.loads(config.read_text())["target"].rpartition(":")[2])
+    return int(json.loads(config.read_text())["world"].rpartition(":")[2])
   with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     return probe.getsockname()[1]
@@ -225,7 +215,7 @@ def main(argv: Sequence[str]) -> None:
   is_from_scratch = _FROM_SCRATCH.value
   workdir = pathlib.Path(binary.WORKDIR.value or ("runs/demo_from_scratch" if is_from_scratch else "runs/demo"))
   task = "reach/fixed" if is_from_scratch else "reach/random"
-  source = pathlib.Path(_COLUMN.value or jaco_corl2017.get_config().source)
+  source = pathlib.Path(_COLUMN.value or jaco_corl2017.get_config("progressive").source)
   if is_from_scratch:
     source = train(workdir, task=task, steps=_TRAIN_STEPS.value)
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:

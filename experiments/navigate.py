@@ -21,10 +21,10 @@ from ml_collections import config_dict
 
 from environments.maze import constants, top_view
 from environments.maze import world as world_lib
-from experiments import binary, train
+from experiments import binary
 from experiments.report import video as video_lib
-from experiments.running import population, session
-from experiments.setup import configuration
+from experiments.running import members, run
+from experiments.setup import learn
 from experiments.store import checkpoint, run_directory, sweep_folder
 from experiments.studies.navigation import episodes, episodes_file, folder
 
@@ -43,7 +43,7 @@ class Best(NamedTuple):
   member: int
   late_return: float  # That it was chosen by.
   step: int  # Of the checkpoint, agent steps.
-  task: session.Task  # Trained, heads included.
+  task: learn.Task  # Trained, heads included.
 
 
 def best_member(path: pathlib.Path) -> Best:
@@ -57,9 +57,9 @@ def best_member(path: pathlib.Path) -> Best:
     raise ValueError(f"{path} has no checkpoint; train it first")
   returns = [sweep_folder.score(path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
   index = int(np.argmax(returns))
-  task = train.make_task(population.sample(config, index))
+  task = learn.make(members.sample(config, index))
   episodes.check_heads(task.agent)
-  trained = population.trained(path, index, like=task.params)
+  trained = run.trained(path, index, like=task.params)
   assert trained.step is not None  # A checkpoint has one.
   return Best(index, returns[index], trained.step, task._replace(params=trained.params))
 
@@ -73,9 +73,9 @@ def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> e
   if (found := episodes_file.read(path)) is not None and _is_same(found, path, num_episodes, has_video=has_video):
     return found
   best, config = best_member(path), _config(path)
-  maze = best.task.world
+  maze = best.task.place.world
   assert isinstance(maze, world_lib.Maze)
-  key = configuration.make_key(config.seed, "navigation")
+  key = learn.make_key(config.seed, "navigation")
   is_greedy = bool(config.train.evaluation_is_greedy)
   played = episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
   rows, columns = maze.layout.shape

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from environments import registry
-from experiments import evaluate, matrix
+from experiments import evaluate
 from experiments.setup import configuration
 from experiments.store import released, sweep_folder
+from experiments.studies.pnn import matrix
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments.running import session_test

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents import actor_critic, auxiliary, distributions, heads
+from agents import actor_critic, auxiliary
 from analysis import curves, decoding, navigation
 from environments import batch as batch_lib
 from environments.maze import constants, depth_target
 from environments.maze import world as world_lib
-from experiments.running import session
-from progressive import column, network
+from experiments.setup import learn
+from progressive import network, partition
 
 NUM_WORLDS = 20  # Played side by side; a multiple of them is played, the rest is left out.
 MOST_SAMPLES = 20_000  # Of the position decoder: more only take longer.
@@ -74,7 +74,7 @@ def feature_layer(spec: network.NetworkSpec) -> str:
   return spec.columns[-1].layers[-1].inputs[0]
 
 
-def play(task: session.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool) -> Played:
+def play(task: learn.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool) -> Played:
   """Plays one episode to be shown and `num_episodes` that count, in this order.
 
   Args:
@@ -86,10 +86,10 @@ def play(task: session.Task, key: jax.Array, *, num_episodes: int, is_greedy: bo
   Raises:
     ValueError: if the world is no maze.
   """
-  maze = task.world
+  maze = task.place.world
   if not isinstance(maze, world_lib.Maze):
     raise ValueError(f"{type(maze).__name__} is no maze; these measures need its position, goals and cells")
-  observations = tuple(sorted({*network.input_names(task.agent.spec), "pixels"}))
+  observations = tuple(sorted({*learn.input_names(task), "pixels"}))
   batch = batch_lib.Batch(maze, min(NUM_WORLDS, num_episodes + 1), observations, SIGNALS)
   num_rounds = -(-(num_episodes + 1) // batch.num_worlds)
   rounds, frames = [], None
@@ -115,23 +115,21 @@ def _round(
 ) -> tuple[Any, ...]:
   """One episode in each world: the fields of `Played`, time first."""
   world_key, action_key = jax.random.split(key)
+  _, nothing = partition.split(params, lambda path: True)
 
   def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
     state, recurrent = carry
-    now = jax.tree.map(lambda x: x[None], state.timestep)
-    activations, recurrent = actor_critic.apply(agent, params, now, recurrent)
-    logits, value = heads.split(activations[column.OUTPUT][0], agent.num_choices)
-    action = distributions.mode(logits) if is_greedy else distributions.sample(step_key, logits)
-    features = activations[feature_layer(agent.spec)][0]
+    chosen = actor_critic.act(agent, params, nothing, recurrent, state.timestep, step_key, is_greedy)
+    features = chosen.activations[feature_layer(agent.spec)]
     seen = (
       state.timestep.reward,
-      value / agent.hyper.reward_scale,
+      chosen.value / agent.hyper.reward_scale,
       features.reshape(features.shape[0], -1),
       state.timestep.privileged,
-      {head.name: _say(params, head, activations) for head in agent.auxiliary_heads},
+      {head.name: _say(params, head, chosen.activations) for head in agent.auxiliary_heads},
       state.timestep.observation["pixels"][0],
     )
-    return (batch.step(state, action), recurrent), seen
+    return (batch.step(state, chosen.action), chosen.recurrent_state), seen
 
   start = batch.init(world_key), actor_critic.initial_state(agent, batch.num_worlds)
   return jax.lax.scan(step, start, jax.random.split(action_key, num_steps + 1))[1]
@@ -140,7 +138,7 @@ def _round(
 def _say(params: Any, head: auxiliary.Head, activations: Mapping[str, jax.Array]) -> jax.Array:
   """What a head says in each world: bands int8 `[B, 4, 16]`, or the probability of a loop closure `[B]`."""
   shape = depth_target.SHAPE if head.signal in DEPTHS else ()
-  found = auxiliary.read(params, head, activations[head.layer], shape)[0]
+  found = auxiliary.read(params, head, activations[head.layer][None], shape)[0]
   if head.signal in DEPTHS:
     bands = jnp.argmax(found, axis=-1) if head.num_classes else depth_target.bands(jnp.clip(found, 0.0, 1.0))
     return bands.astype(jnp.int8)

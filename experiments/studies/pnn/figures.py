@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from analysis import curves, forgetting_plots, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
-from experiments import matrix
 from experiments.report import drawing
 from experiments.store import sweep_folder
-from experiments.studies.pnn import matrix_folder
+from experiments.studies.pnn import matrix, matrix_folder
 
 COLORS = {
   "scratch": "#555555",

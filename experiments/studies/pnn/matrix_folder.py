@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis import curves, records, transfer_matrix
-from experiments import matrix
 from experiments.store import network_file, sweep_folder
-from experiments.studies.pnn import sensitivity_file
+from experiments.studies.pnn import matrix, sensitivity_file
 from progressive import network
 
 
@@ -70,7 +69,7 @@ def read(path: pathlib.Path) -> Matrix:
     ValueError: if there is none, or nothing in it has been learned yet.
   """
   config = matrix.read_plan(path)
-  steps, floors = int(config.transfer.steps), matrix.floors(config)
+  steps, floors = int(config.train.steps), matrix.floors(config)
   found = Matrix(
     path=path,
     world=config.matrix.world,

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis import curves, fisher, moments, perturbation, sensitivity_plots, spectra, transfer_matrix
-from experiments import matrix
 from experiments.report import drawing
 from experiments.studies.pnn import figures as pnn_figures
-from experiments.studies.pnn import matrix_folder, sensitivity_file
+from experiments.studies.pnn import matrix, matrix_folder, sensitivity_file
 from progressive import column, network
 
 # (source, target) of the paper's figure 5 and of what its text says of conv1, conv2 and the dense layer.

@@ -6,9 +6,8 @@ import numpy as np
 from ml_collections import config_dict
 
 from analysis import perturbation
-from experiments import matrix
 from experiments.store import network_file
-from experiments.studies.pnn import sensitivity, sensitivity_file
+from experiments.studies.pnn import matrix, sensitivity, sensitivity_file
 from progressive import column, network
 
 STEPS = 10_000
