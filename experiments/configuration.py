@@ -179,7 +179,7 @@ def make_auxiliary(config: config_dict.ConfigDict) -> tuple[auxiliary_lib.Head, 
 
 def make_world(name: str, options: config_dict.ConfigDict) -> core.Environment:
   """A world in JAX by its registered name."""
-  return registry.make(name, **options.to_dict())
+  return registry.make_in_jax(name, **options.to_dict())
 
 
 def make_key(seed: int, purpose: str) -> jax.Array:

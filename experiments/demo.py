@@ -50,7 +50,9 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
   if is_finished(path, steps):
     print(f"{path} is finished")
     return
-  with server.launch(server.ServerConfig(task=task, port=_port(path)), timeout_s=180.0) as address:
+  with server.launch(
+    server.ServerConfig(driver=twin.TwinConfig(), task=task, port=_port(path)), timeout_s=180.0
+  ) as address:
     _run(
       "experiments.transfer",
       path,

@@ -19,15 +19,13 @@ from ml_collections import config_dict
 
 from agents import actor_critic, evaluation, unroll
 from environments import batch as batch_lib
-from environments import core
-from environments.arm import client
+from environments import core, registry
 from experiments import configuration, film, loop, sinks
 from experiments.disk import checkpoint, network_file, run_directory
 from progressive import network, partition
 
 FRAMES_PER_S = 10.0  # The arm's control rate: videos run in real time.
 _VIDEO_STEPS = 100
-_BRIDGE, _EMULATOR = "arm://", "atari/"
 
 
 class Task(NamedTuple):
@@ -131,16 +129,12 @@ def open_target(
 ) -> tuple[core.Environment | None, dm_env.Environment | None]:
   """The world in JAX called `target`, or one behind `dm_env`; None in place of the other.
 
-  Behind `dm_env` are the arm at `arm://host:port`, of which `observations` are asked for, and the emulator's games as
-  `atari/pong`; `seed` starts their episodes. `options` are of a world in JAX or a game.
+  `observations` are those that will be read, `seed` starts the episodes of a world behind `dm_env`, and `options` are
+  the world's own (`registry.make`).
   """
-  if target.startswith(_EMULATOR):
-    from environments.atari import world as atari  # The emulator need not be installed for anything else.
-
-    return None, atari.make(target.removeprefix(_EMULATOR), seed=seed, **options.to_dict())
-  if target.startswith(_BRIDGE):
-    return None, client.connect(target.removeprefix(_BRIDGE), seed=seed, observations=sorted(set(observations)))
-  return configuration.make_world(target, options), None
+  arguments = {"seed": seed, "observations": tuple(observations), **options.to_dict()}
+  world = registry.make(target, **arguments)
+  return (None, world) if isinstance(world, dm_env.Environment) else (world, None)
 
 
 def check_inputs(spec: network.NetworkSpec, observation_spec: Mapping[str, specs.Array], place: str) -> None:
