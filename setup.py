@@ -12,7 +12,7 @@ setuptools.setup(
     include=[f"{name}*" for name in ("progressive", "agents", "environments", "experiments", "analysis")]
   ),
   package_data={
-    "environments": ["**/assets/*", "**/layouts/*"],
+    "environments": ["**/assets/*", "**/levels/*"],
     "analysis": ["*.csv"],
     "experiments": ["released/*/*"],
   },

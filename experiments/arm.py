@@ -13,7 +13,7 @@ import dm_env
 import numpy as np
 from absl import flags
 
-from environments.arm import client, server, twin
+from environments.arm import client
 from environments.jaco import constants
 from experiments import binary, evaluate
 from experiments.report import video as video_lib
@@ -36,6 +36,8 @@ hold 5  rest for five steps; reset  a new episode; quit"""
 
 def serve() -> None:
   """Serves the twin until interrupted."""
+  from environments.arm import server, twin  # Who drives a real arm needs no simulated one.
+
   config = server.ServerConfig(
     driver=twin.TwinConfig(is_real_time=_REAL_TIME.value),
     task=_TASK.value,

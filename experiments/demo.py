@@ -51,7 +51,8 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
   if is_finished(path, steps):
     print(f"{path} is finished")
     return
-  with server.launch(server.ServerConfig(task=task, port=_port(path)), timeout_s=180.0) as address:
+  config = server.ServerConfig(driver=twin.TwinConfig(), task=task, port=_port(path))
+  with server.launch(config, timeout_s=180.0) as address:
     fields = {"world": f"arm://{address}", "train.steps": steps, "train.evaluation_episodes": episodes}
     _run(f":{method}", path, fields | ({} if method == "scratch" else {"source": source}))
 

@@ -23,6 +23,7 @@ ALLOWED = (
   ("environments.core", ()),
   ("environments.raycast", ()),
   ("environments.loop_closure", ()),
+  ("environments.host", ()),
   ("environments.batch", ("environments.core",)),
   ("environments.dm_env_adapter", ("environments.core",)),
   ("environments.registry", ("environments.*",)),

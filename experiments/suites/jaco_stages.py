@@ -90,7 +90,7 @@ def _pixels(settings: stages.Settings) -> Iterator[stages.Row]:
 
 def _bridge(settings: stages.Settings) -> Iterator[stages.Row]:
   """The twin in a process of its own, through the bridge, as fast as it can, a picture in every step."""
-  with server.launch(server.ServerConfig(task="reach/random"), timeout_s=180.0) as address:
+  with server.launch(server.ServerConfig(driver=twin.TwinConfig(), task="reach/random"), timeout_s=180.0) as address:
     environment = client.connect(address)
     spec = environment.action_spec()
     rng = np.random.default_rng(0)

@@ -31,8 +31,8 @@ def small_world(monkeypatch):
 def soup(tmp_path):
   """Two done cells whose networks use their first column not at all, and by a fifth; and one of one column."""
   matrices.write_plan(tmp_path)
-  config = {"seed": 3, "target": "pong/white", "target_options": {}, "method": "progressive", "sources": ["pong"]}
-  config["transfer"] = {"evaluation_is_greedy": True}
+  config = {"seed": 3, "world": "pong/white", "world_options": {}, "method": "progressive", "sources": ["pong"]}
+  config["train"] = {"evaluation_is_greedy": True}
   for name, lateral in (("progressive_pong_to_white", 0.0), ("random_column_white", 3.0), ("scratch_white", None)):
     player = sensitivity_test.make_player(own=6.0, lateral=lateral or 0.0)
     spec, params = player.agent.spec, player.params

@@ -14,7 +14,7 @@ from dm_env import specs
 
 from experiments import demo
 from experiments.configs import jaco_corl2017
-from experiments.setup import configuration
+from experiments.setup import column
 from experiments.store import network_file, released
 from progressive import network
 
@@ -24,15 +24,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def columns():
   """The config's two columns."""
   observations = {"pixels": specs.Array((64, 64, 3), np.uint8)}
-  config = jaco_corl2017.get_config()
-  return tuple(
-    configuration.make_column(section.column, observations, (3,) * 9) for section in (config.train, config.transfer)
-  )
+  configs = (jaco_corl2017.get_config(variant) for variant in ("column", "progressive"))
+  return tuple(column.make(config.train.column, observations, (3,) * 9) for config in configs)
 
 
 def make_run(path, method, spec, level):
   path.mkdir(parents=True)
-  (path / "config.json").write_text(json.dumps({"method": method, "target": "arm://127.0.0.1:5055"}))
+  (path / "config.json").write_text(json.dumps({"method": method, "world": "arm://127.0.0.1:5055"}))
   (path / "provenance.json").write_text(json.dumps({"command": f"command of {method}", "commit": "abc", "seed": 0}))
   network_file.write_spec(path, spec)
   (path / "checkpoints/2000").mkdir(parents=True)

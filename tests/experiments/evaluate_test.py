@@ -11,14 +11,15 @@ from absl.testing import flagsaver
 from dm_env import specs
 
 from environments import dm_env_adapter, registry
-from experiments import arm, evaluate, train, transfer
+from experiments import arm, evaluate
+from experiments.configs import base
 from experiments.report import video as video_lib
-from experiments.running import recorder, session
-from experiments.setup import configuration
+from experiments.running import play, recorder, run
+from experiments.setup import column, learn, place
 from experiments.store import network_file, released
 from progressive import network, partition
 from tests.agents import worlds
-from tests.experiments.running import session_test
+from tests.experiments.running import run_test
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("trained")
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
-    train.run(session_test.make_config(), str(folder))
+    run.run(run_test.make_config(), folder)
   return folder
 
 
@@ -45,25 +46,24 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   record = json.loads((out / "evaluation.json").read_text())
   assert record["world"] == "recall" and record["steps_trained"] == 600 and record["episodes"] == 8
   assert record["return_ci_low"] <= record["mean_return"] <= record["return_ci_high"]
-  source, run = released.load_source(out), released.load_source(trained)
-  assert source.spec == run.spec
+  source, before = released.load_source(out), released.load_source(trained)
+  assert source.spec == before.spec
   provenance = json.loads((out / "provenance.json").read_text())
-  assert partition.content_hash(source.params) == partition.content_hash(run.params) == provenance["content_sha256"]
-  assert [run["phase"] for run in provenance["training"]] == ["train"]
+  assert partition.content_hash(source.params) == partition.content_hash(before.params) == provenance["content_sha256"]
+  assert [one["steps"] for one in provenance["training"]] == [600]
   assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
 
 
-def test_a_transfer_is_evaluated_on_its_target(trained, tmp_path):
-  config = session_test.make_config(source=str(trained), target="recall/target", method="finetune")
-  transfer.run(config, str(tmp_path))
-  assert evaluate.trained_in(tmp_path) == ("recall/target", {})
+def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
+  run.run(run_test.next_config("finetune", trained, world="recall/next"), tmp_path)
+  assert evaluate.trained_in(tmp_path) == ("recall/next", {})
 
 
 def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch):
   source = released.load_source(trained)
   monkeypatch.setattr(registry, "make", lambda name, **options: worlds.Bandit())
   with pytest.raises(ValueError, match="the network reads signal .*, but elsewhere offers|the output layer has"):
-    evaluate.make_task(source, "elsewhere", {}, seed=0)
+    learn.player(source, "elsewhere", {})
 
 
 def test_the_confidence_interval_is_the_normal_one():
@@ -101,12 +101,13 @@ def test_a_video_of_a_stack_shows_its_newest_picture(trained, tmp_path, monkeypa
   import imageio
 
   monkeypatch.setattr(registry, "make", lambda name, **options: Stacked())
-  task = evaluate.make_task(released.load_source(trained), "stacked", {}, seed=0)
+  task = learn.player(released.load_source(trained), "stacked", {})
   if is_behind_dm_env:
-    task = task._replace(world=None, environment=dm_env_adapter.DmEnv(Stacked(), seed=0))
+    task = task._replace(place=place.Host("stacked", dm_env_adapter.DmEnv(Stacked(), seed=0)))
   split = partition.split(task.params, task.is_trainable)
   video = tmp_path / "v.mp4"
-  session.play(task, *split, jax.random.key(0), num_episodes=2, is_greedy=True, video=video)
+  played = play.play(task, *split, jax.random.key(0), num_episodes=2, is_greedy=True, has_film=True)
+  video_lib.write(video, played.frames, frames_per_s=10.0)
   shown = np.stack(imageio.mimread(video))
   assert len(shown) == (12 if is_behind_dm_env else 101)  # Two episodes of 6 pictures; a first one and 100 steps.
   greys = 40.0 * (np.arange(len(shown)) % 6)
@@ -141,19 +142,19 @@ def test_driving_by_hand_plays_the_commands(capsys):
 
 def test_play_counts_whole_episodes(trained):
   source = released.load_source(trained)
-  task = evaluate.make_task(source, "recall", {}, seed=0)
+  task = learn.player(source, "recall", {})
   trainable, frozen = partition.split(task.params, task.is_trainable)
-  key = session_test.configuration.make_key(0, "evaluation")
-  episodes = session.play(task, trainable, frozen, key, num_episodes=6, is_greedy=True)
+  key = learn.make_key(0, "evaluation")
+  episodes = play.play(task, trainable, frozen, key, num_episodes=6, is_greedy=True).episodes
   assert episodes.lengths.tolist() == [worlds.CueRecall().length] * 6
-  summary = session.summarise(episodes)
+  summary = play.summarise(episodes)
   assert summary["episodes"] == 6 and summary["return_mean"] == pytest.approx(episodes.returns.mean())
 
 
 def test_a_network_plays_the_emulator_s_game_untouched(tmp_path, capsys):
   shape = specs.BoundedArray((84, 84, 4), np.uint8, 0, 255)
-  section = configuration.column_section(conv=((8, 8, 4), (16, 4, 2)), dense=(8,), lstm=())
-  spec = network.NetworkSpec((configuration.make_column(section, {"pixels": shape}, (3,)),))
+  section = base.column(conv=((8, 8, 4), (16, 4, 2)), dense=(8,), lstm=())
+  spec = network.NetworkSpec((column.make(section, {"pixels": shape}, (3,)),))
   released.save(tmp_path, spec, network.init(jax.random.key(0), spec), evaluation={}, provenance={})
   options = ["num_actions=3", "max_episode_steps=12"]
   with flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=options, episodes=2):

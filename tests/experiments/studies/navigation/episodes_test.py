@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from ml_collections import config_dict
 
 from agents import auxiliary
 from environments import registry
-from experiments import navigate, train
-from experiments.configs import navigation
-from experiments.running import population
-from experiments.setup import configuration
+from experiments import navigate
+from experiments.configs import base, navigation
+from experiments.running import members, run
+from experiments.setup import learn
 from experiments.store import checkpoint, network_file, released, run_directory
 from experiments.studies.navigation import episodes, episodes_file, folder
 from progressive import network, partition
@@ -100,25 +99,27 @@ def test_cut_arrays_are_refused_by_name(tmp_path, num_bytes):
 
 def make_config():
   """Two members on short episodes: a convolution, an LSTM of 6, and all kinds of heads."""
-  config = config_dict.ConfigDict()
-  config.seed, config.agent, config.world = 3, "nav_d1d2msel", "maze/static_small"
-  config.world_options = config_dict.ConfigDict({"num_steps": STEPS})
-  config.train = configuration.first_column(
-    column=configuration.column_section(conv=((4, 8, 8),), dense=(5,), lstm=(6,)),
-    auxiliary={
-      "d1": configuration.head("depth", "dense1", 1.0, num_classes=8),
-      "d2": configuration.head("depth_grid", "lstm1", 1.0),
-      "l": configuration.head("loop_closure", "lstm1", 1.0, num_classes=2),
-    },
-    steps=2 * 2 * (STEPS + 1),
-    num_worlds=2,
-    num_steps=STEPS + 1,
-    evaluate_every=0,
-    evaluation_episodes=0,
-    save_every=0,
-    reward_scale=0.1,
+  config = base.experiment(
+    world="maze/static_small",
+    world_options={"num_steps": STEPS},
+    train=base.phase(
+      column=base.column(conv=((4, 8, 8),), dense=(5,), lstm=(6,)),
+      auxiliary={
+        "d1": base.head("depth", "dense1", 1.0, num_classes=8),
+        "d2": base.head("depth_grid", "lstm1", 1.0),
+        "l": base.head("loop_closure", "lstm1", 1.0, num_classes=2),
+      },
+      steps=2 * 2 * (STEPS + 1),
+      num_worlds=2,
+      num_steps=STEPS + 1,
+      evaluate_every=0,
+      evaluation_episodes=0,
+      save_every=0,
+      reward_scale=0.1,
+    ),
   )
-  config.sweep = configuration.sweep(num_runs=2, top=1, sampled=())
+  config.seed, config.agent = 3, "nav_d1d2msel"
+  config.sweep = base.sweep(num_runs=2, top=1, sampled=())
   return config
 
 
@@ -129,9 +130,9 @@ def sweep(tmp_path_factory):
   config = make_config()
   navigators.write_sweep(path, config.agent, "static_small", [(1, 1), (5, 5)], until=100)
   run_directory.write_json(path / "config.json", json.loads(config.to_json()))
-  members = [train.make_task(population.sample(config, i)) for i in range(2)]
-  network_file.write_spec(path, members[0].agent.spec)
-  params = jax.tree.map(lambda *leaves: np.stack(leaves), *(task.params for task in members))
+  tasks = [learn.make(members.sample(config, i)) for i in range(2)]
+  network_file.write_spec(path, tasks[0].agent.spec)
+  params = jax.tree.map(lambda *leaves: np.stack(leaves), *(task.params for task in tasks))
   checkpoint.save(path / "checkpoints", config.train.steps, {"trainable": params, "frozen": ()})
   return path
 
@@ -143,7 +144,7 @@ def test_the_best_member_is_loaded_with_its_heads(sweep):
   _, arrays = checkpoint.load_newest(sweep / "checkpoints")
   for name, array in checkpoint.flatten(best.task.params).items():
     np.testing.assert_array_equal(array, arrays[f"trainable/{name}"][1], err_msg=name)
-  alone = population.trained(sweep, 1).params
+  alone = run.trained(sweep, 1).params
   without_heads = {layer: params for layer, params in best.task.params[-1].items() if layer != "auxiliary"}
   assert partition.content_hash(alone) == partition.content_hash((without_heads,))
 
@@ -213,7 +214,7 @@ def trained(tmp_path_factory):
   config.train.auxiliary.d2.cost, config.train.hyper.max_gradient_norm = 10.0, 5.0
   config.sweep.sampled, config.world_options.num_steps = (), 200
   path = tmp_path_factory.mktemp("trained") / "d2"
-  population.run_and_keep_best(train.make_task, config, "train", path)
+  run.run(config, path)
   return path
 
 
@@ -225,7 +226,7 @@ def test_depth_is_soon_read_off_the_lstm_better_than_by_its_prior(trained):
 def test_a_trained_navigator_can_be_grown_upon(trained):
   """The kept network is the best member's; grown, it says the same at first, and by the frozen column's features."""
   source = released.load_source(trained / "best")
-  assert partition.content_hash(source.params) == partition.content_hash(population.trained(trained, 0).params)
+  assert partition.content_hash(source.params) == partition.content_hash(run.trained(trained, 0).params)
   assert json.loads((trained / "best/evaluation.json").read_text())["world"] == "maze/static_small"
   spec = network.NetworkSpec(source.spec.columns * 2)
   grown = network.grow(jax.random.key(0), source.params, spec)

@@ -27,7 +27,7 @@ def write_plan(path, *, targets=("pong", "white", "h_flip"), source_pairs=()):
         "targets": targets,
         "floors": FLOORS,
       },
-      "transfer": {"steps": STEPS},
+      "train": {"steps": STEPS},
       "sweep": {"top": 2},
     }
   )

@@ -6,12 +6,12 @@ import pytest
 
 from environments import registry
 from experiments import evaluate
-from experiments.setup import configuration
+from experiments.configs import base
 from experiments.store import released, sweep_folder
 from experiments.studies.pnn import matrix
 from progressive import partition
 from tests.agents import worlds
-from tests.experiments.running import session_test
+from tests.experiments.running import run_test
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,10 @@ def small_world(monkeypatch):
 
 
 def make_config(*, source_pairs=(), lstm=()):
-  config = session_test.make_config(lstm=lstm)
-  del config.train, config.world, config.world_options
+  config = run_test.next_config("scratch", lstm=lstm)
   config.output_init = "random"
-  config.transfer.steps, config.transfer.evaluation_episodes = 400, 8
-  config.sweep = configuration.sweep(
-    num_runs=2, top=1, sampled=(("transfer.hyper.learning_rate", "choice", (1e-2, 1e-3)),)
-  )
+  config.train.steps, config.train.evaluation_episodes = 400, 8
+  config.sweep = base.sweep(num_runs=2, top=1, sampled=(("train.hyper.learning_rate", "choice", (1e-2, 1e-3)),))
   config.matrix = {
     "world": "recall/",
     "methods": ("scratch", "finetune", "random_column", "progressive"),
@@ -62,9 +59,9 @@ def test_all_cells_run_and_nothing_is_forgotten_by_progressive_columns(tmp_path)
   }  # fmt: skip
   for name in ("progressive_a_to_bb", "progressive_a_to_ccc", "progressive_a+bb_to_ccc"):
     forgetting = outcomes[name]["forgetting"]
-    for told in (forgetting, *forgetting["earlier"]):
-      assert told["is_unchanged"] and told["before"] == told["after"]
-  assert [told["task"] for told in (forgetting, *forgetting["earlier"])] == ["bb", "a"]  # Of three columns.
+    for one in (forgetting, *forgetting["earlier"]):
+      assert one["is_unchanged"] and one["before"] == one["after"]
+  assert [one["task"] for one in (forgetting, *forgetting["earlier"])] == ["bb", "a"]  # Of three columns.
   assert not outcomes["finetune_a_to_bb"]["forgetting"]["is_unchanged"]
   assert "forgetting" not in outcomes["scratch_bb"]
   best = released.load_source(tmp_path / "progressive_a+bb_to_ccc" / "best")
@@ -110,8 +107,8 @@ def test_the_plan_is_kept_beside_the_cells_and_may_only_grow(tmp_path):
   with pytest.raises(ValueError, match="matrix.world: recall/ there, maze/ here"):
     matrix.write_plan(config, tmp_path)
   config.matrix.world = "recall/"
-  config.transfer.steps = 7
-  with pytest.raises(ValueError, match="another config .transfer.steps: 400 there, 7 here"):
+  config.train.steps = 7
+  with pytest.raises(ValueError, match="another config .train.steps: 400 there, 7 here"):
     matrix.write_plan(config, tmp_path)
   with pytest.raises(ValueError, match="holds no matrix"):
     matrix.read_plan(tmp_path / "nowhere")
