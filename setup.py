@@ -12,6 +12,7 @@ setuptools.setup(
     include=[f"{name}*" for name in ("progressive", "agents", "environments", "experiments", "analysis")]
   ),
   package_data={
+    "": ["py.typed"],
     "environments": ["**/assets/*", "**/levels/*"],
     "analysis": ["*.csv"],
     "experiments": ["released/*/*"],
@@ -39,6 +40,15 @@ setuptools.setup(
     "atari": ["ale-py>=0.12"],
     "gpu": ["jax[cuda12]>=0.10,<0.13"],
     "twin": ["dm_control==1.0.50"],
-    "dev": ["ale-py>=0.12", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "rlax>=0.1.6", "ruff>=0.9"],
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0,<2"],
+    "dev": [
+      "ale-py>=0.12",
+      "mypy>=1.15",
+      "pytest>=8",
+      "pytest-xdist>=3.6",
+      "rlax>=0.1.6",
+      "ruff>=0.9",
+      "setuptools>=65",
+    ],
   },
 )

@@ -40,10 +40,10 @@ class Hyper:
   that both share the value's gradient drowns the policy's. Mean return of 50 on a kinematic stand-in for the
   reacher: 6 joints, fixed target, state inputs, sparse reward, 64 worlds x 20 steps, otherwise these defaults.
 
-    network, value_cost         0.5 M steps   1.0 M     1.6 M
-    dense 128, LSTM 128, 0.5    8, 11         19, 23    36, 40   (two seeds)
-    dense 128, LSTM 128, 0.05   35, 27        44, 42    45, 45   (two seeds)
-    dense 128, dense 128, 0.5   29            43        -        (one seed)
+      network, value_cost         0.5 M steps   1.0 M     1.6 M
+      dense 128, LSTM 128, 0.5    8, 11         19, 23    36, 40   (two seeds)
+      dense 128, LSTM 128, 0.05   35, 27        44, 42    45, 45   (two seeds)
+      dense 128, dense 128, 0.5   29            43        -        (one seed)
 
   With 0.5 and 128 worlds one LSTM of two rose to 21 at 1.5 M steps and fell back to 8 at 2.1 M; with 0.05 the same
   seed was at 42 by 1.5 M and at 44 by 2.1 M. Dividing advantages by their deviation did not help (12 at 1 M with 0.5).

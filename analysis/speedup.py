@@ -1,6 +1,6 @@
 """How many times fewer steps one way of learning needs than another to reach a score.
 
-  speed-up = median steps of the slow runs / median steps of the fast runs
+    speed-up = median steps of the slow runs / median steps of the fast runs
 
 A run that never reaches the score within its length is censored: it needs more steps than it had, nobody knows how
 many. It is never dropped and never given its length as an answer. A ratio with a censored median is a bound, and the

@@ -1,6 +1,6 @@
 """Transfer score: how much area a method's learning curve has, against learning the target from scratch.
 
-  score = area above `floor` up to `horizon` of the method / the same of baseline 1 on that target
+    score = area above `floor` up to `horizon` of the method / the same of baseline 1 on that target
 
 Rusu et al. 2016 (section 5) run 25 jobs a cell with sampled hyper-parameters and report the mean of the top 3. They
 say neither how a game with negative scores is shifted, nor how far the area goes, nor what the top is ranked by, nor

@@ -1,10 +1,12 @@
 """The ways to learn a task after another one (Rusu et al. 2016, figure 3): one machinery, other partitions.
 
-progressive    source columns frozen, a new column and its laterals learn
-finetune       the source network goes on learning, all of it          (their baseline 3)
-finetune_head  the source network, of which only `output` learns        (baseline 2)
-scratch        a new column alone                                       (baseline 1)
-random_column  progressive, but the source columns are random           (baseline 4)
+    progressive    source columns frozen, a new column and its laterals learn
+    finetune       the source network goes on learning, all of it          (their baseline 3)
+    finetune_head  the source network, of which only `output` learns        (baseline 2)
+    scratch        a new column alone                                       (baseline 1)
+    random_column  progressive, but the source columns are random           (baseline 4)
+
+`prepare` makes each of them ready to learn.
 """
 
 import functools

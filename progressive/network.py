@@ -1,6 +1,6 @@
 """A progressive network: columns that grow one a task, each reading every earlier one (Rusu et al. 2016).
 
-  h_i^(k) = f(W_i^(k) h_{i-1}^(k) + sum_{j<k} lateral_i^(k:j)(h_{i-1}^(j)))
+    h_i^(k) = f(W_i^(k) h_{i-1}^(k) + sum_{j<k} lateral_i^(k:j)(h_{i-1}^(j)))
 
 The wiring, found by `sources` and by nothing else. A layer reads, in every earlier column, what lies directly below
 its namesake there. Without a namesake it reads the counterparts of the layers that it reads in its own column: the

@@ -7,7 +7,7 @@ from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses
 agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
 A run of `laptop` takes three minutes on one core and scores 44 in static_small with nav_d2, 19 with nav. In static_1
-entropy costs as high as these leave the policy nearly random; `experiments/results/navigation` has what was learned
+entropy costs as high as these leave the policy nearly random; `docs/results/navigation` has what was learned
 there with `--config.sweep.sampled='()' --config.train.hyper.learning_rate=1e-3 --config.train.hyper.entropy_cost=5e-4
 --config.train.steps=500000`.
 """
