@@ -138,10 +138,9 @@ def _mean_return(run: records.Run, steps: int) -> float:
 
 
 def _evaluation(run: records.Run) -> str:
-  last = [record for record in run.records if record.kind == "eval"][-1:]
-  if not last:
+  m = records.last(run, kind="eval")
+  if not m:
     return "not evaluated"
-  m = last[0].metrics
   return f"{m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}] in {m['episodes']:.0f} episodes"
 
 
@@ -204,7 +203,7 @@ def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: 
     known = json.loads(released.read_text())
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
     blocks += [report.paragraph(f"The frozen column, {source}:"), report.code(lines)]
-  rates = [run.records[-1].wall_s for run in runs.values()]
+  rates = [records.last(run)["wall_s"] for run in runs.values()]
   first = next(iter(runs.values())).provenance
   packages = ", ".join(f"{name} {version}" for name, version in first.get("packages", {}).items() if version)
   took = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in zip(runs, rates, strict=True))

@@ -63,8 +63,8 @@ def test_runs_that_are_missing_are_said_and_the_numbers_shown(tmp_path):
   assert numbers["counted"] == "top 2 of 3"
   np.testing.assert_allclose(numbers["score"], [38, 38], atol=0.5)
   assert drawn.gaps == {
-    "static_1/nav": "3 of 64 runs have ended episodes",
-    "static_1/lstm": "stops at step 5,000 of 10,000; 1 of 64 runs have ended episodes",
+    "static_1/nav": "3 of 64 runs have ended episodes, not 03, 04, 05 and 58 more",
+    "static_1/lstm": "stops at step 5,000 of 10,000; 1 of 64 runs have ended episodes, not 01, 02, 03 and 60 more",
   }
 
 

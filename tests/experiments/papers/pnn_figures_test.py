@@ -1,6 +1,7 @@
 """The figures of Pong Soup from made-up matrices: known levels give known scores, and what is missing is a gap."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +82,21 @@ def test_what_is_missing_is_a_gap_that_says_why_and_never_a_zero(soup):
   said = " ".join(text.get_text() for text in drawn.picture.texts)
   assert "missing:" in said and "random_column_pong" in said
   assert "at 40%" in [text.get_text() for text in drawn.picture.axes[0].texts]
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_a_run_that_is_missing_or_emptied_is_a_gap(soup, is_emptied):
+  lost = soup / "finetune_pong_to_white/runs/01"
+  if is_emptied:
+    (lost / "metrics.jsonl").write_text("")
+  else:
+    shutil.rmtree(lost)
+  found, scored = scores_of(soup)
+  assert found.gaps["finetune_pong_to_white"] == "2 of 3 runs have ended episodes, not 01"
+  value, why = at(scored, "finetune ← pong", "white")
+  assert np.isnan(value) and why == "2 of 3 runs"  # The top of fewer runs is no score to compare.
+  labels = [text.get_text() for text in figures.make("pnn_fig12", found).picture.legends[0].get_texts()]
+  assert "finetune (top 2 of 2, 2 of 3 runs)" in labels
 
 
 def test_a_cell_that_was_not_run_and_one_that_stops_early_are_gaps(soup):
