@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from analysis import curves, plots, records
+from analysis import curves, intervals, plots, records
 from environments.arm import server, twin
 from environments.jaco import camera, constants, kinematics, tasks
 from experiments import binary, figures, report
@@ -141,7 +141,8 @@ def _evaluation(run: records.Run) -> str:
   m = records.last(run, kind="eval")
   if not m:
     return "not evaluated"
-  return f"{m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}] in {m['episodes']:.0f} episodes"
+  mean = intervals.words(m["return_mean"], m.get("return_ci_low"), m.get("return_ci_high"))
+  return f"{mean} in {m['episodes']:.0f} episodes"
 
 
 def _reached(drawn: drawing.Drawn) -> dict[str, dict[str, str]]:

@@ -16,6 +16,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from agents import actor_critic
+from analysis import intervals
 from environments import core
 from experiments import binary, configuration, session
 from experiments.disk import released, run_directory
@@ -93,10 +94,9 @@ def main(argv: Sequence[str]) -> None:
     task, trainable, frozen, key, num_episodes=EPISODES.value, is_greedy=GREEDY.value, video=video
   )
   result = session.summarise(episodes)
-  print(
-    f"{folder} in {world}: mean return {result['return_mean']:.2f} "
-    f"[{result['return_ci_low']:.2f}, {result['return_ci_high']:.2f}] over {EPISODES.value} episodes"
-  )
+  low, high = result.get("return_ci_low"), result.get("return_ci_high")
+  mean = intervals.words(result["return_mean"], low, high, places=2)
+  print(f"{folder} in {world}: mean return {mean} over {EPISODES.value} episodes")
   if _RELEASE.value:
     release(source, folder, world, options, result)
 
@@ -109,8 +109,8 @@ def release(
   runs = released.lineage(folder)
   evaluation = {
     "mean_return": result["return_mean"],
-    "return_ci_low": result["return_ci_low"],
-    "return_ci_high": result["return_ci_high"],
+    "return_ci_low": result.get("return_ci_low"),
+    "return_ci_high": result.get("return_ci_high"),
     "episodes": int(result["episodes"]),
     "length_mean": result["length_mean"],
     "is_greedy": GREEDY.value,

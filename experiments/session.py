@@ -18,6 +18,7 @@ from dm_env import specs
 from ml_collections import config_dict
 
 from agents import actor_critic, evaluation, unroll
+from analysis import intervals
 from environments import batch as batch_lib
 from environments import core
 from environments.arm import client
@@ -217,12 +218,12 @@ def play(
 
 
 def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
-  """Mean return with its 95 % confidence interval, episodes, mean length."""
-  mean, low, high = sinks.confidence_interval(episodes.returns)
+  """Mean return with its interval (`analysis.intervals`; one episode has none), episodes, mean length."""
+  mean, low, high = (float(x) for x in intervals.of_mean(episodes.returns))
+  interval = {"return_ci_low": low, "return_ci_high": high} if len(episodes.returns) > 1 else {}
   return {
     "return_mean": mean,
-    "return_ci_low": low,
-    "return_ci_high": high,
+    **interval,
     "episodes": float(len(episodes.returns)),
     "length_mean": float(np.mean(episodes.lengths)),
   }

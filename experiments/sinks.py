@@ -18,6 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 import tensorboardX
 
+from analysis import intervals
 from experiments import loop
 
 
@@ -96,7 +97,7 @@ class Console:
     line += f"{_clock(left)} left  return {'-' if math.isnan(self._return) else f'{self._return:.1f}'}"
     if is_eval:
       m = record.metrics
-      line += f"  | evaluation {m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}]"
+      line += f"  | evaluation {intervals.words(m['return_mean'], m.get('return_ci_low'), m.get('return_ci_high'))}"
     is_last_word = is_eval or not self._is_live or record.step >= self._until_step
     self._stream.write(("\r\x1b[K" if self._is_live else "") + line + ("\n" if is_last_word else ""))
     self._stream.flush()
@@ -125,14 +126,6 @@ def write_video(path: pathlib.Path, frames: Iterable[np.ndarray], *, frames_per_
   done = subprocess.run(command, input=b"".join(frame.tobytes() for frame in large), capture_output=True)
   if done.returncode:
     raise OSError(f"{path}: {done.stderr.decode(errors='replace').strip().splitlines()[-1]}")
-
-
-def confidence_interval(values: np.ndarray, z: float = 1.96) -> tuple[float, float, float]:
-  """Mean and its normal 95 % confidence interval, from `[N]` independent values."""
-  values = np.asarray(values, np.float64)
-  mean = float(values.mean())
-  margin = z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-  return mean, mean - margin, mean + margin
 
 
 def _lines_until(path: pathlib.Path, step: int) -> list[dict]:

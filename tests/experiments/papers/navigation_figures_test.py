@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from analysis import curves
+from analysis import curves, intervals
 from experiments import figures
 from experiments.disk import navigation_folder
 from experiments.papers import drawing, navigation_episode_figures, navigation_figures
@@ -214,7 +214,7 @@ def test_places_in_the_i_maze_are_not_compared(tmp_path):
   assert float(theirs["test score"].mean) == 269 and float(theirs["goals %"].mean) == 100
   for name in ("position %", "first goal, s", "later goals, s"):
     assert theirs[name] == "another maze"
-    assert isinstance(drawn.statistics["i_maze/nav_d2"][name], curves.Interval)
+    assert isinstance(drawn.statistics["i_maze/nav_d2"][name], intervals.Interval)
   score, goals, *of_places = drawn.picture.axes
   assert [len(axis.lines) for axis in of_places] == [len(score.lines) - 1] * 3 and len(goals.lines) == len(score.lines)
 

@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from analysis import curves
+from analysis import intervals
 from experiments import figures
 from experiments.disk import matrix_folder
 from experiments.papers import drawing, pnn_figures
@@ -204,7 +204,7 @@ def test_writes_every_table_and_adds_to_the_provenance(soup, tmp_path):
 
 def test_cells_of_a_table_in_words():
   table = {
-    "a": {"runs' numbers": np.asarray([1.0, 3.0]), "estimate": curves.Interval(0.5, 0.25, 0.75), "word": "at 3%"}
+    "a": {"runs' numbers": np.asarray([1.0, 3.0]), "estimate": intervals.Interval(0.5, 0.25, 0.75), "word": "at 3%"}
   }
   assert drawing.cells(table, places=2) == {
     "a": {"runs": "2", "runs' numbers": "2.00 [1.00, 3.00]", "estimate": "0.50 [0.25, 0.75]", "word": "at 3%"}
