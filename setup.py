@@ -33,6 +33,7 @@ setuptools.setup(
     "numpy>=2.0",
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11",
+    "orjson>=3.10,<4",
     "scipy>=1.15",
     "tensorboardX>=2.6",
   ],

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from analysis import curves, plots, records
+from analysis import curves, intervals, plots, records
 from environments.arm import server, twin
 from environments.jaco import camera, constants, kinematics, tasks
 from experiments import binary, figures
@@ -130,11 +130,11 @@ def _mean_return(run: records.Run, steps: int) -> float:
 
 
 def _evaluation(run: records.Run) -> str:
-  last = [record for record in run.records if record.kind == "eval"][-1:]
-  if not last:
+  m = records.last(run, kind="eval")
+  if not m:
     return "not evaluated"
-  m = last[0].metrics
-  return f"{m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}] in {m['episodes']:.0f} episodes"
+  mean = intervals.words(m["return_mean"], m.get("return_ci_low"), m.get("return_ci_high"))
+  return f"{mean} in {m['episodes']:.0f} episodes"
 
 
 def _reached(drawn: drawing.Drawn) -> dict[str, dict[str, str]]:
@@ -196,7 +196,7 @@ def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: 
     known = json.loads(released.read_text())
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
     blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
-  rates = [run.records[-1].wall_s for run in runs.values()]
+  rates = [records.last(run)["wall_s"] for run in runs.values()]
   first = next(iter(runs.values())).provenance
   packages = ", ".join(f"{name} {version}" for name, version in first.get("packages", {}).items() if version)
   took = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in zip(runs, rates, strict=True))

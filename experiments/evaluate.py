@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from analysis import intervals
 from experiments import binary
 from experiments.report import video as video_lib
 from experiments.running import play
@@ -77,13 +78,12 @@ def main(argv: Sequence[str]) -> None:
     task, trainable, frozen, key, num_episodes=EPISODES.value, is_greedy=GREEDY.value, has_film=bool(VIDEO.value)
   )
   result = play.summarise(played.episodes)
-  print(
-    f"{folder} in {world}: mean return {result['return_mean']:.2f} "
-    f"[{result['return_ci_low']:.2f}, {result['return_ci_high']:.2f}] over {EPISODES.value} episodes"
-  )
   if VIDEO.value and played.frames:
     rate = place_lib.frames_per_s(task.place)
     video_lib.write(pathlib.Path(VIDEO.value), played.frames, frames_per_s=rate)
+  low, high = result.get("return_ci_low"), result.get("return_ci_high")
+  mean = intervals.words(result["return_mean"], low, high, places=2)
+  print(f"{folder} in {world}: mean return {mean} over {EPISODES.value} episodes")
   if _RELEASE.value:
     release(source, folder, world, options, result)
 
@@ -96,8 +96,8 @@ def release(
   runs = released.lineage(folder)
   evaluation = {
     "mean_return": result["return_mean"],
-    "return_ci_low": result["return_ci_low"],
-    "return_ci_high": result["return_ci_high"],
+    "return_ci_low": result.get("return_ci_low"),
+    "return_ci_high": result.get("return_ci_high"),
     "episodes": int(result["episodes"]),
     "length_mean": result["length_mean"],
     "is_greedy": GREEDY.value,

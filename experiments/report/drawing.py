@@ -2,7 +2,7 @@
 
 `<figure>.png`, `.svg` and `.md` are for people, `<figure>.json` holds every number of its table, `provenance.json` the
 command, the commit and the runs that were read, figure by figure. A table's cell is one number a run (shown as their
-mean and its 95 % bootstrap interval), an estimate that brings its own interval, or words where there is no number.
+mean and its interval: `analysis.intervals`), an estimate that brings its own, or words where there is no number.
 """
 
 import json
@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves, plots, records
+from analysis import curves, intervals, plots, records
 from experiments.store import run_directory
 
-Cell = np.ndarray | curves.Interval | str
+Cell = np.ndarray | intervals.Interval | str
 Table = Mapping[str, Mapping[str, Cell]]  # Row -> column -> cell.
 PROVENANCE = "provenance.json"
 _NONE = "–"
@@ -39,10 +39,10 @@ class Drawn(NamedTuple):
   places: int = 1  # Decimals in tables for people.
 
 
-def number(x: float) -> curves.Interval:
+def number(x: float) -> intervals.Interval:
   """A cell of one number that has no interval."""
   none = np.asarray(np.nan)
-  return curves.Interval(np.asarray(x), none, none)
+  return intervals.Interval(np.asarray(x), none, none)
 
 
 def cells(table: Table, *, places: int = 1) -> dict[str, dict[str, str]]:
@@ -139,8 +139,7 @@ def _words(cell: Cell, places: int) -> str:
   if not math.isfinite(mean):
     return _NONE
   places = 0 if mean >= 1000 else places
-  words = f"{mean:,.{places}f}"
-  return words if math.isnan(low) or math.isnan(high) else f"{words} [{low:,.{places}f}, {high:,.{places}f}]"
+  return intervals.words(mean, low, high, places=places)
 
 
 def _summary(cell: Cell) -> Any:
@@ -151,11 +150,11 @@ def _summary(cell: Cell) -> Any:
   return found | ({"each": [_finite(float(x)) for x in cell]} if isinstance(cell, np.ndarray) else {})
 
 
-def _interval(cell: np.ndarray | curves.Interval) -> curves.Interval:
+def _interval(cell: np.ndarray | intervals.Interval) -> intervals.Interval:
   """The mean over runs and its band; none where some run has no number, or an infinite one."""
-  if isinstance(cell, curves.Interval):
+  if isinstance(cell, intervals.Interval):
     return cell
-  return curves.band(cell) if np.isfinite(cell).all() else number(np.nan)
+  return intervals.of_mean(cell) if np.isfinite(cell).all() else number(np.nan)
 
 
 def _finite(x: float) -> float | None:

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from agents import actor_critic, evaluation, unroll
+from analysis import intervals
 from experiments.report import video
-from experiments.running import recorder
 from experiments.setup import learn
 from experiments.setup import place as place_lib
 
@@ -47,12 +47,12 @@ def play(
 
 
 def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
-  """Mean return with its 95 % confidence interval, episodes, mean length."""
-  mean, low, high = recorder.confidence_interval(episodes.returns)
+  """Mean return with its interval (`analysis.intervals`; one episode has none), episodes, mean length."""
+  mean, low, high = (float(x) for x in intervals.of_mean(episodes.returns))
+  interval = {"return_ci_low": low, "return_ci_high": high} if len(episodes.returns) > 1 else {}
   return {
     "return_mean": mean,
-    "return_ci_low": low,
-    "return_ci_high": high,
+    **interval,
     "episodes": float(len(episodes.returns)),
     "length_mean": float(np.mean(episodes.lengths)),
   }

@@ -12,9 +12,9 @@ import sys
 import time
 from typing import TextIO
 
-import numpy as np
 import tensorboardX
 
+from analysis import intervals
 from experiments.running import loop
 
 
@@ -93,18 +93,10 @@ class Console:
     line += f"{_clock(left)} left  return {'-' if math.isnan(self._return) else f'{self._return:.1f}'}"
     if is_eval:
       m = record.metrics
-      line += f"  | evaluation {m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}]"
+      line += f"  | evaluation {intervals.words(m['return_mean'], m.get('return_ci_low'), m.get('return_ci_high'))}"
     is_last_word = is_eval or not self._is_live or record.step >= self._until_step
     self._stream.write(("\r\x1b[K" if self._is_live else "") + line + ("\n" if is_last_word else ""))
     self._stream.flush()
-
-
-def confidence_interval(values: np.ndarray, z: float = 1.96) -> tuple[float, float, float]:
-  """Mean and its normal 95 % confidence interval, from `[N]` independent values."""
-  values = np.asarray(values, np.float64)
-  mean = float(values.mean())
-  margin = z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-  return mean, mean - margin, mean + margin
 
 
 def _lines_until(path: pathlib.Path, step: int) -> list[dict]:

@@ -6,13 +6,38 @@ compared by their last tenth. What has not been reached is named in words, never
 
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from analysis import curves, records, transfer
 
 NUM_POINTS = 100  # Of a learning curve. A point of the paper's averages 1/640 of a run 13 times our laptop's.
+_MOST_NAMES = 3  # Of runs that are named as missing.
 _LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
+
+
+class Members(NamedTuple):
+  """The runs of a sweep."""
+
+  runs: tuple[records.Run, ...]  # Those that have finished episodes.
+  lacking: str  # How many there are of how many, and which are not among them; '' where all are, or none.
+
+
+def read_members(path: pathlib.Path, num_runs: int) -> Members:
+  """Reads the members of the sweep in `path`, which has `num_runs` when all are there.
+
+  Raises:
+    ValueError: one cannot be read.
+  """
+  there = {file.parent.name: records.read(file.parent) for file in path.glob("runs/*/metrics.jsonl")}
+  ended = {name: run for name, run in sorted(there.items()) if _ended(run)[0].size}
+  absent = sorted(({f"{i:02}" for i in range(num_runs)} | set(there)) - set(ended))
+  if not absent or not ended:
+    return Members(tuple(ended.values()), "")
+  more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
+  names = ", ".join(absent[:_MOST_NAMES]) + more
+  return Members(tuple(ended.values()), f"{len(ended)} of {num_runs} runs have ended episodes, not {names}")
 
 
 def score(path: pathlib.Path) -> float:
@@ -26,18 +51,13 @@ def score(path: pathlib.Path) -> float:
 
 def late_return(run: records.Run) -> float:
   """`score` of a run that was read; minus infinity for one whose loss is no number any more."""
-  if not np.isfinite([r.metrics.get("loss", 0.0) for r in run.records if r.kind == "train"][-1:]).all():
+  if not np.isfinite(records.last(run, kind="train").get("loss", 0.0)):
     return -np.inf
-  late = (1 - _LAST_PART) * records.num_steps(run)
-  ended = [r.metrics for r in run.records if r.kind == "train" and r.step > late and r.metrics["episodes"]]
-  if not ended:
+  steps, count, returns = _ended(run)
+  is_late = steps > (1 - _LAST_PART) * records.num_steps(run)
+  if not is_late.any():
     raise ValueError(f"{run.path}: no episode ended in the last tenth of its steps; train longer")
-  return float(np.average([m["return_mean"] for m in ended], weights=[m["episodes"] for m in ended]))
-
-
-def has_ended_episodes(run: records.Run) -> bool:
-  """Whether a run has finished any episode while it learned."""
-  return any(record.metrics.get("episodes") for record in run.records)
+  return float(np.average(returns[is_late], weights=count[is_late]))
 
 
 def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -49,10 +69,8 @@ def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarra
     start: the value at step 0, what is scored before anything is learned; None: what the first episodes returned, which
       were played before much was.
   """
-  ended = [record for record in run.records if record.kind == "train" and record.metrics.get("episodes")]
-  count = np.asarray([record.metrics["episodes"] for record in ended], int)
-  ends = np.repeat([record.step for record in ended], count)
-  returns = np.repeat([record.metrics["return_mean"] for record in ended], count)
+  ends, count, returns = _ended(run)
+  ends, returns = np.repeat(ends, count), np.repeat(returns, count)
   num_steps = min(records.num_steps(run), steps)
   is_within = ends <= num_steps
   bin_steps = max(1, round(steps / NUM_POINTS))
@@ -82,3 +100,11 @@ def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) ->
     return ("", "") if is_done else ("not done", "half written: it has learned, but was not evaluated")
   what = f"stops at step {reached:,} of {steps:,}" if is_done else f"half written: at step {reached:,} of {steps:,}"
   return f"at {reached / steps:.0%}", what
+
+
+def _ended(run: records.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Where episodes ended while it learned: step int64 `[N]`, how many int64 `[N]`, and their mean return `[N]`."""
+  found = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
+  has_ended = found["episodes"] > 0
+  steps, count, returns = (values[has_ended] for values in found.values())
+  return steps.astype(np.int64), count.astype(np.int64), returns

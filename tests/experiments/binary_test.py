@@ -142,7 +142,14 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
 
 
 def test_a_whole_binary_refuses_a_flag_of_another_s():
-  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}:progressive", "--workdir=unused", "--source=nowhere"]
+  command = [
+    sys.executable,
+    "-m",
+    "experiments.train",
+    f"--config={CONFIG}:progressive",
+    "--workdir=unused",
+    "--source=nowhere",
+  ]
   result = subprocess.run(command, capture_output=True, text=True, timeout=300)
   expected = "error: --source is not read by experiments.train; nearest it reads is --config.source\n"
   assert result.returncode == 1 and result.stderr.endswith(expected)

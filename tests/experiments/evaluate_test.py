@@ -10,11 +10,12 @@ from absl import flags
 from absl.testing import flagsaver
 from dm_env import specs
 
+from agents import evaluation
 from environments import dm_env_adapter, registry
 from experiments import arm, evaluate
 from experiments.configs import base
 from experiments.report import video as video_lib
-from experiments.running import play, recorder, run
+from experiments.running import loop, play, recorder, run
 from experiments.setup import column, learn, place
 from experiments.store import network_file, released
 from progressive import network, partition
@@ -66,9 +67,17 @@ def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch)
     learn.player(source, "elsewhere", {})
 
 
-def test_the_confidence_interval_is_the_normal_one():
-  # By hand: mean 3, sample deviation sqrt(2.5), 1.96 * sqrt(2.5 / 5) = 1.3859.
-  np.testing.assert_allclose(recorder.confidence_interval(np.arange(1.0, 6.0)), (3.0, 1.6141, 4.3859), atol=1e-4)
+def test_the_interval_lies_within_the_returns_and_one_episode_has_none(capsys):
+  returns = np.array([0.0, 17.0])
+  two = play.summarise(evaluation.Episodes(returns=returns, lengths=np.array([50, 50])))
+  assert (two["return_mean"], two["return_ci_low"], two["return_ci_high"]) == (8.5, 0.0, 17.0)
+  one = play.summarise(evaluation.Episodes(returns=returns[1:], lengths=np.array([50])))
+  assert set(one) == {"return_mean", "episodes", "length_mean"}
+  console = recorder.Console(name="x", first_step=0, until_step=10, every_s=0.0)
+  for summary in (two, one):
+    console(loop.Record(10, "eval", summary))
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].endswith("| evaluation 8.5 [0.0, 17.0]") and lines[1].endswith("| evaluation 17.0")
 
 
 def test_a_video_has_its_frames_enlarged(tmp_path):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents import actor_critic, auxiliary
-from analysis import curves, decoding, navigation
+from analysis import decoding, intervals, navigation
 from environments import batch as batch_lib
 from environments.maze import constants, depth_target
 from environments.maze import world as world_lib
@@ -64,9 +64,9 @@ class Measures(NamedTuple):
   depth: Mapping[str, DepthScore]  # head -> score
 
   @property
-  def score(self) -> curves.Interval:
+  def score(self) -> intervals.Interval:
     """Mean return and its 95 % bootstrap interval."""
-    return curves.band(self.scores)
+    return intervals.of_mean(self.scores)
 
 
 def feature_layer(spec: network.NetworkSpec) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis import curves, decoding
+from analysis import decoding, intervals
 from environments.maze import layout as layout_lib
 from experiments.store import run_directory
 from experiments.studies.navigation import episodes
@@ -52,10 +52,10 @@ class Tested(NamedTuple):
   shown: Shown
 
   @property
-  def score(self) -> curves.Interval:
+  def score(self) -> intervals.Interval:
     """Mean return and its 95 % bootstrap interval."""
     score = self.summary["score"]
-    return curves.Interval(*(_array(score[name]) for name in ("mean", "low", "high")))
+    return intervals.Interval(*(_array(score[name]) for name in ("mean", "low", "high")))
 
 
 def summary(measures: episodes.Measures) -> dict[str, Any]:

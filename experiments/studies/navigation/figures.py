@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis import curves, measure_plots, navigation, paper, plots, speedup, transfer
+from analysis import curves, intervals, measure_plots, navigation, paper, plots, speedup, transfer
 from experiments.report import drawing
 from experiments.studies.navigation import folder
 
@@ -208,7 +208,7 @@ def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[s
   else:
     numbers["speed-up"] = speedup.describe(ratio)
     if ratio.is_known:
-      numbers["ratio"] = curves.Interval(*(np.asarray(x) for x in (ratio.at_least, ratio.low, ratio.high)))
+      numbers["ratio"] = intervals.Interval(*(np.asarray(x) for x in (ratio.at_least, ratio.low, ratio.high)))
   return numbers | {"steps with": steps_in_words(fast, score), "steps without": steps_in_words(slow, score)}
 
 
@@ -284,21 +284,21 @@ def _paper_numbers(row: paper.NavigationRow) -> dict[str, drawing.Cell]:
 
 def _dots(
   tested: list[folder.Sweep],
-) -> tuple[Mapping[str, list[curves.Interval]], Mapping[str, list[float]]]:
+) -> tuple[Mapping[str, list[intervals.Interval]], Mapping[str, list[float]]]:
   """(ours, the paper's) of the measures that all agents have."""
   measures = ("test score", "goals %", "first goal, s", "later goals, s", "position %")
   missing = drawing.number(np.nan)
-  ours: dict[str, list[curves.Interval]] = {name: [] for name in measures}
+  ours: dict[str, list[intervals.Interval]] = {name: [] for name in measures}
   theirs: dict[str, list[float]] = {name: [] for name in measures}
   for sweep in tested:
     numbers = test_numbers(sweep)
     beside = [_paper_numbers(row) for row in _paper_rows(sweep)][-1:]
     for name in measures:
       cell = numbers[name]
-      ours[name].append(cell if isinstance(cell, curves.Interval) else missing)
+      ours[name].append(cell if isinstance(cell, intervals.Interval) else missing)
       their_cells = [one[name] for one in beside]
       theirs[name].append(
-        float(their_cells[0].mean) if their_cells and isinstance(their_cells[0], curves.Interval) else np.nan
+        float(their_cells[0].mean) if their_cells and isinstance(their_cells[0], intervals.Interval) else np.nan
       )
   return ours, {name: values for name, values in theirs.items() if np.isfinite(values).any()}
 

@@ -5,7 +5,6 @@ words. Curves count environment steps as the paper does, four frames for each of
 reachers with the navigators' losses are read as well: their place is their world.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -93,20 +92,17 @@ def find(patterns: Sequence[str], *, in_mazes_only: bool = False) -> tuple[pathl
   Raises:
     ValueError: a pattern names none.
   """
-  found: set[pathlib.Path] = set()
+  sweeps: set[pathlib.Path] = set()
   for pattern in patterns:
-    pure = pathlib.Path(pattern)
-    anchor = pathlib.Path(pure.anchor or ".")
-    roots = anchor.glob(str(pure.relative_to(pure.anchor))) if pure.parts else iter((anchor,))
-    files = {file for root in roots if root.is_dir() for file in root.rglob("config.json")}
+    files = {file for root in records.folders(pattern) for file in root.rglob("config.json")}
     worlds = (_MAZE,) if in_mazes_only else (_MAZE, _ARM)
-    sweeps = {file.parent for file in files if _is_sweep(_config(file), worlds)}
-    if not sweeps:
+    own = {file.parent for file in files if _is_sweep(records.read_object(file), worlds)}
+    if not own:
       raise ValueError(
         f"--runs={pattern}: no sweep of a navigator there; train one by experiments/configs/navigation.py"
       )
-    found |= sweeps
-  return tuple(sorted(found))
+    sweeps |= own
+  return tuple(sorted(sweeps))
 
 
 def read_all(patterns: Sequence[str]) -> Navigation:
@@ -127,7 +123,7 @@ def read_all(patterns: Sequence[str]) -> Navigation:
 
 def read(path: pathlib.Path) -> Sweep:
   """The sweep in `path`."""
-  config = _config(path / "config.json")
+  config = records.read_object(path / "config.json")
   nothing = Sweep(
     path=path,
     agent=config["agent"],
@@ -143,17 +139,15 @@ def read(path: pathlib.Path) -> Sweep:
     gap="",
   )
   try:
-    runs = [records.read(file.parent) for file in sorted(path.glob("runs/*/metrics.jsonl"))]
+    members = sweep_folder.read_members(path, nothing.num_runs)
     tested = episodes_file.read(path)
   except ValueError as error:
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
-  ended = tuple(run for run in runs if sweep_folder.has_ended_episodes(run))
-  note, gap = sweep_folder.why_incomplete(ended, nothing.steps, is_done=True)
-  if ended and len(ended) < nothing.num_runs:
-    few = f"{len(ended)} of {nothing.num_runs} runs have ended episodes"
-    gap = f"{gap}; {few}" if gap else few
-  curve = _top_curve(ended, nothing) if ended else None
-  return nothing._replace(runs=ended, curve=curve, tested=tested, note=note, gap=gap)
+  runs = members.runs
+  note, gap = sweep_folder.why_incomplete(runs, nothing.steps, is_done=True)
+  gap = "; ".join(filter(None, (gap, members.lacking)))
+  curve = _top_curve(runs, nothing) if runs else None
+  return nothing._replace(runs=runs, curve=curve, tested=tested, note=note, gap=gap)
 
 
 def _top_curve(runs: Sequence[records.Run], sweep: Sweep) -> curves.Curve:
@@ -163,13 +157,5 @@ def _top_curve(runs: Sequence[records.Run], sweep: Sweep) -> curves.Curve:
   return curves.Curve(best.steps * (sweep.environment_steps // sweep.steps), best.values)
 
 
-def _is_sweep(config: Any, worlds: tuple[str, ...]) -> bool:
-  is_whole = isinstance(config, dict) and {"agent", "world", "train", "sweep"} <= set(config)
-  return is_whole and str(config["world"]).startswith(worlds)
-
-
-def _config(file: pathlib.Path) -> Any:
-  try:
-    return json.loads(file.read_text())
-  except json.JSONDecodeError as error:
-    raise ValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
+def _is_sweep(config: Mapping[str, Any], worlds: tuple[str, ...]) -> bool:
+  return {"agent", "world", "train", "sweep"} <= set(config) and str(config["world"]).startswith(worlds)

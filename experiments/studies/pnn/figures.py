@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis import curves, forgetting_plots, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
+from analysis import curves, forgetting_plots, intervals, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
 from experiments.report import drawing
 from experiments.store import sweep_folder
 from experiments.studies.pnn import matrix, matrix_folder
@@ -192,7 +192,7 @@ def _score_table(scored: transfer_matrix.Matrix) -> dict[str, dict[str, drawing.
   table: dict[str, dict[str, drawing.Cell]] = {}
   for m, row in enumerate(scored.rows):
     table[f"{row.method} ← {row.source}"] = {
-      target: str(scored.notes[m, t]) or curves.Interval(scored.values[m, t], scored.low[m, t], scored.high[m, t])
+      target: str(scored.notes[m, t]) or intervals.Interval(scored.values[m, t], scored.low[m, t], scored.high[m, t])
       for t, target in enumerate(scored.targets)
     }
   return table

@@ -4,7 +4,6 @@ A cell may be missing, empty, half written, unreadable or done; whichever it is,
 so in words, never a zero.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -69,7 +68,7 @@ def read(path: pathlib.Path) -> Matrix:
     ValueError: if there is none, or nothing in it has been learned yet.
   """
   config = matrix.read_plan(path)
-  steps, floors = int(config.train.steps), matrix.floors(config)
+  steps, num_runs, floors = int(config.train.steps), int(config.sweep.num_runs), matrix.floors(config)
   found = Matrix(
     path=path,
     world=config.matrix.world,
@@ -77,7 +76,7 @@ def read(path: pathlib.Path) -> Matrix:
     floors=floors,
     steps=steps,
     top=int(config.sweep.top),
-    results={cell: _read_cell(path / cell.name, cell, steps, min(floors)) for cell in matrix.plan(config)},
+    results={cell: _read_cell(path / cell.name, cell, steps, num_runs, min(floors)) for cell in matrix.plan(config)},
   )
   if not found.runs:
     raise ValueError(f"{path}: no cell has a run with finished episodes; run experiments.matrix first")
@@ -92,30 +91,20 @@ def row_of(cell: matrix.Cell) -> transfer_matrix.Row:
   return transfer_matrix.Row(cell.method + columns, "+".join(cell.sources))
 
 
-def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, start: float) -> Result:
+def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int, start: float) -> Result:
   nothing = Result(cell, path, (), None, None, None, None, "", "")
   if not path.is_dir():
     return nothing._replace(note="not run", gap="not run")
   try:
-    runs = [records.read(file.parent) for file in sorted(path.glob("runs/*/metrics.jsonl"))]
-    outcome = _outcome(path / matrix.OUTCOME)
+    members = sweep_folder.read_members(path, num_runs)
+    outcome = records.read_object(path / matrix.OUTCOME) if matrix.is_done(path) else None
     spec = network_file.read_spec(path / "best") if outcome is not None else None
     sensitivity = sensitivity_file.read(path)
   except ValueError as error:
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
-  ended = tuple(run for run in runs if sweep_folder.has_ended_episodes(run))
-  note, gap = sweep_folder.why_incomplete(ended, steps, is_done=outcome is not None)
-  curve = curves.stack([sweep_folder.points(run, steps, start) for run in ended]) if ended else None
-  return Result(cell, path, ended, curve, outcome, spec, sensitivity, note, gap)
-
-
-def _outcome(file: pathlib.Path) -> Mapping[str, Any] | None:
-  if not file.exists():
-    return None
-  try:
-    value = json.loads(file.read_text())
-  except json.JSONDecodeError as error:
-    raise ValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
-  if not isinstance(value, dict):
-    raise ValueError(f"{file}:1: want an object, not {type(value).__name__}")
-  return value
+  runs = members.runs
+  note, gap = sweep_folder.why_incomplete(runs, steps, is_done=outcome is not None)
+  if members.lacking:
+    note, gap = note or f"{len(runs)} of {num_runs} runs", "; ".join(filter(None, (gap, members.lacking)))
+  curve = curves.stack([sweep_folder.points(run, steps, start) for run in runs]) if runs else None
+  return Result(cell, path, runs, curve, outcome, spec, sensitivity, note, gap)

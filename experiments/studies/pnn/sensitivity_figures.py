@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import curves, fisher, moments, perturbation, sensitivity_plots, spectra, transfer_matrix
+from analysis import curves, fisher, intervals, moments, perturbation, sensitivity_plots, spectra, transfer_matrix
 from experiments.report import drawing
 from experiments.studies.pnn import figures as pnn_figures
 from experiments.studies.pnn import matrix, matrix_folder, sensitivity_file
@@ -111,7 +111,7 @@ def fig7b(found: matrix_folder.Matrix) -> drawing.Drawn:
     dots.append(sensitivity_plots.Dot(own, float(scored.values[at]), net.row.method))
     statistics[net.cell.name] = {
       "AFS of the newest column's convolutions": drawing.number(own),
-      "transfer score": curves.Interval(scored.values[at], scored.low[at], scored.high[at]),
+      "transfer score": intervals.Interval(scored.values[at], scored.low[at], scored.high[at]),
     }
   if not dots:
     raise ValueError(f"{found.path}: no cell that was analysed has a transfer score; pnn_fig4a says why")

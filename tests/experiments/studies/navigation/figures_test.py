@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from analysis import curves
+from analysis import curves, intervals
 from experiments import figures
 from experiments.report import drawing
 from experiments.studies.navigation import episode_figures, folder
@@ -64,8 +64,8 @@ def test_runs_that_are_missing_are_said_and_the_numbers_shown(tmp_path):
   assert numbers["counted"] == "top 2 of 3"
   np.testing.assert_allclose(numbers["score"], [38, 38], atol=0.5)
   assert drawn.gaps == {
-    "static_1/nav": "3 of 64 runs have ended episodes",
-    "static_1/lstm": "stops at step 5,000 of 10,000; 1 of 64 runs have ended episodes",
+    "static_1/nav": "3 of 64 runs have ended episodes, not 03, 04, 05 and 58 more",
+    "static_1/lstm": "stops at step 5,000 of 10,000; 1 of 64 runs have ended episodes, not 01, 02, 03 and 60 more",
   }
 
 
@@ -215,7 +215,7 @@ def test_places_in_the_i_maze_are_not_compared(tmp_path):
   assert float(theirs["test score"].mean) == 269 and float(theirs["goals %"].mean) == 100
   for name in ("position %", "first goal, s", "later goals, s"):
     assert theirs[name] == "another maze"
-    assert isinstance(drawn.statistics["i_maze/nav_d2"][name], curves.Interval)
+    assert isinstance(drawn.statistics["i_maze/nav_d2"][name], intervals.Interval)
   score, goals, *of_places = drawn.picture.axes
   assert [len(axis.lines) for axis in of_places] == [len(score.lines) - 1] * 3 and len(goals.lines) == len(score.lines)
 

@@ -1,13 +1,14 @@
 """The figures of Pong Soup from made-up matrices: known levels give known scores, and what is missing is a gap."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from analysis import curves
+from analysis import intervals
 from experiments import figures
 from experiments.report import drawing
 from experiments.studies.pnn import figures as pnn_figures
@@ -82,6 +83,21 @@ def test_what_is_missing_is_a_gap_that_says_why_and_never_a_zero(soup):
   said = " ".join(text.get_text() for text in drawn.picture.texts)
   assert "missing:" in said and "random_column_pong" in said
   assert "at 40%" in [text.get_text() for text in drawn.picture.axes[0].texts]
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_a_run_that_is_missing_or_emptied_is_a_gap(soup, is_emptied):
+  lost = soup / "finetune_pong_to_white/runs/01"
+  if is_emptied:
+    (lost / "metrics.jsonl").write_text("")
+  else:
+    shutil.rmtree(lost)
+  found, scored = scores_of(soup)
+  assert found.gaps["finetune_pong_to_white"] == "2 of 3 runs have ended episodes, not 01"
+  value, why = at(scored, "finetune ← pong", "white")
+  assert np.isnan(value) and why == "2 of 3 runs"  # The top of fewer runs is no score to compare.
+  labels = [text.get_text() for text in figures.make("pnn_fig12", found).picture.legends[0].get_texts()]
+  assert "finetune (top 2 of 2, 2 of 3 runs)" in labels
 
 
 def test_a_cell_that_was_not_run_and_one_that_stops_early_are_gaps(soup):
@@ -189,7 +205,7 @@ def test_writes_every_table_and_adds_to_the_provenance(soup, tmp_path):
 
 def test_cells_of_a_table_in_words():
   table = {
-    "a": {"runs' numbers": np.asarray([1.0, 3.0]), "estimate": curves.Interval(0.5, 0.25, 0.75), "word": "at 3%"}
+    "a": {"runs' numbers": np.asarray([1.0, 3.0]), "estimate": intervals.Interval(0.5, 0.25, 0.75), "word": "at 3%"}
   }
   assert drawing.cells(table, places=2) == {
     "a": {"runs": "2", "runs' numbers": "2.00 [1.00, 3.00]", "estimate": "0.50 [0.25, 0.75]", "word": "at 3%"}

@@ -28,7 +28,7 @@ def write_plan(path, *, targets=("pong", "white", "h_flip"), source_pairs=()):
         "floors": FLOORS,
       },
       "train": {"steps": STEPS},
-      "sweep": {"top": 2},
+      "sweep": {"top": 2, "num_runs": 3},
     }
   )
   matrix.write_plan(config, path)
