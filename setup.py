@@ -12,9 +12,11 @@ setuptools.setup(
     include=[f"{name}*" for name in ("progressive", "agents", "environments", "experiments", "analysis")]
   ),
   package_data={
-    "environments": ["**/assets/*", "**/layouts/*"],
-    "analysis": ["*.csv"],
-    "experiments": ["released/*/*"],
+    "progressive": ["py.typed"],
+    "agents": ["py.typed"],
+    "environments": ["py.typed", "**/assets/*", "**/layouts/*"],
+    "experiments": ["py.typed", "released/*/*"],
+    "analysis": ["py.typed", "*.csv"],
   },
   install_requires=[
     "absl-py>=2.1",

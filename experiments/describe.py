@@ -13,13 +13,13 @@ from ml_collections import config_dict
 from environments import core
 from experiments import binary, configuration
 from experiments.disk import released
-from progressive import growth, network
+from progressive import cost, network
 
 
-def table(spec: network.NetworkSpec) -> str:
+def table(spec: network.Network) -> str:
   """Layers, what they read, laterals, parameters and FLOPs (forward, one step), as text."""
   rows = [("column", "layer", "reads", "shape", "laterals from", "parameters", "in laterals", "FLOPs")]
-  columns = growth.report(spec)
+  columns = cost.report(spec)
   for k, one in enumerate(columns):
     for layer in one.layers:
       laterals = [f"{j}.{name} ({lateral.kind})" for lateral in layer.laterals for j, name in [lateral.source]]
@@ -39,7 +39,7 @@ def table(spec: network.NetworkSpec) -> str:
   return "\n".join(lines)
 
 
-def from_config(config: config_dict.ConfigDict) -> network.NetworkSpec:
+def from_config(config: config_dict.ConfigDict) -> network.Network:
   """The columns of `train` and `transfer` of a config; the first alone if it has no second."""
   columns = []
   for phase, world, options in (("train", "world", "world_options"), ("transfer", "target", "target_options")):
@@ -48,7 +48,7 @@ def from_config(config: config_dict.ConfigDict) -> network.NetworkSpec:
       place = configuration.make_world(name, config[options])
       num_choices = core.num_choices(place.action_spec())
       columns.append(configuration.make_column(config[phase].column, place.observation_spec(), num_choices))
-  return network.NetworkSpec(tuple(columns))
+  return network.Network(tuple(columns))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -225,7 +225,7 @@ def _finish(
   return outcome
 
 
-def _forgetting(config: config_dict.ConfigDict, cell: Cell, spec: network.NetworkSpec, params: Any) -> dict[str, Any]:
+def _forgetting(config: config_dict.ConfigDict, cell: Cell, spec: network.Network, params: Any) -> dict[str, Any]:
   """The source task played before and after learning the target, by the columns that had learned it.
 
   Under `earlier` the same of the tasks before the source's, which its first columns had learned.
@@ -239,8 +239,8 @@ def _forgetting(config: config_dict.ConfigDict, cell: Cell, spec: network.Networ
     told.append(
       {
         "task": task,
-        "before": _evaluate(config, network.NetworkSpec(source.spec.columns[:num]), before, world),
-        "after": _evaluate(config, network.NetworkSpec(spec.columns[:num]), after, world),
+        "before": _evaluate(config, network.Network(source.spec.columns[:num]), before, world),
+        "after": _evaluate(config, network.Network(spec.columns[:num]), after, world),
         "is_unchanged": partition.content_hash(after) == partition.content_hash(before),
       }
     )
@@ -249,7 +249,7 @@ def _forgetting(config: config_dict.ConfigDict, cell: Cell, spec: network.Networ
 
 
 def _evaluate(
-  config: config_dict.ConfigDict, spec: network.NetworkSpec, params: Any, world: core.Environment | None
+  config: config_dict.ConfigDict, spec: network.Network, params: Any, world: core.Environment | None
 ) -> dict[str, float]:
   """Whole episodes in `world`; always the same ones, so that equal networks get equal numbers."""
   assert world is not None  # Sweeps are of worlds in JAX.

@@ -143,7 +143,7 @@ def open_target(
   return configuration.make_world(target, options), None
 
 
-def check_inputs(spec: network.NetworkSpec, observation_spec: Mapping[str, specs.Array], place: str) -> None:
+def check_inputs(spec: network.Network, observation_spec: Mapping[str, specs.Array], place: str) -> None:
   """Refuses a place that does not show what the network reads.
 
   Raises:

@@ -21,7 +21,7 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   world = configuration.make_world(config.world, config.world_options)
   num_choices = core.num_choices(world.action_spec())
   column = configuration.make_column(config.train.column, world.observation_spec(), num_choices)
-  spec = network.NetworkSpec((column,))
+  spec = network.Network((column,))
   heads = configuration.make_auxiliary(config.train)
   agent = actor_critic.Agent(spec, num_choices, configuration.make_hyper(config.train), heads)
   if config.train.start_from:

@@ -32,12 +32,12 @@ def make_task(config: config_dict.ConfigDict) -> session.Task:
   target = world or environment
   assert target is not None
   num_choices = core.num_choices(target.action_spec())
-  spec, params, is_trainable = baselines.prepare(
-    config.method,
+  params, spec, is_trainable = baselines.prepare(
     configuration.make_key(config.seed, "network"),
-    source.spec if source else None,
-    source.params if source else None,
-    configuration.make_column(config.transfer.column, target.observation_spec(), num_choices),
+    config.method,
+    source_params=source.params if source else None,
+    source_spec=source.spec if source else None,
+    column_spec=configuration.make_column(config.transfer.column, target.observation_spec(), num_choices),
     output_init=config.output_init,
     alpha=config.alpha,
   )

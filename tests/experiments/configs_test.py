@@ -13,7 +13,7 @@ from environments.maze import world
 from experiments import binary, configuration, describe, evaluate, matrix, population, session, train, transfer
 from experiments.configs import jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
 from experiments.disk import released, run_directory
-from progressive import growth, network
+from progressive import cost, network
 
 CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
@@ -24,10 +24,10 @@ SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in ("smoke",
 def test_both_columns_join(name):
   spec = describe.from_config(CONFIGS[name]())
   assert len(spec.columns) == 2
-  counts = [one.num_parameters for one in growth.report(spec)]
+  counts = [one.num_parameters for one in cost.report(spec)]
   if name == "corl2017":
     assert counts == [298_700, 36_940]  # Rusu et al. 2017, table 1.
-  assert all(len(one.layers) > 1 for one in growth.report(spec))
+  assert all(len(one.layers) > 1 for one in cost.report(spec))
 
 
 @pytest.mark.parametrize("config", [get_config() for get_config in CONFIGS.values()] + SWEEPS)
@@ -46,7 +46,7 @@ def test_the_first_column_can_begin(name):
 def test_finetuning_a_vision_column_on_proprioception_is_refused(tmp_path):
   config = jaco_talk.get_config()
   spec = describe.from_config(config)
-  source = network.NetworkSpec(spec.columns[:1])
+  source = network.Network(spec.columns[:1])
   released.save(tmp_path, source, network.init(jax.random.key(0), source), evaluation={}, provenance={})
   config.source = str(tmp_path)
   assert transfer.make_task(config).agent.spec == spec

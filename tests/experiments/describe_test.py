@@ -16,7 +16,7 @@ def corl_network():
     configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
     configuration.column_section(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,)),
   ]
-  return network.NetworkSpec(tuple(configuration.make_column(s, OBSERVATIONS, (3,) * 9) for s in sections))
+  return network.Network(tuple(configuration.make_column(s, OBSERVATIONS, (3,) * 9) for s in sections))
 
 
 def test_the_configs_columns_have_the_papers_parameters():
