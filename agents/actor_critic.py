@@ -21,12 +21,12 @@ from agents import auxiliary as auxiliary_lib
 from agents import distributions, heads, losses, optimizer, returns
 from agents import trajectory as trajectory_lib
 from environments import core
-from progressive import column, network, partition
+from progressive import column, layers, network, partition
 
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
-Additions = Mapping[column.Source, jax.Array]  # (column, layer) -> what is added to its activations.
+Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is added to its activations.
 
 
 @struct.dataclass
@@ -67,7 +67,7 @@ class Hyper:
 class Agent:
   """What an agent is, apart from its parameters: a pytree whose leaves are numbers, of `hyper` and of the heads."""
 
-  spec: network.NetworkSpec = struct.field(pytree_node=False)
+  spec: network.Network = struct.field(pytree_node=False)
   num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
   auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
@@ -85,7 +85,7 @@ class ActOutput(NamedTuple):
 
 def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
   """Recurrent state of `num_worlds` worlds, every leaf `[B, ...]`."""
-  return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_worlds, *x.shape)), network.initial_state(agent.spec))
+  return network.initial_state(agent.spec, batch_shape=(num_worlds,))
 
 
 def init(agent: Agent, trainable: Params) -> optax.OptState:
@@ -162,13 +162,14 @@ def apply(
 
   `additions`, `[T, B, ...]` each, are added to activations of any column: see `network.apply`.
   """
-  inputs = {name: timesteps.observation[name] for name in network.input_names(agent.spec)}
-
-  def one_world(inputs: Any, state: Any, is_first: jax.Array, additions: Any) -> tuple[Any, Any]:
-    return network.apply(agent.spec, params, inputs, state, is_first, additions=additions)
-
-  each_world = jax.vmap(one_world, in_axes=(1, 0, 1, 1), out_axes=(1, 0))
-  activations, state = each_world(inputs, state, timesteps.step_type == core.FIRST, additions)
+  activations, state = network.apply(
+    auxiliary_lib.without(params),
+    agent.spec,
+    inputs=timesteps.observation,
+    state=state,
+    is_first=timesteps.step_type == core.FIRST,
+    additions=additions,
+  )
   return activations[-1], state
 
 

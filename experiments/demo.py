@@ -32,7 +32,7 @@ from experiments.configs import jaco_corl2017
 from experiments.report import drawing, html
 from experiments.store import network_file
 from experiments.studies.corl2017 import figures as corl2017_figures
-from progressive import growth
+from progressive import cost
 
 _COLUMN = flags.DEFINE_string("column", None, "Released column or run directory to start from; else the config's.")
 _FROM_SCRATCH = flags.DEFINE_bool("from_scratch", False, "Train a column on reach/fixed first, and start from that.")
@@ -174,7 +174,7 @@ def _growth(path: pathlib.Path) -> list[str]:
   spec = network_file.read_spec(path)
   paper = {0: "299K", 1: "37K"}  # Rusu et al. 2017, table 1: recurrent wide and narrow.
   rows, total = {}, 0
-  for k, column in enumerate(growth.report(spec)):
+  for k, column in enumerate(cost.report(spec)):
     laterals = sum(len(layer.laterals) for layer in column.layers)
     total += column.num_parameters
     rows[f"column {k}"] = {

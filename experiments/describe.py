@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from experiments import binary
 from experiments.setup import learn
 from experiments.store import released
-from progressive import growth, network
+from progressive import cost, network
 
 
-def table(spec: network.NetworkSpec) -> str:
+def table(spec: network.Network) -> str:
   """Layers, what they read, laterals, parameters and FLOPs (forward, one step), as text."""
   rows = [("column", "layer", "reads", "shape", "laterals from", "parameters", "in laterals", "FLOPs")]
-  columns = growth.report(spec)
+  columns = cost.report(spec)
   for k, one in enumerate(columns):
     for layer in one.layers:
       laterals = [f"{j}.{name} ({lateral.kind})" for lateral in layer.laterals for j, name in [lateral.source]]

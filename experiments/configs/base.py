@@ -68,7 +68,7 @@ def column(
     lstm: units of each LSTM, `lstm1` and on.
     joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
       are not named here join above the convolutions.
-    pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `column.Conv`.
+    pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `layers.Conv`.
   """
   return config_dict.ConfigDict(
     {"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm, "joins": joins, "pixel_init": pixel_init}

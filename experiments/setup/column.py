@@ -4,18 +4,17 @@ Convolutions on pictures, dense layers on them and all other inputs, LSTMs, one 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from dm_env import specs
 from ml_collections import config_dict
 
 from agents import heads
-from progressive import column
+from progressive import column, layers
 
 
 def make(
   config: config_dict.ConfigDict, observation_spec: Mapping[str, specs.Array], num_choices: tuple[int, ...]
-) -> column.ColumnSpec:
+) -> column.Column:
   """The column that a section (`configs.base.column`) describes, on these observations.
 
   Raises:
@@ -33,25 +32,25 @@ def make(
   def reads(layer: str) -> tuple[str, ...]:
     return (*below, *(what for what, into in config.joins if into == layer))
 
-  layers: list[Any] = []
+  made: list[layers.Layer] = []
   below = pictures
   for i, (features, kernel, stride) in enumerate(config.conv):
     name = f"conv{i + 1}"
     init = config.pixel_init if below == pictures else "lecun"
-    layers.append(column.Conv(name, reads(name), features, kernel, stride, kernel_init=init))
-    below = (layers[-1].name,)
+    made.append(layers.Conv(name, reads(name), features, kernel, stride, kernel_init=init))
+    below = (made[-1].name,)
   below += vectors
   for i, size in enumerate(config.dense):
-    layers.append(column.Dense(f"dense{i + 1}", reads(f"dense{i + 1}"), size=size))
-    below = (layers[-1].name,)
+    made.append(layers.Dense(f"dense{i + 1}", reads(f"dense{i + 1}"), size=size))
+    below = (made[-1].name,)
   for i, size in enumerate(config.lstm):
-    layers.append(column.LSTM(f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
-    below = (layers[-1].name,)
+    made.append(layers.LSTM(f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
+    below = (made[-1].name,)
   size = heads.output_size(num_choices)
-  layers.append(column.Dense("output", reads("output"), size=size, activation=None, laterals="linear"))
-  names = [layer.name for layer in layers]
+  made.append(layers.Dense("output", reads("output"), size=size, activation=None, laterals="linear"))
+  names = [layer.name for layer in made]
   unknown = [into for _, into in config.joins if into not in names]
   if unknown:
     raise ValueError(f"column.joins names layer {unknown[0]!r}; this column has {', '.join(names)}")
   inputs = tuple((name, tuple(observation_spec[name].shape)) for name in config.inputs)
-  return column.ColumnSpec(inputs=inputs, layers=tuple(layers))
+  return column.Column(inputs=inputs, layers=tuple(made))

@@ -54,12 +54,12 @@ def make(config: config_dict.ConfigDict, *, source: released.Source | None = Non
     seed=config.seed,
   )
   num_choices = place_lib.num_choices(place)
-  spec, params, is_trainable = baselines.prepare(
-    config.method,
+  params, spec, is_trainable = baselines.prepare(
     make_key(config.seed, "network"),
-    source.spec if source else None,
-    source.params if source else None,
-    column.make(config.train.column, place.world.observation_spec(), num_choices),
+    config.method,
+    column_spec=column.make(config.train.column, place.world.observation_spec(), num_choices),
+    source_params=source.params if source else None,
+    source_spec=source.spec if source else None,
     output_init=config.output_init,
     alpha=config.alpha,
   )

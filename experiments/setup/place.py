@@ -75,7 +75,7 @@ def frames_per_s(place: Place) -> float:
   return 1.0 / getattr(place.world, "control_dt_s", _DEFAULT_CONTROL_DT_S)
 
 
-def check_inputs(place: Place, spec: network.NetworkSpec) -> None:
+def check_inputs(place: Place, spec: network.Network) -> None:
   """Refuses a place that does not show what the network reads.
 
   Raises:

@@ -141,7 +141,7 @@ def load_newest(folder: pathlib.Path) -> tuple[int, Arrays] | None:
   return None
 
 
-def load_run(path: str | os.PathLike) -> tuple[network.NetworkSpec, Any, int]:
+def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int]:
   """The network of a run directory at its newest checkpoint: spec, params, step.
 
   Raises:
@@ -158,7 +158,7 @@ def load_run(path: str | os.PathLike) -> tuple[network.NetworkSpec, Any, int]:
   return spec, network_params(arrays, spec, source=str(path / "checkpoints" / str(step))), step
 
 
-def network_params(arrays: Arrays, spec: network.NetworkSpec, *, source: str) -> Any:
+def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any:
   """The network's parameters among a training state's arrays, auxiliary heads left out.
 
   Raises:

@@ -1,9 +1,8 @@
 """A network's shape as a file: network.json beside the parameters, so that they can be read without their config.
 
-Columns and layers are frozen dataclasses; the file holds their fields, and the class of each layer under `type`.
+The file holds the fields of columns and layers, and the class of each layer under `type` (`progressive.layers.naming`).
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -12,18 +11,17 @@ from typing import Any
 import jax
 
 from experiments.store import run_directory
-from progressive import column, network
+from progressive import column, layers, network
 
-_LAYERS = {cls.__name__: cls for cls in (column.Dense, column.Conv, column.LSTM)}
 NAME = "network.json"
 
 
-def write_spec(folder: pathlib.Path, spec: network.NetworkSpec) -> None:
+def write_spec(folder: pathlib.Path, spec: network.Network) -> None:
   """Writes `folder/network.json`."""
   run_directory.write_json(folder / NAME, to_json(spec))
 
 
-def read_spec(folder: str | os.PathLike) -> network.NetworkSpec:
+def read_spec(folder: str | os.PathLike) -> network.Network:
   """Reads `folder/network.json`.
 
   Raises:
@@ -39,32 +37,24 @@ def read_spec(folder: str | os.PathLike) -> network.NetworkSpec:
     raise ValueError(f"{file} is damaged ({what}); copy it again, or continue its run, which writes it anew") from error
 
 
-def to_json(spec: network.NetworkSpec) -> dict[str, Any]:
+def to_json(spec: network.Network) -> dict[str, Any]:
   """The specification as plain JSON values."""
   columns = []
   for one in spec.columns:
-    layers = [{"type": type(layer).__name__, **dataclasses.asdict(layer)} for layer in one.layers]
-    columns.append({"inputs": {name: list(shape) for name, shape in one.inputs}, "layers": layers})
+    inputs = {name: list(shape) for name, shape in one.inputs}
+    columns.append({"inputs": inputs, "layers": [layers.to_json(layer) for layer in one.layers]})
   return {"columns": columns}
 
 
-def from_json(value: dict[str, Any]) -> network.NetworkSpec:
+def from_json(value: dict[str, Any]) -> network.Network:
   """The inverse of `to_json`."""
   columns = []
   for one in value["columns"]:
-    layers = []
-    for fields in one["layers"]:
-      fields = {name: _as_tuple(field) for name, field in fields.items()}
-      layers.append(_LAYERS[fields.pop("type")](**fields))
     inputs = tuple((name, tuple(shape)) for name, shape in one["inputs"].items())
-    columns.append(column.ColumnSpec(inputs=inputs, layers=tuple(layers)))
-  return network.NetworkSpec(tuple(columns))
+    columns.append(column.Column(inputs=inputs, layers=layers.from_json(one["layers"])))
+  return network.Network(tuple(columns))
 
 
-def params_like(spec: network.NetworkSpec) -> Any:
+def params_like(spec: network.Network) -> Any:
   """Shapes and dtypes of the network's parameters, without making any."""
   return jax.eval_shape(lambda: network.init(jax.random.key(0), spec))
-
-
-def _as_tuple(value: Any) -> Any:
-  return tuple(_as_tuple(v) for v in value) if isinstance(value, list) else value

@@ -23,14 +23,14 @@ _PARAMS = "params.npz"
 class Source(NamedTuple):
   """A trained network and the step it was trained to (None if not recorded)."""
 
-  spec: network.NetworkSpec
+  spec: network.Network
   params: Any
   step: int | None
 
 
 def save(
   folder: str | os.PathLike,
-  spec: network.NetworkSpec,
+  spec: network.Network,
   params: Any,
   *,
   evaluation: dict[str, Any],

@@ -37,7 +37,7 @@ def soup(tmp_path):
     player = sensitivity_test.make_player(own=6.0, lateral=lateral or 0.0)
     spec, params = player.agent.spec, player.params
     if lateral is None:
-      spec, params = network.NetworkSpec(spec.columns[:1]), params[:1]
+      spec, params = network.Network(spec.columns[:1]), params[:1]
     released.save(tmp_path / name / "best", spec, params, evaluation={}, provenance={})
     (tmp_path / name / "config.json").write_text(json.dumps(config))
     (tmp_path / name / matrix.OUTCOME).write_text("{}")

@@ -13,7 +13,7 @@ from experiments.running import members, run
 from experiments.setup import column, learn, place
 from experiments.store import released, run_directory
 from experiments.studies.pnn import matrix
-from progressive import baselines, growth, network, partition
+from progressive import baselines, cost, network, partition
 
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
@@ -23,7 +23,7 @@ RUNS += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
 
 def test_the_next_column_joins_the_released_one():
   spec = learn.make(jaco_corl2017.get_config("progressive")).agent.spec
-  assert [one.num_parameters for one in growth.report(spec)] == [298_700, 36_940]  # Rusu et al. 2017, table 1.
+  assert [one.num_parameters for one in cost.report(spec)] == [298_700, 36_940]  # Rusu et al. 2017, table 1.
   spec = learn.make(jaco_talk.get_config("arm")).agent.spec
   assert [set(column_spec.input_shapes) for column_spec in spec.columns] == [{"pixels"}, {"proprioception", "target"}]
 
@@ -61,7 +61,7 @@ def test_any_navigator_grows_on_another():
   config.method = "progressive"
   source = released.Source(first.agent.spec, first.params[:1], None)
   second = learn.make(members.sample(config, 0), source=source)
-  assert second.agent.spec == network.NetworkSpec(first.agent.spec.columns * 2)
+  assert second.agent.spec == network.Network(first.agent.spec.columns * 2)
   assert ["auxiliary" in params for params in second.params] == [True, True]
   trainable, _ = partition.split(second.params, second.is_trainable)
   assert {path[0] for path in partition.paths(trainable)} == {1}

@@ -55,7 +55,7 @@ def workdir(tmp_path):
     ("finetune", 17.0, (wide,)),
     ("scratch", 0.0, (narrow,)),
   ):
-    make_run(tmp_path / "demo" / method, method, network.NetworkSpec(learned), level)
+    make_run(tmp_path / "demo" / method, method, network.Network(learned), level)
   return tmp_path / "demo"
 
 
@@ -79,7 +79,7 @@ def test_a_finished_run_is_not_repeated_and_keeps_its_port(workdir):
 
 
 def test_main(tmp_path):
-  spec = network.NetworkSpec(columns()[:1])
+  spec = network.Network(columns()[:1])
   params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network_file.params_like(spec))
   source = tmp_path / "column"
   released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={})

@@ -18,7 +18,7 @@ def corl_network():
     base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
     base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,)),
   ]
-  return network.NetworkSpec(tuple(column.make(s, OBSERVATIONS, (3,) * 9) for s in sections))
+  return network.Network(tuple(column.make(s, OBSERVATIONS, (3,) * 9) for s in sections))
 
 
 def test_the_configs_columns_have_the_papers_parameters():

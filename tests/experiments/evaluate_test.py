@@ -163,7 +163,7 @@ def test_play_counts_whole_episodes(trained):
 def test_a_network_plays_the_emulator_s_game_untouched(tmp_path, capsys):
   shape = specs.BoundedArray((84, 84, 4), np.uint8, 0, 255)
   section = base.column(conv=((8, 8, 4), (16, 4, 2)), dense=(8,), lstm=())
-  spec = network.NetworkSpec((column.make(section, {"pixels": shape}, (3,)),))
+  spec = network.Network((column.make(section, {"pixels": shape}, (3,)),))
   released.save(tmp_path, spec, network.init(jax.random.key(0), spec), evaluation={}, provenance={})
   options = ["num_actions=3", "max_episode_steps=12"]
   with flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=options, episodes=2):

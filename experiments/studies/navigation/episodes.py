@@ -69,7 +69,7 @@ class Measures(NamedTuple):
     return intervals.of_mean(self.scores)
 
 
-def feature_layer(spec: network.NetworkSpec) -> str:
+def feature_layer(spec: network.Network) -> str:
   """The layer that policy and value are read from."""
   return spec.columns[-1].layers[-1].inputs[0]
 

@@ -234,8 +234,7 @@ def _forgetting(
     # One world for both: a world made anew is another program.
     there = place.make(config.world.removesuffix(cell.target) + task, config.world_options.to_dict())
     before, after = (
-      released.Source(network.NetworkSpec(one.spec.columns[:num]), one.params[:num], one.step)
-      for one in (source, trained)
+      released.Source(network.Network(one.spec.columns[:num]), one.params[:num], one.step) for one in (source, trained)
     )
     measured.append(
       {

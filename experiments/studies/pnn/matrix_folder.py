@@ -22,7 +22,7 @@ class Result(NamedTuple):
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
   curve: curves.Curve | None  # Theirs, as far as the shortest goes; None where there are none.
   outcome: Mapping[str, Any] | None  # None until it is done.
-  spec: network.NetworkSpec | None  # Of its best network.
+  spec: network.Network | None  # Of its best network.
   sensitivity: sensitivity_file.Sensitivity | None
   note: str  # Why it has no score, short enough for a cell of a picture: 'not run', 'at 40%'; '' where it is complete.
   gap: str  # The same in full.

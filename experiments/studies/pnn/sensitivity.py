@@ -46,7 +46,7 @@ class Player(NamedTuple):
   @property
   def places(self) -> tuple[moments.Place, ...]:
     """Every representation but the outputs, sorted: the order in which JAX keeps them as a dictionary's keys."""
-    return tuple(sorted(place for place in network.layers(self.agent.spec) if place[1] != column.OUTPUT))
+    return tuple(sorted(place for place in network.layer_names(self.agent.spec) if place[1] != column.OUTPUT))
 
   @property
   def sides(self) -> tuple[Any, Any]:
@@ -155,7 +155,7 @@ def _play(player: Player, key: jax.Array, every: int) -> Iterator[Samples]:
 
 @functools.cache
 def _functions(
-  spec: network.NetworkSpec, num_choices: tuple[int, ...], places: tuple[moments.Place, ...]
+  spec: network.Network, num_choices: tuple[int, ...], places: tuple[moments.Place, ...]
 ) -> tuple[fisher.LogProbFn, Callable[[Any], moments.Activations]]:
   """(log-probabilities of all actions, activations) of batches (params, samples)."""
 
@@ -164,7 +164,9 @@ def _functions(
 
     def one(sample: Samples, additions: Any) -> network.Activations:
       inputs, is_first, added = jax.tree.map(lambda x: x[None], (sample.inputs, sample.is_first, additions))
-      activations, _ = network.apply(spec, params, inputs, sample.state, is_first, additions=added)
+      activations, _ = network.apply(
+        params, spec, inputs=inputs, state=sample.state, is_first=is_first, additions=added
+      )
       return jax.tree.map(lambda x: x[0], activations)
 
     return jax.vmap(one)(samples, additions)
@@ -207,7 +209,7 @@ def _noisy_returns(
 
 
 def _noise_fn(
-  spec: network.NetworkSpec, places: tuple[moments.Place, ...], num_worlds: int
+  spec: network.Network, places: tuple[moments.Place, ...], num_worlds: int
 ) -> Callable[..., dict[moments.Place, jax.Array]]:
   """(key, index of a place, variances, scale, step) -> noise there, fresh at every step, and zeros elsewhere."""
   shapes = {(k, layer): (num_worlds, *column.shapes(spec.columns[k])[layer]) for k, layer in places}

@@ -24,7 +24,7 @@ class _Net(NamedTuple):
 
   cell: matrix.Cell
   row: transfer_matrix.Row
-  spec: network.NetworkSpec
+  spec: network.Network
   sensitivity: sensitivity_file.Sensitivity
 
   @property
@@ -199,7 +199,7 @@ def _second(layers: Sequence[str]) -> str:
 
 def _convolutions(net: _Net) -> list[str]:
   """The convolutions of its newest column; all layers where it has none."""
-  found = [layer.name for layer in net.spec.columns[-1].layers if isinstance(layer, column.Conv)]
+  found = [name for name in net.layers if len(column.shapes(net.spec.columns[-1])[name]) == 3]
   return found or net.layers
 
 

@@ -228,14 +228,16 @@ def test_a_trained_navigator_can_be_grown_upon(trained):
   source = released.load_source(trained / "best")
   assert partition.content_hash(source.params) == partition.content_hash(run.trained(trained, 0).params)
   assert json.loads((trained / "best/evaluation.json").read_text())["world"] == "maze/static_small"
-  spec = network.NetworkSpec(source.spec.columns * 2)
-  grown = network.grow(jax.random.key(0), source.params, spec)
+  spec = network.Network(source.spec.columns * 2)
+  grown = network.grow(jax.random.key(0), source.params, spec=spec)
   maze = registry.make("maze/static_small")
   seen = maze.observe(maze.reset(jax.random.key(1))).observation
   inputs = {name: np.asarray(seen[name])[None] for name in network.input_names(spec)}
 
   def output(spec, params):
-    activations, _ = network.apply(spec, params, inputs, network.initial_state(spec), np.array([True]))
+    activations, _ = network.apply(
+      params, spec, inputs=inputs, state=network.initial_state(spec), is_first=np.array([True])
+    )
     return np.asarray(activations[-1]["output"])
 
   before = output(source.spec, source.params)

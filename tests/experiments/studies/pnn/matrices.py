@@ -8,7 +8,7 @@ from ml_collections import config_dict
 from analysis import perturbation
 from experiments.store import network_file
 from experiments.studies.pnn import matrix, sensitivity, sensitivity_file
-from progressive import column, network
+from progressive import column, layers, network
 
 STEPS = 10_000
 FLOORS = (-21.0, -20.0)
@@ -60,12 +60,12 @@ def forgetting(before, after):
 
 def spec(num_columns):
   """conv1 of 2 maps, conv2 of 2 maps, output."""
-  layers = (
-    column.Conv("conv1", ("pixels",), features=2, kernel=2, stride=1),
-    column.Conv("conv2", ("conv1",), features=2, kernel=2, stride=1),
-    column.Dense("output", ("conv2",), 4, activation=None, laterals="linear"),
+  chain = (
+    layers.Conv("conv1", ("pixels",), features=2, kernel=2, stride=1),
+    layers.Conv("conv2", ("conv1",), features=2, kernel=2, stride=1),
+    layers.Dense("output", ("conv2",), 4, activation=None, laterals="linear"),
   )
-  return network.NetworkSpec((column.ColumnSpec((("pixels", (4, 4, 1)),), layers),) * num_columns)
+  return network.Network((column.Column((("pixels", (4, 4, 1)),), chain),) * num_columns)
 
 
 def write_sensitivity(path, name, diagonals, *, criticals=None, fault=""):

@@ -9,7 +9,7 @@ from agents import actor_critic
 from analysis import fisher, perturbation
 from environments import batch as batch_lib
 from experiments.studies.pnn import sensitivity, sensitivity_file
-from progressive import column, network, partition
+from progressive import column, layers, network, partition
 from tests.agents import agents_for_tests, worlds
 
 # A cue is seen and named, in one step. One object: programs belong to a world.
@@ -29,11 +29,11 @@ def make_params(*, own, lateral):
 
 
 def make_player(*, own, lateral, num_worlds=32):
-  layers = (
-    column.Dense("hidden", ("signal",), 2),
-    column.Dense("output", ("hidden",), 3, activation=None, laterals="linear"),
+  chain = (
+    layers.Dense("hidden", ("signal",), 2),
+    layers.Dense("output", ("hidden",), 3, activation=None, laterals="linear"),
   )
-  spec = network.NetworkSpec((column.ColumnSpec((("signal", (3,)),), layers),) * 2)
+  spec = network.Network((column.Column((("signal", (3,)),), chain),) * 2)
   agent = actor_critic.Agent(spec, WORLD.num_choices, actor_critic.Hyper())
   params = make_params(own=own, lateral=lateral)
   return sensitivity.Player(agent, params, batch_lib.Batch(WORLD, num_worlds, ("signal",)))

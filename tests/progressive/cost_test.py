@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from progressive import growth, network, partition
+from progressive import cost, network, partition
 from tests.progressive import columns
 
 
@@ -14,8 +14,8 @@ from tests.progressive import columns
 )
 def test_published_parameter_counts(make, wide, narrow, counts):
   # Rusu et al. 2017, table 1: 299K and 37K, 621K and 39K; exact numbers derived by hand from its widths.
-  spec = network.NetworkSpec((make(*wide, 28, 64), make(*narrow, 28, 64)))
-  reports = growth.report(spec)
+  spec = network.Network((make(*wide, 28, 64), make(*narrow, 28, 64)))
+  reports = cost.report(spec)
   assert tuple(report.num_parameters for report in reports) == counts
   assert tuple(report.num_alphas for report in reports) == (0, 2)
   params = jax.eval_shape(lambda key: network.init(key, spec), jax.random.key(0))
@@ -24,8 +24,8 @@ def test_published_parameter_counts(make, wide, narrow, counts):
 
 def test_laterals_of_the_published_recurrent_column():
   # Derived by hand: V with bias and U of conv1 -> conv2 and conv2 -> fc, then U alone.
-  spec = network.NetworkSpec((columns.recurrent(16, 32, 128, 128, 28, 64), columns.recurrent(8, 8, 16, 16, 28, 64)))
-  laterals = {layer.name: layer.laterals for layer in growth.report(spec)[1].layers}
+  spec = network.Network((columns.recurrent(16, 32, 128, 128, 28, 64), columns.recurrent(8, 8, 16, 16, 28, 64)))
+  laterals = {layer.name: layer.laterals for layer in cost.report(spec)[1].layers}
   sizes = {name: [(c.source, c.kind, c.num_parameters) for c in into] for name, into in laterals.items()}
   assert sizes == {
     "conv1": [],
@@ -41,14 +41,14 @@ def test_flops_count_two_for_each_multiply_add():
   own = [25 * 4 * 4 * 3 * 3, 9 * 3 * 3 * 3 * 5, 45 * 6, (6 + 4) * 16, 4 * 7]
   adapters = [25 * 3 * 3 + 9 * 3 * 3 * 3 * 5, 9 * 5 * 5 + 45 * 6]
   linear = [(6 + 4) * 16, 4 * 7]
-  first, second = growth.report(network.NetworkSpec((columns.recurrent(), columns.recurrent())))
+  first, second = cost.report(network.Network((columns.recurrent(), columns.recurrent())))
   assert [layer.flops for layer in first.layers] == [2 * macs for macs in own]
   assert first.flops == 2 * sum(own)
   assert second.flops == 2 * (sum(own) + sum(adapters) + sum(linear))
 
 
 def test_units_grow_linearly_and_laterals_with_each_earlier_column():
-  reports = growth.report(network.NetworkSpec((columns.feed_forward(),) * 4))
+  reports = cost.report(network.Network((columns.feed_forward(),) * 4))
   sizes = [report.num_parameters for report in reports]
   steps = [b - a for a, b in zip(sizes, sizes[1:], strict=False)]
   assert steps[0] > 0 and len(set(steps)) == 1
