@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from dm_env import specs
 
+from agents import auxiliary
 from environments.maze import world
 from experiments import binary, evaluate
 from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
@@ -59,10 +60,10 @@ def test_any_navigator_grows_on_another():
   config = navigation.get_config("smoke,nav_d2,static_1")
   first = learn.make(members.sample(config, 0))
   config.method = "progressive"
-  source = released.Source(first.agent.spec, first.params[:1], None)
+  source = released.Source(first.agent.spec, auxiliary.without(first.params), None)
   second = learn.make(members.sample(config, 0), source=source)
   assert second.agent.spec == network.Network(first.agent.spec.columns * 2)
-  assert ["auxiliary" in params for params in second.params] == [True, True]
+  assert ["auxiliary" in params for params in second.params] == [False, True]
   trainable, _ = partition.split(second.params, second.is_trainable)
   assert {path[0] for path in partition.paths(trainable)} == {1}
 

@@ -25,7 +25,12 @@ from tests.experiments.running import run_test
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  make = registry.make
+
+  def small(name, **options):
+    return make(name, **options) if name.startswith("atari/") else worlds.CueRecall()
+
+  monkeypatch.setattr(registry, "make", small)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 

@@ -139,11 +139,11 @@ def test_a_best_network_is_evaluated_by_its_folder_alone_and_a_sweep_names_it(tm
 def test_a_cell_is_nobody_else_s_until_its_outcome_is_there(tmp_path, monkeypatch):
   finish, tries = matrix._finish, []
 
-  def finish_while_another_tries(config, cell, path, members):
+  def finish_while_another_tries(config, cell, *args):
     with pytest.raises(ValueError, match="another process is at work in .*scratch_a"):
       matrix.run_cell(config, cell, tmp_path)
     tries.append(cell)
-    return finish(config, cell, path, members)
+    return finish(config, cell, *args)
 
   monkeypatch.setattr(matrix, "_finish", finish_while_another_tries)
   cell = matrix.Cell("scratch", (), "a")
