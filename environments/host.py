@@ -88,16 +88,13 @@ def _action(spec: Any, name: str) -> specs.BoundedArray:
   Raises:
     ValueError: naming it and the fix.
   """
-  is_choice = isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer) and np.prod(spec.shape) > 0
-  most = (
-    int(np.max(np.asarray(spec.maximum, np.float64) - np.asarray(spec.minimum, np.float64))) + 1 if is_choice else 0
+  if isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer) and np.prod(spec.shape) > 0:
+    if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < _MOST_CHOICES:
+      return spec
+  raise ValueError(
+    f"{name}: its action is {spec}; an agent chooses among integers: make it a BoundedArray of int32, [A], of at most "
+    f"{_MOST_CHOICES:,} values an entry (for a float, choose some values of it and play their number)"
   )
-  if not 1 <= most <= _MOST_CHOICES:
-    raise ValueError(
-      f"{name}: its action is {spec}; an agent chooses among integers: make it a BoundedArray of int32, [A], of at "
-      f"most {_MOST_CHOICES:,} values an entry (for a float, choose some values of it and play their number)"
-    )
-  return spec
 
 
 def _arrays(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], specs.Array]]:

@@ -299,7 +299,9 @@ def _kinova_folder() -> pathlib.Path:
   """Where dm_control keeps its Kinova model. The package is found, not imported: only its files are needed."""
   package = importlib.util.find_spec("dm_control")
   if package is None or package.origin is None:
-    raise protocol.BridgeError("the twin needs dm_control for the arm's meshes: pip install dm_control")
+    raise protocol.BridgeError(
+      'the twin needs dm_control, for meshes of the arm: pip install "progressive-robots[twin]"'
+    )
   return pathlib.Path(package.origin).parent / "third_party" / "kinova"
 
 

@@ -179,7 +179,8 @@ def _check_characters(where: _Where, lines: list[str]) -> None:
         raise ValueError(f"{where(row, column)}: {character!r} is not known; there are {WALL} (wall), space, {known}")
       if character in _THINGS and not (row % 2 and column % 2):
         raise ValueError(
-          f"{where(row, column)}: {_THINGS[character]} between cells; cells are in every second line and column"
+          f"{where(row, column)}: {_THINGS[character]} between cells; move it by one, cells are in every second line "
+          f"and column"
         )
 
 

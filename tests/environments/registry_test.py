@@ -146,8 +146,8 @@ def test_what_cannot_be_made_is_refused_by_name(name, options, words):
 def test_a_world_that_cannot_be_compiled_for_is_refused():
   with pytest.raises(ValueError, match="made a Unhashable without a hash .*; make Unhashable a frozen dataclass"):
     registry.make(f"{HERE}:Unhashable")
-  with pytest.raises(ValueError, match="made a CueRecall without a hash .*list"):
-    registry.make("tests.agents.worlds:CueRecall", num_choices=[2])
+  with pytest.raises(ValueError, match="made a Bandit without a hash .*list"):
+    registry.make("tests.agents.worlds:Bandit", num_choices=[2, 3])
 
 
 @dataclasses.dataclass
