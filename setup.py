@@ -41,6 +41,14 @@ setuptools.setup(
     "atari": ["ale-py>=0.12"],
     "gpu": ["jax[cuda12]>=0.10,<0.13"],
     "twin": ["dm_control==1.0.50"],
-    "dev": ["ale-py>=0.12", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "rlax>=0.1.6", "ruff>=0.9"],
+    "dev": [
+      "ale-py>=0.12",
+      "mypy>=1.15",
+      "nbmake>=1.5,<2",
+      "pytest>=8",
+      "pytest-xdist>=3.6",
+      "rlax>=0.1.6",
+      "ruff>=0.9",
+    ],
   },
 )
