@@ -45,6 +45,7 @@ setuptools.setup(
     "dev": [
       "ale-py>=0.12",
       "mypy>=1.15",
+      "nbmake>=1.5,<2",
       "pytest>=8",
       "pytest-xdist>=3.6",
       "rlax>=0.1.6",
