@@ -27,6 +27,10 @@ SOURCE = flags.DEFINE_string("source", None, "Run directory or released network 
 RUNS = flags.DEFINE_multi_string(
   "runs", None, "Run directories, folders of them (a matrix's), or globs; may be repeated."
 )
+EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
+GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
+SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
+VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 

@@ -5,10 +5,9 @@ import time
 import pytest
 
 from environments import registry
-from experiments import benchmark
 from experiments.configs import pong_soup
 from experiments.setup import configuration
-from experiments.suites import stages
+from experiments.suites import benchmark, stages
 from tests.agents import worlds
 from tests.experiments.running import session_test
 
