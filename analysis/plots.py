@@ -106,11 +106,13 @@ def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
 
 
 def _legend_below(fig: mpl_figure.Figure, axes: Sequence[matplotlib.axes.Axes], *, num_per_row: int) -> None:
-  """One legend of every label once, below all axes."""
+  """One legend of every label once, below all axes; none where nothing is drawn."""
   by_label: dict[str, Any] = {}
   for axis in axes:
     handles, labels = axis.get_legend_handles_labels()
     by_label |= dict(zip(labels, handles, strict=True))
+  if not by_label:
+    return
   num_rows = -(-len(by_label) // num_per_row)
   fig.legend(
     by_label.values(),

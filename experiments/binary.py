@@ -28,6 +28,10 @@ RUNS = flags.DEFINE_multi_string(
   "runs", None, "Run directories, folders of them (a matrix's), or globs; may be repeated."
 )
 CELL = flags.DEFINE_multi_string("cell", [], "Only this cell of a matrix, by its name; may be repeated.")
+EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
+GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
+SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
+VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 

@@ -25,10 +25,6 @@ from progressive import partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
 _OPTIONS = flags.DEFINE_multi_string("option", [], "Option of --target as name=value, a JSON value; may be repeated.")
-EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
-GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
-SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
-VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
 _RELEASE = flags.DEFINE_string("release", "", "Write the network, its evaluation and its provenance to this folder.")
 
 
@@ -71,19 +67,25 @@ def main(argv: Sequence[str]) -> None:
   folder = pathlib.Path(binary.SOURCE.value)
   source = released.load_source(folder)
   world, options = (_TARGET.value, options_of(_OPTIONS.value)) if _TARGET.value else trained_in(folder)
-  task = learn.player(source, world, options, seed=SEED.value)
+  task = learn.player(source, world, options, seed=binary.SEED.value)
   trainable, frozen = partition.split(task.params, task.is_trainable)
-  key = learn.make_key(SEED.value, "evaluation")
+  key = learn.make_key(binary.SEED.value, "evaluation")
   played = play.play(
-    task, trainable, frozen, key, num_episodes=EPISODES.value, is_greedy=GREEDY.value, has_film=bool(VIDEO.value)
+    task,
+    trainable,
+    frozen,
+    key,
+    num_episodes=binary.EPISODES.value,
+    is_greedy=binary.GREEDY.value,
+    has_film=bool(binary.VIDEO.value),
   )
   result = play.summarise(played.episodes)
-  if VIDEO.value and played.frames:
+  if binary.VIDEO.value and played.frames:
     rate = place_lib.frames_per_s(task.place)
-    video_lib.write(pathlib.Path(VIDEO.value), played.frames, frames_per_s=rate)
+    video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate)
   low, high = result.get("return_ci_low"), result.get("return_ci_high")
   mean = intervals.words(result["return_mean"], low, high, places=2)
-  print(f"{folder} in {world}: mean return {mean} over {EPISODES.value} episodes")
+  print(f"{folder} in {world}: mean return {mean} over {binary.EPISODES.value} episodes")
   if _RELEASE.value:
     release(source, folder, world, options, result)
 
@@ -92,7 +94,7 @@ def release(
   source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], result: dict[str, float]
 ) -> None:
   """Writes the released folder; the training's own provenance goes with it."""
-  now = run_directory.provenance(SEED.value)
+  now = run_directory.provenance(binary.SEED.value)
   runs = released.lineage(folder)
   evaluation = {
     "mean_return": result["return_mean"],
@@ -100,7 +102,7 @@ def release(
     "return_ci_high": result.get("return_ci_high"),
     "episodes": int(result["episodes"]),
     "length_mean": result["length_mean"],
-    "is_greedy": GREEDY.value,
+    "is_greedy": binary.GREEDY.value,
     "world": world,
     "world_options": options,
     "steps_trained": sum(run["steps"] for run in runs),
@@ -113,4 +115,4 @@ def release(
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.SOURCE,))
+  binary.run(main, reads=(binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO))

@@ -26,16 +26,18 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px; 
 h2 { font-size: 19px; margin: 0 0 10px; }
 p { margin: 0 0 12px; max-width: 56em; }
 .row { display: flex; gap: 18px; flex-wrap: wrap; align-items: flex-start; }
-figure { margin: 0 0 6px; flex: 1 1 0; min-width: 180px; }
+figure { margin: 0 0 6px; flex: 1 1 0; min-width: min(180px, 100%); }
 figure img, figure video { width: 100%; display: block; border-radius: 6px; }
-figure.wide img { border-radius: 0; }
+figure.plot { flex-basis: 400px; min-width: min(400px, 100%); }
+figure.plot img { border-radius: 0; }
 .pixels { image-rendering: pixelated; }
 figcaption { font-size: 14px; color: var(--soft); margin-top: 6px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; width: 100%; }
 th { text-align: right; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
 td { text-align: right; border-bottom: 1px solid var(--line); }
-th, td { padding: 6px 7px; white-space: nowrap; }
+th, td { padding: 6px 7px; overflow-wrap: break-word; vertical-align: top; }
+td:not(:first-child) { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 tr.quiet td { color: var(--soft); }
 .tiles { display: flex; gap: 14px; flex-wrap: wrap; margin: 0 0 20px; }
@@ -43,7 +45,14 @@ tr.quiet td { color: var(--soft); }
   padding: 16px 20px; border-top: 4px solid var(--accent); }
 .tile b { display: block; font-size: 32px; line-height: 1.15; font-variant-numeric: tabular-nums; }
 .tile span { font-size: 14px; color: var(--soft); }
-pre { background: #f5f6f8; border-radius: 6px; padding: 12px 14px; overflow-x: auto; font-size: 13px; margin: 0; }
+pre { background: #f5f6f8; border-radius: 6px; padding: 12px 14px; font-size: 13px; margin: 0 0 12px;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 600px) {
+  main { padding: 20px 10px 40px; }
+  section { padding: 16px 12px; }
+  h1 { font-size: 24px; }
+  th, td { padding: 5px 4px; font-size: 13px; }
+}
 """
 
 
@@ -104,8 +113,8 @@ def picture(pixels: np.ndarray, caption: str) -> str:
 
 
 def plot(png: bytes, caption: str) -> str:
-  """A figure as wide as the page."""
-  return _figure(png, caption, "", "wide")
+  """A figure: as wide as the page, or beside others where there is room for each to be read."""
+  return _figure(png, caption, "", "plot")
 
 
 def video(path: pathlib.Path, caption: str) -> str:

@@ -10,7 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from environments.arm import protocol
-from experiments import binary, evaluate, matrix
+from experiments import binary, matrix
 
 CONFIG = "experiments/configs/jaco_corl2017.py"
 
@@ -97,13 +97,13 @@ def test_what_is_read_passes():
   with flagsaver.flagsaver():
     arguments = ["--source=x", "--seed=3", "--traceback", "--v=1", f"--config={CONFIG}"]
     argv = ["experiments/arm.py", *arguments]
-    binary.check_read(argv, flags.FLAGS(argv)[1:], (binary.CONFIG, binary.SOURCE, evaluate.SEED))
+    binary.check_read(argv, flags.FLAGS(argv)[1:], (binary.CONFIG, binary.SOURCE, binary.SEED))
 
 
 BINARIES = sorted(p for p in pathlib.Path(binary.__file__).parent.glob("*.py") if "  binary.run(" in p.read_text())
 SHARED = {
   f"{module.__name__.rpartition('.')[2]}.{name}"
-  for module in (binary, evaluate, matrix)
+  for module in (binary, matrix)
   for name, value in vars(module).items()
   if isinstance(value, flags.FlagHolder)
 }

@@ -1,4 +1,4 @@
-"""A trained network is played, filmed, released, read back, and driven; mains run on a small world."""
+"""A trained network is played, filmed, released and read back; mains run on a small world."""
 
 import json
 
@@ -12,7 +12,7 @@ from dm_env import specs
 
 from agents import evaluation
 from environments import dm_env_adapter, registry
-from experiments import arm, evaluate
+from experiments import evaluate
 from experiments.configs import base
 from experiments.report import video as video_lib
 from experiments.running import loop, play, recorder, run
@@ -137,21 +137,6 @@ def test_a_truncated_file_is_named(trained, tmp_path, name, loads):
     file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
     with pytest.raises(ValueError, match=rf"^\S*/{name} is damaged \(.*\); copy it again, or [^\n]*$"):
       loads(tmp_path)
-
-
-def test_commands_by_hand():
-  action, num_steps = arm.parse_command("2+ 3- 10", 6)
-  assert action.tolist() == [1, 2, 0, 1, 1, 1] and num_steps == 10
-  assert arm.parse_command("hold 5", 2)[0].tolist() == [1, 1]
-  with pytest.raises(ValueError, match="'7[+]' is no command: joints are 1 to 6"):
-    arm.parse_command("7+", 6)
-
-
-def test_driving_by_hand_plays_the_commands(capsys):
-  environment = video_lib.Filmed(dm_env_adapter.DmEnv(worlds.Bandit(), seed=0))
-  arm.drive_by_hand(environment, ["1-", "nonsense", "reset", "hold", "quit", "1+"])
-  out = capsys.readouterr().out
-  assert "the episode ends with return" in out and "'nonsense' is no command" in out and "a new episode" in out
 
 
 def test_play_counts_whole_episodes(trained):

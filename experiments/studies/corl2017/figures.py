@@ -6,6 +6,7 @@ Methods in two widths, any number of seeds each; bands are 95 % bootstrap interv
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from matplotlib import figure as mpl_figure
 
 from analysis import curves, paper, plots, records
 from experiments.report import drawing
@@ -31,6 +32,12 @@ _PAPER_FIG5 = {
 
 def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns on the arm over arm steps by method: raw points each 1,000 steps (dotted) and their running median."""
+  panels, statistics = fig5_panels(runs)
+  return drawing.Drawn(draw(panels), statistics)
+
+
+def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], drawing.Table]:
+  """Figure 5's two panels, ours and the paper's, and its table."""
   ours = {label: _episode_curve(group) for label, group in _by_label(runs, _method_and_width).items()}
   digitised = paper.rusu2017("fig5")
   theirs = {}
@@ -47,7 +54,7 @@ def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
     plots.Panel("ours, on the twin arm", [_line(label, *pair) for label, pair in _in_order(ours).items()]),
     plots.Panel("Rusu et al. 2017, figure 5, on the Jaco", [_line(label, *pair) for label, pair in shown.items()]),
   ]
-  return _drawn(panels, "arm steps", statistics)
+  return panels, statistics
 
 
 def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
@@ -70,12 +77,12 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
       "Rusu et al. 2017, figure 4", [_line(label, _until(curve, longest)) for label, curve in theirs.items()]
     ),
   ]
-  return _drawn(panels, "agent steps", statistics)
+  return drawing.Drawn(draw(panels, x_label="agent steps"), statistics)
 
 
-def _drawn(panels: Sequence[plots.Panel], x_label: str, statistics: drawing.Table) -> drawing.Drawn:
-  picture = plots.learning_curves(panels, x_label=x_label, y_label="return", y_limits=_RETURN_LIMITS)
-  return drawing.Drawn(picture, statistics)
+def draw(panels: Sequence[plots.Panel], *, x_label: str = "arm steps") -> mpl_figure.Figure:
+  """Panels of returns, side by side."""
+  return plots.learning_curves(panels, x_label=x_label, y_label="return", y_limits=_RETURN_LIMITS)
 
 
 def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Curve]:

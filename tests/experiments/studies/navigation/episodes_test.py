@@ -16,7 +16,7 @@ from experiments.configs import base, navigation
 from experiments.running import members, run
 from experiments.setup import learn
 from experiments.store import checkpoint, network_file, released, run_directory
-from experiments.studies.navigation import episodes, episodes_file, folder
+from experiments.studies.navigation import episodes, episodes_file, evaluation, folder
 from progressive import network, partition
 from tests.experiments.studies.navigation import navigators
 
@@ -138,7 +138,7 @@ def sweep(tmp_path_factory):
 
 
 def test_the_best_member_is_loaded_with_its_heads(sweep):
-  best = navigate.best_member(sweep)
+  best = evaluation.best_member(sweep)
   assert (best.member, best.late_return, best.step) == (1, 5.0, 52)
   assert set(best.task.params[-1]["auxiliary"]) == {head.name for head in best.task.agent.auxiliary_heads}
   _, arrays = checkpoint.load_newest(sweep / "checkpoints")
@@ -165,11 +165,11 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
   assert (sweep / "episodes.npz").stat().st_size < 500_000
   shown = episodes_file.read(sweep).shown
   assert shown.position.shape == (STEPS + 1, 2) and np.linalg.norm(np.diff(shown.position, axis=0), axis=1).max() > 0
-  reader = imageio_ffmpeg.read_frames(str(sweep / navigate.VIDEO))
+  reader = imageio_ffmpeg.read_frames(str(sweep / evaluation.VIDEO))
   assert next(reader)["fps"] == 15.0
   assert sum(1 for _ in reader) == STEPS + 1
-  navigate.test(sweep, num_episodes=3)  # Another test, whose first episode nobody filmed.
-  assert not (sweep / navigate.VIDEO).exists()
+  evaluation.measure(sweep, num_episodes=3)  # Another test, whose first episode nobody filmed.
+  assert not (sweep / evaluation.VIDEO).exists()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
   ],
 )
 def test_heads_without_a_measure_are_refused(sweep, signal, num_classes, message):
-  agent = navigate.best_member(sweep).task.agent
+  agent = evaluation.best_member(sweep).task.agent
   episodes.check_heads(agent)  # Bands, regressed depth and loop closures have one.
   heads = (auxiliary.Head(signal, "lstm1", 1.0, num_classes=num_classes),)
   with pytest.raises(ValueError, match=message):
@@ -188,7 +188,7 @@ def test_heads_without_a_measure_are_refused(sweep, signal, num_classes, message
 
 
 def test_play_sees_what_the_world_shows(sweep):
-  best = navigate.best_member(sweep)
+  best = evaluation.best_member(sweep)
   key = jax.random.key(0)
   played = episodes.play(best.task, key, num_episodes=4, is_greedy=False)
   again = episodes.play(best.task, key, num_episodes=4, is_greedy=False)
@@ -219,7 +219,7 @@ def trained(tmp_path_factory):
 
 
 def test_depth_is_soon_read_off_the_lstm_better_than_by_its_prior(trained):
-  told = navigate.test(trained, num_episodes=4).summary["depth"]["depth_from_lstm2"]
+  told = evaluation.measure(trained, num_episodes=4).summary["depth"]["depth_from_lstm2"]
   assert told["accuracy_percent"] > told["prior_percent"] + 3  # Measured: 44.7 and 39.0.
 
 
@@ -251,7 +251,7 @@ def test_mistakes_are_refused_in_one_line(tmp_path):
     folder.find([str(tmp_path)])
   navigators.write_sweep(tmp_path / "a", "nav", "static_small", [(0, 10)])
   with pytest.raises(ValueError, match="a has no checkpoint; train it first"):
-    navigate.best_member(tmp_path / "a")
+    evaluation.best_member(tmp_path / "a")
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(runs=None), pytest.raises(ValueError, match="--runs is missing"):
     navigate.main(())

@@ -9,8 +9,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from analysis import intervals
-from experiments import figures
+from experiments import figures as figures_binary
 from experiments.report import drawing
+from experiments.studies import figures
 from experiments.studies.pnn import figures as pnn_figures
 from experiments.studies.pnn import matrix_folder
 from tests.experiments.studies.pnn import matrices
@@ -235,7 +236,7 @@ def test_the_beginning_of_a_name_draws_all_that_can_be_drawn(soup, capsys, tmp_p
   out = tmp_path / "out"
   with flagsaver.flagsaver(figure="pnn", runs=[str(soup)], out=str(out)):
     with pytest.raises(ValueError, match="pnn_fig5: .*no cell was analysed.*; pnn_fig7a: .*; pnn_fig7b: .*; pnn_fig10"):
-      figures.main(())
+      figures_binary.main(())
   assert {path.name for path in out.glob("*.png")} == {
     "pnn_fig4a.png",
     "pnn_fig4b.png",
@@ -243,3 +244,22 @@ def test_the_beginning_of_a_name_draws_all_that_can_be_drawn(soup, capsys, tmp_p
     "pnn_forgetting.png",
   }
   assert "| finetune ← pong |" in capsys.readouterr().out
+
+
+def test_a_matrix_with_one_cell_draws_its_gaps_and_no_figure_takes_another_with_it(tmp_path, monkeypatch, capsys):
+  matrices.write_plan(tmp_path)
+  matrices.write_cell(tmp_path, "scratch_pong", (1.0, 1.0))
+
+  def fail(found):
+    return 1 // 0
+
+  broken = figures.FIGURES["pnn_fig4a"]._replace(draw=fail)
+  monkeypatch.setattr(figures, "FIGURES", {**figures.FIGURES, "pnn_fig4a": broken})
+  flags.FLAGS.mark_as_parsed()
+  out = tmp_path / "out"
+  with flagsaver.flagsaver(figure="pnn", runs=[str(tmp_path)], out=str(out)):
+    with pytest.raises(ValueError, match="pnn_fig4a: ZeroDivisionError.*; pnn_fig5: .*no cell was analysed"):
+      figures_binary.main(())
+  assert {path.name for path in out.glob("*.png")} == {"pnn_fig4b.png", "pnn_fig12.png"}
+  assert "- scratch_white: not run" in (out / "pnn_fig4b.md").read_text()
+  assert "in fail" in capsys.readouterr().err  # A fault of ours shows where it is.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import figures
+from experiments.studies import figures
 from experiments.studies.pnn import matrix_folder
 from tests.experiments.studies.pnn import figures_test as cells
 from tests.experiments.studies.pnn import matrices

@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 
 from environments.pong import constants as c
 from experiments import pong_fidelity
-from experiments.studies.pong_fidelity import consoles, players
+from experiments.studies.pong_fidelity import consoles, fidelity, players
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +29,10 @@ def _rng() -> np.random.Generator:
 
 
 def test_every_quantity_is_within_tolerance_and_the_table_says_so():
-  rows = pong_fidelity.compare(num_episodes=1, max_frames=1600)
+  rows = fidelity.compare(num_episodes=1, max_frames=1600)
   wrong = [row for row in rows if not row.is_ok]
   assert not wrong and len(rows) > 50
-  text = pong_fidelity.table(rows)
+  text = fidelity.table(rows)
   assert text.splitlines()[0].split() == ["quantity", "emulator", "ours", "tolerance", "ok"]
   assert len(text.splitlines()) == len(rows) + 1 and "NO" not in text
   by_name = {row.quantity: row for row in rows}
@@ -59,20 +59,20 @@ def test_every_quantity_is_within_tolerance_and_the_table_says_so():
 )
 def test_a_wrong_number_is_noticed(name, value, emulated, monkeypatch):
   monkeypatch.setattr(c, name, value)
-  same = pong_fidelity.lockstep(emulated, consoles.Ours(), players.follow(_rng()), num_steps=400)
+  same = fidelity.lockstep(emulated, consoles.Ours(), players.follow(_rng()), num_steps=400)
   assert max(same.values()) > 0
 
 
 def test_a_slower_opponent_is_noticed_by_its_row(emulated, monkeypatch):
   def quantities(console):
-    return pong_fidelity.physics([consoles.play(console, players.follow(_rng()), start_frames=2, max_frames=1200)])
+    return fidelity.physics([consoles.play(console, players.follow(_rng()), start_frames=2, max_frames=1200)])
 
   theirs, same = quantities(emulated), quantities(consoles.Ours())
   monkeypatch.setattr(c, "OPPONENT_PERIOD", 4)  # Still on one frame in four instead of one in eight.
   wrong = quantities(consoles.Ours())
   name = "opponent, rows a frame"
   assert same[name] == theirs[name]
-  rows = {row.quantity: row for row in pong_fidelity._pair(theirs, wrong)}
+  rows = {row.quantity: row for row in fidelity._pair(theirs, wrong)}
   assert not rows[name].is_ok
 
 
@@ -99,19 +99,19 @@ def test_events_are_counted_by_hand():
     opponent_score=np.array([0] * 10 + [1] * 4),
     player_score=np.zeros(14, int),
   )
-  found = pong_fidelity.events(game)
+  found = fidelity.events(game)
   assert found.dx.tolist() == [0, 0, 1, 1, 1, -1, -1, -1, 2, 0, 0, 0, -1]
   assert found.hits.tolist() == [5, 8] and found.serves.tolist() == [2, 12] and found.points.tolist() == [10]
-  quantities = pong_fidelity.physics([game])
+  quantities = fidelity.physics([game])
   assert quantities["frames from start to serve"] == 2 and quantities["frames from point to serve"] == 2
   assert quantities["serves to who lost the point, share"] == 0.0  # The opponent scored, and the serve flew left.
   assert quantities["ball, rows a frame after a hit at 3 to 8"] == 1.0
-  assert pong_fidelity.character([game])["hits a point"] == 2.0
+  assert fidelity.character([game])["hits a point"] == 2.0
 
 
 def test_what_only_one_shows_is_not_ok():
-  assert not pong_fidelity.Row("q", 1.0, float("nan"), 1.0).is_ok
-  assert pong_fidelity.Row("q", 1.0, 1.5, 0.5).is_ok and not pong_fidelity.Row("q", 1.0, 1.51, 0.5).is_ok
+  assert not fidelity.Row("q", 1.0, float("nan"), 1.0).is_ok
+  assert fidelity.Row("q", 1.0, 1.5, 0.5).is_ok and not fidelity.Row("q", 1.0, 1.51, 0.5).is_ok
 
 
 def test_main_writes_a_table_and_pictures_and_fails_where_something_is_wrong(tmp_path, capsys, monkeypatch):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from analysis import records
-from experiments import figures
 from experiments.report import drawing
+from experiments.studies import figures
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 def make_run(path, method, *, features, level, num_steps=10_000, seed=0):

@@ -5,9 +5,8 @@ import time
 import pytest
 
 from environments import registry
-from experiments import benchmark
 from experiments.configs import base, pong_soup
-from experiments.suites import stages
+from experiments.suites import benchmark, stages
 from tests.agents import worlds
 from tests.experiments.running import run_test
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from experiments import demo
 from experiments.configs import jaco_corl2017
 from experiments.setup import column
 from experiments.store import network_file, released
+from experiments.studies.corl2017 import demo, demo_report
 from progressive import network
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[4]
 
 
 def columns():
@@ -56,19 +56,33 @@ def workdir(tmp_path):
     ("scratch", 0.0, (narrow,)),
   ):
     make_run(tmp_path / "demo" / method, method, network.Network(learned), level)
+  (tmp_path / "demo/unchanged").mkdir()
+  known = {"mean_return": 12.5, "return_ci_low": 11.0, "return_ci_high": 14.0, "episodes": 10}
+  (tmp_path / "demo/unchanged/evaluation.json").write_text(json.dumps(known))
   return tmp_path / "demo"
 
 
 def test_the_report_holds_what_the_runs_hold(workdir):
-  summary = demo.write_report(workdir, task="reach/random", source=pathlib.Path("nowhere"))
+  summary = demo_report.write(workdir, task="reach/random", source=pathlib.Path("nowhere"))
   assert (
     summary["progressive network"] == "mean return 31.0 while learning; afterwards 32.0 [31.0, 33.0] in 10 episodes"
   )
+  assert summary["the column as it came, learning nothing"] == "mean return 12.5 [11.0, 14.0] in 10 episodes"
   page = (workdir / "report.html").read_text()
   text = re.sub(r"base64,[^\"]*", "", page)
   for expected in ("31.0", "17.0", "298,700", "36,940", "335,640", "command of finetune", "finetune, wide (paper)"):
     assert expected in text, expected
-  assert page.count("data:video/mp4") == 3 and page.count("data:image/png") == 5
+  for explained in (
+    "n = 1 run",
+    "n = 10 episodes",
+    "Dotted: what it is the median of",
+    "Dashed: the column as it came",
+  ):
+    assert explained in text, explained
+  assert (
+    "<td>the column as it came, learning nothing</td><td>–</td><td>12.5</td><td>[11.0, 14.0]</td><td>10</td>" in text
+  )
+  assert page.count("data:video/mp4") == 3 and page.count("data:image/png") == 6
   assert not re.findall(r'(?:src|href)="(?!data:)', page)  # One file is all it takes.
 
 
@@ -82,7 +96,7 @@ def test_main(tmp_path):
   spec = network.Network(columns()[:1])
   params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network_file.params_like(spec))
   source = tmp_path / "column"
-  released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={})
+  released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={"training": []})
   command = [sys.executable, "-m", "experiments.demo", f"--workdir={tmp_path}/demo", f"--column={source}"]
   command += ["--steps=60", "--evaluation_episodes=1"]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -91,6 +105,6 @@ def test_main(tmp_path):
   assert "mean_return: 1.5" in (tmp_path / "demo/report.html").read_text()
   configs = [json.loads((tmp_path / "demo" / method / "config.json").read_text()) for method in demo.METHODS]
   rates = [config["transfer"]["hyper"]["learning_rate"] for config in configs]
-  assert rates == [5e-4, 1e-4, 1e-3]  # docs/results/corl2017_fig5/tuning.md
+  assert rates == [5e-4, 1e-4, 1e-3]  # experiments/results/corl2017_fig5/tuning.md
   again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-  assert again.returncode == 0 and again.stdout.count("is finished") == 3
+  assert again.returncode == 0 and again.stdout.count("is finished") == 4

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from experiments import describe
 from experiments.configs import base
+from experiments.report import network_table
 from experiments.setup import column
 from experiments.store import network_file
 from progressive import network
@@ -22,7 +22,7 @@ def corl_network():
 
 
 def test_the_configs_columns_have_the_papers_parameters():
-  text = describe.table(corl_network())
+  text = network_table.table(corl_network())
   assert "column 0: 298,700 parameters" in text
   assert "column 1: 36,940 parameters" in text
   assert "total: 335,640 parameters" in text

@@ -14,12 +14,12 @@ from absl.testing import flagsaver
 from environments import registry
 from experiments import analyse, matrix
 from experiments.store import released
-from experiments.studies.pnn import sensitivity_file
+from experiments.studies.pnn import analysis, sensitivity_file
 from progressive import network
 from tests.experiments.studies.pnn import matrices, sensitivity_test
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SETTINGS = analyse.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+SETTINGS = analysis.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)
 
 
 @pytest.fixture(autouse=True)
@@ -67,45 +67,45 @@ def test_main_measures_what_is_done_and_repeats_nothing(soup, capsys):
 
 def test_aps_is_added_to_what_is_there(soup):
   path = soup / "progressive_pong_to_white"
-  alone = analyse.analyse(path, SETTINGS)
+  alone = analysis.analyse(path, SETTINGS)
   assert alone.aps is None
-  both = analyse.analyse(path, SETTINGS._replace(has_aps=True))
+  both = analysis.analyse(path, SETTINGS._replace(has_aps=True))
   np.testing.assert_array_equal(both.diagonals[1, "hidden"], alone.diagonals[1, "hidden"])
   shares = {
     (p["column"], p["layer"]): p["share"] for p in json.loads((path / "sensitivity.json").read_text())["aps"]["places"]
   }
   assert shares == {(0, "hidden"): 0.0, (1, "hidden"): 1.0}
-  assert "APS of column 1: hidden 1.00" in analyse.describe(both)
-  again = analyse.analyse(path, SETTINGS._replace(has_aps=True))
+  assert "APS of column 1: hidden 1.00" in analysis.describe(both)
+  again = analysis.analyse(path, SETTINGS._replace(has_aps=True))
   np.testing.assert_array_equal(again.diagonals[1, "hidden"], both.diagonals[1, "hidden"])
   with pytest.raises(ValueError, match="measured with --samples=128, not 256; give that, or remove it"):
-    analyse.analyse(path, SETTINGS._replace(num_samples=256))
+    analysis.analyse(path, SETTINGS._replace(num_samples=256))
   with pytest.raises(ValueError, match="measured with --aps_episodes=.*, not 50"):
-    analyse.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=50))
+    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=50))
 
 
 def test_a_network_at_the_floor_says_so_in_its_file(soup):
   path = soup / "progressive_pong_to_white"
-  found = analyse.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
+  found = analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
   assert found.aps is None and "no better than the floor 1" in found.aps_fault
   assert "no better than the floor" in json.loads((path / "sensitivity.json").read_text())["aps"]["fault"]
-  assert "no APS: without noise" in analyse.describe(found)
+  assert "no APS: without noise" in analysis.describe(found)
 
 
 def test_mistakes_are_refused_in_one_line(soup):
   with pytest.raises(ValueError, match="scratch_white: its network has one column"):
-    analyse.analyse(soup / "scratch_white", SETTINGS)
+    analysis.analyse(soup / "scratch_white", SETTINGS)
   with pytest.raises(ValueError, match="finetune_pong_to_white is not done .* run experiments.matrix --cell=finetune"):
-    analyse.choose(soup, ["finetune_pong_to_white"])
+    analysis.choose(soup, ["finetune_pong_to_white"])
   with pytest.raises(ValueError, match="nearest is progressive_pong_to_white"):
-    analyse.choose(soup, ["progressive_pong_to_whit"])
+    analysis.choose(soup, ["progressive_pong_to_whit"])
   (soup / "random_column_white/config.json").write_text("{")
   with pytest.raises(ValueError, match="config.json cannot be read"):
-    analyse.analyse(soup / "random_column_white", SETTINGS)
+    analysis.analyse(soup / "random_column_white", SETTINGS)
   for name in ("progressive_pong_to_white", "random_column_white"):
     (soup / name / matrix.OUTCOME).unlink()
   with pytest.raises(ValueError, match="no cell with more than one column is done"):
-    analyse.choose(soup, [])
+    analysis.choose(soup, [])
 
 
 def test_the_command_line(tmp_path):
