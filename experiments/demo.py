@@ -30,7 +30,7 @@ from environments.jaco import camera, constants, kinematics, tasks
 from experiments import binary, figures
 from experiments.configs import jaco_corl2017
 from experiments.report import drawing, html
-from experiments.store import network_file
+from experiments.store import checkpoint, network_file
 from experiments.studies.corl2017 import figures as corl2017_figures
 from progressive import growth
 
@@ -76,8 +76,7 @@ def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
 
 def is_finished(path: pathlib.Path, steps: int) -> bool:
   """Whether the run at `path` has its last checkpoint, which is written after everything else."""
-  saved = (path / "checkpoints").glob("*") if (path / "checkpoints").is_dir() else ()
-  return any(folder.name.isdigit() and int(folder.name) >= steps for folder in saved)
+  return any(step >= steps for step in checkpoint.steps(path / "checkpoints"))
 
 
 def write_report(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str, str]:

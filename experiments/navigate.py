@@ -9,7 +9,6 @@ table 1 of Mirowski et al. 2017 for it and `episodes.npz` what figures need (`na
 at the same checkpoint and over as many episodes, is not tested again; a new test without --videos removes an old video.
 """
 
-import json
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -147,7 +146,7 @@ def _is_same(found: episodes_file.Tested, path: pathlib.Path, num_episodes: int,
 
 
 def _config(path: pathlib.Path) -> config_dict.ConfigDict:
-  return config_dict.ConfigDict(json.loads((path / "config.json").read_text()))
+  return config_dict.ConfigDict(run_directory.read_json(path / "config.json"))
 
 
 def main(argv: Sequence[str]) -> None:
