@@ -4,18 +4,23 @@ One line of metrics.jsonl is one JSON object: int `step`, float `wall_s`, str `k
 then float metrics. `wall_s` counts the time that this run has been running, over all its resumes.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 import numpy as np
-import tensorboardX
+from tensorboardX import event_file_writer
+from tensorboardX.proto import event_pb2, summary_pb2
 
 from experiments.running import loop
+
+_FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
 
 
 class Metrics:
@@ -51,16 +56,51 @@ class Metrics:
 
 
 class TensorBoard:
-  """Scalars as `kind/name`."""
+  """Scalars as `kind/name`: after any kill and resume those of metrics.jsonl.
+
+  Written without tensorboardX's thread, behind which an error is not seen and a full queue waits for ever. What cannot
+  be written is said once on stderr, and learning goes on without.
+  """
 
   def __init__(self, folder: pathlib.Path, *, step: int):
-    """Opens `folder`; events after `step` are marked as forgotten."""
-    self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    """Opens `folder` for a run that continues from `step`; events after it are marked as forgotten."""
+    self._folder = folder
+    self._writer: event_file_writer.EventsWriter | None = None
+    self._flushed = time.monotonic()
+    with self._without_errors():
+      folder.mkdir(parents=True, exist_ok=True)
+      name = str(folder / "events")
+      self._writer = event_file_writer.EventsWriter(name, f".{time.time_ns()}")  # A second's files differ, in order.
+      forget = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      first_forgotten = step + 1 if step else 0
+      self._writer.write_event(event_pb2.Event(step=first_forgotten, session_log=forget, wall_time=time.time()))
 
   def __call__(self, record: loop.Record) -> None:
     """Writes one record."""
-    for name, value in record.metrics.items():
-      self._writer.add_scalar(f"{record.kind}/{name}", value, record.step)
+    if self._writer is None:
+      return
+    values = [(f"{record.kind}/{name}", float(value)) for name, value in record.metrics.items()]
+    scalars = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, simple_value=x) for tag, x in values])
+    with self._without_errors():
+      self._writer.write_event(event_pb2.Event(step=record.step, summary=scalars, wall_time=time.time()))
+      if time.monotonic() - self._flushed > _FLUSH_S:
+        self.sync()
+
+  def sync(self) -> None:
+    """Returns once every record so far is on the disk: before the checkpoint that supersedes them."""
+    if self._writer is None:
+      return
+    with self._without_errors():
+      self._writer.flush()
+      self._flushed = time.monotonic()
+
+  @contextlib.contextmanager
+  def _without_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      self._writer = None
+      print(f"warning: no more TensorBoard in {self._folder} ({error}); metrics.jsonl goes on", file=sys.stderr)
 
 
 class Console:
