@@ -9,6 +9,7 @@ emulator: `--target=atari/pong --option=num_actions=3`).
 
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """
   for name in ("config.json", "evaluation.json"):
     if (folder / name).exists():
-      record = json.loads((folder / name).read_text())
+      record = run_directory.read_json(folder / name)
       if "target" in record and run_directory.read_provenance(folder).get("phase") == "transfer":  # Before 0.1.
         return record["target"], record["target_options"]
       return record["world"], record["world_options"]
@@ -96,6 +97,13 @@ def release(
   """Writes the released folder; the training's own provenance goes with it."""
   now = run_directory.provenance(binary.SEED.value)
   runs = released.lineage(folder)
+  commits = dict.fromkeys(run["commit"] for about in (*runs, now) for run in (about, *about.get("resumed", [])))
+  unknown = [commit for commit in commits if commit == "unknown" or commit.endswith("+changes")]
+  if unknown:
+    print(
+      f"warning: no commit holds the code of this release ({', '.join(unknown)}); nobody else can repeat it",
+      file=sys.stderr,
+    )
   evaluation = {
     "mean_return": result["return_mean"],
     "return_ci_low": result.get("return_ci_low"),
@@ -108,8 +116,9 @@ def release(
     "steps_trained": sum(run["steps"] for run in runs),
     "command": now["command"],
     "commit": now["commit"],
+    "is_repeatable": not unknown,
   }
-  provenance = {"training": runs, "evaluation": now, "content_sha256": partition.content_hash(source.params)}
+  provenance = {"training": runs, "evaluation": now}
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
   print(f"released as {_RELEASE.value}")
 

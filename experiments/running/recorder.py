@@ -4,31 +4,38 @@ One line of metrics.jsonl is one JSON object: int `step`, float `wall_s`, str `k
 then float metrics. `wall_s` counts the time that this run has been running, over all its resumes.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
-import tensorboardX
+from tensorboardX import event_file_writer
+from tensorboardX.proto import event_pb2, summary_pb2
 
-from analysis import intervals
+from analysis import intervals, records
 from experiments.running import loop
+
+_FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
 
 
 class Metrics:
-  """Appends to metrics.jsonl; on opening, forgets every line after `step`, a torn last line included."""
+  """Appends to metrics.jsonl."""
 
   def __init__(self, path: pathlib.Path, *, step: int):
-    """Opens `path` for a run that continues from `step` (0: from the start)."""
-    lines = _lines_until(path, step)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    os.replace(temporary, path)
+    """Opens `path` for a run that goes on from a checkpoint at `step`, which supersedes every later line; 0: all.
+
+    Raises:
+      ValueError: if a line is damaged, the file and its number named; nothing is forgotten then.
+    """
+    kept = records.kept_until(path, step) if step and path.exists() else records.Kept(0, 0.0)
     self._file = path.open("a")
-    self._started = time.monotonic() - (lines[-1]["wall_s"] if lines else 0.0)
+    self._file.truncate(kept.num_bytes)
+    self._started = time.monotonic() - kept.wall_s
 
   def __call__(self, record: loop.Record) -> None:
     """Writes one line."""
@@ -51,16 +58,51 @@ class Metrics:
 
 
 class TensorBoard:
-  """Scalars as `kind/name`."""
+  """Scalars as `kind/name`: after any kill and resume those of metrics.jsonl.
+
+  Written without tensorboardX's thread, behind which an error is not seen and a full queue waits for ever. What cannot
+  be written is said once on stderr, and learning goes on without.
+  """
 
   def __init__(self, folder: pathlib.Path, *, step: int):
-    """Opens `folder`; events after `step` are marked as forgotten."""
-    self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    """Opens `folder` for a run that continues from `step`; events after it are marked as forgotten."""
+    self._folder = folder
+    self._writer: event_file_writer.EventsWriter | None = None
+    self._flushed = time.monotonic()
+    with self._without_errors():
+      folder.mkdir(parents=True, exist_ok=True)
+      name = str(folder / "events")
+      self._writer = event_file_writer.EventsWriter(name, f".{time.time_ns()}")  # A second's files differ, in order.
+      forget = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      first_forgotten = step + 1 if step else 0
+      self._writer.write_event(event_pb2.Event(step=first_forgotten, session_log=forget, wall_time=time.time()))
 
   def __call__(self, record: loop.Record) -> None:
     """Writes one record."""
-    for name, value in record.metrics.items():
-      self._writer.add_scalar(f"{record.kind}/{name}", value, record.step)
+    if self._writer is None:
+      return
+    values = [(f"{record.kind}/{name}", float(value)) for name, value in record.metrics.items()]
+    scalars = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, simple_value=x) for tag, x in values])
+    with self._without_errors():
+      self._writer.write_event(event_pb2.Event(step=record.step, summary=scalars, wall_time=time.time()))
+      if time.monotonic() - self._flushed > _FLUSH_S:
+        self.sync()
+
+  def sync(self) -> None:
+    """Returns once every record so far is on the disk: before the checkpoint that supersedes them."""
+    if self._writer is None:
+      return
+    with self._without_errors():
+      self._writer.flush()
+      self._flushed = time.monotonic()
+
+  @contextlib.contextmanager
+  def _without_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      self._writer = None
+      print(f"warning: no more TensorBoard in {self._folder} ({error}); metrics.jsonl goes on", file=sys.stderr)
 
 
 class Console:
@@ -97,21 +139,6 @@ class Console:
     is_last_word = is_eval or not self._is_live or record.step >= self._until_step
     self._stream.write(("\r\x1b[K" if self._is_live else "") + line + ("\n" if is_last_word else ""))
     self._stream.flush()
-
-
-def _lines_until(path: pathlib.Path, step: int) -> list[dict]:
-  """The whole lines of a metrics file with a step up to `step`."""
-  if not path.exists() or step == 0:
-    return []
-  lines = []
-  for text in path.read_text().splitlines():
-    try:
-      line = json.loads(text)
-    except json.JSONDecodeError:
-      break  # The last line of a killed process.
-    if line["step"] <= step:
-      lines.append(line)
-  return lines
 
 
 def _clock(seconds: float) -> str:

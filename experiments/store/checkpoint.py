@@ -1,30 +1,24 @@
-"""Saving is exact resume: every array of the training state, written by Orbax whole or not at all.
+"""Saving is exact resume: every array of the training state in one file, written whole or not at all.
 
-A checkpoint is a folder named by its step. It appears under that name only when complete (Orbax writes beside it and
-renames), and carries a hash of its content, so that a damaged one is noticed, reported and passed over for the one
-before. PRNG keys are saved as their data. Nothing old is deleted before the new one is whole.
+A checkpoint is a file named by its step. It appears under that name only when it is complete, is read again before an
+older one is deleted, and carries a hash of its content, so that a damaged one is noticed, reported and passed over for
+the one before. PRNG keys are saved as their data.
 """
 
-import errno
-import hashlib
 import os
 import pathlib
-import shutil
 import sys
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from agents import auxiliary
-from experiments.store import network_file
-from progressive import network
+from experiments.store import arrays_file, network_file, run_directory
+from progressive import network, partition
 
 State = TypeVar("State")
 Arrays = dict[str, np.ndarray]
-
-_HASH = "content_sha256"
 
 
 def flatten(state: Any) -> Arrays:
@@ -62,65 +56,53 @@ def unflatten(arrays: Arrays, like: State, *, source: str) -> State:
   return jax.tree.unflatten(treedef, values)
 
 
-def content_hash(arrays: Arrays) -> str:
-  """SHA-256 over names, dtypes, shapes and bytes."""
-  digest = hashlib.sha256()
-  for name in sorted(arrays):
-    array = np.ascontiguousarray(arrays[name])
-    digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-    digest.update(array.tobytes())
-  return digest.hexdigest()
-
-
 def save(folder: pathlib.Path, step: int, state: Any, *, keep: int = 3) -> None:
-  """Writes `folder/<step>` atomically and then deletes all but the newest `keep`.
+  """Writes the checkpoint of `step` to `folder`, then deletes what is older than the newest `keep`.
 
   Raises:
-    OSError: if it cannot be written; what was there before stays.
+    OSError: if it cannot be written, or what is read is not what was written; the older checkpoints stay.
   """
+  assert keep >= 1, keep
   arrays = flatten(state)
-  folder.mkdir(parents=True, exist_ok=True)
-  _remove_unfinished(folder)
-  target = folder.resolve() / str(step)
-  if target.exists():  # A damaged one that a resumed run has come back to.
-    shutil.rmtree(target)
+  before = [one for one in steps(folder) if one < step]
   try:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-      checkpointer.save(target, {"arrays": arrays, _HASH: np.frombuffer(bytes.fromhex(content_hash(arrays)), np.uint8)})
-  except Exception as error:  # Orbax passes on whatever its storage raised.
-    _remove_unfinished(folder)
-    if _is_disk_full(error):
-      newest = steps(folder)[-1:]
-      kept = f"the checkpoint of step {newest[0]} is whole" if newest else "no checkpoint was saved before"
-      raise OSError(
-        errno.ENOSPC, f"disk full while saving step {step} under {folder}; {kept}: free some space, then start again"
-      ) from error
-    raise
-  for old in steps(folder)[:-keep]:
-    shutil.rmtree(folder / str(old))
+    folder.mkdir(exist_ok=True)  # Not its parents: a run directory that is gone is not made anew.
+    arrays_file.write(file_of(folder, step), arrays, partition.content_hash(arrays))
+  except OSError as error:
+    kept = f"the checkpoint of step {before[-1]} is whole" if before else "no checkpoint was saved before"
+    raise OSError(
+      f"cannot save step {step} in {folder} ({error.strerror or error}); {kept}: mend that, then start again with the "
+      f"same command"
+    ) from error
+  for old in before[: 1 - keep or None]:
+    file_of(folder, old).unlink()
 
 
 def steps(folder: pathlib.Path) -> list[int]:
-  """Steps of the checkpoints in `folder`, oldest first."""
-  return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
+  """Steps of the checkpoints in `folder`, oldest first.
+
+  Raises:
+    ValueError: if they were saved by a version that wrote them otherwise.
+  """
+  return run_directory.saved_steps(folder)
 
 
-def load(path: pathlib.Path) -> Arrays:
+def file_of(folder: pathlib.Path, step: int) -> pathlib.Path:
+  """The file of a checkpoint."""
+  return folder / f"{step}{run_directory.CHECKPOINT}"
+
+
+def load(folder: pathlib.Path, step: int) -> Arrays:
   """All arrays of one checkpoint.
 
   Raises:
+    OSError: if it cannot be read.
     ValueError: if it is damaged.
   """
-  try:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-      saved = checkpointer.restore(path.resolve())
-    arrays = {name: np.asarray(value) for name, value in saved["arrays"].items()}
-    is_whole = bytes(np.asarray(saved[_HASH])).hex() == content_hash(arrays)
-  except Exception as error:  # A damaged file surfaces as almost anything.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-    raise ValueError(f"checkpoint {path} is damaged ({reason})") from error
-  if not is_whole:
-    raise ValueError(f"checkpoint {path} is damaged (its content does not match its hash)")
+  file = file_of(folder, step)
+  arrays, content_sha256 = arrays_file.read(file)
+  if partition.content_hash(arrays) != content_sha256:
+    raise ValueError(f"{file} is damaged (its content does not match its hash)")
   return arrays
 
 
@@ -128,16 +110,19 @@ def load_newest(folder: pathlib.Path) -> tuple[int, Arrays] | None:
   """The newest undamaged checkpoint and its step; damaged ones are reported on stderr. None if there never was one.
 
   Raises:
+    OSError: if the newest cannot be read: it may well be whole, so that the run must not go back behind it.
     ValueError: if there are checkpoints and all of them are damaged.
   """
-  found = steps(folder)
-  for step in reversed(found):
+  saved = steps(folder)
+  for step in reversed(saved):
     try:
-      return step, load(folder / str(step))
+      return step, load(folder, step)
     except ValueError as error:
       print(f"warning: {error}; trying the one before", file=sys.stderr)
-  if found:
-    raise ValueError(f"every checkpoint in {folder} is damaged; delete the folder to start again")
+    except OSError as error:
+      raise OSError(f"cannot read {file_of(folder, step)} ({error.strerror or error}); mend that first") from error
+  if saved:
+    raise ValueError(f"every checkpoint in {folder} is damaged; start again in another --workdir, or bring back a copy")
   return None
 
 
@@ -147,7 +132,7 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int]:
   Raises:
     ValueError: if there is none, or it is a sweep.
   """
-  path = pathlib.Path(path)
+  path = run_directory.local(path)
   spec = network_file.read_spec(path)
   if (path / "runs").is_dir():
     raise ValueError(f"{path} is a sweep of several runs; give the network of its best, {path / 'best'}")
@@ -155,7 +140,7 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int]:
   if newest is None:
     raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
   step, arrays = newest
-  return spec, network_params(arrays, spec, source=str(path / "checkpoints" / str(step))), step
+  return spec, network_params(arrays, spec, source=str(file_of(path / "checkpoints", step))), step
 
 
 def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any:
@@ -187,18 +172,3 @@ def name_of(path: tuple[Any, ...]) -> str:
 
 def _is_key(leaf: Any) -> bool:
   return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-  """Whether `error`, or what caused it, says that no space is left."""
-  while error is not None:
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-      return True
-    error = error.__cause__ or error.__context__
-  return False
-
-
-def _remove_unfinished(folder: pathlib.Path) -> None:
-  """Deletes what a killed or failed save has left: Orbax marks its name. Whatever else lies there is not ours."""
-  for path in folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
-    shutil.rmtree(path, ignore_errors=True)

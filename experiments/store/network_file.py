@@ -27,7 +27,7 @@ def read_spec(folder: str | os.PathLike) -> network.Network:
   Raises:
     ValueError: if there is no such file, or it is damaged.
   """
-  file = pathlib.Path(folder) / NAME
+  file = run_directory.local(folder) / NAME
   if not file.exists():
     raise ValueError(f"{folder} holds no network ({NAME} is missing); give a run directory or a released column")
   try:

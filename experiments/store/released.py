@@ -1,23 +1,20 @@
 """A released network: a folder of a few MB that anyone can start a transfer from.
 
-    params.npz         every parameter by its path        network.json     the network's shape
-    evaluation.json    mean return, interval, episodes    provenance.json  command, commit, versions, device, seed
+    params.safetensors  every parameter by its path        network.json     the network's shape
+    evaluation.json     mean return, interval, episodes    provenance.json  command, commit, versions, device, seed
 
-`load_source` reads such a folder and a run directory alike.
+The hash of the parameters' content stands beside them and in provenance.json, and is compared on loading. Folders of
+earlier versions hold params.npz. `load_source` reads such a folder and a run directory alike.
 """
 
-import json
 import os
 import pathlib
-import zipfile
 from typing import Any, NamedTuple
 
-import numpy as np
+from experiments.store import arrays_file, checkpoint, network_file, run_directory
+from progressive import network, partition
 
-from experiments.store import checkpoint, network_file, run_directory
-from progressive import network
-
-_PARAMS = "params.npz"
+_PARAMS, _PARAMS_BEFORE = "params.safetensors", "params.npz"
 
 
 class Source(NamedTuple):
@@ -37,33 +34,40 @@ def save(
   provenance: dict[str, Any],
 ) -> None:
   """Writes a released folder; one that is there is overwritten file by file, each of them whole."""
-  folder = pathlib.Path(folder)
+  folder = run_directory.local(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  temporary = folder / f"unfinished_{_PARAMS}"
-  arrays: dict[str, Any] = checkpoint.flatten(params)
-  np.savez(temporary, **arrays)
-  os.replace(temporary, folder / _PARAMS)
+  content_sha256 = partition.content_hash(params)
+  arrays_file.write(folder / _PARAMS, checkpoint.flatten(params), content_sha256)
   network_file.write_spec(folder, spec)
   run_directory.write_json(folder / "evaluation.json", evaluation)
-  run_directory.write_json(folder / "provenance.json", provenance)
+  run_directory.write_json(folder / "provenance.json", provenance | {arrays_file.HASH: content_sha256})
+  (folder / _PARAMS_BEFORE).unlink(missing_ok=True)
 
 
 def load(folder: str | os.PathLike) -> Source:
   """Reads a released folder.
 
   Raises:
-    ValueError: if a file is missing or damaged, or the parameters do not fit the network.
+    OSError: if a file cannot be read.
+    ValueError: if one is missing, damaged or another's, or the parameters do not fit the network.
   """
-  file = pathlib.Path(folder) / _PARAMS
-  spec = network_file.read_spec(folder)
+  folder = run_directory.local(folder)
+  spec, file = network_file.read_spec(folder), _params_file(folder)
   if not file.exists():
     raise ValueError(f"{file} does not exist; {folder} is not a released network")
   try:
-    with np.load(file) as saved:
-      arrays = dict(saved)
-  except (zipfile.BadZipFile, EOFError, ValueError) as error:
-    raise ValueError(f"{file} is damaged ({error}); copy it again, or release the network again") from error
-  return Source(spec, checkpoint.unflatten(arrays, network_file.params_like(spec), source=str(file)), None)
+    arrays, beside = arrays_file.read(file)
+  except ValueError as error:
+    raise ValueError(f"{error}; copy it again, or release the network again") from error
+  params = checkpoint.unflatten(arrays, network_file.params_like(spec), source=str(file))
+  own = partition.content_hash(params)
+  for expected in (beside, run_directory.read_provenance(folder).get(arrays_file.HASH)):
+    if expected not in (None, own):
+      raise ValueError(
+        f"{file} is not what was released: its {arrays_file.HASH} is {own[:12]}..., not {expected[:12]}...; copy the "
+        f"folder again, or release the network again"
+      )
+  return Source(spec, params, None)
 
 
 def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str, Any]]:
@@ -76,13 +80,14 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
   provenance = run_directory.read_provenance(folder)
   if "training" in provenance:  # A released network.
     return provenance["training"]
-  config = json.loads((folder / "config.json").read_text())
+  config = run_directory.read_json(folder / "config.json")
   if provenance.get("phase") == "transfer":
-    before = "" if config["method"] in ("scratch", "random_column") else config["source"]
+    name, before = "source", "" if config["method"] in ("scratch", "random_column") else config["source"]
   else:
-    before = config.get("train", {}).get("start_from", "")
+    name, before = "train.start_from", config.get("train", {}).get("start_from", "")
+  before = before and folder / provenance.get("sources", {}).get(name, run_directory.local(before).absolute())
   steps = checkpoint.load_run(folder)[2] if steps is None else steps
-  return [*(lineage(pathlib.Path(before)) if before else []), {"steps": steps, **provenance}]
+  return [*(lineage(before) if before else []), {"steps": steps, **provenance}]
 
 
 def load_source(path: str | os.PathLike) -> Source:
@@ -91,9 +96,12 @@ def load_source(path: str | os.PathLike) -> Source:
   Raises:
     ValueError: if there is nothing to read there.
   """
-  path = pathlib.Path(path)
+  path = run_directory.local(path)
   if not path.is_dir():
     raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
-  if (path / _PARAMS).exists():
-    return load(path)
-  return Source(*checkpoint.load_run(path))
+  return load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path))
+
+
+def _params_file(folder: pathlib.Path) -> pathlib.Path:
+  before = folder / _PARAMS_BEFORE
+  return before if before.exists() and not (folder / _PARAMS).exists() else folder / _PARAMS

@@ -2,85 +2,152 @@
 
     config.json  provenance.json  network.json  metrics.jsonl  checkpoints/  videos/  tensorboard/
 
-A directory belongs to one config: a second start with the same config continues it, one with another config is
-refused with the difference printed.
+From its first checkpoint on a directory belongs to one config: a second start with the same config continues it, one
+with more steps goes on, one with another config is refused with the difference printed. It may be moved.
 """
 
 import contextlib
+import copy
 import fcntl
+import hashlib
 import json
+import math
 import os
 import pathlib
 import platform
+import re
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import jax
 from ml_collections import config_dict
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
+CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
+SOURCES = ("source", "start_from")  # Fields of a config that name another network's folder.
+_ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
+_OURS = ("progressive", "agents", "environments", "experiments", "analysis")
+_LOCK = "lock"
+_NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+class Lock(NamedTuple):
+  """A directory that this process has to itself. The lock is the file's, not its name's: it moves with the file."""
+
+  path: pathlib.Path  # Of the directory.
+  file: TextIO  # Locked as long as it is open.
+
+  def check(self) -> None:
+    """To be called before anything is saved: who writes by name would make a second directory.
+
+    Raises:
+      OSError: if the directory is not at its path any more.
+    """
+    own, there = os.fstat(self.file.fileno()), None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+      there = os.stat(self.path / _LOCK)
+    if there is None or not os.path.samestat(own, there):
+      raise OSError(
+        f"{self.path} was moved or deleted while it was at work, and nothing was saved since; start again with its "
+        f"--workdir as it is now"
+      )
 
 
 @contextlib.contextmanager
-def alone(workdir: str | os.PathLike) -> Iterator[None]:
-  """Keeps other processes out of the directory; the lock goes with the process, however it ends.
+def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
+  """Makes the directory where there is none and keeps other processes out; the lock goes with the process.
 
   Raises:
     ValueError: if another process is at work there.
   """
-  path = pathlib.Path(workdir)
+  path = local(workdir).absolute()
   path.mkdir(parents=True, exist_ok=True)
-  with open(path / "lock", "w") as file:
+  with (path / _LOCK).open("w") as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise ValueError(f"another process is at work in {path}; wait for it, or use another --workdir") from None
-    yield
+    yield Lock(path, file)
+
+
+def local(path: str | os.PathLike) -> pathlib.Path:
+  """`path` with `~` expanded.
+
+  Raises:
+    ValueError: for a place that is no folder of this machine's, such as gs://bucket/run.
+  """
+  if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+    raise ValueError(f"{os.fspath(path)} is no path of this machine; name a folder that is mounted here")
+  return pathlib.Path(path).expanduser()
 
 
 def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict, phase: str) -> pathlib.Path:
-  """Makes the directory or finds it made with an equal config; writes config and provenance.
+  """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
+
+  Until there is a checkpoint nothing depends on the config, and another one takes its place. `<phase>.steps` may
+  become other than it was, as long as no more than that has been learned.
 
   Raises:
-    ValueError: if the directory was made with another config.
+    ValueError: if the directory has learned with another config, or a file that its config names was changed since.
   """
-  path = pathlib.Path(workdir)
+  path = local(workdir)
   path.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
   config_file = path / "config.json"
-  if config_file.exists():
-    theirs = json.loads(config_file.read_text())
-    changes = difference(theirs, ours)
+  learned = saved_steps(_checkpoints_of(path))
+  now = {"phase": phase, **provenance(ours.get("seed")), "sources": _sources(path, ours), "files": _files(ours)}
+  first = read_provenance(path) if learned else {}
+  if learned and config_file.exists():
+    changes = difference(_comparable(read_json(config_file), ours, path, first, (phase, learned[-1])), ours)
     if changes:
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
-  else:
-    write_json(config_file, ours)
-  record_start(path, seed=ours.get("seed"), phase=phase)
+    changed = [f for f, sha256 in first.get("files", {}).items() if now["files"].get(f, sha256) != sha256]
+    if changed:
+      raise ValueError(f"{path}: the file that {changed[0]} names has changed; restore it, or use another --workdir")
+  write_json(config_file, ours)
+  write_json(path / "provenance.json", _resumed(first, now, path) if first else now)
   return path
+
+
+def saved_steps(checkpoints: pathlib.Path) -> list[int]:
+  """Steps of the checkpoints in a folder of them, oldest first.
+
+  Raises:
+    ValueError: if they were saved by a version that wrote them otherwise.
+  """
+  paths = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
+  if older := [path for path in paths if path.name.isdigit()]:
+    raise ValueError(
+      f"{older[0]} was saved by an older version of this project; continue with the commit that provenance.json names, "
+      f"or use another --workdir"
+    )
+  return sorted(int(path.stem) for path in paths if path.suffix == CHECKPOINT and path.stem.isdigit())
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
   """Every field in which two configs differ, as `name: old -> new`."""
-  found = []
+  changes = []
   for key in sorted(set(old) | set(new)):
     a, b = old.get(key), new.get(key)
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-      found += difference(a, b, f"{prefix}{key}.")
+      changes += difference(a, b, f"{prefix}{key}.")
     elif a != b or (key in old) != (key in new):
-      found.append(f"{prefix}{key}: {a!r} there, {b!r} here")
-  return found
+      changes.append(f"{prefix}{key}: {a!r} there, {b!r} here")
+  return changes
 
 
 def provenance(seed: int | None = None) -> dict[str, Any]:
-  """Command, commit, versions, device and seed: what it takes to repeat a result."""
+  """Command, commit, code, versions, device and seed: what it takes to repeat a result."""
   device = jax.devices()[0]
   return {
-    "command": " ".join(["python", "-m", _module(), *sys.argv[1:]]),
+    "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
     "commit": commit(),
+    "code_sha256": code_hash(),
     "packages": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
     "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
     "cpu_cores": os.cpu_count(),
@@ -89,40 +156,129 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
   }
 
 
-def record_start(path: pathlib.Path, *, seed: int | None, phase: str) -> None:
-  """Writes provenance.json; a later start of the same run is added under `resumed`."""
-  file = path / "provenance.json"
-  now = {"phase": phase, **provenance(seed)}
-  if file.exists():
-    first = json.loads(file.read_text())
-    first.setdefault("resumed", []).append({key: now[key] for key in ("command", "commit", "device", "started")})
-    now = first
-  write_json(file, now)
-
-
 def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
   """What `folder/provenance.json` says, of a run or a released network; nothing where there is none."""
   file = folder / "provenance.json"
-  return json.loads(file.read_text()) if file.exists() else {}
+  return read_json(file) if file.exists() else {}
 
 
 def commit() -> str:
-  """The commit this code is at, with `+changes` when the working tree differs; `unknown` outside a checkout."""
+  """The commit this code is at, with `+changes` when the working tree differs; `unknown` where no git tracks it."""
   try:
-    git = ["git", "-C", str(pathlib.Path(__file__).resolve().parent)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    status = [*git, "status", "--porcelain", "--untracked-files=no"]
-    changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    _git("ls-files", "--error-unmatch", __file__)  # Fails in an environment inside another project's checkout.
+    head, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
   except (OSError, subprocess.CalledProcessError):
     return "unknown"
   return head + ("+changes" if changed else "")
 
 
+def code_hash() -> str:
+  """SHA-256 over names and bytes of our Python files and mazes: sees edits that are in no commit."""
+  files = [f for name in _OURS for kind in ("*.py", "levels/*") for f in (_ROOT / name).rglob(kind)]
+  digest = hashlib.sha256()
+  for file in sorted(files):
+    digest.update(f"{file.relative_to(_ROOT)} {file.stat().st_size} ".encode() + file.read_bytes())
+  return digest.hexdigest()
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON file whole or not at all."""
+  """Writes a JSON file whole or not at all; infinity, which JSON lacks, as "Infinity" (as protobuf's JSON does)."""
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-  temporary.write_text(json.dumps(value, indent=2) + "\n")
+  temporary.write_text(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
   os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads an object that `write_json` wrote.
+
+  Raises:
+    ValueError: naming the file, if it is no JSON object.
+  """
+  try:
+    value = json.loads(path.read_text())
+  except ValueError as error:  # No JSON, or no text.
+    raise ValueError(f"{path} is damaged ({error}); copy it again") from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{path} holds {type(value).__name__}, not an object; copy it again")
+  return _map(value, lambda one: _NO_NUMBERS.get(one, one) if isinstance(one, str) else one)
+
+
+def _without_infinity(value: Any) -> Any:
+  if not isinstance(value, float) or math.isfinite(value):
+    return value
+  return next(name for name, one in _NO_NUMBERS.items() if one == value or math.isnan(one))
+
+
+def _map(value: Any, change: Callable[[Any], Any]) -> Any:
+  """`change` of every value inside lists and dictionaries."""
+  if isinstance(value, Mapping):
+    return {key: _map(one, change) for key, one in value.items()}
+  return [_map(one, change) for one in value] if isinstance(value, list | tuple) else change(value)
+
+
+def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
+  """Where a run's checkpoints are: its own, or those of the sweep that it is a member of."""
+  is_member = path.absolute().parent.name == "runs" and (path.absolute().parent.parent / "config.json").exists()
+  return (path.absolute().parent.parent if is_member else path) / "checkpoints"
+
+
+def _comparable(
+  theirs: dict[str, Any], ours: dict[str, Any], path: pathlib.Path, first: dict[str, Any], done: tuple[str, int]
+) -> dict[str, Any]:
+  """`theirs` with what may differ put as in `ours`: other names of the same folders, and steps still to be made."""
+  phase, num_learned = done
+  result = copy.deepcopy(theirs)
+  at = first.get("sources", {})
+  for name, value in _fields(ours):
+    *sections, key = name.split(".")
+    section = result
+    for one in sections:
+      section = section.get(one, {})
+    if key in SOURCES and value and section.get(key):
+      there = path / at[name] if name in at else local(section[key])
+      section[key] = value if there.resolve() == local(value).resolve() else section[key]
+    elif name == f"{phase}.steps" and value >= num_learned and key in section:
+      section[key] = value
+  return result
+
+
+def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
+  """`first` with `now` as one more start; other code is said on stderr."""
+  before = [first, *first.get("resumed", [])][-1]
+  if before.get("code_sha256", now["code_sha256"]) != now["code_sha256"]:
+    print(
+      f"warning: {path} goes on with other code than it has learned with (commit {before['commit']} before, "
+      f"{now['commit']} now); provenance.json says so",
+      file=sys.stderr,
+    )
+  keys = ("command", "commit", "code_sha256", "device", "started")
+  first = first | {"resumed": [*first.get("resumed", []), {key: now[key] for key in keys}]}
+  return first | {"sources": now["sources"], "files": first.get("files", now["files"])}
+
+
+def _sources(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, str]:
+  """Where the networks lie that a run starts from, as seen from its directory: both may be moved together."""
+  named = {name: value for name, value in _fields(config) if name.split(".")[-1] in SOURCES and value}
+  return {name: os.path.relpath(local(value).resolve(), path.resolve()) for name, value in named.items()}
+
+
+def _files(config: Mapping[str, Any]) -> dict[str, str]:
+  """SHA-256 of every file that a config names, such as a maze of the user's own."""
+  named = {
+    name: pathlib.Path(value).expanduser() for name, value in _fields(config) if isinstance(value, str) and value
+  }
+  return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}
+
+
+def _fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """Dotted names and values of all fields."""
+  for key, value in config.items():
+    yield from _fields(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+
+
+def _git(*arguments: str) -> str:
+  done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True)
+  return done.stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -129,6 +129,8 @@ def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
   run_directory.claim(tmp_path / "plain", config, "train")  # Null is null again.
   config.world_options.layout, config.world_options.num_steps = str(layout), 30
   path = run_directory.claim(tmp_path / "hall", config, "train")
+  (tmp_path / "plain/checkpoints").mkdir()
+  (tmp_path / "plain/checkpoints/100.safetensors").touch()  # From here on it is this config's.
   with pytest.raises(ValueError, match="world_options.num_steps: None there, 30 here"):
     run_directory.claim(tmp_path / "plain", config, "train")
   name, options = evaluate.trained_in(path)

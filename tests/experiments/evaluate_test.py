@@ -128,7 +128,9 @@ def test_a_video_of_a_stack_shows_its_newest_picture(trained, tmp_path, monkeypa
   np.testing.assert_allclose(shown, np.broadcast_to(greys[:, None, None, None], shown.shape), atol=4)
 
 
-@pytest.mark.parametrize(("name", "loads"), [("params.npz", released.load), ("network.json", network_file.read_spec)])
+@pytest.mark.parametrize(
+  ("name", "loads"), [("params.safetensors", released.load), ("network.json", network_file.read_spec)]
+)
 def test_a_truncated_file_is_named(trained, tmp_path, name, loads):
   source = released.load_source(trained)
   released.save(tmp_path, source.spec, source.params, evaluation={}, provenance={})

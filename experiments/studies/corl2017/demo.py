@@ -17,6 +17,7 @@ from typing import Any
 
 from environments.arm import server, twin
 from experiments.configs import jaco_corl2017
+from experiments.store import checkpoint
 
 METHODS = ("progressive", "finetune", "scratch")
 UNCHANGED = "unchanged"
@@ -68,8 +69,7 @@ def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
 
 def is_finished(path: pathlib.Path, steps: int) -> bool:
   """Whether the run at `path` has its last checkpoint, which is written after everything else."""
-  saved = (path / "checkpoints").glob("*") if (path / "checkpoints").is_dir() else ()
-  return any(folder.name.isdigit() and int(folder.name) >= steps for folder in saved)
+  return any(step >= steps for step in checkpoint.steps(path / "checkpoints"))
 
 
 def _learn(variant: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ episode, what the agent sees beside its path on the map. What is measured alread
 many episodes, is not measured again; a new measurement without a video removes an old video.
 """
 
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -138,4 +137,4 @@ def _is_same(found: episodes_file.Tested, path: pathlib.Path, num_episodes: int,
 
 
 def _config(path: pathlib.Path) -> config_dict.ConfigDict:
-  return config_dict.ConfigDict(json.loads((path / "config.json").read_text()))
+  return config_dict.ConfigDict(run_directory.read_json(path / "config.json"))

@@ -5,7 +5,6 @@ there already is not measured again; APS plays 10 episodes for each of 13 scales
 and is the slower half by far.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -119,8 +118,8 @@ def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitiv
 
 def _config(file: pathlib.Path) -> config_dict.ConfigDict:
   try:
-    return config_dict.ConfigDict(json.loads(file.read_text()))
-  except (FileNotFoundError, json.JSONDecodeError) as error:
+    return config_dict.ConfigDict(run_directory.read_json(file))
+  except (FileNotFoundError, ValueError) as error:
     raise ValueError(f"{file} cannot be read ({error}); run experiments.matrix there again") from None
 
 

@@ -120,12 +120,12 @@ def read_plan(workdir: pathlib.Path) -> config_dict.ConfigDict:
     ValueError: if there is none, or it is not that of a matrix.
   """
   try:
-    config = config_dict.ConfigDict(json.loads((workdir / PLAN).read_text()))
+    config = config_dict.ConfigDict(run_directory.read_json(workdir / PLAN))
   except FileNotFoundError:
     raise ValueError(
       f"{workdir} holds no matrix ({PLAN} is missing); give the --workdir of experiments.matrix"
     ) from None
-  except (json.JSONDecodeError, TypeError) as error:
+  except ValueError as error:
     raise ValueError(f"{workdir / PLAN} cannot be read ({error}); run experiments.matrix there again") from None
   if "matrix" not in config:
     raise ValueError(f"{workdir / PLAN} has no section 'matrix'; run experiments.matrix there again")

@@ -77,7 +77,7 @@ def test_an_interrupted_sweep_ends_the_same(tmp_path):
   run.run(config, tmp_path / "whole")
   run.run(config, tmp_path / "broken")
   (newest,) = checkpoint.steps(tmp_path / "broken" / "checkpoints")[-1:]
-  (tmp_path / "broken" / "checkpoints" / str(newest)).rename(tmp_path / "taken")
+  checkpoint.file_of(tmp_path / "broken" / "checkpoints", newest).rename(tmp_path / "taken")
   assert checkpoint.steps(tmp_path / "broken" / "checkpoints")
   run.run(config, tmp_path / "broken")
   for i in range(3):

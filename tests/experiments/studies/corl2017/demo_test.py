@@ -33,7 +33,8 @@ def make_run(path, method, spec, level):
   (path / "config.json").write_text(json.dumps({"method": method, "world": "arm://127.0.0.1:5055"}))
   (path / "provenance.json").write_text(json.dumps({"command": f"command of {method}", "commit": "abc", "seed": 0}))
   network_file.write_spec(path, spec)
-  (path / "checkpoints/2000").mkdir(parents=True)
+  (path / "checkpoints").mkdir()
+  (path / "checkpoints/2000.safetensors").touch()
   (path / "videos").mkdir()
   with imageio.get_writer(path / "videos/step_2000.mp4", fps=10, macro_block_size=1) as writer:
     for t in range(3):
