@@ -1,7 +1,6 @@
 """The talks' first two columns: vision in simulation, then proprioception on the arm; 6 joints.
 
   python -m experiments.train --config=experiments/configs/jaco_talk.py --workdir=runs/talk
-  python -m experiments.arm --mode=serve --port=5005 --num_joints=6    # The twin, in another terminal.
   python -m experiments.transfer --config=experiments/configs/jaco_talk.py --workdir=runs/talk_arm \
     --config.source=runs/talk --config.target=arm://localhost:5005
 
