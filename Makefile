@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGES := progressive agents environments experiments analysis
 export MUJOCO_GL ?= osmesa
 
-.PHONY: demo test format lock camera
+.PHONY: demo test docs format lock camera
 
 demo: .venv/installed camera
 	$(BIN)/python -m experiments.demo $(if $(FROM_SCRATCH),--from_scratch) $(ARGS)
@@ -13,7 +13,12 @@ test: .venv/installed camera
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES)
+	$(MAKE) docs
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+# The site, in site/; a broken link is an error.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -22,7 +27,7 @@ format: .venv/installed
 .venv/installed: setup.py requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev,twin]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev,docs,twin]'
 	touch $@
 
 # The twin's camera draws with OSMesa (or EGL, with MUJOCO_GL=egl).

@@ -12,6 +12,7 @@ setuptools.setup(
     include=[f"{name}*" for name in ("progressive", "agents", "environments", "experiments", "analysis")]
   ),
   package_data={
+    "": ["py.typed"],
     "environments": ["**/assets/*", "**/levels/*"],
     "analysis": ["*.csv"],
     "experiments": ["released/*/*"],
@@ -32,6 +33,7 @@ setuptools.setup(
     "numpy>=2.0",
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11",
+    "orjson>=3.10,<4",
     "scipy>=1.15",
     "tensorboardX>=2.6",
   ],
@@ -39,6 +41,16 @@ setuptools.setup(
     "atari": ["ale-py>=0.12"],
     "gpu": ["jax[cuda12]>=0.10,<0.13"],
     "twin": ["dm_control==1.0.50"],
-    "dev": ["ale-py>=0.12", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "rlax>=0.1.6", "ruff>=0.9"],
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0,<2"],
+    "dev": [
+      "ale-py>=0.12",
+      "mypy>=1.15",
+      "nbmake>=1.5,<2",
+      "pytest>=8",
+      "pytest-xdist>=3.6",
+      "rlax>=0.1.6",
+      "ruff>=0.9",
+      "setuptools>=65",
+    ],
   },
 )

@@ -21,12 +21,12 @@ from agents import auxiliary as auxiliary_lib
 from agents import distributions, heads, losses, optimizer, returns
 from agents import trajectory as trajectory_lib
 from environments import core
-from progressive import column, network, partition
+from progressive import column, layers, network, partition
 
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
-Additions = Mapping[column.Source, jax.Array]  # (column, layer) -> what is added to its activations.
+Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is added to its activations.
 
 
 @struct.dataclass
@@ -40,10 +40,10 @@ class Hyper:
   that both share the value's gradient drowns the policy's. Mean return of 50 on a kinematic stand-in for the
   reacher: 6 joints, fixed target, state inputs, sparse reward, 64 worlds x 20 steps, otherwise these defaults.
 
-    network, value_cost         0.5 M steps   1.0 M     1.6 M
-    dense 128, LSTM 128, 0.5    8, 11         19, 23    36, 40   (two seeds)
-    dense 128, LSTM 128, 0.05   35, 27        44, 42    45, 45   (two seeds)
-    dense 128, dense 128, 0.5   29            43        -        (one seed)
+      network, value_cost         0.5 M steps   1.0 M     1.6 M
+      dense 128, LSTM 128, 0.5    8, 11         19, 23    36, 40   (two seeds)
+      dense 128, LSTM 128, 0.05   35, 27        44, 42    45, 45   (two seeds)
+      dense 128, dense 128, 0.5   29            43        -        (one seed)
 
   With 0.5 and 128 worlds one LSTM of two rose to 21 at 1.5 M steps and fell back to 8 at 2.1 M; with 0.05 the same
   seed was at 42 by 1.5 M and at 44 by 2.1 M. Dividing advantages by their deviation did not help (12 at 1 M with 0.5).
@@ -67,7 +67,7 @@ class Hyper:
 class Agent:
   """What an agent is, apart from its parameters: a pytree whose leaves are numbers, of `hyper` and of the heads."""
 
-  spec: network.NetworkSpec = struct.field(pytree_node=False)
+  spec: network.Network = struct.field(pytree_node=False)
   num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
   auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
@@ -80,11 +80,12 @@ class ActOutput(NamedTuple):
   log_prob: jax.Array  # [B] float32
   value: jax.Array  # [B] float32
   recurrent_state: RecurrentState  # Every leaf [B, ...].
+  activations: dict[str, jax.Array]  # Of the newest column: layer -> [B, ...].
 
 
 def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
   """Recurrent state of `num_worlds` worlds, every leaf `[B, ...]`."""
-  return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_worlds, *x.shape)), network.initial_state(agent.spec))
+  return network.initial_state(agent.spec, batch_shape=(num_worlds,))
 
 
 def init(agent: Agent, trainable: Params) -> optax.OptState:
@@ -130,7 +131,8 @@ def act(
   activations, recurrent_state = apply(agent, params, timesteps, recurrent_state, additions=additions)
   logits, value = heads.split(activations[column.OUTPUT][0], agent.num_choices)
   action = distributions.mode(logits) if greedy else distributions.sample(key, logits)
-  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
+  now = {layer: x[0] for layer, x in activations.items()}
+  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state, now)
 
 
 @jax.jit
@@ -160,13 +162,14 @@ def apply(
 
   `additions`, `[T, B, ...]` each, are added to activations of any column: see `network.apply`.
   """
-  inputs = {name: timesteps.observation[name] for name in network.input_names(agent.spec)}
-
-  def one_world(inputs: Any, state: Any, is_first: jax.Array, additions: Any) -> tuple[Any, Any]:
-    return network.apply(agent.spec, params, inputs, state, is_first, additions=additions)
-
-  each_world = jax.vmap(one_world, in_axes=(1, 0, 1, 1), out_axes=(1, 0))
-  activations, state = each_world(inputs, state, timesteps.step_type == core.FIRST, additions)
+  activations, state = network.apply(
+    auxiliary_lib.without(params),
+    agent.spec,
+    inputs=timesteps.observation,
+    state=state,
+    is_first=timesteps.step_type == core.FIRST,
+    additions=additions,
+  )
   return activations[-1], state
 
 

@@ -1,7 +1,7 @@
 """Average Fisher Sensitivity: which features of which column the policy's choice depends on (Rusu et al. 2016, 3.2).
 
-  F_i^(k)(m, m) = E[(d log pi(a|s) / d h_m)^2],  h_m = activation / its standard deviation
-  AFS(i, k, m) = F_i^(k)(m, m) / sum_k F_i^(k)(m, m)
+    F_i^(k)(m, m) = E[(d log pi(a|s) / d h_m)^2],  h_m = activation / its standard deviation
+    AFS(i, k, m) = F_i^(k)(m, m) / sum_k F_i^(k)(m, m)
 
 over states and actions of the trained network on its target. The paper does not spell out its normalisation of h; its
 appendix scales noise by each feature's own deviation, and so do we here. A map has one value, "summed over pixels". As

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves
+from analysis import intervals
 
 _BEFORE, _AFTER = "0.72", "#1f4e9c"
 _LOST = "#c0392b"
@@ -36,7 +36,7 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
   axis = fig.subplots()
   for x, change in enumerate(changes):
     for side, (values, color) in enumerate(((change.before, _BEFORE), (change.after, _AFTER))):
-      interval = curves.band(np.asarray(values, np.float64))
+      interval = intervals.of_mean(np.asarray(values, np.float64))
       at = x + 0.36 * (side - 0.5)
       axis.bar(at, interval.mean - floor, 0.34, bottom=floor, color=color, label=("before", "after")[side])
       if np.isfinite(interval.low):

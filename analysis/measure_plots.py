@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves
+from analysis import intervals
 
 _OURS, _THEIRS = "#1f4e9c", "#d9661f"
 
 
 def dots(
   rows: Sequence[str],
-  ours: Mapping[str, Sequence[curves.Interval]],
+  ours: Mapping[str, Sequence[intervals.Interval]],
   theirs: Mapping[str, Sequence[float]],
 ) -> mpl_figure.Figure:
   """A panel for each measure of `ours`.

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves
+from analysis import curves, intervals
 
 _MOST_BANDS = 6  # Of a panel: the bands of more lines hide each other, and the lines.
 
@@ -96,7 +96,7 @@ def png(fig: mpl_figure.Figure) -> bytes:
 
 
 def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
-  interval = curves.band(line.solid.values)
+  interval = intervals.of_mean(line.solid.values)
   style = "--" if line.is_dashed else "-"
   axis.plot(line.solid.steps, interval.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
   if has_band and np.isfinite(interval.low).all():

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import figure as mpl_figure
 from matplotlib import layout_engine
 
-from analysis import curves, fisher, moments, perturbation
+from analysis import curves, fisher, intervals, moments, perturbation
 
 NEWEST = "#d9661f"
 SOURCES = ("#1f4e9c", "#5aa0e6", "#9cc7ee", "#c9def3")  # Column 0, 1, ...
@@ -171,7 +171,7 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
   axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
   for axis, (title, by_label) in zip(axes, panels.items(), strict=True):
     for color, (label, curve) in zip(SPECTRA, by_label.items(), strict=False):
-      interval = curves.band(curve.values)
+      interval = intervals.of_mean(curve.values)
       axis.plot(curve.steps, interval.mean, color=color, linewidth=1.8, label=f"{label} ({len(curve.values)} nets)")
       if np.isfinite(interval.low).all():
         axis.fill_between(curve.steps, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)

@@ -1,6 +1,6 @@
 """How many times fewer steps one way of learning needs than another to reach a score.
 
-  speed-up = median steps of the slow runs / median steps of the fast runs
+    speed-up = median steps of the slow runs / median steps of the fast runs
 
 A run that never reaches the score within its length is censored: it needs more steps than it had, nobody knows how
 many. It is never dropped and never given its length as an answer. A ratio with a censored median is a bound, and the
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import curves, transfer
+from analysis import curves, intervals
 
 
 class Speedup(NamedTuple):
@@ -53,7 +53,6 @@ def speedup(
   method: curves.Curve,
   score: float,
   *,
-  confidence: float = 0.95,
   num_resamples: int = 2000,
   seed: int = 0,
 ) -> Speedup:
@@ -72,10 +71,10 @@ def speedup(
   low = high = np.asarray(np.nan)
   if min(len(slow), len(fast)) > 1:
     rng = np.random.default_rng(seed)
-    slow_resampled = slow[transfer.resamples(rng, num_resamples, len(slow))]
-    fast_resampled = fast[transfer.resamples(rng, num_resamples, len(fast))]
+    slow_resampled = slow[intervals.resamples(rng, num_resamples, len(slow))]
+    fast_resampled = fast[intervals.resamples(rng, num_resamples, len(fast))]
     lowest, highest = _bounds(slow_resampled, fast_resampled, *lengths)
-    low, high = transfer.interval(lowest, confidence)[0], transfer.interval(highest, confidence)[1]
+    low, high = intervals.percentiles(lowest)[0], intervals.percentiles(highest)[1]
   return Speedup(
     at_least=float(at_least[0]),
     at_most=float(at_most[0]),

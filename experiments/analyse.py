@@ -19,13 +19,12 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from agents import actor_critic
 from analysis import fisher, perturbation
-from environments import batch as batch_lib
-from environments import core
-from experiments import binary, configuration, matrix, sensitivity, session
-from experiments.disk import released, run_directory, sensitivity_file
-from progressive import network
+from experiments import binary
+from experiments.setup import learn
+from experiments.setup import place as place_lib
+from experiments.store import released, run_directory
+from experiments.studies.pnn import matrix, sensitivity, sensitivity_file
 
 _APS = flags.DEFINE_bool("aps", False, "Measure APS too.")
 _SAMPLES = flags.DEFINE_integer(
@@ -69,13 +68,13 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   if len(source.spec.columns) < 2:
     raise ValueError(f"{path.name}: its network has one column, which has all of every share; name another --cell")
   player = _player(source, config)
-  record_key, aps_key = (configuration.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
+  record_key, aps_key = (learn.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
   samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
   if found is None:
     found = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
   if settings.has_aps:
-    found = _with_aps(found, player, samples, aps_key, settings, is_greedy=config.transfer.evaluation_is_greedy)
-  about = {"target": config.target, "method": config.method, "sources": list(config.sources)}
+    found = _with_aps(found, player, samples, aps_key, settings, is_greedy=config.train.evaluation_is_greedy)
+  about = {"target": config.world, "method": config.method, "sources": list(config.sources)}
   about |= {"sample_every": settings.every, "provenance": run_directory.provenance(config.seed)}
   sensitivity_file.write(path, found, about=about)
   return found
@@ -130,12 +129,9 @@ def _with_aps(
 
 
 def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitivity.Player:
-  world = _world(config.target, json.dumps(config.target_options.to_dict(), sort_keys=True))
-  session.check_inputs(source.spec, world.observation_spec(), config.target)
-  agent = actor_critic.Agent(source.spec, core.num_choices(world.action_spec()), actor_critic.Hyper())
-  actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
-  batch = batch_lib.Batch(world, _NUM_WORLDS, network.input_names(source.spec))
-  return sensitivity.Player(agent, source.params, batch)
+  task = learn.play_at(source, _place(config.world, json.dumps(config.world_options.to_dict(), sort_keys=True)))
+  assert isinstance(task.place, place_lib.Simulation)  # Cells are sweeps.
+  return sensitivity.Player(task.agent, source.params, task.place.batch(_NUM_WORLDS, learn.input_names(task)))
 
 
 def _config(file: pathlib.Path) -> config_dict.ConfigDict:
@@ -146,9 +142,9 @@ def _config(file: pathlib.Path) -> config_dict.ConfigDict:
 
 
 @functools.cache
-def _world(name: str, options: str) -> core.Environment:
+def _place(name: str, options: str) -> place_lib.Place:
   """One object a world: programs are compiled for it once, whichever network plays."""
-  return configuration.make_world(name, config_dict.ConfigDict(json.loads(options)))
+  return place_lib.make(name, json.loads(options))
 
 
 def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
@@ -176,7 +172,7 @@ def main(argv: Sequence[str]) -> None:
   if len(folders) != 1:
     raise ValueError(f"--runs={','.join(folders)} names {len(folders)} folders; give that of one matrix")
   workdir = pathlib.Path(folders[0])
-  chosen = choose(workdir, matrix.CELL.value)
+  chosen = choose(workdir, binary.CELL.value)
   settings = Settings(
     floor=matrix.floors(matrix.read_plan(workdir))[0],
     num_samples=_SAMPLES.value,
@@ -192,4 +188,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.RUNS, matrix.CELL))
+  binary.run(main, reads=(binary.RUNS, binary.CELL))

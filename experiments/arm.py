@@ -14,8 +14,13 @@ import numpy as np
 from absl import flags
 
 from environments.arm import client
-from experiments import binary, configuration, evaluate, film, session, sinks
-from experiments.disk import released
+from environments.jaco import constants
+from experiments import binary, evaluate
+from experiments.report import video as video_lib
+from experiments.running import play
+from experiments.setup import learn
+from experiments.setup import place as place_lib
+from experiments.store import released
 from progressive import partition
 
 _MODE = flags.DEFINE_enum("mode", "serve", ("serve", "drive"), "Serve the twin, or drive what is served.")
@@ -100,17 +105,22 @@ def drive() -> None:
   video = pathlib.Path(evaluate.VIDEO.value) if evaluate.VIDEO.value else None
   if binary.SOURCE.value:
     source = released.load_source(binary.SOURCE.value)
-    task = evaluate.make_task(source, f"arm://{_ADDRESS.value}", {}, seed=evaluate.SEED.value)
+    task = learn.player(source, f"arm://{_ADDRESS.value}", {}, seed=evaluate.SEED.value)
     trainable, frozen = partition.split(task.params, task.is_trainable)
-    key = configuration.make_key(evaluate.SEED.value, "evaluation")
+    key = learn.make_key(evaluate.SEED.value, "evaluation")
     count, is_greedy = evaluate.EPISODES.value, evaluate.GREEDY.value
-    episodes = session.play(task, trainable, frozen, key, num_episodes=count, is_greedy=is_greedy, video=video)
+    played = play.play(
+      task, trainable, frozen, key, num_episodes=count, is_greedy=is_greedy, has_film=video is not None
+    )
+    episodes = played.episodes
+    if video and played.frames:
+      video_lib.write(video, played.frames, frames_per_s=place_lib.frames_per_s(task.place))
     print(f"returns {episodes.returns.tolist()}, mean {episodes.returns.mean():.2f}")
     return
-  environment = film.Filmed(client.connect(_ADDRESS.value))
+  environment = video_lib.Filmed(client.connect(_ADDRESS.value))
   drive_by_hand(environment, sys.stdin)
   if video:
-    sinks.write_video(video, environment.frames, frames_per_s=session.FRAMES_PER_S)
+    video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S)
 
 
 def main(argv: Sequence[str]) -> None:

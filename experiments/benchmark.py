@@ -16,7 +16,7 @@ from absl import flags
 
 from analysis import curves
 from experiments import binary
-from experiments.disk import run_directory
+from experiments.store import run_directory
 from experiments.suites import jaco_stages, maze_stages, pong_stages, stages
 
 _SUITE = flags.DEFINE_string("suite", "jaco", "Which suite: a name in SUITES.")

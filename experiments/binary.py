@@ -27,6 +27,7 @@ SOURCE = flags.DEFINE_string("source", None, "Run directory or released network 
 RUNS = flags.DEFINE_multi_string(
   "runs", None, "Run directories, folders of them (a matrix's), or globs; may be repeated."
 )
+CELL = flags.DEFINE_multi_string("cell", [], "Only this cell of a matrix, by its name; may be repeated.")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 

@@ -24,14 +24,15 @@ import jax
 import numpy as np
 from absl import flags
 
-from analysis import curves, plots, records
+from analysis import curves, intervals, plots, records
 from environments.arm import server, twin
 from environments.jaco import camera, constants, kinematics, tasks
-from experiments import binary, figures, report
+from experiments import binary, figures
 from experiments.configs import jaco_corl2017
-from experiments.disk import network_file
-from experiments.papers import corl2017_figures, drawing
-from progressive import growth
+from experiments.report import drawing, html
+from experiments.store import network_file
+from experiments.studies.corl2017 import figures as corl2017_figures
+from progressive import cost
 
 _COLUMN = flags.DEFINE_string("column", None, "Released column or run directory to start from; else the config's.")
 _FROM_SCRATCH = flags.DEFINE_bool("from_scratch", False, "Train a column on reach/fixed first, and start from that.")
@@ -50,28 +51,17 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
   if is_finished(path, steps):
     print(f"{path} is finished")
     return
-  with server.launch(
-    server.ServerConfig(driver=twin.TwinConfig(), task=task, port=_port(path)), timeout_s=180.0
-  ) as address:
-    _run(
-      "experiments.transfer",
-      path,
-      {
-        "method": method,
-        "source": source,
-        "target": f"arm://{address}",
-        "transfer.steps": steps,
-        "transfer.hyper.learning_rate": jaco_corl2017.LEARNING_RATES[method],
-        "transfer.evaluation_episodes": episodes,
-      },
-    )
+  config = server.ServerConfig(driver=twin.TwinConfig(), task=task, port=_port(path))
+  with server.launch(config, timeout_s=180.0) as address:
+    fields = {"world": f"arm://{address}", "train.steps": steps, "train.evaluation_episodes": episodes}
+    _run(f":{method}", path, fields | ({} if method == "scratch" else {"source": source}))
 
 
 def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
   """A column that learned `task` in simulation, in `workdir`/column."""
   path = workdir / "column"
   if not is_finished(path, steps):
-    _run("experiments.train", path, {"world": f"jaco/{task}", "train.steps": steps})
+    _run("", path, {"world": f"jaco/{task}", "train.steps": steps})
   return path
 
 
@@ -94,33 +84,33 @@ def write_report(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> d
     "three methods. Return: steps of an episode, of 50, with the palm within 10 cm of the target."
   )
   labels = {"progressive": "progressive network", "finetune": "finetuning", "scratch": "from scratch"}
-  tiles = report.tiles(
+  tiles = html.tiles(
     [(f"{means[m]:.1f}", f"{labels[m]}: mean return while learning", corl2017_figures.COLORS[m][0]) for m in METHODS]
   )
   sections = [
-    report.Section(
+    html.Section(
       "What a frozen column brings",
       [
-        report.plot(plots.png(drawn.picture), "Return over arm steps. Solid: running median of 11 points as in "
+        html.plot(plots.png(drawn.picture), "Return over arm steps. Solid: running median of 11 points as in "
           "the paper (zeros before the start); dotted: mean return of each 1,000 steps."),
-        report.table(_reached(drawn), quiet="(paper)"),
+        html.table(_reached(drawn), quiet="(paper)"),
       ],
     ),
-    report.Section("The arm after learning", [_videos(workdir, runs)]),
-    report.Section("Two worlds", _worlds(task)),
-    report.Section("What grew", _growth(workdir / "progressive")),
-    report.Section("Where it comes from", _provenance(workdir, runs, source)),
+    html.Section("The arm after learning", [_videos(workdir, runs)]),
+    html.Section("Two worlds", _worlds(task)),
+    html.Section("What grew", _growth(workdir / "progressive")),
+    html.Section("Where it comes from", _provenance(workdir, runs, source)),
   ]  # fmt: skip
-  (workdir / "report.html").write_text(report.page(title, lead, sections, tiles=tiles))
+  (workdir / "report.html").write_text(html.page(title, lead, sections, tiles=tiles))
   evaluated = {method: _evaluation(run) for method, run in runs.items()}
   return {labels[m]: f"mean return {means[m]:.1f} while learning; afterwards {evaluated[m]}" for m in METHODS}
 
 
-def _run(module: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:
-  """Runs one of our binaries; its progress and its errors go where ours go."""
+def _run(variant: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:
+  """Learns by a variant of the config; its progress and its errors go where ours go."""
   flags_of_config = [f"--config.{name}={value}" for name, value in fields.items()]
-  command = [sys.executable, "-m", module, f"--config={_CONFIG}", f"--workdir={path}", *flags_of_config]
-  if subprocess.run(command).returncode:
+  command = [sys.executable, "-m", "experiments.train", f"--config={_CONFIG}{variant}", f"--workdir={path}"]
+  if subprocess.run([*command, *flags_of_config]).returncode:
     raise ValueError(f"{path} did not finish: its error stands above; the same command continues it")
 
 
@@ -128,7 +118,7 @@ def _port(path: pathlib.Path) -> int:
   """The port that the run at `path` was started with (it is part of its config), else a free one."""
   config = path / "config.json"
   if config.exists():
-    return int(json.loads(config.read_text())["target"].rpartition(":")[2])
+    return int(json.loads(config.read_text())["world"].rpartition(":")[2])
   with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     return probe.getsockname()[1]
@@ -140,11 +130,11 @@ def _mean_return(run: records.Run, steps: int) -> float:
 
 
 def _evaluation(run: records.Run) -> str:
-  last = [record for record in run.records if record.kind == "eval"][-1:]
-  if not last:
+  m = records.last(run, kind="eval")
+  if not m:
     return "not evaluated"
-  m = last[0].metrics
-  return f"{m['return_mean']:.1f} [{m['return_ci_low']:.1f}, {m['return_ci_high']:.1f}] in {m['episodes']:.0f} episodes"
+  mean = intervals.words(m["return_mean"], m.get("return_ci_low"), m.get("return_ci_high"))
+  return f"{mean} in {m['episodes']:.0f} episodes"
 
 
 def _reached(drawn: drawing.Drawn) -> dict[str, dict[str, str]]:
@@ -160,8 +150,8 @@ def _videos(workdir: pathlib.Path, runs: Mapping[str, records.Run]) -> str:
   for method, run in runs.items():
     films = sorted((workdir / method / "videos").glob("*.mp4"), key=lambda film: film.stat().st_mtime)
     if films:
-      shown.append(report.video(films[-1], f"{method}: return {_evaluation(run)}"))
-  return report.side_by_side(shown) + report.paragraph("What the arm's camera shows the policy, in real time.")
+      shown.append(html.video(films[-1], f"{method}: return {_evaluation(run)}"))
+  return html.side_by_side(shown) + html.paragraph("What the arm's camera shows the policy, in real time.")
 
 
 def _worlds(task: str) -> list[str]:
@@ -170,9 +160,9 @@ def _worlds(task: str) -> list[str]:
   pose = np.asarray(start.qpos), np.asarray(start.target)
   shown = []
   for size in (480, constants.IMAGE_SIZE):
-    shown.append(report.picture(np.asarray(_simulated(*pose, size=size)), f"simulation, {size}x{size}"))
-    shown.append(report.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
-  return [report.side_by_side(shown)]
+    shown.append(html.picture(np.asarray(_simulated(*pose, size=size)), f"simulation, {size}x{size}"))
+    shown.append(html.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
+  return [html.side_by_side(shown)]
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -184,7 +174,7 @@ def _growth(path: pathlib.Path) -> list[str]:
   spec = network_file.read_spec(path)
   paper = {0: "299K", 1: "37K"}  # Rusu et al. 2017, table 1: recurrent wide and narrow.
   rows, total = {}, 0
-  for k, column in enumerate(growth.report(spec)):
+  for k, column in enumerate(cost.report(spec)):
     laterals = sum(len(layer.laterals) for layer in column.layers)
     total += column.num_parameters
     rows[f"column {k}"] = {
@@ -196,7 +186,7 @@ def _growth(path: pathlib.Path) -> list[str]:
       "MFLOPs a step": f"{column.flops / 1e6:.2f}",
     }
   rows["together"] = {"parameters": f"{total:,}"}
-  return [report.table(rows)]
+  return [html.table(rows)]
 
 
 def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: pathlib.Path) -> list[str]:
@@ -205,17 +195,17 @@ def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: 
   if released.exists():
     known = json.loads(released.read_text())
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
-    blocks += [report.paragraph(f"The frozen column, {source}:"), report.code(lines)]
-  rates = [run.records[-1].wall_s for run in runs.values()]
+    blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
+  rates = [records.last(run)["wall_s"] for run in runs.values()]
   first = next(iter(runs.values())).provenance
   packages = ", ".join(f"{name} {version}" for name, version in first.get("packages", {}).items() if version)
   took = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in zip(runs, rates, strict=True))
   commands = "\n".join(str(run.provenance.get("command")) for run in runs.values())
   blocks += [
-    report.paragraph(f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. Took: {took}."),
-    report.paragraph("Each run is one command, with the twin served at the address it names:"),
-    report.code(commands),
-    report.paragraph(f"Run directories, figure and numbers: {workdir}."),
+    html.paragraph(f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. Took: {took}."),
+    html.paragraph("Each run is one command, with the twin served at the address it names:"),
+    html.code(commands),
+    html.paragraph(f"Run directories, figure and numbers: {workdir}."),
   ]
   return blocks
 
@@ -226,7 +216,7 @@ def main(argv: Sequence[str]) -> None:
   is_from_scratch = _FROM_SCRATCH.value
   workdir = pathlib.Path(binary.WORKDIR.value or ("runs/demo_from_scratch" if is_from_scratch else "runs/demo"))
   task = "reach/fixed" if is_from_scratch else "reach/random"
-  source = pathlib.Path(_COLUMN.value or jaco_corl2017.get_config().source)
+  source = pathlib.Path(_COLUMN.value or jaco_corl2017.get_config("progressive").source)
   if is_from_scratch:
     source = train(workdir, task=task, steps=_TRAIN_STEPS.value)
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:

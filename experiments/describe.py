@@ -1,25 +1,23 @@
 """Prints what a network is made of: layers, laterals and parameters of each column, with totals.
 
     python -m experiments.describe --source=experiments/released/jaco_corl2017
-    python -m experiments.describe --config=experiments/configs/jaco_corl2017.py
+    python -m experiments.describe --config=experiments/configs/jaco_corl2017.py:progressive
 
-With a config: the columns of `train` and of `transfer`, as the progressive method would join them.
+With a config: the network that its method starts from.
 """
 
 from collections.abc import Sequence
 
-from ml_collections import config_dict
-
-from environments import core
-from experiments import binary, configuration
-from experiments.disk import released
-from progressive import growth, network
+from experiments import binary
+from experiments.setup import learn
+from experiments.store import released
+from progressive import cost, network
 
 
-def table(spec: network.NetworkSpec) -> str:
+def table(spec: network.Network) -> str:
   """Layers, what they read, laterals, parameters and FLOPs (forward, one step), as text."""
   rows = [("column", "layer", "reads", "shape", "laterals from", "parameters", "in laterals", "FLOPs")]
-  columns = growth.report(spec)
+  columns = cost.report(spec)
   for k, one in enumerate(columns):
     for layer in one.layers:
       laterals = [f"{j}.{name} ({lateral.kind})" for lateral in layer.laterals for j, name in [lateral.source]]
@@ -39,18 +37,6 @@ def table(spec: network.NetworkSpec) -> str:
   return "\n".join(lines)
 
 
-def from_config(config: config_dict.ConfigDict) -> network.NetworkSpec:
-  """The columns of `train` and `transfer` of a config; the first alone if it has no second."""
-  columns = []
-  for phase, world, options in (("train", "world", "world_options"), ("transfer", "target", "target_options")):
-    if phase in config:
-      name = config[world] if not config[world].startswith("arm://") else config.world
-      place = configuration.make_world(name, config[options])
-      num_choices = core.num_choices(place.action_spec())
-      columns.append(configuration.make_column(config[phase].column, place.observation_spec(), num_choices))
-  return network.NetworkSpec(tuple(columns))
-
-
 def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
@@ -59,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
   if binary.SOURCE.value:
     print(table(released.load_source(binary.SOURCE.value).spec))
   else:
-    print(table(from_config(binary.config())))
+    print(table(learn.make(binary.config()).agent.spec))
 
 
 if __name__ == "__main__":

@@ -17,15 +17,12 @@ from absl import flags
 
 from analysis import records
 from experiments import binary
-from experiments.disk import matrix_folder, navigation_folder
-from experiments.papers import (
-  corl2017_figures,
-  drawing,
-  navigation_episode_figures,
-  navigation_figures,
-  pnn_figures,
-  pnn_sensitivity_figures,
-)
+from experiments.report import drawing
+from experiments.studies.corl2017 import figures as corl2017_figures
+from experiments.studies.navigation import episode_figures, folder
+from experiments.studies.navigation import figures as navigation_figures
+from experiments.studies.pnn import figures as pnn_figures
+from experiments.studies.pnn import matrix_folder, sensitivity_figures
 
 _FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES, or the beginning of some (pnn).")
 _OUT = flags.DEFINE_string("out", "runs/figures", "Folder to write to.")
@@ -45,19 +42,19 @@ def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
 FIGURES: Mapping[str, Figure] = {
   "corl2017_fig4": Figure(_read_runs, corl2017_figures.fig4),
   "corl2017_fig5": Figure(_read_runs, corl2017_figures.fig5),
-  "nav_fig3": Figure(navigation_folder.read_all, navigation_figures.fig3),
-  "nav_fig4": Figure(navigation_folder.read_all, navigation_episode_figures.fig4),
-  "nav_fig56": Figure(navigation_folder.read_all, navigation_episode_figures.fig56),
-  "nav_fig7": Figure(navigation_folder.read_all, navigation_episode_figures.fig7),
-  "nav_table1": Figure(navigation_folder.read_all, navigation_figures.table1),
+  "nav_fig3": Figure(folder.read_all, navigation_figures.fig3),
+  "nav_fig4": Figure(folder.read_all, episode_figures.fig4),
+  "nav_fig56": Figure(folder.read_all, episode_figures.fig56),
+  "nav_fig7": Figure(folder.read_all, episode_figures.fig7),
+  "nav_table1": Figure(folder.read_all, navigation_figures.table1),
   "pnn_fig4a": Figure(matrix_folder.read_one, pnn_figures.fig4a),
   "pnn_fig4b": Figure(matrix_folder.read_one, pnn_figures.fig4b),
   "pnn_fig12": Figure(matrix_folder.read_one, pnn_figures.fig12),
-  "pnn_fig5": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig5),
-  "pnn_fig7a": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig7a),
-  "pnn_fig7b": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig7b),
-  "pnn_fig9": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig9),
-  "pnn_fig10": Figure(matrix_folder.read_one, pnn_sensitivity_figures.fig10),
+  "pnn_fig5": Figure(matrix_folder.read_one, sensitivity_figures.fig5),
+  "pnn_fig7a": Figure(matrix_folder.read_one, sensitivity_figures.fig7a),
+  "pnn_fig7b": Figure(matrix_folder.read_one, sensitivity_figures.fig7b),
+  "pnn_fig9": Figure(matrix_folder.read_one, sensitivity_figures.fig9),
+  "pnn_fig10": Figure(matrix_folder.read_one, sensitivity_figures.fig10),
   "pnn_forgetting": Figure(matrix_folder.read_one, pnn_figures.forgetting),
 }
 
@@ -104,7 +101,7 @@ def main(argv: Sequence[str]) -> None:
     except ValueError as error:
       faults.append(f"{name}: {error}")
       continue
-    runs = read.runs if isinstance(read, matrix_folder.Matrix | navigation_folder.Navigation) else read
+    runs = read.runs if isinstance(read, matrix_folder.Matrix | folder.Navigation) else read
     files = drawing.write(name, drawn, runs, out)
     print(f"{name}\n\n{drawing.markdown(drawn)}")
     print(f"{len(runs)} runs read; wrote {', '.join(files)} to {out}\n")

@@ -21,8 +21,12 @@ from ml_collections import config_dict
 
 from environments.maze import constants, top_view
 from environments.maze import world as world_lib
-from experiments import binary, configuration, navigation_episodes, population, session, sinks, train
-from experiments.disk import checkpoint, navigation_file, navigation_folder, run_directory, sweep_folder
+from experiments import binary
+from experiments.report import video as video_lib
+from experiments.running import members, run
+from experiments.setup import learn
+from experiments.store import checkpoint, run_directory, sweep_folder
+from experiments.studies.navigation import episodes, episodes_file, folder
 
 _EPISODES = flags.DEFINE_integer("test_episodes", 100, "Episodes that count.", lower_bound=1)
 _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode.")
@@ -39,7 +43,7 @@ class Best(NamedTuple):
   member: int
   late_return: float  # That it was chosen by.
   step: int  # Of the checkpoint, agent steps.
-  task: session.Task  # Trained, heads included.
+  task: learn.Task  # Trained, heads included.
 
 
 def best_member(path: pathlib.Path) -> Best:
@@ -53,30 +57,30 @@ def best_member(path: pathlib.Path) -> Best:
     raise ValueError(f"{path} has no checkpoint; train it first")
   returns = [sweep_folder.score(path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
   index = int(np.argmax(returns))
-  task = train.make_task(population.sample(config, index))
-  navigation_episodes.check_heads(task.agent)
-  trained = population.trained(path, index, like=task.params)
+  task = learn.make(members.sample(config, index))
+  episodes.check_heads(task.agent)
+  trained = run.trained(path, index, like=task.params)
   assert trained.step is not None  # A checkpoint has one.
   return Best(index, returns[index], trained.step, task._replace(params=trained.params))
 
 
-def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> navigation_file.Tested:
+def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> episodes_file.Tested:
   """Tests the sweep in `path` unless that was done, writes what came of it and returns it.
 
   Raises:
     ValueError: as `best_member`.
   """
-  if (found := navigation_file.read(path)) is not None and _is_same(found, path, num_episodes, has_video=has_video):
+  if (found := episodes_file.read(path)) is not None and _is_same(found, path, num_episodes, has_video=has_video):
     return found
   best, config = best_member(path), _config(path)
-  maze = best.task.world
+  maze = best.task.place.world
   assert isinstance(maze, world_lib.Maze)
-  key = configuration.make_key(config.seed, "navigation")
+  key = learn.make_key(config.seed, "navigation")
   is_greedy = bool(config.train.evaluation_is_greedy)
-  played = navigation_episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
+  played = episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
   rows, columns = maze.layout.shape
-  layer = navigation_episodes.feature_layer(best.task.agent.spec)
-  measures = navigation_episodes.measure(played, layer=layer, num_cells=rows * columns, seed=config.seed)
+  layer = episodes.feature_layer(best.task.agent.spec)
+  measures = episodes.measure(played, layer=layer, num_cells=rows * columns, seed=config.seed)
   about: dict[str, Any] = {
     "agent": config.agent,
     "world": config.world,
@@ -84,18 +88,18 @@ def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> n
   }
   about |= {"member": best.member, "late_return": best.late_return, "trained_steps": best.step, "is_greedy": is_greedy}
   about |= {"provenance": run_directory.provenance(config.seed)}
-  kept = navigation_file.shown(played, measures.position)
+  kept = episodes_file.shown(played, measures.position)
   (path / VIDEO).unlink(missing_ok=True)  # Of an earlier test: it shows another episode, and maybe another network.
   if has_video:
     scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
-    sinks.write_video(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
-  navigation_file.write(path, measures, kept, layout=maze.layout, about=about)
-  found = navigation_file.read(path)
+    video_lib.write(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
+  episodes_file.write(path, measures, kept, layout=maze.layout, about=about)
+  found = episodes_file.read(path)
   assert found is not None
   return found
 
 
-def film(maze: world_lib.Maze, played: navigation_episodes.Played) -> Iterator[np.ndarray]:
+def film(maze: world_lib.Maze, played: episodes.Played) -> Iterator[np.ndarray]:
   """Frames of the first episode: what the agent sees beside the map with the path that led there."""
   signals = {name: values[0] for name, values in played.signals.items()}
   for t, frame in enumerate(played.frames[:_VIDEO_STEPS]):
@@ -111,7 +115,7 @@ def film(maze: world_lib.Maze, played: navigation_episodes.Played) -> Iterator[n
     yield top_view.side_by_side(frame, above)
 
 
-def describe(found: navigation_file.Tested) -> str:
+def describe(found: episodes_file.Tested) -> str:
   """One line."""
   told = found.summary
   score, low, high = (float(x) for x in found.score)
@@ -135,7 +139,7 @@ def describe(found: navigation_file.Tested) -> str:
   return "; ".join(parts)
 
 
-def _is_same(found: navigation_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
+def _is_same(found: episodes_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
   """Whether a test is that of the newest checkpoint, as long as asked for, with the video asked for."""
   is_newest = found.summary.get("trained_steps") in checkpoint.steps(path / "checkpoints")[-1:]
   has_files = not has_video or (path / VIDEO).exists()
@@ -151,7 +155,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   if not binary.RUNS.value:
     raise ValueError("--runs is missing; give a folder of sweeps, e.g. --runs=runs/nav")
-  paths, faults = navigation_folder.find(binary.RUNS.value, in_mazes_only=True), []
+  paths, faults = folder.find(binary.RUNS.value, in_mazes_only=True), []
   for number, path in enumerate(paths, start=1):
     started = time.monotonic()
     try:

@@ -22,8 +22,8 @@ from absl import flags
 
 from environments.pong import constants as c
 from environments.pong import variants
-from experiments import binary, pong_players
-from experiments import pong_consoles as consoles
+from experiments import binary
+from experiments.studies.pong_fidelity import consoles, players
 
 _GAMES = flags.DEFINE_integer("games", 3, "Games of each scripted player.", lower_bound=1)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 20_000, "Emulated frames of a game at most.", lower_bound=100)
@@ -123,7 +123,7 @@ def inertia(console: consoles.Console) -> dict[str, float]:
 
 
 def lockstep(
-  emulated: consoles.Console, ours: consoles.Console, player: pong_players.Player, *, num_steps: int
+  emulated: consoles.Console, ours: consoles.Console, player: players.Player, *, num_steps: int
 ) -> dict[str, float]:
   """Both consoles with the actions that `player` chooses on the emulator: shares of frames and pixels that differ."""
   frame = emulated.start(c.MIN_START_FRAMES)
@@ -150,23 +150,21 @@ def compare(*, num_episodes: int, max_frames: int, seed: int = 0) -> list[Row]:
   emulated, ours = consoles.Emulated(), consoles.Ours()
   starts = np.random.default_rng(seed).integers(c.MIN_START_FRAMES, c.MAX_START_FRAMES + 1, num_episodes).tolist()
 
-  def games(
-    console: consoles.Console, make: Callable[[np.random.Generator], pong_players.Player]
-  ) -> list[consoles.Frame]:
+  def games(console: consoles.Console, make: Callable[[np.random.Generator], players.Player]) -> list[consoles.Frame]:
     return [
       consoles.play(console, make(np.random.default_rng(i)), start_frames=start, max_frames=max_frames)
       for i, start in enumerate(starts)
     ]
 
-  theirs = {name: games(emulated, make) for name, make in pong_players.ALL.items()}
-  mine = {name: games(ours, make) for name, make in pong_players.ALL.items()}
+  theirs = {name: games(emulated, make) for name, make in players.ALL.items()}
+  mine = {name: games(ours, make) for name, make in players.ALL.items()}
   rows = []
-  for name in pong_players.ALL:
+  for name in players.ALL:
     rows += _pair(character(theirs[name]), character(mine[name]), prefix=f"{name}: ")
   rows += _pair(*(physics(list(itertools.chain(*played.values()))) for played in (theirs, mine)))
   rows += _pair(inertia(emulated), inertia(ours), tolerance=0.0)
   num_steps = max_frames // (4 * c.FRAMES_PER_STEP)
-  for name, make in pong_players.ALL.items():
+  for name, make in players.ALL.items():
     same = lockstep(emulated, ours, make(np.random.default_rng(seed)), num_steps=num_steps)
     rows += [Row(f"{name}, same actions: {quantity}", 0.0, value, 0.0) for quantity, value in same.items()]
   return rows
@@ -189,7 +187,7 @@ def table(rows: Sequence[Row]) -> str:
 def side_by_side(*, steps: Sequence[int] = (1, 20, 45, 200, 420), seed: int = 0, scale: int = 4) -> np.ndarray:
   """Emulator, ours and four times their difference after some steps of the player who follows: grey `[H, W]`."""
   emulated, ours = consoles.Emulated(), consoles.Ours()
-  player = pong_players.follow(np.random.default_rng(seed))
+  player = players.follow(np.random.default_rng(seed))
   frame = emulated.start(c.MIN_START_FRAMES)
   ours.start(c.MIN_START_FRAMES)
   lines = []

@@ -1,10 +1,12 @@
 """The ways to learn a task after another one (Rusu et al. 2016, figure 3): one machinery, other partitions.
 
-progressive    source columns frozen, a new column and its laterals learn
-finetune       the source network goes on learning, all of it          (their baseline 3)
-finetune_head  the source network, of which only `output` learns        (baseline 2)
-scratch        a new column alone                                       (baseline 1)
-random_column  progressive, but the source columns are random           (baseline 4)
+    progressive    source columns frozen, a new column and its laterals learn
+    finetune       the source network goes on learning, all of it          (their baseline 3)
+    finetune_head  the source network, of which only `output` learns        (baseline 2)
+    scratch        a new column alone                                       (baseline 1)
+    random_column  progressive, but the source columns are random           (baseline 4)
+
+`prepare` makes each of them ready to learn.
 """
 
 import functools
@@ -17,16 +19,16 @@ METHODS = ("progressive", "finetune", "finetune_head", "scratch", "random_column
 
 
 def prepare(
-  method: str,
   key: jax.Array,
-  source_spec: network.NetworkSpec | None,
-  source_params: network.Params | None,
-  column_spec: column.ColumnSpec,
+  method: str,
   *,
+  column_spec: column.Column,
+  source_params: network.Params | None = None,
+  source_spec: network.Network | None = None,
   output_init: str = "previous",
   alpha: float = 1.0,
-) -> tuple[network.NetworkSpec, network.Params, partition.IsTrainable]:
-  """(spec, parameters, which of them learn) for learning the target task by `method`.
+) -> tuple[network.Params, network.Network, partition.IsTrainable]:
+  """(parameters, spec, which of them learn) for learning the target task by `method`.
 
   `column_spec` is the target's new column; the finetuning methods keep the source's columns instead and only check
   that the target offers what they read. `output_init` and `alpha` are `network.grow`'s. "scratch" does without a
@@ -35,24 +37,25 @@ def prepare(
   if method not in METHODS:
     raise ValueError(f"method={method!r} is not one of {METHODS}.")
   if method == "scratch":
-    spec = network.NetworkSpec((column_spec,))
-    return spec, network.init(key, spec), _always
+    spec = network.Network((column_spec,))
+    return network.init(key, spec), spec, _always
   if method == "random_column":
-    source_spec = source_spec or network.NetworkSpec((column_spec,))
+    source_spec = source_spec or network.Network((column_spec,))
   elif source_spec is None or source_params is None:
     raise ValueError(f"method={method!r} needs a source network: its spec and its parameters.")
   if method in ("finetune", "finetune_head"):
     _check_finetune(method, source_spec, column_spec)
     assert source_params is not None
+    network.check_params(source_params, source_spec)
     newest = len(source_spec.columns) - 1
-    return source_spec, source_params, _always if method == "finetune" else functools.partial(_is_output, newest)
-  spec = network.NetworkSpec((*source_spec.columns, column_spec))
+    return source_params, source_spec, _always if method == "finetune" else functools.partial(_is_output, newest)
+  spec = network.Network((*source_spec.columns, column_spec))
   source_key, grow_key = jax.random.split(key)
   if method == "random_column":
     source_params = network.init(source_key, source_spec)
   assert source_params is not None
-  params = network.grow(grow_key, source_params, spec, output_init=output_init, alpha=alpha)
-  return spec, params, functools.partial(_is_in_column, len(spec.columns) - 1)
+  params = network.grow(grow_key, source_params, spec=spec, output_init=output_init, alpha=alpha)
+  return params, spec, functools.partial(_is_in_column, len(spec.columns) - 1)
 
 
 def _always(path: partition.Path) -> bool:
@@ -68,7 +71,7 @@ def _is_output(k: int, path: partition.Path) -> bool:
   return path[:2] == (k, column.OUTPUT)
 
 
-def _check_finetune(method: str, source: network.NetworkSpec, target: column.ColumnSpec) -> None:
+def _check_finetune(method: str, source: network.Network, target: column.Column) -> None:
   """The source network must be able to play the target task as it stands."""
   read = {name: shape for column_spec in source.columns for name, shape in column_spec.inputs}
   if read != target.input_shapes:

@@ -4,9 +4,9 @@ Requests arrive on gRPC's threads and are answered on the thread that called `se
 arm (and OpenGL). Between requests that thread polls the safety gate, so the watchdog needs nobody's help. Whatever
 goes wrong with a request, the arm is held and the client gets one line that says why.
 
-  config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
-  with server.launch(config) as address:  # In a process of its own.
-    environment = client.connect(address)
+    config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
+    with server.launch(config) as address:  # In a process of its own.
+      environment = client.connect(address)
 """
 
 import contextlib

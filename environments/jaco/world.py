@@ -1,7 +1,9 @@
 """The simulated arm as a world: reset draws, step moves, observe looks.
 
-action -> commanded velocities -> physics (10 steps of 10 ms) -> joint angles      (step)
-joint angles -> poses -> reward and ending -> pixels, depth, proprioception        (observe)
+    action -> commanded velocities -> physics (10 steps of 10 ms) -> joint angles      (step)
+    joint angles -> poses -> reward and ending -> pixels, depth, proprioception        (observe)
+
+`physics` moves the arm, `kinematics` poses it, `camera` draws it, `tasks` judges it.
 """
 
 import dataclasses

@@ -1,7 +1,9 @@
 """The first-person maze as a world: reset draws an episode, step walks and eats, observe looks.
 
-action -> four frames of walking -> what is touched: reward, goal, a new start             (step)
-pose, goal and fruit -> columns of rays -> picture and depth; the path so far -> loop closure (observe)
+    action -> four frames of walking -> what is touched: reward, goal, a new start             (step)
+    pose, goal and fruit -> columns of rays -> picture and depth; the path so far -> loop closure (observe)
+
+`motion` walks, `things` are touched, `camera` draws, `tasks` says which maze and for how long.
 """
 
 import dataclasses

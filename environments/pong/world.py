@@ -1,7 +1,7 @@
 """Pong as a world: reset draws a start, step plays four frames and draws their picture, observe reads.
 
-action -> knob and button -> four frames (one `lax.scan`) -> one picture, onto the stack      (step)
-stack -> pixels; scores and steps -> reward and ending                                        (observe)
+    action -> knob and button -> four frames (one `lax.scan`) -> one picture, onto the stack      (step)
+    stack -> pixels; scores and steps -> reward and ending                                        (observe)
 
 The stack is one uint32 a pixel, newest byte on top: pushing a picture is one shift for all four.
 """

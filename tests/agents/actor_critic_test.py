@@ -101,7 +101,9 @@ def _values(agent, trainable, frozen, played):
   for b in range(played.actions.shape[1]):
     state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
     inputs = {"signal": played.timesteps.observation["signal"][:, b]}
-    activations, _ = network.apply(agent.spec, params, inputs, state, played.timesteps.step_type[:, b] == core.FIRST)
+    activations, _ = network.apply(
+      params, agent.spec, inputs=inputs, state=state, is_first=played.timesteps.step_type[:, b] == core.FIRST
+    )
     values.append(activations[-1]["output"][:, -1])
   return np.stack(values, axis=1)
 
@@ -121,7 +123,7 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory):
       state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
       timesteps = jax.tree.map(lambda x, b=b: x[:, b], played.timesteps)
       activations, _ = network.apply(
-        agent.spec, params, timesteps.observation, state, timesteps.step_type == core.FIRST
+        params, agent.spec, inputs=timesteps.observation, state=state, is_first=timesteps.step_type == core.FIRST
       )
       logits, values = activations[-1]["output"][:, :-1], activations[-1]["output"][:, -1]
       lambda_ = jnp.where(timesteps.step_type[1:] == core.LAST, 0.0, hyper.lambda_)

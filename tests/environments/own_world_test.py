@@ -86,8 +86,8 @@ def test_who_follows_the_ball_catches_it():
   assert (np.asarray(state.timestep.step_type) == core.LAST).all()
 
 
-def _run(binary: str, *arguments: str) -> None:
-  command = [sys.executable, "-m", f"experiments.{binary}", "--config=examples/own_world_config.py", *arguments]
+def _run(*arguments: str) -> None:
+  command = [sys.executable, "-m", "experiments.train", "--config=examples/own_world_config.py", *arguments]
   variables = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
   done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
@@ -97,11 +97,11 @@ def test_the_example_is_trained_and_goes_on_behind_dm_env(tmp_path):
   """The binaries themselves, since what is tested is that names on the command line lead to the user's worlds."""
   own, host = tmp_path / "own", tmp_path / "host"
   sizes = {"steps": 256, "num_worlds": 4, "num_steps": 8, "evaluation_episodes": 2}
-  _run("train", f"--workdir={own}", *(f"--config.train.{name}={value}" for name, value in sizes.items()))
-  sizes["steps"] = 40
-  transfer = [f"--config.transfer.{name}={value}" for name, value in sizes.items()]
-  target = "tests.environments.own_world_test:HostCatch"
-  _run("transfer", f"--workdir={host}", f"--config.source={own}", f"--config.target={target}", *transfer)
+  _run(f"--workdir={own}", *(f"--config.train.{name}={value}" for name, value in sizes.items()))
+  sizes |= {"steps": 40, "num_worlds": 1, "evaluate_every": 0}
+  given = [f"--config.train.{name}={value}" for name, value in sizes.items()]
+  world = "tests.environments.own_world_test:HostCatch"
+  _run(f"--workdir={host}", "--config.method=progressive", f"--config.source={own}", f"--config.world={world}", *given)
   records = [json.loads(line) for line in (host / "metrics.jsonl").read_text().splitlines()]
   episodes = [record for record in records if record["kind"] == "episode"]
   assert len(episodes) == 4 and {record["length"] for record in episodes} == {9.0}  # 40 steps: 4 times 9 and a start.

@@ -13,9 +13,10 @@ from absl.testing import flagsaver
 
 from environments import registry
 from experiments import analyse, matrix
-from experiments.disk import released, sensitivity_file
+from experiments.store import released
+from experiments.studies.pnn import sensitivity_file
 from progressive import network
-from tests.experiments import matrices, sensitivity_test
+from tests.experiments.studies.pnn import matrices, sensitivity_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SETTINGS = analyse.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)
@@ -30,13 +31,13 @@ def small_world(monkeypatch):
 def soup(tmp_path):
   """Two done cells whose networks use their first column not at all, and by a fifth; and one of one column."""
   matrices.write_plan(tmp_path)
-  config = {"seed": 3, "target": "pong/white", "target_options": {}, "method": "progressive", "sources": ["pong"]}
-  config["transfer"] = {"evaluation_is_greedy": True}
+  config = {"seed": 3, "world": "pong/white", "world_options": {}, "method": "progressive", "sources": ["pong"]}
+  config["train"] = {"evaluation_is_greedy": True}
   for name, lateral in (("progressive_pong_to_white", 0.0), ("random_column_white", 3.0), ("scratch_white", None)):
     player = sensitivity_test.make_player(own=6.0, lateral=lateral or 0.0)
     spec, params = player.agent.spec, player.params
     if lateral is None:
-      spec, params = network.NetworkSpec(spec.columns[:1]), params[:1]
+      spec, params = network.Network(spec.columns[:1]), params[:1]
     released.save(tmp_path / name / "best", spec, params, evaluation={}, provenance={})
     (tmp_path / name / "config.json").write_text(json.dumps(config))
     (tmp_path / name / matrix.OUTCOME).write_text("{}")

@@ -5,11 +5,11 @@ import time
 import pytest
 
 from environments import registry
-from experiments import benchmark, configuration
-from experiments.configs import pong_soup
+from experiments import benchmark
+from experiments.configs import base, pong_soup
 from experiments.suites import stages
 from tests.agents import worlds
-from tests.experiments import session_test
+from tests.experiments.running import run_test
 
 TINY = stages.Settings(num_worlds=4, seconds=0.01, is_cpu=True)
 
@@ -43,8 +43,8 @@ def test_mazes_of_two_sizes_are_measured():
 
 
 def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
-  config = session_test.make_config(lstm=(), method="scratch")
-  config.sweep = configuration.sweep(num_runs=3, top=1, sampled=())
+  config = run_test.make_config(lstm=())
+  config.sweep = base.sweep(num_runs=3, top=1, sampled=())
   monkeypatch.setattr(pong_soup, "get_config", lambda: config)
   monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
   alone, in_turn, at_once = benchmark.measure("pong", ["sweep"], TINY)

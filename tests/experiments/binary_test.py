@@ -142,14 +142,21 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
 
 
 def test_a_whole_binary_refuses_a_flag_of_another_s():
-  command = [sys.executable, "-m", "experiments.transfer", f"--config={CONFIG}", "--workdir=unused", "--source=nowhere"]
+  command = [
+    sys.executable,
+    "-m",
+    "experiments.train",
+    f"--config={CONFIG}:progressive",
+    "--workdir=unused",
+    "--source=nowhere",
+  ]
   result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-  expected = "error: --source is not read by experiments.transfer; nearest it reads is --config.source\n"
+  expected = "error: --source is not read by experiments.train; nearest it reads is --config.source\n"
   assert result.returncode == 1 and result.stderr.endswith(expected)
 
 
 def test_a_whole_binary_says_what_is_missing():
-  command = [sys.executable, "-m", "experiments.transfer", f"--config={CONFIG}", "--workdir=unused"]
+  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}:progressive", "--workdir=unused"]
   command.append("--config.source=nowhere")
   result = subprocess.run(command, capture_output=True, text=True, timeout=300)
   assert result.returncode == 1

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from experiments import configuration, demo
+from experiments import demo
 from experiments.configs import jaco_corl2017
-from experiments.disk import network_file, released
+from experiments.setup import column
+from experiments.store import network_file, released
 from progressive import network
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -23,15 +24,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def columns():
   """The config's two columns."""
   observations = {"pixels": specs.Array((64, 64, 3), np.uint8)}
-  config = jaco_corl2017.get_config()
-  return tuple(
-    configuration.make_column(section.column, observations, (3,) * 9) for section in (config.train, config.transfer)
-  )
+  configs = (jaco_corl2017.get_config(variant) for variant in ("column", "progressive"))
+  return tuple(column.make(config.train.column, observations, (3,) * 9) for config in configs)
 
 
 def make_run(path, method, spec, level):
   path.mkdir(parents=True)
-  (path / "config.json").write_text(json.dumps({"method": method, "target": "arm://127.0.0.1:5055"}))
+  (path / "config.json").write_text(json.dumps({"method": method, "world": "arm://127.0.0.1:5055"}))
   (path / "provenance.json").write_text(json.dumps({"command": f"command of {method}", "commit": "abc", "seed": 0}))
   network_file.write_spec(path, spec)
   (path / "checkpoints/2000").mkdir(parents=True)
@@ -56,7 +55,7 @@ def workdir(tmp_path):
     ("finetune", 17.0, (wide,)),
     ("scratch", 0.0, (narrow,)),
   ):
-    make_run(tmp_path / "demo" / method, method, network.NetworkSpec(learned), level)
+    make_run(tmp_path / "demo" / method, method, network.Network(learned), level)
   return tmp_path / "demo"
 
 
@@ -80,7 +79,7 @@ def test_a_finished_run_is_not_repeated_and_keeps_its_port(workdir):
 
 
 def test_main(tmp_path):
-  spec = network.NetworkSpec(columns()[:1])
+  spec = network.Network(columns()[:1])
   params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network_file.params_like(spec))
   source = tmp_path / "column"
   released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={})
@@ -92,6 +91,6 @@ def test_main(tmp_path):
   assert "mean_return: 1.5" in (tmp_path / "demo/report.html").read_text()
   configs = [json.loads((tmp_path / "demo" / method / "config.json").read_text()) for method in demo.METHODS]
   rates = [config["transfer"]["hyper"]["learning_rate"] for config in configs]
-  assert rates == [5e-4, 1e-4, 1e-3]  # experiments/results/corl2017_fig5/tuning.md
+  assert rates == [5e-4, 1e-4, 1e-3]  # docs/results/corl2017_fig5/tuning.md
   again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert again.returncode == 0 and again.stdout.count("is finished") == 3

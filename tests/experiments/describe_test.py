@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from experiments import configuration, describe
-from experiments.disk import network_file
+from experiments import describe
+from experiments.configs import base
+from experiments.setup import column
+from experiments.store import network_file
 from progressive import network
 
 OBSERVATIONS = {"pixels": specs.Array((64, 64, 3), np.uint8), "target": specs.Array((3,), np.float32)}
@@ -13,10 +15,10 @@ OBSERVATIONS = {"pixels": specs.Array((64, 64, 3), np.uint8), "target": specs.Ar
 
 def corl_network():
   sections = [
-    configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
-    configuration.column_section(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,)),
+    base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
+    base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,)),
   ]
-  return network.NetworkSpec(tuple(configuration.make_column(s, OBSERVATIONS, (3,) * 9) for s in sections))
+  return network.Network(tuple(column.make(s, OBSERVATIONS, (3,) * 9) for s in sections))
 
 
 def test_the_configs_columns_have_the_papers_parameters():
@@ -33,6 +35,6 @@ def test_a_networks_shape_survives_its_file(tmp_path):
 
 
 def test_a_column_on_missing_inputs_is_refused():
-  section = configuration.column_section(inputs=("velocity",), conv=())
+  section = base.column(inputs=("velocity",), conv=())
   with pytest.raises(ValueError, match="not observed"):
-    configuration.make_column(section, OBSERVATIONS, (3,))
+    column.make(section, OBSERVATIONS, (3,))

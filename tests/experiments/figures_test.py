@@ -10,7 +10,7 @@ import pytest
 
 from analysis import records
 from experiments import figures
-from experiments.papers import drawing
+from experiments.report import drawing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

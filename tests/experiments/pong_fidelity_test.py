@@ -9,7 +9,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from environments.pong import constants as c
-from experiments import pong_consoles, pong_fidelity, pong_players
+from experiments import pong_fidelity
+from experiments.studies.pong_fidelity import consoles, players
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def parsed():
 
 @pytest.fixture(scope="module")
 def emulated():
-  return pong_consoles.Emulated()
+  return consoles.Emulated()
 
 
 def _rng() -> np.random.Generator:
@@ -58,19 +59,17 @@ def test_every_quantity_is_within_tolerance_and_the_table_says_so():
 )
 def test_a_wrong_number_is_noticed(name, value, emulated, monkeypatch):
   monkeypatch.setattr(c, name, value)
-  same = pong_fidelity.lockstep(emulated, pong_consoles.Ours(), pong_players.follow(_rng()), num_steps=400)
+  same = pong_fidelity.lockstep(emulated, consoles.Ours(), players.follow(_rng()), num_steps=400)
   assert max(same.values()) > 0
 
 
 def test_a_slower_opponent_is_noticed_by_its_row(emulated, monkeypatch):
   def quantities(console):
-    return pong_fidelity.physics(
-      [pong_consoles.play(console, pong_players.follow(_rng()), start_frames=2, max_frames=1200)]
-    )
+    return pong_fidelity.physics([consoles.play(console, players.follow(_rng()), start_frames=2, max_frames=1200)])
 
-  theirs, same = quantities(emulated), quantities(pong_consoles.Ours())
+  theirs, same = quantities(emulated), quantities(consoles.Ours())
   monkeypatch.setattr(c, "OPPONENT_PERIOD", 4)  # Still on one frame in four instead of one in eight.
-  wrong = quantities(pong_consoles.Ours())
+  wrong = quantities(consoles.Ours())
   name = "opponent, rows a frame"
   assert same[name] == theirs[name]
   rows = {row.quantity: row for row in pong_fidelity._pair(theirs, wrong)}
@@ -78,11 +77,11 @@ def test_a_slower_opponent_is_noticed_by_its_row(emulated, monkeypatch):
 
 
 def test_who_foresees_beats_the_console_and_who_does_not_loses():
-  ours = pong_consoles.Ours()
+  ours = consoles.Ours()
 
   def lead(name: str, seed: int) -> int:
-    player = pong_players.ALL[name](np.random.default_rng(seed))
-    game = pong_consoles.play(ours, player, start_frames=2 + seed, max_frames=12_000)
+    player = players.ALL[name](np.random.default_rng(seed))
+    game = consoles.play(ours, player, start_frames=2 + seed, max_frames=12_000)
     return int(game.player_score[-1] - game.opponent_score[-1])
 
   assert all(lead("foresee", seed) > 0 for seed in range(3))
@@ -91,7 +90,7 @@ def test_who_foresees_beats_the_console_and_who_does_not_loses():
 
 def test_events_are_counted_by_hand():
   # A serve in frame 2, hits in 5 and 8, a goal in 10, the next serve in 12.
-  game = pong_consoles.Frame(
+  game = consoles.Frame(
     wait=np.array([2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 63, 1, 0, 0]),
     ball_x=np.array([0, 0, 60, 61, 62, 63, 62, 61, 60, 62, 62, 62, 70, 69]),
     ball_y=np.array([0, 0, 50, 50, 50, 50, 51, 52, 53, 55, 55, 0, 70, 70]),

@@ -1,0 +1,83 @@
+"""What the documentation promises about the code: citations, figures, links, commands and the Python in its pages."""
+
+import importlib
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+from experiments import binary, figures
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ("progressive", "agents", "environments", "experiments", "analysis", "tests")
+PAPERS = (ROOT / "docs" / "papers.md").read_text()
+# `papers.md 2.1-2.3` and `papers.md 3.4, 4` are lists of sections; a sentence may end in a full stop.
+CITATION = re.compile(r"papers\.md (\d(?:\.\d+)?(?:(?:, |-| and )\d(?:\.\d+)?)*)")
+
+
+def sections(text: str) -> set[str]:
+  return {match for found in CITATION.findall(text) for match in re.findall(r"\d(?:\.\d+)?", found)}
+
+
+def test_a_citation_may_name_several_sections():
+  assert sections("as papers.md 2.1-2.3 say, and (papers.md 3.4, 4). papers.md 1.10") == {
+    "2.1",
+    "2.3",
+    "3.4",
+    "4",
+    "1.10",
+  }
+
+
+def test_every_cited_section_is_a_heading():
+  headings = set(re.findall(r"^#{2,3} (\d(?:\.\d+)?)\.? ", PAPERS, re.MULTILINE))
+  files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+  files += [path for path in (ROOT / "docs").rglob("*.md")]
+  cited = {section: path for path in files for section in sections(path.read_text())}
+  assert len(cited) >= 15, "the pattern does not find the citations any more"
+  missing = {section: str(path) for section, path in cited.items() if section not in headings}
+  assert not missing, f"cited, but no heading of docs/papers.md: {missing}"
+
+
+@pytest.mark.parametrize("name", sorted(figures.FIGURES))
+def test_every_figure_stands_in_the_table(name):
+  assert f"`{name}`" in (ROOT / "docs" / "figures.md").read_text()
+
+
+def test_readme_links_to_what_is_there():
+  links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
+  assert links
+  assert not [link for link in links if not (ROOT / link).exists()]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = sorted(
+  {
+    command
+    for page in PAGES
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    for command in block.replace("\\\n", " ").splitlines()
+    if "python -m experiments." in command
+  }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_have_flags_and_fields_that_are_there(command):
+  words = shlex.split(command[command.index("experiments.") :], comments=True)
+  module = importlib.import_module(words[0])
+  assert hasattr(module, "main")
+  names = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
+  assert not [name for name in names if not name.startswith("config.") and name not in flags.FLAGS]
+  if any(word.startswith("--config=experiments/") for word in words):
+    binary.check_fields(words)
+
+
+@pytest.mark.parametrize(
+  "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.stem
+)
+def test_the_python_of_a_page_runs(page):
+  blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+  exec(compile("\n".join(blocks), page.name, "exec"), {"__name__": "page"})
