@@ -68,6 +68,12 @@ class HostWorld(dm_env.Environment):
     """As the environment's."""
     self._environment.close()
 
+  def __getattr__(self, name: str) -> Any:
+    """What else the environment has: the arm's `rates`, a `control_dt_s`."""
+    if name == "_environment":  # Not there yet: a copy asks before it is filled.
+      raise AttributeError(name)
+    return getattr(self._environment, name)
+
   def _ours(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
     self._is_last = timestep.last()
     reward = None if timestep.reward is None else float(np.asarray(timestep.reward).reshape(()))

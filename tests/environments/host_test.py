@@ -1,5 +1,7 @@
 """Any dm_env environment as agents play it; expected actions and names are written by hand."""
 
+import copy
+
 import dm_env
 import numpy as np
 import pytest
@@ -161,6 +163,13 @@ def test_adapting_twice_is_adapting_once_and_closing_closes():
   assert host.adapt(adapted, name="again") is adapted
   adapted.close()
   assert environment.is_closed
+
+
+def test_what_else_the_environment_has_is_reached():
+  environment = Recorder(specs.DiscreteArray(2))
+  environment.control_dt_s = 0.02
+  adapted = copy.copy(host.adapt(environment, name="mine"))
+  assert adapted.control_dt_s == 0.02 and not hasattr(adapted, "control_dt")
 
 
 @pytest.mark.parametrize(
