@@ -58,12 +58,12 @@ def drive() -> None:
     returns = played.episodes.returns
     print(f"returns {returns.tolist()}, mean {returns.mean():.2f}")
     if video and played.frames:
-      video_lib.write(video, played.frames, frames_per_s=place_lib.frames_per_s(task.place))
+      video_lib.write(video, played.frames, frames_per_s=place_lib.frames_per_s(task.place), captions=played.captions)
     return
   environment = video_lib.Filmed(client.connect(_ADDRESS.value))
   by_hand.drive(environment, sys.stdin)
   if video:
-    video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S)
+    video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
   result = play.summarise(played.episodes)
   if binary.VIDEO.value and played.frames:
     rate = place_lib.frames_per_s(task.place)
-    video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate)
+    video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate, captions=played.captions)
   low, high = result.get("return_ci_low"), result.get("return_ci_high")
   mean = intervals.words(result["return_mean"], low, high, places=2)
   print(f"{folder} in {world}: mean return {mean} over {binary.EPISODES.value} episodes")

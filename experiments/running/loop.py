@@ -18,6 +18,7 @@ from flax import struct
 
 from agents import actor_critic, trajectory, unroll
 from environments import batch as batch_lib
+from experiments.running import stop
 
 
 @struct.dataclass
@@ -123,23 +124,29 @@ def consume(
 ) -> None:
   """Feeds records to `sinks`; evaluates and saves whenever a multiple of the given steps is passed, and at the end.
 
-  What was evaluated is filmed once all else is safe.
+  What was evaluated is filmed once all else is safe. Who asks the program to stop has its state saved first.
+
+  Raises:
+    SystemExit: if it was asked to (`stop.deferred`).
   """
   previous = first_step
-  for state, records in updates:
-    step = step_of(state)
-    is_over = step >= until_step
-    is_evaluated = is_over or _is_due(previous, step, evaluate_every)
-    if is_evaluated:
-      records = [*records, *evaluate(state, step)]
-    for record in records:
-      for sink in sinks:
-        sink(record)
-    if is_over or _is_due(previous, step, save_every):
-      save(state, step)
-    if is_evaluated:
-      film(state, step)
-    previous = step
+  with stop.deferred():
+    for state, records in updates:
+      step = step_of(state)
+      is_over, is_asked = step >= until_step, stop.asked()
+      is_evaluated = is_over or (_is_due(previous, step, evaluate_every) and not is_asked)
+      if is_evaluated:
+        records = [*records, *evaluate(state, step)]
+      for record in records:
+        for sink in sinks:
+          sink(record)
+      if is_over or is_asked or _is_due(previous, step, save_every):
+        save(state, step)
+      if is_evaluated:
+        film(state, step)
+      if is_asked:
+        break
+      previous = step
 
 
 def step_of(state: TrainState) -> int:

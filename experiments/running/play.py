@@ -8,6 +8,7 @@ import numpy as np
 
 from agents import actor_critic, evaluation, unroll
 from analysis import intervals
+from environments import core
 from experiments.report import video
 from experiments.setup import learn
 from experiments.setup import place as place_lib
@@ -20,6 +21,7 @@ class Played(NamedTuple):
 
   episodes: evaluation.Episodes
   frames: Sequence[np.ndarray] = ()  # [H, W, 3] each; none where no film was wanted, or the world has no pixels.
+  captions: Sequence[str] = ()  # One for each.
 
 
 def play(
@@ -39,11 +41,11 @@ def play(
     episodes = evaluation.host_evaluate(
       task.agent, trainable, frozen, filmed, play_key, num_episodes=num_episodes, greedy=is_greedy
     )
-    return Played(episodes, filmed.frames if has_film else ())
+    return Played(episodes, filmed.frames, filmed.captions) if has_film else Played(episodes)
   batch = task.place.batch(num_episodes, learn.input_names(task))
   episodes = evaluation.evaluate(task.agent, trainable, frozen, batch, play_key, greedy=is_greedy)
   has_film = has_film and "pixels" in task.place.world.observation_spec()
-  return Played(episodes, _film(task, trainable, frozen, film_key, is_greedy) if has_film else ())
+  return Played(episodes, *(_film(task, trainable, frozen, film_key, is_greedy) if has_film else ()))
 
 
 def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
@@ -60,8 +62,8 @@ def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
 
 def _film(
   task: learn.Task, trainable: actor_critic.Params, frozen: actor_critic.Params, key: jax.Array, is_greedy: bool
-) -> list[np.ndarray]:
-  """Frames of one world in JAX."""
+) -> tuple[list[np.ndarray], list[str]]:
+  """Frames of one world in JAX, and a caption for each."""
   assert isinstance(task.place, place_lib.Simulation)
   init_key, act_key = jax.random.split(key)
   one = task.place.batch(1, sorted({*learn.input_names(task), "pixels"}))
@@ -70,4 +72,5 @@ def _film(
   _, _, played = unroll.unroll(
     task.agent, trainable, frozen, one, start, recurrent_state, act_key, _FILM_STEPS, is_greedy
   )
-  return list(video.rgb(np.asarray(played.timesteps.observation["pixels"][:, 0])))
+  seen = jax.tree.map(lambda x: np.asarray(x[:, 0]), played.timesteps)
+  return list(video.rgb(seen.observation["pixels"])), video.captions(seen.step_type == core.FIRST, seen.reward)

@@ -51,23 +51,24 @@ def run(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> Learned:
       or the config asks for what cannot be.
     FloatingPointError: if the loss stops being a number.
   """
-  with run_directory.alone(workdir):
-    path = pathlib.Path(workdir)
-    learned = run_alone(config, path)
+  with run_directory.alone(workdir) as lock:
+    learned = run_alone(config, lock)
     if "sweep" in config:
-      _keep_best(path, learned.members)
+      _keep_best(lock.path, learned.members)
     return learned
 
 
-def run_alone(config: config_dict.ConfigDict, path: pathlib.Path, *, source: released.Source | None = None) -> Learned:
-  """`run` for a caller who has `path` to itself (`run_directory.alone`), and keeps it for what comes after.
+def run_alone(
+  config: config_dict.ConfigDict, lock: run_directory.Lock, *, source: released.Source | None = None
+) -> Learned:
+  """`run` for a caller who has the directory to itself, and keeps it for what comes after.
 
   Args:
     config: of the run or sweep.
-    path: its directory.
+    lock: of its directory.
     source: the network to start from; None: that of `config.source`.
   """
-  phase, is_sweep = config.train, "sweep" in config
+  path, phase, is_sweep = lock.path, config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
   _check(everyone, phase, path)
   batch = _batch(everyone[0].task, phase.num_worlds)
@@ -99,8 +100,10 @@ def run_alone(config: config_dict.ConfigDict, path: pathlib.Path, *, source: rel
       console(record)
 
   def save(state: loop.TrainState, step: int) -> None:
-    for one in metrics:
-      one.sync()
+    lock.check()
+    for file, board in zip(metrics, tensorboards, strict=True):
+      file.sync()
+      board.sync()
     own = jax.tree.map(lambda leaf: leaf[: len(everyone)], state) if is_sweep else state
     checkpoint.save(path / "checkpoints", step, own, keep=phase.keep_checkpoints)
     last[0] = own
@@ -283,7 +286,7 @@ def _evaluation(member: Member, num_episodes: int) -> tuple[Callable, Callable]:
   """(evaluate, film) of a run: an 'eval' record of whole episodes, if any, and what they look like in `videos`."""
   phase = member.config.train
   key = learn.make_key(member.config.seed, "evaluation")
-  frames: list[Any] = []
+  seen: list[play.Played] = []
 
   def evaluate(state: loop.TrainState, step: int) -> list[loop.Record]:
     if not num_episodes:
@@ -297,12 +300,13 @@ def _evaluation(member: Member, num_episodes: int) -> tuple[Callable, Callable]:
       is_greedy=phase.evaluation_is_greedy,
       has_film=phase.video,
     )
-    frames[:] = played.frames
+    seen[:] = [played]
     return [loop.Record(step, "eval", play.summarise(played.episodes))]
 
   def film(state: loop.TrainState, step: int) -> None:
-    if frames:
-      rate = place_lib.frames_per_s(member.task.place)
-      video.write(member.path / "videos" / f"step_{step}.mp4", frames, frames_per_s=rate)
+    for played in seen:
+      if played.frames:
+        rate, file = place_lib.frames_per_s(member.task.place), member.path / "videos" / f"step_{step}.mp4"
+        video.try_write(file, played.frames, frames_per_s=rate, captions=played.captions)
 
   return evaluate, film

@@ -161,11 +161,13 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
     ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
   """
   path = workdir / cell.name
-  with run_directory.alone(path):
-    return json.loads((path / OUTCOME).read_text()) if is_done(path) else _run_cell(config, cell, workdir)
+  with run_directory.alone(path) as lock:
+    return json.loads((path / OUTCOME).read_text()) if is_done(path) else _run_cell(config, cell, workdir, lock)
 
 
-def _run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> dict[str, Any]:
+def _run_cell(
+  config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path, lock: run_directory.Lock
+) -> dict[str, Any]:
   path, own = workdir / cell.name, cell_config(config, cell)
   source = None
   if cell.before is not None:
@@ -175,7 +177,7 @@ def _run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path)
       )
     source = released.load_source(workdir / own.source)
     _check_source(own, source)
-  learned = run.run_alone(own, path, source=source)
+  learned = run.run_alone(own, lock, source=source)
   return _finish(own, cell, path, learned.members, source)
 
 

@@ -311,16 +311,49 @@ def test_parameters_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, w
   assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 200
 
 
-def test_a_film_that_fails_comes_after_the_checkpoint(tmp_path, monkeypatch):
+def test_a_film_comes_after_the_checkpoint_and_its_failure_stops_nothing(tmp_path, monkeypatch, capsys):
   saved = []
 
   def fail(path, frames, **options):
-    saved.extend(checkpoint.steps(tmp_path / "checkpoints"))
+    saved.append(checkpoint.steps(tmp_path / "checkpoints")[-1])
     raise OSError("no ffmpeg")
 
   monkeypatch.setattr(run.video, "write", fail)
-  monkeypatch.setattr(run.play, "_film", lambda *args: [np.zeros((2, 2, 3), np.uint8)])
+  monkeypatch.setattr(run.play, "_film", lambda *args: ([np.zeros((2, 2, 3), np.uint8)], ["episode 1"]))
   monkeypatch.setattr(worlds.CueRecall, "observation_spec", lambda self: {"signal": SIGNAL, "pixels": SIGNAL})
-  with pytest.raises(OSError, match="no ffmpeg"):
-    run.run(make_config(), tmp_path)
-  assert saved[-1] == 200
+  assert int(run.run(make_config(), tmp_path).state.step) == 600
+  assert saved == [200, 400, 600]
+  assert "warning: no video (no ffmpeg); everything else goes on" in capsys.readouterr().err
+
+
+_STOPPED = _KILLED.replace("config = ", "from experiments.running import stop\nstop.install()\nconfig = ", 1)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, kind, code):
+  script, workdir = tmp_path / "run.py", tmp_path / "run"
+  script.write_text(_STOPPED.format(root=str(ROOT)).replace("save_every = 1_000", "save_every = 20_000"))
+  stopped = start(script, workdir)
+  deadline = time.monotonic() + 60
+  while not (workdir / "metrics.jsonl").exists() or not lines(workdir):
+    assert time.monotonic() < deadline, "no record within a minute"
+    time.sleep(0.01)
+  stopped.send_signal(kind)
+  assert stopped.wait(timeout=60) == code
+  (step,) = checkpoint.steps(workdir / "checkpoints")
+  assert lines(workdir)[-1]["step"] == step < 20_000
+
+
+def test_a_workdir_that_is_moved_away_stops_the_run(tmp_path, monkeypatch):
+  def move(path, step, state, *, keep):
+    save(path, step, state, keep=keep)
+    (tmp_path / "run").rename(tmp_path / "moved")
+
+  save = checkpoint.save
+  monkeypatch.setattr(checkpoint, "save", move)
+  with pytest.raises(OSError, match="run was moved or deleted while it was at work"):
+    run.run(make_config(), tmp_path / "run")
+  monkeypatch.undo()
+  monkeypatch.setattr(registry, "make", make_world)
+  assert checkpoint.steps(tmp_path / "moved" / "checkpoints") == [120]
+  assert int(run.run(make_config(), tmp_path / "moved").state.step) == 600  # It goes on where it is now.

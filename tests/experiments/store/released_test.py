@@ -10,11 +10,11 @@ import pytest
 import safetensors
 
 from experiments.store import released, run_directory
-from progressive import column, network, partition
+from progressive import column, layers, network, partition
 
 PUBLISHED = pathlib.Path(released.__file__).parents[1] / "released"
-COLUMN = column.ColumnSpec((("x", (3,)),), (column.Dense("output", ("x",), size=2, activation=None),))
-SPEC = network.NetworkSpec((COLUMN,))
+COLUMN = column.Column((("x", (3,)),), (layers.Dense("output", ("x",), size=2, activation=None),))
+SPEC = network.Network((COLUMN,))
 
 
 def release(folder, seed=0):
