@@ -38,7 +38,7 @@ def prepare(
     raise ValueError(f"method={method!r} is not one of {METHODS}.")
   if method == "scratch":
     spec = network.Network((column_spec,))
-    return network.init(key, spec), spec, _always
+    return network.init(key, spec), spec, trainable(method, spec)
   if method == "random_column":
     source_spec = source_spec or network.Network((column_spec,))
   elif source_spec is None or source_params is None:
@@ -47,15 +47,22 @@ def prepare(
     _check_finetune(method, source_spec, column_spec)
     assert source_params is not None
     network.check_params(source_params, source_spec)
-    newest = len(source_spec.columns) - 1
-    return source_params, source_spec, _always if method == "finetune" else functools.partial(_is_output, newest)
+    return source_params, source_spec, trainable(method, source_spec)
   spec = network.Network((*source_spec.columns, column_spec))
   source_key, grow_key = jax.random.split(key)
   if method == "random_column":
     source_params = network.init(source_key, source_spec)
   assert source_params is not None
   params = network.grow(grow_key, source_params, spec=spec, output_init=output_init, alpha=alpha)
-  return params, spec, functools.partial(_is_in_column, len(spec.columns) - 1)
+  return params, spec, trainable(method, spec)
+
+
+def trainable(method: str, spec: network.Network) -> partition.IsTrainable:
+  """Which parameters of `spec` learn by `method`: of the newest column where there is one, of the output, or all."""
+  newest = len(spec.columns) - 1
+  if method in ("scratch", "finetune"):
+    return _always
+  return functools.partial(_is_output if method == "finetune_head" else _is_in_column, newest)
 
 
 def _always(path: partition.Path) -> bool:

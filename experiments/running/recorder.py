@@ -11,7 +11,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from tensorboardX import event_file_writer
@@ -21,6 +21,33 @@ from analysis import intervals, records
 from experiments.running import loop
 
 _FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
+
+
+class Recorder:
+  """Every sink of a run, or of the members of a sweep, each of which has files of its own; the console shows one."""
+
+  def __init__(self, paths: Sequence[pathlib.Path], *, name: str, first_step: int, until_step: int):
+    """Opens the run directories `paths` for runs that go on from `first_step`."""
+    self._files = [
+      (Metrics(path / "metrics.jsonl", step=first_step), TensorBoard(path / "tensorboard", step=first_step))
+      for path in paths
+    ]
+    every_s = 10.0 if len(paths) == 1 else 30.0
+    self._console = Console(name=name, first_step=first_step, until_step=until_step, every_s=every_s)
+
+  def __call__(self, record: loop.Record) -> None:
+    """Writes one record where its run's are; those of runs that only fill a device's share are nobody's."""
+    index = record.member or 0
+    for sink in self._files[index] if index < len(self._files) else ():
+      sink(record)
+    if index == 0:
+      self._console(record)
+
+  def sync(self) -> None:
+    """Returns once every record so far is on the disk."""
+    for metrics, tensorboard in self._files:
+      metrics.sync()
+      tensorboard.sync()
 
 
 class Metrics:

@@ -82,28 +82,16 @@ def run_alone(
   if first_step >= phase.steps:
     return Learned(everyone, state)
 
-  metrics = [recorder.Metrics(member.path / "metrics.jsonl", step=first_step) for member in everyone]
-  tensorboards = [recorder.TensorBoard(member.path / "tensorboard", step=first_step) for member in everyone]
   steps_per_update = phase.num_steps * phase.num_worlds
   until_step = first_step - (first_step - phase.steps) // steps_per_update * steps_per_update  # Whole updates.
-  console = recorder.Console(
-    name=path.name, first_step=first_step, until_step=until_step, every_s=30.0 if is_sweep else 10.0
+  write = recorder.Recorder(
+    [member.path for member in everyone], name=path.name, first_step=first_step, until_step=until_step
   )
   last = [state]
 
-  def write(record: loop.Record) -> None:
-    index = record.member or 0
-    if index < len(everyone):  # The rest fill a last device's share.
-      metrics[index](record)
-      tensorboards[index](record)
-    if index == 0:
-      console(record)
-
   def save(state: loop.TrainState, step: int) -> None:
     lock.check()
-    for file, board in zip(metrics, tensorboards, strict=True):
-      file.sync()
-      board.sync()
+    write.sync()
     own = jax.tree.map(lambda leaf: leaf[: len(everyone)], state) if is_sweep else state
     checkpoint.save(path / "checkpoints", step, own, keep=phase.keep_checkpoints)
     last[0] = own
@@ -131,12 +119,12 @@ def make_members(
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
   """
+  is_begun = bool(checkpoint.steps(path / "checkpoints"))
+  make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
   if "sweep" not in config:
-    return (Member(config, path, learn.make(config, source=source)),)
+    return (Member(config, path, make(config)),)
   configs = [members.sample(config, i) for i in range(config.sweep.num_runs)]
-  everyone = tuple(
-    Member(one, path / "runs" / f"{i:02}", learn.make(one, source=source)) for i, one in enumerate(configs)
-  )
+  everyone = tuple(Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs))
   first = jax.tree.structure(everyone[0].task.agent)
   for member in everyone[1:]:
     if jax.tree.structure(member.task.agent) != first:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
 from experiments.setup import column
 from experiments.setup import place as place_lib
-from experiments.store import released
+from experiments.store import network_file, released
 from progressive import baselines, network
+from progressive import column as progressive_column
 
 
 class Task(NamedTuple):
@@ -29,44 +31,65 @@ class Task(NamedTuple):
   place: place_lib.Place
 
 
-def make(config: config_dict.ConfigDict, *, source: released.Source | None = None) -> Task:
+def make(
+  config: config_dict.ConfigDict, *, source: released.Source | None = None, spec: network.Network | None = None
+) -> Task:
   """The network that `config.method` starts from, with the heads of `config.train`, in `config.world`.
 
   Args:
     config: from `configs.base.experiment`.
     source: the network to start from; None: that of `config.source`.
+    spec: of a run that goes on: its parameters, zeros here, are in its checkpoint, and no source is read.
 
   Raises:
     ValueError: if there is no source where the method needs one, or method, heads and world do not go together.
   """
   if config.method not in baselines.METHODS:
     raise ValueError(f"method={config.method!r} is none of {', '.join(baselines.METHODS)}")
-  if source is None:
-    source = load_source(config)
   heads = make_heads(config.train)
   if heads and config.method == "finetune_head":
     raise ValueError("method='finetune_head' learns the output alone, and heads teach features; set train.auxiliary={}")
-  read = (*config.train.column.inputs, *(network.input_names(source.spec) if source else ()))
+  if source is None and spec is None:
+    source = load_source(config)
+  before = spec or (source.spec if source else None)
   place = place_lib.make(
     config.world,
     config.world_options.to_dict(),
-    observations=(*read, *(head.signal for head in heads)),
+    observations=(*config.train.column.inputs, *(network.input_names(before) if before else ()), *_signals(heads)),
     seed=config.seed,
   )
   num_choices = place_lib.num_choices(place)
-  params, spec, is_trainable = baselines.prepare(
-    make_key(config.seed, "network"),
-    config.method,
-    column_spec=column.make(config.train.column, place.world.observation_spec(), num_choices),
-    source_params=source.params if source else None,
-    source_spec=source.spec if source else None,
-    output_init=config.output_init,
-    alpha=config.alpha,
-  )
+  newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
+  if spec is None:
+    params, spec, is_trainable = baselines.prepare(
+      make_key(config.seed, "network"),
+      config.method,
+      column_spec=newest,
+      source_params=source.params if source else None,
+      source_spec=source.spec if source else None,
+      output_init=config.output_init,
+      alpha=config.alpha,
+    )
+  else:
+    params, is_trainable = _unread(spec, newest, config.method), baselines.trainable(config.method, spec)
   place_lib.check_inputs(place, spec)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
   params = auxiliary.init(make_key(config.seed, "auxiliary"), spec, params, heads, place.signal_spec())
   return Task(agent, params, is_trainable, place)
+
+
+def _unread(spec: network.Network, newest: progressive_column.Column, method: str) -> network.Params:
+  """Zeros of the form of `spec`, whose newest column must be the config's where the method makes one."""
+  if not method.startswith("finetune") and spec.columns[-1] != newest:
+    raise ValueError(
+      f"the run has learned with another network than train.column describes ({spec.columns[-1]} there, {newest} "
+      f"here); use the config it was made with, or another --workdir"
+    )
+  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
+
+
+def _signals(heads: tuple[auxiliary.Head, ...]) -> tuple[str, ...]:
+  return tuple(dict.fromkeys(head.signal for head in heads))
 
 
 def load_source(config: config_dict.ConfigDict) -> released.Source | None:
@@ -100,7 +123,7 @@ def input_names(task: Task) -> tuple[str, ...]:
 
 def shown(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
   """What worlds must show to learn from: the network's inputs, and the signals of auxiliary heads."""
-  return input_names(task), tuple(dict.fromkeys(head.signal for head in task.agent.auxiliary_heads))
+  return input_names(task), _signals(task.agent.auxiliary_heads)
 
 
 def make_hyper(phase: config_dict.ConfigDict) -> actor_critic.Hyper:

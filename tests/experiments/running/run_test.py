@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
   run.run(make_config(), tmp_path)
   config = make_config(lstm=(6,))
   (tmp_path / "config.json").unlink()
-  with pytest.raises(ValueError, match=r"trainable/0/lstm1.*\[.*this config's network needs"):
+  with pytest.raises(ValueError, match="learned with another network than train.column describes"):
     run.run(config, tmp_path)
 
 
@@ -258,6 +258,26 @@ def test_what_cannot_be_learned_is_refused(tmp_path):
   config.train.auxiliary = {"head": base.head("cue", "dense1", 1.0)}
   with pytest.raises(ValueError, match="'cue' is not known here; the world has .*signal"):
     learn.make(config)
+
+
+@pytest.mark.parametrize("method", ["progressive", "finetune", "finetune_head"])
+def test_a_run_goes_on_without_the_network_that_it_started_from(tmp_path, method):
+  run.run(make_config(), tmp_path / "source")
+  config = next_config(method, tmp_path / "source")
+  expected = parameters(run.run(config, tmp_path / "whole").state)
+  config.train.save_every = 40
+  run.run(config, tmp_path / "broken")
+  checkpoint.file_of(tmp_path / "broken" / "checkpoints", 80).unlink()
+  (tmp_path / "source").rename(tmp_path / "gone")
+  assert parameters(run.run(config, tmp_path / "broken").state) == expected
+
+
+def test_more_steps_go_on_from_the_same_directory(tmp_path):
+  config = make_config()
+  run.run(config, tmp_path / "few")
+  config.train.steps = 700
+  expected = parameters(run.run(config, tmp_path / "many").state)
+  assert parameters(run.run(config, tmp_path / "few").state) == expected
 
 
 def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_path):
