@@ -263,10 +263,9 @@ def _sources(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _files(config: Mapping[str, Any]) -> dict[str, str]:
-  """SHA-256 of every file that a config names, such as a maze of the user's own."""
-  named = {
-    name: pathlib.Path(value).expanduser() for name, value in _fields(config) if isinstance(value, str) and value
-  }
+  """SHA-256 of every file that a config names, such as a maze of the user's own; a bare word names none."""
+  words = {name: value for name, value in _fields(config) if isinstance(value, str) and ("." in value or "/" in value)}
+  named = {name: pathlib.Path(value).expanduser() for name, value in words.items()}
   return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}
 
 

@@ -15,7 +15,7 @@ from experiments import arm, evaluate, train, transfer
 from experiments.report import video as video_lib
 from experiments.running import recorder, session
 from experiments.setup import configuration
-from experiments.store import network_file, released
+from experiments.store import network_file, released, run_directory
 from progressive import network, partition
 from tests.agents import worlds
 from tests.experiments.running import session_test
@@ -51,6 +51,18 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   assert partition.content_hash(source.params) == partition.content_hash(run.params) == provenance["content_sha256"]
   assert [run["phase"] for run in provenance["training"]] == ["train"]
   assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
+
+
+@pytest.mark.parametrize(("commit", "is_repeatable"), [("abc", True), ("abc+changes", False), ("unknown", False)])
+def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsys, monkeypatch, commit, is_repeatable):
+  about = json.loads((trained / "provenance.json").read_text())
+  monkeypatch.setattr(released, "lineage", lambda folder: [about | {"commit": "abc", "resumed": [], "steps": 600}])
+  monkeypatch.setattr(run_directory, "commit", lambda: commit)
+  with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
+    evaluate.main([])
+  assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] == is_repeatable
+  warning = f"warning: no commit holds the code of this release ({commit}); nobody else can repeat it\n"
+  assert capsys.readouterr().err == ("" if is_repeatable else warning)
 
 
 def test_a_transfer_is_evaluated_on_its_target(trained, tmp_path):

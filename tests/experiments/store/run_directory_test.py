@@ -133,6 +133,15 @@ def test_a_file_that_the_config_names_may_not_change(tmp_path):
     claim(tmp_path / "run", config)
 
 
+def test_a_word_that_is_a_file_s_name_by_chance_names_none(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = make_config(method="scratch")
+  for text in "ab":
+    (tmp_path / "scratch").write_text(text)
+    claim(tmp_path / "run", config)
+    learn(tmp_path / "run", 100)
+
+
 def test_other_code_is_said_and_recorded(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(run_directory, "commit", lambda: "abc")
   monkeypatch.setattr(run_directory, "code_hash", lambda: "1")
