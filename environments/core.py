@@ -44,6 +44,7 @@ class Environment(Protocol):
   """A world in JAX. Hyper-parameters live in the object, everything that changes lives in the state.
 
   Programs are compiled for a world: it needs a hash, and should equal those made alike (`ByValue`; a frozen dataclass).
+  An attribute `control_dt_s` says how long a step lasts, seconds, for videos.
   """
 
   def observation_spec(self) -> Mapping[str, specs.Array]:

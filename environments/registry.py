@@ -103,20 +103,6 @@ def make(name: str, *, seed: int | None = None, observations: Sequence[str] | No
   return world
 
 
-def make_in_jax(name: str, **options: Any) -> core.Environment:
-  """`make` for who needs a world in JAX.
-
-  Raises:
-    ValueError: as `make`, or for a world behind dm_env.
-  """
-  world = make(name, **options)
-  if isinstance(world, dm_env.Environment):
-    raise ValueError(
-      f'"{name}" is a world behind dm_env; here one in JAX is needed, such as {", ".join(list(_OURS)[:3])}'
-    )
-  return world
-
-
 def resolve(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
   """`options` with every file replaced by what stands in it: what a run must keep to find its world again.
 

@@ -38,8 +38,6 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
   for name in ("config.json", "evaluation.json"):
     if (folder / name).exists():
       record = run_directory.read_json(folder / name)
-      if "target" in record and run_directory.read_provenance(folder).get("phase") == "transfer":  # Before 0.1.
-        return record["target"], record["target_options"]
       return record["world"], record["world_options"]
   raise ValueError(f"{folder} does not say which world it was trained in; give --target")
 

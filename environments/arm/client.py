@@ -17,6 +17,7 @@ from dm_env_rpc.v1 import connection, dm_env_adaptor, error, spec_manager, tenso
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 
 from environments.arm import protocol
+from environments.jaco import constants
 
 _WINDOW = 1000  # Steps that `rates` looks back on.
 
@@ -86,6 +87,8 @@ def connect(
 
 class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
   """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
+
+  control_dt_s = constants.CONTROL_DT_S
 
   def __init__(
     self,

@@ -25,6 +25,8 @@ class Atari(dm_env.Environment):
   the game is over, not when a life is lost.
   """
 
+  control_dt_s = FRAMES_PER_STEP / 60.0
+
   def __init__(
     self,
     game: str,

@@ -55,6 +55,8 @@ class Jaco(core.ByValue):
     ending: one of `tasks.RUNNING`, ..., `tasks.DIVERGED`, int32 `[]`.
   """
 
+  control_dt_s = constants.CONTROL_DT_S
+
   def __init__(
     self,
     task: tasks.Task,

@@ -82,6 +82,8 @@ class Maze(core.ByValue):
   An episode ends by its time limit only, which is the experimenter's and no part of the task: discount 1.
   """
 
+  control_dt_s = constants.CONTROL_S
+
   FAR = 64.0  # Cells: `depth_map` where the sky is.
 
   def __init__(

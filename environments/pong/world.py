@@ -52,6 +52,8 @@ class Pong(core.ByValue):
     its velocity 0.
   """
 
+  control_dt_s = c.FRAMES_PER_STEP / c.FRAMES_PER_S
+
   def __init__(
     self,
     variant: str = "pong",

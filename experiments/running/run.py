@@ -68,16 +68,17 @@ def run_alone(
     lock: of its directory.
     source: the network to start from; None: that of `config.source`.
   """
+  config = learn.resolved(config)
   path, phase, is_sweep = lock.path, config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
   _check(everyone, phase, path)
   batch = _batch(everyone[0].task, phase.num_worlds)
   states = [_init(member, batch) for member in everyone]
-  run_directory.claim(path, config, "train")
+  run_directory.claim(path, config)
   network_file.write_spec(path, everyone[0].task.agent.spec)
   state, first_step = restore(path, members.stack(states) if is_sweep else states[0], phase.steps)
   for member in everyone if is_sweep else ():
-    run_directory.claim(member.path, member.config, "train")
+    run_directory.claim(member.path, member.config)
     network_file.write_spec(member.path, member.task.agent.spec)
   if first_step >= phase.steps:
     return Learned(everyone, state)

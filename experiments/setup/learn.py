@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
+from environments import registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
 from experiments.store import network_file, released
@@ -90,6 +91,13 @@ def _unread(spec: network.Network, newest: progressive_column.Column, method: st
 
 def _signals(heads: tuple[auxiliary.Head, ...]) -> tuple[str, ...]:
   return tuple(dict.fromkeys(head.signal for head in heads))
+
+
+def resolved(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """A copy in which files that the world's options name are what stands in them, so that it says all by itself."""
+  config = config.copy_and_resolve_references()
+  config.world_options.update(registry.resolve(config.world, config.world_options.to_dict()))
+  return config
 
 
 def load_source(config: config_dict.ConfigDict) -> released.Source | None:

@@ -81,13 +81,10 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
   if "training" in provenance:  # A released network.
     return provenance["training"]
   config = run_directory.read_json(folder / "config.json")
-  if provenance.get("phase") == "transfer":
-    name, before = "source", "" if config["method"] in ("scratch", "random_column") else config["source"]
-  else:
-    name, before = "train.start_from", config.get("train", {}).get("start_from", "")
-  before = before and folder / provenance.get("sources", {}).get(name, run_directory.local(before).absolute())
+  has_before = "source" in provenance and config["method"] not in ("scratch", "random_column")
   steps = checkpoint.load_run(folder)[2] if steps is None else steps
-  return [*(lineage(before) if before else []), {"steps": steps, **provenance}]
+  before = lineage(folder / provenance["source"]) if has_before else []
+  return [*before, {"steps": steps, **provenance}]
 
 
 def load_source(path: str | os.PathLike) -> Source:

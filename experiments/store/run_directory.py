@@ -7,7 +7,6 @@ with more steps goes on, one with another config is refused with the difference 
 """
 
 import contextlib
-import copy
 import fcntl
 import hashlib
 import json
@@ -19,6 +18,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -29,7 +29,6 @@ from ml_collections import config_dict
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
 CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
-SOURCES = ("source", "start_from")  # Fields of a config that name another network's folder.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
 _LOCK = "lock"
@@ -86,29 +85,32 @@ def local(path: str | os.PathLike) -> pathlib.Path:
   return pathlib.Path(path).expanduser()
 
 
-def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict, phase: str) -> pathlib.Path:
+def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib.Path:
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
-  Until there is a checkpoint nothing depends on the config, and another one takes its place. `<phase>.steps` may
-  become other than it was, as long as no more than that has been learned.
+  Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
+  other than it was, as long as no more than that has been learned; `source` may have another name.
 
   Raises:
-    ValueError: if the directory has learned with another config, or a file that its config names was changed since.
+    ValueError: if the directory has learned with another config.
   """
   path = local(workdir)
   path.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
   config_file = path / "config.json"
   learned = saved_steps(_checkpoints_of(path))
-  now = {"phase": phase, **provenance(ours.get("seed")), "sources": _sources(path, ours), "files": _files(ours)}
+  source = local(ours["source"]).resolve() if ours.get("source") else None
+  # Where it lies as seen from here: both may be moved together.
+  now = provenance(ours.get("seed")) | ({"source": os.path.relpath(source, path.resolve())} if source else {})
   first = read_provenance(path) if learned else {}
   if learned and config_file.exists():
-    changes = difference(_comparable(read_json(config_file), ours, path, first, (phase, learned[-1])), ours)
-    if changes:
+    theirs = read_json(config_file)
+    if "source" in first and source == (path / first["source"]).resolve():
+      theirs["source"] = ours["source"]
+    if ours.get("train", {}).get("steps", 0) >= learned[-1] and "steps" in theirs.get("train", {}):
+      theirs["train"]["steps"] = ours["train"]["steps"]
+    if changes := difference(theirs, ours):
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
-    changed = [f for f, sha256 in first.get("files", {}).items() if now["files"].get(f, sha256) != sha256]
-    if changed:
-      raise ValueError(f"{path}: the file that {changed[0]} names has changed; restore it, or use another --workdir")
   write_json(config_file, ours)
   write_json(path / "provenance.json", _resumed(first, now, path) if first else now)
   return path
@@ -137,7 +139,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       changes += difference(a, b, f"{prefix}{key}.")
     elif a != b or (key in old) != (key in new):
-      changes.append(f"{prefix}{key}: {a!r} there, {b!r} here")
+      there, here = (textwrap.shorten(repr(value), 200) for value in (a, b))
+      changes.append(f"{prefix}{key}: {there} there, {here} here")
   return changes
 
 
@@ -222,26 +225,6 @@ def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
   return (path.absolute().parent.parent if is_member else path) / "checkpoints"
 
 
-def _comparable(
-  theirs: dict[str, Any], ours: dict[str, Any], path: pathlib.Path, first: dict[str, Any], done: tuple[str, int]
-) -> dict[str, Any]:
-  """`theirs` with what may differ put as in `ours`: other names of the same folders, and steps still to be made."""
-  phase, num_learned = done
-  result = copy.deepcopy(theirs)
-  at = first.get("sources", {})
-  for name, value in _fields(ours):
-    *sections, key = name.split(".")
-    section = result
-    for one in sections:
-      section = section.get(one, {})
-    if key in SOURCES and value and section.get(key):
-      there = path / at[name] if name in at else local(section[key])
-      section[key] = value if there.resolve() == local(value).resolve() else section[key]
-    elif name == f"{phase}.steps" and value >= num_learned and key in section:
-      section[key] = value
-  return result
-
-
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
   """`first` with `now` as one more start; other code is said on stderr."""
   before = [first, *first.get("resumed", [])][-1]
@@ -253,27 +236,7 @@ def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> 
     )
   keys = ("command", "commit", "code_sha256", "device", "started")
   first = first | {"resumed": [*first.get("resumed", []), {key: now[key] for key in keys}]}
-  return first | {"sources": now["sources"], "files": first.get("files", now["files"])}
-
-
-def _sources(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, str]:
-  """Where the networks lie that a run starts from, as seen from its directory: both may be moved together."""
-  named = {name: value for name, value in _fields(config) if name.split(".")[-1] in SOURCES and value}
-  return {name: os.path.relpath(local(value).resolve(), path.resolve()) for name, value in named.items()}
-
-
-def _files(config: Mapping[str, Any]) -> dict[str, str]:
-  """SHA-256 of every file that a config names, such as a maze of the user's own."""
-  named = {
-    name: pathlib.Path(value).expanduser() for name, value in _fields(config) if isinstance(value, str) and value
-  }
-  return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}
-
-
-def _fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-  """Dotted names and values of all fields."""
-  for key, value in config.items():
-    yield from _fields(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+  return first | ({"source": now["source"]} if "source" in now else {})
 
 
 def _git(*arguments: str) -> str:

@@ -98,8 +98,6 @@ def test_a_world_behind_dm_env_comes_out_as_agents_play_it(registered):
     assert world.action_spec() == specs.BoundedArray((1,), np.int32, 0, [2], name="action")
     np.testing.assert_array_equal(world.reset().observation["observation"], [5, 3])
     assert world.step(np.array([0], np.int32)).reward == -1.0
-    with pytest.raises(ValueError, match="one in JAX is needed"):
-      registry.make_in_jax(name)
 
 
 def test_a_maker_gets_seed_and_observations_where_it_has_a_place_for_them(monkeypatch):
@@ -220,3 +218,9 @@ def test_a_program_is_traced_once_for_worlds_made_alike():
   assert int(first) == int(again) and num_traces == 1
   start(place(num_actions=3), jax.random.key(0))
   assert num_traces == 2
+
+
+def test_a_step_lasts_as_long_as_its_world_says():
+  # Ten hertz; four frames of a sixtieth of a second.
+  steps = {"jaco/reach/fixed": 0.1, "pong/pong": 4 / 60, "maze/static_small": 4 / 60, "atari/pong": 4 / 60}
+  assert {name: registry.make(name).control_dt_s for name in steps} == pytest.approx(steps)

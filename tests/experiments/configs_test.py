@@ -1,6 +1,7 @@
 """The project's own configs describe the networks they say, on their worlds, and every phase can begin."""
 
 import inspect
+import pathlib
 
 import numpy as np
 import pytest
@@ -125,17 +126,32 @@ def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
   binary.check_fields(["train", "--config=experiments/configs/navigation.py:smoke,nav,static_1", *given])
   config = navigation.get_config("smoke,nav,static_1")
   assert learn.make(config).agent.spec.columns[0].layers[-1].inputs == ("lstm2",)
-  run_directory.claim(tmp_path / "plain", config, "train")
-  run_directory.claim(tmp_path / "plain", config, "train")  # Null is null again.
+  run_directory.claim(tmp_path / "plain", config)
+  run_directory.claim(tmp_path / "plain", config)  # Null is null again.
   config.world_options.layout, config.world_options.num_steps = str(layout), 30
-  path = run_directory.claim(tmp_path / "hall", config, "train")
+  path = run_directory.claim(tmp_path / "hall", config)
   (tmp_path / "plain/checkpoints").mkdir()
   (tmp_path / "plain/checkpoints/100.safetensors").touch()  # From here on it is this config's.
   with pytest.raises(ValueError, match="world_options.num_steps: None there, 30 here"):
-    run_directory.claim(tmp_path / "plain", config, "train")
+    run_directory.claim(tmp_path / "plain", config)
   name, options = evaluate.trained_in(path)
   maze = place.make(name, options).world
   assert (maze.layout.shape, maze.task.num_steps, maze.task.style) == ((1, 4), 30, "style_01")
+
+
+def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path):
+  layout = tmp_path / "hall.txt"
+  layout.write_text("*********\n*P   G A*\n*********\n")
+  config = navigation.get_config("smoke,ff,static_1")
+  config.train.update({"steps": 20, "save_every": 0})
+  config.world_options.update({"layout": str(layout), "num_steps": 30})
+  del config.sweep
+  run.run(config, tmp_path / "run")
+  layout.write_text("*********\n*P   A G*\n*********\n")
+  name, options = evaluate.trained_in(tmp_path / "run")
+  assert place.make(name, options).world.layout.goals.tolist() == [2]  # Where it was when the run learned.
+  with pytest.raises(ValueError, match="another config .world_options.layout: .*G A.* there, .*A G.* here"):
+    run.run(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +222,7 @@ def test_pong_soup_s_smoke_ends_episodes_in_its_last_tenth():
 def test_every_cell_of_pong_soup_has_a_config(scale):
   config = pong_soup.get_config(scale)
   for cell in matrix.plan(config):
-    own = matrix.cell_config(config, cell)
+    own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
     assert own.world == f"pong/{cell.target}" and bool(own.source) == bool(cell.sources)
   first = members.sample(own, 0)
   assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)

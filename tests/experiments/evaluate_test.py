@@ -17,7 +17,7 @@ from experiments.configs import base
 from experiments.report import video as video_lib
 from experiments.running import loop, play, recorder, run
 from experiments.setup import column, learn, place
-from experiments.store import network_file, released
+from experiments.store import network_file, released, run_directory
 from progressive import network, partition
 from tests.agents import worlds
 from tests.experiments.running import run_test
@@ -31,6 +31,7 @@ def small_world(monkeypatch):
     return make(name, **options) if name.startswith("atari/") else worlds.CueRecall()
 
   monkeypatch.setattr(registry, "make", small)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 
@@ -40,6 +41,7 @@ def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("trained")
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+    patch.setattr(registry, "resolve", lambda name, options: options)
     run.run(run_test.make_config(), folder)
   return folder
 
@@ -60,6 +62,18 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
 
 
+@pytest.mark.parametrize(("commit", "is_repeatable"), [("abc", True), ("abc+changes", False), ("unknown", False)])
+def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsys, monkeypatch, commit, is_repeatable):
+  about = json.loads((trained / "provenance.json").read_text())
+  monkeypatch.setattr(released, "lineage", lambda folder: [about | {"commit": "abc", "resumed": [], "steps": 600}])
+  monkeypatch.setattr(run_directory, "commit", lambda: commit)
+  with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
+    evaluate.main([])
+  assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] == is_repeatable
+  warning = f"warning: no commit holds the code of this release ({commit}); nobody else can repeat it\n"
+  assert capsys.readouterr().err == ("" if is_repeatable else warning)
+
+
 def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
   run.run(run_test.next_config("finetune", trained, world="recall/next"), tmp_path)
   assert evaluate.trained_in(tmp_path) == ("recall/next", {})
@@ -68,6 +82,7 @@ def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
 def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch):
   source = released.load_source(trained)
   monkeypatch.setattr(registry, "make", lambda name, **options: worlds.Bandit())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   with pytest.raises(ValueError, match="the network reads signal .*, but elsewhere offers|the output layer has"):
     learn.player(source, "elsewhere", {})
 
@@ -115,6 +130,7 @@ def test_a_video_of_a_stack_shows_its_newest_picture(trained, tmp_path, monkeypa
   import imageio
 
   monkeypatch.setattr(registry, "make", lambda name, **options: Stacked())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   task = learn.player(released.load_source(trained), "stacked", {})
   if is_behind_dm_env:
     task = task._replace(place=place.Host("stacked", dm_env_adapter.DmEnv(Stacked(), seed=0)))

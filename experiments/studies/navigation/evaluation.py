@@ -82,7 +82,7 @@ def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -
   (path / VIDEO).unlink(missing_ok=True)  # Of an earlier test: it shows another episode, and maybe another network.
   if has_video:
     scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
-    video_lib.write(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
+    video_lib.try_write(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
   episodes_file.write(path, measures, kept, layout=maze.layout, about=about)
   found = episodes_file.read(path)
   assert found is not None

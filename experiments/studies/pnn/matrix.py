@@ -144,13 +144,13 @@ def floors(config: config_dict.ConfigDict) -> tuple[float, ...]:
   return found
 
 
-def cell_config(config: config_dict.ConfigDict, cell: Cell) -> config_dict.ConfigDict:
-  """The config of a cell's sweep; its source is named as from the matrix's folder, wherever that is."""
+def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> config_dict.ConfigDict:
+  """The config of a cell's sweep."""
   own = config_dict.ConfigDict({name: value for name, value in config.items() if name != "matrix"})
   own = own.copy_and_resolve_references()
   own.method, own.world = cell.method, config.matrix.world + cell.target
   own.sources = cell.sources
-  own.source = f"{cell.before.name}/best" if cell.before else ""
+  own.source = str(workdir / cell.before.name / "best") if cell.before else ""
   return own
 
 
@@ -168,14 +168,14 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
 def _run_cell(
   config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path, lock: run_directory.Lock
 ) -> dict[str, Any]:
-  path, own = workdir / cell.name, cell_config(config, cell)
+  path, own = workdir / cell.name, cell_config(config, cell, workdir)
   source = None
   if cell.before is not None:
     if not is_done(workdir / cell.before.name):
       raise ValueError(
         f"{cell.name} starts from {cell.before.name}, which is not done in {workdir}; run that cell first"
       )
-    source = released.load_source(workdir / own.source)
+    source = released.load_source(own.source)
     _check_source(own, source)
   learned = run.run_alone(own, lock, source=source)
   return _finish(own, cell, path, learned.members, source)

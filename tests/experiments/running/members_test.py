@@ -26,6 +26,7 @@ SAMPLED = (
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
   monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
 
 
 def make_config(**fields):

@@ -55,6 +55,7 @@ def next_config(method, source="", **fields):
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
   monkeypatch.setattr(registry, "make", make_world)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
 
 
 def make_world(name, **options):
@@ -115,6 +116,7 @@ sys.path.insert(0, {root!r})
 from environments import registry
 from tests.agents import worlds
 registry.make = lambda name, **options: worlds.CueRecall()
+registry.resolve = lambda name, options: options
 from tests.experiments.running import run_test
 from experiments.running import loop, run
 config = run_test.make_config()
@@ -375,5 +377,6 @@ def test_a_workdir_that_is_moved_away_stops_the_run(tmp_path, monkeypatch):
     run.run(make_config(), tmp_path / "run")
   monkeypatch.undo()
   monkeypatch.setattr(registry, "make", make_world)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   assert checkpoint.steps(tmp_path / "moved" / "checkpoints") == [120]
   assert int(run.run(make_config(), tmp_path / "moved").state.step) == 600  # It goes on where it is now.

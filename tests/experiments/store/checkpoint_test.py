@@ -90,6 +90,11 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged_nor_passed_over(
     checkpoint.load_newest(tmp_path)
   checkpoint.file_of(tmp_path, 2).rmdir()
 
+  checkpoint.file_of(tmp_path, 2).symlink_to("/proc/self/mem")  # Nothing lies at address 0: the system's EIO.
+  with pytest.raises(OSError, match=r"^cannot read \S*/2.safetensors \(Input/output error\); mend that first$"):
+    checkpoint.load_newest(tmp_path)
+  checkpoint.file_of(tmp_path, 2).unlink()
+
   def refuse(file):
     raise PermissionError(13, "Permission denied", str(file))
 

@@ -80,7 +80,7 @@ def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch
   run = tmp_path / "old/run"
   run.mkdir()
   run_directory.write_json(run / "config.json", {"method": "progressive", "source": "old/source"})
-  run_directory.write_json(run / "provenance.json", {"phase": "transfer", "sources": {"source": "../source"}})
+  run_directory.write_json(run / "provenance.json", {"source": "../source"})
   (tmp_path / "old").rename(tmp_path / "new")
   monkeypatch.chdir("/")
   assert [one["steps"] for one in released.lineage(tmp_path / "new/run", steps=7)] == [5, 7]

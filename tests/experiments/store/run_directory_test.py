@@ -15,12 +15,12 @@ from experiments.store import run_directory
 
 
 def make_config(**fields):
-  train = {"steps": 1000, "start_from": "", "hyper": {"reward_clip": math.inf, "learning_rate": 0.1}}
+  train = {"steps": 1000, "hyper": {"reward_clip": math.inf, "learning_rate": 0.1}}
   return config_dict.ConfigDict({"seed": 3, "source": "", "world_options": {"layout": ""}, "train": train} | fields)
 
 
 def claim(path, config=None):
-  return run_directory.claim(path, config or make_config(), "train")
+  return run_directory.claim(path, config or make_config())
 
 
 def learn(path, step):
@@ -119,18 +119,6 @@ def test_a_source_is_the_same_by_any_name_from_any_folder_and_after_a_move(tmp_p
     claim("../stew/cell", make_config(source="../stew/b/best"))
   (tmp_path / "stew/cell").rename(tmp_path / "alone")  # The same words still name the same network.
   claim(tmp_path / "alone", make_config(source=str(tmp_path / "stew/a/best")))
-
-
-def test_a_file_that_the_config_names_may_not_change(tmp_path):
-  layout = tmp_path / "hall.txt"
-  layout.write_text("*****\n*P G*\n*****\n")
-  config = make_config(world_options={"layout": str(layout)})
-  claim(tmp_path / "run", config)
-  learn(tmp_path / "run", 100)
-  claim(tmp_path / "run", config)
-  layout.write_text("*****\n*G P*\n*****\n")
-  with pytest.raises(ValueError, match="the file that world_options.layout names has changed; restore it"):
-    claim(tmp_path / "run", config)
 
 
 def test_other_code_is_said_and_recorded(tmp_path, monkeypatch, capsys):

@@ -46,6 +46,7 @@ def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
   config.sweep = base.sweep(num_runs=3, top=1, sampled=())
   monkeypatch.setattr(pong_soup, "get_config", lambda: config)
   monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   alone, in_turn, at_once = benchmark.measure("pong", ["sweep"], TINY)
   assert alone.unit == "steps/s" and in_turn.unit == at_once.unit == "x"
   assert 0.1 < in_turn.measured < 10 and 0.1 < at_once.measured < 10  # A run costs about what it costs alone.

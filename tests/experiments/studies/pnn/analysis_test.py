@@ -25,6 +25,7 @@ SETTINGS = analysis.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sen
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
   monkeypatch.setattr(registry, "make", lambda name, **options: sensitivity_test.WORLD)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
 
 
 @pytest.fixture
