@@ -33,6 +33,7 @@ setuptools.setup(
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11",
     "orjson>=3.10,<4",
+    "scikit-learn>=1.7,<2",
     "scipy>=1.15",
     "tensorboardX>=2.6",
   ],

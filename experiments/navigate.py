@@ -74,9 +74,8 @@ def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> n
   key = configuration.make_key(config.seed, "navigation")
   is_greedy = bool(config.train.evaluation_is_greedy)
   played = navigation_episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
-  rows, columns = maze.layout.shape
   layer = navigation_episodes.feature_layer(best.task.agent.spec)
-  measures = navigation_episodes.measure(played, layer=layer, num_cells=rows * columns, seed=config.seed)
+  measures = navigation_episodes.measure(played, layer=layer, seed=config.seed)
   about: dict[str, Any] = {
     "agent": config.agent,
     "world": config.world,
@@ -87,7 +86,7 @@ def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> n
   kept = navigation_file.shown(played, measures.position)
   (path / VIDEO).unlink(missing_ok=True)  # Of an earlier test: it shows another episode, and maybe another network.
   if has_video:
-    scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
+    scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * maze.layout.shape[0])))
     sinks.write_video(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
   navigation_file.write(path, measures, kept, layout=maze.layout, about=about)
   found = navigation_file.read(path)

@@ -78,7 +78,7 @@ def played(*, heads=HEADS, num_steps=NUM_STEPS):
 def write_test(path, agent, maze, **options):
   """The files that testing a sweep writes, of `played`."""
   episodes = played(**options)
-  measures = navigation_episodes.measure(episodes, layer="lstm2", num_cells=15)
+  measures = navigation_episodes.measure(episodes, layer="lstm2")
   kept = navigation_file.shown(episodes, measures.position)
   about = {"agent": agent, "world": maze if "/" in maze else f"maze/{maze}", "provenance": {}}
   navigation_file.write(path, measures, kept, layout=LAYOUT, about=about)
