@@ -35,6 +35,7 @@ setuptools.setup(
     "orjson>=3.10,<4",
     "pillow>=10.1",
     "safetensors>=0.8",
+    "scikit-learn>=1.7,<2",
     "scipy>=1.15",
     "tensorboardX>=2.6",
   ],

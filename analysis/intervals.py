@@ -8,6 +8,7 @@ interval within the range does better than 1 - 2^(1 - n), 50 % for two values an
 range there. One value has no interval.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -68,9 +69,13 @@ def percentiles(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return low, high
 
 
-def name(num: int) -> str:
-  """What the interval of a mean of `num` values is, for the legend of a band: a range where there are too few."""
-  return "95 % interval of the mean" if num >= FEWEST else "least to greatest"
+def name(counts: Iterable[int]) -> str:
+  """What intervals of means of so many values are, in words for a figure: ranges where there are too few values."""
+  is_enough = {num >= FEWEST for num in counts if num > 1}
+  named = {False: "least to greatest", True: "95 % interval of the mean"}
+  if len(is_enough) == 2:
+    return f"{named[True]}; of fewer than {FEWEST}, {named[False]}"
+  return "".join(named[enough] for enough in is_enough)
 
 
 def words(mean: float, low: float | None, high: float | None, *, places: int = 1) -> str:

@@ -86,11 +86,11 @@ def columns(run: Run, *, kind: str, names: Iterable[str]) -> dict[str, np.ndarra
   names = tuple(names)
   blocks = [block for block in run.blocks if block.kind == kind and set(names) <= set(block.names)]
   order = np.argsort(np.concatenate([block.lines for block in blocks] or [np.zeros(0)]), kind="stable")
-  found = {}
+  by_name = {}
   for name in names:
     values = [block.values[:, block.names.index(name)] for block in blocks]
-    found[name] = np.concatenate(values or [np.zeros(0)])[order]
-  return found
+    by_name[name] = np.concatenate(values or [np.zeros(0)])[order]
+  return by_name
 
 
 def series(run: Run, *, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -87,21 +87,21 @@ def speedup(
   )
 
 
-def describe(found: Speedup) -> str:
+def describe(ratio: Speedup) -> str:
   """One line: '4.0x [2.1, 9.7]', or '> 4.0x' where only a bound is known."""
-  if found.is_known:
-    text = f"{found.at_least:.1f}x"
-  elif np.isinf(found.at_most) and found.at_least > 0:
-    text = f"> {found.at_least:.1f}x"
-  elif np.isfinite(found.at_most):
-    text = f"< {found.at_most:.1f}x"
+  if ratio.is_known:
+    text = f"{ratio.at_least:.1f}x"
+  elif np.isinf(ratio.at_most) and ratio.at_least > 0:
+    text = f"> {ratio.at_least:.1f}x"
+  elif np.isfinite(ratio.at_most):
+    text = f"< {ratio.at_most:.1f}x"
   else:
     text = "unknown"
-  if not np.isnan(found.low):
-    text += f" [{found.low:.1f}, {found.high:.1f}]"
+  if not np.isnan(ratio.low):
+    text += f" [{ratio.low:.1f}, {ratio.high:.1f}]"
   return (
-    f"{text} ({found.num_reached} of {found.num_runs} runs reach it, "
-    f"{found.num_baseline_reached} of {found.num_baseline_runs} of the baseline)"
+    f"{text} ({ratio.num_reached} of {ratio.num_runs} runs reach it, "
+    f"{ratio.num_baseline_reached} of {ratio.num_baseline_runs} of the baseline)"
   )
 
 

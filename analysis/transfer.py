@@ -56,13 +56,13 @@ class Score(NamedTuple):
 
 def readings(definition: Definition, horizons: Sequence[float] = ()) -> dict[str, Definition]:
   """Every reading of the paper with this floor and top: ranking x average x (`horizon`, `horizons`), by a label."""
-  found = {}
+  definitions = {}
   for horizon in dict.fromkeys((definition.horizon, *horizons)):
     for rank_by in RANKINGS:
       for average in AVERAGES:
         label = f"top by {rank_by}, area of {'each run' if average == 'runs' else 'the mean curve'}, to {horizon:g}"
-        found[label] = dataclasses.replace(definition, horizon=horizon, rank_by=rank_by, average=average)
-  return found
+        definitions[label] = dataclasses.replace(definition, horizon=horizon, rank_by=rank_by, average=average)
+  return definitions
 
 
 def score(

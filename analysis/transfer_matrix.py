@@ -118,15 +118,15 @@ def same_cells(matrix: Matrix, other: Matrix) -> Matrix:
 
 def summarise(matrix: Matrix) -> dict[str, Summary]:
   """method -> mean and median over all cells of that method that have a score; nothing is clipped."""
-  found = {}
+  summaries = {}
   for method in dict.fromkeys(row.method for row in matrix.rows):
     is_method = np.asarray([row.method == method for row in matrix.rows])
     has_score = is_method[:, None] & ~np.isnan(matrix.values)
     should = is_method[:, None] & (matrix.notes != IS_SOURCE)
     values, resampled = matrix.values[has_score], matrix.resampled[:, has_score]
     mean, median = (_estimate(statistic, values, resampled) for statistic in (np.mean, np.median))
-    found[method] = Summary(mean, median, int(has_score.sum()), int((should & ~has_score).sum()))
-  return found
+    summaries[method] = Summary(mean, median, int(has_score.sum()), int((should & ~has_score).sum()))
+  return summaries
 
 
 def table(

@@ -13,13 +13,16 @@ from experiments.report import drawing
 
 # An episode ends after 50 steps of reward at most 1.
 _RETURN_LIMITS = (-1.0, 50.0)
+_BIN_STEPS = 1000  # Between two of the paper's points.
 COLORS = {
   "progressive": ("#1f4e9c", "#5aa0e6"),
   "finetune": ("#d9661f", "#f0a868"),
   "finetune_head": ("#8c5a9e", "#bd93cc"),
   "random_column": ("#2f8f5b", "#84c9a3"),
   "scratch": ("#555555", "#a0a0a0"),
+  "unchanged": ("#000000", "#000000"),
 }  # method -> (wide, narrow)
+_LEAST_RATE = 1e-9  # A network that learns at less stays what it was: the source column, unchanged.
 # The paper's names of our methods (CoRL 2017, figure 5).
 _PAPER_FIG5 = {
   "progressive, wide": "wide progressive",
@@ -33,7 +36,8 @@ _PAPER_FIG5 = {
 def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns on the arm over arm steps by method: raw points each 1,000 steps (dotted) and their running median."""
   panels, statistics = fig5_panels(runs)
-  return drawing.Drawn(draw(panels), statistics)
+  note = f"ours: running median of {curves.MEDIAN_POINTS} points, one each {_BIN_STEPS:,} steps, as the paper's"
+  return _drawn(panels, "arm steps", statistics, _short_runs(_by_label(runs, _method_and_width)), note)
 
 
 def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], drawing.Table]:
@@ -59,7 +63,8 @@ def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], dra
 
 def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns in simulation over agent steps of the first column, by width and by having a memory."""
-  ours = {label: _train_curve(group) for label, group in _by_label(runs, _memory_and_width).items()}
+  groups = _by_label(runs, _memory_and_width)
+  ours = {label: _train_curve(group) for label, group in groups.items()}
   theirs = {
     f"{memory}, {width}": curves.stack([paper.rusu2017(f"fig4_{memory.lower()}")[width]])
     for memory in ("LSTM", "FF")
@@ -77,19 +82,37 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
       "Rusu et al. 2017, figure 4", [_line(label, _until(curve, longest)) for label, curve in theirs.items()]
     ),
   ]
-  return drawing.Drawn(draw(panels, x_label="agent steps"), statistics)
+  return _drawn(panels, "agent steps", statistics, _short_runs(groups))
 
 
-def draw(panels: Sequence[plots.Panel], *, x_label: str = "arm steps") -> mpl_figure.Figure:
+def draw(panels: Sequence[plots.Panel], *, x_label: str = "arm steps", note: str = "") -> mpl_figure.Figure:
   """Panels of returns, side by side."""
-  return plots.learning_curves(panels, x_label=x_label, y_label="return", y_limits=_RETURN_LIMITS)
+  return plots.learning_curves(panels, x_label=x_label, y_label="return", y_limits=_RETURN_LIMITS, note=note)
+
+
+def _drawn(
+  panels: Sequence[plots.Panel], x_label: str, statistics: drawing.Table, gaps: Mapping[str, str], note: str = ""
+) -> drawing.Drawn:
+  picture = drawing.mark_gaps(draw(panels, x_label=x_label, note=note), gaps)
+  return drawing.Drawn(picture, statistics, gaps=gaps)
 
 
 def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Curve]:
   """(filtered, raw) curves of finished episodes in bins of 1,000 arm steps, as the paper's."""
-  each = [curves.points(*records.episodes(run), bin_steps=1000, num_steps=records.num_steps(run)) for run in runs]
-  raw = curves.stack(each)
-  return raw._replace(values=curves.median_filter(raw.values)), raw
+  each = [curves.points(*records.episodes(run), bin_steps=_BIN_STEPS, num_steps=records.num_steps(run)) for run in runs]
+  # Filtered before the shortest run cuts the others: a window at a cut does not see what lies behind it.
+  return curves.stack([(steps, curves.median_filter(values)) for steps, values in each]), curves.stack(each)
+
+
+def _short_runs(groups: Mapping[str, Sequence[records.Run]]) -> dict[str, str]:
+  """The runs that end the curve of their group before its others do."""
+  gaps = {}
+  for label, runs in groups.items():
+    longest = max(records.num_steps(run) for run in runs)
+    for run in runs:
+      if records.num_steps(run) < longest - _BIN_STEPS // 2:
+        gaps[run.path.name] = f"stops at step {records.num_steps(run):,} of {longest:,}; so does {label}"
+  return gaps
 
 
 def _train_curve(runs: Sequence[records.Run]) -> curves.Curve:
@@ -131,7 +154,8 @@ def _method_and_width(run: records.Run) -> str:
   method = run.config.get("method")
   if method not in COLORS:
     raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(COLORS)}")
-  return f"{method}, {_width(run)}"
+  rate = run.config.get("transfer", {}).get("hyper", {}).get("learning_rate", 1.0)
+  return f"{method if rate > _LEAST_RATE else 'unchanged'}, {_width(run)}"
 
 
 def _memory_and_width(run: records.Run) -> str:
@@ -161,6 +185,7 @@ def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -
     color=colors[width == "narrow"],
     solid=solid,
     dotted=dotted,
+    is_dashed=name == "unchanged",
   )
 
 

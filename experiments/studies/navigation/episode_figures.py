@@ -1,7 +1,7 @@
 """What a navigator holds in mind, from episodes.npz of every tested sweep: figures 4 to 7 of Mirowski et al. 2017.
 
 4 depth as heads read it off the agent's features, beside what it is, and loop closures along a path; 5 and 6 a path
-with its value and the place decoded from the features; 7 the features in the plane of their principal components,
+with its value and the place decoded from the features; 7 the features in a plane by t-SNE,
 coloured by where the goal was. The episode that is drawn was played beside those that count: nobody chose it, and no
 decoder was fitted on it.
 """
@@ -77,7 +77,7 @@ def fig7(found: folder.Navigation) -> drawing.Drawn:
     panels.append(projection_plots.Panel(sweep.name, one.shown.features.astype(np.float64), labels))
     counts: dict[str, drawing.Cell] = {name: drawing.number(labels.count(name)) for name in sorted(set(labels))}
     statistics[sweep.name] = {"layer": one.summary["position_layer"], **counts}
-  picture = drawing.mark_gaps(projection_plots.principal_components(panels), found.untested)
+  picture = drawing.mark_gaps(projection_plots.maps(panels), found.untested)
   return drawing.Drawn(picture, statistics, gaps=found.untested, places=0)
 
 

@@ -158,13 +158,12 @@ def check_heads(agent: actor_critic.Agent) -> None:
       raise ValueError("the head of signal 'depth' has num_classes=0, but depth comes in bands; regress 'depth_grid'")
 
 
-def measure(played: Played, *, layer: str, num_cells: int, seed: int = 0) -> Measures:
+def measure(played: Played, *, layer: str, seed: int = 0) -> Measures:
   """Table 1 of the episodes after the first.
 
   Args:
     played: what `play` returned.
     layer: whose features were kept.
-    num_cells: of the maze.
     seed: of the choice of episodes that the position decoder is tested on.
   """
   counted = played.part(slice(1, None))
@@ -175,7 +174,7 @@ def measure(played: Played, *, layer: str, num_cells: int, seed: int = 0) -> Mea
     scores=scores,
     latency=_latency(counted.signals["goals_reached"]),
     layer=layer,
-    position=_position(counted, num_cells, seed) if len(scores) > 1 else None,
+    position=_position(counted, seed) if len(scores) > 1 else None,
     loop=navigation.detection(label, counted.said[loops[0]][:, 1:]) if loops else None,
     loop_percent=100.0 * float(label.mean()),
     depth={
@@ -194,14 +193,14 @@ def _latency(goals_reached: np.ndarray) -> navigation.Latency:
   return navigation.latency(episode, step + 1, is_goal.reshape(-1), step_s=constants.CONTROL_S)
 
 
-def _position(counted: Played, num_cells: int, seed: int) -> decoding.Decoding:
+def _position(counted: Played, seed: int) -> decoding.Decoding:
   """A linear softmax on features, over cells; every so many steps where there are more than enough."""
   num_episodes, num_steps, size = counted.features[:, 1:].shape
   every = -(-num_episodes * num_steps // MOST_SAMPLES)
   features, cells = counted.features[:, 1::every], counted.signals["cell"][:, 1::every]
   episodes = np.repeat(np.arange(num_episodes), cells.shape[1])
   flat = features.reshape(-1, size)
-  return decoding.evaluate(flat, cells.reshape(-1), episodes, num_cells=num_cells, seed=seed)
+  return decoding.evaluate(flat, cells.reshape(-1), episodes, seed=seed)
 
 
 def _depth(said: np.ndarray, truth: np.ndarray) -> DepthScore:

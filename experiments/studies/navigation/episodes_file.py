@@ -94,7 +94,7 @@ def shown(played: episodes.Played, position: decoding.Decoding | None) -> Shown:
   kept = np.unique(np.linspace(0, len(goals) - 1, NUM_FEATURES).astype(int))
   decoded = np.full(num_times, -1)
   if position is not None:
-    decoded = decoding.posterior(position.decoder, first.features[0]).argmax(axis=-1)
+    decoded = position.decoder.predict(first.features[0].astype(np.float64))
   return Shown(
     position=signals["position"],
     cell=signals["cell"].astype(np.int16),

@@ -68,9 +68,9 @@ def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -
   key = learn.make_key(config.seed, "navigation")
   is_greedy = bool(config.train.evaluation_is_greedy)
   played = episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
-  rows, columns = maze.layout.shape
+  rows, _ = maze.layout.shape
   layer = episodes.feature_layer(best.task.agent.spec)
-  measures = episodes.measure(played, layer=layer, num_cells=rows * columns, seed=config.seed)
+  measures = episodes.measure(played, layer=layer, seed=config.seed)
   about: dict[str, Any] = {
     "agent": config.agent,
     "world": config.world,

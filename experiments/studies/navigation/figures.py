@@ -79,11 +79,14 @@ def fig3(found: folder.Navigation) -> drawing.Drawn:
     sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
     if not sweeps:
       continue
-    panels.append(plots.Panel(maze, [_line(sweep, colors) for sweep in sweeps]))
+    counts = sorted(len(sweep.curve.values) for sweep in sweeps if sweep.curve is not None)
+    counted = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else f"{counts[0]}"
+    panels.append(plots.Panel(f"{maze}, runs a line: {counted}", [_line(sweep, colors) for sweep in sweeps]))
     levels.append(scores_between(sweeps)[0])
     statistics |= {sweep.name: _counted(sweep) | curve_numbers(sweep) | _beside_paper(sweep) for sweep in sweeps}
+  note = "level dashed line: half of the way from untrained play to the best score"
   picture = plots.learning_curves(
-    panels, x_label="environment steps", y_label="score", panels_per_row=3, has_shared_legend=True
+    panels, x_label="environment steps", y_label="score", panels_per_row=3, has_shared_legend=True, note=note
   )
   for axis, level in zip(picture.axes, levels, strict=False):
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)

@@ -29,6 +29,7 @@ _SHORTER = (
   0.775  # Of the horizon: the paper's figure 4a follows from its figure 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
 )
 _MOST_PAIRS = 4
+_FIG4B_METHODS = ("scratch", "finetune", "progressive2")
 _Panel = tuple[tuple[str, ...], str]  # Sources in the order learned, target.
 
 
@@ -55,23 +56,23 @@ def fig4a(found: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def fig4b(found: matrix_folder.Matrix) -> drawing.Drawn:
-  """Learning curves of the paper's two pairs of source and target, or of the first few that there are."""
+  """Learning curves of the paper's two pairs of source and target, or of the first few; its three methods alone."""
   every = [(sources[0], target) for sources, target in _panels(found) if len(sources) == 1]
   if not every:
     raise ValueError(f"{found.path}: no cell of this matrix goes from one source to a target")
   pairs = [pair for pair in paper.PNN_FIG4B if pair in every] or every[:_MOST_PAIRS]
-  return _learning_curves(found, [((source,), target) for source, target in pairs])
+  return _learning_curves(found, [((source,), target) for source, target in pairs], _FIG4B_METHODS)
 
 
 def fig12(found: matrix_folder.Matrix) -> drawing.Drawn:
-  """Learning curves of all cells, a panel for each target and what was learned before."""
+  """Learning curves of all cells by all methods, a panel for each target and what was learned before."""
   panels = _panels(found)
   if not panels:
     raise ValueError(f"{found.path}: no cell of this matrix goes from a source to a target")
-  return _learning_curves(found, panels)
+  return _learning_curves(found, panels, tuple(COLORS))
 
 
-def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel]) -> drawing.Drawn:
+def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel], methods: Sequence[str]) -> drawing.Drawn:
   """By each method from one source: mean of the top runs of each cell."""
   panels = []
   statistics: dict[str, dict[str, drawing.Cell]] = {}
@@ -80,11 +81,13 @@ def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel]) -
     pair = f"{'+'.join(sources)} → {target}"
     lines = []
     for result in _methods_of(found, sources, target):
+      method = matrix_folder.row_of(result.cell).method
+      if method not in methods:
+        continue
       if result.gap:
         gaps[result.cell.name] = result.gap
       if result.curve is None:
         continue
-      method = matrix_folder.row_of(result.cell).method
       best = sweep_folder.top_runs(result.curve, found.top, found.floors[0])
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"

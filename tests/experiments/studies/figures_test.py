@@ -54,6 +54,32 @@ def test_figure_5_counts_what_was_put_in(runs):
   np.testing.assert_allclose([paper["@1k"][0], paper["@30k"][0], paper["@60k"][0]], [29.7, 22.4, 28.9], atol=0.1)
 
 
+def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
+  """Two points of a run of 1,000 steps; the complete one is at its level from its first point on, filtered too."""
+  make_run(tmp_path / "long", "progressive", features=8, level=30.0)
+  make_run(tmp_path / "short", "progressive", features=8, level=10.0, num_steps=1_000)
+  drawn = figures.make("corl2017_fig5", read(tmp_path))
+  ours = drawn.statistics["progressive, narrow (ours)"]
+  # The window of 11 around 1,000: four zeros before the start, the 0 at step 0, six points of 30, of which the sixth
+  # from below is 30. That of the short run ends with it: five zeros and its one point.
+  np.testing.assert_allclose(ours["@1k"], [30.0, 0.0])
+  np.testing.assert_allclose(ours["raw @1k"], [30.0, 10.0])
+  assert np.isnan(ours["@5k"]).all()  # Nobody is averaged over fewer runs in silence.
+  assert drawn.gaps == {"short": "stops at step 1,000 of 10,000; so does progressive, narrow"}
+  assert any("short" in text.get_text() for text in drawn.picture.texts)
+
+
+def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
+  config = {"method": "progressive", "transfer": {"hyper": {"learning_rate": 1e-12}}}
+  make_run(runs / "u", "progressive", features=8, level=20.0)
+  (runs / "u/config.json").write_text(json.dumps(config))
+  drawn = figures.make("corl2017_fig5", read(runs))
+  np.testing.assert_allclose(drawn.statistics["unchanged, narrow (ours)"]["@10k"], [20.0])
+  np.testing.assert_allclose(drawn.statistics["progressive, narrow (ours)"]["@10k"], [30, 34, 32])
+  styles = {one.get_label(): one.get_linestyle() for one in drawn.picture.axes[0].lines}
+  assert styles["unchanged, narrow"] == "--"
+
+
 def test_figure_4_counts_what_was_put_in(runs):
   statistics = figures.make("corl2017_fig4", read(runs / "f")).statistics
   np.testing.assert_allclose(statistics["LSTM, wide (ours)"]["end"], [20])

@@ -77,7 +77,7 @@ def played(*, heads=HEADS, num_steps=NUM_STEPS):
 def write_test(path, agent, maze, **options):
   """The files that testing a sweep writes, of `played`."""
   all_played = played(**options)
-  measures = episodes.measure(all_played, layer="lstm2", num_cells=15)
+  measures = episodes.measure(all_played, layer="lstm2")
   kept = episodes_file.shown(all_played, measures.position)
   about = {"agent": agent, "world": maze if "/" in maze else f"maze/{maze}", "provenance": {}}
   episodes_file.write(path, measures, kept, layout=LAYOUT, about=about)
