@@ -21,17 +21,23 @@ from experiments.configs import jaco_corl2017
 METHODS = ("progressive", "finetune", "scratch")
 UNCHANGED = "unchanged"
 _NUM_AT_ONCE = 2  # A learner and a twin each: two of these pairs keep two cores busy.
+_children: set[subprocess.Popen] = set()  # That run.
 _CONFIG = os.path.relpath(jaco_corl2017.__file__)
 
 
 def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: int) -> None:
   """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`."""
-  with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
-    started = [pool.submit(evaluate, workdir, task=task, source=source, episodes=episodes)]
-    for method in METHODS:
-      started.append(pool.submit(transfer, workdir, method, task=task, source=source, steps=steps, episodes=episodes))
+  pool = futures.ThreadPoolExecutor(_NUM_AT_ONCE)
+  common: dict[str, Any] = {"task": task, "source": source, "episodes": episodes}
+  started = [pool.submit(evaluate, workdir, **common)]
+  started += [pool.submit(transfer, workdir, method, steps=steps, **common) for method in METHODS]
+  try:
     for one in started:
       one.result()
+  finally:  # However it ends, a signal included: those that run are asked to save, and no other one starts.
+    for child in _children:
+      child.terminate()
+    pool.shutdown(cancel_futures=True)
 
 
 def evaluate(workdir: pathlib.Path, *, task: str, source: str, episodes: int) -> None:
@@ -86,7 +92,11 @@ def _learn(module: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:
 def _run(module: str, path: pathlib.Path, flags: Mapping[str, Any]) -> None:
   """Runs one of our binaries; its progress and its errors go where ours go."""
   command = [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in flags.items())]
-  if subprocess.run(command).returncode:
+  child = subprocess.Popen(command)
+  _children.add(child)
+  code = child.wait()
+  _children.discard(child)
+  if code:
     raise ValueError(f"{path} did not finish: its error stands above; the same command continues it")
 
 
