@@ -11,7 +11,8 @@ import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -27,17 +28,17 @@ _CONFIG = os.path.relpath(jaco_corl2017.__file__)
 
 def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: int) -> None:
   """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`."""
-  pool = futures.ThreadPoolExecutor(_NUM_AT_ONCE)
   common: dict[str, Any] = {"task": task, "source": source, "episodes": episodes}
-  started = [pool.submit(evaluate, workdir, **common)]
-  started += [pool.submit(transfer, workdir, method, steps=steps, **common) for method in METHODS]
-  try:
-    for one in started:
-      one.result()
-  finally:  # However it ends, a signal included: those that run are asked to save, and no other one starts.
-    for child in _children:
-      child.terminate()
-    pool.shutdown(cancel_futures=True)
+  with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
+    started = [pool.submit(evaluate, workdir, **common)]
+    started += [pool.submit(transfer, workdir, method, steps=steps, **common) for method in METHODS]
+    try:
+      for one in started:
+        one.result()
+    except (KeyboardInterrupt, SystemExit):  # A signal, which may have come to this process alone.
+      pool.shutdown(wait=False, cancel_futures=True)
+      _stop(started)
+      raise
 
 
 def evaluate(workdir: pathlib.Path, *, task: str, source: str, episodes: int) -> None:
@@ -98,6 +99,16 @@ def _run(module: str, path: pathlib.Path, flags: Mapping[str, Any]) -> None:
   _children.discard(child)
   if code:
     raise ValueError(f"{path} did not finish: its error stands above; the same command continues it")
+
+
+def _stop(started: Sequence[futures.Future]) -> None:
+  """Asks every run to save and end, once, until none is left."""
+  asked: set[subprocess.Popen] = set()
+  while not all(one.done() for one in started):
+    for child in set(_children) - asked:
+      child.terminate()
+      asked.add(child)
+    time.sleep(0.1)
 
 
 def _port(path: pathlib.Path) -> int:
