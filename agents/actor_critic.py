@@ -49,18 +49,18 @@ class Hyper:
   seed was at 42 by 1.5 M and at 44 by 2.1 M. Dividing advantages by their deviation did not help (12 at 1 M with 0.5).
   """
 
-  discount: float = 0.97  # gamma
+  discount: float = 0.97  # gamma: what a reward is worth one step earlier.
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
-  value_cost: float = 0.05  # A3C has 0.5 (papers.md 4); see above.
+  value_cost: float = 0.05  # Weight of the value's loss; A3C has 0.5 (papers.md 4); see above.
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
-  reward_clip: float = float("inf")  # A3C's on Atari is 1.
-  optimizer: str = struct.field(pytree_node=False, default="adam")  # Or 'rmsprop', A3C's.
-  learning_rate: float = 7e-4
+  reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
+  optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
+  learning_rate: float = 7e-4  # Of the optimiser, at the start.
   anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
-  max_gradient_norm: float = 0.5
-  second_moment_decay: float = 0.999  # A3C's RMSProp has 0.99.
-  epsilon: float = 1e-5  # A3C's RMSProp has 0.1 on summed gradients; ours are means over T and B.
+  max_gradient_norm: float = 0.5  # A longer gradient is scaled down to it; inf: never.
+  second_moment_decay: float = 0.999  # Of the optimiser's mean of squares; A3C's RMSProp has 0.99.
+  epsilon: float = 1e-5  # Beside the root of that mean. A3C's has 0.1 on sums of gradients; ours are means.
 
 
 @struct.dataclass

@@ -6,3 +6,12 @@ them lie, each importing those below alone: `studies` (one paper's plan, measure
 benchmark), `running` (one run or many, from start to end), `report` (for people), `setup` (from configs to objects),
 `store` (what lies on disk).
 """
+
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:  # A binary is starting; its imports take seconds.
+  from experiments.running import stop
+
+  stop.install()
+  os.environ["MPLBACKEND"] = "agg"  # Figures go to files; no window opens, whatever backend a notebook asked for.

@@ -127,6 +127,7 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     env=child_environment(),
+    start_new_session=True,  # Ctrl-C is for the learner, which needs the arm until it has saved.
   )
   assert process.stdin is not None and process.stdout is not None
   try:

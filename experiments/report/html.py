@@ -36,8 +36,8 @@ figcaption { font-size: 14px; color: var(--soft); margin-top: 6px; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; width: 100%; }
 th { text-align: right; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
 td { text-align: right; border-bottom: 1px solid var(--line); }
-th, td { padding: 6px 7px; overflow-wrap: break-word; vertical-align: top; }
-td:not(:first-child) { white-space: nowrap; }
+th, td { padding: 6px 7px; vertical-align: top; }
+td:first-child { min-width: 6em; }
 th:first-child, td:first-child { text-align: left; }
 tr.quiet td { color: var(--soft); }
 .tiles { display: flex; gap: 14px; flex-wrap: wrap; margin: 0 0 20px; }
@@ -51,7 +51,13 @@ pre { background: #f5f6f8; border-radius: 6px; padding: 12px 14px; font-size: 13
   main { padding: 20px 10px 40px; }
   section { padding: 16px 12px; }
   h1 { font-size: 24px; }
-  th, td { padding: 5px 4px; font-size: 13px; }
+  thead { display: none; }
+  tr, td { display: block; }
+  td { display: flex; justify-content: space-between; gap: 12px; border: 0; padding: 2px 0; }
+  td::before { content: attr(data-column); color: var(--soft); text-align: left; }
+  td:first-child { font-weight: 600; padding-top: 8px; justify-content: flex-start; gap: 0; }
+  td:empty { display: none; }
+  tr { border-bottom: 1px solid var(--line); padding-bottom: 6px; }
 }
 """
 
@@ -95,12 +101,17 @@ def tiles(numbers: Sequence[tuple[str, str, str]]) -> str:
 
 
 def table(rows: Mapping[str, Mapping[str, str]], *, quiet: str = "\0") -> str:
-  """A table from row name -> column name -> cell; rows whose name contains `quiet` are set back."""
+  """A table from row name -> column name -> cell; rows whose name contains `quiet` are set back.
+
+  On a narrow screen every row becomes a block of lines, a line a cell.
+  """
   columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
   head = "".join(f"<th>{html.escape(column)}</th>" for column in ("", *columns))
   lines = []
   for name, cells in rows.items():
-    line = "".join(f"<td>{html.escape(cell)}</td>" for cell in (name, *(cells.get(c, "") for c in columns)))
+    line = f"<td>{html.escape(name)}</td>"
+    for column in columns:
+      line += f'<td data-column="{html.escape(column)}">{html.escape(cells.get(column, ""))}</td>'
     lines.append(f"<tr{' class=quiet' if quiet in name else ''}>{line}</tr>")
   return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 

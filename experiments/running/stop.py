@@ -5,8 +5,8 @@
       for state in updates:
         if stop.asked(): save(state); break
 
-The first signal ends the program at once (`SystemExit` in the main thread: `with` and `finally` run, nothing is
-printed), except within `deferred`, where it is a request that the loop looks up; the program ends when the context
+The first signal ends the program at once (`SystemExit` in the main thread: `with` and `finally` run, no traceback
+is printed), except within `deferred`, where it is a request that the loop looks up; the program ends when the context
 does. The second one ends the process wherever it is. Python runs a handler between two bytecodes, and a program that
 is being compiled has none for a minute: so a thread of our own counts the signals, from the interpreter's wakeup pipe.
 """
@@ -68,18 +68,20 @@ def _handle(kind: int, _: object) -> None:
   global _signal
   _signal = _signal or kind
   if not _num_deferred:
+    _say(_AT_ONCE)
     raise SystemExit(128 + kind)
 
 
 def _watch(reader: int) -> None:
-  """Says what a signal does when it comes, and ends the process at the second."""
+  """Says at once that a signal was noticed where no handler can run, and ends the process at the second."""
   first = None
   while kind := os.read(reader, 1)[0]:
     if kind not in SIGNALS or signal.getsignal(kind) is not _handle:
       continue  # Somebody else's: a server of the arm has handlers of its own.
     if first is None:
       first = time.monotonic()
-      _say(_DEFERRED if _num_deferred else _AT_ONCE)
+      if _num_deferred:
+        _say(_DEFERRED)
     elif time.monotonic() - first > _TOGETHER_S:
       _say(_AT_ONCE)
       os._exit(128 + kind)

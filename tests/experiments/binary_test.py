@@ -1,9 +1,12 @@
 """A mistake on the command line ends in one line that names the thing and the fix, and in exit code 1."""
 
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from absl import flags
@@ -163,3 +166,103 @@ def test_a_whole_binary_says_what_is_missing():
   errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
   assert len(errors) == 1 and "nowhere does not exist; train a column" in errors[0]
   assert "Traceback" not in result.stderr
+
+
+def test_help_lists_the_flags_that_are_read_and_the_fields_of_the_config():
+  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}", "--help"]
+  result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+  assert result.returncode == 0 and result.stderr == ""
+  assert re.findall(r"^  --(?!config[.])(\w+)", result.stdout, re.M) == ["config", "workdir", "traceback"]
+  fields = set(re.findall(r"^  --config[.](\S+?)=", result.stdout, re.M))
+  known = set(binary.field_names(binary.load(CONFIG)))
+  assert fields and known - fields == {"train", "transfer"} | {
+    n for n in known if any(m.startswith(f"{n}.") for m in known)
+  }
+  assert "  --config.train.steps=50000000\n      agent steps, over all worlds.\n" in result.stdout
+
+
+def test_help_without_a_config_says_how_to_see_its_fields(capsys):
+  for flag in ("--help", "-h", "--helpfull"):
+    with pytest.raises(SystemExit) as stopped:
+      binary.parse(["experiments/train.py", flag], reads=(binary.CONFIG, binary.WORKDIR))
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert "  --workdir\n" in out and "--config=FILE --help" in out and "--runs" not in out
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("x = 1\n", "own.py has no function get_config"),
+    ("x = 1\ndef get_config(:\n", "own.py:2: "),
+    ("def get_config():\n  x = 1\n  return x.y\n", "own.py:3: AttributeError: 'int' object has no attribute 'y'"),
+    ("import nowhere_at_all\n", "own.py:1: ModuleNotFoundError: No module named"),
+    ("def get_config():\n  raise ValueError('said by the file')\n", "^said by the file$"),
+  ],
+)
+def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path, text, expected):
+  (tmp_path / "own.py").write_text(text)
+  with pytest.raises(ValueError, match=expected):
+    binary.load(str(tmp_path / "own.py"))
+
+
+def test_a_variant_of_a_config_that_has_none_is_refused():
+  with pytest.raises(ValueError, match="jaco_corl2017.py has no variants; leave out :smoke"):
+    binary.load(f"{CONFIG}:smoke")
+
+
+def test_a_config_of_another_binary_names_that_binary():
+  argv = ["experiments/train.py", "--config=experiments/configs/pong_soup.py:smoke"]
+  with flagsaver.flagsaver():
+    flags.FLAGS(argv)
+    with pytest.raises(
+      ValueError, match="no section 'train'; its section 'matrix' is for python -m experiments.matrix"
+    ):
+      binary.config("train")
+    assert binary.config("matrix") is binary.config()
+
+
+def describe(**environment):
+  command = [sys.executable, "-m", "experiments.describe", "--source=experiments/released/jaco_talk"]
+  variables = {**os.environ, **environment}
+  return subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables)
+
+
+def test_a_platform_that_is_not_here_and_64_bits_are_one_line():
+  for environment, expected in (
+    ({"JAX_PLATFORMS": "nonsense"}, "JAX_PLATFORMS=nonsense: JAX has no such device here"),
+    ({"JAX_PLATFORMS": "rocm"}, "JAX_PLATFORMS=rocm: JAX has no such device here"),
+    ({"JAX_ENABLE_X64": "1"}, "JAX_ENABLE_X64 is set"),
+  ):
+    result = describe(**environment)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and f"error: {expected}" in result.stderr
+
+
+def test_the_backend_of_a_notebook_changes_nothing():
+  command = [sys.executable, "-m", "experiments.figures", "--figure=nav", "--runs=nowhere"]
+  result = subprocess.run(
+    command, capture_output=True, text=True, timeout=300, env={**os.environ, "MPLBACKEND": "nonsense"}
+  )
+  assert result.returncode == 1 and result.stderr.startswith("error: nav_fig3: --runs=nowhere: no sweep")
+  assert result.stderr.count("\n") == 1
+
+
+def test_a_package_that_is_not_installed_is_one_line(capsys, monkeypatch):
+  from environments.atari import emulator
+
+  monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
+  monkeypatch.setitem(sys.modules, "ale_py", None)  # As if it were not installed.
+  with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
+    binary.guard(lambda argv: emulator.load("pong", seed=0), [])
+  assert stopped.value.code == 1
+  assert capsys.readouterr().err == 'error: Atari games need ale-py: pip install "progressive-robots[atari]"\n'
+
+
+def test_a_signal_while_a_binary_starts_leaves_no_traceback():
+  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}"]  # Ends by itself: --workdir is missing.
+  process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  while "jaxlib" not in pathlib.Path(f"/proc/{process.pid}/maps").read_text():  # Its imports take seconds.
+    time.sleep(0.01)
+  process.send_signal(signal.SIGINT)
+  _, error = process.communicate(timeout=60)
+  assert process.returncode == 130 and error == "stopped; the same command goes on from what is saved\n"

@@ -11,7 +11,8 @@ import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -22,17 +23,23 @@ from experiments.store import checkpoint
 METHODS = ("progressive", "finetune", "scratch")
 UNCHANGED = "unchanged"
 _NUM_AT_ONCE = 2  # A learner and a twin each: two of these pairs keep two cores busy.
+_children: set[subprocess.Popen] = set()  # That run.
 _CONFIG = os.path.relpath(jaco_corl2017.__file__)
 
 
 def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: int) -> None:
   """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`."""
+  common: dict[str, Any] = {"task": task, "source": source, "episodes": episodes}
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
-    started = [pool.submit(evaluate, workdir, task=task, source=source, episodes=episodes)]
-    for method in METHODS:
-      started.append(pool.submit(transfer, workdir, method, task=task, source=source, steps=steps, episodes=episodes))
-    for one in started:
-      one.result()
+    started = [pool.submit(evaluate, workdir, **common)]
+    started += [pool.submit(transfer, workdir, method, steps=steps, **common) for method in METHODS]
+    try:
+      for one in started:
+        one.result()
+    except (KeyboardInterrupt, SystemExit):  # A signal, which may have come to this process alone.
+      pool.shutdown(wait=False, cancel_futures=True)
+      _stop(started)
+      raise
 
 
 def evaluate(workdir: pathlib.Path, *, task: str, source: str, episodes: int) -> None:
@@ -81,8 +88,22 @@ def _learn(variant: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:
 def _run(module: str, path: pathlib.Path, flags: Mapping[str, Any]) -> None:
   """Runs one of our binaries; its progress and its errors go where ours go."""
   command = [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in flags.items())]
-  if subprocess.run(command).returncode:
+  child = subprocess.Popen(command)
+  _children.add(child)
+  code = child.wait()
+  _children.discard(child)
+  if code:
     raise ValueError(f"{path} did not finish: its error stands above; the same command continues it")
+
+
+def _stop(started: Sequence[futures.Future]) -> None:
+  """Asks every run to save and end, once, until none is left."""
+  asked: set[subprocess.Popen] = set()
+  while not all(one.done() for one in started):
+    for child in set(_children) - asked:
+      child.terminate()
+      asked.add(child)
+    time.sleep(0.1)
 
 
 def _port(path: pathlib.Path) -> int:

@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 import imageio
 import jax
@@ -80,9 +81,13 @@ def test_the_report_holds_what_the_runs_hold(workdir):
     "Dashed: the column as it came",
   ):
     assert explained in text, explained
-  assert (
-    "<td>the column as it came, learning nothing</td><td>–</td><td>12.5</td><td>[11.0, 14.0]</td><td>10</td>" in text
-  )
+  (row,) = re.findall("<tr><td>the column as it came, learning nothing</td>(.*?)</tr>", text)
+  assert re.findall('<td data-column="(.*?)">(.*?)</td>', row) == [
+    ("while learning", "–"),
+    ("afterwards", "12.5"),
+    ("95 % interval", "[11.0, 14.0]"),
+    ("n, episodes", "10"),
+  ]
   assert page.count("data:video/mp4") == 3 and page.count("data:image/png") == 6
   assert not re.findall(r'(?:src|href)="(?!data:)', page)  # One file is all it takes.
 
@@ -91,6 +96,27 @@ def test_a_finished_run_is_not_repeated_and_keeps_its_port(workdir):
   assert demo.is_finished(workdir / "finetune", 2000) and not demo.is_finished(workdir / "finetune", 2001)
   assert not demo.is_finished(workdir / "nothing", 1)
   assert demo._port(workdir / "finetune") == 5055
+
+
+def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
+  (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(600)\n")
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+  begun = []
+
+  def transfer(workdir, method, **_):
+    begun.append(method)
+    demo._run("sleeper", workdir, {})
+
+  def evaluate(workdir, **_):
+    while not demo._children:
+      time.sleep(0.01)
+    raise SystemExit(143)  # As `stop` raises in the main thread, which waits for this result.
+
+  monkeypatch.setattr(demo, "transfer", transfer)
+  monkeypatch.setattr(demo, "evaluate", evaluate)
+  with pytest.raises(SystemExit):
+    demo.run(tmp_path, task="reach/random", source="nowhere", steps=1, episodes=1)
+  assert not demo._children and "scratch" not in begun
 
 
 def test_main(tmp_path):
