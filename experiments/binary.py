@@ -37,27 +37,24 @@ EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_boun
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
 SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
 VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
-# Section of a config -> the binary that reads it, the one that reads most first.
-_READ_BY = {"matrix": "matrix", "train": "train", "transfer": "transfer"}
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 
-def config(section: str | None = None) -> config_dict.ConfigDict:
+def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
   """The config of this command line.
 
   Args:
-    section: that the binary reads of it.
+    is_matrix: whether the binary runs matrices, or single runs and sweeps; None: it reads either.
 
   Raises:
-    ValueError: if none is given, or it has no such section; the binary that it is for is named.
+    ValueError: if none is given, or it is for another binary.
   """
   if not CONFIG.present:
     raise ValueError("--config is missing; give a file of experiments/configs/")
-  if section is not None and section not in CONFIG.value:
-    others = [name for name in _READ_BY if name in CONFIG.value]
-    hint = f"; its section {others[0]!r} is for python -m experiments.{_READ_BY[others[0]]}" if others else ""
-    raise ValueError(f"this config has no section {section!r}{hint}")
+  if is_matrix is not None and is_matrix != ("matrix" in CONFIG.value):
+    other = "has no section 'matrix'; it is for python -m experiments.train"
+    raise ValueError(f"this config {other if is_matrix else 'is a matrix: run it by python -m experiments.matrix'}")
   return CONFIG.value
 
 

@@ -10,7 +10,7 @@ emulator: `--target=atari/pong --option=num_actions=3`).
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -19,7 +19,7 @@ from analysis import intervals
 from experiments import binary
 from experiments.report import video as video_lib
 from experiments.running import play
-from experiments.setup import learn
+from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
 from progressive import partition
@@ -40,6 +40,29 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
       record = run_directory.read_json(folder / name)
       return record["world"], record["world_options"]
   raise ValueError(f"{folder} does not say which world it was trained in; give --target")
+
+
+def player(
+  source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], *, seed: int
+) -> learn.Task:
+  """`learn.player`, which says what to add where options of its training would make the world fit.
+
+  Raises:
+    ValueError: as `learn.player`.
+  """
+
+  def fits(options: Mapping[str, Any]) -> bool:
+    try:
+      learn.player(source, world, options, seed=seed)
+    except ValueError:
+      return False
+    return True
+
+  try:
+    return learn.player(source, world, options, seed=seed)
+  except ValueError as error:
+    hint = checks.options_that_fit(fits, options, trained_in(folder)[1])
+    raise ValueError(f"{error}{f'; add {hint}' if hint else ''}") from None
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
@@ -66,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
   folder = pathlib.Path(binary.SOURCE.value)
   source = released.load_source(folder)
   world, options = (_TARGET.value, options_of(_OPTIONS.value)) if _TARGET.value else trained_in(folder)
-  task = learn.player(source, world, options, seed=binary.SEED.value)
+  task = player(source, folder, world, options, seed=binary.SEED.value)
   trainable, frozen = partition.split(task.params, task.is_trainable)
   key = learn.make_key(binary.SEED.value, "evaluation")
   played = play.play(

@@ -17,7 +17,7 @@ from experiments.studies.pnn import matrix
 def main(argv: Sequence[str]) -> None:
   """Runs the cells that are not done."""
   del argv
-  matrix.run_cells(binary.config(), binary.CELL.value, pathlib.Path(binary.workdir()))
+  matrix.run_cells(binary.config(is_matrix=True), binary.CELL.value, pathlib.Path(binary.workdir()))
 
 
 if __name__ == "__main__":

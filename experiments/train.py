@@ -17,7 +17,7 @@ from experiments.running import run
 def main(argv: Sequence[str]) -> None:
   """Entry point."""
   del argv
-  run.run(binary.config(), binary.workdir())
+  run.run(binary.config(is_matrix=False), binary.workdir())
 
 
 if __name__ == "__main__":

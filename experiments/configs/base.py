@@ -24,6 +24,7 @@ def experiment(
   source: str = "",
   output_init: str = "previous",
   alpha: float = 1.0,
+  seed: int = 0,
 ) -> config_dict.ConfigDict:
   """One learner in one world.
 
@@ -35,10 +36,11 @@ def experiment(
     source: the trained network that the method starts from: a run directory, a sweep's best, a released column.
     output_init: how a new column's output starts: "previous", as exactly the old policy (papers.md 2.3), or "random".
     alpha: adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
+    seed: what all that is random follows from, 0 to 2^32 - 1.
   """
   return config_dict.ConfigDict(
     {
-      "seed": 0,
+      "seed": seed,
       "world": world,
       "world_options": dict(world_options or {}),
       "method": method,
@@ -86,6 +88,8 @@ def phase(
   evaluation_episodes: int,
   updates_per_record: int = 10,
   auxiliary: Mapping[str, config_dict.ConfigDict] | None = None,
+  evaluation_is_greedy: bool = False,
+  keep_checkpoints: int = 3,
   video: bool = True,
   **hyper: Any,
 ) -> config_dict.ConfigDict:
@@ -101,6 +105,8 @@ def phase(
     evaluation_episodes: episodes of each evaluation; 0: no evaluation.
     updates_per_record: updates that one 'train' record sums up.
     auxiliary: name -> `head`, in order: readouts trained beside policy and value.
+    evaluation_is_greedy: evaluate the most probable actions instead of drawn ones.
+    keep_checkpoints: how many, the newest.
     video: film evaluations, where there are pixels.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
@@ -113,9 +119,9 @@ def phase(
       "num_steps": num_steps,
       "evaluate_every": evaluate_every,
       "evaluation_episodes": evaluation_episodes,
-      "evaluation_is_greedy": False,
+      "evaluation_is_greedy": evaluation_is_greedy,
       "save_every": save_every,
-      "keep_checkpoints": 3,
+      "keep_checkpoints": keep_checkpoints,
       "updates_per_record": updates_per_record,
       "video": video,
       "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),

@@ -22,7 +22,7 @@ from ml_collections import config_dict
 from environments import batch as batch_lib
 from experiments.report import video
 from experiments.running import actors, loop, members, play, recorder
-from experiments.setup import learn
+from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
 from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
 from progressive import partition
@@ -68,6 +68,7 @@ def run_alone(
     lock: of its directory.
     source: the network to start from; None: that of `config.source`.
   """
+  checks.check(config)
   config = learn.resolved(config)
   path, phase, is_sweep = lock.path, config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
@@ -85,6 +86,7 @@ def run_alone(
 
   steps_per_update = phase.num_steps * phase.num_worlds
   until_step = first_step - (first_step - phase.steps) // steps_per_update * steps_per_update  # Whole updates.
+  print(f"{path}: compiling; the first update takes a while", flush=True)
   write = recorder.Recorder(
     [member.path for member in everyone], name=path.name, first_step=first_step, until_step=until_step
   )
@@ -200,7 +202,6 @@ def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
 def _check(everyone: tuple[Member, ...], phase: config_dict.ConfigDict, path: pathlib.Path) -> None:
   """Refuses what cannot be, before the directory is claimed."""
   place = everyone[0].task.place
-  check_annealing(phase)
   if isinstance(place, place_lib.Host):
     if len(everyone) > 1:
       raise ValueError(f"{path}: runs side by side need a world in JAX; learn in {place.name} one run at a time")
@@ -211,21 +212,6 @@ def _check(everyone: tuple[Member, ...], phase: config_dict.ConfigDict, path: pa
         f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
         f"is being learned from; set it to 0, which evaluates at the end"
       )
-
-
-def check_annealing(phase: config_dict.ConfigDict) -> None:
-  """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
-
-  Raises:
-    ValueError: naming both numbers of updates, and the field to set.
-  """
-  num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps))
-  if 0 < phase.hyper.anneal_updates < num_updates:
-    raise ValueError(
-      f"train.hyper.anneal_updates={phase.hyper.anneal_updates:g}: the learning rate would be 0 from there to the last "
-      f"of {num_updates} updates (steps={phase.steps} / ({phase.num_worlds} worlds * num_steps={phase.num_steps})); "
-      f"set train.hyper.anneal_updates={num_updates}, or 0 to keep the rate"
-    )
 
 
 def _batch(task: learn.Task, num_worlds: int) -> batch_lib.Batch | None:

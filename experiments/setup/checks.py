@@ -72,6 +72,21 @@ _TUPLES: Mapping[str, tuple[Any, str]] = {
 _SAMPLED = ((str, str, tuple), "(('train.hyper.learning_rate', 'log_uniform', (1e-4, 1e-3)),): field, kind, values")
 
 
+def check(config: config_dict.ConfigDict) -> None:
+  """Refuses a config of a run, a sweep or a matrix with a number, a word or a tuple that cannot be.
+
+  Raises:
+    ValueError: naming the first such field, its value, and what it may be.
+  """
+  _check_number("seed", config.seed, _whole(0, MOST_SEED))
+  check_phase(config.train, prefix="train.")
+  check_annealing(config.train)
+  if "sweep" in config:
+    check_sweep(config.sweep)
+  if "matrix" in config:  # The score of a cell is what counts.
+    _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
+
+
 def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
   """Refuses a phase of learning with a number, a word or a tuple that cannot be.
 
@@ -110,22 +125,19 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
       raise ValueError(f"sweep.sampled draws {name} from {values!r}, which are not all numbers")
 
 
-def check_seed(seed: Any) -> None:
-  """Refuses a seed that is not one, or the same as another.
+def check_annealing(phase: config_dict.ConfigDict) -> None:
+  """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
 
   Raises:
-    ValueError: naming it, and what it may be.
+    ValueError: naming both numbers of updates, and the field to set.
   """
-  _check_number("seed", seed, _whole(0, MOST_SEED))
-
-
-def check_evaluated(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
-  """Refuses a phase without evaluation where its score is what counts: in a cell of a matrix.
-
-  Raises:
-    ValueError: naming the field.
-  """
-  _check_number(f"{prefix}evaluation_episodes", phase.evaluation_episodes, _whole(1))
+  num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps))
+  if 0 < phase.hyper.anneal_updates < num_updates:
+    raise ValueError(
+      f"train.hyper.anneal_updates={phase.hyper.anneal_updates:g}: the learning rate would be 0 from there to the last "
+      f"of {num_updates} updates (steps={phase.steps} / ({phase.num_worlds} worlds * num_steps={phase.num_steps})); "
+      f"set train.hyper.anneal_updates={num_updates}, or 0 to keep the rate"
+    )
 
 
 def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[str, Any], trained: Any) -> str:

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
-from experiments.setup import configuration
+from experiments.configs import base
 
 # Pattern of a section's fields -> what documents them; of a field's patterns the first that says something counts.
 _SECTIONS: tuple[tuple[str, Any], ...] = (
-  ("*.hyper.*", actor_critic.Hyper),
-  ("*.column.*", configuration.column_section),
-  ("*.auxiliary.*.*", auxiliary.Head),
-  ("sweep.*", configuration.sweep),
-  ("train.*", configuration.first_column),
-  ("train.*", configuration.phase),
-  ("transfer.*", configuration.phase),
+  ("train.hyper.*", actor_critic.Hyper),
+  ("train.column.*", base.column),
+  ("train.auxiliary.*.*", auxiliary.Head),
+  ("train.*", base.phase),
+  ("sweep.*", base.sweep),
+  ("matrix.*", base.matrix),
+  ("*", base.experiment),
 )
 # Options of a world by the family in its name: "module:object", imported when asked for.
 _WORLDS: Mapping[str, tuple[str, ...]] = {
@@ -36,26 +36,7 @@ _WORLDS: Mapping[str, tuple[str, ...]] = {
   "pong": ("environments.pong.world:Pong.__init__", "environments.pong.variants:Options"),
   "maze": ("environments.maze.world:Maze.__init__",),
 }
-_OPTIONS = {"world_options": "world", "target_options": "target"}  # Section -> the field that names its world.
-_OTHERS: Mapping[str, str] = {
-  "seed": "what all that is random follows from, 0 to 2^32 - 1",
-  "agent": "name of the learner, for figures and tables",
-  "world": "where the first column learns: a world in JAX by its registered name",
-  "method": "how the next column begins: progressive, or a baseline (scratch, finetune, finetune_head, random_column)",
-  "source": "run directory or released network that it begins from",
-  "target": "where it learns: a world in JAX, arm://host:port, or a game of the emulator as atari/pong",
-  "output_init": "output layer of the new column: previous (acts as the old policy does) or random",
-  "alpha": "first scale of the laterals' adapters",
-  "matrix.world": "what stands before each task's name in a world's",
-  "matrix.methods": "ways to learn a target, as `method`",
-  "matrix.sources": "tasks learned first",
-  "matrix.source_pairs": "pairs of tasks learned first, one after the other: networks of three columns",
-  "matrix.targets": "tasks learned afterwards",
-  "matrix.floors": "scores that count as nothing, the one that leads first",
-  "*.evaluation_is_greedy": "evaluate the most probable actions instead of drawn ones",
-  "*.keep_checkpoints": "the newest that are kept",
-  "*.video": "film an evaluation",
-}
+_OTHERS: Mapping[str, str] = {"agent": "name of the learner, for figures and tables"}
 
 
 class Field(NamedTuple):
@@ -108,13 +89,10 @@ def _meanings(config: config_dict.ConfigDict, name: str) -> Iterator[str]:
   for pattern, thing in _SECTIONS:
     if fnmatch.fnmatchcase(name, pattern):
       yield _documented_once(thing).get(last, "")
-  section = name.partition(".")[0]
-  if section in _OPTIONS and _OPTIONS[section] in config:
-    for path in _WORLDS.get(config[_OPTIONS[section]].partition("/")[0], ()):
+  if name.startswith("world_options.") and "world" in config:
+    for path in _WORLDS.get(config.world.partition("/")[0], ()):
       yield _documented_once(path).get(last, "")
-  for pattern, meaning in _OTHERS.items():
-    if fnmatch.fnmatchcase(name, pattern):
-      yield meaning
+  yield _OTHERS.get(name, "")
 
 
 @functools.cache

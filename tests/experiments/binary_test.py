@@ -13,7 +13,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from environments.arm import protocol
-from experiments import binary, matrix
+from experiments import binary
 
 CONFIG = "experiments/configs/jaco_corl2017.py"
 
@@ -106,7 +106,7 @@ def test_what_is_read_passes():
 BINARIES = sorted(p for p in pathlib.Path(binary.__file__).parent.glob("*.py") if "  binary.run(" in p.read_text())
 SHARED = {
   f"{module.__name__.rpartition('.')[2]}.{name}"
-  for module in (binary, matrix)
+  for module in (binary,)
   for name, value in vars(module).items()
   if isinstance(value, flags.FlagHolder)
 }
@@ -117,7 +117,7 @@ def test_a_binary_says_what_it_reads(file):
   body, _, said = file.read_text().partition("binary.run(main, reads=(")
   used = {flag for flag in SHARED if f"{flag}.value" in body}
   used |= {"binary.WORKDIR"} if "binary.workdir()" in body else set()
-  used |= {"binary.CONFIG"} if "binary.config()" in body else set()
+  used |= {"binary.CONFIG"} if "binary.config(" in body else set()
   assert set(re.findall(r"\w+\.[A-Z]+", said)) == used
 
 
@@ -175,9 +175,7 @@ def test_help_lists_the_flags_that_are_read_and_the_fields_of_the_config():
   assert re.findall(r"^  --(?!config[.])(\w+)", result.stdout, re.M) == ["config", "workdir", "traceback"]
   fields = set(re.findall(r"^  --config[.](\S+?)=", result.stdout, re.M))
   known = set(binary.field_names(binary.load(CONFIG)))
-  assert fields and known - fields == {"train", "transfer"} | {
-    n for n in known if any(m.startswith(f"{n}.") for m in known)
-  }
+  assert fields and known - fields == {n for n in known if any(m.startswith(f"{n}.") for m in known)}
   assert "  --config.train.steps=50000000\n      agent steps, over all worlds.\n" in result.stdout
 
 
@@ -207,19 +205,20 @@ def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path, text, expected):
 
 
 def test_a_variant_of_a_config_that_has_none_is_refused():
-  with pytest.raises(ValueError, match="jaco_corl2017.py has no variants; leave out :smoke"):
-    binary.load(f"{CONFIG}:smoke")
+  with pytest.raises(ValueError, match="own_world_config.py has no variants; leave out :smoke"):
+    binary.load("examples/own_world_config.py:smoke")
 
 
 def test_a_config_of_another_binary_names_that_binary():
   argv = ["experiments/train.py", "--config=experiments/configs/pong_soup.py:smoke"]
   with flagsaver.flagsaver():
     flags.FLAGS(argv)
-    with pytest.raises(
-      ValueError, match="no section 'train'; its section 'matrix' is for python -m experiments.matrix"
-    ):
-      binary.config("train")
-    assert binary.config("matrix") is binary.config()
+    with pytest.raises(ValueError, match="this config is a matrix: run it by python -m experiments.matrix"):
+      binary.config(is_matrix=False)
+    assert binary.config(is_matrix=True) is binary.config()
+    flags.FLAGS(["experiments/matrix.py", f"--config={CONFIG}"])
+    with pytest.raises(ValueError, match="no section 'matrix'; it is for python -m experiments.train"):
+      binary.config(is_matrix=True)
 
 
 def describe(**environment):

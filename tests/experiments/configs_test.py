@@ -12,7 +12,7 @@ from environments.maze import world
 from experiments import binary, evaluate
 from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
 from experiments.running import members, run
-from experiments.setup import column, learn, place
+from experiments.setup import checks, column, learn, place
 from experiments.store import released, run_directory
 from experiments.studies.pnn import matrix
 from progressive import baselines, cost, network, partition
@@ -32,7 +32,7 @@ def test_the_next_column_joins_the_released_one():
 
 @pytest.mark.parametrize("config", RUNS + SWEEPS)
 def test_no_learning_rate_falls_to_0_before_the_end(config):
-  run.check_annealing(config.train)
+  checks.check_annealing(config.train)
 
 
 @pytest.mark.parametrize("config", RUNS, ids=lambda config: f"{config.method}_{config.train.num_worlds}")

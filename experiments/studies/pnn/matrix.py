@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from experiments.running import play, run
-from experiments.setup import column, learn, place
+from experiments.setup import checks, column, learn, place
 from experiments.store import released, run_directory, sweep_folder
 from progressive import baselines, network, partition
 
@@ -269,11 +269,10 @@ def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pat
   Raises:
     ValueError: for an unknown cell, target or method, before anything is learned; or as `run_cell`.
   """
+  checks.check(config)
   cells = plan(config)
   for task in dict.fromkeys(cell.target for cell in cells):
     place.make(config.matrix.world + task, config.world_options.to_dict())
-  if config.train.evaluation_episodes < 1:
-    raise ValueError("train.evaluation_episodes=0: a matrix evaluates the best of every cell; set 1 or more")
   chosen = choose(cells, names)
   write_plan(config, workdir)
   for number, cell in enumerate(chosen, start=1):

@@ -16,7 +16,7 @@ import pytest
 from environments import dm_env_adapter, registry
 from experiments.configs import base
 from experiments.running import loop, run
-from experiments.setup import learn
+from experiments.setup import checks, learn
 from experiments.store import checkpoint, released, run_directory
 from progressive import partition
 from tests.agents import worlds
@@ -184,9 +184,9 @@ def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
   config.train.steps = 601
   config.train.hyper.anneal_updates = 30
   with pytest.raises(ValueError, match="anneal_updates=30: .* of 31 updates"):
-    run.check_annealing(config.train)
+    checks.check_annealing(config.train)
   config.train.steps = 600
-  run.check_annealing(config.train)
+  checks.check_annealing(config.train)
   config.world, config.train.num_worlds = "host", 1
   with pytest.raises(ValueError, match=r"of 120 updates \(steps=600 / \(1 worlds"):
     run.run(config, tmp_path)

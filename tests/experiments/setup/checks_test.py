@@ -5,14 +5,15 @@ import re
 
 import pytest
 
-from experiments.configs import jaco_corl2017, jaco_talk, navigation, pong_soup
-from experiments.setup import checks, configuration
+from experiments.configs import base, jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.setup import checks, learn
+from progressive import baselines
 
 
 def make_phase(**fields):
-  phase = configuration.first_column(
-    column=configuration.column_section(),
-    auxiliary={"depth": configuration.head("depth", "dense1", 1.0)},
+  phase = base.phase(
+    column=base.column(),
+    auxiliary={"depth": base.head("depth", "dense1", 1.0)},
     steps=100,
     num_worlds=2,
     num_steps=5,
@@ -28,6 +29,13 @@ def make_phase(**fields):
         owner = owner[section]
       owner[last] = value
   return phase
+
+
+def make_config(seed=0):
+  config = base.experiment(world="pong/pong", train=make_phase())
+  with config.ignore_type():
+    config.seed = seed
+  return config
 
 
 @pytest.mark.parametrize(
@@ -102,15 +110,15 @@ def test_the_ends_of_what_may_be_pass():
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 1, 1.0, True, "1"])
 def test_a_seed_that_is_none_or_another_s_is_refused(seed):
   with pytest.raises(ValueError, match=re.escape(f"seed={seed!r} must be an integer from 0 to 4,294,967,295")):
-    checks.check_seed(seed)
+    checks.check(make_config(seed=seed))
 
 
 def test_different_seeds_that_pass_are_different_runs():
-  keys = [configuration.make_key(seed, "learning") for seed in (0, 1, 2**31, checks.MOST_SEED)]
+  keys = [learn.make_key(seed, "learning") for seed in (0, 1, 2**31, checks.MOST_SEED)]
   for seed in (0, 1, 2**31, checks.MOST_SEED):
-    checks.check_seed(seed)
+    checks.check(make_config(seed=seed))
   assert len({str(key) for key in keys}) == 4
-  assert str(configuration.make_key(2**32 + 1, "learning")) == str(keys[1])  # Why larger ones are refused.
+  assert str(learn.make_key(2**32 + 1, "learning")) == str(keys[1])  # Why larger ones are refused.
 
 
 @pytest.mark.parametrize(
@@ -125,26 +133,26 @@ def test_different_seeds_that_pass_are_different_runs():
 )
 def test_a_sweep_that_cannot_be_is_refused(fields, expected):
   with pytest.raises(ValueError, match=expected):
-    checks.check_sweep(configuration.sweep(**({"num_runs": 1, "top": 1, "sampled": ()} | fields)))
+    checks.check_sweep(base.sweep(**({"num_runs": 1, "top": 1, "sampled": ()} | fields)))
 
 
 def test_the_project_s_configs_pass():
-  configs = [jaco_corl2017.get_config(), jaco_talk.get_config()]
+  configs = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS)]
+  configs += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
   configs += [pong_soup.get_config(scale) for scale in pong_soup.SCALES]
   configs += [navigation.get_config(f"{scale},nav_d1d2l_clip,static_1") for scale in navigation.SCALES]
   for config in configs:
-    checks.check_seed(config.seed)
-    for name in ("train", "transfer"):
-      if name in config:
-        checks.check_phase(config[name], prefix=f"{name}.")
-    if "sweep" in config:
-      checks.check_sweep(config.sweep)
+    checks.check(config)
 
 
 def test_a_matrix_needs_evaluations():
-  with pytest.raises(ValueError, match="transfer.evaluation_episodes=0 must be an integer >= 1"):
-    checks.check_evaluated(make_phase(), prefix="transfer.")
-  checks.check_evaluated(make_phase(evaluation_episodes=1))
+  config = make_config()
+  checks.check(config)
+  config.matrix = {"world": "pong/"}
+  with pytest.raises(ValueError, match="train.evaluation_episodes=0 must be an integer >= 1"):
+    checks.check(config)
+  config.train.evaluation_episodes = 1
+  checks.check(config)
 
 
 def test_the_option_that_makes_a_network_fit_is_named():

@@ -30,7 +30,7 @@ def test_words_and_values_are_those_of_the_code():
   assert by_name["train.hyper.anneal_updates"].meaning.startswith("Updates over which the learning rate falls")
   assert by_name["train.column.joins"].meaning.endswith("not named here join above the convolutions.")  # Two lines.
   pong = {one.name: one.meaning for one in fields.describe(CONFIGS["pong"])}
-  assert pong["target_options.noise_sigma"].startswith("standard deviation of the frozen noise, in grey levels")
+  assert pong["world_options.noise_sigma"].startswith("standard deviation of the frozen noise, in grey levels")
 
 
 def test_what_is_written_in_a_class_is_read():

@@ -70,7 +70,7 @@ def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
 
 
 def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
-  config = {"method": "progressive", "transfer": {"hyper": {"learning_rate": 1e-12}}}
+  config = {"method": "progressive", "train": {"hyper": {"learning_rate": 1e-12}}}
   make_run(runs / "u", "progressive", features=8, level=20.0)
   (runs / "u/config.json").write_text(json.dumps(config))
   drawn = figures.make("corl2017_fig5", read(runs))

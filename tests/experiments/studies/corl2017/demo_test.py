@@ -131,7 +131,7 @@ def test_main(tmp_path):
   assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/demo/report.html"
   assert "mean_return: 1.5" in (tmp_path / "demo/report.html").read_text()
   configs = [json.loads((tmp_path / "demo" / method / "config.json").read_text()) for method in demo.METHODS]
-  rates = [config["transfer"]["hyper"]["learning_rate"] for config in configs]
-  assert rates == [5e-4, 1e-4, 1e-3]  # experiments/results/corl2017_fig5/tuning.md
+  rates = [config["train"]["hyper"]["learning_rate"] for config in configs]
+  assert rates == [5e-4, 1e-4, 1e-3]  # docs/results/corl2017_fig5/tuning.md
   again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert again.returncode == 0 and again.stdout.count("is finished") == 4
