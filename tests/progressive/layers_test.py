@@ -290,7 +290,7 @@ def test_any_layer_survives_the_networks_file(tmp_path):
 @pytest.mark.parametrize(
   "fields,message",
   (
-    ({"type": "no_such_module:Layer"}, "'no_such_module:Layer' cannot be imported .*must be on Python's path"),
+    ({"type": "no_such_module:Layer"}, "another package: 'no_such_module:Layer' cannot be imported .*on Python's path"),
     ({"type": "Denser"}, "'Denser' cannot be imported"),
     ({"type": "os:getcwd"}, "'os:getcwd' is no dataclass"),
     ({"type": "Dense", "depth": 3}, "depth"),
