@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from progressive import column, lateral, layers, network, partition
+from progressive import column, lateral, layers, network, partition, wiring
 
 
 class LateralReport(NamedTuple):
@@ -50,7 +50,9 @@ class ColumnReport(NamedTuple):
 def report(spec: network.Network) -> tuple[ColumnReport, ...]:
   """A report for each column."""
   params = jax.eval_shape(lambda key: network.init(key, spec), jax.random.key(0))
-  return tuple(_column(s, dict(w), p) for s, w, p in zip(spec.columns, network.wiring(spec), params, strict=True))
+  return tuple(
+    _column(s, dict(w), p) for s, w, p in zip(spec.columns, wiring.connections(spec.columns), params, strict=True)
+  )
 
 
 def _column(

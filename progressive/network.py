@@ -2,13 +2,7 @@
 
     h_i^(k) = f(W_i^(k) h_{i-1}^(k) + sum_{j<k} lateral_i^(k:j)(h_{i-1}^(j)))
 
-The wiring, found by `sources` and by nothing else. A layer reads, in every earlier column, what lies directly below
-its namesake there. Without a namesake it reads the counterparts of the layers that it reads in its own column: the
-namesake of each or, failing that, the layers as many steps away from the output. A recurrent layer also reads its
-recurrent counterpart (same time step). Raw inputs are never read, and a layer that reads nothing but raw inputs is the
-h_1 of its column and has no laterals (`output` excepted). A layer's own `sources` replace all this; `laterals=None`
-switches it off. An adapter is as wide as what its layer reads in its own column: the features (channels of maps) of the
-layers it reads, summed; the layer's own features where it reads raw inputs alone.
+`wiring` is the rule by which layers read earlier columns.
 """
 
 import dataclasses
@@ -20,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from progressive import column, lateral, layers, partition
+from progressive import column, lateral, layers, partition, wiring
 
 ColumnParams = dict[str, dict[str, Any]]  # layer -> {"kernel", ..., "laterals": {"column_0": {source: {...}}}}
 Params = tuple[ColumnParams, ...]
@@ -45,9 +39,7 @@ class Network:
       for name, shape in column_spec.inputs:
         if input_shapes.setdefault(name, shape) != shape:
           raise ValueError(f"Column {k} reads input {name!r} as {shape}, an earlier one as {input_shapes[name]}.")
-      for layer in column_spec.layers:
-        _check_sources(self, k, layer)
-    wiring(self)
+    wiring.connections(self.columns)
 
 
 def input_names(spec: Network) -> tuple[str, ...]:
@@ -58,18 +50,6 @@ def input_names(spec: Network) -> tuple[str, ...]:
 def layer_names(spec: Network) -> tuple[layers.Source, ...]:
   """(column, layer name) of every layer, in the order in which they are computed."""
   return tuple((k, layer.name) for k, column_spec in enumerate(spec.columns) for layer in column_spec.layers)
-
-
-@functools.cache
-def wiring(spec: Network) -> tuple[tuple[tuple[str, tuple[lateral.Connection, ...]], ...], ...]:
-  """For each column ((layer name, its connections), ...), newest source column first."""
-  return tuple(
-    tuple(
-      (layer.name, tuple(_connection(spec, k, layer, source) for source in _sources(spec, k, layer)))
-      for layer in column_spec.layers
-    )
-    for k, column_spec in enumerate(spec.columns)
-  )
 
 
 def init(key: jax.Array, spec: Network, *, alpha: float = 1.0) -> Params:
@@ -177,7 +157,7 @@ def _run(
   """`apply` with one leading axis: T steps, or T examples."""
   activations: list[dict[str, jax.Array]] = []
   next_state = []
-  for k, (column_spec, connections) in enumerate(zip(spec.columns, wiring(spec), strict=True)):
+  for k, (column_spec, connections) in enumerate(zip(spec.columns, wiring.connections(spec.columns), strict=True)):
     here, after = column.apply(
       params[k],
       column_spec,
@@ -246,30 +226,6 @@ def _params_like(spec: Network) -> Params:
   return jax.eval_shape(lambda: init(jax.random.key(0), spec))
 
 
-def _sources(spec: Network, k: int, layer: layers.Layer) -> tuple[layers.Source, ...]:
-  """The (column, layer name) pairs that `layer` of column `k` reads, newest column first, by the rule above."""
-  own_layers = _layers_read(spec.columns[k], layer)
-  if layer.laterals is None:
-    return ()
-  if layer.sources is not None:
-    return tuple(sorted(layer.sources, key=lambda source: -source[0]))
-  if not own_layers and layer.name != column.OUTPUT:
-    return ()
-  read: list[layers.Source] = []
-  for j in reversed(range(k)):
-    earlier = spec.columns[j]
-    namesake = _by_name(earlier).get(layer.name)
-    if namesake is not None:
-      below = _layers_read(earlier, namesake)
-    else:
-      below = tuple(name for own in own_layers for name in _counterparts(earlier, spec.columns[k], own))
-    if layer.is_recurrent:
-      twins = _counterparts(earlier, spec.columns[k], layer.name)
-      below += tuple(name for name in twins if earlier.layer(name).is_recurrent)
-    read.extend((j, name) for name in below)
-  return tuple(dict.fromkeys(read))
-
-
 def _terms(
   connections: tuple[lateral.Connection, ...], layer_params: Mapping[str, Any], activations: list[dict[str, jax.Array]]
 ) -> tuple[jax.Array, ...]:
@@ -284,7 +240,7 @@ def _terms(
 def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> ColumnParams:
   own_key, lateral_key = jax.random.split(key)
   params: ColumnParams = {name: dict(layer) for name, layer in column.init(own_key, spec.columns[k]).items()}
-  connections = [connection for _, into in wiring(spec)[k] for connection in into]
+  connections = [connection for _, into in wiring.connections(spec.columns)[k] for connection in into]
   keys = jax.random.split(lateral_key, max(len(connections), 1))
   for connection, connection_key in zip(connections, keys, strict=False):
     j, name = connection.source
@@ -322,60 +278,3 @@ def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: 
     raise ValueError(f"Column {k - 1}'s 'output' has adapters, but only linear laterals can be copied{fix}")
   laterals = {source: {**by_name, **copied.get(source, {})} for source, by_name in zeros.items()}
   return {"kernel": jnp.zeros_like(new["kernel"]), "bias": previous["bias"], "laterals": laterals}
-
-
-def _by_name(spec: column.Column) -> dict[str, layers.Layer]:
-  return {layer.name: layer for layer in spec.layers}
-
-
-def _layers_read(spec: column.Column, layer: layers.Layer) -> tuple[str, ...]:
-  """What `layer` reads, raw inputs excluded."""
-  return tuple(name for name in layer.inputs if name not in spec.input_shapes)
-
-
-def _counterparts(earlier: column.Column, spec: column.Column, name: str) -> tuple[str, ...]:
-  """The layer of `earlier` with the same name, or else those as many steps from the output as `name` is in `spec`."""
-  if name in _by_name(earlier):
-    return (name,)
-  distance = _distances(spec)[name]
-  return tuple(other for other, d in _distances(earlier).items() if d == distance)
-
-
-def _distances(spec: column.Column) -> dict[str, int]:
-  """layer -> steps to the output along the longest path."""
-  distances = {column.OUTPUT: 0}
-  for layer in reversed(spec.layers):
-    for name in _layers_read(spec, layer):
-      distances[name] = max(distances.get(name, 0), distances[layer.name] + 1)
-  return distances
-
-
-def _connection(spec: Network, k: int, layer: layers.Layer, source: layers.Source) -> lateral.Connection:
-  own, (j, name) = column.shapes(spec.columns[k]), source
-  connection = lateral.Connection(
-    layer=layer,
-    read=column.input_shape(spec.columns[k], layer),
-    source=source,
-    source_shape=column.shapes(spec.columns[j])[name],
-    kind=str(layer.laterals),
-    width=sum(own[read][-1] for read in _layers_read(spec.columns[k], layer)) or own[layer.name][-1],
-  )
-  try:
-    connection.kernel_shape  # noqa: B018
-  except ValueError as error:
-    raise ValueError(
-      f"Column {k}, layer {layer.name!r} cannot read {name!r} {connection.source_shape} of column {j}: {error}; name "
-      f"other layers in its sources, or give it laterals=None."
-    ) from error
-  return connection
-
-
-def _check_sources(spec: Network, k: int, layer: layers.Layer) -> None:
-  for j, name in layer.sources or ():
-    if not 0 <= j < k:
-      raise ValueError(f"Column {k}, layer {layer.name!r}: sources names column {j}; it can read 0 to {k - 1}.")
-    if name not in _by_name(spec.columns[j]):
-      raise ValueError(
-        f"Column {k}, layer {layer.name!r}: sources names {name!r}, which is no layer of column {j}; "
-        f"it has {sorted(_by_name(spec.columns[j]))}."
-      )

@@ -12,6 +12,7 @@ import jax
 
 from experiments.store import run_directory
 from progressive import column, layers, network
+from progressive.layers import naming
 
 NAME = "network.json"
 
@@ -32,6 +33,8 @@ def read_spec(folder: str | os.PathLike) -> network.Network:
     raise ValueError(f"{folder} holds no network ({NAME} is missing); give a run directory or a released column")
   try:
     return from_json(json.loads(file.read_text()))
+  except naming.UnknownName as error:
+    raise ValueError(f"{file} names a layer of another package: {error}") from error
   except (ValueError, KeyError, TypeError) as error:
     what = f"{type(error).__name__}: {error}"
     raise ValueError(f"{file} is damaged ({what}); copy it again, or continue its run, which writes it anew") from error

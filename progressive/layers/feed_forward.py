@@ -21,11 +21,9 @@ class Dense(layer.Activated):
 
   @property
   def is_linear(self) -> bool:
-    """Whether it has no activation."""
     return self.activation is None
 
   def shape(self, read: layer.Shape) -> layer.Shape:
-    """`[size]`"""
     return (self.size,)
 
   def init(self, key: jax.Array, read: layer.Shape) -> dict[str, Any]:
@@ -38,7 +36,6 @@ class Dense(layer.Activated):
     return self.finish(layer.add_bias(x @ params["kernel"], params["bias"]), terms)
 
   def check(self) -> None:
-    """Sizes are at least 1."""
     super().check()
     self.check_sizes(size=self.size)
 
@@ -99,7 +96,6 @@ class Conv(layer.Activated):
     return convolution.conv(h, kernel, self.stride)
 
   def check(self) -> None:
-    """Sizes are at least 1."""
     super().check()
     self.check_sizes(features=self.features, stride=self.stride, kernel=min(self.kernel_size))
     if self.kernel_init not in KERNEL_INITS:
@@ -119,7 +115,6 @@ class LayerNorm(layer.Activated):
   joins = "either"
 
   def shape(self, read: layer.Shape) -> layer.Shape:
-    """That of what it reads."""
     return read
 
   def init(self, key: jax.Array, read: layer.Shape) -> dict[str, Any]:

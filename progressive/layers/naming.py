@@ -13,6 +13,10 @@ _OURS = "progressive.layers"
 _HOMES = (_OURS, "jax.nn", "jax.nn.initializers", "jax.numpy", "flax.linen")  # Public places of what lies elsewhere.
 
 
+class UnknownName(ValueError):
+  """A name of which nothing can be imported."""
+
+
 def name_of(thing: Any) -> str:
   """The name that `find` resolves to `thing`.
 
@@ -30,13 +34,13 @@ def find(name: str) -> Any:
   """What `name_of` named.
 
   Raises:
-    ValueError: if it cannot be imported.
+    UnknownName: if it cannot be imported.
   """
   module, _, attribute = name.rpartition(":")
   try:
     return getattr(importlib.import_module(module or _OURS), attribute)
   except (ImportError, AttributeError) as error:
-    raise ValueError(f"{name!r} cannot be imported ({error}); its module must be on Python's path") from error
+    raise UnknownName(f"{name!r} cannot be imported ({error}); its module must be on Python's path") from error
 
 
 def to_json(value: Any) -> Any:
@@ -62,7 +66,9 @@ def from_json(value: Any) -> Any:
   """The inverse of `to_json`; a list becomes a tuple.
 
   Raises:
-    ValueError: if a name cannot be imported, or is no class with such fields.
+    UnknownName: if a name cannot be imported.
+    ValueError: if a type is no dataclass.
+    TypeError: if it has no such fields.
   """
   if isinstance(value, list):
     return tuple(from_json(one) for one in value)

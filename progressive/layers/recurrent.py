@@ -30,11 +30,9 @@ class Recurrent(layer.Layer):
     raise NotImplementedError
 
   def shape(self, read: layer.Shape) -> layer.Shape:
-    """`[size]`"""
     return (self.size,)
 
   def term_shape(self, read: layer.Shape) -> layer.Shape:
-    """`[num_gates * size]`"""
     return (self.num_gates * self.size,)
 
   def init(self, key: jax.Array, read: layer.Shape) -> dict[str, Any]:
@@ -64,7 +62,6 @@ class Recurrent(layer.Layer):
     return activations, last
 
   def check(self) -> None:
-    """Sizes are at least 1."""
     super().check()
     self.check_sizes(size=self.size)
 
@@ -86,7 +83,6 @@ class LSTM(Recurrent):
   num_gates = 4
 
   def init(self, key: jax.Array, read: layer.Shape) -> dict[str, Any]:
-    """As any recurrent layer's, with open forget gates."""
     params = super().init(key, read)
     return params | {"bias": params["bias"].reshape(4, self.size).at[1].set(1.0).reshape(-1)}
 
@@ -96,7 +92,6 @@ class LSTM(Recurrent):
     return LSTMState(cell=zeros, hidden=zeros)
 
   def step(self, params: layer.Params, state: LSTMState, gates: jax.Array) -> tuple[LSTMState, jax.Array]:
-    """One step."""
     cell, hidden = state
     i, f, g, o = jnp.split(gates + hidden @ params["recurrent_kernel"], 4)
     cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -114,7 +109,6 @@ class GRU(Recurrent):
   num_gates = 3
 
   def init(self, key: jax.Array, read: layer.Shape) -> dict[str, Any]:
-    """As any recurrent layer's, with one more bias."""
     return super().init(key, read) | {"recurrent_bias": jnp.zeros((self.size,), jnp.float32)}
 
   def initial_state(self) -> jax.Array:
@@ -122,7 +116,6 @@ class GRU(Recurrent):
     return jnp.zeros((self.size,), jnp.float32)
 
   def step(self, params: layer.Params, state: jax.Array, gates: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One step."""
     reset, update, new = jnp.split(gates, 3)
     from_reset, from_update, from_new = jnp.split(state @ params["recurrent_kernel"], 3)
     new = jnp.tanh(new + jax.nn.sigmoid(reset + from_reset) * (from_new + params["recurrent_bias"]))

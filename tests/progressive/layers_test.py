@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.disk import network_file
-from progressive import column, cost, layers, network
+from progressive import column, cost, layers, network, wiring
 from tests.progressive import own_layers
 
 NUM_STEPS = 6
@@ -72,7 +72,7 @@ def test_gru_equals_flax_cell():
 
 def test_laterals_into_a_gru_act_on_its_gates():
   spec = network.Network((_column(layers.Dense("fc", ("x",), 5), layers.GRU("gru", ("fc",), 4)),) * 2)
-  assert [c.source for c in dict(network.wiring(spec)[1])["gru"]] == [(0, "fc"), (0, "gru")]
+  assert [c.source for c in dict(wiring.connections(spec.columns)[1])["gru"]] == [(0, "fc"), (0, "gru")]
   params, x = _noisy(network.init(jax.random.key(0), spec)), _random(NUM_STEPS, 3)
   first, second = jax.tree.map(np.asarray, _run(spec, params, x))
   w = jax.tree.map(np.asarray, params[1]["gru"])
@@ -93,8 +93,8 @@ def test_laterals_into_a_gru_act_on_its_gates():
 
 def test_recurrent_layers_read_each_others_kind():
   lstm, gru = (_column(layers.Dense("fc", ("x",), 5), kind("core", ("fc",), 4)) for kind in (layers.LSTM, layers.GRU))
-  wiring = dict(network.wiring(network.Network((lstm, gru)))[1])
-  assert [c.source for c in wiring["core"]] == [(0, "fc"), (0, "core")]
+  into = dict(wiring.connections((lstm, gru))[1])
+  assert [c.source for c in into["core"]] == [(0, "fc"), (0, "core")]
 
 
 # Normalisation.
@@ -117,8 +117,8 @@ def test_a_network_grows_over_normalised_columns():
     layers.Dense("fc2", ("norm",), 4),
   )
   spec = network.Network((_column(*chain),) * 2)
-  wiring = dict(network.wiring(spec)[1])
-  assert {name: [c.source for c in into] for name, into in wiring.items() if into} == {
+  into = dict(wiring.connections(spec.columns)[1])
+  assert {name: [c.source for c in read] for name, read in into.items() if read} == {
     "fc2": [(0, "norm")],
     "output": [(0, "fc2")],
   }
@@ -290,7 +290,7 @@ def test_any_layer_survives_the_networks_file(tmp_path):
 @pytest.mark.parametrize(
   "fields,message",
   (
-    ({"type": "no_such_module:Layer"}, "'no_such_module:Layer' cannot be imported .*must be on Python's path"),
+    ({"type": "no_such_module:Layer"}, "another package: 'no_such_module:Layer' cannot be imported .*on Python's path"),
     ({"type": "Denser"}, "'Denser' cannot be imported"),
     ({"type": "os:getcwd"}, "'os:getcwd' is no dataclass"),
     ({"type": "Dense", "depth": 3}, "depth"),

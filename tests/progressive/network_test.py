@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from progressive import column, layers, network, partition
+from progressive import column, layers, network, partition, wiring
 from tests.progressive import columns
 
 NUM_STEPS = 4
@@ -31,7 +31,7 @@ def _with_phi():
 
 
 def _wiring(*column_specs, k=-1):
-  return {name: [c.source for c in into] for name, into in network.wiring(network.Network(column_specs))[k] if into}
+  return {name: [c.source for c in into] for name, into in wiring.connections(column_specs)[k] if into}
 
 
 def _change_layer(spec, name, **fields):
@@ -94,10 +94,10 @@ def test_sources_and_none_override_the_rule():
 
 def test_adapters_are_as_wide_as_what_their_layer_reads_or_as_the_layer_itself():
   spec = _change_layer(columns.proprioceptive(), "fc", sources=((0, "conv2"),))
-  wiring = dict(network.wiring(network.Network((columns.recurrent(), columns.recurrent(3, 2), spec)))[1])
-  assert wiring["conv2"][0].width == 3 and wiring["fc"][0].width == 2
-  wiring = dict(network.wiring(network.Network((columns.recurrent(), spec)))[1])
-  assert wiring["fc"][0].width == 8
+  into = dict(wiring.connections((columns.recurrent(), columns.recurrent(3, 2), spec))[1])
+  assert into["conv2"][0].width == 3 and into["fc"][0].width == 2
+  into = dict(wiring.connections((columns.recurrent(), spec))[1])
+  assert into["fc"][0].width == 8
 
 
 # Growth.
@@ -154,7 +154,7 @@ def test_every_lateral_alone_moves_the_layer_that_it_enters():
   state = network.initial_state(spec)
   before, _ = network.apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
   num_laterals = 0
-  for k, connections in enumerate(network.wiring(spec)):
+  for k, connections in enumerate(wiring.connections(spec.columns)):
     for name, into in connections:
       for connection in into:
         num_laterals += 1
