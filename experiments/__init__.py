@@ -13,5 +13,5 @@ import sys
 if sys.argv[:1] == ["-m"]:  # A binary is starting; its imports take seconds.
   from experiments.running import stop
 
-  stop.install()
+  stop.install(is_importing=True)
   os.environ["MPLBACKEND"] = "agg"  # Figures go to files; no window opens, whatever backend a notebook asked for.

@@ -36,8 +36,8 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
     ValueError: if the folder does not say.
   """
   for name in ("config.json", "evaluation.json"):
-    if (folder / name).exists():
-      record = run_directory.read_json(folder / name)
+    record = run_directory.read_json(folder / name) if (folder / name).exists() else {}
+    if "world" in record:
       return record["world"], record["world_options"]
   raise ValueError(f"{folder} does not say which world it was trained in; give --target")
 
@@ -61,8 +61,11 @@ def player(
   try:
     return learn.player(source, world, options, seed=seed)
   except ValueError as error:
-    hint = checks.options_that_fit(fits, options, trained_in(folder)[1])
-    raise ValueError(f"{error}{f'; add {hint}' if hint else ''}") from None
+    try:
+      hint = checks.options_that_fit(fits, options, trained_in(folder)[1])
+    except ValueError:  # The folder does not say how it was trained.
+      hint = ""
+    raise ValueError(f"{error}; add {hint}" if hint else str(error)) from None
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:

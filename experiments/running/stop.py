@@ -26,11 +26,17 @@ _DEFERRED = "stopping: this update is finished and saved first; once more stops 
 _AT_ONCE = "stopped; the same command goes on from what is saved"
 
 _signal: int | None = None  # The first that came.
+_is_importing = False  # Some modules crash when an exception comes in between.
 _num_deferred = 0  # Contexts that are open.
 
 
-def install() -> None:
-  """Takes both signals over, for the rest of the program; does nothing outside of the main thread, or twice."""
+def install(*, is_importing: bool = False) -> None:
+  """Takes both signals over, for the rest of the program; does nothing outside of the main thread, or twice.
+
+  Where `is_importing`, until it is called again, the first signal ends the process wherever it is.
+  """
+  global _is_importing
+  _is_importing = is_importing
   if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is _handle:
     return
   reader, writer = os.pipe()
@@ -69,6 +75,8 @@ def _handle(kind: int, _: object) -> None:
   _signal = _signal or kind
   if not _num_deferred:
     _say(_AT_ONCE)
+    if _is_importing:
+      os._exit(128 + kind)
     raise SystemExit(128 + kind)
 
 

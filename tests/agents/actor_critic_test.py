@@ -24,7 +24,8 @@ def _learn(agent, trainable, frozen, world, *, num_updates, num_steps=20, num_wo
       agent, trainable, frozen, batch, batch_state, recurrent, key, num_steps
     )
     trainable, optimizer_state, _ = actor_critic.update(agent, trainable, frozen, optimizer_state, played)
-    progress, episodes = trajectory.track_episodes(progress, played.timesteps)
+    progress, ends = trajectory.track_episodes(progress, played.timesteps)
+    episodes = trajectory.statistics(ends)
     return (trainable, optimizer_state, batch_state, recurrent, progress), episodes
 
   world_key, key = jax.random.split(jax.random.key(seed))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.disk import network_file
+from experiments.store import network_file
 from progressive import column, cost, layers, network, wiring
 from tests.progressive import own_layers
 

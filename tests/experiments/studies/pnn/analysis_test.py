@@ -12,9 +12,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from environments import registry
-from experiments import analyse, matrix
+from experiments import analyse
 from experiments.store import released
-from experiments.studies.pnn import analysis, sensitivity_file
+from experiments.studies.pnn import analysis, matrix, sensitivity_file
 from progressive import network
 from tests.experiments.studies.pnn import matrices, sensitivity_test
 
