@@ -13,7 +13,7 @@ setuptools.setup(
   ),
   package_data={
     "": ["py.typed"],
-    "environments": ["**/assets/*", "**/layouts/*"],
+    "environments": ["**/assets/*", "**/levels/*"],
     "analysis": ["*.csv"],
     "experiments": ["released/*/*"],
   },
@@ -32,7 +32,10 @@ setuptools.setup(
     "mujoco-mjx==3.17.*",
     "numpy>=2.0",
     "optax>=0.2.5",
-    "orbax-checkpoint>=0.11",
+    "orjson>=3.10,<4",
+    "pillow>=10.1",
+    "safetensors>=0.8",
+    "scikit-learn>=1.7,<2",
     "scipy>=1.15",
     "tensorboardX>=2.6",
   ],
@@ -44,6 +47,7 @@ setuptools.setup(
     "dev": [
       "ale-py>=0.12",
       "mypy>=1.15",
+      "nbmake>=1.5,<2",
       "pytest>=8",
       "pytest-xdist>=3.6",
       "rlax>=0.1.6",

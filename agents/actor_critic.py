@@ -21,12 +21,12 @@ from agents import auxiliary as auxiliary_lib
 from agents import distributions, heads, losses, optimizer, returns
 from agents import trajectory as trajectory_lib
 from environments import core
-from progressive import column, network, partition
+from progressive import column, layers, network, partition
 
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
-Additions = Mapping[column.Source, jax.Array]  # (column, layer) -> what is added to its activations.
+Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is added to its activations.
 
 
 @struct.dataclass
@@ -49,25 +49,25 @@ class Hyper:
   seed was at 42 by 1.5 M and at 44 by 2.1 M. Dividing advantages by their deviation did not help (12 at 1 M with 0.5).
   """
 
-  discount: float = 0.97  # gamma
+  discount: float = 0.97  # gamma: what a reward is worth one step earlier.
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
-  value_cost: float = 0.05  # A3C has 0.5 (papers.md 4); see above.
+  value_cost: float = 0.05  # Weight of the value's loss; A3C has 0.5 (papers.md 4); see above.
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
-  reward_clip: float = float("inf")  # A3C's on Atari is 1.
-  optimizer: str = struct.field(pytree_node=False, default="adam")  # Or 'rmsprop', A3C's.
-  learning_rate: float = 7e-4
+  reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
+  optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
+  learning_rate: float = 7e-4  # Of the optimiser, at the start.
   anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
-  max_gradient_norm: float = 0.5
-  second_moment_decay: float = 0.999  # A3C's RMSProp has 0.99.
-  epsilon: float = 1e-5  # A3C's RMSProp has 0.1 on summed gradients; ours are means over T and B.
+  max_gradient_norm: float = 0.5  # A longer gradient is scaled down to it; inf: never.
+  second_moment_decay: float = 0.999  # Of the optimiser's mean of squares; A3C's RMSProp has 0.99.
+  epsilon: float = 1e-5  # Beside the root of that mean. A3C's has 0.1 on sums of gradients; ours are means.
 
 
 @struct.dataclass
 class Agent:
   """What an agent is, apart from its parameters: a pytree whose leaves are numbers, of `hyper` and of the heads."""
 
-  spec: network.NetworkSpec = struct.field(pytree_node=False)
+  spec: network.Network = struct.field(pytree_node=False)
   num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
   auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
@@ -80,11 +80,12 @@ class ActOutput(NamedTuple):
   log_prob: jax.Array  # [B] float32
   value: jax.Array  # [B] float32
   recurrent_state: RecurrentState  # Every leaf [B, ...].
+  activations: dict[str, jax.Array]  # Of the newest column: layer -> [B, ...].
 
 
 def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
   """Recurrent state of `num_worlds` worlds, every leaf `[B, ...]`."""
-  return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_worlds, *x.shape)), network.initial_state(agent.spec))
+  return network.initial_state(agent.spec, batch_shape=(num_worlds,))
 
 
 def init(agent: Agent, trainable: Params) -> optax.OptState:
@@ -130,7 +131,8 @@ def act(
   activations, recurrent_state = apply(agent, params, timesteps, recurrent_state, additions=additions)
   logits, value = heads.split(activations[column.OUTPUT][0], agent.num_choices)
   action = distributions.mode(logits) if greedy else distributions.sample(key, logits)
-  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state)
+  now = {layer: x[0] for layer, x in activations.items()}
+  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state, now)
 
 
 @jax.jit
@@ -160,13 +162,14 @@ def apply(
 
   `additions`, `[T, B, ...]` each, are added to activations of any column: see `network.apply`.
   """
-  inputs = {name: timesteps.observation[name] for name in network.input_names(agent.spec)}
-
-  def one_world(inputs: Any, state: Any, is_first: jax.Array, additions: Any) -> tuple[Any, Any]:
-    return network.apply(agent.spec, params, inputs, state, is_first, additions=additions)
-
-  each_world = jax.vmap(one_world, in_axes=(1, 0, 1, 1), out_axes=(1, 0))
-  activations, state = each_world(inputs, state, timesteps.step_type == core.FIRST, additions)
+  activations, state = network.apply(
+    auxiliary_lib.without(params),
+    agent.spec,
+    inputs=timesteps.observation,
+    state=state,
+    is_first=timesteps.step_type == core.FIRST,
+    additions=additions,
+  )
   return activations[-1], state
 
 

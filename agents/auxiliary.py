@@ -42,7 +42,7 @@ class Head:
 
 def init(
   key: jax.Array,
-  spec: network.NetworkSpec,
+  spec: network.Network,
   params: network.Params,
   heads: tuple[Head, ...],
   privileged_spec: Mapping[str, specs.Array],
@@ -65,12 +65,17 @@ def init(
       raise ValueError(f"auxiliary layer {head.layer!r} is none of the column's {sorted(shapes)}")
     _check_classes(head, privileged_spec[head.signal])
     outputs = math.prod(privileged_spec[head.signal].shape) * max(head.num_classes, 1)
-    sizes = [column.flat_size(shapes[head.layer]), *([head.hidden] if head.hidden else []), outputs]
+    sizes = [math.prod(shapes[head.layer]), *([head.hidden] if head.hidden else []), outputs]
     keys = jax.random.split(head_key, len(sizes) - 1)
     readouts[head.name] = [
       _init_layer(k, *pair) for k, pair in zip(keys, zip(sizes, sizes[1:], strict=False), strict=True)
     ]
   return (*params[:-1], {**params[-1], NAME: readouts})
+
+
+def without(params: network.Params) -> network.Params:
+  """The network's own parameters."""
+  return (*params[:-1], {name: layer for name, layer in params[-1].items() if name != NAME})
 
 
 def read(params: network.Params, head: Head, features: jax.Array, shape: tuple[int, ...]) -> jax.Array:

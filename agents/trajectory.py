@@ -39,6 +39,14 @@ class EpisodeProgress:
   episode_length: jax.Array  # [B] int32, in transitions
 
 
+class EpisodeEnds(NamedTuple):
+  """Which steps ended an episode, and what it came to; 0 elsewhere."""
+
+  is_last: jax.Array  # [T, B] bool
+  returns: jax.Array  # [T, B] float32
+  lengths: jax.Array  # [T, B] int32
+
+
 class EpisodeStatistics(NamedTuple):
   """Sums over the episodes that ended in an unroll: add several up, then divide by `num_episodes`."""
 
@@ -54,7 +62,7 @@ def init_progress(num_worlds: int) -> EpisodeProgress:
   )
 
 
-def track_episodes(progress: EpisodeProgress, timesteps: core.TimeStep) -> tuple[EpisodeProgress, EpisodeStatistics]:
+def track_episodes(progress: EpisodeProgress, timesteps: core.TimeStep) -> tuple[EpisodeProgress, EpisodeEnds]:
   """Follows returns and lengths of episodes through an unroll.
 
   Args:
@@ -62,14 +70,12 @@ def track_episodes(progress: EpisodeProgress, timesteps: core.TimeStep) -> tuple
     timesteps: `[T+1, B]`, a trajectory's; only step types and rewards are read.
 
   Returns:
-    Progress at `timesteps[T]`, and sums over the episodes that ended in steps 1 to T.
+    Progress at `timesteps[T]`, and which of the steps 1 to T ended an episode.
   """
   chex.assert_rank([timesteps.step_type, timesteps.reward], 2)
   chex.assert_equal_shape([timesteps.step_type, timesteps.reward])
 
-  def step(
-    before: EpisodeProgress, inputs: tuple[jax.Array, jax.Array]
-  ) -> tuple[EpisodeProgress, tuple[jax.Array, jax.Array, jax.Array]]:
+  def step(before: EpisodeProgress, inputs: tuple[jax.Array, jax.Array]) -> tuple[EpisodeProgress, EpisodeEnds]:
     step_type, reward = inputs
     is_first = step_type == core.FIRST
     is_last = step_type == core.LAST
@@ -77,12 +83,19 @@ def track_episodes(progress: EpisodeProgress, timesteps: core.TimeStep) -> tuple
       episode_return=jnp.where(is_first, jnp.float32(0), before.episode_return + reward),
       episode_length=jnp.where(is_first, jnp.int32(0), before.episode_length + jnp.int32(1)),
     )
-    ended = (is_last, jnp.where(is_last, now.episode_return, 0.0), jnp.where(is_last, now.episode_length, 0))
-    return now, ended
+    return now, EpisodeEnds(
+      is_last=is_last,
+      returns=jnp.where(is_last, now.episode_return, 0.0),
+      lengths=jnp.where(is_last, now.episode_length, 0),
+    )
 
-  progress, (is_last, returns, lengths) = jax.lax.scan(step, progress, (timesteps.step_type[1:], timesteps.reward[1:]))
-  return progress, EpisodeStatistics(
-    num_episodes=jnp.sum(is_last, dtype=jnp.int32),
-    return_sum=jnp.sum(returns),
-    length_sum=jnp.sum(lengths, dtype=jnp.int32),
+  return jax.lax.scan(step, progress, (timesteps.step_type[1:], timesteps.reward[1:]))
+
+
+def statistics(ends: EpisodeEnds) -> EpisodeStatistics:
+  """Sums over the episodes that ended in an unroll."""
+  return EpisodeStatistics(
+    num_episodes=jnp.sum(ends.is_last, dtype=jnp.int32),
+    return_sum=jnp.sum(ends.returns),
+    length_sum=jnp.sum(ends.lengths, dtype=jnp.int32),
   )

@@ -6,7 +6,7 @@ trajectories of the same form, and the same keys choose the same actions.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dm_env
@@ -83,7 +83,7 @@ def host_unroll(
     agent: the same for all.
     trainable: parameters that learn.
     frozen: parameters that do not.
-    environments: B of them; only the observations that the network reads are kept.
+    environments: B of them; only the observations that the network and its heads read are kept.
     timestep: `[B, ...]`, where the last unroll ended, or `host_init(agent, environments)`.
     recurrent_state: likewise, or `actor_critic.initial_state(agent, B)`.
     key: consumed.
@@ -108,13 +108,18 @@ def host_unroll(
 
 
 def _stack(agent: actor_critic.Agent, timesteps: Sequence[dm_env.TimeStep]) -> core.TimeStep:
-  """B timesteps of dm_env as one, in JAX worlds' form: at FIRST, where dm_env has None, reward 0 and discount 1."""
+  """B timesteps of dm_env as one, in JAX worlds' form: at FIRST, where dm_env has None, reward 0 and discount 1.
+
+  Behind dm_env auxiliary heads are trained on what is observed.
+  """
   return core.TimeStep(
     step_type=np.array([t.step_type for t in timesteps], np.int32),
     reward=np.array([0.0 if t.reward is None else t.reward for t in timesteps], np.float32),
     discount=np.array([1.0 if t.discount is None else t.discount for t in timesteps], np.float32),
-    observation={
-      name: np.stack([np.asarray(t.observation[name]) for t in timesteps]) for name in network.input_names(agent.spec)
-    },
-    privileged={},
+    observation=_stack_each(timesteps, network.input_names(agent.spec)),
+    privileged=_stack_each(timesteps, {head.signal for head in agent.auxiliary_heads}),
   )
+
+
+def _stack_each(timesteps: Sequence[dm_env.TimeStep], names: Iterable[str]) -> dict[str, np.ndarray]:
+  return {name: np.stack([np.asarray(t.observation[name]) for t in timesteps]) for name in names}

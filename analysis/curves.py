@@ -1,18 +1,16 @@
-"""Learning curves: from finished episodes to a figure's line, its band and its numbers.
+"""Learning curves: from finished episodes to a figure's line and its numbers.
 
-One run gives episodes (step at the end, return). `points` averages them in equal bins, `median_filter` smooths, and
-`band` puts a bootstrap confidence interval around the mean over runs (seeds). Rusu et al. 2017 (figure 5) draw one
+One run gives episodes (step at the end, return). `points` averages them in equal bins, and `median_filter` smooths; the
+band around the mean over runs (seeds) is that of `intervals`. Rusu et al. 2017 (figure 5) draw one
 point each 1,000 steps, starting from 0 at step 0, and a running median of 11 points that sees zeros before the first
 point: their digitised solid lines follow from their dotted ones by exactly this filter.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import chex
 import numpy as np
-from scipy import stats
 
 MEDIAN_POINTS = 11  # Rusu et al. 2017, figure 5; see the lesson above.
 
@@ -27,14 +25,6 @@ class Curve(NamedTuple):
   def mean(self) -> np.ndarray:
     """Mean over runs, `[G]`."""
     return self.values.mean(axis=0)
-
-
-class Interval(NamedTuple):
-  """An estimate and its confidence interval; `low` and `high` are NaN for a single run."""
-
-  mean: np.ndarray  # [...]
-  low: np.ndarray  # [...]
-  high: np.ndarray  # [...]
 
 
 def points(
@@ -91,40 +81,6 @@ def resample(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndar
   """A curve given at `steps` `[N]`, read at `grid` `[G]` by linear interpolation, flat beyond its ends."""
   order = np.argsort(steps, kind="stable")
   return np.interp(grid, np.asarray(steps, np.float64)[order], np.asarray(values, np.float64)[order])
-
-
-def band(values: np.ndarray, *, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0) -> Interval:
-  """Mean over runs and its percentile bootstrap interval.
-
-  With few runs the percentile interval is too narrow (3 runs can give 10 different resamples); it is drawn to show the
-  spread, and the tables name the number of runs.
-
-  Args:
-    values: `[S, ...]`, one row a run.
-    confidence: coverage of the interval.
-    num_resamples: bootstrap resamples of the S runs.
-    seed: of the resampling, so that a figure can be drawn again.
-
-  Returns:
-    An interval of `[...]` arrays.
-  """
-  values = np.asarray(values, np.float64)
-  mean = values.mean(axis=0)
-  if len(values) < 2:
-    return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # Equal runs (scratch at 0) have a width of 0.
-    interval = stats.bootstrap(
-      (values,),
-      np.mean,
-      axis=0,
-      confidence_level=confidence,
-      n_resamples=num_resamples,
-      method="percentile",
-      vectorized=True,
-      rng=np.random.default_rng(seed),
-    ).confidence_interval
-  return Interval(mean, np.asarray(interval.low), np.asarray(interval.high))
 
 
 def at(curve: Curve, step: float) -> np.ndarray:

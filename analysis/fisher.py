@@ -71,15 +71,15 @@ def per_feature(fisher: Mapping[moments.Place, np.ndarray]) -> dict[moments.Plac
 
   Columns of different widths share as far as both go. Where no column's feature m matters, all have 0.
   """
-  found = {}
+  shares = {}
   for places in by_layer(fisher).values():
     total = np.zeros(max(len(fisher[place]) for place in places))
     for place in places:
       total[: len(fisher[place])] += fisher[place]
     for place in places:
       mine, all_columns = fisher[place], total[: len(fisher[place])]
-      found[place] = np.divide(mine, all_columns, out=np.zeros_like(mine), where=all_columns > 0)
-  return found
+      shares[place] = np.divide(mine, all_columns, out=np.zeros_like(mine), where=all_columns > 0)
+  return shares
 
 
 def per_column(fisher: Mapping[moments.Place, np.ndarray], reading: str = "share") -> dict[moments.Place, float]:
@@ -104,10 +104,10 @@ def per_column(fisher: Mapping[moments.Place, np.ndarray], reading: str = "share
 
 def by_layer(places: Iterable[moments.Place]) -> dict[str, list[moments.Place]]:
   """layer -> its places, by column."""
-  found: dict[str, list[moments.Place]] = {}
+  layers: dict[str, list[moments.Place]] = {}
   for place in sorted(places):
-    found.setdefault(place[1], []).append(place)
-  return found
+    layers.setdefault(place[1], []).append(place)
+  return layers
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

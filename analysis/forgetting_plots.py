@@ -1,7 +1,7 @@
 """Forgetting as a picture: the score on the source task before and after a target was learned.
 
 A progressive network's source column is frozen, so its two bars are equal; finetuning overwrites what it started from.
-Whiskers are bootstrap intervals of the mean over runs.
+Whiskers are those of `intervals`, and the figure says which.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves
+from analysis import intervals
 
 _BEFORE, _AFTER = "0.72", "#1f4e9c"
 _LOST = "#c0392b"
@@ -36,7 +36,7 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
   axis = fig.subplots()
   for x, change in enumerate(changes):
     for side, (values, color) in enumerate(((change.before, _BEFORE), (change.after, _AFTER))):
-      interval = curves.band(np.asarray(values, np.float64))
+      interval = intervals.of_mean(np.asarray(values, np.float64))
       at = x + 0.36 * (side - 0.5)
       axis.bar(at, interval.mean - floor, 0.34, bottom=floor, color=color, label=("before", "after")[side])
       if np.isfinite(interval.low):
@@ -45,13 +45,15 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
   axis.set_xticks(range(len(changes)), labels=names, fontsize=9)
   for name, change in zip(axis.get_xticklabels(), changes, strict=True):
     name.set_color(_LOST if np.mean(change.after) < np.mean(change.before) else "0.1")
-  axis.set_ylabel(y_label)
+  whiskers = intervals.name(len(change.before) for change in changes)
+  axis.set_ylabel(f"{y_label}\n(whiskers: {whiskers})" if whiskers else y_label)
   axis.set_ylim(bottom=floor)
   axis.spines[["top", "right"]].set_visible(False)
   handles, labels = axis.get_legend_handles_labels()
   shown = dict(zip(labels, handles, strict=True))
   shown = {f"{label} the target was learned": handle for label, handle in shown.items()}
-  fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+  ncols = 2 if len(changes) > 2 else 1  # Side by side they are wider than two methods.
+  fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=ncols, fontsize=9, frameon=False)
   return fig
 
 

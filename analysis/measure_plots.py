@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves
+from analysis import intervals
 
 _OURS, _THEIRS = "#1f4e9c", "#d9661f"
 
 
 def dots(
   rows: Sequence[str],
-  ours: Mapping[str, Sequence[curves.Interval]],
+  ours: Mapping[str, Sequence[intervals.Interval]],
   theirs: Mapping[str, Sequence[float]],
 ) -> mpl_figure.Figure:
   """A panel for each measure of `ours`.
@@ -28,8 +28,8 @@ def dots(
   fig = mpl_figure.Figure(figsize=(1.8 + 2.3 * len(ours), 1.1 + 0.3 * len(rows)), layout="constrained")
   axes = fig.subplots(1, len(ours), sharey=True, squeeze=False)[0]
   heights = -np.arange(len(rows), dtype=np.float64)
-  for axis, (measure, found) in zip(axes, ours.items(), strict=True):
-    mean, low, high = (np.asarray([float(x) for x in column]) for column in zip(*found, strict=True))
+  for axis, (measure, cells) in zip(axes, ours.items(), strict=True):
+    mean, low, high = (np.asarray([float(x) for x in column]) for column in zip(*cells, strict=True))
     reach = np.nan_to_num(np.stack([mean - low, high - mean]), nan=0.0)
     is_there = np.isfinite(mean)
     axis.errorbar(

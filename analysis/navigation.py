@@ -24,7 +24,7 @@ class Latency(NamedTuple):
 
 
 class Detection(NamedTuple):
-  """How well rare events were told; NaN where nothing is there to divide by."""
+  """How well rare events were detected; NaN where nothing is there to divide by."""
 
   precision: float
   recall: float

@@ -104,15 +104,15 @@ def rusu2017(figure: str) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
   Args:
     figure: 'fig4_ff', 'fig4_lstm' (series 'wide', 'narrow') or 'fig5' (series such as 'wide progressive_raw').
   """
-  found: dict[str, list[tuple[float, float]]] = {}
+  series: dict[str, list[tuple[float, float]]] = {}
   figures = set()
   for row in _rows("rusu2017_curves.csv"):
     figures.add(row["figure"])
     if row["figure"] == figure:
-      found.setdefault(row["series"], []).append((float(row["x"]), float(row["y"])))
-  if not found:
+      series.setdefault(row["series"], []).append((float(row["x"]), float(row["y"])))
+  if not series:
     raise ValueError(f"figure '{figure}' was not digitised; there are {', '.join(sorted(figures))}")
-  return {name: (np.asarray(xy)[:, 0], np.asarray(xy)[:, 1]) for name, xy in found.items()}
+  return {name: (np.asarray(xy)[:, 0], np.asarray(xy)[:, 1]) for name, xy in series.items()}
 
 
 def pnn_fig4a() -> transfer_matrix.Matrix:

@@ -45,11 +45,11 @@ class Moments(NamedTuple):
   num_bands: int
 
 
-def paths(found: Sequence[Path]) -> mpl_figure.Figure:
+def paths(agents: Sequence[Path]) -> mpl_figure.Figure:
   """A row an agent: the path coloured by value, the decoded places, the value over time with the goals it reached."""
-  fig = mpl_figure.Figure(figsize=(12.0, 3.3 * len(found)), layout="constrained")
-  axes = fig.subplots(len(found), 3, squeeze=False, gridspec_kw={"width_ratios": (1, 1, 1.2)})
-  for row, one in zip(axes, found, strict=True):
+  fig = mpl_figure.Figure(figsize=(12.0, 3.3 * len(agents)), layout="constrained")
+  axes = fig.subplots(len(agents), 3, squeeze=False, gridspec_kw={"width_ratios": (1, 1, 1.2)})
+  for row, one in zip(axes, agents, strict=True):
     lines = _draw_path(row[0], one.maze, one.position, values=one.value)
     fig.colorbar(lines, ax=row[0], label="value", shrink=0.8)
     row[0].set_title(one.title, fontsize=11, loc="left")
@@ -67,24 +67,24 @@ def paths(found: Sequence[Path]) -> mpl_figure.Figure:
   return fig
 
 
-def depths(title: str, found: Moments) -> mpl_figure.Figure:
+def depths(title: str, moments: Moments) -> mpl_figure.Figure:
   """A column a moment: what was seen, then its depth as it is and as each head says."""
-  num_rows, num_moments = 1 + len(found.bands), len(found.frames)
-  ratios = [1.0] + [0.4] * len(found.bands)
+  num_rows, num_moments = 1 + len(moments.bands), len(moments.frames)
+  ratios = [1.0] + [0.4] * len(moments.bands)
   size = (1.5 + 1.7 * num_moments, 0.9 + 1.7 * sum(ratios))
   fig = mpl_figure.Figure(figsize=size, layout="constrained")
   axes = fig.subplots(num_rows, num_moments, squeeze=False, gridspec_kw={"height_ratios": ratios})
-  for k, frame in enumerate(found.frames):
+  for k, frame in enumerate(moments.frames):
     axes[0, k].imshow(frame, aspect="auto")
-    axes[0, k].set_title(f"{found.seconds[k]:.1f} s", fontsize=9)
-    for r, bands in enumerate(found.bands.values(), start=1):
-      image = axes[r, k].imshow(bands[k], cmap="viridis", vmin=-0.5, vmax=found.num_bands - 0.5, aspect="auto")
-  for r, name in enumerate(("seen", *found.bands)):
+    axes[0, k].set_title(f"{moments.seconds[k]:.1f} s", fontsize=9)
+    for r, bands in enumerate(moments.bands.values(), start=1):
+      image = axes[r, k].imshow(bands[k], cmap="viridis", vmin=-0.5, vmax=moments.num_bands - 0.5, aspect="auto")
+  for r, name in enumerate(("seen", *moments.bands)):
     axes[r, 0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
   for axis in axes.flat:
     axis.set_xticks([])
     axis.set_yticks([])
-  bar = fig.colorbar(image, ax=axes[1:].ravel().tolist(), ticks=(0, found.num_bands - 1))
+  bar = fig.colorbar(image, ax=axes[1:].ravel().tolist(), ticks=(0, moments.num_bands - 1))
   bar.ax.set_yticklabels(("near", "far"))
   fig.suptitle(title, fontsize=11, x=0.01, ha="left")
   return fig

@@ -26,7 +26,7 @@ ScoreFn = Callable[[jax.Array, float], float]
 
 
 class Critical(NamedTuple):
-  """The critical noise of one representation, and the scores it was found from."""
+  """The critical noise of one representation, and the scores it follows from."""
 
   scale: float  # In units of the activations' own variance. Below: the first of the grid. Above: infinite.
   where: str  # Of the grid: 'inside'; 'below', broken by the smallest noise; 'above', by none.
@@ -105,23 +105,21 @@ def shares(criticals: Mapping[moments.Place, Critical]) -> dict[moments.Place, f
 
   Where no noise in any column breaks the policy the shares are not determined, and NaN.
   """
-  found: dict[moments.Place, float] = {}
+  result: dict[moments.Place, float] = {}
   for places in fisher.by_layer(criticals).values():
     total = sum(criticals[place].sensitivity for place in places)
-    found |= {place: criticals[place].sensitivity / total if total > 0 else math.nan for place in places}
-  return found
+    result |= {place: criticals[place].sensitivity / total if total > 0 else math.nan for place in places}
+  return result
 
 
 def describe(criticals: Mapping[moments.Place, Critical]) -> list[str]:
   """A line for every representation whose critical noise lies outside of the grid."""
   lines = []
-  for (k, layer), found in sorted(criticals.items()):
-    if found.where == ABOVE:
-      lines.append(
-        f"column {k}, {layer}: noise of scale {found.scales[-1]:g} does not break the policy; taken as unused"
-      )
-    elif found.where == BELOW:
-      lines.append(f"column {k}, {layer}: noise of scale {found.scales[0]:g} already does; its share is too small")
+  for (k, layer), one in sorted(criticals.items()):
+    if one.where == ABOVE:
+      lines.append(f"column {k}, {layer}: noise of scale {one.scales[-1]:g} does not break the policy; taken as unused")
+    elif one.where == BELOW:
+      lines.append(f"column {k}, {layer}: noise of scale {one.scales[0]:g} already does; its share is too small")
   return lines
 
 

@@ -1,7 +1,8 @@
 """Figures of learning curves: arrays in, a matplotlib figure out.
 
-A panel holds lines; a line is one method over S runs: solid the mean of the filtered curves with its confidence band,
-dotted (if given) the mean of the raw ones. Nothing is shown on a screen and no global state of matplotlib is touched.
+A panel holds lines; a line is one method over S runs: solid the mean of the filtered curves with the band of
+`intervals`, dotted (if given) the mean of the raw ones. The figure says so above its panels. Nothing is shown on a
+screen and no global state of matplotlib is touched.
 """
 
 import io
@@ -13,7 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves
+from analysis import curves, intervals
 
 _MOST_BANDS = 6  # Of a panel: the bands of more lines hide each other, and the lines.
 
@@ -43,6 +44,7 @@ def learning_curves(
   y_limits: tuple[float, float] | None = None,
   panels_per_row: int | None = None,
   has_shared_legend: bool = False,
+  note: str = "",
 ) -> mpl_figure.Figure:
   """Panels side by side, one legend for each.
 
@@ -53,6 +55,7 @@ def learning_curves(
     y_limits: of all panels; None: each panel has the limits of its own lines (tasks with other scores).
     panels_per_row: at most; None: all in one.
     has_shared_legend: one legend below all panels in place of one in each, for many lines or full panels.
+    note: what else the figure says of its lines.
   """
   num_rows = -(-len(panels) // (panels_per_row or len(panels)))
   num_columns = -(-len(panels) // num_rows)  # Rows of equal length, as far as that goes.
@@ -75,6 +78,7 @@ def learning_curves(
     axes.flat[unused].set_visible(False)
   for axis in axes[:, 0]:
     axis.set_ylabel(y_label)
+  fig.suptitle("; ".join(filter(None, (_explained(panels), note))), fontsize=8, color="0.35", x=0.01, ha="left")
   if has_shared_legend:
     _legend_below(fig, list(axes.flat[: len(panels)]), num_per_row=2 * num_columns + 1)
   return fig
@@ -95,8 +99,24 @@ def png(fig: mpl_figure.Figure) -> bytes:
   return buffer.getvalue()
 
 
+def _explained(panels: Sequence[Panel]) -> str:
+  """What the lines and bands are."""
+  lines = [line for panel in panels for line in panel.lines]
+  counts = [len(line.solid.values) for panel in panels if len(panel.lines) <= _MOST_BANDS for line in panel.lines]
+  parts = []
+  if max((len(line.solid.values) for line in lines), default=1) > 1:
+    parts.append("lines: mean over runs")
+  if max(counts, default=1) > 1:
+    parts.append(f"shaded: {intervals.name(counts)}")
+  if any(len(panel.lines) > _MOST_BANDS for panel in panels) and parts:
+    parts.append(f"not shaded where there are more than {_MOST_BANDS} lines")
+  if any(line.dotted is not None for line in lines):
+    parts.append("dotted: before smoothing")
+  return "; ".join(parts)
+
+
 def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
-  interval = curves.band(line.solid.values)
+  interval = intervals.of_mean(line.solid.values)
   style = "--" if line.is_dashed else "-"
   axis.plot(line.solid.steps, interval.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
   if has_band and np.isfinite(interval.low).all():
@@ -106,11 +126,13 @@ def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
 
 
 def _legend_below(fig: mpl_figure.Figure, axes: Sequence[matplotlib.axes.Axes], *, num_per_row: int) -> None:
-  """One legend of every label once, below all axes."""
+  """One legend of every label once, below all axes; none where nothing is drawn."""
   by_label: dict[str, Any] = {}
   for axis in axes:
     handles, labels = axis.get_legend_handles_labels()
     by_label |= dict(zip(labels, handles, strict=True))
+  if not by_label:
+    return
   num_rows = -(-len(by_label) // num_per_row)
   fig.legend(
     by_label.values(),

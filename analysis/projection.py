@@ -1,41 +1,27 @@
-"""Principal components: a linear map to the plane in which features vary most.
+"""Features in a plane in which neighbours stay neighbours: t-SNE (van der Maaten and Hinton 2008).
 
-Figure 7 of Mirowski et al. 2017 shows the policy LSTM's cells on the I-maze by t-SNE: clusters of what the agent holds
-in mind of the goal. Principal components show the same when it is what varies most, have no setting to tune, and the
-same map can be laid on other episodes.
+Figure 7 of Mirowski et al. 2017 shows the policy LSTM's cells on the I-maze so: clusters of what the agent holds in
+mind of the goal. Distances between clusters and their sizes mean nothing. The paper names no perplexity; ours is
+scikit-learn's, less for few samples. The map starts from principal components, so that it is the same every time.
 """
-
-from typing import NamedTuple
 
 import chex
 import numpy as np
 
-
-class Components(NamedTuple):
-  """The first P principal components of D features."""
-
-  mean: np.ndarray  # [D]
-  directions: np.ndarray  # [P, D] orthonormal, by falling variance; the largest entry of each is positive.
-  explained: np.ndarray  # [P] share of the whole variance.
+PERPLEXITY = 30.0
 
 
-def fit(features: np.ndarray, *, num_components: int = 2) -> Components:
-  """The principal components of `[N, D]`."""
+def embed(features: np.ndarray) -> np.ndarray:
+  """Points of `[N, D]` features in the plane, `[N, 2]`.
+
+  Raises:
+    ValueError: fewer than two samples.
+  """
+  from sklearn import manifold  # Here, since it takes seconds to import, and most figures do without.
+
   features = np.asarray(features, np.float64)
   chex.assert_rank(features, 2)
-  if not 0 < num_components <= min(features.shape):
-    raise ValueError(f"num_components={num_components} of {features.shape[0]} samples of {features.shape[1]} features")
-  mean = features.mean(axis=0)
-  _, singular, directions = np.linalg.svd(features - mean, full_matrices=False)
-  directions = directions[:num_components]
-  largest = np.abs(directions).argmax(axis=1)
-  directions = directions * np.sign(directions[np.arange(num_components), largest])[:, None]
-  variance = np.square(singular)
-  total = variance.sum()
-  explained = variance[:num_components] / total if total > 0 else np.zeros(num_components)
-  return Components(mean, directions, explained)
-
-
-def apply(components: Components, features: np.ndarray) -> np.ndarray:
-  """Coordinates along the components, `[N, D]` -> `[N, P]`."""
-  return (np.asarray(features, np.float64) - components.mean) @ components.directions.T
+  if len(features) < 2:
+    raise ValueError(f"{len(features)} samples have no neighbours; record more")
+  perplexity = min(PERPLEXITY, (len(features) - 1) / 3.0)
+  return manifold.TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(features)

@@ -1,7 +1,7 @@
-"""Features in the plane of their first two principal components, coloured by what the agent should hold in mind.
+"""Features in a plane by t-SNE, coloured by what the agent should hold in mind.
 
 Figure 7 of Mirowski et al. 2017: cells of the LSTM on the I-maze, one colour for each alcove that holds the goal. One
-map a panel, since every net has its own components.
+map a panel, since every net has its own features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ class Panel(NamedTuple):
   labels: Sequence[str]  # N names of groups, such as the goal's alcove.
 
 
-def principal_components(panels: Sequence[Panel]) -> mpl_figure.Figure:
-  """A panel a net, a dot a step; the axes name the share of variance that they explain."""
+def maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
+  """A panel a net, a dot a step."""
   groups = list(dict.fromkeys(sorted(label for panel in panels for label in panel.labels)))
   colors: Mapping[str, str] = {group: _COLORS[i % len(_COLORS)] for i, group in enumerate(groups)}
   num_columns = min(len(panels), _PANELS_PER_ROW)
@@ -36,15 +36,13 @@ def principal_components(panels: Sequence[Panel]) -> mpl_figure.Figure:
     unused.set_visible(False)
   handles = {}
   for axis, panel in zip(axes, panels, strict=False):
-    components = projection.fit(panel.features)
-    points, labels = projection.apply(components, panel.features), np.asarray(panel.labels)
+    points, labels = projection.embed(panel.features), np.asarray(panel.labels)
     for group in groups:
       is_group = labels == group
       x, y = points[is_group].T
       handles[group] = axis.scatter(x, y, s=6, color=colors[group], alpha=0.6, linewidth=0)
     axis.set_title(panel.title, fontsize=11, loc="left")
-    axis.set_xlabel(f"component 1 ({components.explained[0]:.0%})")
-    axis.set_ylabel(f"component 2 ({components.explained[1]:.0%})")
+    axis.set_xlabel(f"t-SNE of {len(points)} steps", fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[["top", "right"]].set_visible(False)

@@ -4,27 +4,33 @@ A run directory holds `config.json` (every field of the experiment), `provenance
 seed), `network.json` (the columns) and `metrics.jsonl`: one object a line, `step` (int), `wall_s` (float), `kind`
 ('train', 'eval' or 'episode') and then named numbers. On an arm every finished episode is a line of kind 'episode'
 with its `return`, and `step` counts arm steps so far. Steps of one kind never fall: a resumed run forgets what it
-wrote after its checkpoint.
+wrote after its checkpoint (`kept_until`). A last line without its newline is still being written, or was cut off by a
+kill, and is left out; any other fault is an error that names the line.
+
+Lines are read one by one into columns of numbers: a million take a few seconds and little more than their numbers.
 """
 
+import array
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 KINDS = ("train", "eval", "episode")
+_NUMBERS = frozenset((int, float))
 
 
-class Record(NamedTuple):
-  """One line of `metrics.jsonl`."""
+class Block(NamedTuple):
+  """All lines of one kind that have the same names."""
 
-  step: int  # Agent steps so far, over all worlds.
-  wall_s: float  # Seconds of this run's wall clock.
   kind: str  # One of `KINDS`.
-  metrics: Mapping[str, float]
+  names: tuple[str, ...]  # Of the columns of `values`: 'step', 'wall_s' and the metrics, as they stand in the lines.
+  lines: np.ndarray  # [N] int64: which lines of the file, rising.
+  values: np.ndarray  # [N, M] float64. Steps are exact: they stay below 2^53.
 
 
 class Run(NamedTuple):
@@ -34,7 +40,14 @@ class Run(NamedTuple):
   config: Mapping[str, Any]
   provenance: Mapping[str, Any]
   network: Mapping[str, Any]  # What network.json says of the columns; empty where the run has none.
-  records: tuple[Record, ...]
+  blocks: tuple[Block, ...]  # Its records; read them by `series`, `columns` and `last`.
+
+
+class Kept(NamedTuple):
+  """The part of a `metrics.jsonl` that a checkpoint does not supersede."""
+
+  num_bytes: int  # Cut the file to this length.
+  wall_s: float  # Of the last line that stays; 0 where none does.
 
 
 def read(path: str | pathlib.Path) -> Run:
@@ -44,10 +57,40 @@ def read(path: str | pathlib.Path) -> Run:
     ValueError: a file is missing or a line is not what the schema says; the message names file, line and fault.
   """
   path = pathlib.Path(path)
-  config, provenance = (_read_object(path / name) for name in ("config.json", "provenance.json"))
-  network = _read_object(path / "network.json") if (path / "network.json").exists() else {}
-  lines = _read_records(path / "metrics.jsonl")
-  return Run(path=path, config=config, provenance=provenance, network=network, records=lines)
+  config, provenance = (read_object(path / name) for name in ("config.json", "provenance.json"))
+  network = read_object(path / "network.json") if (path / "network.json").exists() else {}
+  return Run(path, config, provenance, network, _read_blocks(path / "metrics.jsonl"))
+
+
+def kept_until(path: pathlib.Path, step: int) -> Kept:
+  """What of the metrics file `path` stays when its run goes on from a checkpoint at `step` > 0: every line up to it.
+
+  Lines are written in the order of their steps, so what a checkpoint supersedes is one piece at the end of the file.
+
+  Raises:
+    ValueError: a line is not what the schema says, or one up to `step` stands behind a later one and would be lost.
+  """
+  kept, beyond = Kept(0, 0.0), ""
+  for number, end, _, value in _lines(path):
+    if value["step"] > step:
+      beyond = beyond or f"step {value['step']} of line {number}"
+    elif beyond:
+      raise ValueError(f"{path}:{number}: step {value['step']} stands behind {beyond}; put the lines in order")
+    else:
+      kept = Kept(end, float(value["wall_s"]))
+  return kept
+
+
+def columns(run: Run, *, kind: str, names: Iterable[str]) -> dict[str, np.ndarray]:
+  """Metrics side by side, name -> float64 `[N]`, of the records of `kind` that have all of them; N may be 0."""
+  names = tuple(names)
+  blocks = [block for block in run.blocks if block.kind == kind and set(names) <= set(block.names)]
+  order = np.argsort(np.concatenate([block.lines for block in blocks] or [np.zeros(0)]), kind="stable")
+  by_name = {}
+  for name in names:
+    values = [block.values[:, block.names.index(name)] for block in blocks]
+    by_name[name] = np.concatenate(values or [np.zeros(0)])[order]
+  return by_name
 
 
 def series(run: Run, *, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -56,12 +99,20 @@ def series(run: Run, *, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     ValueError: no record of that kind has it; the message lists what there is.
   """
-  having = [record for record in run.records if record.kind == kind and name in record.metrics]
-  if not having:
-    there = sorted({f"{record.kind}/{key}" for record in run.records for key in record.metrics})
+  steps, values = columns(run, kind=kind, names=("step", name)).values()
+  if not len(steps):
+    there = sorted({f"{block.kind}/{key}" for block in run.blocks for key in set(block.names) - {"step", "wall_s"}})
     raise ValueError(f"{run.path}: no '{kind}' record has '{name}'; there are {', '.join(there) or 'no records'}")
-  steps = np.asarray([record.step for record in having], np.int64)
-  return steps, np.asarray([record.metrics[name] for record in having], np.float64)
+  return steps.astype(np.int64), values
+
+
+def last(run: Run, *, kind: str | None = None) -> dict[str, float]:
+  """The last record of `kind`, or of any: its step, its wall_s and its metrics; empty where there is none."""
+  blocks = [block for block in run.blocks if kind in (None, block.kind)]
+  if not blocks:
+    return {}
+  block = max(blocks, key=lambda block: block.lines[-1])
+  return dict(zip(block.names, block.values[-1].tolist(), strict=True))
 
 
 def episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -71,17 +122,7 @@ def episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 def num_steps(run: Run) -> int:
   """How far the run has come, in agent steps."""
-  return max((record.step for record in run.records), default=0)
-
-
-def field(config: Mapping[str, Any], name: str, default: Any = None) -> Any:
-  """A field of a nested config by its dotted name, or `default` where there is none."""
-  value: Any = config
-  for key in name.split("."):
-    if not isinstance(value, Mapping) or key not in value:
-      return default
-    value = value[key]
-  return value
+  return int(max((block.values[-1, block.names.index("step")] for block in run.blocks), default=0))
 
 
 def find(patterns: Iterable[str]) -> tuple[pathlib.Path, ...]:
@@ -90,71 +131,111 @@ def find(patterns: Iterable[str]) -> tuple[pathlib.Path, ...]:
   Raises:
     ValueError: a pattern names no run directory.
   """
-  found: set[pathlib.Path] = set()
+  runs: set[pathlib.Path] = set()
   for pattern in patterns:
-    pure = pathlib.Path(pattern)
-    anchor = pathlib.Path(pure.anchor or ".")
-    roots = anchor.glob(str(pure.relative_to(pure.anchor))) if pure.parts else iter((anchor,))
-    runs = {metrics.parent for root in roots if root.is_dir() for metrics in root.rglob("metrics.jsonl")}
-    if not runs:
+    own = {metrics.parent for root in folders(pattern) for metrics in root.rglob("metrics.jsonl")}
+    if not own:
       raise ValueError(f"--runs={pattern}: no run directory there (a folder with metrics.jsonl)")
-    found |= runs
-  return tuple(sorted(found))
+    runs |= own
+  return tuple(sorted(runs))
 
 
-def _read_object(path: pathlib.Path) -> Mapping[str, Any]:
+def folders(pattern: str) -> tuple[pathlib.Path, ...]:
+  """The folders that a path or a glob names; a path that exists is that folder, whatever is in its name."""
+  path = pathlib.Path(pattern).expanduser()
+  if path.is_dir() or path == pathlib.Path(path.anchor):
+    return (path,)
+  anchor = pathlib.Path(path.anchor or ".")
+  return tuple(one for one in anchor.glob(str(path.relative_to(path.anchor))) if one.is_dir())
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON object in the file `path`.
+
+  Raises:
+    ValueError: there is none; the message names file, line and fault.
+  """
   try:
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_bytes())
   except FileNotFoundError:
     raise ValueError(f"{path}: missing; is {path.parent} a run directory?") from None
   except json.JSONDecodeError as error:
     raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
   if not isinstance(value, dict):
     raise ValueError(f"{path}:1: want an object, not {type(value).__name__}")
   return value
 
 
-def _read_records(path: pathlib.Path) -> tuple[Record, ...]:
-  """Every record that holds, in order. A last line without its newline is still being written and is left out."""
+def _read_blocks(path: pathlib.Path) -> tuple[Block, ...]:
+  rows: dict[tuple[str, tuple[str, ...]], tuple[array.array, array.array]] = {}
+  latest = dict.fromkeys(KINDS, 0)  # kind -> its last step.
+  for number, _, kind, value in _lines(path):
+    step = value["step"]
+    if step < latest[kind]:
+      raise ValueError(f"{path}:{number}: 'step' falls from {latest[kind]} to {step}")
+    latest[kind] = step
+    key = kind, tuple(value)
+    if key not in rows:
+      rows[key] = array.array("q"), array.array("d")
+    numbers, values = rows[key]
+    numbers.append(number)
+    values.extend(value.values())
+  return tuple(
+    Block(kind, names, np.frombuffer(numbers, np.int64), np.frombuffer(values, np.float64).reshape(-1, len(names)))
+    for (kind, names), (numbers, values) in rows.items()
+  )
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
+  """Every line in order, one in memory at a time: its number, the bytes up to its end, its kind, the rest of it."""
   try:
-    text = path.read_text()
+    file = path.open("rb")
   except FileNotFoundError:
     raise ValueError(f"{path}: missing; is {path.parent} a run directory?") from None
-  complete = text[: text.rfind("\n") + 1]
-  records = []
-  latest = dict.fromkeys(KINDS, 0)  # kind -> its last step.
-  for number, line in enumerate(complete.splitlines(), start=1):
-    try:
-      record = _parse(line)
-      if record.step < latest[record.kind]:
-        raise ValueError(f"'step' falls from {latest[record.kind]} to {record.step}")
-    except ValueError as error:
-      raise ValueError(f"{path}:{number}: {error}") from None
-    latest[record.kind] = record.step
-    records.append(record)
-  return tuple(records)
+  end = 0
+  with file:
+    for number, text in enumerate(file, start=1):
+      if text[-1:] != b"\n":
+        return
+      end += len(text)
+      try:
+        kind, value = _parse(text)
+      except ValueError as error:
+        raise ValueError(f"{path}:{number}: {error}") from None
+      yield number, end, kind, value
 
 
-def _parse(line: str) -> Record:
-  try:
-    value = json.loads(line)
-  except json.JSONDecodeError as error:
-    raise ValueError(f"not JSON ({error.msg})") from None
-  if not isinstance(value, dict):
-    raise ValueError(f"want an object, not {type(value).__name__}")
-  for name, kinds in (("step", int), ("wall_s", int | float), ("kind", str)):
-    if name not in value:
-      raise ValueError(f"'{name}' is missing")
-    if not isinstance(value[name], kinds) or isinstance(value[name], bool):
-      raise ValueError(f"'{name}' is {value[name]!r}")
-  step, wall_s, kind = value.pop("step"), float(value.pop("wall_s")), value.pop("kind")
-  if step < 0:
-    raise ValueError(f"'step' is {step}")
+def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
+  """The kind of one line, and its numbers: step, wall_s and the metrics."""
+  value = _object(line)
+  if "step" not in value or "wall_s" not in value or "kind" not in value:
+    missing = next(name for name in ("step", "wall_s", "kind") if name not in value)
+    raise ValueError(f"'{missing}' is missing")
+  kind, step = value.pop("kind"), value["step"]
   if kind not in KINDS:
-    raise ValueError(f"'kind' is '{kind}', want one of {', '.join(KINDS)}")
-  for name, metric in value.items():
-    if not isinstance(metric, int | float) or isinstance(metric, bool):
-      raise ValueError(f"metric '{name}' is {metric!r}, want a number")
+    raise ValueError(f"'kind' is {kind!r}, want one of {', '.join(KINDS)}")
+  if not _NUMBERS.issuperset(map(type, value.values())):  # A bool is none.
+    name, wrong = next((name, x) for name, x in value.items() if type(x) not in _NUMBERS)
+    raise ValueError(f"metric '{name}' is {wrong!r}, want a number")
+  if type(step) is not int or not 0 <= step < 2**53:
+    raise ValueError(f"'step' is {step!r}, want a whole number from 0 on")
   if kind == "episode" and not math.isfinite(value.get("return", math.nan)):
     raise ValueError(f"an episode needs a finite 'return', not {value.get('return')!r}")
-  return Record(step=step, wall_s=wall_s, kind=kind, metrics={name: float(m) for name, m in value.items()})
+  return kind, value
+
+
+def _object(line: bytes) -> dict[str, Any]:
+  try:
+    value = orjson.loads(line)
+  except orjson.JSONDecodeError:  # Not JSON, or a number that is not in the standard: json reads NaN and Infinity.
+    try:
+      value = json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < 18 else float(digits))
+    except json.JSONDecodeError as error:
+      raise ValueError(f"not JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+      raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from None
+  if not isinstance(value, dict):
+    raise ValueError(f"want an object, not {type(value).__name__}")
+  return value

@@ -13,11 +13,12 @@ import numpy as np
 from matplotlib import figure as mpl_figure
 from matplotlib import layout_engine
 
-from analysis import curves, fisher, moments, perturbation
+from analysis import curves, fisher, intervals, moments, perturbation
 
 NEWEST = "#d9661f"
 SOURCES = ("#1f4e9c", "#5aa0e6", "#9cc7ee", "#c9def3")  # Column 0, 1, ...
 SPECTRA = ("#e0a030", "#3f9c78", "#2d5fa8", "#5b2d82")  # 2, 3, 4, 5 columns.
+_INVISIBLE = 0.005  # Bars up to here cannot be seen.
 _METHODS = {"APS": "#7a5aa6", "AFS": "#2f8f5b"}
 
 
@@ -80,6 +81,10 @@ def feature_use(
   for axis, place in zip(axes, places, strict=True):
     values = afs[place]
     axis.bar(range(len(values)), values, color=_color(place[0], places[-1][0]), width=0.8)
+    largest = float(np.max(values))
+    if largest < _INVISIBLE:
+      words = f"nearly dead: the largest\nshare is {largest:.1g}" if largest > 0 else "dead: the policy\nuses none"
+      axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", fontsize=9, color="0.4")
     axis.set_title(_name(place[0], places[-1][0]), fontsize=10)
     axis.set_xlabel(f"feature of {layer}")
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -97,7 +102,7 @@ def score_against_new_column(dots: Sequence[Dot], *, colors: Mapping[str, str]) 
   for group in dict.fromkeys(dot.group for dot in dots):
     points = np.asarray([(dot.new_column_afs, dot.score) for dot in dots if dot.group == group])
     axis.scatter(points[:, 0], points[:, 1], s=28, color=colors[group], alpha=0.85, linewidth=0, label=group)
-  axis.axhline(1.0, color="0.6", linewidth=1.0, linestyle="--", zorder=0)
+  axis.axhline(1.0, color="0.6", linewidth=1.0, linestyle="--", zorder=0, label="as from scratch")
   axis.set_xlim(-0.02, 1.02)
   axis.set_ylim(bottom=0.0)
   axis.set_xlabel("mean AFS of the newest column's convolutions")
@@ -118,12 +123,12 @@ def noise_curves(
   axis = fig.subplots()
   half = floor + perturbation.KEPT * (clean_score - floor)
   for place in places:
-    found, color = criticals[place], _color(place[0], places[-1][0])
-    ends = {"inside": f"half lost at {found.scale:.2g}", "above": "never half lost", "below": "half lost at once"}
-    label = f"{_name(place[0], places[-1][0])}: {ends[found.where]}"
-    axis.semilogx(found.scales, found.scores, color=color, marker="o", markersize=4, label=label)
-    if found.where == perturbation.INSIDE:
-      axis.plot([found.scale] * 2, [floor, half], color=color, linewidth=1.0, linestyle=":")
+    one, color = criticals[place], _color(place[0], places[-1][0])
+    ends = {"inside": f"half lost at {one.scale:.2g}", "above": "never half lost", "below": "half lost at once"}
+    label = f"{_name(place[0], places[-1][0])}: {ends[one.where]}"
+    axis.semilogx(one.scales, one.scores, color=color, marker="o", markersize=4, label=label)
+    if one.where == perturbation.INSIDE:
+      axis.plot([one.scale] * 2, [floor, half], color=color, linewidth=1.0, linestyle=":")
   axis.axhline(clean_score, color="0.6", linewidth=1.0)
   axis.axhline(half, color="0.6", linewidth=1.0, linestyle="--")
   axis.set_ylim(bottom=floor)
@@ -171,7 +176,7 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
   axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
   for axis, (title, by_label) in zip(axes, panels.items(), strict=True):
     for color, (label, curve) in zip(SPECTRA, by_label.items(), strict=False):
-      interval = curves.band(curve.values)
+      interval = intervals.of_mean(curve.values)
       axis.plot(curve.steps, interval.mean, color=color, linewidth=1.8, label=f"{label} ({len(curve.values)} nets)")
       if np.isfinite(interval.low).all():
         axis.fill_between(curve.steps, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
@@ -182,6 +187,9 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=9, frameon=False)
   axes[0].set_ylabel("AFS")
+  shaded = intervals.name(len(curve.values) for by_label in panels.values() for curve in by_label.values())
+  if shaded:
+    fig.suptitle(f"lines: mean over nets; shaded: {shaded}", fontsize=8, color="0.35", x=0.01, ha="left")
   return fig
 
 

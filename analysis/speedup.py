@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import curves, transfer
+from analysis import curves, intervals
 
 
 class Speedup(NamedTuple):
@@ -53,7 +53,6 @@ def speedup(
   method: curves.Curve,
   score: float,
   *,
-  confidence: float = 0.95,
   num_resamples: int = 2000,
   seed: int = 0,
 ) -> Speedup:
@@ -72,10 +71,10 @@ def speedup(
   low = high = np.asarray(np.nan)
   if min(len(slow), len(fast)) > 1:
     rng = np.random.default_rng(seed)
-    slow_resampled = slow[transfer.resamples(rng, num_resamples, len(slow))]
-    fast_resampled = fast[transfer.resamples(rng, num_resamples, len(fast))]
+    slow_resampled = slow[intervals.resamples(rng, num_resamples, len(slow))]
+    fast_resampled = fast[intervals.resamples(rng, num_resamples, len(fast))]
     lowest, highest = _bounds(slow_resampled, fast_resampled, *lengths)
-    low, high = transfer.interval(lowest, confidence)[0], transfer.interval(highest, confidence)[1]
+    low, high = intervals.percentiles(lowest)[0], intervals.percentiles(highest)[1]
   return Speedup(
     at_least=float(at_least[0]),
     at_most=float(at_most[0]),
@@ -88,21 +87,21 @@ def speedup(
   )
 
 
-def describe(found: Speedup) -> str:
+def describe(ratio: Speedup) -> str:
   """One line: '4.0x [2.1, 9.7]', or '> 4.0x' where only a bound is known."""
-  if found.is_known:
-    text = f"{found.at_least:.1f}x"
-  elif np.isinf(found.at_most) and found.at_least > 0:
-    text = f"> {found.at_least:.1f}x"
-  elif np.isfinite(found.at_most):
-    text = f"< {found.at_most:.1f}x"
+  if ratio.is_known:
+    text = f"{ratio.at_least:.1f}x"
+  elif np.isinf(ratio.at_most) and ratio.at_least > 0:
+    text = f"> {ratio.at_least:.1f}x"
+  elif np.isfinite(ratio.at_most):
+    text = f"< {ratio.at_most:.1f}x"
   else:
     text = "unknown"
-  if not np.isnan(found.low):
-    text += f" [{found.low:.1f}, {found.high:.1f}]"
+  if not np.isnan(ratio.low):
+    text += f" [{ratio.low:.1f}, {ratio.high:.1f}]"
   return (
-    f"{text} ({found.num_reached} of {found.num_runs} runs reach it, "
-    f"{found.num_baseline_reached} of {found.num_baseline_runs} of the baseline)"
+    f"{text} ({ratio.num_reached} of {ratio.num_runs} runs reach it, "
+    f"{ratio.num_baseline_reached} of {ratio.num_baseline_runs} of the baseline)"
   )
 
 

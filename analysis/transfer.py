@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import curves
+from analysis import curves, intervals
 
 RANKINGS = ("area", "final")
 AVERAGES = ("runs", "curve")
@@ -56,13 +56,13 @@ class Score(NamedTuple):
 
 def readings(definition: Definition, horizons: Sequence[float] = ()) -> dict[str, Definition]:
   """Every reading of the paper with this floor and top: ranking x average x (`horizon`, `horizons`), by a label."""
-  found = {}
+  definitions = {}
   for horizon in dict.fromkeys((definition.horizon, *horizons)):
     for rank_by in RANKINGS:
       for average in AVERAGES:
         label = f"top by {rank_by}, area of {'each run' if average == 'runs' else 'the mean curve'}, to {horizon:g}"
-        found[label] = dataclasses.replace(definition, horizon=horizon, rank_by=rank_by, average=average)
-  return found
+        definitions[label] = dataclasses.replace(definition, horizon=horizon, rank_by=rank_by, average=average)
+  return definitions
 
 
 def score(
@@ -70,7 +70,6 @@ def score(
   baseline: curves.Curve,
   definition: Definition,
   *,
-  confidence: float = 0.95,
   num_resamples: int = 2000,
   seed: int = 0,
 ) -> Score:
@@ -88,10 +87,10 @@ def score(
   low = high = np.asarray(np.nan)
   if min(num_runs, num_baseline_runs) > 1:
     resampled = ratio(
-      areas(method, definition, resamples(rngs[0], num_resamples, num_runs)),
-      areas(baseline, definition, resamples(rngs[1], num_resamples, num_baseline_runs)),
+      areas(method, definition, intervals.resamples(rngs[0], num_resamples, num_runs)),
+      areas(baseline, definition, intervals.resamples(rngs[1], num_resamples, num_baseline_runs)),
     )
-    low, high = interval(resampled, confidence)
+    low, high = intervals.percentiles(resampled)
   value = float(above / below) if below > 0 else np.nan
   return Score(value, float(low), float(high), num_runs, num_baseline_runs)
 
@@ -133,18 +132,6 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
   """`above` / `below` `[R]`, areas >= 0: infinite where `below` is 0 (a baseline on the floor bounds nothing)."""
   unbounded = np.where(np.isnan(above + below), np.nan, np.inf)
   return np.divide(above, below, out=unbounded, where=below > 0)
-
-
-def resamples(rng: np.random.Generator, num_resamples: int, num_runs: int) -> np.ndarray:
-  """Which runs each bootstrap resample holds, `[R, S]`."""
-  return rng.integers(num_runs, size=(num_resamples, num_runs))
-
-
-def interval(resampled: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-  """Percentile interval over the first axis of `[R, ...]`; some of it may be infinite."""
-  tail = 50.0 * (1.0 - confidence)
-  low, high = np.percentile(resampled, [tail, 100.0 - tail], axis=0, method="inverted_cdf")
-  return low, high
 
 
 def _height_above(steps: np.ndarray, values: np.ndarray, floor: float) -> np.ndarray:

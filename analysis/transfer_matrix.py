@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import curves, transfer
+from analysis import curves, intervals, transfer
 
 IS_SOURCE = "source"  # The note of a cell whose target is (one of) its sources.
 MISSING = "not run"
@@ -38,8 +38,8 @@ class Matrix(NamedTuple):
 class Summary(NamedTuple):
   """One method's score over all its cells: 1 is baseline 1."""
 
-  mean: curves.Interval  # Scalars.
-  median: curves.Interval
+  mean: intervals.Interval  # Scalars.
+  median: intervals.Interval
   num_cells: int
   num_missing: int  # Cells that should have a score and have none.
 
@@ -51,7 +51,6 @@ def build(
   rows: Sequence[Row],
   targets: Sequence[str],
   definitions: Mapping[str, transfer.Definition],
-  confidence: float = 0.95,
   num_resamples: int = 2000,
   seed: int = 0,
 ) -> Matrix:
@@ -63,7 +62,6 @@ def build(
     rows: the matrix' rows, in order.
     targets: its columns, in order.
     definitions: target -> what its score is (floors differ between games).
-    confidence: of the intervals.
     num_resamples: bootstrap resamples.
     seed: of the resampling.
 
@@ -86,7 +84,7 @@ def build(
       if not notes[m, t]:
         values[m, t] = above.area / below.area
         resampled[:, m, t] = transfer.ratio(above.resampled, below.resampled)
-  low, high = transfer.interval(resampled, confidence)
+  low, high = intervals.percentiles(resampled)
   has_none = np.isnan(resampled).any(axis=0)
   low, high = np.where(has_none, np.nan, low), np.where(has_none, np.nan, high)
   return Matrix(tuple(rows), tuple(targets), values, low, high, notes.astype(str), resampled)
@@ -118,17 +116,17 @@ def same_cells(matrix: Matrix, other: Matrix) -> Matrix:
   return of_values(other.rows, other.targets, values, notes.astype(str))
 
 
-def summarise(matrix: Matrix, *, confidence: float = 0.95) -> dict[str, Summary]:
+def summarise(matrix: Matrix) -> dict[str, Summary]:
   """method -> mean and median over all cells of that method that have a score; nothing is clipped."""
-  found = {}
+  summaries = {}
   for method in dict.fromkeys(row.method for row in matrix.rows):
     is_method = np.asarray([row.method == method for row in matrix.rows])
     has_score = is_method[:, None] & ~np.isnan(matrix.values)
     should = is_method[:, None] & (matrix.notes != IS_SOURCE)
     values, resampled = matrix.values[has_score], matrix.resampled[:, has_score]
-    mean, median = (_estimate(statistic, values, resampled, confidence) for statistic in (np.mean, np.median))
-    found[method] = Summary(mean, median, int(has_score.sum()), int((should & ~has_score).sum()))
-  return found
+    mean, median = (_estimate(statistic, values, resampled) for statistic in (np.mean, np.median))
+    summaries[method] = Summary(mean, median, int(has_score.sum()), int((should & ~has_score).sum()))
+  return summaries
 
 
 def table(
@@ -175,7 +173,7 @@ def _sample(
   area = float(transfer.areas(curve, definition)[0])
   if num_runs == 1:
     return _Sample(area, none, "")
-  indices = transfer.resamples(np.random.default_rng(seed), num_resamples, num_runs)
+  indices = intervals.resamples(np.random.default_rng(seed), num_resamples, num_runs)
   return _Sample(area, transfer.areas(curve, definition, indices), "")
 
 
@@ -196,19 +194,16 @@ def _has(rows: Sequence[Row], targets: Sequence[str], row: Row, target: str) -> 
   return row in rows and target in targets
 
 
-def _estimate(
-  statistic: Callable[..., np.ndarray], values: np.ndarray, resampled: np.ndarray, confidence: float
-) -> curves.Interval:
+def _estimate(statistic: Callable[..., np.ndarray], values: np.ndarray, resampled: np.ndarray) -> intervals.Interval:
   none = np.asarray(np.nan)
   if not values.size:
-    return curves.Interval(none, none, none)
+    return intervals.Interval(none, none, none)
   if not len(resampled) or np.isnan(resampled).any():
-    return curves.Interval(statistic(values), none, none)
-  return curves.Interval(statistic(values), *transfer.interval(statistic(resampled, axis=-1), confidence))
+    return intervals.Interval(statistic(values), none, none)
+  return intervals.Interval(statistic(values), *intervals.percentiles(statistic(resampled, axis=-1)))
 
 
-def _percent(interval: curves.Interval) -> str:
+def _percent(interval: intervals.Interval) -> str:
   if np.isnan(interval.mean):
     return "–"
-  text = f"{100 * interval.mean:.0f}"
-  return text if np.isnan(interval.low) else f"{text} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
+  return intervals.words(*(100.0 * float(x) for x in interval), places=0)

@@ -27,7 +27,8 @@ class BatchState:
 class Batch(NamedTuple):
   """`num_worlds` copies of one world, each with its own randomness.
 
-  Only the named observations and privileged signals are computed: what no one reads, no one pays for.
+  Only the named observations and signals are computed: what no one reads, no one pays for. `privileged` names signals
+  that losses read; a loss may be of an observation too, such as where the arm's joints are.
   """
 
   environment: core.Environment
@@ -52,9 +53,10 @@ class Batch(NamedTuple):
 
   def _observe(self, worlds: core.State) -> core.TimeStep:
     timestep = jax.vmap(self.environment.observe)(worlds)
+    signals = {**timestep.observation, **timestep.privileged}
     return timestep.replace(
       observation={name: timestep.observation[name] for name in self.observations},
-      privileged={name: timestep.privileged[name] for name in self.privileged},
+      privileged={name: signals[name] for name in self.privileged},
     )
 
 

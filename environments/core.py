@@ -7,11 +7,12 @@ where an episode restarts by itself.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import dm_env
 import jax
 import jax.numpy as jnp
+import numpy as np
 from dm_env import specs
 from flax import struct
 
@@ -40,7 +41,11 @@ class TimeStep:
 
 
 class Environment(Protocol):
-  """A world in JAX. Hyper-parameters live in the object, everything that changes lives in the state."""
+  """A world in JAX. Hyper-parameters live in the object, everything that changes lives in the state.
+
+  Programs are compiled for a world: it needs a hash, and should equal those made alike (`ByValue`; a frozen dataclass).
+  An attribute `control_dt_s` says how long a step lasts, seconds, for videos.
+  """
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
     """Shape, dtype and bounds of every observation this world offers."""
@@ -62,6 +67,35 @@ class Environment(Protocol):
 
 
 def num_choices(action_spec: specs.BoundedArray) -> tuple[int, ...]:
-  """Number of values of each entry of a factored categorical action."""
-  maximum = jnp.broadcast_to(jnp.asarray(action_spec.maximum), action_spec.shape)
-  return tuple(int(m) + 1 for m in maximum)
+  """Number of values of each entry of a factored categorical action.
+
+  Raises:
+    ValueError: if the action is another: only int `[A]` from 0 is played.
+  """
+  is_ours = isinstance(action_spec, specs.BoundedArray) and np.issubdtype(action_spec.dtype, np.integer)
+  if not is_ours or len(action_spec.shape) != 1 or np.any(action_spec.minimum):
+    raise ValueError(
+      f"the world's action is {action_spec}; an agent chooses among integers: make it a BoundedArray of int32, [A], "
+      f"with minimum 0, one entry a choice"
+    )
+  return tuple(int(most) + 1 for most in np.broadcast_to(action_spec.maximum, action_spec.shape))
+
+
+def step_type(elapsed: jax.Array, is_last: jax.Array) -> jax.Array:
+  """FIRST where no step is `elapsed`, else LAST or MID; int32 `[]`."""
+  return jnp.where(elapsed == 0, FIRST, jnp.where(is_last, LAST, MID)).astype(jnp.int32)
+
+
+class ByValue:
+  """A world that equals every world made alike, so that a program compiled for one serves the other.
+
+  A subclass sets `_made_of` to what it was made of; all of it must be hashable.
+  """
+
+  _made_of: tuple[Any, ...]
+
+  def __eq__(self, other: object) -> bool:
+    return type(self) is type(other) and self._made_of == cast("ByValue", other)._made_of
+
+  def __hash__(self) -> int:
+    return hash((type(self), self._made_of))

@@ -1,73 +1,175 @@
 """Worlds by name: `make("jaco/reach/random", num_joints=6)`.
 
-A name leads to a constructor; the options are that constructor's keyword arguments. A world's module is imported when
-it is made, so that what is not used need not be installed.
+A name leads to a maker, and the options are its keyword arguments. It returns a world in JAX (`core.Environment`) or
+one behind dm_env, which comes out as agents play it (`environments.host`). A world of one's own needs no entry here:
+`make("my_package.my_module:MyWorld")` imports it; `register` gives it a shorter name. Modules are imported when a
+world is made, so that what is not used need not be installed.
 """
 
 import difflib
+import functools
+import importlib
+import inspect
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from environments import core
+import dm_env
 
+from environments import core, host
+from environments.jaco import tasks as jaco_tasks
+from environments.maze import tasks as maze_tasks
+from environments.pong import variants
 
-def _jaco(task: str, **options: Any) -> core.Environment:
-  from environments.jaco import tasks, world
+World: typing.TypeAlias = core.Environment | dm_env.Environment
+Maker = Callable[..., World]
 
-  return world.Jaco(tasks.TASKS[task], **options)
-
-
-def _pong(variant: str, **options: Any) -> core.Environment:
-  from environments.pong import world
-
-  return world.Pong(variant, **options)
-
-
-def _maze(task: str, **options: Any) -> core.Environment:
-  from environments.maze import tasks, world
-
-  return world.Maze(tasks.TASKS[task], **options)
-
-
-_MAKERS = {
-  "jaco/reach/fixed": lambda **options: _jaco("reach/fixed", **options),
-  "jaco/reach/random": lambda **options: _jaco("reach/random", **options),
-  "maze/i_maze": lambda **options: _maze("i_maze", **options),
-  "maze/random_goal_1": lambda **options: _maze("random_goal_1", **options),
-  "maze/random_goal_2": lambda **options: _maze("random_goal_2", **options),
-  "maze/random_goal_small": lambda **options: _maze("random_goal_small", **options),
-  "maze/static_1": lambda **options: _maze("static_1", **options),
-  "maze/static_2": lambda **options: _maze("static_2", **options),
-  "maze/static_small": lambda **options: _maze("static_small", **options),
-  "pong/pong": lambda **options: _pong("pong", **options),
-  "pong/noisy": lambda **options: _pong("noisy", **options),
-  "pong/black": lambda **options: _pong("black", **options),
-  "pong/white": lambda **options: _pong("white", **options),
-  "pong/zoom": lambda **options: _pong("zoom", **options),
-  "pong/h_flip": lambda **options: _pong("h_flip", **options),
-  "pong/v_flip": lambda **options: _pong("v_flip", **options),
-  "pong/hv_flip": lambda **options: _pong("hv_flip", **options),
+# Name -> module:maker and its first argument.
+_OURS: dict[str, tuple[str, Any]] = {
+  **{f"jaco/{name}": ("environments.jaco.world:Jaco", task) for name, task in jaco_tasks.TASKS.items()},
+  **{f"maze/{name}": ("environments.maze.world:Maze", task) for name, task in maze_tasks.TASKS.items()},
+  **{f"pong/{name}": ("environments.pong.world:Pong", name) for name in variants.NAMES},
 }
+# The same where the rest of the name is the argument, with an example.
+_OPEN = {
+  "arm://": ("environments.arm.client:connect", "arm://localhost:5005"),
+  "atari/": ("environments.atari.world:Atari", "atari/pong"),
+}
+_REGISTERED: dict[str, Maker] = {}
+
+
+def register(name: str, maker: Maker) -> None:
+  """Calls what `maker` makes `name`.
+
+  Args:
+    name: new, without a colon (which is for `package.module:maker`).
+    maker: takes the world's options by keyword and returns a `core.Environment` or a `dm_env.Environment`. One with
+      parameters `seed` or `observations` is given those of `make`.
+
+  Raises:
+    ValueError: if the name is taken or has a colon.
+  """
+  if name in names() or any(name.startswith(prefix) for prefix in _OPEN) or ":" in name:
+    raise ValueError(f'a world cannot be registered as "{name}": the name is taken or has a colon; choose another')
+  _REGISTERED[name] = maker
 
 
 def names() -> tuple[str, ...]:
-  """All names, sorted."""
-  return tuple(sorted(_MAKERS))
+  """All whole names, sorted; beside them there are `arm://host:port`, `atari/game` and `package.module:maker`."""
+  return tuple(sorted({*_OURS, *_REGISTERED}))
 
 
-def make(name: str, **options: Any) -> core.Environment:
+def make(name: str, *, seed: int | None = None, observations: Sequence[str] | None = None, **options: Any) -> World:
   """The world called `name`.
 
   Args:
-    name: one of `names()`.
-    **options: keyword arguments of its constructor.
+    name: one of `names()`, `arm://host:port`, `atari/game` or `package.module:maker`.
+    seed: of the episodes of a world behind dm_env, None for its own; a world in JAX takes keys.
+    observations: those that will be read, for a world that can leave the others out (the arm); None for all.
+    **options: keyword arguments of its maker.
 
   Raises:
-    ValueError: for an unknown name, with the nearest one; for an option that cannot be, with its name.
+    ValueError: for an unknown name, with the nearest one; for an option that cannot be, with its name and those that
+      can; for a package that is missing, with what installs it.
   """
-  if name not in _MAKERS:
-    nearest = difflib.get_close_matches(name, _MAKERS, n=1, cutoff=0.0)[0]
-    raise ValueError(f'no world is called "{name}"; the nearest is "{nearest}", all are {", ".join(names())}')
+  maker = _maker(name)
+  known = inspect.signature(maker).parameters
+  given: dict[str, Any] = {"seed": seed, "observations": observations and sorted(set(observations))}
+  arguments = {key: value for key, value in given.items() if key in known and value is not None} | options
+  _check(name, known, arguments)
   try:
-    return _MAKERS[name](**options)
+    world = maker(**arguments)
+  except ModuleNotFoundError as error:
+    raise ValueError(f'"{name}" cannot be made: {error}') from error
   except TypeError as error:
-    raise ValueError(f'"{name}" cannot be made with {sorted(options)}: {error}') from error
+    if not options:
+      raise
+    raise ValueError(f'"{name}" cannot be made with {options}: {error}') from error
+  if isinstance(world, dm_env.Environment):
+    return host.adapt(world, name=name)
+  missing = [method for method in _METHODS if not callable(getattr(world, method, None))]
+  if missing:
+    raise ValueError(
+      f'"{name}" made a {type(world).__name__}: it is no dm_env.Environment, and as a world in JAX '
+      f"(environments.core.Environment) it has no {', '.join(missing)}"
+    )
+  try:
+    hash(world)
+  except TypeError as error:
+    kind = type(world).__name__
+    raise ValueError(f'"{name}" made a {kind} without a hash ({error}); make {kind} a frozen dataclass') from error
+  return world
+
+
+def resolve(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+  """`options` with every file replaced by what stands in it: what a run must keep to find its world again.
+
+  A maker that reads files has a function `resolve`, options to options, as an attribute; others change nothing.
+
+  Raises:
+    ValueError: as `make`, or if a file cannot be read.
+  """
+  maker = _maker(name)
+  function = getattr(maker.func if isinstance(maker, functools.partial) else maker, "resolve", dict)
+  return function(options)
+
+
+_METHODS = ("observation_spec", "privileged_spec", "action_spec", "reset", "step", "observe")
+
+
+def _maker(name: str) -> Maker:
+  """What makes `name`, its first argument given where it has one."""
+  if name in _REGISTERED:
+    return _REGISTERED[name]
+  if name in _OURS:
+    path, argument = _OURS[name]
+    return functools.partial(_load(path, name), argument)
+  for prefix, (path, _) in _OPEN.items():
+    if name.startswith(prefix):
+      return functools.partial(_load(path, name), name.removeprefix(prefix))
+  if ":" in name and all(part.isidentifier() for part in name.replace(":", ".").split(".")):
+    return _load(name, name)
+  nearest = difflib.get_close_matches(name, [*names(), *(example for _, example in _OPEN.values())], n=1, cutoff=0.0)
+  raise ValueError(
+    f'no world is called "{name}"; the nearest is "{nearest[0]}", all are {", ".join(names())}, arm://host:port, '
+    f"atari/game and package.module:maker"
+  )
+
+
+def _load(path: str, name: str) -> Maker:
+  """The maker at `package.module:maker`."""
+  module_name, _, attribute = path.partition(":")
+  try:
+    module = importlib.import_module(module_name)
+  except ModuleNotFoundError as error:
+    raise ValueError(f'"{name}" cannot be made: {error}; install the package, or correct the name') from error
+  maker = getattr(module, attribute, None)
+  if not callable(maker):
+    raise ValueError(f'"{name}" cannot be made: {module_name} has no function or class "{attribute}"')
+  return maker
+
+
+def _check(name: str, known: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> None:
+  """Refuses options that a maker does not take, that are of another type, or that are missing."""
+  by_name = {key: p for key, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+  is_open = any(p.kind == p.VAR_KEYWORD for p in known.values())
+  offered = ", ".join(key for key in by_name if key not in ("seed", "observations")) or "none"
+  for key, value in arguments.items():
+    if key not in by_name and not is_open:
+      raise ValueError(f'"{name}" has no option "{key}"; its options are {offered}')
+    if key in by_name and not _fits(value, by_name[key].annotation):
+      raise ValueError(f'"{name}": {key}={value!r} is not {inspect.formatannotation(by_name[key].annotation)}')
+  for key, parameter in by_name.items():
+    if key not in arguments and parameter.default is parameter.empty:
+      raise ValueError(f'"{name}" needs the option "{key}"; its options are {offered}')
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Whether `value` is what a plain annotation says; the maker itself must judge all others."""
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return any(_fits(value, one) for one in typing.get_args(hint))
+  if hint in (int, float):
+    return isinstance(value, numbers.Integral if hint is int else numbers.Real) and not isinstance(value, bool)
+  return isinstance(value, hint) if hint in (bool, str, types.NoneType) else True

@@ -1,7 +1,17 @@
 """Wiring: the only place with flags, configs and files.
 
-Binaries, each `python -m experiments.NAME`: train, transfer, matrix (learning), evaluate, navigate, analyse (reading
-networks), figures, describe, benchmark, arm (the bridge), pong_fidelity, demo. They are thin. `session` is what
-training and transfer share, `population` the same for many runs, `loop` their inner loop, `sinks` and `film` what it
-feeds. `configuration` turns configs of `configs/` into networks, agents and worlds.
+Binaries, each `python -m experiments.NAME`: train, matrix (learning), evaluate, navigate, analyse (reading networks),
+figures, describe, benchmark, arm (the bridge), pong_fidelity, demo. They hold flags, and nothing imports them. Under
+them lie, each importing those below alone: `studies` (one paper's plan, measures and figures), `suites` (of the
+benchmark), `running` (one run or many, from start to end), `report` (for people), `setup` (from configs to objects),
+`store` (what lies on disk).
 """
+
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:  # A binary is starting; its imports take seconds.
+  from experiments.running import stop
+
+  stop.install(is_importing=True)
+  os.environ["MPLBACKEND"] = "agg"  # Figures go to files; no window opens, whatever backend a notebook asked for.

@@ -3,29 +3,18 @@
     python -m experiments.analyse --runs=runs/soup
     python -m experiments.analyse --runs=runs/soup --cell=progressive_pong_to_white --aps
 
-The best network of each cell of several columns plays its own target; the result is `<cell>/sensitivity.json`
-(`sensitivity_file`), from which `experiments.figures` draws. What is there already is not measured again; APS plays 10
-episodes for each of 13 scales of noise in each layer of each column and is the slower half by far.
+Writes `<cell>/sensitivity.json` (`studies.pnn.analysis`), from which `experiments.figures` draws. What is there already
+is not measured again.
 """
 
-import functools
-import json
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import jax
 from absl import flags
-from ml_collections import config_dict
 
-from agents import actor_critic
-from analysis import fisher, perturbation
-from environments import batch as batch_lib
-from environments import core
-from experiments import binary, configuration, matrix, sensitivity, session
-from experiments.disk import released, run_directory, sensitivity_file
-from progressive import network
+from experiments import binary
+from experiments.studies.pnn import analysis, matrix, sensitivity
 
 _APS = flags.DEFINE_bool("aps", False, "Measure APS too.")
 _SAMPLES = flags.DEFINE_integer(
@@ -37,137 +26,6 @@ _APS_SCALES = flags.DEFINE_list(
   "aps_scales", [], "Variances of the noise to try, in units of the activations' own; empty: 13 from 1e-3 to 1e3."
 )
 
-_NUM_WORLDS = 16  # That samples for AFS are played in.
-
-
-class Settings(NamedTuple):
-  """What is measured, and how much of it."""
-
-  floor: float  # The score that counts as nothing.
-  num_samples: int = 2048
-  every: int = 20
-  has_aps: bool = False
-  aps_episodes: int = 10
-  aps_scales: tuple[float, ...] = sensitivity.SCALES
-
-
-def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitivity:
-  """Measures what is missing of the cell in `path`, writes it beside the network and returns it all.
-
-  Raises:
-    ValueError: if its files cannot be read, what is there was measured otherwise than `settings` say, or the network
-      has one column, whose shares say nothing.
-  """
-  found = sensitivity_file.read(path)
-  has_aps = found is not None and (found.aps_fault or (found.aps is not None and found.aps.floor == settings.floor))
-  if found is not None:
-    _check_same(path, found, settings)
-    if not settings.has_aps or has_aps:
-      return found
-  config = _config(path / "config.json")
-  source = released.load_source(path / "best")
-  if len(source.spec.columns) < 2:
-    raise ValueError(f"{path.name}: its network has one column, which has all of every share; name another --cell")
-  player = _player(source, config)
-  record_key, aps_key = (configuration.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
-  samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
-  if found is None:
-    found = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
-  if settings.has_aps:
-    found = _with_aps(found, player, samples, aps_key, settings, is_greedy=config.transfer.evaluation_is_greedy)
-  about = {"target": config.target, "method": config.method, "sources": list(config.sources)}
-  about |= {"sample_every": settings.every, "provenance": run_directory.provenance(config.seed)}
-  sensitivity_file.write(path, found, about=about)
-  return found
-
-
-def _check_same(path: pathlib.Path, found: sensitivity_file.Sensitivity, settings: Settings) -> None:
-  """Refuses to pass off what was measured with other settings."""
-  flags_given = {"--samples": (found.num_samples, settings.num_samples)}
-  if settings.has_aps and found.aps is not None:
-    flags_given["--aps_episodes"] = (found.aps.num_episodes, settings.aps_episodes)
-  for flag, (there, asked) in flags_given.items():
-    if there != asked:
-      file = path / sensitivity_file.NAME
-      raise ValueError(f"{file} was measured with {flag}={there}, not {asked}; give that, or remove it to measure anew")
-
-
-def describe(found: sensitivity_file.Sensitivity) -> str:
-  """The newest column's share of every layer, in one line."""
-  measures = {"AFS": fisher.per_column(found.diagonals)}
-  if found.aps is not None:
-    measures["APS"] = perturbation.shares(found.aps.criticals)
-  newest = max(k for k, _ in found.diagonals)
-  lines = [
-    f"{name} of column {newest}: "
-    + ", ".join(f"{layer} {share:.2f}" for (k, layer), share in shares.items() if k == newest)
-    for name, shares in measures.items()
-  ]
-  if found.aps is not None:
-    lines += perturbation.describe(found.aps.criticals)
-  return "; ".join(lines) + (f"; no APS: {found.aps_fault}" if found.aps_fault else "")
-
-
-def _with_aps(
-  found: sensitivity_file.Sensitivity,
-  player: sensitivity.Player,
-  samples: Sequence[sensitivity.Samples],
-  key: jax.Array,
-  settings: Settings,
-  *,
-  is_greedy: bool,
-) -> sensitivity_file.Sensitivity:
-  """With APS, or with the reason why this network has none, which stands in the file: asking again changes nothing."""
-  few = player._replace(batch=player.batch._replace(num_worlds=settings.aps_episodes))
-  variance = sensitivity.variances(player, samples)
-  try:
-    aps = sensitivity.aps(
-      few, key, variance=variance, scales=settings.aps_scales, floor=settings.floor, is_greedy=is_greedy
-    )
-  except sensitivity.NothingToLose as error:
-    return found._replace(aps_fault=str(error))
-  return found._replace(aps=aps)
-
-
-def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitivity.Player:
-  world = _world(config.target, json.dumps(config.target_options.to_dict(), sort_keys=True))
-  session.check_inputs(source.spec, world.observation_spec(), config.target)
-  agent = actor_critic.Agent(source.spec, core.num_choices(world.action_spec()), actor_critic.Hyper())
-  actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
-  batch = batch_lib.Batch(world, _NUM_WORLDS, network.input_names(source.spec))
-  return sensitivity.Player(agent, source.params, batch)
-
-
-def _config(file: pathlib.Path) -> config_dict.ConfigDict:
-  try:
-    return config_dict.ConfigDict(json.loads(file.read_text()))
-  except (FileNotFoundError, json.JSONDecodeError) as error:
-    raise ValueError(f"{file} cannot be read ({error}); run experiments.matrix there again") from None
-
-
-@functools.cache
-def _world(name: str, options: str) -> core.Environment:
-  """One object a world: programs are compiled for it once, whichever network plays."""
-  return configuration.make_world(name, config_dict.ConfigDict(json.loads(options)))
-
-
-def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
-  """The done cells of these names; where none is named, all that are done and have more than one column.
-
-  Raises:
-    ValueError: for a name that is no cell, or a cell that is not done; or if there is nothing to analyse.
-  """
-  config = matrix.read_plan(workdir)
-  chosen = matrix.choose(matrix.plan(config), names)
-  if not names:
-    chosen = [c for c in chosen if c.method in matrix.MANY_COLUMNS and matrix.is_done(workdir / c.name)]
-  for cell in chosen:
-    if not matrix.is_done(workdir / cell.name):
-      raise ValueError(f"{cell.name} is not done in {workdir}; run experiments.matrix --cell={cell.name} first")
-  if not chosen:
-    raise ValueError(f"{workdir}: no cell with more than one column is done; run experiments.matrix first")
-  return [workdir / cell.name for cell in chosen]
-
 
 def main(argv: Sequence[str]) -> None:
   """Measures what is missing, cell by cell."""
@@ -176,8 +34,8 @@ def main(argv: Sequence[str]) -> None:
   if len(folders) != 1:
     raise ValueError(f"--runs={','.join(folders)} names {len(folders)} folders; give that of one matrix")
   workdir = pathlib.Path(folders[0])
-  chosen = choose(workdir, matrix.CELL.value)
-  settings = Settings(
+  chosen = analysis.choose(workdir, binary.CELL.value)
+  settings = analysis.Settings(
     floor=matrix.floors(matrix.read_plan(workdir))[0],
     num_samples=_SAMPLES.value,
     every=_EVERY.value,
@@ -187,9 +45,9 @@ def main(argv: Sequence[str]) -> None:
   )
   for number, path in enumerate(chosen, start=1):
     started = time.monotonic()
-    found = analyse(path, settings)
-    print(f"[{number}/{len(chosen)}] {path.name}: {describe(found)} ({time.monotonic() - started:.0f} s)", flush=True)
+    line = analysis.describe(analysis.analyse(path, settings))
+    print(f"[{number}/{len(chosen)}] {path.name}: {line} ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.RUNS, matrix.CELL))
+  binary.run(main, reads=(binary.RUNS, binary.CELL))

@@ -3,22 +3,27 @@
 A mistake of the caller's (an unknown field, a missing file, a server that does not answer) is raised as `ValueError`,
 `OSError` or `BridgeError` by the code that notices it, and printed here as one line that names the thing and the fix;
 the exit code is 1. `--traceback` shows where it came from. Flags that a binary shares with others it must say that it
-reads: the rest, and words that are no flags, are refused. JAX's compiled programs are kept between runs.
+reads: the rest, and words that are no flags, are refused. `--help` lists those that are read and, with a config, its
+fields. JAX's compiled programs are kept between runs.
 """
 
 import ctypes
 import difflib
 import functools
+import inspect
 import os
 import pathlib
 import runpy
 import sys
+import textwrap
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
 from environments.arm import protocol
+from experiments.running import stop
 
 # The flags that binaries share.
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; any field: --config.field=value.")
@@ -27,17 +32,29 @@ SOURCE = flags.DEFINE_string("source", None, "Run directory or released network 
 RUNS = flags.DEFINE_multi_string(
   "runs", None, "Run directories, folders of them (a matrix's), or globs; may be repeated."
 )
+CELL = flags.DEFINE_multi_string("cell", [], "Only this cell of a matrix, by its name; may be repeated.")
+EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
+GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
+SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
+VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
+_HELP = ("help", "helpfull", "helpshort", "h", "?")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 
-def config() -> config_dict.ConfigDict:
+def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
   """The config of this command line.
 
+  Args:
+    is_matrix: whether the binary runs matrices, or single runs and sweeps; None: it reads either.
+
   Raises:
-    ValueError: if none is given.
+    ValueError: if none is given, or it is for another binary.
   """
   if not CONFIG.present:
     raise ValueError("--config is missing; give a file of experiments/configs/")
+  if is_matrix is not None and is_matrix != ("matrix" in CONFIG.value):
+    other = "has no section 'matrix'; it is for python -m experiments.train"
+    raise ValueError(f"this config {other if is_matrix else 'is a matrix: run it by python -m experiments.matrix'}")
   return CONFIG.value
 
 
@@ -60,11 +77,8 @@ def run(main: Callable[[Sequence[str]], None], *, reads: Sequence[flags.FlagHold
     reads: the flags that it reads of those defined in other modules of ours; its own need no mention.
   """
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns a person arrives as an exception.
-  try:
-    app.run(lambda argv: guard(main, argv), flags_parser=functools.partial(parse, reads=reads))
-  except KeyboardInterrupt:
-    print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
-    sys.exit(130)
+  stop.install()
+  app.run(lambda argv: guard(main, argv), flags_parser=functools.partial(parse, reads=reads))
 
 
 def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
@@ -73,8 +87,9 @@ def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
   keep_freed_memory()
   keep_compiled_programs()
   try:
+    check_platform()
     main(argv)
-  except (ValueError, OSError, FloatingPointError, protocol.BridgeError) as error:
+  except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError) as error:
     if _TRACEBACK.value:
       raise
     _exit(str(error))
@@ -83,6 +98,9 @@ def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
 def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str]:
   """`flags.FLAGS(argv)` with one line for every mistake, and the nearest field for an unknown one."""
   try:
+    if any(argument.lstrip("-") in _HELP for argument in argv[1:] if argument.startswith("-")):
+      print(help_text(argv, reads))
+      sys.exit(0)
     check_fields(argv)
     left = flags.FLAGS(argv)
     check_read(argv, left[1:], reads)
@@ -116,8 +134,52 @@ def keep_compiled_programs() -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def check_fields(argv: Sequence[str]) -> None:
-  """Refuses a `--config.field` that the config file does not have, or that its sweep draws for every run anew."""
+def check_platform() -> None:
+  """Refuses a platform of JAX's that is not here, and numbers of 64 bits.
+
+  Raises:
+    ValueError: naming the variable to unset.
+  """
+  import jax
+
+  if jax.config.jax_enable_x64:
+    raise ValueError("JAX_ENABLE_X64 is set, but worlds and networks are made of 32 bits; unset it")
+  for platform in filter(None, (jax.config.jax_platforms or "").split(",")):
+    if platform != "cpu":  # Is always there; looking would start the others.
+      try:
+        jax.devices(platform)
+      except (RuntimeError, AssertionError):  # JAX asserts that some backend started.
+        raise ValueError(f"JAX_PLATFORMS={platform}: JAX has no such device here; unset it, or set it to cpu") from None
+
+
+def help_text(argv: Sequence[str], reads: Sequence[flags.FlagHolder]) -> str:
+  """What the binary does, the flags that it reads, and every field of the config where one is given."""
+  own = [flag.name for flag in flags.FLAGS.flags_by_module_dict().get(argv[0], [])]
+  names = [*(flag.name for flag in reads), *own, _TRACEBACK.name]
+  lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
+  lines += [_entry(name, flags.FLAGS[name].default, _flag_help(name)) for name in names]
+  file = config_file(argv)
+  if file is not None:
+    from experiments.setup import fields  # JAX is imported when it is needed.
+
+    lines += ["", f"Fields of {file}, each --config.NAME=VALUE:"]
+    lines += [_entry(f"config.{one.name}", one.value, one.meaning) for one in fields.describe(load(file))]
+  elif CONFIG.name in names:
+    lines += ["", "A config's fields are listed by --config=FILE --help; files stand in experiments/configs/."]
+  return "\n".join(lines)
+
+
+def _flag_help(name: str) -> str:
+  return (flags.FLAGS[name].help or "").partition(";     repeat this option")[0]
+
+
+def _entry(name: str, value: object, meaning: str) -> str:
+  words = textwrap.fill(meaning, 110, initial_indent="      ", subsequent_indent="      ")
+  return f"  --{name}" + ("" if value is None else f"={value}") + (f"\n{words}" if words else "")
+
+
+def config_file(argv: Sequence[str]) -> str | None:
+  """What `--config` says, variant included; None where it is not given."""
   arguments = list(argv[1:])
   file = None
   for i, argument in enumerate(arguments):
@@ -125,20 +187,47 @@ def check_fields(argv: Sequence[str]) -> None:
       file = arguments[i + 1]
     elif argument.lstrip("-").startswith("config="):
       file = argument.split("=", 1)[1]
-  if file is None:
-    return
+  return file
+
+
+def load(file: str) -> config_dict.ConfigDict:
+  """The config of a file, FILE or FILE:VARIANT.
+
+  Raises:
+    ValueError: if there is no such file, or it cannot be run: with the line and what Python says of it.
+  """
   path, _, variant = file.partition(":")
   if not pathlib.Path(path).is_file():
     raise ValueError(f"config file {path} does not exist; the project's own are in experiments/configs/")
-  get_config = runpy.run_path(path)["get_config"]
-  config = get_config(variant) if variant else get_config()
+  try:
+    get_config = runpy.run_path(path).get("get_config")
+    if get_config is None:
+      raise ValueError(f"{path} has no function get_config() that returns a ConfigDict; add it")
+    if variant and not inspect.signature(get_config).parameters:
+      raise ValueError(f"{path} has no variants; leave out :{variant}")
+    return get_config(variant) if variant else get_config()
+  except ValueError:
+    raise  # Refusals of the file's own.
+  except SyntaxError as error:
+    raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+  except Exception as error:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    raise ValueError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}") from error
+
+
+def check_fields(argv: Sequence[str]) -> None:
+  """Refuses a `--config.field` that the config file does not have, or that its sweep draws for every run anew."""
+  file = config_file(argv)
+  if file is None:
+    return
+  config = load(file)
   known = list(field_names(config))
-  names = [argument.lstrip("-").split("=", 1)[0] for argument in arguments if argument.startswith("-")]
+  names = [argument.lstrip("-").split("=", 1)[0] for argument in argv[1:] if argument.startswith("-")]
   given = [name.removeprefix("config.") for name in names if name.startswith("config.")]
   drawn = {name for name, *_ in config.sweep.sampled} if "sweep" in config and "sweep.sampled" not in given else set()
   for name in given:
     if name not in known:
-      raise ValueError(unknown_field(name, known, path))
+      raise ValueError(unknown_field(name, known, file.partition(":")[0]))
     if name in drawn:
       raise ValueError(f"--config.{name} would change nothing: sweep.sampled draws it; add --config.sweep.sampled='()'")
 

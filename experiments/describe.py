@@ -1,54 +1,17 @@
 """Prints what a network is made of: layers, laterals and parameters of each column, with totals.
 
     python -m experiments.describe --source=experiments/released/jaco_corl2017
-    python -m experiments.describe --config=experiments/configs/jaco_corl2017.py
+    python -m experiments.describe --config=experiments/configs/jaco_corl2017.py:progressive
 
-With a config: the columns of `train` and of `transfer`, as the progressive method would join them.
+With a config: the network that its method starts from.
 """
 
 from collections.abc import Sequence
 
-from ml_collections import config_dict
-
-from environments import core
-from experiments import binary, configuration
-from experiments.disk import released
-from progressive import growth, network
-
-
-def table(spec: network.NetworkSpec) -> str:
-  """Layers, what they read, laterals, parameters and FLOPs (forward, one step), as text."""
-  rows = [("column", "layer", "reads", "shape", "laterals from", "parameters", "in laterals", "FLOPs")]
-  columns = growth.report(spec)
-  for k, one in enumerate(columns):
-    for layer in one.layers:
-      laterals = [f"{j}.{name} ({lateral.kind})" for lateral in layer.laterals for j, name in [lateral.source]]
-      in_laterals = sum(lateral.num_parameters for lateral in layer.laterals)
-      flops = layer.flops + sum(lateral.flops for lateral in layer.laterals)
-      shape = "x".join(map(str, layer.shape))
-      what = (str(k), f"{layer.name} ({layer.kind})", ", ".join(layer.inputs), shape, ", ".join(laterals) or "-")
-      rows.append((*what, f"{layer.num_parameters + in_laterals:,}", f"{in_laterals:,}", f"{flops:,}"))
-  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-  lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-  lines.insert(1, "  ".join("-" * width for width in widths))
-  lines.append("")
-  for k, one in enumerate(columns):
-    lines.append(f"column {k}: {one.num_parameters:,} parameters, {one.num_alphas} alphas, {one.flops:,} FLOPs a step")
-  total = sum(one.num_parameters for one in columns), sum(one.flops for one in columns)
-  lines.append(f"total: {total[0]:,} parameters, {total[1]:,} FLOPs a step")
-  return "\n".join(lines)
-
-
-def from_config(config: config_dict.ConfigDict) -> network.NetworkSpec:
-  """The columns of `train` and `transfer` of a config; the first alone if it has no second."""
-  columns = []
-  for phase, world, options in (("train", "world", "world_options"), ("transfer", "target", "target_options")):
-    if phase in config:
-      name = config[world] if not config[world].startswith("arm://") else config.world
-      place = configuration.make_world(name, config[options])
-      num_choices = core.num_choices(place.action_spec())
-      columns.append(configuration.make_column(config[phase].column, place.observation_spec(), num_choices))
-  return network.NetworkSpec(tuple(columns))
+from experiments import binary
+from experiments.report import network_table
+from experiments.setup import learn
+from experiments.store import released
 
 
 def main(argv: Sequence[str]) -> None:
@@ -57,9 +20,9 @@ def main(argv: Sequence[str]) -> None:
   if binary.SOURCE.value and binary.CONFIG.present:
     raise ValueError(f"--source={binary.SOURCE.value} and --config are two networks; give one of them")
   if binary.SOURCE.value:
-    print(table(released.load_source(binary.SOURCE.value).spec))
+    print(network_table.table(released.load_source(binary.SOURCE.value).spec))
   else:
-    print(table(from_config(binary.config())))
+    print(network_table.table(learn.make(binary.config()).agent.spec))
 
 
 if __name__ == "__main__":

@@ -9,41 +9,24 @@ emulator: `--target=atari/pong --option=num_actions=3`).
 
 import json
 import pathlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import config_dict
 
-from agents import actor_critic
-from environments import core
-from experiments import binary, configuration, session
-from experiments.disk import released, run_directory
-from progressive import network, partition
+from analysis import intervals
+from experiments import binary
+from experiments.report import video as video_lib
+from experiments.running import play
+from experiments.setup import checks, learn
+from experiments.setup import place as place_lib
+from experiments.store import released, run_directory
+from progressive import partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
 _OPTIONS = flags.DEFINE_multi_string("option", [], "Option of --target as name=value, a JSON value; may be repeated.")
-EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
-GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
-SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
-VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
 _RELEASE = flags.DEFINE_string("release", "", "Write the network, its evaluation and its provenance to this folder.")
-
-
-def make_task(source: released.Source, target: str, options: dict[str, Any], *, seed: int) -> session.Task:
-  """The source's network on `target`, none of it learning.
-
-  Raises:
-    ValueError: if the network's inputs or outputs do not fit the target.
-  """
-  read = network.input_names(source.spec)
-  world, environment = session.open_target(target, config_dict.ConfigDict(options), observations=read, seed=seed)
-  place = world or environment
-  assert place is not None
-  session.check_inputs(source.spec, place.observation_spec(), target)
-  agent = actor_critic.Agent(source.spec, core.num_choices(place.action_spec()), actor_critic.Hyper())
-  actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
-  return session.Task(agent, source.params, lambda path: False, world=world, environment=environment)
 
 
 def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
@@ -53,12 +36,36 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
     ValueError: if the folder does not say.
   """
   for name in ("config.json", "evaluation.json"):
-    if (folder / name).exists():
-      record = json.loads((folder / name).read_text())
-      if name == "config.json" and run_directory.read_provenance(folder).get("phase") == "transfer":
-        return record["target"], record["target_options"]
+    record = run_directory.read_json(folder / name) if (folder / name).exists() else {}
+    if "world" in record:
       return record["world"], record["world_options"]
   raise ValueError(f"{folder} does not say which world it was trained in; give --target")
+
+
+def player(
+  source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], *, seed: int
+) -> learn.Task:
+  """`learn.player`, which says what to add where options of its training would make the world fit.
+
+  Raises:
+    ValueError: as `learn.player`.
+  """
+
+  def fits(options: Mapping[str, Any]) -> bool:
+    try:
+      learn.player(source, world, options, seed=seed)
+    except ValueError:
+      return False
+    return True
+
+  try:
+    return learn.player(source, world, options, seed=seed)
+  except ValueError as error:
+    try:
+      hint = checks.options_that_fit(fits, options, trained_in(folder)[1])
+    except ValueError:  # The folder does not say how it was trained.
+      hint = ""
+    raise ValueError(f"{error}; add {hint}" if hint else str(error)) from None
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
@@ -85,18 +92,25 @@ def main(argv: Sequence[str]) -> None:
   folder = pathlib.Path(binary.SOURCE.value)
   source = released.load_source(folder)
   world, options = (_TARGET.value, options_of(_OPTIONS.value)) if _TARGET.value else trained_in(folder)
-  task = make_task(source, world, options, seed=SEED.value)
+  task = player(source, folder, world, options, seed=binary.SEED.value)
   trainable, frozen = partition.split(task.params, task.is_trainable)
-  video = pathlib.Path(VIDEO.value) if VIDEO.value else None
-  key = configuration.make_key(SEED.value, "evaluation")
-  episodes = session.play(
-    task, trainable, frozen, key, num_episodes=EPISODES.value, is_greedy=GREEDY.value, video=video
+  key = learn.make_key(binary.SEED.value, "evaluation")
+  played = play.play(
+    task,
+    trainable,
+    frozen,
+    key,
+    num_episodes=binary.EPISODES.value,
+    is_greedy=binary.GREEDY.value,
+    has_film=bool(binary.VIDEO.value),
   )
-  result = session.summarise(episodes)
-  print(
-    f"{folder} in {world}: mean return {result['return_mean']:.2f} "
-    f"[{result['return_ci_low']:.2f}, {result['return_ci_high']:.2f}] over {EPISODES.value} episodes"
-  )
+  result = play.summarise(played.episodes)
+  if binary.VIDEO.value and played.frames:
+    rate = place_lib.frames_per_s(task.place)
+    video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate, captions=played.captions)
+  low, high = result.get("return_ci_low"), result.get("return_ci_high")
+  mean = intervals.words(result["return_mean"], low, high, places=2)
+  print(f"{folder} in {world}: mean return {mean} over {binary.EPISODES.value} episodes")
   if _RELEASE.value:
     release(source, folder, world, options, result)
 
@@ -105,25 +119,33 @@ def release(
   source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], result: dict[str, float]
 ) -> None:
   """Writes the released folder; the training's own provenance goes with it."""
-  now = run_directory.provenance(SEED.value)
+  now = run_directory.provenance(binary.SEED.value)
   runs = released.lineage(folder)
+  commits = dict.fromkeys(run["commit"] for about in (*runs, now) for run in (about, *about.get("resumed", [])))
+  unknown = [commit for commit in commits if commit == "unknown" or commit.endswith("+changes")]
+  if unknown:
+    print(
+      f"warning: no commit holds the code of this release ({', '.join(unknown)}); nobody else can repeat it",
+      file=sys.stderr,
+    )
   evaluation = {
     "mean_return": result["return_mean"],
-    "return_ci_low": result["return_ci_low"],
-    "return_ci_high": result["return_ci_high"],
+    "return_ci_low": result.get("return_ci_low"),
+    "return_ci_high": result.get("return_ci_high"),
     "episodes": int(result["episodes"]),
     "length_mean": result["length_mean"],
-    "is_greedy": GREEDY.value,
+    "is_greedy": binary.GREEDY.value,
     "world": world,
     "world_options": options,
     "steps_trained": sum(run["steps"] for run in runs),
     "command": now["command"],
     "commit": now["commit"],
+    "is_repeatable": not unknown,
   }
-  provenance = {"training": runs, "evaluation": now, "content_sha256": partition.content_hash(source.params)}
+  provenance = {"training": runs, "evaluation": now}
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
   print(f"released as {_RELEASE.value}")
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.SOURCE,))
+  binary.run(main, reads=(binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO))

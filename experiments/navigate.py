@@ -3,147 +3,19 @@
     python -m experiments.navigate --runs=runs/nav
     python -m experiments.navigate --runs=runs/nav/nav_d2 --videos
 
-The best member is the one with the highest mean return in the last tenth of its steps. `<sweep>/episodes.json` gets
-table 1 of Mirowski et al. 2017 for it and `episodes.npz` what figures need (`navigation_file`); with --videos
-`<sweep>/episode.mp4` shows the first episode, what the agent sees beside its path on the map. What is tested already,
-at the same checkpoint and over as many episodes, is not tested again; a new test without --videos removes an old video.
+Writes `<sweep>/episodes.json` and `episodes.npz` (`studies.navigation.evaluation`), with --videos `episode.mp4` too.
 """
 
-import json
-import pathlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
-from ml_collections import config_dict
 
-from environments.maze import constants, top_view
-from environments.maze import world as world_lib
-from experiments import binary, configuration, navigation_episodes, population, session, sinks, train
-from experiments.disk import checkpoint, navigation_file, navigation_folder, run_directory, sweep_folder
+from experiments import binary
+from experiments.studies.navigation import evaluation, folder
 
 _EPISODES = flags.DEFINE_integer("test_episodes", 100, "Episodes that count.", lower_bound=1)
 _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode.")
-
-VIDEO = "episode.mp4"
-_VIDEO_STEPS = 900  # At most: a minute.
-_TRAIL_STEPS = 300  # Of the path that is drawn in a frame: what is older would hide what is new.
-_CELL_PX, _VIDEO_HEIGHT = 48, 400
-
-
-class Best(NamedTuple):
-  """The member of a sweep that is tested."""
-
-  member: int
-  late_return: float  # That it was chosen by.
-  step: int  # Of the checkpoint, agent steps.
-  task: session.Task  # Trained, heads included.
-
-
-def best_member(path: pathlib.Path) -> Best:
-  """The best member of the sweep in `path`, at the newest checkpoint.
-
-  Raises:
-    ValueError: if it has no checkpoint, or no run has finished an episode in its last tenth.
-  """
-  config = _config(path)
-  if not checkpoint.steps(path / "checkpoints"):
-    raise ValueError(f"{path} has no checkpoint; train it first")
-  returns = [sweep_folder.score(path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
-  index = int(np.argmax(returns))
-  task = train.make_task(population.sample(config, index))
-  navigation_episodes.check_heads(task.agent)
-  trained = population.trained(path, index, like=task.params)
-  assert trained.step is not None  # A checkpoint has one.
-  return Best(index, returns[index], trained.step, task._replace(params=trained.params))
-
-
-def test(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> navigation_file.Tested:
-  """Tests the sweep in `path` unless that was done, writes what came of it and returns it.
-
-  Raises:
-    ValueError: as `best_member`.
-  """
-  if (found := navigation_file.read(path)) is not None and _is_same(found, path, num_episodes, has_video=has_video):
-    return found
-  best, config = best_member(path), _config(path)
-  maze = best.task.world
-  assert isinstance(maze, world_lib.Maze)
-  key = configuration.make_key(config.seed, "navigation")
-  is_greedy = bool(config.train.evaluation_is_greedy)
-  played = navigation_episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
-  rows, columns = maze.layout.shape
-  layer = navigation_episodes.feature_layer(best.task.agent.spec)
-  measures = navigation_episodes.measure(played, layer=layer, num_cells=rows * columns, seed=config.seed)
-  about: dict[str, Any] = {
-    "agent": config.agent,
-    "world": config.world,
-    "world_options": config.world_options.to_dict(),
-  }
-  about |= {"member": best.member, "late_return": best.late_return, "trained_steps": best.step, "is_greedy": is_greedy}
-  about |= {"provenance": run_directory.provenance(config.seed)}
-  kept = navigation_file.shown(played, measures.position)
-  (path / VIDEO).unlink(missing_ok=True)  # Of an earlier test: it shows another episode, and maybe another network.
-  if has_video:
-    scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
-    sinks.write_video(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
-  navigation_file.write(path, measures, kept, layout=maze.layout, about=about)
-  found = navigation_file.read(path)
-  assert found is not None
-  return found
-
-
-def film(maze: world_lib.Maze, played: navigation_episodes.Played) -> Iterator[np.ndarray]:
-  """Frames of the first episode: what the agent sees beside the map with the path that led there."""
-  signals = {name: values[0] for name, values in played.signals.items()}
-  for t, frame in enumerate(played.frames[:_VIDEO_STEPS]):
-    above = top_view.draw_path(
-      maze.layout,
-      signals["position"][max(0, t - _TRAIL_STEPS) : t + 1],
-      heading=float(signals["heading"][t]),
-      goal=signals["goal_position"][t],
-      fruit=signals["fruit"][t],
-      kinds=maze.fruit_kinds,
-      cell_px=_CELL_PX,
-    )
-    yield top_view.side_by_side(frame, above)
-
-
-def describe(found: navigation_file.Tested) -> str:
-  """One line."""
-  told = found.summary
-  score, low, high = (float(x) for x in found.score)
-  parts = [
-    f"score {score:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"),
-    f"a goal in {told['goal_percent']:.0f} % of {told['episodes']} episodes",
-  ]
-  if told["first_s"] is not None:
-    later = "" if told["later_s"] is None else f", later ones {told['later_s']:.1f} s"
-    parts.append(f"first after {told['first_s']:.1f} s{later}")
-  if told["position_percent"] is not None:
-    parts.append(
-      f"position {told['position_percent']:.0f} % ({told['position_majority_percent']:.0f} % blindly) from "
-      f"{told['position_layer']}"
-    )
-  if told["loop_closure"] is not None:
-    f1 = told["loop_closure"]["f1"]
-    parts.append("loop closures: none, none said" if f1 is None else f"loop closure F1 {f1:.2f}")
-  for name, one in told["depth"].items():
-    parts.append(f"{name} {one['accuracy_percent']:.0f} % (prior {one['prior_percent']:.0f} %)")
-  return "; ".join(parts)
-
-
-def _is_same(found: navigation_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
-  """Whether a test is that of the newest checkpoint, as long as asked for, with the video asked for."""
-  is_newest = found.summary.get("trained_steps") in checkpoint.steps(path / "checkpoints")[-1:]
-  has_files = not has_video or (path / VIDEO).exists()
-  return is_newest and found.summary["episodes"] == num_episodes and has_files
-
-
-def _config(path: pathlib.Path) -> config_dict.ConfigDict:
-  return config_dict.ConfigDict(json.loads((path / "config.json").read_text()))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -151,15 +23,15 @@ def main(argv: Sequence[str]) -> None:
   del argv
   if not binary.RUNS.value:
     raise ValueError("--runs is missing; give a folder of sweeps, e.g. --runs=runs/nav")
-  paths, faults = navigation_folder.find(binary.RUNS.value, in_mazes_only=True), []
+  paths, faults = folder.find(binary.RUNS.value, in_mazes_only=True), []
   for number, path in enumerate(paths, start=1):
     started = time.monotonic()
     try:
-      found = test(path, num_episodes=_EPISODES.value, has_video=_VIDEOS.value)
+      line = evaluation.describe(evaluation.measure(path, num_episodes=_EPISODES.value, has_video=_VIDEOS.value))
     except ValueError as error:
       faults.append(f"{path.name}: {error}")
       continue
-    print(f"[{number}/{len(paths)}] {path.name}: {describe(found)} ({time.monotonic() - started:.0f} s)", flush=True)
+    print(f"[{number}/{len(paths)}] {path.name}: {line} ({time.monotonic() - started:.0f} s)", flush=True)
   if faults:
     raise ValueError("; ".join(faults))
 

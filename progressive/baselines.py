@@ -19,16 +19,16 @@ METHODS = ("progressive", "finetune", "finetune_head", "scratch", "random_column
 
 
 def prepare(
-  method: str,
   key: jax.Array,
-  source_spec: network.NetworkSpec | None,
-  source_params: network.Params | None,
-  column_spec: column.ColumnSpec,
+  method: str,
   *,
+  column_spec: column.Column,
+  source_params: network.Params | None = None,
+  source_spec: network.Network | None = None,
   output_init: str = "previous",
   alpha: float = 1.0,
-) -> tuple[network.NetworkSpec, network.Params, partition.IsTrainable]:
-  """(spec, parameters, which of them learn) for learning the target task by `method`.
+) -> tuple[network.Params, network.Network, partition.IsTrainable]:
+  """(parameters, spec, which of them learn) for learning the target task by `method`.
 
   `column_spec` is the target's new column; the finetuning methods keep the source's columns instead and only check
   that the target offers what they read. `output_init` and `alpha` are `network.grow`'s. "scratch" does without a
@@ -37,24 +37,32 @@ def prepare(
   if method not in METHODS:
     raise ValueError(f"method={method!r} is not one of {METHODS}.")
   if method == "scratch":
-    spec = network.NetworkSpec((column_spec,))
-    return spec, network.init(key, spec), _always
+    spec = network.Network((column_spec,))
+    return network.init(key, spec), spec, trainable(method, spec)
   if method == "random_column":
-    source_spec = source_spec or network.NetworkSpec((column_spec,))
+    source_spec = source_spec or network.Network((column_spec,))
   elif source_spec is None or source_params is None:
     raise ValueError(f"method={method!r} needs a source network: its spec and its parameters.")
   if method in ("finetune", "finetune_head"):
     _check_finetune(method, source_spec, column_spec)
     assert source_params is not None
-    newest = len(source_spec.columns) - 1
-    return source_spec, source_params, _always if method == "finetune" else functools.partial(_is_output, newest)
-  spec = network.NetworkSpec((*source_spec.columns, column_spec))
+    network.check_params(source_params, source_spec)
+    return source_params, source_spec, trainable(method, source_spec)
+  spec = network.Network((*source_spec.columns, column_spec))
   source_key, grow_key = jax.random.split(key)
   if method == "random_column":
     source_params = network.init(source_key, source_spec)
   assert source_params is not None
-  params = network.grow(grow_key, source_params, spec, output_init=output_init, alpha=alpha)
-  return spec, params, functools.partial(_is_in_column, len(spec.columns) - 1)
+  params = network.grow(grow_key, source_params, spec=spec, output_init=output_init, alpha=alpha)
+  return params, spec, trainable(method, spec)
+
+
+def trainable(method: str, spec: network.Network) -> partition.IsTrainable:
+  """Which parameters of `spec` learn by `method`: of the newest column where there is one, of the output, or all."""
+  newest = len(spec.columns) - 1
+  if method in ("scratch", "finetune"):
+    return _always
+  return functools.partial(_is_output if method == "finetune_head" else _is_in_column, newest)
 
 
 def _always(path: partition.Path) -> bool:
@@ -70,7 +78,7 @@ def _is_output(k: int, path: partition.Path) -> bool:
   return path[:2] == (k, column.OUTPUT)
 
 
-def _check_finetune(method: str, source: network.NetworkSpec, target: column.ColumnSpec) -> None:
+def _check_finetune(method: str, source: network.Network, target: column.Column) -> None:
   """The source network must be able to play the target task as it stands."""
   read = {name: shape for column_spec in source.columns for name, shape in column_spec.inputs}
   if read != target.input_shapes:

@@ -2,9 +2,9 @@
 
 Linear: U h. Adapter: U relu(V (alpha h) + b): a learned scale (one a connection), a projection to the receiving
 layer's own input width, a ReLU, and U without bias (Rusu et al. 2016, section 2; the bias b is what the published
-parameter counts of Rusu et al. 2017 imply). For maps V is a 1x1 convolution; U has the kernel and stride of a `Conv`,
-and reads the flattened projection in a `Dense` or an `LSTM`. Each source has its own adapter: the paper writes U and V
-with indices (k:j), but V over the concatenated sources; with two columns both are the same.
+parameter counts of Rusu et al. 2017 imply). For maps V is a 1x1 convolution. U is what the receiving layer says: it has
+the kernel and stride of a `Conv`, and reads the flattened projection in all others. Each source has its own adapter:
+the paper writes U and V with indices (k:j), but V over the concatenated sources; with two columns both are the same.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,26 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from progressive import column
+from progressive import column, layers
 
 Params = Mapping[str, jax.Array]  # {"U"} or {"alpha", "V", "b", "U"}
 
 
 class Connection(NamedTuple):
-  """A connection into `layer` from `source` = (earlier column, its layer), of `source_shape`, of one `kind`."""
+  """A connection into `layer`, which reads `read`, from `source` of `source_shape`, of one `kind`."""
 
-  layer: column.AnyLayer
-  source: column.Source
-  source_shape: column.Shape
+  layer: layers.Layer
+  read: layers.Shape  # What the layer reads in its own column, joined.
+  source: layers.Source
+  source_shape: layers.Shape
   kind: str  # "linear" or "adapter"
   width: int  # Of the adapter's projection: features, or channels of a map.
+
+  @property
+  def kernel_shape(self) -> layers.Shape:
+    """Shape of U; ValueError where the layer cannot read the source."""
+    shape = (*self.source_shape[:-1], self.width) if self.kind == "adapter" else self.source_shape
+    return self.layer.lateral_kernel(shape, self.read)
 
 
 def init(key: jax.Array, connection: Connection, *, alpha: float) -> dict[str, jax.Array]:
@@ -36,33 +43,19 @@ def init(key: jax.Array, connection: Connection, *, alpha: float) -> dict[str, j
   """
   lecun = jax.nn.initializers.lecun_normal()
   v_key, u_key = jax.random.split(key)
-  shape = connection.source_shape
   params = {}
   if connection.kind == "adapter":
     params["alpha"] = jnp.float32(alpha)
-    params["V"] = lecun(v_key, (shape[-1], connection.width), jnp.float32)
+    params["V"] = lecun(v_key, (connection.source_shape[-1], connection.width), jnp.float32)
     params["b"] = jnp.zeros((connection.width,), jnp.float32)
-    shape = (*shape[:-1], connection.width)
-  params["U"] = column.output_scale(connection.layer) * lecun(
-    u_key, _kernel_shape(connection.layer, shape), jnp.float32
-  )
+  params["U"] = column.output_scale(connection.layer) * lecun(u_key, connection.kernel_shape, jnp.float32)
   return params
 
 
-def apply(connection: Connection, params: Params, h: jax.Array) -> jax.Array:
+def apply(params: Params, connection: Connection, *, h: jax.Array) -> jax.Array:
   """The term `[T, ...]` that the source's activations `h` `[T, ...]` add to the receiving layer's pre-activation."""
   chex.assert_shape(h, (None, *connection.source_shape))
-  layer = connection.layer
   if connection.kind == "adapter":
     bias = params["b"].reshape((1,) * (h.ndim - 1) + params["b"].shape)
     h = jax.nn.relu((params["alpha"] * h) @ params["V"] + bias)
-  if isinstance(layer, column.Conv):
-    return column.convolve(h, params["U"], layer)
-  return column.flatten(h) @ params["U"]
-
-
-def _kernel_shape(layer: column.AnyLayer, read: column.Shape) -> column.Shape:
-  if isinstance(layer, column.Conv):
-    return (*layer.kernel_size, read[-1], layer.features)
-  gates = 4 if isinstance(layer, column.LSTM) else 1
-  return (column.flat_size(read), gates * layer.size)
+  return connection.layer.lateral(params["U"], h)

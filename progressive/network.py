@@ -2,25 +2,19 @@
 
     h_i^(k) = f(W_i^(k) h_{i-1}^(k) + sum_{j<k} lateral_i^(k:j)(h_{i-1}^(j)))
 
-The wiring, found by `sources` and by nothing else. A layer reads, in every earlier column, what lies directly below
-its namesake there. Without a namesake it reads the counterparts of the layers that it reads in its own column: the
-namesake of each or, failing that, the layers as many steps away from the output. An LSTM also reads its counterpart
-LSTM (same time step). Raw inputs are never read, and a layer that reads nothing but raw inputs is the h_1 of its
-column and has no laterals (`output` excepted). A layer's own `sources` replace all this; `laterals=None` switches it
-off. An adapter is as wide as what its layer reads in its own column: the features (channels of maps) of the layers
-it reads, summed; the layer's own features where it reads raw inputs alone.
+`wiring` is the rule by which layers read earlier columns.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from progressive import column, lateral
+from progressive import column, lateral, layers, partition, wiring
 
 ColumnParams = dict[str, dict[str, Any]]  # layer -> {"kernel", ..., "laterals": {"column_0": {source: {...}}}}
 Params = tuple[ColumnParams, ...]
@@ -31,80 +25,40 @@ OUTPUT_INITS = ("previous", "random")
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkSpec:
+class Network:
   """Columns in the order in which they were learned; the last one answers."""
 
-  columns: tuple[column.ColumnSpec, ...]
+  columns: tuple[column.Column, ...]
 
   def __post_init__(self) -> None:
     """Refuses laterals that cannot be built; the message names the layer, the shapes and the fix."""
     if not self.columns:
       raise ValueError("A network needs at least one column.")
-    input_shapes: dict[str, column.Shape] = {}
+    input_shapes: dict[str, layers.Shape] = {}
     for k, column_spec in enumerate(self.columns):
       for name, shape in column_spec.inputs:
         if input_shapes.setdefault(name, shape) != shape:
           raise ValueError(f"Column {k} reads input {name!r} as {shape}, an earlier one as {input_shapes[name]}.")
-      for layer in column_spec.layers:
-        _check_sources(self, k, layer)
-    wiring(self)
+    wiring.connections(self.columns)
 
 
-def input_names(spec: NetworkSpec) -> tuple[str, ...]:
+def input_names(spec: Network) -> tuple[str, ...]:
   """Every observation that some column reads, in order of first use."""
   return tuple(dict.fromkeys(name for column_spec in spec.columns for name, _ in column_spec.inputs))
 
 
-def layers(spec: NetworkSpec) -> tuple[column.Source, ...]:
+def layer_names(spec: Network) -> tuple[layers.Source, ...]:
   """(column, layer name) of every layer, in the order in which they are computed."""
   return tuple((k, layer.name) for k, column_spec in enumerate(spec.columns) for layer in column_spec.layers)
 
 
-def sources(spec: NetworkSpec, k: int, layer: column.AnyLayer) -> tuple[column.Source, ...]:
-  """The (column, layer name) pairs that `layer` of column `k` reads, newest column first, by the rule above."""
-  own_layers = _layers_read(spec.columns[k], layer)
-  if layer.laterals is None:
-    return ()
-  if layer.sources is not None:
-    return tuple(sorted(layer.sources, key=lambda source: -source[0]))
-  if not own_layers and layer.name != column.OUTPUT:
-    return ()
-  found: list[column.Source] = []
-  for j in reversed(range(k)):
-    earlier = spec.columns[j]
-    namesake = _by_name(earlier).get(layer.name)
-    if namesake is not None:
-      below = _layers_read(earlier, namesake)
-    else:
-      below = tuple(name for own in own_layers for name in _counterparts(earlier, spec.columns[k], own))
-    if isinstance(layer, column.LSTM):
-      twins = _counterparts(earlier, spec.columns[k], layer.name)
-      below += tuple(name for name in twins if isinstance(earlier.layer(name), column.LSTM))
-    found.extend((j, name) for name in below)
-  return tuple(dict.fromkeys(found))
-
-
-@functools.cache
-def wiring(spec: NetworkSpec) -> tuple[tuple[tuple[str, tuple[lateral.Connection, ...]], ...], ...]:
-  """For each column ((layer name, its connections), ...), newest source column first."""
-  return tuple(
-    tuple(
-      (layer.name, tuple(_connection(spec, k, layer, source) for source in sources(spec, k, layer)))
-      for layer in column_spec.layers
-    )
-    for k, column_spec in enumerate(spec.columns)
-  )
-
-
-def init(key: jax.Array, spec: NetworkSpec, *, alpha: float = 1.0) -> Params:
-  """All columns and laterals at random."""
+def init(key: jax.Array, spec: Network, *, alpha: float = 1.0) -> Params:
+  """All columns and laterals at random; `alpha` is where the adapters' scales start (see `lateral.init`)."""
   keys = jax.random.split(key, len(spec.columns))
   return tuple(_init_column(k, spec, index, alpha=alpha) for index, k in enumerate(keys))
 
 
-def grow(
-  key: jax.Array, params: Params, spec: NetworkSpec, *, output_init: str = "previous", alpha: float = 1.0
-) -> Params:
+def grow(key: jax.Array, params: Params, *, spec: Network, output_init: str = "previous", alpha: float = 1.0) -> Params:
   """Adds the last column of `spec` to `params`, which has all the others and is passed on untouched.
 
   `output_init="previous"` (Rusu et al. 2017, section 4): the new network starts with exactly the outputs of the old
@@ -113,6 +67,7 @@ def grow(
   """
   if len(params) + 1 != len(spec.columns):
     raise ValueError(f"params has {len(params)} columns and spec {len(spec.columns)}; grow adds exactly one.")
+  check_params(params, Network(spec.columns[:-1]))
   if output_init not in OUTPUT_INITS:
     raise ValueError(f"output_init={output_init!r} is not one of {OUTPUT_INITS}.")
   new = _init_column(key, spec, len(params), alpha=alpha)
@@ -121,49 +76,154 @@ def grow(
   return (*params, new)
 
 
-def initial_state(spec: NetworkSpec) -> State:
-  """The recurrent state before the first step, unbatched."""
-  return tuple(column.initial_state(column_spec) for column_spec in spec.columns)
+def initial_state(spec: Network, *, batch_shape: tuple[int, ...] = ()) -> State:
+  """The recurrent state before the first step, every leaf `[*batch_shape, ...]`."""
+  state = tuple(column.initial_state(column_spec) for column_spec in spec.columns)
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (*batch_shape, *x.shape)), state)
 
 
 def apply(
-  spec: NetworkSpec,
   params: Params,
+  spec: Network,
+  *,
+  inputs: Mapping[str, jax.Array],
+  state: State | None = None,
+  is_first: jax.Array | None = None,
+  additions: Mapping[layers.Source, jax.Array] | None = None,
+) -> tuple[Activations, State]:
+  """Runs all columns on examples, or, where a `state` is given, on sequences.
+
+  Without a state every axis before an input's own shape is one of examples: `[...]`, `[B, ...]`, `[A, B, ...]`. With a
+  state the first is time and all others are examples: `[T, ...]`, `[T, B, ...]`. Recurrent layers need a state.
+
+  Args:
+    params: of `spec`.
+    spec: the network.
+    inputs: name -> pixels, uint8 (scaled by 1/255), or numbers (cast to float32); may hold more than is read.
+    state: the recurrent state before the first step, leaves `[...]` or `[B, ...]`: see `initial_state`.
+    is_first: bool `[T]` or `[T, B]`, where the state starts anew before that step; None is nowhere.
+    additions: (column, layer) -> a term added to that layer's activations, for every layer and column that reads them:
+      noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by them.
+
+  Returns:
+    For each column {layer: activations}, with the axes of `inputs`, the network's output being `[-1]["output"]`; and
+    the state after the last step.
+
+  Raises:
+    ValueError: if parameters or state are another network's, naming the layer and both shapes; if inputs are missing or
+      of other shapes.
+  """
+  check_params(params, spec)
+  inputs, leading = _check_inputs(spec, inputs)
+  additions = dict(additions or {})
+  unknown = [place for place in additions if place not in layer_names(spec)]
+  if unknown:
+    raise ValueError(f"additions names {unknown}, which are no (column, layer) of this network: {layer_names(spec)}.")
+  run = functools.partial(_run, params, spec)
+  if state is None:
+    state = _no_state(spec, is_first)
+    inputs, additions = jax.tree.map(
+      lambda x: x.reshape(math.prod(leading), *x.shape[len(leading) :]), (inputs, additions)
+    )
+    activations, state = run(inputs, state, None, additions)
+    return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), activations), state
+  is_first = _check_time(spec, state, is_first, leading)
+  for _ in leading[1:]:
+    run = jax.vmap(run, in_axes=(1, 0, 1, 1), out_axes=(1, 0))
+  return run(inputs, state, is_first, additions)
+
+
+def check_params(params: Params, spec: Network) -> None:
+  """Refuses parameters of another network; under `jit` it costs nothing at run time, as shapes are static.
+
+  Raises:
+    ValueError: naming the first array that differs, and both shapes.
+  """
+  if len(params) != len(spec.columns):
+    raise ValueError(
+      f"params has {len(params)} columns and spec {len(spec.columns)}; give the parameters of this spec."
+    )
+  _check_shapes("params", params, _params_like(spec))
+
+
+def _run(
+  params: Params,
+  spec: Network,
   inputs: Mapping[str, jax.Array],
   state: State,
-  is_first: jax.Array,
-  *,
-  additions: Mapping[column.Source, jax.Array] | None = None,
+  is_first: jax.Array | None,
+  additions: Mapping[layers.Source, jax.Array],
 ) -> tuple[Activations, State]:
-  """Runs T steps of all columns.
-
-  `inputs`: name -> `[T, ...]`, uint8 pixels (scaled by 1/255) or numbers (cast to float32); may hold more than is read.
-  `state`: the recurrent state before the first step; zeroed wherever `is_first` (bool `[T]`) before that step.
-  `additions`: (column, layer) -> a term `[T, ...]` added to that layer's activations, for every layer and column that
-  reads them: noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by them.
-  Returns for each column {layer: activations `[T, ...]`}, the network's output being `[-1]["output"]`, and the state
-  after the last step.
-  """
-  missing = [name for name in input_names(spec) if name not in inputs]
-  if missing:
-    raise ValueError(f"inputs lack {missing}, which the columns read; given: {sorted(inputs)}.")
-  for column_spec in spec.columns:
-    for name, shape in column_spec.inputs:
-      chex.assert_shape(inputs[name], (is_first.shape[0], *shape))
-  additions = additions or {}
-  unknown = [place for place in additions if place not in layers(spec)]
-  if unknown:
-    raise ValueError(f"additions names {unknown}, which are no (column, layer) of this network: {layers(spec)}.")
+  """`apply` with one leading axis: T steps, or T examples."""
   activations: list[dict[str, jax.Array]] = []
   next_state = []
-  columns = zip(spec.columns, wiring(spec), params, state, strict=True)
-  for k, (column_spec, connections, own, before) in enumerate(columns):
-    laterals = {name: _terms(into, own[name], activations) for name, into in connections}
-    added = {name: term for (j, name), term in additions.items() if j == k}
-    here, after = column.apply(column_spec, own, inputs, before, is_first, laterals=laterals, additions=added)
+  for k, (column_spec, connections) in enumerate(zip(spec.columns, wiring.connections(spec.columns), strict=True)):
+    here, after = column.apply(
+      params[k],
+      column_spec,
+      inputs=inputs,
+      state=state[k],
+      is_first=is_first,
+      laterals={name: _terms(into, params[k][name], activations) for name, into in connections},
+      additions={name: term for (j, name), term in additions.items() if j == k},
+    )
     activations.append(here)
     next_state.append(after)
   return tuple(activations), tuple(next_state)
+
+
+def _check_inputs(spec: Network, inputs: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], tuple[int, ...]]:
+  """(what is read of the inputs, the axes before their own shapes)."""
+  missing = [name for name in input_names(spec) if name not in inputs]
+  if missing:
+    raise ValueError(f"inputs lack {missing}, which the columns read; given: {sorted(inputs)}.")
+  shapes = {name: shape for column_spec in spec.columns for name, shape in column_spec.inputs}
+  first = next(iter(shapes))
+  leading = jnp.shape(inputs[first])[: jnp.ndim(inputs[first]) - len(shapes[first])]
+  for name, shape in shapes.items():
+    if jnp.shape(inputs[name]) != (*leading, *shape):
+      raise ValueError(
+        f"Input {name!r} has shape {jnp.shape(inputs[name])}, not {(*leading, *shape)}: the column reads {shape}"
+        f"{f', and the axes before it are those of {first!r}' if name != first else ''}."
+      )
+  return {name: jnp.asarray(inputs[name]) for name in shapes}, leading
+
+
+def _no_state(spec: Network, is_first: jax.Array | None) -> State:
+  recurrent = [place for place in layer_names(spec) if spec.columns[place[0]].layer(place[1]).is_recurrent]
+  if recurrent or is_first is not None:
+    why = f"{recurrent} carry a state" if recurrent else "is_first speaks of time"
+    raise ValueError(f"{why}: give apply a state, initial_state(spec, batch_shape=...), and inputs [T, ...].")
+  return initial_state(spec)
+
+
+def _check_time(spec: Network, state: State, is_first: jax.Array | None, leading: tuple[int, ...]) -> jax.Array:
+  if not leading:
+    raise ValueError("A state is given, but the inputs have no axis of time; give inputs [T, ...] or no state.")
+  like = jax.eval_shape(lambda: initial_state(spec, batch_shape=leading[1:]))
+  _check_shapes("state", state, like)
+  is_first = jnp.zeros(leading, bool) if is_first is None else is_first
+  if jnp.shape(is_first) != leading:
+    raise ValueError(f"is_first has shape {jnp.shape(is_first)} and the inputs' axes of time and examples {leading}.")
+  return is_first
+
+
+def _check_shapes(what: str, given: Any, like: Any) -> None:
+  """Both trees must have the same arrays."""
+  shapes = [dict(zip(partition.paths(x), map(jnp.shape, jax.tree.leaves(x)), strict=True)) for x in (given, like)]
+  for path in {**shapes[1], **shapes[0]}:
+    have, want = (x[path] if path in x else "nothing" for x in shapes)
+    if have != want:
+      k, *names = path
+      raise ValueError(
+        f"{what} of another network: column {k}, {'/'.join(map(str, names))} is {have} and in spec {want}; give the "
+        f"{what} of this spec."
+      )
+
+
+@functools.cache
+def _params_like(spec: Network) -> Params:
+  return jax.eval_shape(lambda: init(jax.random.key(0), spec))
 
 
 def _terms(
@@ -172,14 +232,15 @@ def _terms(
   terms = []
   for connection in connections:
     j, name = connection.source
-    terms.append(lateral.apply(connection, layer_params["laterals"][f"column_{j}"][name], activations[j][name]))
+    own = layer_params["laterals"][f"column_{j}"][name]
+    terms.append(lateral.apply(own, connection, h=activations[j][name]))
   return tuple(terms)
 
 
-def _init_column(key: jax.Array, spec: NetworkSpec, k: int, *, alpha: float) -> ColumnParams:
+def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> ColumnParams:
   own_key, lateral_key = jax.random.split(key)
   params: ColumnParams = {name: dict(layer) for name, layer in column.init(own_key, spec.columns[k]).items()}
-  connections = [connection for _, into in wiring(spec)[k] for connection in into]
+  connections = [connection for _, into in wiring.connections(spec.columns)[k] for connection in into]
   keys = jax.random.split(lateral_key, max(len(connections), 1))
   for connection, connection_key in zip(connections, keys, strict=False):
     j, name = connection.source
@@ -188,7 +249,7 @@ def _init_column(key: jax.Array, spec: NetworkSpec, k: int, *, alpha: float) -> 
   return params
 
 
-def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: NetworkSpec) -> dict[str, Any]:
+def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: Network) -> dict[str, Any]:
   """The new output layer such that it gives what the previous column's output layer gives."""
   k = len(spec.columns) - 1
   before, after = (spec.columns[i].layer(column.OUTPUT) for i in (k - 1, k))
@@ -200,7 +261,7 @@ def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: 
     )
   if after.laterals != "linear":
     raise ValueError(f"Column {k}'s 'output' has laterals={after.laterals!r}, but only linear ones can copy{fix}")
-  read = {name: column.flat_size(column.shapes(spec.columns[k - 1])[name]) for name in before.inputs}
+  read = {name: math.prod(column.shapes(spec.columns[k - 1])[name]) for name in before.inputs}
   copied: dict[str, dict[str, Any]] = {f"column_{k - 1}": {}}
   offset = 0
   for name, size in read.items():
@@ -217,68 +278,3 @@ def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: 
     raise ValueError(f"Column {k - 1}'s 'output' has adapters, but only linear laterals can be copied{fix}")
   laterals = {source: {**by_name, **copied.get(source, {})} for source, by_name in zeros.items()}
   return {"kernel": jnp.zeros_like(new["kernel"]), "bias": previous["bias"], "laterals": laterals}
-
-
-def _by_name(spec: column.ColumnSpec) -> dict[str, column.AnyLayer]:
-  return {layer.name: layer for layer in spec.layers}
-
-
-def _layers_read(spec: column.ColumnSpec, layer: column.AnyLayer) -> tuple[str, ...]:
-  """What `layer` reads, raw inputs excluded."""
-  return tuple(name for name in layer.inputs if name not in spec.input_shapes)
-
-
-def _counterparts(earlier: column.ColumnSpec, spec: column.ColumnSpec, name: str) -> tuple[str, ...]:
-  """The layer of `earlier` with the same name, or else those as many steps from the output as `name` is in `spec`."""
-  if name in _by_name(earlier):
-    return (name,)
-  distance = _distances(spec)[name]
-  return tuple(other for other, d in _distances(earlier).items() if d == distance)
-
-
-def _distances(spec: column.ColumnSpec) -> dict[str, int]:
-  """layer -> steps to the output along the longest path."""
-  distances = {column.OUTPUT: 0}
-  for layer in reversed(spec.layers):
-    for name in _layers_read(spec, layer):
-      distances[name] = max(distances.get(name, 0), distances[layer.name] + 1)
-  return distances
-
-
-def _connection(spec: NetworkSpec, k: int, layer: column.AnyLayer, source: column.Source) -> lateral.Connection:
-  own = column.shapes(spec.columns[k])
-  j, name = source
-  width = sum(own[read][-1] for read in _layers_read(spec.columns[k], layer)) or own[layer.name][-1]
-  connection = lateral.Connection(
-    layer=layer, source=source, source_shape=column.shapes(spec.columns[j])[name], kind=str(layer.laterals), width=width
-  )
-  _check_map(connection, k, column.input_shape(spec.columns[k], layer), own[layer.name])
-  return connection
-
-
-def _check_map(connection: lateral.Connection, k: int, read: column.Shape, shape: column.Shape) -> None:
-  """A convolution can only read maps, and U must give maps as large as the layer's own."""
-  layer, source_shape = connection.layer, connection.source_shape
-  if not isinstance(layer, column.Conv):
-    return
-  fits = len(source_shape) == 3 and shape == column.convolution.output_shape(
-    source_shape, layer.kernel_size, layer.stride, layer.features
-  )
-  if not fits:
-    j, name = connection.source
-    raise ValueError(
-      f"Column {k}, layer {layer.name!r}: its kernel {layer.kernel_size} with stride {layer.stride} makes {shape} from "
-      f"its own input {read}, but not from {name!r} {source_shape} of column {j}; name other layers in its sources, "
-      f"or give it laterals=None."
-    )
-
-
-def _check_sources(spec: NetworkSpec, k: int, layer: column.AnyLayer) -> None:
-  for j, name in layer.sources or ():
-    if not 0 <= j < k:
-      raise ValueError(f"Column {k}, layer {layer.name!r}: sources names column {j}; it can read 0 to {k - 1}.")
-    if name not in _by_name(spec.columns[j]):
-      raise ValueError(
-        f"Column {k}, layer {layer.name!r}: sources names {name!r}, which is no layer of column {j}; "
-        f"it has {sorted(_by_name(spec.columns[j]))}."
-      )

@@ -8,7 +8,8 @@ import shlex
 import pytest
 from absl import flags
 
-from experiments import binary, figures
+from experiments import binary
+from experiments.studies import figures
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("progressive", "agents", "environments", "experiments", "analysis", "tests")

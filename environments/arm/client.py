@@ -1,7 +1,7 @@
 """The bridge's client: the arm behind a server as a `dm_env.Environment`.
 
-dm_env_rpc's own adaptor does the work; around it stand what a person meets when something is wrong (a server that is
-not there, a task or spec other than expected: one line each) and a measurement of the rate the bridge reaches.
+dm_env_rpc's own adaptor does the work; around it stand what a person meets when something is wrong (no server there,
+another task or number of joints than expected: one line each) and a measurement of the rate the bridge reaches.
 """
 
 import collections
@@ -17,6 +17,7 @@ from dm_env_rpc.v1 import connection, dm_env_adaptor, error, spec_manager, tenso
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 
 from environments.arm import protocol
+from environments.jaco import constants
 
 _WINDOW = 1000  # Steps that `rates` looks back on.
 
@@ -35,9 +36,8 @@ def connect(
   *,
   task: str | None = None,
   seed: int | None = None,
-  observation_spec: Mapping[str, specs.Array] | None = None,
-  action_spec: specs.BoundedArray | None = None,
   observations: Sequence[str] | None = None,
+  num_joints: int | None = None,
   timeout_s: float = 5.0,
 ) -> "ArmEnvironment":
   """Joins the arm served at `address`.
@@ -46,13 +46,12 @@ def connect(
     address: `host:port`.
     task: the task that must be served; None takes any.
     seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
-    observation_spec: what the caller is built for, by name; each must be offered in just this shape, dtype and bounds.
-    action_spec: the same for the action.
     observations: the observations to ask for; all of them where None. Pixels that no one asks for cost nothing.
+    num_joints: how many the caller commands; None takes as many as are served.
     timeout_s: how long to wait for the server.
 
   Raises:
-    protocol.BridgeError: no server, an arm in use, another task, another spec, or an unknown observation.
+    protocol.BridgeError: no server, an arm in use, another task or number of joints, or an unknown observation.
   """
   channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
   try:
@@ -71,7 +70,12 @@ def connect(
     )
     response = stream.send(request)
     environment = ArmEnvironment(channel, stream, response.specs, observations=observations)
-    _check_specs(address, environment, observation_spec, action_spec)
+    served = environment.action_spec().shape[0]
+    if num_joints not in (None, served):
+      raise protocol.BridgeError(
+        f"the arm at {address} takes commands for {served} joints, num_joints={num_joints} here; serve it with "
+        f"--num_joints={num_joints}, or set num_joints={served}"
+      )
     return environment
   except error.DmEnvRpcError as refusal:
     channel.close()
@@ -83,6 +87,8 @@ def connect(
 
 class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
   """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
+
+  control_dt_s = constants.CONTROL_DT_S
 
   def __init__(
     self,
@@ -171,28 +177,3 @@ class _ActionSpecs(spec_manager.SpecManager):
         array = array.astype(dtype)
       packed[self.name_to_uid(name)] = tensor_utils.pack_tensor(array)
     return packed
-
-
-def _check_specs(
-  address: str,
-  environment: ArmEnvironment,
-  observation_spec: Mapping[str, specs.Array] | None,
-  action_spec: specs.BoundedArray | None,
-) -> None:
-  """Compares what is served with what the caller is built for, field by field."""
-  pairs = []
-  offered = environment.observation_spec()
-  for name, expected in (observation_spec or {}).items():
-    if name not in offered:
-      raise protocol.BridgeError(f"spec mismatch with {address}: {name} is expected, the server has {sorted(offered)}")
-    pairs.append((name, offered[name], expected))
-  if action_spec is not None:
-    pairs.append((protocol.ACTION, environment.action_spec(), action_spec))
-  for name, served, expected in pairs:
-    for field in ("shape", "dtype", "minimum", "maximum"):
-      ours, theirs = getattr(expected, field, None), getattr(served, field, None)
-      if not np.all(np.asarray(ours == theirs)):
-        raise protocol.BridgeError(
-          f"spec mismatch with {address}: {name}.{field} is {theirs} on the server, {ours} here; "
-          "serve the task and number of joints that this side was built for, or build it for these"
-        )

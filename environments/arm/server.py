@@ -4,7 +4,8 @@ Requests arrive on gRPC's threads and are answered on the thread that called `se
 arm (and OpenGL). Between requests that thread polls the safety gate, so the watchdog needs nobody's help. Whatever
 goes wrong with a request, the arm is held and the client gets one line that says why.
 
-    with server.launch(server.ServerConfig(task="reach/random")) as address:  # In a process of its own.
+    config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
+    with server.launch(config) as address:  # In a process of its own.
       environment = client.connect(address)
 """
 
@@ -32,7 +33,7 @@ from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1 import dm_env_rpc_pb2_grpc, dm_env_utils, tensor_utils
 from google.rpc import code_pb2, status_pb2
 
-from environments.arm import protocol, safety, twin, world
+from environments.arm import protocol, safety, world
 from environments.jaco import constants, tasks
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ class ServerConfig:
   """What is served, and where.
 
   Attributes:
-    driver: the arm.
+    driver: which arm: what makes its driver, once, in the process that serves.
     task: a name of `environments.jaco.tasks.TASKS`.
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
     seed: of the episodes, unless a client brings its own.
@@ -53,7 +54,7 @@ class ServerConfig:
     watchdog_s: silence of the client, on the driver's clock, after which the arm is stopped.
   """
 
-  driver: protocol.DriverConfig = dataclasses.field(default_factory=twin.TwinConfig)
+  driver: protocol.DriverConfig
   task: str = "reach/random"
   num_joints: int = constants.NUM_JOINTS
   seed: int = 0
@@ -126,6 +127,7 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     env=child_environment(),
+    start_new_session=True,  # Ctrl-C is for the learner, which needs the arm until it has saved.
   )
   assert process.stdin is not None and process.stdout is not None
   try:

@@ -258,24 +258,16 @@ def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
     rgba=(*config.table_rgb, 1.0),
   )
   world.add_geom(name="floor", type=box, pos=(0, 0, -0.8), size=(20, 20, 0.02), rgba=(*config.floor_rgb, 1.0))
-  target = world.add_body(name="target", mocap=True)
+  target, untouched = world.add_body(name="target", mocap=True), {"contype": 0, "conaffinity": 0}
+  ball, post = mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CYLINDER
   target.add_geom(
-    name="target",
-    type=mujoco.mjtGeom.mjGEOM_SPHERE,
-    size=(constants.TARGET_RADIUS_M, 0, 0),
-    rgba=(*config.target_rgb, 1.0),
-    contype=0,
-    conaffinity=0,
+    name="target", type=ball, size=(constants.TARGET_RADIUS_M, 0, 0), rgba=(*config.target_rgb, 1.0), **untouched
   )
+  depth_m = constants.TABLE_HEIGHT_M - constants.TARGET_HEIGHT_M
   target.add_geom(
-    name="post",
-    type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-    fromto=(0, 0, constants.TABLE_HEIGHT_M - constants.TARGET_HEIGHT_M, 0, 0, 0),
-    size=(constants.POST_RADIUS_M, 0, 0),
-    rgba=(*config.arm_light_rgb, 1.0),
-    contype=0,
-    conaffinity=0,
-  )
+    name="post", type=post, fromto=(0, 0, depth_m, 0, 0, 0), size=(constants.POST_RADIUS_M, 0, 0),
+    rgba=(*config.arm_light_rgb, 1.0), **untouched,
+  )  # fmt: skip
   spec.visual.headlight.active = 0
   light = np.array(config.light_position_m)
   world.add_light(
@@ -307,7 +299,9 @@ def _kinova_folder() -> pathlib.Path:
   """Where dm_control keeps its Kinova model. The package is found, not imported: only its files are needed."""
   package = importlib.util.find_spec("dm_control")
   if package is None or package.origin is None:
-    raise protocol.BridgeError("the twin needs dm_control for the arm's meshes: pip install dm_control")
+    raise protocol.BridgeError(
+      'the twin needs dm_control, for meshes of the arm: pip install "progressive-robots[twin]"'
+    )
   return pathlib.Path(package.origin).parent / "third_party" / "kinova"
 
 

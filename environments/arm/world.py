@@ -6,7 +6,7 @@ come at a fixed rate on the driver's clock; a client that is late finds a period
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 
 import dm_env
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
-from environments.arm import safety
+from environments.arm import protocol, safety
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 
@@ -28,7 +28,14 @@ class ArmWorld:
   def __init__(self, gate: safety.Gate, task: tasks.Task, *, num_joints: int = constants.NUM_JOINTS, seed: int = 0):
     self._gate = gate
     simulated = simulation.Jaco(task, num_joints=num_joints, physics_kind="mujoco", num_threads=1)
-    self._observation_spec, self._action_spec = dict(simulated.observation_spec()), simulated.action_spec()
+    self._observers: dict[str, Callable[[], np.ndarray]] = {
+      "pixels": gate.image,
+      "proprioception": lambda: self._proprioception,
+      "target": lambda: self._target,
+    }
+    offered = simulated.observation_spec()
+    self._observation_spec = {name: offered[name] for name in self._observers}
+    self._action_spec = simulated.action_spec()
     self._draw_start = jax.jit(functools.partial(_draw_start, task))
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
     self._period_end_s = gate.now_s()
@@ -53,7 +60,7 @@ class ArmWorld:
     self._is_over = True
 
   def observation_spec(self) -> dict[str, specs.Array]:
-    """The simulation's."""
+    """The simulation's, of what the arm's instruments show."""
     return self._observation_spec
 
   def action_spec(self) -> specs.BoundedArray:
@@ -82,9 +89,16 @@ class ArmWorld:
       self.restart()
     return step_type, reward, discount
 
-  def observe(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """The named observations of the last step."""
-    return {name: self._observe(name) for name in names}
+  def observe(self, names: Collection[str]) -> dict[str, np.ndarray]:
+    """The named observations of the last step.
+
+    Raises:
+      protocol.BridgeError: for a name that the arm does not offer.
+    """
+    for name in names:
+      if name not in self._observers:
+        raise protocol.BridgeError(f"observation {name!r} is not offered; the arm has {', '.join(self._observers)}")
+    return {name: self._observers[name]() for name in names}
 
   def poll(self) -> None:
     """Lets the safety gate do its work while no client asks for anything."""
@@ -138,13 +152,6 @@ class ArmWorld:
     if np.any(action < spec.minimum) or np.any(action > spec.maximum):
       return f"its entries must be from {np.min(spec.minimum)} to {np.max(spec.maximum)}, got {action}"
     return None
-
-  def _observe(self, name: str) -> np.ndarray:
-    if name == "pixels":
-      return self._gate.image()
-    if name == "proprioception":
-      return self._proprioception
-    return self._target
 
 
 def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[tasks.Start, jax.Array]:

@@ -1,7 +1,7 @@
 """An Atari game as a `dm_env.Environment`, with the shapes and meanings of the worlds in JAX.
 
 One action lasts four emulated frames, an observation is the last four pictures, newest last, and rewards are the
-points of the game. An agent trained on `environments.pong` plays `make("pong", ...)` untouched.
+points of the game. An agent trained on `environments.pong` plays `Atari("pong")` untouched.
 """
 
 import collections
@@ -25,11 +25,13 @@ class Atari(dm_env.Environment):
   the game is over, not when a life is lost.
   """
 
+  control_dt_s = FRAMES_PER_STEP / 60.0
+
   def __init__(
     self,
     game: str,
     *,
-    seed: int,
+    seed: int = 0,
     num_actions: int | None = None,
     max_episode_steps: int = 27_000,
     max_start_frames: int = 30,
@@ -108,6 +110,3 @@ class Atari(dm_env.Environment):
 
   def _observation(self) -> dict[str, np.ndarray]:
     return {"pixels": np.stack(self._pictures, axis=-1)}
-
-
-make = Atari

@@ -43,7 +43,6 @@ BODY_QUATERNION = np.array(  # [10, 4] in the parent's frame
     [0.659653, -0.37146, 0.601679, -0.254671],
   ]
 )
-BODY_PARENT = (-1, 0, 1, 2, 3, 4, 5, 6, 6, 6)
 PALM_IN_LINK_6_M = np.array([0.0, -0.0001, -0.159])  # dm_control's grip site: the tool centre between the fingers.
 
 # --- Dynamics ---

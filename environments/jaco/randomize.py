@@ -5,6 +5,7 @@ world then is the nominal one to the bit.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,10 @@ class Randomization:
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if value < 0 or (value >= 1 and field.name in ("mass", "friction", "gain", "field_of_view")):
+      is_number = isinstance(value, int | float) and not isinstance(value, bool)
+      if (
+        not is_number or not value >= 0 or (value >= 1 and field.name in ("mass", "friction", "gain", "field_of_view"))
+      ):
         raise ValueError(f"{field.name}={value} is not a half-width: from 0 up, relative ones below 1")
 
   @property
@@ -49,6 +53,21 @@ class Randomization:
   def is_dynamic(self) -> bool:
     """Whether arms move differently."""
     return any((self.mass, self.friction, self.gain))
+
+
+def make(ranges: Randomization | Mapping[str, float] | None) -> Randomization:
+  """The randomisation with these fields; of nothing for None.
+
+  Raises:
+    ValueError: for a field that there is not, or a value that is no half-width.
+  """
+  if isinstance(ranges, Randomization):
+    return ranges
+  known = [field.name for field in dataclasses.fields(Randomization)]
+  for name in ranges or {}:
+    if name not in known:
+      raise ValueError(f'randomization has no field "{name}"; it has {", ".join(known)}')
+  return Randomization(**(ranges or {}))
 
 
 def draw_appearance(ranges: Randomization, key: jax.Array) -> camera.Appearance:

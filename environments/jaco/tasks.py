@@ -136,7 +136,7 @@ def evaluate_poses(
   is_last = is_terminated | (elapsed >= task.num_steps)
   late = jnp.where(is_last, jnp.int32(TIME_LIMIT), jnp.int32(RUNNING))
   return Evaluation(
-    step_type=jnp.where(is_first, core.FIRST, jnp.where(is_last, core.LAST, core.MID)).astype(jnp.int32),
+    step_type=core.step_type(elapsed, is_last),
     reward=jnp.where(is_reached & ~is_first, 1.0, 0.0).astype(jnp.float32),
     discount=jnp.where(is_terminated, 0.0, 1.0).astype(jnp.float32),
     ending=jnp.where(is_terminated, fault, late),

@@ -34,7 +34,7 @@ class State:
   path: jax.Array  # [3, T + 1] the palm before each step so far, metres, base frame
 
 
-class Jaco:
+class Jaco(core.ByValue):
   """A Jaco arm that reaches for a ball on a table (`core.Environment`).
 
   Actions: 3 per joint, 0, 1, 2 for -v, 0, +v, v = `constants.COMMAND_RAD_S`; 6 joints, or 9 with the fingers.
@@ -55,6 +55,8 @@ class Jaco:
     ending: one of `tasks.RUNNING`, ..., `tasks.DIVERGED`, int32 `[]`.
   """
 
+  control_dt_s = constants.CONTROL_DT_S
+
   def __init__(
     self,
     task: tasks.Task,
@@ -62,7 +64,7 @@ class Jaco:
     num_joints: int = constants.NUM_JOINTS,
     max_start_spread_rad: float | None = None,
     num_steps: int | None = None,
-    randomization: randomize.Randomization | None = None,
+    randomization: randomize.Randomization | Mapping[str, float] | None = None,
     loop_near_m: float = 0.03,
     loop_far_m: float = 0.06,
     physics_kind: str = "auto",
@@ -75,7 +77,7 @@ class Jaco:
       num_joints: 9, or 6 without the fingers.
       max_start_spread_rad: replaces the task's spread of starts about home.
       num_steps: replaces the task's length of an episode.
-      randomization: how worlds differ; None for not at all.
+      randomization: how worlds differ, or the fields of that; None for not at all.
       loop_near_m: distance within which the palm's place is the same one, eta_1; random actions move it 1.4 cm a step,
         and 7 of 100 steps then close a loop.
       loop_far_m: how far away the palm must have been between, eta_2.
@@ -100,7 +102,8 @@ class Jaco:
     self.task = task
     self._loop_near_m, self._loop_far_m = loop_near_m, loop_far_m
     self.num_joints = num_joints
-    self._randomization = randomization or randomize.Randomization()
+    self._randomization = randomize.make(randomization)
+    self._made_of = (task, num_joints, self._randomization, loop_near_m, loop_far_m, physics_kind, num_threads)
     self._physics = physics.make(physics_kind, num_threads)
 
   def observation_spec(self) -> Mapping[str, specs.Array]:

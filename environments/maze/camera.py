@@ -73,11 +73,11 @@ def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.
 def depth(seen: View, rows: np.ndarray) -> jax.Array:
   """Depth along the heading of the pixels in rows of tangents `[R]`: `[R, K]` cells, infinite for the sky."""
   up, floor = jnp.asarray(rows)[:, None], jnp.asarray(_floor_depth(rows))[:, None]
-  found = jnp.where(_is_wall(seen, up), seen.wall_depth[None], floor)
+  nearest = jnp.where(_is_wall(seen, up), seen.wall_depth[None], floor)
   for layer in reversed(range(seen.thing_depth.shape[0])):
     is_thing, _ = _disc(seen, layer, up)
-    found = jnp.where(is_thing, seen.thing_depth[layer][None], found)
-  return found
+    nearest = jnp.where(is_thing, seen.thing_depth[layer][None], nearest)
+  return nearest
 
 
 def picture(scene: Scene, seen: View, columns: np.ndarray) -> jax.Array:

@@ -5,6 +5,8 @@ Depth in [0, 1] is what Lab shows, its z-buffer: 1 - near / z for a z-buffer wit
 beyond 1.8 cells one band; cut evenly, the z-buffer would call everything beyond a third of a cell one band.
 """
 
+from collections.abc import Sequence
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ BANDS = np.array([0.05, 0.175, 0.3, 0.425, 0.55, 0.675, 0.8], np.float32)  # Inn
 NUM_BANDS = len(BANDS) + 1
 
 
-def places(crop: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def places(crop: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
   """The rows `[4]` and columns `[16]` of the picture that are looked at: the middles of 4 x 16 boxes of a crop.
 
   Args:
@@ -27,10 +29,12 @@ def places(crop: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     ValueError: if the crop does not lie in the picture or is smaller than the grid.
   """
-  top, bottom, left, right = crop
   size = constants.IMAGE_SIZE
+  top, bottom, left, right = crop if len(crop) == 4 else (0, 0, 0, 0)
   if not (0 <= top and top + SHAPE[0] <= bottom <= size and 0 <= left and left + SHAPE[1] <= right <= size):
-    raise ValueError(f"depth_crop={crop} must be top, bottom, left, right within {size} pixels, at least 4 by 16 large")
+    raise ValueError(
+      f"depth_crop={tuple(crop)} must be top, bottom, left, right within {size} pixels, at least 4 by 16 large"
+    )
   rows = top + (np.arange(SHAPE[0]) + 0.5) * (bottom - top) / SHAPE[0]
   columns = left + (np.arange(SHAPE[1]) + 0.5) * (right - left) / SHAPE[1]
   return rows.astype(np.int32), columns.astype(np.int32)

@@ -49,7 +49,7 @@ def draw(name: str) -> str:
 def main() -> None:
   """Writes the files."""
   for name in MAZES:
-    (pathlib.Path(__file__).parent / "layouts" / f"{name}.txt").write_text(draw(name))
+    (pathlib.Path(__file__).parent / "levels" / f"{name}.txt").write_text(draw(name))
 
 
 if __name__ == "__main__":

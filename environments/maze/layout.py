@@ -3,23 +3,27 @@
 Characters at odd places (the second, the fourth, ...) of odd lines are cells; those between two cells are a wall or an
 opening, and those at corners a post or nothing. On the ground the even lines and columns are thin (a wall's
 thickness), so that cells are one apart. `*` is wall, a space is open, and in a cell `P` is a start, `G` a place of the
-goal, `A` an apple, `S` a strawberry. Lines that begin with `#` are remarks. This is the form that labmaze prints.
+goal, `A` an apple, `S` a strawberry. Lines that begin with `#` are remarks. This is the form that labmaze prints and
+DeepMind Lab's levels have, but for what there is not here (doors, things between cells), which is refused. Empty lines
+before and after, blanks at the end of a line, any line ends and a byte-order mark do no harm.
 """
 
+import codecs
 import collections
 import dataclasses
 import pathlib
+import re
 
 import numpy as np
 
 WALL, OPEN, START, GOAL, APPLE, STRAWBERRY = "*", " ", "P", "G", "A", "S"
 _THINGS = {START: "a start", GOAL: "a goal", APPLE: "an apple", STRAWBERRY: "a strawberry"}
-_FOLDER = pathlib.Path(__file__).parent / "layouts"
+_FOLDER = pathlib.Path(__file__).parent / "levels"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
-  """A maze that was found good: `R` rows and `C` columns of cells. Cell y * C + x is x from the west, y from the south.
+  """A good maze: `R` rows and `C` columns of cells. Cell y * C + x is x from the west, y from the south.
 
   A square is one character's piece of ground: a cell (1 - thickness wide), a wall's place or a post's.
   """
@@ -65,18 +69,30 @@ class Layout:
     return longest
 
 
-def load(path: str | pathlib.Path) -> Layout:
-  """The layout in a file; a name without a folder or an ending is one of ours.
+def is_ours(source: str | pathlib.Path) -> bool:
+  """Whether `source` is the name of one of ours: one without a folder or an ending."""
+  path = pathlib.Path(source)
+  return not path.suffix and path.parent == pathlib.Path(".") and "\n" not in str(source)
+
+
+def load(source: str | pathlib.Path) -> Layout:
+  """The layout called so, in the file there, or drawn by the text itself (known by its line ends).
 
   Raises:
     ValueError: if there is no such file, or it is no good maze, with line and column.
   """
-  path = pathlib.Path(path)
-  if not path.suffix and path.parent == pathlib.Path("."):
-    path = _FOLDER / f"{path}.txt"
+  if "\n" in str(source):
+    return parse(str(source), name="layout")
+  path = _FOLDER / f"{source}.txt" if is_ours(source) else pathlib.Path(source).expanduser()
   if not path.is_file():
     raise ValueError(f"layout {path} is no file; ours are {', '.join(sorted(p.stem for p in _FOLDER.glob('*.txt')))}")
-  return parse(path.read_text(), name=path.name)
+  data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+  try:
+    return parse(data.decode(), name=path.name)
+  except UnicodeDecodeError as error:
+    *before, line = data[: error.start].split(b"\n")
+    where = f"{path.name}, line {len(before) + 1}, column {len(line.decode()) + 1}"
+    raise ValueError(f"{where}: byte {data[error.start]:#04x} is no UTF-8; save the file as plain text") from None
 
 
 def parse(text: str, *, name: str) -> Layout:
@@ -85,29 +101,21 @@ def parse(text: str, *, name: str) -> Layout:
   Raises:
     ValueError: with line and column, both counted from 1, of the first thing that is wrong.
   """
-  numbered = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if not line.startswith("#")]
-  while numbered and not numbered[-1][1]:
-    numbered.pop()
-  if len(numbered) < 3:
-    raise ValueError(
-      f"{name}: {len(numbered)} lines are no maze; the smallest, of one cell, has 3 lines of 3 characters"
-    )
-  where = _Where(name, [n for n, _ in numbered])
-  lines = [line for _, line in numbered]
+  where, lines = _lines(text, name)
   _check_shape(where, lines)
   _check_characters(where, lines)
   is_wall = np.array([[character == WALL for character in line] for line in lines])
   _check_border(where, is_wall)
-  found = {kind: [(r, c) for r, line in enumerate(lines) for c, x in enumerate(line) if x == kind] for kind in _THINGS}
-  if not found[START]:
+  things = {kind: [(r, c) for r, line in enumerate(lines) for c, x in enumerate(line) if x == kind] for kind in _THINGS}
+  if not things[START]:
     row, column = next(zip(*np.nonzero(~is_wall[1::2, 1::2]), strict=True), (0, 0))
     raise ValueError(f"{where(2 * row + 1, 2 * column + 1)}: the maze has no start; write {START} in this cell, say")
-  squares = _flood(is_wall, found[START][0])
-  for kind, places in found.items():
+  squares = _flood(is_wall, things[START][0])
+  for kind, places in things.items():
     for row, column in places:
       if squares[row, column] < 0:
         raise ValueError(
-          f"{where(row, column)}: {_THINGS[kind]} that cannot be reached from the start at {where(*found[START][0])}"
+          f"{where(row, column)}: {_THINGS[kind]} that cannot be reached from the start at {where(*things[START][0])}"
         )
   rows, columns = len(lines) // 2, len(lines[0]) // 2
 
@@ -119,12 +127,25 @@ def parse(text: str, *, name: str) -> Layout:
     name=name,
     text="\n".join(lines) + "\n",
     is_wall=is_wall[::-1],
-    starts=cells(found[START]),
-    goals=cells(found[GOAL]),
-    apples=cells(found[APPLE]),
-    strawberries=cells(found[STRAWBERRY]),
+    starts=cells(things[START]),
+    goals=cells(things[GOAL]),
+    apples=cells(things[APPLE]),
+    strawberries=cells(things[STRAWBERRY]),
     cells=cells(reached),
   )
+
+
+def _lines(text: str, name: str) -> tuple["_Where", list[str]]:
+  """The lines of the drawing, without remarks and the empty lines around it, and where they stand."""
+  every = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
+  numbered = [(n, line.rstrip(" \t")) for n, line in enumerate(every, start=1) if not line.startswith("#")]
+  drawn = [i for i, (_, line) in enumerate(numbered) if line]
+  numbered = numbered[drawn[0] : drawn[-1] + 1] if drawn else []
+  if len(numbered) < 3:
+    raise ValueError(
+      f"{name}: {len(numbered)} lines are no maze; the smallest, of one cell, has 3 lines of 3 characters"
+    )
+  return _Where(name, [n for n, _ in numbered]), [line for _, line in numbered]
 
 
 class _Where:
@@ -158,7 +179,8 @@ def _check_characters(where: _Where, lines: list[str]) -> None:
         raise ValueError(f"{where(row, column)}: {character!r} is not known; there are {WALL} (wall), space, {known}")
       if character in _THINGS and not (row % 2 and column % 2):
         raise ValueError(
-          f"{where(row, column)}: {_THINGS[character]} between cells; cells are in every second line and column"
+          f"{where(row, column)}: {_THINGS[character]} between cells; move it by one, cells are in every second line "
+          f"and column"
         )
 
 

@@ -8,7 +8,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import chex
 import jax
@@ -52,7 +53,7 @@ class State:
   path: jax.Array  # [2, T + 1] x and y after each step
 
 
-class Maze:
+class Maze(core.ByValue):
   """A maze with fruit and a goal, seen by an agent that walks in it (`core.Environment`).
 
   Lengths are cells, x to the east, y to the north, headings anticlockwise from x.
@@ -81,6 +82,8 @@ class Maze:
   An episode ends by its time limit only, which is the experimenter's and no part of the task: discount 1.
   """
 
+  control_dt_s = constants.CONTROL_S
+
   FAR = 64.0  # Cells: `depth_map` where the sky is.
 
   def __init__(
@@ -93,14 +96,15 @@ class Maze:
     fruit_returns: bool = True,
     loop_near: float = 1.0,
     loop_far: float = 2.0,
-    depth_crop: tuple[int, int, int, int] = (16, 68, 2, 82),
+    depth_crop: Sequence[int] = (16, 68, 2, 82),
     depth_near: float = 0.04,
   ):
     """Builds the world.
 
     Args:
       task: which task.
-      layout: replaces the task's layout by that of a text file (`layout.py` says how it is written).
+      layout: replaces the task's layout: the path of a text file, the name of one of ours, or the text itself
+        (`layout.py` says how it is written).
       num_steps: replaces the task's length of an episode, in agent steps.
       style: replaces the task's textures, a name in `appearance.STYLES`.
       fruit_returns: eaten fruit is there again when the goal is reached, as in Lab; else when the episode ends.
@@ -135,6 +139,16 @@ class Maze:
     self._kinds = np.concatenate([np.array([things.GOAL], np.int32), self._places.kinds])
     self._fruit_returns, self._loop_near, self._loop_far = fruit_returns, loop_near, loop_far
     self._depth_places, self._depth_near = depth_target.places(depth_crop), depth_near
+    task = dataclasses.replace(self.task, layout=self.layout.text)
+    self._made_of = (task, fruit_returns, loop_near, loop_far, tuple(depth_crop), depth_near)
+
+  @staticmethod
+  def resolve(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with the text of a layout in place of its file's path (`registry.resolve`)."""
+    layout = options.get("layout")
+    if layout is None or layout_lib.is_ours(layout):
+      return dict(options)
+    return {**options, "layout": layout_lib.load(layout).text}
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
     """See the class."""
@@ -226,13 +240,12 @@ class Maze:
     buffer = depth_target.z_buffer(depth, self._depth_near)
     grid = buffer[self._depth_places[0]][:, self._depth_places[1]]
     is_last = state.elapsed >= self.task.num_steps
-    step_type = jnp.where(state.elapsed == 0, core.FIRST, jnp.where(is_last, core.LAST, core.MID))
     byte = jnp.round(buffer * 255.0).astype(jnp.uint8)
     objects = self._objects(state)
     fruit = jnp.concatenate([objects.position[1:], state.is_left[:, None].astype(jnp.float32)], axis=1)
     cell = jnp.floor(state.body.position).astype(jnp.int32)
     return core.TimeStep(
-      step_type=step_type.astype(jnp.int32),
+      step_type=core.step_type(state.elapsed, is_last),
       reward=state.reward,
       discount=jnp.float32(1.0),
       observation={

@@ -7,6 +7,7 @@ experiments.pong_fidelity` compares all that follows from them. One frame is 1/6
 the upper left corner of the emulator's 210 x 160 picture.
 """
 
+FRAMES_PER_S = 60.0
 FRAMES_PER_STEP = 4  # Emulated frames an agent's action lasts.
 WINNING_SCORE = 21
 IMAGE_SIZE = 84  # Height and width of the observation.

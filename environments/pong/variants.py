@@ -32,7 +32,10 @@ class Options(NamedTuple):
 
   noise_sigma: float = 15.0
   noise_seed: int = 0
-  zoom_offset: tuple[int, int] = (MAX_OFFSET, MAX_OFFSET)
+  zoom_offset: tuple[int, ...] = (MAX_OFFSET, MAX_OFFSET)
+
+
+DEFAULTS = Options()
 
 
 def check(name: str, options: Options) -> None:
@@ -79,7 +82,7 @@ def noise(options: Options) -> np.ndarray:
   return np.rint(np.clip(options.noise_sigma * normal, -255, 255)).astype(np.int16)
 
 
-def _zoom(picture: jax.Array, offset: tuple[int, int]) -> jax.Array:
+def _zoom(picture: jax.Array, offset: tuple[int, ...]) -> jax.Array:
   """Shrinks to 63 x 63 by area averages, puts the result at `offset` and fills the rest with the background."""
   sums = _shrink_rows(_shrink_rows(picture.astype(jnp.int16)).T).T  # 16 times the averages.
   small = ((sums + 8) // 16).astype(jnp.uint8)

@@ -6,8 +6,7 @@
 The stack is one uint32 a pixel, newest byte on top: pushing a picture is one shift for all four.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import chex
 import jax
@@ -38,7 +37,7 @@ class State:
   elapsed: jax.Array  # [] int32 steps
 
 
-class Pong:
+class Pong(core.ByValue):
   """Atari Pong against the console, the player on the right (`core.Environment`).
 
   Actions, int32 `[1]`: six as the emulator orders them, NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE, where RIGHT moves
@@ -53,6 +52,8 @@ class Pong:
     its velocity 0.
   """
 
+  control_dt_s = c.FRAMES_PER_STEP / c.FRAMES_PER_S
+
   def __init__(
     self,
     variant: str = "pong",
@@ -60,7 +61,9 @@ class Pong:
     num_actions: int = 6,
     max_episode_steps: int = 16_000,
     max_start_frames: int = c.MAX_START_FRAMES,
-    **options: Any,
+    noise_sigma: float = variants.DEFAULTS.noise_sigma,
+    noise_seed: int = variants.DEFAULTS.noise_seed,
+    zoom_offset: Sequence[int] = variants.DEFAULTS.zoom_offset,
   ):
     """Builds the world.
 
@@ -71,7 +74,7 @@ class Pong:
         frames, 16,302 steps.
       max_start_frames: an episode begins after 2 to so many frames of doing nothing, the usual random start on Atari;
         less than 3 for always the same start.
-      **options: fields of `variants.Options`; those of another variant change nothing.
+      noise_sigma, noise_seed, zoom_offset: see `variants.Options`; those of another variant change nothing.
 
     Raises:
       ValueError: naming the argument that cannot be.
@@ -88,8 +91,9 @@ class Pong:
     self.num_actions = num_actions
     self._max_episode_steps = max_episode_steps
     self._max_start_frames = max_start_frames
-    self._options = variants.Options(**options)
+    self._options = variants.Options(noise_sigma, noise_seed, tuple(zoom_offset))
     variants.check(variant, self._options)
+    self._made_of = (variant, num_actions, max_episode_steps, max_start_frames, self._options)
     chosen = _THREE if num_actions == 3 else range(6)
     self._turn = np.array([_TURN[i] for i in chosen], np.int32)
     self._fire = np.array([_FIRE[i] for i in chosen], np.int32)
@@ -150,9 +154,8 @@ class Pong:
     game = state.game
     is_won = jnp.maximum(game.player_score, game.opponent_score) >= c.WINNING_SCORE
     is_last = is_won | (state.elapsed >= self._max_episode_steps)
-    step_type = jnp.where(is_last, core.LAST, jnp.where(state.elapsed == 0, core.FIRST, core.MID))
     return core.TimeStep(
-      step_type=step_type.astype(jnp.int32),
+      step_type=core.step_type(state.elapsed, is_last),
       reward=state.reward,
       discount=jnp.where(is_won, 0.0, 1.0).astype(jnp.float32),
       observation={"pixels": jax.lax.bitcast_convert_type(state.stack, jnp.uint8)},

@@ -8,30 +8,26 @@ closure of the palm), as in reacher_d1d2l; reacher_pose has the readouts of jaco
 are.
 """
 
-import re
-
 from ml_collections import config_dict
 
-from experiments import configuration
-from experiments.configs import jaco_talk, navigation
+from experiments.configs import base, jaco_talk, navigation
 
-_AGENT = re.compile(rf"reacher(_pose|{navigation.LOSSES})?")
+_BASE, _POSE = "reacher", "reacher_pose"
 # Gradients of all terms share one clipped step (jaco_talk.py): a head of cost 3.33, the navigators', leaves no room.
 _COSTS = {"d1": 0.1, "d2": 0.1, "l": 0.1}
 
 
 def get_config(agent: str = "reacher_d2") -> config_dict.ConfigDict:
   """The talk's first column, from scratch, with other readouts or none; two runs side by side."""
-  match = _AGENT.fullmatch(agent)
-  if not match:
+  name, losses = navigation.parse(agent, (_BASE, _POSE))
+  if losses is None or name not in (_BASE, _POSE) or (name == _POSE and losses):
     raise ValueError(f"jaco_auxiliary.py:{agent} is no agent such as reacher, reacher_d2 or reacher_pose")
-  talk = jaco_talk.get_config()
-  config = config_dict.ConfigDict({name: talk[name] for name in ("seed", "world", "world_options", "train")})
+  config = jaco_talk.get_config()
   config.agent = agent
   config.train.steps = 320_000
   config.train.evaluate_every = 0
   config.train.hyper.anneal_updates = config.train.steps // (config.train.num_worlds * config.train.num_steps)
-  if agent != "reacher_pose":
-    config.train.auxiliary = config_dict.ConfigDict(navigation.heads(match, lstm="lstm1", costs=_COSTS))
-  config.sweep = configuration.sweep(num_runs=2, top=2, sampled=())
+  if name != _POSE:
+    config.train.auxiliary = config_dict.ConfigDict(navigation.heads(losses, memory="lstm1", costs=_COSTS))
+  config.sweep = base.sweep(num_runs=2, top=2, sampled=())
   return config

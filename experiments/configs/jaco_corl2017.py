@@ -1,8 +1,10 @@
 """The sim-to-real experiment of Rusu et al. 2017: a wide column in simulation, a narrow one on the arm, 9 joints.
 
   python -m experiments.train --config=experiments/configs/jaco_corl2017.py --workdir=runs/column
-  python -m experiments.transfer --config=experiments/configs/jaco_corl2017.py --workdir=runs/arm \
-    --config.target=arm://localhost:5005
+  python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \
+    --config.source=runs/column --config.world=arm://localhost:5005
+
+Variants: column, the first one, in simulation; or a method, by which the arm is learned.
 
 Column 1: the released one took 2.0 M steps, each run starting from the last (its provenance.json has every command):
 37.2 of 50; the paper trains 50 M for 38.0. One run of 0.4 M steps from scratch had not found the reward yet.
@@ -12,23 +14,43 @@ Column 2: 60,000 arm steps in six minutes on two cores that had other work too; 
 
 from ml_collections import config_dict
 
-from experiments import configuration
+from experiments.configs import base
+from progressive import baselines
 
+COLUMN = "column"
 # Adam's learning rate on the arm by method: the best known, from docs/results/corl2017_fig5/tuning.md. Figure 5
 # there has finetuning at 2e-4, the choice of its runs of 10,000 steps; 1e-4 proved better afterwards.
-LEARNING_RATES = {"progressive": 5e-4, "finetune": 1e-4, "scratch": 1e-3}
+LEARNING_RATES = {
+  "progressive": 5e-4,
+  "finetune": 1e-4,
+  "finetune_head": 5e-4,
+  "scratch": 1e-3,
+  "random_column": 5e-4,
+}
+_WIDE = base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,))
+_NARROW = base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,))
 
 
-def get_config() -> config_dict.ConfigDict:
-  """Wide recurrent column on `reach/random`, then a narrow recurrent one on the arm (papers.md 2.2, 2.4)."""
-  config = config_dict.ConfigDict()
-  config.seed = 0
+def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
+  """Wide recurrent column on `reach/random`, or a narrow recurrent one on the arm (papers.md 2.2, 2.4)."""
+  if variant != COLUMN and variant not in baselines.METHODS:
+    raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join((COLUMN, *baselines.METHODS))}")
+  world, options = "jaco/reach/random", {"num_joints": 9}
+  if variant == COLUMN:
+    return base.experiment(world=world, world_options=options, train=_first())
+  return base.experiment(
+    world=world,
+    world_options=options,
+    method=variant,
+    source="" if variant in ("scratch", "random_column") else "experiments/released/jaco_corl2017",
+    train=_on_the_arm(LEARNING_RATES[variant]),
+  )
 
-  # Column 1, in simulation.
-  config.world = "jaco/reach/random"
-  config.world_options = config_dict.ConfigDict({"num_joints": 9})
-  config.train = configuration.first_column(
-    column=configuration.column_section(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
+
+def _first() -> config_dict.ConfigDict:
+  """In simulation. Gamma, lambda, optimiser, worlds and unroll are this project's: the paper does not give them."""
+  return base.phase(
+    column=_WIDE,
     steps=50_000_000,
     num_worlds=64,
     num_steps=20,
@@ -37,32 +59,26 @@ def get_config() -> config_dict.ConfigDict:
     save_every=100_000,
     # What the simulation knows and the picture shows, read out of the features: the project's addition.
     auxiliary={
-      "target": configuration.head("palm_to_target", "dense1", 30.0),
-      "joints": configuration.head("joints", "dense1", 3.0),
+      "target": base.head("palm_to_target", "dense1", 30.0),
+      "joints": base.head("joints", "dense1", 3.0),
     },
-    # Not established by the paper: gamma, lambda, optimiser, worlds and unroll; these are the project's.
     entropy_cost=2e-3,
     learning_rate=1e-3,
   )
 
-  # Column 2, on the target: a world in JAX by its name, or arm://host:port.
-  config.method = "progressive"
-  config.source = "experiments/released/jaco_corl2017"
-  config.target = "jaco/reach/random"
-  config.target_options = config_dict.ConfigDict({"num_joints": 9})
-  config.output_init = "previous"  # The new column starts as exactly the old policy (papers.md 2.3); or "random".
-  config.alpha = 1.0  # Adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
-  config.transfer = configuration.phase(
-    column=configuration.column_section(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,)),
+
+def _on_the_arm(learning_rate: float) -> config_dict.ConfigDict:
+  """One arm gives few steps: an update has one episode, and shorter unrolls are noisier still."""
+  return base.phase(
+    column=_NARROW,
     steps=60_000,
     num_worlds=1,
-    num_steps=50,  # An episode: one arm gives few steps, and shorter unrolls are noisier still.
+    num_steps=50,
     evaluate_every=0,
     evaluation_episodes=20,
     save_every=2_000,
     updates_per_record=5,
     entropy_cost=1e-2,
     lambda_=0.8,  # In one world the value's error is shared by all steps of an episode: bootstrap early.
-    learning_rate=LEARNING_RATES["progressive"],  # Other methods need their own: --config.transfer.hyper.learning_rate.
+    learning_rate=learning_rate,
   )
-  return config

@@ -12,132 +12,167 @@ there with `--config.sweep.sampled='()' --config.train.hyper.learning_rate=1e-3 
 --config.train.steps=500000`.
 """
 
-import re
-from collections.abc import Mapping
+import dataclasses
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ml_collections import config_dict
 
-from experiments import configuration
+from experiments.configs import base
 
-SCALES = ("smoke", "laptop", "paper")
-LOSSES = r"_(?=d|l)(?P<d1>d1(mse)?)?(?P<d2>d2(mse)?)?(?P<l>l)?"
-_AGENT = re.compile(rf"(?P<base>ff|lstm|nav(_rgbd)?)({LOSSES})?(?P<clip>_clip)?")
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+  """A navigator of the paper's, apart from its losses."""
+
+  inputs: tuple[str, ...] = ("pixels",)
+  lstm: tuple[int, ...] = ()  # Units of each.
+  joins: tuple[tuple[str, str], ...] = ()
+
+  @property
+  def memory(self) -> str:
+    """The layer that D2 and L read; '' where there is none."""
+    return f"lstm{len(self.lstm)}" if self.lstm else ""
+
+
+# Nav's first LSTM hears the reward, its second velocity and action (papers.md 3.1).
+_HEARD = ("last_reward", "velocity", "last_action")
+_JOINS = (("last_reward", "lstm1"), ("dense1", "lstm2"), ("velocity", "lstm2"), ("last_action", "lstm2"))
+AGENTS = {
+  "ff": Agent(),
+  "lstm": Agent(lstm=(256,)),
+  "nav": Agent(("pixels", *_HEARD), (64, 256), _JOINS),
+  "nav_rgbd": Agent(("rgbd", *_HEARD), (64, 256), _JOINS),
+}
+# Auxiliary losses: signal, classes of each of its entries (0: regression), whether it is read off the memory.
+LOSSES = {
+  "d1": ("depth", 8, False),
+  "d1mse": ("depth_grid", 0, False),
+  "d2": ("depth", 8, True),
+  "d2mse": ("depth_grid", 0, True),
+  "l": ("loop_closure", 2, True),
+}
 _CONV, _ENCODER = ((16, 8, 4), (32, 4, 2)), (256,)  # papers.md 3.1
 
 
-def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:
-  """The sweep of one agent in one maze."""
-  parts = variant.split(",")
-  scale, agent, maze = parts if len(parts) == 3 else ("", "", "")
-  match = _AGENT.fullmatch(agent)
-  if scale not in SCALES or not match or not maze:
-    raise ValueError(f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small")
-  if match["base"] == "ff" and (match["d2"] or match["l"]):
-    raise ValueError(f"navigation.py:{variant}: d2 and l read an LSTM, which ff has not; give it d1, or choose lstm")
-  config = config_dict.ConfigDict()
-  config.seed = 0
-  config.agent = agent
-  config.world = f"maze/{maze}"
-  config.world_options = _world_options()
-  config.train = configuration.first_column(
-    column=_column(match["base"]),
-    auxiliary=heads(match, lstm="lstm1" if match["base"] == "lstm" else "lstm2", costs=_MIDDLE_COSTS),
-    steps={"smoke": 1_240, "laptop": 160_000, "paper": 25_000_000}[scale],  # Four frames each: 1e8.
-    num_worlds={"smoke": 2, "laptop": 8, "paper": 64}[scale],
-    num_steps={"smoke": 10, "laptop": 20, "paper": 50}[scale],  # The paper draws 50 or 75 (papers.md 3.4).
-    evaluate_every=0,
-    evaluation_episodes=0,
-    save_every={"smoke": 500, "laptop": 50_000, "paper": 500_000}[scale],
-    updates_per_record={"smoke": 10, "laptop": 20, "paper": 100}[scale],
-    discount=0.99,
-    learning_rate=7e-4,
-    entropy_cost=3e-3,
-    value_cost=0.5,
-    **_rewards(scale, has_clip=bool(match["clip"])),
-    **(_A3C if scale == "paper" else {}),
-  )
-  sampled = [
-    ("train.hyper.learning_rate", "log_uniform", (3e-4, 1.5e-3) if scale == "laptop" else (1e-4, 5e-4)),
-    ("train.hyper.entropy_cost", "log_uniform", (1e-3, 5e-3) if scale == "laptop" else (1e-4, 1e-3)),
-    *((f"train.auxiliary.{name}.cost", "choice", _COSTS[name]) for name in config.train.auxiliary if scale == "paper"),
-  ]
-  config.sweep = configuration.sweep(
-    num_runs={"smoke": 2, "laptop": 2, "paper": 64}[scale],
-    top={"smoke": 1, "laptop": 2, "paper": 5}[scale],
-    sampled=tuple(sampled),
-  )
-  return config
+@dataclasses.dataclass(frozen=True)
+class Scale:
+  """How much is learned, and by what."""
+
+  steps: int  # Agent steps; four frames each.
+  num_worlds: int
+  num_steps: int
+  save_every: int
+  updates_per_record: int
+  num_runs: int
+  top: int
+  learning_rates: tuple[float, float]  # Of the sweep, log-uniform.
+  entropy_costs: tuple[float, float]
+  draws_costs: bool  # Of the auxiliary losses.
+  reward_scale: float
+  hyper: Mapping[str, Any]
 
 
-_COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
-_MIDDLE_COSTS = {name: costs[1] for name, costs in _COSTS.items()}
 # What the paper's agents learn by (papers.md 3.4, 4). A3C's epsilon, 0.1, is for gradients summed over an unroll: for
-# means over its 50 steps it is 0.1 / 50^2. The paper gives no clipping.
-_A3C: dict[str, Any] = {
+# means over its 50 steps it is 0.1 / 50^2. The paper gives no clipping, and draws unrolls of 50 or 75.
+_A3C: Mapping[str, Any] = {
   "optimizer": "rmsprop",
   "second_moment_decay": 0.99,
   "epsilon": 4e-5,
   "lambda_": 1.0,
   "max_gradient_norm": 10.0,
 }
+# The paper's rewards are raw. On two cores they are scaled, and not cut, so that a goal (10) stays worth ten apples.
+SCALES = {
+  "smoke": Scale(1_240, 2, 10, 500, 10, 2, 1, (1e-4, 5e-4), (1e-4, 1e-3), False, 0.1, {}),
+  "laptop": Scale(160_000, 8, 20, 50_000, 20, 2, 2, (3e-4, 1.5e-3), (1e-3, 5e-3), False, 0.1, {}),
+  "paper": Scale(25_000_000, 64, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
+}
+_COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
+_MIDDLE_COSTS = {name: costs[1] for name, costs in _COSTS.items()}
+_CLIP: Mapping[str, Any] = {
+  "reward_scale": 0.5,
+  "reward_clip": 1.0,
+}  # Of the paper's starred agents: 0.3 or 0.5, cut to 1.
 
 
-def _world_options() -> config_dict.ConfigDict:
-  """What may be changed of a maze (`world.Maze`); null: as its task has it."""
-  return config_dict.ConfigDict(
-    {
-      "layout": config_dict.placeholder(str),
-      "num_steps": config_dict.placeholder(int),
-      "style": config_dict.placeholder(str),
-      "fruit_returns": True,
-      "loop_near": 1.0,
-      "loop_far": 2.0,
-    }
-  )
-
-
-def _rewards(scale: str, *, has_clip: bool) -> dict[str, Any]:
-  """Rewards as learned from: the paper's are raw or, starred, scaled by 0.3 or 0.5 and cut to 1.
-
-  On two cores they are scaled, and not cut, so that a goal (10) stays worth ten apples.
-  """
-  if has_clip:
-    return {"reward_scale": 0.5, "reward_clip": 1.0}
-  return {"reward_scale": 1.0 if scale == "paper" else 0.1}
-
-
-def _column(base: str) -> config_dict.ConfigDict:
-  """FF, LSTM and Nav A3C (papers.md 3.1): Nav's first LSTM hears the reward, its second velocity and action."""
-  if base in ("ff", "lstm"):
-    return configuration.column_section(conv=_CONV, dense=_ENCODER, lstm=(256,) if base == "lstm" else ())
-  return configuration.column_section(
-    inputs=("rgbd" if base == "nav_rgbd" else "pixels", "last_reward", "velocity", "last_action"),
-    conv=_CONV,
-    dense=_ENCODER,
-    lstm=(64, 256),
-    joins=(
-      ("last_reward", "lstm1"),
-      ("dense1", "lstm2"),
-      ("velocity", "lstm2"),
-      ("last_action", "lstm2"),
+def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:
+  """The sweep of one agent in one maze."""
+  parts = variant.split(",")
+  name, *rest = parts[1].split("_clip") if len(parts) == 3 else ("",)
+  base_name, losses = parse(name, AGENTS)
+  if len(parts) != 3 or parts[0] not in SCALES or base_name not in AGENTS or losses is None or rest not in ([], [""]):
+    raise ValueError(f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small")
+  scale, agent = SCALES[parts[0]], AGENTS[base_name]
+  if not agent.memory and any(LOSSES[loss][2] for loss in losses):
+    raise ValueError(f"navigation.py:{variant}: d2 and l read an LSTM, which ff has not; give it d1, or choose lstm")
+  config = base.experiment(
+    world=f"maze/{parts[2]}",
+    world_options=_world_options(),
+    train=base.phase(
+      column=base.column(inputs=agent.inputs, conv=_CONV, dense=_ENCODER, lstm=agent.lstm, joins=agent.joins),
+      auxiliary=heads(losses, memory=agent.memory, costs=_MIDDLE_COSTS),
+      steps=scale.steps,
+      num_worlds=scale.num_worlds,
+      num_steps=scale.num_steps,
+      evaluate_every=0,
+      evaluation_episodes=0,
+      save_every=scale.save_every,
+      updates_per_record=scale.updates_per_record,
+      discount=0.99,
+      learning_rate=7e-4,
+      entropy_cost=3e-3,
+      value_cost=0.5,
+      **{**scale.hyper, "reward_scale": scale.reward_scale, **(_CLIP if rest else {})},
     ),
   )
+  config.agent = parts[1]
+  sampled = [
+    ("train.hyper.learning_rate", "log_uniform", scale.learning_rates),
+    ("train.hyper.entropy_cost", "log_uniform", scale.entropy_costs),
+    *((f"train.auxiliary.{one}.cost", "choice", _COSTS[one]) for one in config.train.auxiliary if scale.draws_costs),
+  ]
+  config.sweep = base.sweep(num_runs=scale.num_runs, top=scale.top, sampled=tuple(sampled))
+  return config
 
 
-def heads(match: re.Match[str], *, lstm: str, costs: Mapping[str, float]) -> dict[str, config_dict.ConfigDict]:
-  """D1 on the encoder, D2 and L on the LSTM, each behind a hidden layer of 128 (papers.md 3.1).
+def parse(agent: str, bases: Collection[str]) -> tuple[str, tuple[str, ...] | None]:
+  """'nav_d1l' as ('nav', ('d1', 'l')): one of `bases`, and losses in the order of `LOSSES`, at most one of a kind.
+
+  Losses are None where the end of the name spells none.
+  """
+  if agent in bases:
+    return agent, ()
+  name, _, spelt = agent.rpartition("_")
+  sets = itertools.product(("", "d1", "d1mse"), ("", "d2", "d2mse"), ("", "l"))
+  return name, {"".join(one): tuple(filter(None, one)) for one in sets}.get(spelt or "none")
+
+
+def heads(losses: Sequence[str], *, memory: str, costs: Mapping[str, float]) -> dict[str, config_dict.ConfigDict]:
+  """D1 on the encoder, D2 and L on the memory, each behind a hidden layer of 128 (papers.md 3.1).
 
   Args:
-    match: of `LOSSES` in the agent's name.
-    lstm: the layer that D2 and L read.
-    costs: weight of each loss.
+    losses: names in `LOSSES`.
+    memory: the layer that D2 and L read.
+    costs: d1, d2, l -> weight of each loss, regressed or not.
   """
-  found = {}
-  for name, layer in (("d1", "dense1"), ("d2", lstm)):
-    if match[name]:
-      signal, num_classes = ("depth_grid", 0) if match[name].endswith("mse") else ("depth", 8)
-      found[name] = configuration.head(signal, layer, costs[name], hidden=128, num_classes=num_classes)
-  if match["l"]:
-    found["l"] = configuration.head("loop_closure", lstm, costs["l"], hidden=128, num_classes=2)
-  return found
+  made = {}
+  for loss in losses:
+    signal, num_classes, is_of_memory = LOSSES[loss]
+    kind = loss.removesuffix("mse")
+    layer = memory if is_of_memory else "dense1"
+    made[kind] = base.head(signal, layer, costs[kind], hidden=128, num_classes=num_classes)
+  return made
+
+
+def _world_options() -> dict[str, Any]:
+  """What may be changed of a maze (`world.Maze`); null: as its task has it."""
+  return {
+    "layout": config_dict.placeholder(str),
+    "num_steps": config_dict.placeholder(int),
+    "style": config_dict.placeholder(str),
+    "fruit_returns": True,
+    "loop_near": 1.0,
+    "loop_far": 2.0,
+  }

@@ -13,8 +13,8 @@ from mujoco import rollout
 from environments import registry
 from environments.arm import client, server, twin
 from environments.jaco import constants, model, physics
-from experiments import train
 from experiments.configs import jaco_corl2017
+from experiments.setup import learn
 from experiments.suites import stages
 
 _PHYSICS_STEPS = 50  # Control steps in one timed call.
@@ -90,7 +90,7 @@ def _pixels(settings: stages.Settings) -> Iterator[stages.Row]:
 
 def _bridge(settings: stages.Settings) -> Iterator[stages.Row]:
   """The twin in a process of its own, through the bridge, as fast as it can, a picture in every step."""
-  with server.launch(server.ServerConfig(task="reach/random"), timeout_s=180.0) as address:
+  with server.launch(server.ServerConfig(driver=twin.TwinConfig(), task="reach/random"), timeout_s=180.0) as address:
     environment = client.connect(address)
     spec = environment.action_spec()
     rng = np.random.default_rng(0)
@@ -136,7 +136,7 @@ def _make_renderer() -> Callable[[int], None]:
 
 # The paper's wide recurrent column on `jaco/reach/random`.
 _LEARNER = stages.Learner(
-  lambda: train.make_task(jaco_corl2017.get_config()),
+  lambda: learn.make(jaco_corl2017.get_config()),
   {"learn": (">= 3,500", ""), "play": (">= 3,000", ">= 500,000"), "train": (">= 1,500", ">= 300,000")},
 )
 STAGES: Mapping[str, stages.Stage] = {

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from environments import batch as batch_lib
 from environments import registry
-from experiments import train
 from experiments.configs import navigation
+from experiments.setup import learn
 from experiments.suites import stages
 
 _SHOWN = ("pixels", "velocity", "last_reward", "last_action")  # What a navigation agent reads, and what its heads do.
@@ -29,6 +29,6 @@ def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
 
 
 _LEARNER = stages.Learner(
-  lambda: train.make_task(navigation.get_config("laptop,nav_d1d2l,static_1")), {"train": (">= 700", ">= 150,000")}
+  lambda: learn.make(navigation.get_config("laptop,nav_d1d2l,static_1")), {"train": (">= 700", ">= 150,000")}
 )
 STAGES: Mapping[str, stages.Stage] = {"worlds": _worlds, **stages.of(_LEARNER)}

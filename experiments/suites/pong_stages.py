@@ -13,8 +13,9 @@ import numpy as np
 from environments import batch as batch_lib
 from environments import registry
 from environments.atari import vector
-from experiments import loop, population, session, transfer
 from experiments.configs import pong_soup
+from experiments.running import loop, members
+from experiments.setup import learn
 from experiments.suites import stages
 from progressive import partition
 
@@ -60,23 +61,22 @@ def _threads() -> int:
 
 def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
   """An update of one run, of three one after the other, and of three at once: what a run costs in company."""
-  tasks = [transfer.make_task(population.sample(pong_soup.get_config(), i)) for i in range(_NUM_RUNS)]
-  batch = session.make_batch(tasks[0], settings.num_worlds)
-  assert batch is not None
+  tasks = [learn.make(members.sample(pong_soup.get_config(), i)) for i in range(_NUM_RUNS)]
+  batch = stages.batch_of(tasks[0], settings.num_worlds)
   states = [_start(task, batch, i) for i, task in enumerate(tasks)]
-  agents = population.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
+  agents = members.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
 
   def alone() -> None:
     states[0], metrics, _ = loop.train_step(states[0], agent=tasks[0].agent, batch=batch, num_steps=stages.NUM_STEPS)
     jax.block_until_ready(metrics)
 
   def together(carry: list[Any], width: int) -> None:
-    carry[0], metrics, _ = population.train_step(
-      carry[0], agents=agents, batch=batch, num_steps=stages.NUM_STEPS, width=width, mesh=population.share_out(1)[0]
+    carry[0], metrics, _ = members.train_step(
+      carry[0], agents=agents, batch=batch, num_steps=stages.NUM_STEPS, width=width, mesh=members.share_out(1)[0]
     )
     jax.block_until_ready(metrics)
 
-  calls = [alone] + [functools.partial(together, [population.stack(states)], width) for width in (1, _NUM_RUNS)]
+  calls = [alone] + [functools.partial(together, [members.stack(states)], width) for width in (1, _NUM_RUNS)]
   for call in calls:
     call()
   seconds = stages.blocks(calls, settings)
@@ -89,10 +89,11 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
     yield stages.Row(f"  {_NUM_RUNS} runs {how}", cost, "x", aim, note)
 
 
-def _start(task: session.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainState:
-  return loop.init(task.agent, *partition.split(task.params, task.is_trainable), jax.random.key(seed), batch=batch)
+def _start(task: learn.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainState:
+  sides = partition.split(task.params, task.is_trainable)
+  return loop.init(task.agent, *sides, jax.random.key(seed), num_worlds=batch.num_worlds, batch=batch)
 
 
 # The Pong Soup's column, two convolutions and a dense layer, from scratch.
-_LEARNER = stages.Learner(lambda: transfer.make_task(pong_soup.get_config()), {"train": (">= 1,500", ">= 1,000,000")})
+_LEARNER = stages.Learner(lambda: learn.make(pong_soup.get_config()), {"train": (">= 1,500", ">= 1,000,000")})
 STAGES: Mapping[str, stages.Stage] = {"worlds": _worlds, **stages.of(_LEARNER), "sweep": _sweep}

@@ -19,7 +19,8 @@ import numpy as np
 from agents import actor_critic, unroll
 from environments import batch as batch_lib
 from environments import core
-from experiments import loop, session
+from experiments.running import loop
+from experiments.setup import learn, place
 from progressive import partition
 
 NUM_STEPS = 20  # T, the length of an unroll.
@@ -50,7 +51,7 @@ Stage = Callable[[Settings], Iterator[Row]]
 class Learner(NamedTuple):
   """What learns, and how fast it should: stage -> aim of two CPU cores, of an accelerator."""
 
-  make_task: Callable[[], session.Task]
+  make_task: Callable[[], learn.Task]
   aims: Mapping[str, tuple[str, str]]
 
 
@@ -92,6 +93,12 @@ def blocks(calls: Sequence[Callable[[], Any]], settings: Settings) -> list[tuple
       block.append(time.perf_counter() - before)
     found.append(tuple(block))
   return found
+
+
+def batch_of(task: learn.Task, num_worlds: int) -> batch_lib.Batch:
+  """Copies of the task's world in JAX that show what it learns from."""
+  assert isinstance(task.place, place.Simulation)
+  return task.place.batch(num_worlds, *learn.shown(task))
 
 
 def rate(seconds: Sequence[float], num: int) -> float:
@@ -157,10 +164,9 @@ def _play(learner: Learner, settings: Settings) -> Iterator[Row]:
 def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
   """Training end to end from pixels, and what memory it takes as it goes on."""
   task = learner.make_task()
-  batch = session.make_batch(task, settings.num_worlds)
-  assert batch is not None
+  batch = batch_of(task, settings.num_worlds)
   trainable, frozen = partition.split(task.params, task.is_trainable)
-  carry = [loop.init(task.agent, trainable, frozen, jax.random.key(0), batch=batch)]
+  carry = [loop.init(task.agent, trainable, frozen, jax.random.key(0), num_worlds=batch.num_worlds, batch=batch)]
 
   def run() -> Any:
     state, metrics, _ = loop.train_step(carry[0], agent=task.agent, batch=batch, num_steps=NUM_STEPS)
@@ -192,8 +198,7 @@ def _pieces(learner: Learner, settings: Settings) -> tuple[actor_critic.Agent, A
   """(agent, trainable, frozen, worlds)"""
   task = learner.make_task()
   trainable, frozen = partition.split(task.params, task.is_trainable)
-  batch = session.make_batch(task, settings.num_worlds)
-  assert batch is not None
+  batch = batch_of(task, settings.num_worlds)
   return task.agent, trainable, frozen, batch
 
 

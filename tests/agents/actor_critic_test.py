@@ -24,7 +24,8 @@ def _learn(agent, trainable, frozen, world, *, num_updates, num_steps=20, num_wo
       agent, trainable, frozen, batch, batch_state, recurrent, key, num_steps
     )
     trainable, optimizer_state, _ = actor_critic.update(agent, trainable, frozen, optimizer_state, played)
-    progress, episodes = trajectory.track_episodes(progress, played.timesteps)
+    progress, ends = trajectory.track_episodes(progress, played.timesteps)
+    episodes = trajectory.statistics(ends)
     return (trainable, optimizer_state, batch_state, recurrent, progress), episodes
 
   world_key, key = jax.random.split(jax.random.key(seed))
@@ -101,7 +102,9 @@ def _values(agent, trainable, frozen, played):
   for b in range(played.actions.shape[1]):
     state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
     inputs = {"signal": played.timesteps.observation["signal"][:, b]}
-    activations, _ = network.apply(agent.spec, params, inputs, state, played.timesteps.step_type[:, b] == core.FIRST)
+    activations, _ = network.apply(
+      params, agent.spec, inputs=inputs, state=state, is_first=played.timesteps.step_type[:, b] == core.FIRST
+    )
     values.append(activations[-1]["output"][:, -1])
   return np.stack(values, axis=1)
 
@@ -121,7 +124,7 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory):
       state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
       timesteps = jax.tree.map(lambda x, b=b: x[:, b], played.timesteps)
       activations, _ = network.apply(
-        agent.spec, params, timesteps.observation, state, timesteps.step_type == core.FIRST
+        params, agent.spec, inputs=timesteps.observation, state=state, is_first=timesteps.step_type == core.FIRST
       )
       logits, values = activations[-1]["output"][:, :-1], activations[-1]["output"][:, -1]
       lambda_ = jnp.where(timesteps.step_type[1:] == core.LAST, 0.0, hyper.lambda_)

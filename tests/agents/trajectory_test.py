@@ -23,8 +23,12 @@ def test_episodes_are_followed_across_unrolls():
   step_type = np.array([[FIRST, MID, MID, LAST, FIRST], [FIRST, MID, LAST, FIRST, LAST]]).T
   reward = np.array([[0, 1, 2, 4, 0], [0, 8, 16, 0, 32]]).T
   progress = trajectory.init_progress(2)
-  progress, first = trajectory.track_episodes(progress, _timesteps(step_type[:3], reward[:3]))
+  progress, ends = trajectory.track_episodes(progress, _timesteps(step_type[:3], reward[:3]))
+  first = trajectory.statistics(ends)
   assert (int(first.num_episodes), float(first.return_sum), int(first.length_sum)) == (1, 24.0, 2)
-  progress, second = trajectory.track_episodes(progress, _timesteps(step_type[2:], reward[2:]))
+  np.testing.assert_array_equal(np.argwhere(ends.is_last), [[1, 1]])
+  assert (float(ends.returns[1, 1]), int(ends.lengths[1, 1])) == (24.0, 2)
+  progress, ends = trajectory.track_episodes(progress, _timesteps(step_type[2:], reward[2:]))
+  second = trajectory.statistics(ends)
   assert (int(second.num_episodes), float(second.return_sum), int(second.length_sum)) == (2, 7.0 + 32.0, 3 + 1)
   np.testing.assert_array_equal(progress.episode_return, [0, 32])

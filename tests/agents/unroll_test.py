@@ -69,7 +69,8 @@ def test_unrolls_follow_each_other_without_a_gap():
 def test_running_means_of_episodes_equal_evaluated_ones():
   world = worlds.Chain(length=3)
   agent, trainable, frozen, _, on_host = _both(world, num_unrolls=1, num_steps=8)
-  _, episodes = trajectory.track_episodes(trajectory.init_progress(2), on_host.timesteps)
+  _, ends = trajectory.track_episodes(trajectory.init_progress(2), on_host.timesteps)
+  episodes = trajectory.statistics(ends)
   # 8 transitions: 3 of an episode, 1 between, 3 of the next, 1 between.
   assert (int(episodes.num_episodes), float(episodes.return_sum), int(episodes.length_sum)) == (4, 12.0, 12)
   environment = dm_env_adapter.DmEnv(world, seed=0)

@@ -57,23 +57,6 @@ def test_stack_ends_with_the_shortest_run():
     curves.stack([(np.array([0.0, 10]), np.zeros(2)), (np.array([0.0, 20]), np.zeros(2))])
 
 
-def test_band_against_a_numpy_bootstrap():
-  values = np.random.default_rng(1).normal(3.0, 2.0, size=(20, 4))
-  interval = curves.band(values, num_resamples=4000)
-  rng = np.random.default_rng(2)
-  means = np.stack([values[rng.integers(20, size=20)].mean(axis=0) for _ in range(4000)])
-  np.testing.assert_allclose(interval.mean, values.mean(axis=0))
-  np.testing.assert_allclose(interval.low, np.percentile(means, 2.5, axis=0), atol=0.1)
-  np.testing.assert_allclose(interval.high, np.percentile(means, 97.5, axis=0), atol=0.1)
-
-
-def test_band_of_one_run_and_of_equal_runs():
-  assert np.isnan(curves.band(np.ones((1, 3))).low).all()
-  equal = curves.band(np.zeros((3, 2)))
-  np.testing.assert_array_equal(equal.low, [0, 0])
-  np.testing.assert_array_equal(equal.high, [0, 0])
-
-
 def test_values_and_means_at_steps():
   curve = curves.Curve(steps=np.array([0.0, 10, 20, 30]), values=np.array([[0.0, 1, 3, 8], [0, 2, 2, 2]]))
   np.testing.assert_array_equal(curves.at(curve, 15), [2, 2])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis import fisher, moments, spectra
-from progressive import column, network
+from progressive import column, layers, network
 
 OLD, NEW = (0, "fc"), (1, "fc")
 
@@ -183,22 +183,24 @@ def test_bad_input_is_refused():
 
 def test_a_progressive_network_through_its_own_additions():
   """On the real network: cut laterals make the old column unused, and only then."""
-  spec = column.ColumnSpec(
+  spec = column.Column(
     (("pixels", (6, 6, 1)),),
     (
-      column.Conv("conv1", ("pixels",), 3, (3, 3), 1),
-      column.Dense("fc", ("conv1",), 4),
-      column.Dense("output", ("fc",), 4, activation=None, laterals="linear"),
+      layers.Conv("conv1", ("pixels",), 3, (3, 3), 1),
+      layers.Dense("fc", ("conv1",), 4),
+      layers.Dense("output", ("fc",), 4, activation=None, laterals="linear"),
     ),
   )
-  net = network.NetworkSpec((spec, spec))
+  net = network.Network((spec, spec))
   params = network.init(jax.random.key(0), net)
   batch = jax.random.uniform(jax.random.key(1), (40, 6, 6, 1))
   places = [(k, layer) for layer in ("conv1", "fc") for k in (0, 1)]
 
   def apply(params, batch, additions):
     first = jnp.ones(len(batch), bool)
-    return network.apply(net, params, {"pixels": batch}, network.initial_state(net), first, additions=additions)[0]
+    return network.apply(
+      params, net, inputs={"pixels": batch}, state=network.initial_state(net), is_first=first, additions=additions
+    )[0]
 
   def diagonals(params):
     def log_probs(additions, batch):

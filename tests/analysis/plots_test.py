@@ -74,6 +74,24 @@ def test_learning_curves_wrap_and_share_a_legend():
   assert all(axis.get_legend() for axis in plain.axes)
 
 
+@pytest.mark.parametrize(
+  ("runs", "said"),
+  [
+    ((1, 1), ""),
+    ((3, 2), "lines: mean over runs; shaded: least to greatest"),
+    ((8, 1), "lines: mean over runs; shaded: 95 % interval of the mean"),
+    ((2,) * 7, "lines: mean over runs; not shaded where there are more than 6 lines"),
+  ],
+)
+def test_a_figure_says_what_its_lines_and_bands_are(runs, said):
+  lines = [line(str(i), num) for i, num in enumerate(runs)]
+  fig = plots.learning_curves([plots.Panel("a", lines)], x_label="steps", y_label="score")
+  assert fig.get_suptitle() == said
+  dotted = lines[0]._replace(dotted=lines[0].solid)
+  fig = plots.learning_curves([plots.Panel("a", [dotted])], x_label="steps", y_label="score", note="and this")
+  assert fig.get_suptitle().endswith("dotted: before smoothing; and this")
+
+
 def test_a_dashed_line_is_dashed_in_the_legend_too():
   lines = [line("x", 3), line("y", 3)._replace(is_dashed=True)]
   fig = plots.learning_curves([plots.Panel("a", lines)], x_label="steps", y_label="score")
@@ -99,11 +117,20 @@ def test_feature_use_draws_each_column():
   assert [[bar.get_height() for bar in bars(axis)] for axis in fig.axes] == [[0.9, 0.0], [0.1, 1.0]]
 
 
+def test_a_panel_without_bars_says_why():
+  shares = {(0, "conv1"): np.array([0.999, 0.0]), (1, "conv1"): np.array([0.0, 0.001]), (2, "conv1"): np.zeros(2)}
+  fig = sp.feature_use(shares, layer="conv1", title="a")
+  assert [texts(axis) for axis in fig.axes] == [
+    [], ["nearly dead: the largest\nshare is 0.001"], ["dead: the policy\nuses none"]
+  ]  # fmt: skip
+
+
 def test_every_dot_is_drawn():
   dots = [sp.Dot(0.1, 1.5, "p2"), sp.Dot(0.9, 0.5, "p3"), sp.Dot(0.5, 2.0, "p2")]
   axis = sp.score_against_new_column(dots, colors={"p2": "b", "p3": "r"}).axes[0]
   offsets = np.concatenate([collection.get_offsets() for collection in axis.collections])
   assert sorted(map(tuple, offsets.tolist())) == [(0.1, 1.5), (0.5, 2.0), (0.9, 0.5)]
+  assert [line.get_label() for line in axis.lines] == ["as from scratch"]
 
 
 def test_aps_stands_beside_afs():
@@ -149,10 +176,9 @@ def test_forgetting_begins_at_the_floor():
   assert [label.get_text() for label in axis.get_xticklabels()] == ["progressive\nunchanged", "finetune\n−38.0"]
 
 
-def test_components_are_drawn_by_group():
+def test_a_map_is_drawn_by_group():
   features = np.random.default_rng(0).normal(size=(30, 4))
-  fig = projection_plots.principal_components(
-    [projection_plots.Panel("net", features, ["north"] * 10 + ["south"] * 20)]
-  )
+  fig = projection_plots.maps([projection_plots.Panel("net", features, ["north"] * 10 + ["south"] * 20)])
   assert [len(collection.get_offsets()) for collection in fig.axes[0].collections] == [10, 20]
   assert [text.get_text() for text in fig.legends[0].get_texts()] == ["north", "south"]
+  assert fig.axes[0].get_xlabel() == "t-SNE of 30 steps"

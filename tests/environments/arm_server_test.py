@@ -17,11 +17,12 @@ import jax
 import numpy as np
 import pytest
 from absl.testing import absltest
-from dm_env import specs, test_utils
+from dm_env import test_utils
 from dm_env_rpc.v1 import connection, tensor_utils
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, reset, reset_world, step
 
+from environments import core, registry
 from environments.arm import client, protocol, server, twin
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
@@ -35,7 +36,7 @@ ONE_SERVER = {}  # Shared with the unittest classes of the compliance suite, whi
 
 @pytest.fixture(scope="module", autouse=True)
 def address():
-  with server.launch(server.ServerConfig(seed=5)) as address:
+  with server.launch(server.ServerConfig(driver=twin.TwinConfig(), seed=5)) as address:
     ONE_SERVER["address"] = address
     yield address
 
@@ -335,6 +336,20 @@ def test_a_second_client_is_told_that_the_arm_is_in_use(address):
     assert environment.reset().first()
 
 
+def test_the_arm_has_a_name_among_the_worlds(address):
+  environment = registry.make(f"arm://{address}", seed=3, observations=("target", "proprioception"), num_joints=9)
+  try:
+    assert core.num_choices(environment.action_spec()) == (3,) * 9
+    assert set(environment.observation_spec()) == {"target", "proprioception"}
+    first = environment.reset()
+    after = environment.step(REST)
+    assert first.first() and first.reward is None and after.mid() and after.reward in (0.0, 1.0)
+  finally:
+    environment.close()
+  with connected(address, seed=3) as same:
+    np.testing.assert_array_equal(same.reset().observation["target"], first.observation["target"])
+
+
 def test_another_task_is_refused(address):
   with pytest.raises(protocol.BridgeError, match="plays reach/random, the client expects reach/fixed"):
     client.connect(address, task="reach/fixed")
@@ -343,15 +358,11 @@ def test_another_task_is_refused(address):
 @pytest.mark.parametrize(
   ("wanted", "message"),
   [
-    ({"action_spec": specs.BoundedArray((6,), np.int32, 0, 2)}, r"action.shape is \(9,\) on the server, \(6,\) here"),
-    ({"action_spec": specs.BoundedArray((9,), np.int32, 0, 4)}, "action.maximum is 2 on the server, 4 here"),
-    ({"observation_spec": {"target": specs.Array((2,), np.float32)}}, "target.shape"),
-    ({"observation_spec": {"target": specs.Array((3,), np.float64)}}, "target.dtype is float32"),
-    ({"observation_spec": {"depth": specs.Array((64, 64), np.float32)}}, "depth is expected"),
     ({"observations": ["depth"]}, "'depth' is not offered"),
+    ({"num_joints": 6}, "takes commands for 9 joints, num_joints=6 here; serve it with --num_joints=6"),
   ],
 )
-def test_a_spec_mismatch_names_the_field_and_both_values(address, wanted, message):
+def test_an_arm_other_than_expected_is_refused_by_name(address, wanted, message):
   with pytest.raises(protocol.BridgeError, match=message) as mismatch:
     client.connect(address, **wanted)
   assert "\n" not in str(mismatch.value)
@@ -374,29 +385,39 @@ def test_an_unreachable_server_is_one_line_within_seconds():
 
 
 def test_a_busy_port_is_one_line(address):
-  config = server.ServerConfig(port=int(address.split(":")[1]))
+  config = server.ServerConfig(driver=twin.TwinConfig(), port=int(address.split(":")[1]))
   with pytest.raises(protocol.BridgeError, match=f"cannot listen on {address}") as failure:
     server.serve(config)
   assert "\n" not in str(failure.value)
 
 
 def test_launch_passes_on_why_the_server_did_not_start(address):
-  config = server.ServerConfig(port=int(address.split(":")[1]))
+  config = server.ServerConfig(driver=twin.TwinConfig(), port=int(address.split(":")[1]))
   with pytest.raises(protocol.BridgeError, match=f"cannot listen on {address}"), server.launch(config):
     pass
 
 
 def test_wrong_configurations_are_refused():
   with pytest.raises(ValueError, match="task='reach/randm' is unknown; the nearest is 'reach/random'"):
-    server.ServerConfig(task="reach/randm")
+    server.ServerConfig(driver=twin.TwinConfig(), task="reach/randm")
   with pytest.raises(ValueError, match="num_joints=7"):
-    server.ServerConfig(num_joints=7)
+    server.ServerConfig(driver=twin.TwinConfig(), num_joints=7)
+
+
+def test_who_serves_a_real_arm_imports_no_simulated_one():
+  code = (
+    "import sys\n"
+    "from environments.arm import client, server\n"
+    "print([name for name in sys.modules if name in ('environments.arm.twin', 'dm_control')])"
+  )
+  printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=VARIABLES, check=True)
+  assert printed.stdout == "[]\n"
 
 
 def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with_sigterm():
   code = (
-    "from environments.arm import server\n"
-    "server.serve(server.ServerConfig(), on_ready=lambda address: print(address, flush=True))\n"
+    "from environments.arm import server, twin\n"
+    "server.serve(server.ServerConfig(driver=twin.TwinConfig()), on_ready=lambda address: print(address, flush=True))\n"
     "print('bye', flush=True)"
   )
   process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=VARIABLES)
@@ -419,8 +440,8 @@ def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with_sigterm():
 def test_a_launched_server_ends_with_the_process_that_launched_it():
   code = (
     "import os\n"
-    "from environments.arm import server\n"
-    "with server.launch(server.ServerConfig()) as address:\n"
+    "from environments.arm import server, twin\n"
+    "with server.launch(server.ServerConfig(driver=twin.TwinConfig())) as address:\n"
     "  print(address, flush=True)\n"
     "  os.kill(os.getpid(), 9)"
   )

@@ -148,6 +148,13 @@ def test_observations_are_made_only_when_asked_for(driver):
     arm.observation_spec()[name].validate(value)
 
 
+def test_an_observation_that_the_arm_has_not_is_refused_by_name(driver):
+  arm = make_world(driver)
+  arm.step(None)
+  with pytest.raises(protocol.BridgeError, match="'palm' is not offered; the arm has pixels, proprioception, target"):
+    arm.observe(["target", "palm"])
+
+
 @pytest.mark.parametrize(
   ("action", "word"),
   [

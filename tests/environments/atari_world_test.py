@@ -16,7 +16,7 @@ class ConformanceTest(test_utils.EnvironmentTestMixin, absltest.TestCase):
   """Short episodes, so that the sequence of actions crosses several."""
 
   def make_object_under_test(self):
-    return world.make("pong", seed=0, num_actions=3, max_episode_steps=3)
+    return world.Atari("pong", seed=0, num_actions=3, max_episode_steps=3)
 
   def make_action_sequence(self):
     rng = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def _act(action: int) -> np.ndarray:
 @pytest.mark.parametrize("game", ["pong", "breakout"])
 def test_pictures_and_rewards_are_those_of_ale_pys_own_preprocessing(game):
   theirs = vector.Vector(game, 1, seed=0, num_threads=1, max_start_frames=0)
-  ours = world.make(game, seed=0, max_start_frames=0)
+  ours = world.Atari(game, seed=0, max_start_frames=0)
   assert ours.action_spec().maximum + 1 == theirs.num_actions
   first = ours.reset().observation["pixels"]
   np.testing.assert_array_equal(first[..., -1], theirs.first_pixels[0, -1])
@@ -48,7 +48,7 @@ def test_pictures_and_rewards_are_those_of_ale_pys_own_preprocessing(game):
 @pytest.mark.parametrize("num_actions", [3, 6])
 def test_specs_are_those_of_the_world_in_jax(num_actions):
   ours = registry.make("pong/pong", num_actions=num_actions)
-  theirs = world.make("pong", seed=0, num_actions=num_actions)
+  theirs = world.Atari("pong", seed=0, num_actions=num_actions)
   assert dict(theirs.observation_spec()) == dict(ours.observation_spec())
   assert theirs.action_spec() == ours.action_spec()
 
@@ -66,7 +66,7 @@ def test_actions_carry_the_emulators_meanings():
 
 def test_left_moves_the_paddle_down_and_right_up():
   def top_of_paddle(action: int) -> int:
-    env = world.make("pong", seed=0, num_actions=3)
+    env = world.Atari("pong", seed=0, num_actions=3)
     env.reset()
     for _ in range(6):
       pixels = env.step(_act(action)).observation["pixels"]
@@ -76,7 +76,7 @@ def test_left_moves_the_paddle_down_and_right_up():
 
 
 def test_the_newest_picture_is_last():
-  env = world.make("pong", seed=0, num_actions=3)
+  env = world.Atari("pong", seed=0, num_actions=3)
   before = env.reset().observation["pixels"]
   after = env.step(_act(1)).observation["pixels"]
   after = env.step(_act(1)).observation["pixels"]
@@ -86,14 +86,14 @@ def test_the_newest_picture_is_last():
 
 def test_the_same_seed_gives_the_same_episodes_and_starts_differ():
   def starts(seed: int) -> list[np.ndarray]:
-    env = world.make("pong", seed=seed, num_actions=3, max_episode_steps=14)
-    found = []
+    env = world.Atari("pong", seed=seed, num_actions=3, max_episode_steps=14)
+    result = []
     for _ in range(4):
       env.reset()
       for _ in range(14):
         timestep = env.step(_act(0))
-      found.append(timestep.observation["pixels"])
-    return found
+      result.append(timestep.observation["pixels"])
+    return result
 
   first, again = starts(3), starts(3)
   np.testing.assert_array_equal(first, again)
@@ -101,14 +101,14 @@ def test_the_same_seed_gives_the_same_episodes_and_starts_differ():
 
 
 def test_a_lost_game_terminates_and_a_long_one_is_truncated():
-  env = world.make("pong", seed=0, num_actions=3)
+  env = world.Atari("pong", seed=0, num_actions=3)
   timestep, score = env.reset(), 0.0
   while not timestep.last():
     timestep = env.step(_act(0))
     score += timestep.reward
   assert score == -21.0 and timestep.discount == 0.0
   assert env.step(_act(0)).step_type == dm_env.StepType.FIRST
-  env = world.make("pong", seed=0, num_actions=3, max_episode_steps=2)
+  env = world.Atari("pong", seed=0, num_actions=3, max_episode_steps=2)
   env.reset()
   assert env.step(_act(0)).mid()
   timestep = env.step(_act(0))
@@ -117,9 +117,9 @@ def test_a_lost_game_terminates_and_a_long_one_is_truncated():
 
 def test_what_cannot_be_is_refused_in_one_line(monkeypatch):
   with pytest.raises(ValueError, match='no game "pongg"; the nearest of its [0-9]+ are pong'):
-    world.make("pongg", seed=0)
+    world.Atari("pongg", seed=0)
   with pytest.raises(ValueError, match="max_episode_steps=0"):
-    world.make("pong", seed=0, max_episode_steps=0)
+    world.Atari("pong", seed=0, max_episode_steps=0)
   monkeypatch.setitem(sys.modules, "ale_py", None)
   with pytest.raises(ModuleNotFoundError, match=r"pip install .*\[atari\]"):
-    world.make("pong", seed=0)
+    world.Atari("pong", seed=0)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import config_dict
 
 from environments import batch, core, registry
 from environments.jaco import constants, oracle, randomize, tasks, world
@@ -218,6 +219,32 @@ def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
 def test_options_that_cannot_be_are_refused_by_name(options, words):
   with pytest.raises(ValueError, match=words):
     registry.make("jaco/reach/fixed", **options)
+
+
+@pytest.mark.parametrize(
+  ("fields", "words"),
+  [
+    ({"colour": 0.1}, 'no field "colour"; it has camera_m, field_of_view, light'),
+    ({"mass": "heavy"}, "mass=heavy is not a half-width"),
+    ({"mass": float("nan")}, "mass=nan"),
+    ({"gain": True}, "gain=True"),
+    ({"friction": 1.0}, "friction=1.0"),
+  ],
+)
+def test_a_randomization_that_cannot_be_is_refused_by_name(fields, words):
+  with pytest.raises(ValueError, match=words):
+    registry.make("jaco/reach/fixed", randomization=fields)
+
+
+def test_a_config_randomizes_with_a_dictionary_of_fields():
+  options = config_dict.ConfigDict({"randomization": {"camera_m": 0.02, "friction": 0.3}})
+  world = registry.make("jaco/reach/fixed", **options.to_dict())
+  one, other = (jax.jit(world.reset)(jax.random.key(seed)) for seed in range(2))
+  assert (one.appearance.camera.position != other.appearance.camera.position).all()
+  assert (one.dynamics.friction != other.dynamics.friction).all()
+  np.testing.assert_array_equal(one.dynamics.gain, 1.0)
+  position, friction = np.asarray(one.appearance.camera.position), np.asarray(one.dynamics.friction)
+  assert (np.abs(position - constants.CAMERA_POSITION_M) <= 0.02).all() and (np.abs(friction - 1.0) <= 0.3).all()
 
 
 def test_negative_ranges_are_refused():

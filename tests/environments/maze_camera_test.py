@@ -120,8 +120,8 @@ def _at(hall, x, heading=0.0, left=(True, True)):
 
 def test_floor_below_sky_above_and_walls_between(hall, see):
   """From the western end the eastern wall is 7.45 away, which is 3 rows up and down from the horizon."""
-  found = np.asarray(see(_at(hall, 0.5, left=(False, False))).privileged["depth_map"])
-  middle = found[:, 41]
+  result = np.asarray(see(_at(hall, 0.5, left=(False, False))).privileged["depth_map"])
+  middle = result[:, 41]
   assert (middle[:39] == hall.FAR).all()
   np.testing.assert_allclose(middle[39], 7.45, rtol=1e-5)
   rows = np.arange(60, 84)
@@ -173,13 +173,13 @@ def test_things_behind_things_and_walls_are_hidden():
   places = jnp.stack([x, jnp.zeros(6)], axis=1)
   is_present = jnp.array([True, True, True, True, True, False])
   objects = things.Things(places, is_present, np.array([0, 1, 2, 1, 1, 1], np.int32))
-  found = things.layers(objects, jnp.zeros(2), jnp.float32(0), jnp.float32([0.0, 0.05, 0.12, 0.5]), jnp.full(4, 5.0))
-  np.testing.assert_allclose(found.depth[:, 0], [1.0, 2.0, 3.0, np.inf], rtol=1e-6)
-  np.testing.assert_array_equal(found.kind[:3, 0], [1, 2, 0])
-  np.testing.assert_allclose(found.depth[:, 1], [1.0, 2.0, 3.0, np.inf], rtol=1e-6)  # 0.15 <= 0.2 at the goal.
-  np.testing.assert_allclose(found.depth[:, 2], [1.0, np.inf, np.inf, np.inf], rtol=1e-6)  # 0.24 > 0.13.
-  assert np.isinf(np.asarray(found.depth[:, 3])).all()
-  np.testing.assert_allclose(found.u[0, :3], [0.0, 0.05 / 0.13, 0.12 / 0.13], atol=1e-5)
+  result = things.layers(objects, jnp.zeros(2), jnp.float32(0), jnp.float32([0.0, 0.05, 0.12, 0.5]), jnp.full(4, 5.0))
+  np.testing.assert_allclose(result.depth[:, 0], [1.0, 2.0, 3.0, np.inf], rtol=1e-6)
+  np.testing.assert_array_equal(result.kind[:3, 0], [1, 2, 0])
+  np.testing.assert_allclose(result.depth[:, 1], [1.0, 2.0, 3.0, np.inf], rtol=1e-6)  # 0.15 <= 0.2 at the goal.
+  np.testing.assert_allclose(result.depth[:, 2], [1.0, np.inf, np.inf, np.inf], rtol=1e-6)  # 0.24 > 0.13.
+  assert np.isinf(np.asarray(result.depth[:, 3])).all()
+  np.testing.assert_allclose(result.u[0, :3], [0.0, 0.05 / 0.13, 0.12 / 0.13], atol=1e-5)
 
 
 def test_larger_pictures_show_the_same(hall):

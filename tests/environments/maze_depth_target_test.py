@@ -14,15 +14,15 @@ _EDGES = [0.0, 0.05, 0.175, 0.3, 0.425, 0.55, 0.675, 0.8, 1.0]  # papers.md 3.2
 def test_bands_are_numpys():
   buffer = np.random.default_rng(0).uniform(0, 1, (40, 50)).astype(np.float32)
   expected = np.clip(np.digitize(buffer.astype(np.float64) ** 10, _EDGES) - 1, 0, 7)
-  found = depth_target.bands(jnp.asarray(buffer))
-  np.testing.assert_array_equal(found, expected)
-  assert found.dtype == jnp.int32 and set(np.unique(found)) == set(range(8))
+  result = depth_target.bands(jnp.asarray(buffer))
+  np.testing.assert_array_equal(result, expected)
+  assert result.dtype == jnp.int32 and set(np.unique(result)) == set(range(8))
   np.testing.assert_array_equal(depth_target.bands(jnp.float32([0.0, 1.0])), [0, 7])
 
 
 def test_the_z_buffer_by_hand():
-  found = depth_target.z_buffer(jnp.float32([0.04, 0.08, 0.4, 1.0, jnp.inf]), 0.04)
-  np.testing.assert_allclose(found, [0.0, 0.5, 0.9, 0.96, 1.0], rtol=1e-6)
+  result = depth_target.z_buffer(jnp.float32([0.04, 0.08, 0.4, 1.0, jnp.inf]), 0.04)
+  np.testing.assert_allclose(result, [0.0, 0.5, 0.9, 0.96, 1.0], rtol=1e-6)
 
 
 def test_places_are_the_middles_of_boxes():
@@ -46,8 +46,8 @@ def test_the_target_is_read_off_the_depth_that_is_seen():
     np.testing.assert_allclose(seen.observation["depth"], buffer, atol=1e-5)
     grid = buffer[rows, 4::5][:4, :16]
     np.testing.assert_allclose(seen.privileged["depth_grid"], grid, atol=1e-5)
-    found, expected = seen.privileged["depth"], np.clip(np.digitize(grid**10, _EDGES) - 1, 0, 7)
+    result, expected = seen.privileged["depth"], np.clip(np.digitize(grid**10, _EDGES) - 1, 0, 7)
     near_an_edge = np.abs(grid[..., None] ** 10 - _EDGES).min(-1) < 1e-4
-    np.testing.assert_array_equal(np.where(near_an_edge, 0, found), np.where(near_an_edge, 0, expected))
+    np.testing.assert_array_equal(np.where(near_an_edge, 0, result), np.where(near_an_edge, 0, expected))
     np.testing.assert_array_equal(seen.observation["rgbd"][..., :3], seen.observation["pixels"])
     np.testing.assert_allclose(seen.observation["rgbd"][..., 3], 255 * buffer, atol=0.51)

@@ -1,6 +1,7 @@
 """Mazes as text: what a good one is read as, how a bad one is refused, and where the committed ones come from."""
 
 import imageio.v3 as iio
+import labmaze
 import numpy as np
 import pytest
 
@@ -58,6 +59,70 @@ def _changed(line: int, column: int, character: str) -> str:
 def test_a_bad_layout_is_refused_with_line_and_column(text, words):
   with pytest.raises(ValueError, match=words):
     layout.parse(text, name="bad.txt")
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    _GOOD.encode(),
+    b"\xef\xbb\xbf" + _GOOD.encode(),  # A byte-order mark, as Windows' editors write it, here before a remark
+    b"\xef\xbb\xbf" + _GOOD.partition("\n")[2].encode(),  # and here before the first wall.
+    _GOOD.replace("\n", "\r\n").encode(),
+    _GOOD.replace("\n", "\r").encode(),
+    ("\n\n" + _GOOD + "\n  \n").encode(),  # DeepMind Lab's levels stand in Lua's brackets, on lines of their own.
+    _GOOD.replace("*\n", "* \t\n").encode(),
+    _GOOD.rstrip("\n").encode(),
+  ],
+)
+def test_a_file_is_read_however_its_lines_end(data, tmp_path):
+  (tmp_path / "mine.txt").write_bytes(data)
+  assert layout.load(tmp_path / "mine.txt").text == _GOOD.partition("\n")[2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_labmaze_prints_is_read_or_refused_where_it_stands(seed):
+  """Its rooms hold starts and goals in any square, ours in cells alone; and it has doors, H and I."""
+  options = {"height": 11, "width": 13, "max_rooms": 2, "random_seed": seed, "spawns_per_room": 2, "simplify": False}
+  text = str(labmaze.RandomMaze(has_doors=True, objects_per_room=1, **options).entity_layer)
+  squares = [(r, c, x) for r, line in enumerate(text.splitlines(), 1) for c, x in enumerate(line, 1)]
+  line, column, _ = next(s for s in squares if s[2] in "HI" or (s[2] in "PG" and (s[0] % 2 or s[1] % 2)))
+  with pytest.raises(ValueError, match=f"theirs, line {line}, column {column}: ('[HI]' is not known|a (start|goal) b)"):
+    layout.parse(text, name="theirs")
+  plain = str(labmaze.RandomMaze(objects_per_room=0, **(options | {"spawns_per_room": 0})).entity_layer)
+  lines = plain.splitlines()
+  row = next(r for r in range(1, 11, 2) if " " in lines[r][1::2])
+  column = 2 * lines[row][1::2].index(" ") + 1
+  lines[row] = lines[row][:column] + "P" + lines[row][column + 1 :]
+  maze = layout.parse("\n".join(lines) + "\n", name="theirs")
+  assert maze.shape == (5, 6) and maze.text == "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+  ("data", "words"),
+  [
+    (b"*****\n*P\xe4G*\n*****\n", "mine.txt, line 2, column 3: byte 0xe4"),
+    (b"\xef\xbb\xbf*****\n*P*\xffG*\n*****\n", "mine.txt, line 2, column 4: byte 0xff"),
+    (b"# \xc3\xa4\xff\n*****\n*P G*\n*****\n", "mine.txt, line 1, column 4: byte 0xff"),
+    (_GOOD.encode("utf-16"), "mine.txt, line 1, column 1: byte 0xff"),
+    (b"*****\n*P\x0bG*\n*****\n", "mine.txt, line 2, column 3: '.x0b' is not known"),
+    (b"\n\n*****\n*P xG*\n*****\n", "mine.txt, line 4, column 6: this line has 6 characters"),
+    (b"  ***\n  *P*\n  ***\n", "mine.txt, line 1, column 1: the border is open"),
+    (b"\n\n \n", "mine.txt: 0 lines"),
+  ],
+)
+def test_a_bad_file_is_refused_with_line_and_column(data, words, tmp_path):
+  (tmp_path / "mine.txt").write_bytes(data)
+  with pytest.raises(ValueError, match=words):
+    layout.load(tmp_path / "mine.txt")
+
+
+def test_a_layout_is_known_by_name_path_or_text(tmp_path, monkeypatch):
+  (tmp_path / "mine.txt").write_text(_GOOD)
+  drawn = _GOOD.partition("\n")[2]
+  monkeypatch.setenv("HOME", str(tmp_path))
+  for source in (tmp_path / "mine.txt", str(tmp_path / "mine.txt"), "~/mine.txt", _GOOD, drawn):
+    assert layout.load(source).text == drawn and not layout.is_ours(source)
+  assert layout.is_ours("static_1") and layout.load("static_1").name == "static_1.txt"
 
 
 def test_a_missing_file_is_answered_with_what_there_is(tmp_path):

@@ -1,6 +1,7 @@
 """The maze as a world: episodes, rewards, starts, observations, and dm_env's own conformance tests."""
 
 import dataclasses
+import json
 
 import dm_env
 import jax
@@ -296,3 +297,29 @@ def test_a_layout_file_replaces_the_tasks_own(hall_path):
   assert world.layout.shape == (1, 5) and world.task.num_steps == 2700
   env = dm_env_adapter.DmEnv(world, seed=0, observations=("pixels",))
   assert env.reset().step_type == dm_env.StepType.FIRST
+
+
+def test_options_are_resolved_to_what_stands_in_the_file(hall_path, tmp_path):
+  """A run that keeps them finds its maze again when the file is changed, gone, or asked for from another folder."""
+  (tmp_path / "mine.txt").write_text(hall_path.read_text())
+  options = {"layout": str(tmp_path / "mine.txt"), "num_steps": 7}
+  before = registry.make("maze/static_1", **options)
+  kept = json.loads(json.dumps(registry.resolve("maze/static_1", options)))
+  assert kept == {"layout": before.layout.text, "num_steps": 7} and options["layout"].endswith("mine.txt")
+  (tmp_path / "mine.txt").write_text("*****\n*P G*\n*****\n")
+  assert registry.make("maze/static_1", **kept) == before
+  assert registry.make("maze/static_1", **options) != before
+  assert registry.resolve("maze/static_1", options) != kept
+  assert registry.resolve("maze/static_1", kept) == kept
+
+
+def test_options_without_files_are_their_own():
+  for name, options in {
+    "maze/static_1": {"layout": "static_2", "num_steps": 7},
+    "maze/i_maze": {"layout": None},
+    "pong/pong": {"num_actions": 3},
+    "jaco/reach/fixed": {},
+  }.items():
+    assert registry.resolve(name, options) == options
+  with pytest.raises(ValueError, match="nowhere.txt"):
+    registry.resolve("maze/static_1", {"layout": "nowhere.txt"})

@@ -113,8 +113,8 @@ def test_digits_by_hand():
 )
 def test_the_beam_decides_the_rows(fields, column, rows):
   span = beam.ball_span(_game(**fields), jnp.int32(column))
-  found = (int(span.top), int(span.bottom))
-  assert found == rows if rows else found[1] <= found[0]
+  result = (int(span.top), int(span.bottom))
+  assert result == rows if rows else result[1] <= result[0]
 
 
 def test_a_batch_of_pictures_is_each_picture():

@@ -1,8 +1,59 @@
-"""Worlds are found by name, and a wrong name is answered with the nearest."""
+"""Worlds are made by name, their own and others'; a wrong name or option is answered with what there is."""
 
+import dataclasses
+import functools
+import sys
+
+import dm_env
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from dm_env import specs
 
-from environments import registry
+from environments import batch, registry
+from environments.arm import protocol
+from environments.jaco import randomize
+from tests.agents import worlds
+
+
+class Counting(dm_env.Environment):
+  """Shows what it was made with; an action from -1 to 1."""
+
+  def __init__(self, *, step: int = 1, seed: int = 7, observations=None):
+    self.made_with = step, seed, observations
+
+  def action_spec(self):
+    return specs.BoundedArray((), np.int64, -1, 1, name="action")
+
+  def observation_spec(self):
+    return specs.Array((2,), np.float32, name="count")
+
+  def reset(self):
+    return dm_env.restart(np.array(self.made_with[:2], np.float32))
+
+  def step(self, action):
+    return dm_env.transition(float(action), np.array(self.made_with[:2], np.float32))
+
+
+def no_world():
+  """Makes something else."""
+  return [1, 2]
+
+
+def typing_error(*, size: int = 1, speed=1):
+  """Cannot multiply everything."""
+  del size
+  return worlds.CueRecall(length=2 * (speed + 1))
+
+
+@pytest.fixture
+def registered(monkeypatch):
+  monkeypatch.setattr(registry, "_REGISTERED", {})
+  return registry.register
+
+
+HERE = "tests.environments.registry_test"
 
 
 def test_every_name_makes_a_world():
@@ -12,6 +63,164 @@ def test_every_name_makes_a_world():
     assert world.action_spec().shape and "pixels" in world.observation_spec()
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
-  with pytest.raises(ValueError, match='"jaco/reach/random"'):
-    registry.make("jaco/reach/randon")
+@pytest.mark.parametrize(
+  ("name", "nearest"),
+  [
+    ("jaco/reach/randon", "jaco/reach/random"),
+    ("atary/pong", "atari/pong"),
+    ("arm//localhost:5005", "arm://localhost:5005"),
+    ("", ""),
+    (".worlds:make", ""),
+  ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, nearest):
+  with pytest.raises(ValueError, match=f'is called "{name}"; the nearest is "{nearest}.*package.module:maker'):
+    registry.make(name)
+
+
+def test_a_world_of_ones_own_is_made_by_its_module_without_being_registered():
+  assert registry.make("tests.agents.worlds:CueRecall", length=3) == worlds.CueRecall(length=3)
+
+
+def test_a_registered_world_is_made_by_its_name(registered):
+  registered("mine/recall", functools.partial(worlds.CueRecall, size=3))
+  assert "mine/recall" in registry.names()
+  assert registry.make("mine/recall", length=4) == worlds.CueRecall(length=4)
+  for taken in ("mine/recall", "pong/pong", "atari/mine", "arm://mine", "a:b"):
+    with pytest.raises(ValueError, match=f'"{taken}"'):
+      registered(taken, worlds.CueRecall)
+
+
+def test_a_world_behind_dm_env_comes_out_as_agents_play_it(registered):
+  registered("mine/counting", Counting)
+  for name in ("mine/counting", f"{HERE}:Counting"):
+    world = registry.make(name, seed=3, step=5)
+    assert world.action_spec() == specs.BoundedArray((1,), np.int32, 0, [2], name="action")
+    np.testing.assert_array_equal(world.reset().observation["observation"], [5, 3])
+    assert world.step(np.array([0], np.int32)).reward == -1.0
+
+
+def test_a_maker_gets_seed_and_observations_where_it_has_a_place_for_them(monkeypatch):
+  made = []
+  monkeypatch.setattr(Counting, "reset", lambda self: made.append(self.made_with) or dm_env.restart(np.zeros(2, "f4")))
+  registry.make(f"{HERE}:Counting", seed=3, observations=("b", "a", "a")).reset()
+  registry.make(f"{HERE}:Counting").reset()
+  assert made == [(1, 3, ["a", "b"]), (1, 7, None)]
+  assert registry.make("pong/pong", seed=3, observations=("pixels",)) == registry.make("pong/pong")
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "words"),
+  [
+    ("jaco/reach/fixed", {"joints": 6}, 'has no option "joints"; its options are num_joints, max_start_spread_rad'),
+    ("maze/static_small", {"maze": 1}, 'has no option "maze"; its options are layout, num_steps'),
+    ("pong/noisy", {"sigma": 1}, 'has no option "sigma"; its options are .*noise_sigma, noise_seed, zoom_offset'),
+    ("atari/pong", {"frames": 4}, 'has no option "frames"; its options are num_actions, max_episode_steps'),
+    (
+      "arm://localhost:1",
+      {"max_start_spread_rad": 0.3},
+      'has no option "max_start_spread_rad"; its options are .*num_j',
+    ),
+    ("jaco/reach/fixed", {"num_steps": 2.5}, r"num_steps=2.5 is not int \| None"),
+    ("maze/static_small", {"num_steps": "9"}, r"num_steps='9' is not int \| None"),
+    ("maze/static_small", {"fruit_returns": 1}, "fruit_returns=1 is not bool"),
+    ("maze/static_small", {"loop_near": True}, "loop_near=True is not float"),
+    ("maze/static_small", {"depth_crop": (1, 2, 3)}, r"depth_crop=\(1, 2, 3\)"),
+    ("pong/pong", {"num_actions": "3"}, "num_actions='3' is not int"),
+    ("pong/zoom", {"zoom_offset": 3}, "cannot be made with {'zoom_offset': 3}"),
+    (f"{HERE}:typing_error", {"speed": "fast"}, "cannot be made with {'speed': 'fast'}"),
+    ("tests.agents.worlds:CueRecall", {"colour": 1}, 'has no option "colour"; its options are .*length'),
+    ("tests.environments.host_test:Recorder", {}, 'needs the option "action_spec"'),
+    ("no_such_package.worlds:make", {}, "No module named 'no_such_package'; install the package"),
+    ("tests.agents.worlds:NoSuch", {}, 'tests.agents.worlds has no function or class "NoSuch"'),
+    (f"{HERE}:no_world", {}, "made a list: .* has no observation_spec, privileged_spec, .*reset, step, observe"),
+  ],
+)
+def test_what_cannot_be_made_is_refused_by_name(name, options, words):
+  with pytest.raises(ValueError, match=words):
+    registry.make(name, **options)
+
+
+def test_a_world_that_cannot_be_compiled_for_is_refused():
+  with pytest.raises(ValueError, match="made a Unhashable without a hash .*; make Unhashable a frozen dataclass"):
+    registry.make(f"{HERE}:Unhashable")
+  with pytest.raises(ValueError, match="made a Bandit without a hash .*list"):
+    registry.make("tests.agents.worlds:Bandit", num_choices=[2, 3])
+
+
+@dataclasses.dataclass
+class Unhashable(worlds.CueRecall.__base__):
+  """A dataclass that may change."""
+
+  length: int = 5
+
+
+def test_a_mistake_in_a_makers_own_code_stays_what_it_is():
+  with pytest.raises(TypeError):
+    registry.make(f"{HERE}:broken")
+
+
+def broken():
+  """Has a mistake."""
+  return 1 + "1"
+
+
+def test_a_missing_package_is_one_line_with_what_installs_it(monkeypatch):
+  monkeypatch.setitem(sys.modules, "ale_py", None)
+  with pytest.raises(ValueError, match=r'"atari/pong" cannot be made: .*pip install "progressive-robots\[atari\]"'):
+    registry.make("atari/pong")
+
+
+def test_an_arm_is_a_name_like_all_others():
+  with pytest.raises(protocol.BridgeError, match="no server answers at localhost:1 after 0.1 s"):
+    registry.make("arm://localhost:1", timeout_s=0.1)
+
+
+ALIKE = [
+  ("jaco/reach/random", {"num_joints": 6}, {"num_joints": 9}),
+  ("jaco/reach/fixed", {"randomization": {"mass": 0.1}}, {"randomization": {"mass": 0.2}}),
+  ("maze/static_small", {"depth_crop": [16, 68, 2, 82]}, {"depth_crop": [16, 68, 2, 81]}),
+  ("maze/static_1", {"fruit_returns": False}, {}),
+  ("pong/zoom", {"zoom_offset": [1, 2]}, {"zoom_offset": [2, 1]}),
+  ("pong/pong", {"num_actions": 3}, {"num_actions": 6}),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "others"), ALIKE)
+def test_worlds_made_alike_are_equal_and_others_are_not(name, options, others):
+  one, same, other = registry.make(name, **options), registry.make(name, **options), registry.make(name, **others)
+  assert one == same and hash(one) == hash(same) and one is not same
+  assert one != other and len({one, same, other}) == 2
+  assert batch.Batch(one, 2, ("pixels",)) == batch.Batch(same, 2, ("pixels",))
+  assert one != "a string"
+
+
+def test_the_same_fields_as_a_dictionary_make_the_same_world():
+  ranges = {"mass": 0.2, "camera_m": 0.01}
+  one = registry.make("jaco/reach/fixed", randomization=ranges)
+  assert one == registry.make("jaco/reach/fixed", randomization=randomize.Randomization(**ranges))
+  assert one != registry.make("jaco/reach/fixed")
+
+
+def test_a_program_is_traced_once_for_worlds_made_alike():
+  num_traces = 0
+
+  @functools.partial(jax.jit, static_argnames="place")
+  def start(place: batch.Batch, key: jax.Array) -> jax.Array:
+    nonlocal num_traces
+    num_traces += 1
+    return place.init(key).timestep.observation["pixels"].astype(jnp.int32).sum()
+
+  def place(**options) -> batch.Batch:
+    return batch.Batch(registry.make("pong/pong", **options), 2, ("pixels",))
+
+  first, again = start(place(), jax.random.key(0)), start(place(), jax.random.key(0))
+  assert int(first) == int(again) and num_traces == 1
+  start(place(num_actions=3), jax.random.key(0))
+  assert num_traces == 2
+
+
+def test_a_step_lasts_as_long_as_its_world_says():
+  # Ten hertz; four frames of a sixtieth of a second.
+  steps = {"jaco/reach/fixed": 0.1, "pong/pong": 4 / 60, "maze/static_small": 4 / 60, "atari/pong": 4 / 60}
+  assert {name: registry.make(name).control_dt_s for name in steps} == pytest.approx(steps)

@@ -1,16 +1,19 @@
 """A mistake on the command line ends in one line that names the thing and the fix, and in exit code 1."""
 
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from environments.arm import protocol
-from experiments import binary, evaluate, matrix
+from experiments import binary
 
 CONFIG = "experiments/configs/jaco_corl2017.py"
 
@@ -97,13 +100,13 @@ def test_what_is_read_passes():
   with flagsaver.flagsaver():
     arguments = ["--source=x", "--seed=3", "--traceback", "--v=1", f"--config={CONFIG}"]
     argv = ["experiments/arm.py", *arguments]
-    binary.check_read(argv, flags.FLAGS(argv)[1:], (binary.CONFIG, binary.SOURCE, evaluate.SEED))
+    binary.check_read(argv, flags.FLAGS(argv)[1:], (binary.CONFIG, binary.SOURCE, binary.SEED))
 
 
 BINARIES = sorted(p for p in pathlib.Path(binary.__file__).parent.glob("*.py") if "  binary.run(" in p.read_text())
 SHARED = {
   f"{module.__name__.rpartition('.')[2]}.{name}"
-  for module in (binary, evaluate, matrix)
+  for module in (binary,)
   for name, value in vars(module).items()
   if isinstance(value, flags.FlagHolder)
 }
@@ -114,7 +117,7 @@ def test_a_binary_says_what_it_reads(file):
   body, _, said = file.read_text().partition("binary.run(main, reads=(")
   used = {flag for flag in SHARED if f"{flag}.value" in body}
   used |= {"binary.WORKDIR"} if "binary.workdir()" in body else set()
-  used |= {"binary.CONFIG"} if "binary.config()" in body else set()
+  used |= {"binary.CONFIG"} if "binary.config(" in body else set()
   assert set(re.findall(r"\w+\.[A-Z]+", said)) == used
 
 
@@ -142,17 +145,123 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
 
 
 def test_a_whole_binary_refuses_a_flag_of_another_s():
-  command = [sys.executable, "-m", "experiments.transfer", f"--config={CONFIG}", "--workdir=unused", "--source=nowhere"]
+  command = [
+    sys.executable,
+    "-m",
+    "experiments.train",
+    f"--config={CONFIG}:progressive",
+    "--workdir=unused",
+    "--source=nowhere",
+  ]
   result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-  expected = "error: --source is not read by experiments.transfer; nearest it reads is --config.source\n"
+  expected = "error: --source is not read by experiments.train; nearest it reads is --config.source\n"
   assert result.returncode == 1 and result.stderr.endswith(expected)
 
 
 def test_a_whole_binary_says_what_is_missing():
-  command = [sys.executable, "-m", "experiments.transfer", f"--config={CONFIG}", "--workdir=unused"]
+  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}:progressive", "--workdir=unused"]
   command.append("--config.source=nowhere")
   result = subprocess.run(command, capture_output=True, text=True, timeout=300)
   assert result.returncode == 1
   errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
   assert len(errors) == 1 and "nowhere does not exist; train a column" in errors[0]
   assert "Traceback" not in result.stderr
+
+
+def test_help_lists_the_flags_that_are_read_and_the_fields_of_the_config():
+  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}", "--help"]
+  result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+  assert result.returncode == 0 and result.stderr == ""
+  assert re.findall(r"^  --(?!config[.])(\w+)", result.stdout, re.M) == ["config", "workdir", "traceback"]
+  fields = set(re.findall(r"^  --config[.](\S+?)=", result.stdout, re.M))
+  known = set(binary.field_names(binary.load(CONFIG)))
+  assert fields and known - fields == {n for n in known if any(m.startswith(f"{n}.") for m in known)}
+  assert "  --config.train.steps=50000000\n      agent steps, over all worlds.\n" in result.stdout
+
+
+def test_help_without_a_config_says_how_to_see_its_fields(capsys):
+  for flag in ("--help", "-h", "--helpfull"):
+    with pytest.raises(SystemExit) as stopped:
+      binary.parse(["experiments/train.py", flag], reads=(binary.CONFIG, binary.WORKDIR))
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert "  --workdir\n" in out and "--config=FILE --help" in out and "--runs" not in out
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("x = 1\n", "own.py has no function get_config"),
+    ("x = 1\ndef get_config(:\n", "own.py:2: "),
+    ("def get_config():\n  x = 1\n  return x.y\n", "own.py:3: AttributeError: 'int' object has no attribute 'y'"),
+    ("import nowhere_at_all\n", "own.py:1: ModuleNotFoundError: No module named"),
+    ("def get_config():\n  raise ValueError('said by the file')\n", "^said by the file$"),
+  ],
+)
+def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path, text, expected):
+  (tmp_path / "own.py").write_text(text)
+  with pytest.raises(ValueError, match=expected):
+    binary.load(str(tmp_path / "own.py"))
+
+
+def test_a_variant_of_a_config_that_has_none_is_refused():
+  with pytest.raises(ValueError, match="own_world_config.py has no variants; leave out :smoke"):
+    binary.load("examples/own_world_config.py:smoke")
+
+
+def test_a_config_of_another_binary_names_that_binary():
+  argv = ["experiments/train.py", "--config=experiments/configs/pong_soup.py:smoke"]
+  with flagsaver.flagsaver():
+    flags.FLAGS(argv)
+    with pytest.raises(ValueError, match="this config is a matrix: run it by python -m experiments.matrix"):
+      binary.config(is_matrix=False)
+    assert binary.config(is_matrix=True) is binary.config()
+    flags.FLAGS(["experiments/matrix.py", f"--config={CONFIG}"])
+    with pytest.raises(ValueError, match="no section 'matrix'; it is for python -m experiments.train"):
+      binary.config(is_matrix=True)
+
+
+def describe(**environment):
+  command = [sys.executable, "-m", "experiments.describe", "--source=experiments/released/jaco_talk"]
+  variables = {**os.environ, **environment}
+  return subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables)
+
+
+def test_a_platform_that_is_not_here_and_64_bits_are_one_line():
+  for environment, expected in (
+    ({"JAX_PLATFORMS": "nonsense"}, "JAX_PLATFORMS=nonsense: JAX has no such device here"),
+    ({"JAX_PLATFORMS": "rocm"}, "JAX_PLATFORMS=rocm: JAX has no such device here"),
+    ({"JAX_ENABLE_X64": "1"}, "JAX_ENABLE_X64 is set"),
+  ):
+    result = describe(**environment)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and f"error: {expected}" in result.stderr
+
+
+def test_the_backend_of_a_notebook_changes_nothing():
+  command = [sys.executable, "-m", "experiments.figures", "--figure=nav", "--runs=nowhere"]
+  result = subprocess.run(
+    command, capture_output=True, text=True, timeout=300, env={**os.environ, "MPLBACKEND": "nonsense"}
+  )
+  assert result.returncode == 1 and result.stderr.startswith("error: nav_fig3: --runs=nowhere: no sweep")
+  assert result.stderr.count("\n") == 1
+
+
+def test_a_package_that_is_not_installed_is_one_line(capsys, monkeypatch):
+  from environments.atari import emulator
+
+  monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
+  monkeypatch.setitem(sys.modules, "ale_py", None)  # As if it were not installed.
+  with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
+    binary.guard(lambda argv: emulator.load("pong", seed=0), [])
+  assert stopped.value.code == 1
+  assert capsys.readouterr().err == 'error: Atari games need ale-py: pip install "progressive-robots[atari]"\n'
+
+
+def test_a_signal_while_a_binary_starts_leaves_no_traceback():
+  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}"]  # Ends by itself: --workdir is missing.
+  process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  while "jaxlib" not in pathlib.Path(f"/proc/{process.pid}/maps").read_text():  # Its imports take seconds.
+    time.sleep(0.01)
+  process.send_signal(signal.SIGINT)
+  _, error = process.communicate(timeout=60)
+  assert process.returncode == 130 and error == "stopped; the same command goes on from what is saved\n"

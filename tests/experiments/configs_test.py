@@ -3,56 +3,70 @@
 import inspect
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 from dm_env import specs
-from ml_collections import config_dict
 
+from agents import auxiliary
 from environments.maze import world
-from experiments import binary, configuration, describe, evaluate, matrix, population, session, train, transfer
-from experiments.configs import jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
-from experiments.disk import released, run_directory
-from progressive import growth, network
+from experiments import binary, evaluate
+from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.running import members, run
+from experiments.setup import checks, column, learn, place
+from experiments.store import released, run_directory
+from experiments.studies.pnn import matrix
+from progressive import baselines, cost, network, partition
 
-CONFIGS = {"corl2017": jaco_corl2017.get_config, "talk": jaco_talk.get_config}
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
-SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in ("smoke", "laptop", "paper")]
+SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
+RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS)]
+RUNS += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_both_columns_join(name):
-  spec = describe.from_config(CONFIGS[name]())
-  assert len(spec.columns) == 2
-  counts = [one.num_parameters for one in growth.report(spec)]
-  if name == "corl2017":
-    assert counts == [298_700, 36_940]  # Rusu et al. 2017, table 1.
-  assert all(len(one.layers) > 1 for one in growth.report(spec))
+def test_the_next_column_joins_the_released_one():
+  spec = learn.make(jaco_corl2017.get_config("progressive")).agent.spec
+  assert [one.num_parameters for one in cost.report(spec)] == [298_700, 36_940]  # Rusu et al. 2017, table 1.
+  spec = learn.make(jaco_talk.get_config("arm")).agent.spec
+  assert [set(column_spec.input_shapes) for column_spec in spec.columns] == [{"pixels"}, {"proprioception", "target"}]
 
 
-@pytest.mark.parametrize("config", [get_config() for get_config in CONFIGS.values()] + SWEEPS)
+@pytest.mark.parametrize("config", RUNS + SWEEPS)
 def test_no_learning_rate_falls_to_0_before_the_end(config):
-  for name in {"train", "transfer"} & set(config):
-    session.check_annealing(config[name], config[name].num_worlds)
-    session.check_annealing(config[name], 1 if name == "transfer" else config[name].num_worlds)  # On the arm.
+  checks.check_annealing(config.train)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_first_column_can_begin(name):
-  task = train.make_task(CONFIGS[name]())
-  assert task.agent.num_choices == (3,) * (9 if name == "corl2017" else 6)
+@pytest.mark.parametrize("config", RUNS, ids=lambda config: f"{config.method}_{config.train.num_worlds}")
+def test_every_run_can_begin(config):
+  task = learn.make(config)
+  assert task.agent.num_choices == (3,) * config.world_options.num_joints
+  assert len(task.agent.spec.columns) == (2 if config.method in ("progressive", "random_column") else 1)
 
 
-def test_finetuning_a_vision_column_on_proprioception_is_refused(tmp_path):
-  config = jaco_talk.get_config()
-  spec = describe.from_config(config)
-  source = network.NetworkSpec(spec.columns[:1])
-  released.save(tmp_path, source, network.init(jax.random.key(0), source), evaluation={}, provenance={})
-  config.source = str(tmp_path)
-  assert transfer.make_task(config).agent.spec == spec
+def test_variants_that_are_none_are_refused():
+  with pytest.raises(ValueError, match="jaco_corl2017.py:finetuning is not one of column, progressive"):
+    jaco_corl2017.get_config("finetuning")
+  with pytest.raises(ValueError, match="jaco_talk.py:column is neither vision nor arm"):
+    jaco_talk.get_config("column")
+
+
+def test_finetuning_a_vision_column_on_proprioception_is_refused():
+  config = jaco_talk.get_config("arm")
   config.method = "finetune"
   with pytest.raises(ValueError, match="method='finetune' makes no sense here"):
-    transfer.make_task(config)
+    learn.make(config)
+
+
+def test_any_navigator_grows_on_another():
+  """With the new column's own losses: source and target differ in the maze alone."""
+  config = navigation.get_config("smoke,nav_d2,static_1")
+  first = learn.make(members.sample(config, 0))
+  config.method = "progressive"
+  source = released.Source(first.agent.spec, auxiliary.without(first.params), None)
+  second = learn.make(members.sample(config, 0), source=source)
+  assert second.agent.spec == network.Network(first.agent.spec.columns * 2)
+  assert ["auxiliary" in params for params in second.params] == [False, True]
+  trainable, _ = partition.split(second.params, second.is_trainable)
+  assert {path[0] for path in partition.paths(trainable)} == {1}
 
 
 OBSERVED = {
@@ -81,18 +95,18 @@ OBSERVED = {
 )
 def test_navigation_agents_are_the_paper_s(agent, heads, reads):
   config = navigation.get_config(f"paper,{agent},static_1")
-  made = configuration.make_auxiliary(config.train)
+  made = learn.make_heads(config.train)
   assert [head.name for head in made] == heads
   assert all(head.hidden == 128 for head in made)
-  spec = configuration.make_column(config.train.column, OBSERVED, (8,))
+  spec = column.make(config.train.column, OBSERVED, (8,))
   for name, inputs in reads.items():
     assert spec.layer(name).inputs == inputs
   sizes = [layer.size for layer in spec.layers if layer.name.startswith("lstm")]
   assert sizes == {"ff": [], "lstm": [256]}.get(agent.partition("_")[0], [64, 256])  # papers.md 3.1
-  hyper = configuration.make_hyper(config.train)
+  hyper = learn.make_hyper(config.train)
   assert (hyper.reward_scale, hyper.reward_clip) == ((0.5, 1.0) if "clip" in agent else (1.0, np.inf))  # papers.md 3.4
   assert (hyper.optimizer, hyper.second_moment_decay, hyper.lambda_) == ("rmsprop", 0.99, 1.0)
-  member = population.sample(config, 0)
+  member = members.sample(config, 0)
   for name in member.train.auxiliary:
     assert member.train.auxiliary[name].cost in navigation._COSTS[name]
 
@@ -111,16 +125,33 @@ def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
   given = ["--config.world_options.layout=hall.txt", "--config.world_options.loop_near=0.5"]
   binary.check_fields(["train", "--config=experiments/configs/navigation.py:smoke,nav,static_1", *given])
   config = navigation.get_config("smoke,nav,static_1")
-  assert describe.from_config(config).columns[0].layers[-1].inputs == ("lstm2",)
-  run_directory.claim(tmp_path / "plain", config, "train")
-  run_directory.claim(tmp_path / "plain", config, "train")  # Null is null again.
+  assert learn.make(config).agent.spec.columns[0].layers[-1].inputs == ("lstm2",)
+  run_directory.claim(tmp_path / "plain", config)
+  run_directory.claim(tmp_path / "plain", config)  # Null is null again.
   config.world_options.layout, config.world_options.num_steps = str(layout), 30
-  path = run_directory.claim(tmp_path / "hall", config, "train")
+  path = run_directory.claim(tmp_path / "hall", config)
+  (tmp_path / "plain/checkpoints").mkdir()
+  (tmp_path / "plain/checkpoints/100.safetensors").touch()  # From here on it is this config's.
   with pytest.raises(ValueError, match="world_options.num_steps: None there, 30 here"):
-    run_directory.claim(tmp_path / "plain", config, "train")
+    run_directory.claim(tmp_path / "plain", config)
   name, options = evaluate.trained_in(path)
-  maze = configuration.make_world(name, config_dict.ConfigDict(options))
+  maze = place.make(name, options).world
   assert (maze.layout.shape, maze.task.num_steps, maze.task.style) == ((1, 4), 30, "style_01")
+
+
+def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path):
+  layout = tmp_path / "hall.txt"
+  layout.write_text("*********\n*P   G A*\n*********\n")
+  config = navigation.get_config("smoke,ff,static_1")
+  config.train.update({"steps": 20, "save_every": 0})
+  config.world_options.update({"layout": str(layout), "num_steps": 30})
+  del config.sweep
+  run.run(config, tmp_path / "run")
+  layout.write_text("*********\n*P   A G*\n*********\n")
+  name, options = evaluate.trained_in(tmp_path / "run")
+  assert place.make(name, options).world.layout.goals.tolist() == [2]  # Where it was when the run learned.
+  with pytest.raises(ValueError, match="another config .world_options.layout: .*G A.* there, .*A G.* here"):
+    run.run(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +182,9 @@ def test_a_navigation_agent_that_is_none_is_refused(variant):
 )
 def test_reachers_have_the_navigators_heads_on_the_arms_own_signals(agent, heads):
   config = jaco_auxiliary.get_config(agent)
-  task = train.make_task(population.sample(config, 0))
+  task = learn.make(members.sample(config, 0))
   assert [head.name for head in task.agent.auxiliary_heads] == heads
-  without = train.make_task(population.sample(jaco_auxiliary.get_config("reacher"), 0))
+  without = learn.make(members.sample(jaco_auxiliary.get_config("reacher"), 0))
   assert task.agent.replace(auxiliary_heads=()) == without.agent  # Nothing else differs.
 
 
@@ -169,22 +200,22 @@ def test_a_reacher_that_is_none_is_refused():
 
 
 def test_pixel_init_is_of_the_convolution_on_pixels_alone():
-  section = configuration.column_section(conv=((16, 8, 4), (8, 4, 2)), dense=(4,), lstm=(), pixel_init="contrast")
-  spec = configuration.make_column(section, OBSERVED, (8,))
+  section = base.column(conv=((16, 8, 4), (8, 4, 2)), dense=(4,), lstm=(), pixel_init="contrast")
+  spec = column.make(section, OBSERVED, (8,))
   assert [spec.layer(name).kernel_init for name in ("conv1", "conv2")] == ["contrast", "lecun"]
 
 
 def test_a_join_to_no_layer_is_refused():
-  section = configuration.column_section(conv=((16, 8, 4),), dense=(4,), lstm=(), joins=(("velocity", "lstm1"),))
+  section = base.column(conv=((16, 8, 4),), dense=(4,), lstm=(), joins=(("velocity", "lstm1"),))
   with pytest.raises(ValueError, match="column.joins names layer 'lstm1'"):
-    configuration.make_column(section, OBSERVED, (8,))
+    column.make(section, OBSERVED, (8,))
 
 
 def test_pong_soup_s_smoke_ends_episodes_in_its_last_tenth():
   """By which a cell's members are compared: without one the matrix stops there."""
   config = pong_soup.get_config("smoke")
-  phase = config.transfer
-  assert (config.target_options.max_episode_steps + 1) * phase.num_worlds <= 0.1 * phase.steps
+  phase = config.train
+  assert (config.world_options.max_episode_steps + 1) * phase.num_worlds <= 0.1 * phase.steps
 
 
 @pytest.mark.parametrize("scale", pong_soup.SCALES)
@@ -192,6 +223,6 @@ def test_every_cell_of_pong_soup_has_a_config(scale):
   config = pong_soup.get_config(scale)
   for cell in matrix.plan(config):
     own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
-    assert own.target == f"pong/{cell.target}" and bool(own.source) == bool(cell.sources)
-  first = population.sample(own, 0)
+    assert own.world == f"pong/{cell.target}" and bool(own.source) == bool(cell.sources)
+  first = members.sample(own, 0)
   assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)

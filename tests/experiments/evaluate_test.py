@@ -1,4 +1,4 @@
-"""A trained network is played, filmed, released, read back, and driven; mains run on a small world."""
+"""A trained network is played, filmed, released and read back; mains run on a small world."""
 
 import json
 
@@ -10,17 +10,28 @@ from absl import flags
 from absl.testing import flagsaver
 from dm_env import specs
 
+from agents import evaluation
 from environments import dm_env_adapter, registry
-from experiments import arm, configuration, evaluate, film, session, sinks, train, transfer
-from experiments.disk import network_file, released
+from experiments import evaluate
+from experiments.configs import base
+from experiments.report import video as video_lib
+from experiments.running import loop, play, recorder, run
+from experiments.setup import column, learn, place
+from experiments.store import network_file, released, run_directory
 from progressive import network, partition
 from tests.agents import worlds
-from tests.experiments import session_test
+from tests.experiments.running import run_test
 
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  make = registry.make
+
+  def small(name, **options):
+    return make(name, **options) if name.startswith("atari/") else worlds.CueRecall()
+
+  monkeypatch.setattr(registry, "make", small)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 
@@ -30,7 +41,8 @@ def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("trained")
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
-    train.run(session_test.make_config(), str(folder))
+    patch.setattr(registry, "resolve", lambda name, options: options)
+    run.run(run_test.make_config(), folder)
   return folder
 
 
@@ -42,42 +54,62 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   record = json.loads((out / "evaluation.json").read_text())
   assert record["world"] == "recall" and record["steps_trained"] == 600 and record["episodes"] == 8
   assert record["return_ci_low"] <= record["mean_return"] <= record["return_ci_high"]
-  source, run = released.load_source(out), released.load_source(trained)
-  assert source.spec == run.spec
+  source, before = released.load_source(out), released.load_source(trained)
+  assert source.spec == before.spec
   provenance = json.loads((out / "provenance.json").read_text())
-  assert partition.content_hash(source.params) == partition.content_hash(run.params) == provenance["content_sha256"]
-  assert [run["phase"] for run in provenance["training"]] == ["train"]
+  assert partition.content_hash(source.params) == partition.content_hash(before.params) == provenance["content_sha256"]
+  assert [one["steps"] for one in provenance["training"]] == [600]
   assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
 
 
-def test_a_transfer_is_evaluated_on_its_target(trained, tmp_path):
-  config = session_test.make_config(source=str(trained), target="recall/target", method="finetune")
-  transfer.run(config, str(tmp_path))
-  assert evaluate.trained_in(tmp_path) == ("recall/target", {})
+@pytest.mark.parametrize(("commit", "is_repeatable"), [("abc", True), ("abc+changes", False), ("unknown", False)])
+def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsys, monkeypatch, commit, is_repeatable):
+  about = json.loads((trained / "provenance.json").read_text())
+  monkeypatch.setattr(released, "lineage", lambda folder: [about | {"commit": "abc", "resumed": [], "steps": 600}])
+  monkeypatch.setattr(run_directory, "commit", lambda: commit)
+  with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
+    evaluate.main([])
+  assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] == is_repeatable
+  warning = f"warning: no commit holds the code of this release ({commit}); nobody else can repeat it\n"
+  assert capsys.readouterr().err == ("" if is_repeatable else warning)
+
+
+def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
+  run.run(run_test.next_config("finetune", trained, world="recall/next"), tmp_path)
+  assert evaluate.trained_in(tmp_path) == ("recall/next", {})
 
 
 def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch):
   source = released.load_source(trained)
   monkeypatch.setattr(registry, "make", lambda name, **options: worlds.Bandit())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   with pytest.raises(ValueError, match="the network reads signal .*, but elsewhere offers|the output layer has"):
-    evaluate.make_task(source, "elsewhere", {}, seed=0)
+    learn.player(source, "elsewhere", {})
 
 
-def test_the_confidence_interval_is_the_normal_one():
-  # By hand: mean 3, sample deviation sqrt(2.5), 1.96 * sqrt(2.5 / 5) = 1.3859.
-  np.testing.assert_allclose(sinks.confidence_interval(np.arange(1.0, 6.0)), (3.0, 1.6141, 4.3859), atol=1e-4)
+def test_the_interval_lies_within_the_returns_and_one_episode_has_none(capsys):
+  returns = np.array([0.0, 17.0])
+  two = play.summarise(evaluation.Episodes(returns=returns, lengths=np.array([50, 50])))
+  assert (two["return_mean"], two["return_ci_low"], two["return_ci_high"]) == (8.5, 0.0, 17.0)
+  one = play.summarise(evaluation.Episodes(returns=returns[1:], lengths=np.array([50])))
+  assert set(one) == {"return_mean", "episodes", "length_mean"}
+  console = recorder.Console(name="x", first_step=0, until_step=10, every_s=0.0)
+  for summary in (two, one):
+    console(loop.Record(10, "eval", summary))
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].endswith("| evaluation 8.5 [0.0, 17.0]") and lines[1].endswith("| evaluation 17.0")
 
 
 def test_a_video_has_its_frames_enlarged(tmp_path):
   import imageio
 
   frames = [np.full((8, 8, 3), 10 * i, np.uint8) for i in range(5)]
-  sinks.write_video(tmp_path / "videos" / "v.mp4", frames, frames_per_s=10.0, scale=4)
+  video_lib.write(tmp_path / "videos" / "v.mp4", frames, frames_per_s=10.0, scale=4)
   shown = imageio.mimread(tmp_path / "videos" / "v.mp4")
   assert len(shown) == 5 and shown[0].shape == (32, 32, 3)
   np.testing.assert_allclose([f.mean() for f in shown], [0, 10, 20, 30, 40], atol=4)
   with pytest.raises(ValueError, match=r"v.mp4: a frame is \[8, 8, 4\], not \[H, W, 3\]"):
-    sinks.write_video(tmp_path / "v.mp4", [np.zeros((8, 8, 4), np.uint8)], frames_per_s=10.0)
+    video_lib.write(tmp_path / "v.mp4", [np.zeros((8, 8, 4), np.uint8)], frames_per_s=10.0)
 
 
 class Stacked(worlds.CueRecall):
@@ -98,19 +130,23 @@ def test_a_video_of_a_stack_shows_its_newest_picture(trained, tmp_path, monkeypa
   import imageio
 
   monkeypatch.setattr(registry, "make", lambda name, **options: Stacked())
-  task = evaluate.make_task(released.load_source(trained), "stacked", {}, seed=0)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  task = learn.player(released.load_source(trained), "stacked", {})
   if is_behind_dm_env:
-    task = task._replace(world=None, environment=dm_env_adapter.DmEnv(Stacked(), seed=0))
+    task = task._replace(place=place.Host("stacked", dm_env_adapter.DmEnv(Stacked(), seed=0)))
   split = partition.split(task.params, task.is_trainable)
   video = tmp_path / "v.mp4"
-  session.play(task, *split, jax.random.key(0), num_episodes=2, is_greedy=True, video=video)
+  played = play.play(task, *split, jax.random.key(0), num_episodes=2, is_greedy=True, has_film=True)
+  video_lib.write(video, played.frames, frames_per_s=10.0)
   shown = np.stack(imageio.mimread(video))
   assert len(shown) == (12 if is_behind_dm_env else 101)  # Two episodes of 6 pictures; a first one and 100 steps.
   greys = 40.0 * (np.arange(len(shown)) % 6)
   np.testing.assert_allclose(shown, np.broadcast_to(greys[:, None, None, None], shown.shape), atol=4)
 
 
-@pytest.mark.parametrize(("name", "loads"), [("params.npz", released.load), ("network.json", network_file.read_spec)])
+@pytest.mark.parametrize(
+  ("name", "loads"), [("params.safetensors", released.load), ("network.json", network_file.read_spec)]
+)
 def test_a_truncated_file_is_named(trained, tmp_path, name, loads):
   source = released.load_source(trained)
   released.save(tmp_path, source.spec, source.params, evaluation={}, provenance={})
@@ -121,36 +157,21 @@ def test_a_truncated_file_is_named(trained, tmp_path, name, loads):
       loads(tmp_path)
 
 
-def test_commands_by_hand():
-  action, num_steps = arm.parse_command("2+ 3- 10", 6)
-  assert action.tolist() == [1, 2, 0, 1, 1, 1] and num_steps == 10
-  assert arm.parse_command("hold 5", 2)[0].tolist() == [1, 1]
-  with pytest.raises(ValueError, match="'7[+]' is no command: joints are 1 to 6"):
-    arm.parse_command("7+", 6)
-
-
-def test_driving_by_hand_plays_the_commands(capsys):
-  environment = film.Filmed(dm_env_adapter.DmEnv(worlds.Bandit(), seed=0))
-  arm.drive_by_hand(environment, ["1-", "nonsense", "reset", "hold", "quit", "1+"])
-  out = capsys.readouterr().out
-  assert "the episode ends with return" in out and "'nonsense' is no command" in out and "a new episode" in out
-
-
 def test_play_counts_whole_episodes(trained):
   source = released.load_source(trained)
-  task = evaluate.make_task(source, "recall", {}, seed=0)
+  task = learn.player(source, "recall", {})
   trainable, frozen = partition.split(task.params, task.is_trainable)
-  key = session_test.configuration.make_key(0, "evaluation")
-  episodes = session.play(task, trainable, frozen, key, num_episodes=6, is_greedy=True)
+  key = learn.make_key(0, "evaluation")
+  episodes = play.play(task, trainable, frozen, key, num_episodes=6, is_greedy=True).episodes
   assert episodes.lengths.tolist() == [worlds.CueRecall().length] * 6
-  summary = session.summarise(episodes)
+  summary = play.summarise(episodes)
   assert summary["episodes"] == 6 and summary["return_mean"] == pytest.approx(episodes.returns.mean())
 
 
 def test_a_network_plays_the_emulator_s_game_untouched(tmp_path, capsys):
   shape = specs.BoundedArray((84, 84, 4), np.uint8, 0, 255)
-  section = configuration.column_section(conv=((8, 8, 4), (16, 4, 2)), dense=(8,), lstm=())
-  spec = network.NetworkSpec((configuration.make_column(section, {"pixels": shape}, (3,)),))
+  section = base.column(conv=((8, 8, 4), (16, 4, 2)), dense=(8,), lstm=())
+  spec = network.Network((column.make(section, {"pixels": shape}, (3,)),))
   released.save(tmp_path, spec, network.init(jax.random.key(0), spec), evaluation={}, provenance={})
   options = ["num_actions=3", "max_episode_steps=12"]
   with flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=options, episodes=2):

@@ -12,7 +12,10 @@ OBSERVATIONS = columns.inputs(3)
 
 
 def _prepare(method, column_spec=NARROW, **kwargs):
-  return baselines.prepare(method, jax.random.key(7), *SOURCE, column_spec, **kwargs)
+  """(spec, parameters, which of them learn)"""
+  source = {"source_spec": SOURCE[0], "source_params": SOURCE[1]}
+  params, spec, is_trainable = baselines.prepare(jax.random.key(7), method, column_spec=column_spec, **source, **kwargs)
+  return spec, params, is_trainable
 
 
 def _trainable(params, is_trainable):
@@ -38,7 +41,7 @@ def test_finetuning_goes_on_with_the_wide_source(method, layers):
 
 
 def test_scratch_is_the_new_column_alone_and_needs_no_source():
-  spec, params, is_trainable = baselines.prepare("scratch", jax.random.key(7), None, None, NARROW)
+  params, spec, is_trainable = baselines.prepare(jax.random.key(7), "scratch", column_spec=NARROW)
   assert spec.columns == (NARROW,)
   assert partition.split(params, is_trainable)[1] == jax.tree.map(lambda x: None, params)
 
@@ -49,7 +52,7 @@ def test_random_column_is_progressive_with_other_frozen_weights():
   assert spec == progressive[0]
   assert _trainable(params, is_trainable) == _trainable(progressive[1], progressive[2])
   assert float(jnp.abs(params[0]["fc"]["kernel"] - SOURCE[1][0]["fc"]["kernel"]).max()) > 0.1
-  before = columns.outputs(network.NetworkSpec(spec.columns[:1]), params[:1], OBSERVATIONS)
+  before = columns.outputs(network.Network(spec.columns[:1]), params[:1], OBSERVATIONS)
   np.testing.assert_array_equal(columns.outputs(spec, params, OBSERVATIONS), before)
 
 
@@ -74,16 +77,16 @@ def test_what_else_makes_no_sense_is_refused_by_name():
   with pytest.raises(ValueError, match="method='distill' is not one of"):
     _prepare("distill")
   with pytest.raises(ValueError, match="method='progressive' needs a source network"):
-    baselines.prepare("progressive", jax.random.key(0), None, None, NARROW)
+    baselines.prepare(jax.random.key(0), "progressive", column_spec=NARROW)
 
 
 def test_random_column_needs_the_sources_shape_alone():
-  spec, _, _ = baselines.prepare("random_column", jax.random.key(0), SOURCE[0], None, NARROW)
+  _, spec, _ = baselines.prepare(jax.random.key(0), "random_column", source_spec=SOURCE[0], column_spec=NARROW)
   assert len(spec.columns) == 2
 
 
 def test_random_column_without_a_source_is_one_like_the_new():
-  spec, params, is_trainable = baselines.prepare("random_column", jax.random.key(0), None, None, NARROW)
+  params, spec, is_trainable = baselines.prepare(jax.random.key(0), "random_column", column_spec=NARROW)
   assert spec.columns == (NARROW, NARROW)
   trainable, frozen = partition.split(params, is_trainable)
   assert {path[0] for path in partition.paths(trainable)} == {1}

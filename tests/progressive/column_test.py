@@ -4,24 +4,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from progressive import column
+from progressive import column, layers
 from tests.progressive import columns
 
 NUM_STEPS = 6
 
 
 def _dense(name="output", inputs=("x",), size=2, **kwargs):
-  return column.Dense(name, inputs, size, **({"activation": None, "laterals": "linear"} | kwargs))
+  return layers.Dense(name, inputs, size, **({"activation": None, "laterals": "linear"} | kwargs))
 
 
 def _apply(spec, params, inputs, state=None, is_first=None):
   is_first = jnp.zeros(NUM_STEPS, bool) if is_first is None else is_first
   state = column.initial_state(spec) if state is None else state
-  return column.apply(spec, params, inputs, state, is_first, laterals={}, additions={})
+  return column.apply(params, spec, inputs=inputs, state=state, is_first=is_first, laterals={}, additions={})
 
 
 def _lstm_column(size=4):
-  return column.ColumnSpec((("x", (3,)),), (column.LSTM("lstm", ("x",), size), _dense(inputs=("lstm",))))
+  return column.Column((("x", (3,)),), (layers.LSTM("lstm", ("x",), size), _dense(inputs=("lstm",))))
 
 
 def _sequence(seed=1):
@@ -58,8 +58,8 @@ def test_contrast_kernels_are_blind_to_brightness_and_four_times_as_large():
   image = ("image", (8, 8, 4))
   made = {}
   for how in ("lecun", "contrast"):
-    conv = column.Conv("conv1", ("image",), 64, 8, 4, kernel_init=how)
-    spec = column.ColumnSpec((image,), (conv, _dense(inputs=("conv1",))))
+    conv = layers.Conv("conv1", ("image",), 64, 8, 4, kernel_init=how)
+    spec = column.Column((image,), (conv, _dense(inputs=("conv1",))))
     made[how] = column.init(jax.random.key(0), spec)
     plain = {"image": jnp.broadcast_to(jnp.linspace(0.0, 1.0, NUM_STEPS)[:, None, None, None], (NUM_STEPS, 8, 8, 4))}
     seen = np.asarray(_apply(spec, made[how], plain)[0]["conv1"])
@@ -68,15 +68,15 @@ def test_contrast_kernels_are_blind_to_brightness_and_four_times_as_large():
   np.testing.assert_allclose(contrast, 4 * (lecun - lecun.mean((0, 1, 2))), atol=1e-6)
   assert contrast.std() == pytest.approx(4 / np.sqrt(8 * 8 * 4), rel=0.05)
   with pytest.raises(ValueError, match="kernel_init='ones'"):
-    column.ColumnSpec((image,), (column.Conv("conv1", ("image",), 2, 8, 4, kernel_init="ones"), _dense()))
+    column.Column((image,), (layers.Conv("conv1", ("image",), 2, 8, 4, kernel_init="ones"), _dense()))
 
 
 def test_layers_equal_numpy():
-  spec = column.ColumnSpec(
+  spec = column.Column(
     (("image", (3, 3, 2)), ("x", (3,))),
     (
-      column.Conv("conv", ("image",), 4, 2, 1),
-      column.Dense("fc", ("conv", "x"), 5),
+      layers.Conv("conv", ("image",), 4, 2, 1),
+      layers.Dense("fc", ("conv", "x"), 5),
       _dense(inputs=("fc", "x")),
     ),
   )
@@ -100,11 +100,11 @@ def test_layers_equal_numpy():
 
 
 def test_two_maps_join_along_channels():
-  spec = column.ColumnSpec(
+  spec = column.Column(
     (("image", (4, 4, 2)),),
     (
-      column.Conv("a", ("image",), 3, 1, 1),
-      column.Conv("b", ("image", "a"), 2, 2, 2),
+      layers.Conv("a", ("image",), 3, 1, 1),
+      layers.Conv("b", ("image", "a"), 2, 2, 2),
       _dense(inputs=("b",)),
     ),
   )
@@ -113,9 +113,9 @@ def test_two_maps_join_along_channels():
 
 
 def test_stacked_lstms_unroll_as_step_by_step_and_reset_at_first_steps():
-  spec = column.ColumnSpec(
+  spec = column.Column(
     (("x", (3,)),),
-    (column.LSTM("low", ("x",), 4), column.LSTM("high", ("x", "low"), 3), _dense(inputs=("high",))),
+    (layers.LSTM("low", ("x",), 4), layers.LSTM("high", ("x", "low"), 3), _dense(inputs=("high",))),
   )
   params, x = column.init(jax.random.key(0), spec), _sequence()
   is_first = jnp.array([False, False, True, False, True, False])
@@ -146,39 +146,49 @@ IMAGE = (("image", (6, 6, 3)),)
 
 
 @pytest.mark.parametrize(
-  "inputs,layers,message",
+  "inputs,chain,message",
   (
     (X, (_dense(inputs=("y",)),), r"'output' reads 'y', which is none of the inputs or earlier layers \['x'\]"),
-    (X, (column.Dense("output", ("x",), 2),), "last layer must be Dense"),
+    (X, (layers.Dense("output", ("x",), 2),), "last layer must be Dense"),
     (X, (), "last layer must be Dense"),
-    (X, (column.Dense("fc", ("x",), 2), _dense()), r"Nothing reads \['fc'\]"),
-    (X, (column.Dense("x", ("x",), 2), _dense()), r"\['x'\] are used twice"),
+    (X, (layers.Dense("fc", ("x",), 2), _dense()), r"Nothing reads \['fc'\]"),
+    (X, (layers.Dense("x", ("x",), 2), _dense()), r"\['x'\] are used twice"),
     (X, (_dense(size=0),), "'output': size=0 must be at least 1"),
     (X, (_dense(laterals="convolution"),), "laterals='convolution' is not one of"),
-    (X, (column.Dense("fc", ("x",), 2, activation="gelu"), _dense(inputs=("fc",))), "activation='gelu' is not one of"),
-    (X, (column.Dense("fc", "x", 2), _dense(inputs=("fc",))), "must be a tuple of at least one name"),
+    (
+      X,
+      (layers.Dense("fc", ("x",), 2, activation="glue"), _dense(inputs=("fc",))),
+      "activation='glue': .* cannot be imported",
+    ),
+    (
+      X,
+      (layers.Dense("fc", ("x",), 2, activation="glu"), _dense(inputs=("fc",))),
+      "activation='glu': .* keep the shape",
+    ),
+    (X, (layers.Dense("fc", ("x",), 2, activation="one_hot"), _dense(inputs=("fc",))), "'one_hot': .* of one array"),
+    (X, (layers.Dense("fc", "x", 2), _dense(inputs=("fc",))), "must be a tuple of at least one name"),
     ((("x", (2, 3)),), (_dense(),), r"Input 'x' has shape \(2, 3\)"),
     (
       X,
-      (column.Conv("conv", ("x",), 2, 2, 1), _dense(inputs=("conv",))),
+      (layers.Conv("conv", ("x",), 2, 2, 1), _dense(inputs=("conv",))),
       r"'conv' is a convolution and cannot read 'x' of shape \(3,\)",
     ),
     (
       IMAGE,
-      (column.Conv("conv", ("image",), 2, 8, 4), _dense(inputs=("conv",))),
+      (layers.Conv("conv", ("image",), 2, 8, 4), _dense(inputs=("conv",))),
       r"kernel \(8, 8\) does not fit into its input \(6, 6, 3\); use a kernel of at most \(6, 6\)",
     ),
     (
       IMAGE,
       (
-        column.Conv("a", ("image",), 2, 2, 2),
-        column.Conv("b", ("image", "a"), 2, 2, 2),
+        layers.Conv("a", ("image",), 2, 2, 2),
+        layers.Conv("b", ("image", "a"), 2, 2, 2),
         _dense(inputs=("b",)),
       ),
       r"'b' cannot join 'image' \(6, 6, 3\) and 'a' \(3, 3, 2\)",
     ),
   ),
 )
-def test_wrong_columns_are_refused_by_name(inputs, layers, message):
+def test_wrong_columns_are_refused_by_name(inputs, chain, message):
   with pytest.raises(ValueError, match=message):
-    column.ColumnSpec(inputs, layers)
+    column.Column(inputs, chain)

@@ -4,20 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from progressive import column, network
+from progressive import column, layers, network
 
 
 def recurrent(conv1: int = 3, conv2: int = 5, fc: int = 6, lstm: int = 4, outputs: int = 7, size: int = 12):
   """Pixels -> two convolutions -> fc -> LSTM -> output, `size` pixels a side."""
   kernels = ((8, 4), (5, 2)) if size == 64 else ((4, 2), (3, 1))
-  return column.ColumnSpec(
+  return column.Column(
     inputs=(("pixels", (size, size, 3)),),
     layers=(
-      column.Conv("conv1", ("pixels",), conv1, *kernels[0]),
-      column.Conv("conv2", ("conv1",), conv2, *kernels[1]),
-      column.Dense("fc", ("conv2",), fc),
-      column.LSTM("lstm", ("fc",), lstm),
-      column.Dense("output", ("lstm",), outputs, activation=None, laterals="linear"),
+      layers.Conv("conv1", ("pixels",), conv1, *kernels[0]),
+      layers.Conv("conv2", ("conv1",), conv2, *kernels[1]),
+      layers.Dense("fc", ("conv2",), fc),
+      layers.LSTM("lstm", ("fc",), lstm),
+      layers.Dense("output", ("lstm",), outputs, activation=None, laterals="linear"),
     ),
   )
 
@@ -25,18 +25,18 @@ def recurrent(conv1: int = 3, conv2: int = 5, fc: int = 6, lstm: int = 4, output
 def feed_forward(conv1: int = 3, conv2: int = 5, fc: int = 6, outputs: int = 7, size: int = 12):
   """The same without the LSTM."""
   spec = recurrent(conv1, conv2, fc, 1, outputs, size)
-  output = column.Dense("output", ("fc",), outputs, activation=None, laterals="linear")
-  return column.ColumnSpec(spec.inputs, (*spec.layers[:3], output))
+  output = layers.Dense("output", ("fc",), outputs, activation=None, laterals="linear")
+  return column.Column(spec.inputs, (*spec.layers[:3], output))
 
 
 def proprioceptive(outputs: int = 7):
   """Proprioception and target -> fc -> LSTM -> output: the talk's second column."""
-  return column.ColumnSpec(
+  return column.Column(
     inputs=(("proprioception", (5,)), ("target", (3,))),
     layers=(
-      column.Dense("fc", ("proprioception", "target"), 8),
-      column.LSTM("lstm", ("fc",), 5),
-      column.Dense("output", ("lstm",), outputs, activation=None, laterals="linear"),
+      layers.Dense("fc", ("proprioception", "target"), 8),
+      layers.LSTM("lstm", ("fc",), 5),
+      layers.Dense("output", ("lstm",), outputs, activation=None, laterals="linear"),
     ),
   )
 
@@ -51,20 +51,22 @@ def inputs(num_steps: int, size: int = 12, seed: int = 0):
   }
 
 
-def grown(*column_specs: column.ColumnSpec, seed: int = 0, output_init: str = "previous"):
+def grown(*column_specs: column.Column, seed: int = 0, output_init: str = "previous"):
   """(spec, parameters) of a network grown column by column; biases are made nonzero so that they can be missed."""
-  spec = network.NetworkSpec(column_specs[:1])
+  spec = network.Network(column_specs[:1])
   params = _noisy_biases(network.init(jax.random.key(seed), spec), seed)
   for k in range(1, len(column_specs)):
-    spec = network.NetworkSpec(column_specs[: k + 1])
-    params = network.grow(jax.random.key(seed + k), params, spec, output_init=output_init)
+    spec = network.Network(column_specs[: k + 1])
+    params = network.grow(jax.random.key(seed + k), params, spec=spec, output_init=output_init)
   return spec, params
 
 
-def outputs(spec: network.NetworkSpec, params: network.Params, observations, is_first=None) -> jax.Array:
+def outputs(spec: network.Network, params: network.Params, observations, is_first=None) -> jax.Array:
   """The network's output `[T, n]` from the initial state."""
   is_first = jnp.zeros(observations["pixels"].shape[0], bool) if is_first is None else is_first
-  return network.apply(spec, params, observations, network.initial_state(spec), is_first)[0][-1]["output"]
+  return network.apply(params, spec, inputs=observations, state=network.initial_state(spec), is_first=is_first)[0][-1][
+    "output"
+  ]
 
 
 def _noisy_biases(params: network.Params, seed: int) -> network.Params:

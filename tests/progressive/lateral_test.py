@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from progressive import column, lateral
+from progressive import lateral, layers
 
 NUM_STEPS = 3
 
 
 def _connection(layer, source_shape, kind, width=2):
-  return lateral.Connection(layer, (0, "source"), source_shape, kind, width)
+  return lateral.Connection(layer, (5, 5, 3), (0, "source"), source_shape, kind, width)
 
 
 def _params_and_source(connection, alpha=0.1):
@@ -26,18 +26,18 @@ def _adapted(params, h):
 
 
 def test_dense_adapter_equals_numpy():
-  connection = _connection(column.Dense("fc", ("x",), 5), (6,), "adapter")
+  connection = _connection(layers.Dense("fc", ("x",), 5), (6,), "adapter")
   params, h = _params_and_source(connection)
   expected = _adapted(params, h) @ np.asarray(params["U"])
-  np.testing.assert_allclose(lateral.apply(connection, params, jnp.asarray(h)), expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(lateral.apply(params, connection, h=jnp.asarray(h)), expected, rtol=1e-5, atol=1e-6)
   assert {name: x.shape for name, x in params.items()} == {"alpha": (), "V": (6, 2), "b": (2,), "U": (2, 5)}
 
 
 def test_conv_adapter_equals_numpy():
-  connection = _connection(column.Conv("conv", ("x",), 4, (2, 3), 2), (5, 5, 3), "adapter")
+  connection = _connection(layers.Conv("conv", ("x",), 4, (2, 3), 2), (5, 5, 3), "adapter")
   params, h = _params_and_source(connection)
   projected, u = _adapted(params, h), np.asarray(params["U"])
-  actual = lateral.apply(connection, params, jnp.asarray(h))
+  actual = lateral.apply(params, connection, h=jnp.asarray(h))
   assert actual.shape == (NUM_STEPS, 2, 2, 4) and u.shape == (2, 3, 2, 4)
   for i in range(2):
     for j in range(2):
@@ -46,34 +46,34 @@ def test_conv_adapter_equals_numpy():
 
 
 def test_map_into_dense_is_projected_then_flattened():
-  connection = _connection(column.Dense("fc", ("x",), 5), (2, 2, 3), "adapter")
+  connection = _connection(layers.Dense("fc", ("x",), 5), (2, 2, 3), "adapter")
   params, h = _params_and_source(connection)
   expected = _adapted(params, h).reshape(NUM_STEPS, 8) @ np.asarray(params["U"])
-  np.testing.assert_allclose(lateral.apply(connection, params, jnp.asarray(h)), expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(lateral.apply(params, connection, h=jnp.asarray(h)), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("layer,outputs", ((column.Dense("fc", ("x",), 5), 5), (column.LSTM("lstm", ("x",), 5), 20)))
+@pytest.mark.parametrize("layer,outputs", ((layers.Dense("fc", ("x",), 5), 5), (layers.LSTM("lstm", ("x",), 5), 20)))
 def test_linear_is_one_product_without_bias(layer, outputs):
   connection = _connection(layer, (6,), "linear")
   params, h = _params_and_source(connection)
   assert list(params) == ["U"] and params["U"].shape == (6, outputs)
   np.testing.assert_allclose(
-    lateral.apply(connection, params, jnp.asarray(h)), h @ np.asarray(params["U"]), rtol=1e-5, atol=1e-6
+    lateral.apply(params, connection, h=jnp.asarray(h)), h @ np.asarray(params["U"]), rtol=1e-5, atol=1e-6
   )
 
 
 def test_alpha_scales_the_source():
-  connection = _connection(column.Dense("fc", ("x",), 5), (6,), "adapter")
+  connection = _connection(layers.Dense("fc", ("x",), 5), (6,), "adapter")
   params, h = _params_and_source(connection, alpha=0.1)
-  unscaled = lateral.apply(connection, dict(params, alpha=jnp.float32(1.0)), jnp.asarray(0.1 * h))
-  np.testing.assert_allclose(lateral.apply(connection, params, jnp.asarray(h)), unscaled, rtol=1e-4)
+  unscaled = lateral.apply(dict(params, alpha=jnp.float32(1.0)), connection, h=jnp.asarray(0.1 * h))
+  np.testing.assert_allclose(lateral.apply(params, connection, h=jnp.asarray(h)), unscaled, rtol=1e-4)
 
 
 def test_into_the_output_it_starts_small_as_the_output_does():
-  layers = {name: column.Dense(name, ("x",), 50, activation=None) for name in ("fc", "output")}
+  receivers = {name: layers.Dense(name, ("x",), 50, activation=None) for name in ("fc", "output")}
   deviations = {
     name: np.std(lateral.init(jax.random.key(0), _connection(layer, (400,), "linear"), alpha=1.0)["U"])
-    for name, layer in layers.items()
+    for name, layer in receivers.items()
   }
   np.testing.assert_allclose(deviations["fc"], 1 / np.sqrt(400), rtol=0.05)  # LeCun et al. 1998
   np.testing.assert_allclose(deviations["output"], 0.1 / np.sqrt(400), rtol=0.05)

@@ -5,38 +5,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from progressive import column, network, partition
+from progressive import column, layers, network, partition, wiring
 from tests.progressive import columns
 
 NUM_STEPS = 4
 OBSERVATIONS = columns.inputs(NUM_STEPS)
 IS_FIRST = jnp.array([False, False, True, False])
 ADAPTED = columns.recurrent()
-PHI = column.ColumnSpec(
+PHI = column.Column(
   (("proprioception", (5,)),),
   (
-    column.Dense("phi", ("proprioception",), 3),
-    column.LSTM("lstm", ("phi",), 4),
-    column.Dense("output", ("lstm",), 7, activation=None, laterals="linear"),
+    layers.Dense("phi", ("proprioception",), 3),
+    layers.LSTM("lstm", ("phi",), 4),
+    layers.Dense("output", ("lstm",), 7, activation=None, laterals="linear"),
   ),
 )
 
 
 def _with_phi():
   """Rusu et al. 2017's second conveyor column: proprioception joins vision before the LSTM."""
-  layers = list(columns.recurrent().layers)
-  layers.insert(3, column.Dense("phi", ("proprioception",), 3))
-  layers[4] = column.LSTM("lstm", ("fc", "phi"), 4)
-  return column.ColumnSpec((("pixels", (12, 12, 3)), ("proprioception", (5,))), tuple(layers))
+  chain = list(columns.recurrent().layers)
+  chain.insert(3, layers.Dense("phi", ("proprioception",), 3))
+  chain[4] = layers.LSTM("lstm", ("fc", "phi"), 4)
+  return column.Column((("pixels", (12, 12, 3)), ("proprioception", (5,))), tuple(chain))
 
 
 def _wiring(*column_specs, k=-1):
-  return {name: [c.source for c in into] for name, into in network.wiring(network.NetworkSpec(column_specs))[k] if into}
+  return {name: [c.source for c in into] for name, into in wiring.connections(column_specs)[k] if into}
 
 
 def _change_layer(spec, name, **fields):
-  layers = tuple(dataclasses.replace(x, **fields) if x.name == name else x for x in spec.layers)
-  return column.ColumnSpec(spec.inputs, layers)
+  chain = tuple(dataclasses.replace(x, **fields) if x.name == name else x for x in spec.layers)
+  return column.Column(spec.inputs, chain)
 
 
 # The wiring.
@@ -70,13 +70,13 @@ def test_layers_without_namesakes_go_by_their_inputs():
   # An LSTM put on top of a feed-forward column's layers reads that column's fc, as it reads its own.
   assert _wiring(columns.feed_forward(), columns.recurrent())["lstm"] == [(0, "fc")]
   # With no name in common: steps from the output. b2 reads b1, three steps from the output like conv2.
-  renamed = column.ColumnSpec(
+  renamed = column.Column(
     (("proprioception", (5,)),),
     (
-      column.Dense("b1", ("proprioception",), 3),
-      column.Dense("b2", ("b1",), 3),
-      column.LSTM("core", ("b2",), 3),
-      column.Dense("output", ("core",), 7, activation=None, laterals="linear"),
+      layers.Dense("b1", ("proprioception",), 3),
+      layers.Dense("b2", ("b1",), 3),
+      layers.LSTM("core", ("b2",), 3),
+      layers.Dense("output", ("core",), 7, activation=None, laterals="linear"),
     ),
   )
   assert _wiring(columns.recurrent(), renamed) == {
@@ -94,10 +94,10 @@ def test_sources_and_none_override_the_rule():
 
 def test_adapters_are_as_wide_as_what_their_layer_reads_or_as_the_layer_itself():
   spec = _change_layer(columns.proprioceptive(), "fc", sources=((0, "conv2"),))
-  wiring = dict(network.wiring(network.NetworkSpec((columns.recurrent(), columns.recurrent(3, 2), spec)))[1])
-  assert wiring["conv2"][0].width == 3 and wiring["fc"][0].width == 2
-  wiring = dict(network.wiring(network.NetworkSpec((columns.recurrent(), spec)))[1])
-  assert wiring["fc"][0].width == 8
+  into = dict(wiring.connections((columns.recurrent(), columns.recurrent(3, 2), spec))[1])
+  assert into["conv2"][0].width == 3 and into["fc"][0].width == 2
+  into = dict(wiring.connections((columns.recurrent(), spec))[1])
+  assert into["fc"][0].width == 8
 
 
 # Growth.
@@ -116,12 +116,12 @@ def test_adapters_are_as_wide_as_what_their_layer_reads_or_as_the_layer_itself()
 def test_a_new_column_starts_as_exactly_the_previous_policy_and_value(column_specs):
   spec, params = columns.grown(*column_specs[:-1])
   before = columns.outputs(spec, params, OBSERVATIONS, IS_FIRST)
-  grown_spec = network.NetworkSpec(column_specs)
-  grown = network.grow(jax.random.key(9), params, grown_spec)
+  grown_spec = network.Network(column_specs)
+  grown = network.grow(jax.random.key(9), params, spec=grown_spec)
   np.testing.assert_array_equal(columns.outputs(grown_spec, grown, OBSERVATIONS, IS_FIRST), before)
   assert float(jnp.abs(before).max()) > 0.1
   assert not jnp.any(grown[-1]["output"]["kernel"])
-  random = network.grow(jax.random.key(9), params, grown_spec, output_init="random")
+  random = network.grow(jax.random.key(9), params, spec=grown_spec, output_init="random")
   assert float(jnp.abs(columns.outputs(grown_spec, random, OBSERVATIONS, IS_FIRST) - before).max()) > 0.01
 
 
@@ -129,8 +129,8 @@ def test_a_third_column_copies_the_second_columns_output_laterals():
   spec, params = columns.grown(columns.feed_forward(), columns.feed_forward())
   learned = params[1]["output"] | {"kernel": jnp.full((6, 7), 0.3)}
   params = (params[0], params[1] | {"output": learned})
-  grown_spec = network.NetworkSpec((columns.feed_forward(),) * 3)
-  output = network.grow(jax.random.key(9), params, grown_spec)[-1]["output"]
+  grown_spec = network.Network((columns.feed_forward(),) * 3)
+  output = network.grow(jax.random.key(9), params, spec=grown_spec)[-1]["output"]
   np.testing.assert_array_equal(output["laterals"]["column_1"]["fc"]["U"], learned["kernel"])
   np.testing.assert_array_equal(output["laterals"]["column_0"]["fc"]["U"], learned["laterals"]["column_0"]["fc"]["U"])
   np.testing.assert_array_equal(output["bias"], learned["bias"])
@@ -139,27 +139,29 @@ def test_a_third_column_copies_the_second_columns_output_laterals():
 def test_adding_a_column_leaves_older_parameters_and_activations_as_they_were():
   spec, params = columns.grown(columns.recurrent(), columns.proprioceptive())
   state = network.initial_state(spec)
-  before, state_before = network.apply(spec, params, OBSERVATIONS, state, IS_FIRST)
-  grown_spec = network.NetworkSpec((*spec.columns, columns.recurrent()))
-  grown = network.grow(jax.random.key(9), params, grown_spec)
+  before, state_before = network.apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
+  grown_spec = network.Network((*spec.columns, columns.recurrent()))
+  grown = network.grow(jax.random.key(9), params, spec=grown_spec)
   assert partition.content_hash(grown[:2]) == partition.content_hash(params)
-  after, state_after = network.apply(grown_spec, grown, OBSERVATIONS, network.initial_state(grown_spec), IS_FIRST)
+  after, state_after = network.apply(
+    grown, grown_spec, inputs=OBSERVATIONS, state=network.initial_state(grown_spec), is_first=IS_FIRST
+  )
   jax.tree.map(np.testing.assert_array_equal, (before, state_before), (after[:2], state_after[:2]))
 
 
 def test_every_lateral_alone_moves_the_layer_that_it_enters():
   spec, params = columns.grown(columns.recurrent(), columns.proprioceptive(), columns.recurrent(), output_init="random")
   state = network.initial_state(spec)
-  before, _ = network.apply(spec, params, OBSERVATIONS, state, IS_FIRST)
+  before, _ = network.apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
   num_laterals = 0
-  for k, connections in enumerate(network.wiring(spec)):
+  for k, connections in enumerate(wiring.connections(spec.columns)):
     for name, into in connections:
       for connection in into:
         num_laterals += 1
         path = (k, name, "laterals", f"column_{connection.source[0]}", connection.source[1], "U")
         u, others = partition.split(params, lambda p, path=path: p == path)
         cut = partition.merge(jax.tree.map(jnp.zeros_like, u), others)
-        after, _ = network.apply(spec, cut, OBSERVATIONS, state, IS_FIRST)
+        after, _ = network.apply(cut, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
         assert float(jnp.abs(after[k][name] - before[k][name]).max()) > 1e-6, path
         if (k, name) != (1, "output"):  # An older column's output is read by nobody.
           assert float(jnp.abs(after[-1]["output"] - before[-1]["output"]).max()) > 0, path
@@ -176,9 +178,9 @@ def test_altering_any_layer_of_a_frozen_column_changes_the_new_columns_output():
 
 
 def test_alpha_is_where_it_is_asked_to_start():
-  spec = network.NetworkSpec((columns.feed_forward(),) * 2)
+  spec = network.Network((columns.feed_forward(),) * 2)
   params = network.grow(
-    jax.random.key(0), network.init(jax.random.key(0), network.NetworkSpec(spec.columns[:1])), spec, alpha=0.01
+    jax.random.key(0), network.init(jax.random.key(0), network.Network(spec.columns[:1])), spec=spec, alpha=0.01
   )
   alphas = {path: x for path, x in zip(partition.paths(params), jax.tree.leaves(params), strict=True) if x.ndim == 0}
   assert {path[1] for path in alphas} == {"conv2", "fc"}
@@ -191,17 +193,21 @@ def test_alpha_is_where_it_is_asked_to_start():
 def test_unroll_equals_step_by_step_across_resets():
   spec, params = columns.grown(columns.recurrent(), columns.proprioceptive(), output_init="random")
   state = network.initial_state(spec)
-  whole, last = network.apply(spec, params, OBSERVATIONS, state, IS_FIRST)
+  whole, last = network.apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
   steps = []
   for t in range(NUM_STEPS):
     now = {name: x[t : t + 1] for name, x in OBSERVATIONS.items()}
-    activations, state = network.apply(spec, params, now, state, IS_FIRST[t : t + 1])
+    activations, state = network.apply(params, spec, inputs=now, state=state, is_first=IS_FIRST[t : t + 1])
     steps.append(activations)
   joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *steps)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # noqa: E731
   jax.tree.map(close, (whole, last), (joined, state))
   fresh, _ = network.apply(
-    spec, params, {name: x[2:] for name, x in OBSERVATIONS.items()}, network.initial_state(spec), IS_FIRST[3:].repeat(2)
+    params,
+    spec,
+    inputs={name: x[2:] for name, x in OBSERVATIONS.items()},
+    state=network.initial_state(spec),
+    is_first=IS_FIRST[3:].repeat(2),
   )
   close(whole[-1]["output"][2:], fresh[-1]["output"])
 
@@ -223,7 +229,7 @@ def test_bytes_are_scaled_and_equal_floats():
 
 
 def test_input_names_in_order_of_first_use():
-  spec = network.NetworkSpec((columns.recurrent(), columns.proprioceptive(), columns.recurrent()))
+  spec = network.Network((columns.recurrent(), columns.proprioceptive(), columns.recurrent()))
   assert network.input_names(spec) == ("pixels", "proprioception", "target")
 
 
@@ -235,12 +241,12 @@ def test_input_names_in_order_of_first_use():
   (
     (
       _change_layer(columns.recurrent(), "conv2", sources=((0, "conv2"),)),
-      r"Column 1, layer 'conv2': its kernel \(3, 3\) with stride 1 makes \(3, 3, 5\) from its own input \(5, 5, 3\), "
-      r"but not from 'conv2' \(3, 3, 5\) of column 0; name other layers in its sources",
+      r"Column 1, layer 'conv2' cannot read 'conv2' \(3, 3, 5\) of column 0: its kernel \(3, 3\) with stride 1 makes "
+      r"\(3, 3, 5\) from its own input \(5, 5, 3\), but not from this; name other layers in its sources",
     ),
     (
       _change_layer(columns.recurrent(), "conv2", sources=((0, "fc"),)),
-      r"Column 1, layer 'conv2': .* not from 'fc' \(6,\) of column 0",
+      r"Column 1, layer 'conv2' cannot read 'fc' \(6,\) of column 0: .* not from this",
     ),
     (_change_layer(ADAPTED, "fc", sources=((1, "conv2"),)), "sources names column 1; it can read 0 to 0"),
     (_change_layer(ADAPTED, "fc", sources=((0, "conv3"),)), "'conv3', which is no layer of column 0"),
@@ -249,7 +255,7 @@ def test_input_names_in_order_of_first_use():
 )
 def test_wrong_networks_are_refused_by_name(second, message):
   with pytest.raises(ValueError, match=message):
-    network.NetworkSpec((ADAPTED, second))
+    network.Network((ADAPTED, second))
 
 
 @pytest.mark.parametrize(
@@ -262,20 +268,20 @@ def test_wrong_networks_are_refused_by_name(second, message):
 )
 def test_growth_that_cannot_keep_the_policy_is_refused(second, message):
   spec, params = columns.grown(ADAPTED)
-  grown = network.NetworkSpec((*spec.columns, second))
+  grown = network.Network((*spec.columns, second))
   with pytest.raises(ValueError, match=message):
-    network.grow(jax.random.key(0), params, grown)
-  network.grow(jax.random.key(0), params, grown, output_init="random")
+    network.grow(jax.random.key(0), params, spec=grown)
+  network.grow(jax.random.key(0), params, spec=grown, output_init="random")
 
 
 def test_missing_inputs_and_wrong_growth_are_refused():
   spec, params = columns.grown(ADAPTED)
   with pytest.raises(ValueError, match=r"inputs lack \['pixels'\]"):
-    network.apply(spec, params, {}, network.initial_state(spec), IS_FIRST)
+    network.apply(params, spec, inputs={}, state=network.initial_state(spec), is_first=IS_FIRST)
   with pytest.raises(ValueError, match="params has 1 columns and spec 1; grow adds exactly one"):
-    network.grow(jax.random.key(0), params, spec)
+    network.grow(jax.random.key(0), params, spec=spec)
   with pytest.raises(ValueError, match="output_init='zero' is not one of"):
-    network.grow(jax.random.key(0), params, network.NetworkSpec((ADAPTED, ADAPTED)), output_init="zero")
+    network.grow(jax.random.key(0), params, spec=network.Network((ADAPTED, ADAPTED)), output_init="zero")
 
 
 # Additions to activations.
@@ -283,7 +289,7 @@ def test_missing_inputs_and_wrong_growth_are_refused():
 
 def _outputs_with(spec, params, additions):
   state = network.initial_state(spec)
-  return network.apply(spec, params, OBSERVATIONS, state, IS_FIRST, additions=additions)[0]
+  return network.apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST, additions=additions)[0]
 
 
 def test_a_frozen_layer_taken_away_is_a_lateral_set_to_zero():

@@ -60,7 +60,7 @@ def test_no_gradient_to_a_frozen_column_exists():
 
 
 def test_altering_one_weight_changes_the_hash():
-  params = network.init(jax.random.key(0), network.NetworkSpec((columns.proprioceptive(),)))
+  params = network.init(jax.random.key(0), network.Network((columns.proprioceptive(),)))
   before = partition.content_hash(params)
   params[0]["fc"]["kernel"] = params[0]["fc"]["kernel"].at[0, 0].add(1e-6)
   assert partition.content_hash(params) != before

@@ -1,0 +1,112 @@
+"""Any `dm_env.Environment` in the form that agents play: int32 choices `[A]` from 0, observations in one flat mapping.
+
+Actions are shifted and reshaped here and nowhere else: a `DiscreteArray`, an integer with another minimum, a block of
+integers. A nested observation becomes `robot/joints`, a bare array `observation`; what holds no numbers (text) is not
+offered. What cannot be played is refused when the world is made, by name and with the fix.
+"""
+
+import functools
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dm_env
+import numpy as np
+from dm_env import specs
+
+BARE = "observation"  # The name of an observation that has none.
+_MOST_CHOICES = 1024  # Of one entry: a categorical over more is a mistaken bound (a guess).
+
+
+class HostWorld(dm_env.Environment):
+  """`environment` as agents play it."""
+
+  def __init__(self, environment: dm_env.Environment, *, name: str):
+    """Wraps `environment`; `name` stands in errors.
+
+    Raises:
+      ValueError: for an action that is not made of bounded integers, an observation without numbers, or a reward that
+        is not one number.
+    """
+    self._environment = environment
+    self._name = name
+    self._theirs = _action(environment.action_spec(), name)
+    self._minimum = np.broadcast_to(self._theirs.minimum, self._theirs.shape).astype(np.int64)
+    self._paths = {
+      "/".join(map(str, path)) or BARE: (path, spec) for path, spec in _arrays(environment.observation_spec())
+    }
+    if not self._paths:
+      raise ValueError(f"{name} shows no array of numbers: {environment.observation_spec()}; a network reads some")
+    reward = environment.reward_spec()
+    if not isinstance(reward, specs.Array) or int(np.prod(reward.shape)) != 1:
+      raise ValueError(f"{name}: the reward is {reward}; agents learn from one number, of shape ()")
+    self._is_last = False
+
+  def action_spec(self) -> specs.BoundedArray:
+    """int32 `[A]`, A the entries of the environment's own action."""
+    most = np.broadcast_to(self._theirs.maximum, self._theirs.shape).astype(np.int64) - self._minimum
+    return specs.BoundedArray((most.size,), np.int32, 0, most.reshape(-1), name="action")
+
+  def observation_spec(self) -> Mapping[str, specs.Array]:
+    """Flat: name -> array."""
+    return {name: spec for name, (_, spec) in self._paths.items()}
+
+  def reset(self) -> dm_env.TimeStep:
+    """As the environment's."""
+    return self._ours(self._environment.reset())
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    """One step with `action`, int32 `[A]` from 0."""
+    entries = np.asarray(action).reshape(self._theirs.shape) + self._minimum
+    was_last = self._is_last
+    timestep = self._ours(self._environment.step(entries.astype(self._theirs.dtype)))
+    if was_last and not timestep.first():
+      raise ValueError(f"{self._name}: the step after LAST must start an episode (dm_env), but is {timestep.step_type}")
+    return timestep
+
+  def close(self) -> None:
+    """As the environment's."""
+    self._environment.close()
+
+  def __getattr__(self, name: str) -> Any:
+    """What else the environment has: the arm's `rates`, a `control_dt_s`."""
+    if name == "_environment":  # Not there yet: a copy asks before it is filled.
+      raise AttributeError(name)
+    return getattr(self._environment, name)
+
+  def _ours(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
+    self._is_last = timestep.last()
+    reward = None if timestep.reward is None else float(np.asarray(timestep.reward).reshape(()))
+    seen = {
+      name: functools.reduce(operator.getitem, path, timestep.observation) for name, (path, _) in self._paths.items()
+    }
+    return timestep._replace(reward=reward, observation={name: np.asarray(value) for name, value in seen.items()})
+
+
+def adapt(environment: dm_env.Environment, *, name: str) -> HostWorld:
+  """`environment` as agents play it; itself where it is already. Raises as `HostWorld`."""
+  return environment if isinstance(environment, HostWorld) else HostWorld(environment, name=name)
+
+
+def _action(spec: Any, name: str) -> specs.BoundedArray:
+  """The environment's own action, if it can be played.
+
+  Raises:
+    ValueError: naming it and the fix.
+  """
+  if isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer) and np.prod(spec.shape) > 0:
+    if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < _MOST_CHOICES:
+      return spec
+  raise ValueError(
+    f"{name}: its action is {spec}; an agent chooses among integers: make it a BoundedArray of int32, [A], of at most "
+    f"{_MOST_CHOICES:,} values an entry (for a float, choose some values of it and play their number)"
+  )
+
+
+def _arrays(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], specs.Array]]:
+  """The specs of numbers in a nest of mappings and sequences, each with the keys and indices that lead to it."""
+  if isinstance(tree, Mapping | list | tuple):
+    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+      yield from _arrays(value, (*path, key))
+  elif np.issubdtype(tree.dtype, np.number) or tree.dtype == np.bool_:
+    yield path, tree

@@ -1,0 +1,180 @@
+"""What a config is made of: what is learned where, and how; one function a section.
+
+    experiment(world=..., method=..., source=..., train=phase(column=column(...), auxiliary={"d2": head(...)}, ...))
+
+Every config is one road: `method` on `world` from `source`, with any auxiliary heads. A `sweep` makes many runs of it,
+a `matrix` (`studies.pnn.matrix`) many sweeps.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from agents import actor_critic
+
+
+def experiment(
+  *,
+  world: str,
+  train: config_dict.ConfigDict,
+  world_options: Mapping[str, Any] | None = None,
+  method: str = "scratch",
+  source: str = "",
+  output_init: str = "previous",
+  alpha: float = 1.0,
+  seed: int = 0,
+) -> config_dict.ConfigDict:
+  """One learner in one world.
+
+  Args:
+    world: where it learns: a name of the registry's, an arm behind a bridge as arm://host:port, a game as atari/pong.
+    train: from `phase`.
+    world_options: of the world's constructor.
+    method: one of `progressive.baselines.METHODS`.
+    source: the trained network that the method starts from: a run directory, a sweep's best, a released column.
+    output_init: how a new column's output starts: "previous", as exactly the old policy (papers.md 2.3), or "random".
+    alpha: adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
+    seed: what all that is random follows from, 0 to 2^32 - 1.
+  """
+  return config_dict.ConfigDict(
+    {
+      "seed": seed,
+      "world": world,
+      "world_options": dict(world_options or {}),
+      "method": method,
+      "source": source,
+      "output_init": output_init,
+      "alpha": alpha,
+      "train": train,
+    }
+  )
+
+
+def column(
+  *,
+  inputs: tuple[str, ...] = ("pixels",),
+  conv: tuple[tuple[int, int, int], ...] = ((16, 8, 4), (32, 5, 2)),
+  dense: tuple[int, ...] = (128,),
+  lstm: tuple[int, ...] = (128,),
+  joins: tuple[tuple[str, str], ...] = (),
+  pixel_init: str = "lecun",
+) -> config_dict.ConfigDict:
+  """A column: convolutions on pictures, dense layers on them and all other inputs, LSTMs, one linear output.
+
+  Args:
+    inputs: names of the observations it reads; those `[H, W, C]` go to the first convolution.
+    conv: (features, kernel, stride) of each convolution, `conv1` and on; none where no picture is read.
+    dense: units of each dense layer, `dense1` and on.
+    lstm: units of each LSTM, `lstm1` and on.
+    joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
+      are not named here join above the convolutions.
+    pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `layers.Conv`.
+  """
+  return config_dict.ConfigDict(
+    {"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm, "joins": joins, "pixel_init": pixel_init}
+  )
+
+
+def phase(
+  *,
+  column: config_dict.ConfigDict,
+  steps: int,
+  num_worlds: int,
+  num_steps: int,
+  evaluate_every: int,
+  save_every: int,
+  evaluation_episodes: int,
+  updates_per_record: int = 10,
+  auxiliary: Mapping[str, config_dict.ConfigDict] | None = None,
+  evaluation_is_greedy: bool = False,
+  keep_checkpoints: int = 3,
+  video: bool = True,
+  **hyper: Any,
+) -> config_dict.ConfigDict:
+  """A phase of learning.
+
+  Args:
+    column: from `column`.
+    steps: agent steps, over all worlds.
+    num_worlds: B; behind `dm_env` there is one.
+    num_steps: T, the length of an unroll.
+    evaluate_every: agent steps between evaluations; 0: only at the end.
+    save_every: agent steps between checkpoints; 0: only at the end.
+    evaluation_episodes: episodes of each evaluation; 0: no evaluation.
+    updates_per_record: updates that one 'train' record sums up.
+    auxiliary: name -> `head`, in order: readouts trained beside policy and value.
+    evaluation_is_greedy: evaluate the most probable actions instead of drawn ones.
+    keep_checkpoints: how many, the newest.
+    video: film evaluations, where there are pixels.
+    **hyper: fields of `actor_critic.Hyper` that are not at their default.
+  """
+  return config_dict.ConfigDict(
+    {
+      "column": column,
+      "auxiliary": dict(auxiliary or {}),
+      "steps": steps,
+      "num_worlds": num_worlds,
+      "num_steps": num_steps,
+      "evaluate_every": evaluate_every,
+      "evaluation_episodes": evaluation_episodes,
+      "evaluation_is_greedy": evaluation_is_greedy,
+      "save_every": save_every,
+      "keep_checkpoints": keep_checkpoints,
+      "updates_per_record": updates_per_record,
+      "video": video,
+      "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),
+    }
+  )
+
+
+def head(signal: str, layer: str, cost: float, *, hidden: int = 0, num_classes: int = 0) -> config_dict.ConfigDict:
+  """An auxiliary head: the fields of `auxiliary.Head`."""
+  return config_dict.ConfigDict(
+    {"signal": signal, "layer": layer, "cost": cost, "hidden": hidden, "num_classes": num_classes}
+  )
+
+
+def sweep(
+  *, num_runs: int, top: int, sampled: tuple[tuple[str, str, tuple[float, ...]], ...]
+) -> config_dict.ConfigDict:
+  """Many runs side by side (`running.members`).
+
+  Args:
+    num_runs: members, each with its own seed.
+    top: how many of them count: the best.
+    sampled: (field, "choice" or "log_uniform", values) for each hyper-parameter that is drawn for each member.
+  """
+  return config_dict.ConfigDict({"num_runs": num_runs, "top": top, "sampled": sampled})
+
+
+def matrix(
+  *,
+  world: str,
+  methods: tuple[str, ...],
+  sources: tuple[str, ...],
+  source_pairs: tuple[tuple[str, str], ...],
+  targets: tuple[str, ...],
+  floors: tuple[float, ...],
+) -> config_dict.ConfigDict:
+  """A transfer matrix: every method from every source to every target but itself (`studies.pnn.matrix`).
+
+  Args:
+    world: what stands before a target's name: "pong/".
+    methods: of `progressive.baselines.METHODS`.
+    sources: tasks that columns are learned on first.
+    source_pairs: tasks of the first two columns of networks of three.
+    targets: tasks that are learned next.
+    floors: scores that count as nothing (`analysis.transfer`): the lowest, and the one nearest to the paper's numbers.
+  """
+  return config_dict.ConfigDict(
+    {
+      "world": world,
+      "methods": methods,
+      "sources": sources,
+      "source_pairs": source_pairs,
+      "targets": targets,
+      "floors": floors,
+    }
+  )

@@ -1,1 +1,0 @@
-"""What lies on disk: run directories, checkpoints, released networks; folders of sweeps, matrices and navigators."""

@@ -1,0 +1,161 @@
+"""A figure before it is on disk, and how it gets there: pictures, tables, what is missing, and where it all comes from.
+
+`<figure>.png`, `.svg` and `.md` are for people, `<figure>.json` holds every number of its table, `provenance.json` the
+command, the commit and the runs that were read, figure by figure. A table's cell is one number a run (shown as their
+mean and its interval: `analysis.intervals`), an estimate that brings its own, or words where there is no number.
+"""
+
+import json
+import math
+import pathlib
+import textwrap
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+
+from analysis import curves, intervals, plots, records
+from experiments.store import run_directory
+
+Cell = np.ndarray | intervals.Interval | str
+Table = Mapping[str, Mapping[str, Cell]]  # Row -> column -> cell.
+PROVENANCE = "provenance.json"
+_NONE = "–"
+# Of what a picture says under itself in 7 points; the table lists all.
+_MOST_LINES, _LINE_INCHES, _CHARACTERS_PER_INCH = 5, 0.125, 17
+
+
+class Drawn(NamedTuple):
+  """A figure before it is written."""
+
+  picture: mpl_figure.Figure
+  statistics: Table
+  # Beside them, by a name that is added to the file's.
+  more_pictures: Mapping[str, mpl_figure.Figure] = types.MappingProxyType({})
+  more_tables: Mapping[str, Table] = types.MappingProxyType({})
+  gaps: Mapping[str, str] = types.MappingProxyType({})  # What is missing from it -> why.
+  places: int = 1  # Decimals in tables for people.
+
+
+def number(x: float) -> intervals.Interval:
+  """A cell of one number that has no interval."""
+  none = np.asarray(np.nan)
+  return intervals.Interval(np.asarray(x), none, none)
+
+
+def cells(table: Table, *, places: int = 1) -> dict[str, dict[str, str]]:
+  """A table in words, row -> column -> cell."""
+  rows = {}
+  for row, columns in table.items():
+    runs = [len(cell) for cell in columns.values() if isinstance(cell, np.ndarray)]
+    rows[row] = {"runs": str(max(runs))} if runs else {}
+    rows[row] |= {column: _words(cell, places) for column, cell in columns.items()}
+  return rows
+
+
+def numbers(table: Table) -> dict[str, dict[str, Any]]:
+  """A table as plain JSON values: mean, low, high and each run's number (null where there is none), or words."""
+  return {row: {column: _summary(cell) for column, cell in columns.items()} for row, columns in table.items()}
+
+
+def markdown(drawn: Drawn) -> str:
+  """All tables of a figure, and what is missing."""
+  parts = [curves.table(cells(drawn.statistics, places=drawn.places))]
+  for heading, table in drawn.more_tables.items():
+    parts.append(f"## {heading}\n\n" + curves.table(cells(table, places=drawn.places)))
+  if drawn.gaps:
+    parts.append("Missing:\n\n" + "".join(f"- {what}: {why}\n" for what, why in drawn.gaps.items()))
+  return "\n".join(parts)
+
+
+def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Path) -> list[str]:
+  """Writes everything into `out`; returns the names of the files."""
+  out.mkdir(parents=True, exist_ok=True)
+  pictures = {name: drawn.picture} | {f"{name}_{key}": one for key, one in drawn.more_pictures.items()}
+  tables = {name: drawn.statistics} | {f"{name}_{key}": one for key, one in drawn.more_tables.items()}
+  for stem, picture in pictures.items():
+    plots.save(picture, out / stem)
+  for stem, table in tables.items():
+    run_directory.write_json(out / f"{stem}.json", numbers(table))
+  (out / f"{name}.md").write_text(markdown(drawn))
+  file = out / PROVENANCE
+  known = json.loads(file.read_text()) if file.exists() else {}
+  read = {str(run.path): {key: run.provenance.get(key) for key in ("command", "commit", "seed")} for run in runs}
+  run_directory.write_json(file, known | {name: run_directory.provenance() | {"runs": read}})
+  return [f"{stem}.png" for stem in pictures] + [f"{name}.md"] + [f"{stem}.json" for stem in tables]
+
+
+def mark_gaps(picture: mpl_figure.Figure, gaps: Mapping[str, str]) -> mpl_figure.Figure:
+  """Says in a strip under the picture what is missing from it; returns the picture."""
+  if not gaps:
+    return picture
+  width, height = picture.get_size_inches()
+  lines = textwrap.wrap(_missing(gaps), int((width - 0.2) * _CHARACTERS_PER_INCH))
+  if len(lines) > _MOST_LINES:
+    lines = [*lines[: _MOST_LINES - 1], "and more: see the table"]
+  strip = _LINE_INCHES * (len(lines) + 1)
+  legend_height = _raise_legends(picture, strip)
+  picture.set_size_inches(width, height + strip)
+  below = (strip + legend_height) / (height + strip)
+  engine = picture.get_layout_engine()
+  assert engine is not None
+  engine.set(rect=(0.0, below, 1.0, 1.0 - below))  # type: ignore[call-arg]
+  middle = 0.5 * strip / (height + strip)
+  picture.text(0.1 / width, middle, "\n".join(lines), fontsize=7, color="0.4", va="center", linespacing=1.2)
+  return picture
+
+
+def _raise_legends(picture: mpl_figure.Figure, strip: float) -> float:
+  """Moves legends that stand below all axes up by `strip` inches; returns how many inches they need there.
+
+  The layout makes room for a legend at the edge of the picture, but not for one that was moved.
+  """
+  _, height = picture.get_size_inches()
+  picture.draw_without_rendering()
+  most = 0.0
+  for legend in picture.legends:
+    box = legend.get_window_extent().transformed(picture.transFigure.inverted())
+    if box.y1 < min(axis.get_position().y0 for axis in picture.axes):
+      share = strip / (height + strip)
+      legend.set_bbox_to_anchor((0.0, share, 1.0, 1.0 - share), picture.transFigure)
+      most = max(most, box.height * height + 0.1)
+  return most
+
+
+def _missing(gaps: Mapping[str, str]) -> str:
+  """'missing: a, b (not run); c (at step 7)'."""
+  by_reason: dict[str, list[str]] = {}
+  for what, why in gaps.items():
+    by_reason.setdefault(why, []).append(what)
+  return "missing: " + "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+
+
+def _words(cell: Cell, places: int) -> str:
+  if isinstance(cell, str):
+    return cell
+  mean, low, high = (float(x) for x in _interval(cell))
+  if not math.isfinite(mean):
+    return _NONE
+  places = 0 if mean >= 1000 else places
+  return intervals.words(mean, low, high, places=places)
+
+
+def _summary(cell: Cell) -> Any:
+  if isinstance(cell, str):
+    return cell
+  interval = _interval(cell)
+  found: dict[str, Any] = {name: _finite(float(x)) for name, x in zip(interval._fields, interval, strict=True)}
+  return found | ({"each": [_finite(float(x)) for x in cell]} if isinstance(cell, np.ndarray) else {})
+
+
+def _interval(cell: np.ndarray | intervals.Interval) -> intervals.Interval:
+  """The mean over runs and its band; none where some run has no number, or an infinite one."""
+  if isinstance(cell, intervals.Interval):
+    return cell
+  return intervals.of_mean(cell) if np.isfinite(cell).all() else number(np.nan)
+
+
+def _finite(x: float) -> float | None:
+  return x if math.isfinite(x) else None

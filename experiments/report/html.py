@@ -1,0 +1,148 @@
+"""A page that people can look at: one HTML file that holds its pictures and videos and needs nothing else.
+
+A page is a title, a line under it, and sections; a section is a heading and blocks of HTML made by the functions
+here. Everything that comes from outside (paths, commands, numbers) is escaped.
+"""
+
+import base64
+import html
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import imageio.v3 as imageio
+import numpy as np
+
+_STYLE = """
+:root { color-scheme: light; --ink: #1d2430; --soft: #5d6778; --line: #e1e5eb; --accent: #1f4e9c; }
+* { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif; color: var(--ink);
+  background: #f5f6f8; margin: 0; }
+main { max-width: 1060px; margin: 0 auto; padding: 36px 24px 64px; }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em; }
+.lead { font-size: 18px; color: var(--soft); margin: 0 0 28px; max-width: 52em; }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 22px 26px; margin: 0 0 20px; }
+h2 { font-size: 19px; margin: 0 0 10px; }
+p { margin: 0 0 12px; max-width: 56em; }
+.row { display: flex; gap: 18px; flex-wrap: wrap; align-items: flex-start; }
+figure { margin: 0 0 6px; flex: 1 1 0; min-width: min(180px, 100%); }
+figure img, figure video { width: 100%; display: block; border-radius: 6px; }
+figure.plot { flex-basis: 400px; min-width: min(400px, 100%); }
+figure.plot img { border-radius: 0; }
+.pixels { image-rendering: pixelated; }
+figcaption { font-size: 14px; color: var(--soft); margin-top: 6px; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; width: 100%; }
+th { text-align: right; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
+td { text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: 6px 7px; vertical-align: top; }
+td:first-child { min-width: 6em; }
+th:first-child, td:first-child { text-align: left; }
+tr.quiet td { color: var(--soft); }
+.tiles { display: flex; gap: 14px; flex-wrap: wrap; margin: 0 0 20px; }
+.tile { flex: 1 1 0; min-width: 150px; background: #fff; border: 1px solid var(--line); border-radius: 10px;
+  padding: 16px 20px; border-top: 4px solid var(--accent); }
+.tile b { display: block; font-size: 32px; line-height: 1.15; font-variant-numeric: tabular-nums; }
+.tile span { font-size: 14px; color: var(--soft); }
+pre { background: #f5f6f8; border-radius: 6px; padding: 12px 14px; font-size: 13px; margin: 0 0 12px;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 600px) {
+  main { padding: 20px 10px 40px; }
+  section { padding: 16px 12px; }
+  h1 { font-size: 24px; }
+  thead { display: none; }
+  tr, td { display: block; }
+  td { display: flex; justify-content: space-between; gap: 12px; border: 0; padding: 2px 0; }
+  td::before { content: attr(data-column); color: var(--soft); text-align: left; }
+  td:first-child { font-weight: 600; padding-top: 8px; justify-content: flex-start; gap: 0; }
+  td:empty { display: none; }
+  tr { border-bottom: 1px solid var(--line); padding-bottom: 6px; }
+}
+"""
+
+
+class Section(NamedTuple):
+  """A heading and what stands under it."""
+
+  heading: str
+  blocks: Sequence[str]  # HTML
+
+
+def page(title: str, lead: str, sections: Sequence[Section], *, tiles: str = "") -> str:
+  """The whole file."""
+  body = "".join(f"<section><h2>{html.escape(s.heading)}</h2>{''.join(s.blocks)}</section>" for s in sections)
+  head = (
+    f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+  )
+  top = f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>'
+  return f'<!doctype html><html lang="en"><head>{head}</head><body><main>{top}{tiles}{body}</main></body></html>\n'
+
+
+def paragraph(text: str) -> str:
+  """Plain text."""
+  return f"<p>{html.escape(text)}</p>"
+
+
+def code(text: str) -> str:
+  """Text as it is, in a fixed-width font."""
+  return f"<pre>{html.escape(text)}</pre>"
+
+
+def tiles(numbers: Sequence[tuple[str, str, str]]) -> str:
+  """Large numbers side by side: (number, what it is, colour)."""
+  cells = "".join(
+    f'<div class="tile" style="border-top-color:{html.escape(color)}"><b>{html.escape(number)}</b>'
+    f"<span>{html.escape(label)}</span></div>"
+    for number, label, color in numbers
+  )
+  return f'<div class="tiles">{cells}</div>'
+
+
+def table(rows: Mapping[str, Mapping[str, str]], *, quiet: str = "\0") -> str:
+  """A table from row name -> column name -> cell; rows whose name contains `quiet` are set back.
+
+  On a narrow screen every row becomes a block of lines, a line a cell.
+  """
+  columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+  head = "".join(f"<th>{html.escape(column)}</th>" for column in ("", *columns))
+  lines = []
+  for name, cells in rows.items():
+    line = f"<td>{html.escape(name)}</td>"
+    for column in columns:
+      line += f'<td data-column="{html.escape(column)}">{html.escape(cells.get(column, ""))}</td>'
+    lines.append(f"<tr{' class=quiet' if quiet in name else ''}>{line}</tr>")
+  return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def picture(pixels: np.ndarray, caption: str) -> str:
+  """An image `[H, W, 3]` uint8; small ones keep their square pixels when enlarged."""
+  buffer = io.BytesIO()
+  imageio.imwrite(buffer, pixels, extension=".png")
+  return _figure(buffer.getvalue(), caption, "pixels" if pixels.shape[0] <= 128 else "")
+
+
+def plot(png: bytes, caption: str) -> str:
+  """A figure: as wide as the page, or beside others where there is room for each to be read."""
+  return _figure(png, caption, "", "plot")
+
+
+def video(path: pathlib.Path, caption: str) -> str:
+  """An mp4, inside the page."""
+  return (
+    f'<figure><video controls loop muted autoplay playsinline class="pixels" src="data:video/mp4;base64,'
+    f'{base64.b64encode(path.read_bytes()).decode()}"></video><figcaption>{html.escape(caption)}</figcaption></figure>'
+  )
+
+
+def side_by_side(figures: Sequence[str]) -> str:
+  """Figures in one row."""
+  return f'<div class="row">{"".join(figures)}</div>'
+
+
+def _figure(png: bytes, caption: str, image_class: str, figure_class: str = "") -> str:
+  return (
+    f'<figure class="{figure_class}"><img class="{image_class}" alt="{html.escape(caption)}" '
+    f'src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+  )

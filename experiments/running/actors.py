@@ -1,0 +1,102 @@
+"""Who plays: worlds in JAX inside the jit, an environment behind `dm_env` step by step on the host.
+
+Either is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import dm_env
+import jax
+import numpy as np
+
+from agents import actor_critic, trajectory, unroll
+from experiments.running import loop
+
+TrainStep = Callable[[loop.TrainState], tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]]
+
+
+def in_batch(
+  state: loop.TrainState, train: TrainStep, *, steps_per_update: int, until_step: int, updates_per_record: int
+) -> Iterator[tuple[loop.TrainState, list[loop.Record]]]:
+  """Trains in worlds in JAX; one 'train' record a run every `updates_per_record` updates. Yielded states are donated.
+
+  Args:
+    state: of one run, or of N runs side by side.
+    train: `loop.train_step` of the same.
+    steps_per_update: agent steps of one run in one update.
+    until_step: of each run.
+    updates_per_record: updates that one record sums up.
+  """
+  while (step := loop.step_of(state)) < until_step:
+    started = time.monotonic()
+    results = []
+    for _ in range(min(updates_per_record, -(-(until_step - step) // steps_per_update))):
+      state, metrics, episodes = train(state)
+      results.append((metrics, episodes))
+    step += len(results) * steps_per_update
+    metrics, episodes = jax.device_get(results[-1][0]), jax.device_get([episodes for _, episodes in results])
+    rate = {"steps_per_s": len(results) * steps_per_update / (time.monotonic() - started)}
+    members = range(len(state.step)) if state.step.ndim else (None,)
+    records = []
+    for member in members:
+      own = [jax.tree.map(lambda x, m=member: x if m is None else x[m], one) for one in (metrics, *episodes)]
+      means = {name: float(value) for name, value in own[0].items()} | _episode_means(own[1:])
+      records.append(loop.Record(step, "train", means | rate, member))
+    loop.refuse_nan(records)
+    yield state, records
+
+
+def behind_dm_env(
+  state: loop.TrainState,
+  *,
+  agent: actor_critic.Agent,
+  environment: dm_env.Environment,
+  num_steps: int,
+  until_step: int,
+) -> Iterator[tuple[loop.TrainState, list[loop.Record]]]:
+  """Trains in one world behind `dm_env`: an 'episode' record for each that ends, a 'train' record for each update.
+
+  Begins a new episode: the world's own state is not ours to save.
+  """
+  timestep = unroll.host_init(agent, [environment])
+  state = dataclasses.replace(
+    state, recurrent_state=actor_critic.initial_state(agent, 1), progress=trajectory.init_progress(1)
+  )
+  while (first_step := loop.step_of(state)) < until_step:
+    started = time.monotonic()
+    key, act_key = jax.random.split(state.key)
+    timestep, recurrent_state, played = unroll.host_unroll(
+      agent, state.trainable, state.frozen, [environment], timestep, state.recurrent_state, act_key, num_steps
+    )
+    state = dataclasses.replace(state, key=key, recurrent_state=recurrent_state)
+    state, metrics, ends = loop.learn(state, played, agent=agent)
+    records = _episode_records(jax.device_get(ends), first_step)
+    means = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    means["steps_per_s"] = num_steps / (time.monotonic() - started)
+    records.append(loop.Record(first_step + num_steps, "train", means))
+    loop.refuse_nan(records)
+    yield state, records
+
+
+def _episode_records(ends: trajectory.EpisodeEnds, first_step: int) -> list[loop.Record]:
+  """One for each episode that ended in one world's unroll `[T, 1]` after `first_step`."""
+  return [
+    loop.Record(
+      first_step + int(t) + 1, "episode", {"return": float(ends.returns[t, 0]), "length": float(ends.lengths[t, 0])}
+    )
+    for t in np.flatnonzero(ends.is_last[:, 0])
+  ]
+
+
+def _episode_means(episodes: Sequence[trajectory.EpisodeStatistics]) -> dict[str, float]:
+  """Mean return and length of the episodes that ended; nothing where none did."""
+  count = sum(int(e.num_episodes) for e in episodes)
+  if not count:
+    return {"episodes": 0.0}
+  return {
+    "episodes": float(count),
+    "return_mean": float(sum(e.return_sum for e in episodes)) / count,
+    "length_mean": float(sum(e.length_sum for e in episodes)) / count,
+  }

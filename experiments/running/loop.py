@@ -1,0 +1,173 @@
+"""What training changes, one step of it, and what becomes of the results.
+
+The whole training state is one pytree, so saving it is exact resume; it may be that of one run or of many, every leaf
+then `[N, ...]` (`members`). `actors` makes trajectories and states; what becomes of a record (console, file,
+TensorBoard) and of a state (evaluation, checkpoint, video) is decided by `consume`, in an order that survives a kill at
+any moment: a checkpoint follows the records that it supersedes, and all after the newest one is forgotten on resume.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from agents import actor_critic, trajectory, unroll
+from environments import batch as batch_lib
+from experiments.running import stop
+
+
+@struct.dataclass
+class TrainState:
+  """Everything that training changes, and the frozen parameters beside it."""
+
+  trainable: actor_critic.Params
+  frozen: actor_critic.Params
+  optimizer_state: Any
+  batch_state: Any  # batch.BatchState; None behind dm_env.
+  recurrent_state: Any  # Every leaf [B, ...].
+  progress: trajectory.EpisodeProgress  # Of the episodes that the B worlds are in.
+  key: jax.Array
+  step: jax.Array  # [] int32, agent steps so far.
+
+
+class Record(NamedTuple):
+  """One line of metrics.jsonl but for its wall time."""
+
+  step: int  # Agent steps so far.
+  kind: str  # 'train', 'eval' or 'episode'.
+  metrics: dict[str, float]
+  member: int | None = None  # Which of many runs side by side; None where there is one.
+
+
+TrainStep = Callable[[TrainState], tuple[TrainState, dict[str, jax.Array], trajectory.EpisodeStatistics]]
+
+
+def init(
+  agent: actor_critic.Agent,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  key: jax.Array,
+  *,
+  num_worlds: int,
+  batch: batch_lib.Batch | None = None,
+) -> TrainState:
+  """The state before the first step; worlds behind `dm_env` keep their own, and have no `batch`."""
+  key, world_key = jax.random.split(key)
+  state = TrainState(
+    trainable=trainable,
+    frozen=frozen,
+    optimizer_state=actor_critic.init(agent, trainable),
+    batch_state=_begin(batch, world_key) if batch else None,
+    recurrent_state=actor_critic.initial_state(agent, num_worlds),
+    progress=trajectory.init_progress(num_worlds),
+    key=key,
+    step=jnp.int32(0),
+  )
+  return jax.tree.map(jnp.array, state)  # No two leaves share a buffer: the state is donated to each update.
+
+
+@functools.partial(jax.jit, static_argnames="batch")
+def _begin(batch: batch_lib.Batch, key: jax.Array) -> batch_lib.BatchState:
+  """`batch.init`, compiled once for all runs in it."""
+  return batch.init(key)
+
+
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps"), donate_argnames="state")
+def train_step(
+  state: TrainState, *, agent: actor_critic.Agent, batch: batch_lib.Batch, num_steps: int
+) -> tuple[TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]:
+  """`num_steps` steps in every world of a batch and one update."""
+  key, act_key = jax.random.split(state.key)
+  batch_state, recurrent_state, played = unroll.unroll(
+    agent, state.trainable, state.frozen, batch, state.batch_state, state.recurrent_state, act_key, num_steps
+  )
+  state = dataclasses.replace(state, key=key, batch_state=batch_state, recurrent_state=recurrent_state)
+  state, metrics, ends = learn(state, played, agent=agent)
+  return state, metrics, trajectory.statistics(ends)
+
+
+@jax.jit
+def learn(
+  state: TrainState, played: trajectory.Trajectory, *, agent: actor_critic.Agent
+) -> tuple[TrainState, actor_critic.Metrics, trajectory.EpisodeEnds]:
+  """One update from `played` `[T+1, B, ...]`, whose steps and episodes are counted."""
+  trainable, optimizer_state, metrics = actor_critic.update(
+    agent, state.trainable, state.frozen, state.optimizer_state, played
+  )
+  progress, ends = trajectory.track_episodes(state.progress, played.timesteps)
+  state = dataclasses.replace(
+    state,
+    trainable=trainable,
+    optimizer_state=optimizer_state,
+    progress=progress,
+    step=state.step + jnp.int32(played.behaviour_log_prob.size),
+  )
+  return state, metrics, ends
+
+
+def consume(
+  updates: Iterable[tuple[TrainState, list[Record]]],
+  *,
+  first_step: int,
+  until_step: int,
+  sinks: Sequence[Callable[[Record], None]],
+  evaluate: Callable[[TrainState, int], list[Record]],
+  evaluate_every: int,
+  save: Callable[[TrainState, int], None],
+  save_every: int,
+  film: Callable[[TrainState, int], None] = lambda state, step: None,
+) -> None:
+  """Feeds records to `sinks`; evaluates and saves whenever a multiple of the given steps is passed, and at the end.
+
+  What was evaluated is filmed once all else is safe. Who asks the program to stop has its state saved first.
+
+  Raises:
+    SystemExit: if it was asked to (`stop.deferred`).
+  """
+  previous = first_step
+  with stop.deferred():
+    for state, records in updates:
+      step = step_of(state)
+      is_over, is_asked = step >= until_step, stop.asked()
+      is_evaluated = is_over or (_is_due(previous, step, evaluate_every) and not is_asked)
+      if is_evaluated:
+        records = [*records, *evaluate(state, step)]
+      for record in records:
+        for sink in sinks:
+          sink(record)
+      if is_over or is_asked or _is_due(previous, step, save_every):
+        save(state, step)
+      if is_evaluated:
+        film(state, step)
+      if is_asked:
+        break
+      previous = step
+
+
+def step_of(state: TrainState) -> int:
+  """Agent steps so far; runs side by side have the same."""
+  return int(np.max(state.step))
+
+
+def refuse_nan(records: Sequence[Record]) -> None:
+  """Raises FloatingPointError if the last update of no run made numbers: nothing after that is worth saving.
+
+  A loss is of the parameters before its update, the gradient's norm says whether those after it are numbers.
+  """
+  last = [(one.metrics["loss"], one.metrics["gradient_norm"]) for one in records if one.kind == "train"]
+  if last and not np.isfinite(last).all(axis=1).any():
+    loss, norm = last[0]
+    raise FloatingPointError(
+      f"the loss is {loss}, its gradient's norm {norm} at step {records[-1].step}; lower the learning rate "
+      "(train.hyper.learning_rate) and start in another workdir"
+    )
+
+
+def _is_due(previous: int, step: int, every: int) -> bool:
+  """Whether a multiple of `every` lies in (previous, step]; never for `every` 0."""
+  return every > 0 and previous // every != step // every

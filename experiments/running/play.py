@@ -1,0 +1,76 @@
+"""Whole episodes of a task: returns, a summary of them, and pictures to look at."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from agents import actor_critic, evaluation, unroll
+from analysis import intervals
+from environments import core
+from experiments.report import video
+from experiments.setup import learn
+from experiments.setup import place as place_lib
+
+_FILM_STEPS = 100  # Of a world in JAX.
+
+
+class Played(NamedTuple):
+  """Episodes, and pictures of some of them."""
+
+  episodes: evaluation.Episodes
+  frames: Sequence[np.ndarray] = ()  # [H, W, 3] each; none where no film was wanted, or the world has no pixels.
+  captions: Sequence[str] = ()  # One for each.
+
+
+def play(
+  task: learn.Task,
+  trainable: actor_critic.Params,
+  frozen: actor_critic.Params,
+  key: jax.Array,
+  *,
+  num_episodes: int,
+  is_greedy: bool,
+  has_film: bool = False,
+) -> Played:
+  """Plays `num_episodes` whole episodes; a film shows those behind `dm_env`, and some more of a world in JAX."""
+  play_key, film_key = jax.random.split(key)
+  if isinstance(task.place, place_lib.Host):
+    filmed = video.Filmed(task.place.world)
+    episodes = evaluation.host_evaluate(
+      task.agent, trainable, frozen, filmed, play_key, num_episodes=num_episodes, greedy=is_greedy
+    )
+    return Played(episodes, filmed.frames, filmed.captions) if has_film else Played(episodes)
+  batch = task.place.batch(num_episodes, learn.input_names(task))
+  episodes = evaluation.evaluate(task.agent, trainable, frozen, batch, play_key, greedy=is_greedy)
+  has_film = has_film and "pixels" in task.place.world.observation_spec()
+  return Played(episodes, *(_film(task, trainable, frozen, film_key, is_greedy) if has_film else ()))
+
+
+def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
+  """Mean return with its interval (`analysis.intervals`; one episode has none), episodes, mean length."""
+  mean, low, high = (float(x) for x in intervals.of_mean(episodes.returns))
+  interval = {"return_ci_low": low, "return_ci_high": high} if len(episodes.returns) > 1 else {}
+  return {
+    "return_mean": mean,
+    **interval,
+    "episodes": float(len(episodes.returns)),
+    "length_mean": float(np.mean(episodes.lengths)),
+  }
+
+
+def _film(
+  task: learn.Task, trainable: actor_critic.Params, frozen: actor_critic.Params, key: jax.Array, is_greedy: bool
+) -> tuple[list[np.ndarray], list[str]]:
+  """Frames of one world in JAX, and a caption for each."""
+  assert isinstance(task.place, place_lib.Simulation)
+  init_key, act_key = jax.random.split(key)
+  one = task.place.batch(1, sorted({*learn.input_names(task), "pixels"}))
+  start = jax.jit(one.init)(init_key)
+  recurrent_state = actor_critic.initial_state(task.agent, 1)
+  _, _, played = unroll.unroll(
+    task.agent, trainable, frozen, one, start, recurrent_state, act_key, _FILM_STEPS, is_greedy
+  )
+  seen = jax.tree.map(lambda x: np.asarray(x[:, 0]), played.timesteps)
+  return list(video.rgb(seen.observation["pixels"])), video.captions(seen.step_type == core.FIRST, seen.reward)

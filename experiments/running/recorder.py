@@ -1,0 +1,176 @@
+"""Where records go: the console, metrics.jsonl, TensorBoard.
+
+One line of metrics.jsonl is one JSON object: int `step`, float `wall_s`, str `kind` ('train', 'eval' or 'episode'),
+then float metrics. `wall_s` counts the time that this run has been running, over all its resumes.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from tensorboardX import event_file_writer
+from tensorboardX.proto import event_pb2, summary_pb2
+
+from analysis import intervals, records
+from experiments.running import loop
+
+_FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
+
+
+class Recorder:
+  """Every sink of a run, or of the members of a sweep, each of which has files of its own; the console shows one."""
+
+  def __init__(self, paths: Sequence[pathlib.Path], *, name: str, first_step: int, until_step: int):
+    """Opens the run directories `paths` for runs that go on from `first_step`."""
+    self._files = [
+      (Metrics(path / "metrics.jsonl", step=first_step), TensorBoard(path / "tensorboard", step=first_step))
+      for path in paths
+    ]
+    every_s = 10.0 if len(paths) == 1 else 30.0
+    self._console = Console(name=name, first_step=first_step, until_step=until_step, every_s=every_s)
+
+  def __call__(self, record: loop.Record) -> None:
+    """Writes one record where its run's are; those of runs that only fill a device's share are nobody's."""
+    index = record.member or 0
+    for sink in self._files[index] if index < len(self._files) else ():
+      sink(record)
+    if index == 0:
+      self._console(record)
+
+  def sync(self) -> None:
+    """Returns once every record so far is on the disk."""
+    for metrics, tensorboard in self._files:
+      metrics.sync()
+      tensorboard.sync()
+
+
+class Metrics:
+  """Appends to metrics.jsonl."""
+
+  def __init__(self, path: pathlib.Path, *, step: int):
+    """Opens `path` for a run that goes on from a checkpoint at `step`, which supersedes every later line; 0: all.
+
+    Raises:
+      ValueError: if a line is damaged, the file and its number named; nothing is forgotten then.
+    """
+    kept = records.kept_until(path, step) if step and path.exists() else records.Kept(0, 0.0)
+    self._file = path.open("a")
+    self._file.truncate(kept.num_bytes)
+    self._started = time.monotonic() - kept.wall_s
+
+  def __call__(self, record: loop.Record) -> None:
+    """Writes one line."""
+    wall_s = round(time.monotonic() - self._started, 3)
+    metrics = {name: float(value) for name, value in record.metrics.items()}
+    try:
+      self._file.write(json.dumps({"step": record.step, "wall_s": wall_s, "kind": record.kind, **metrics}) + "\n")
+      self._file.flush()
+    except OSError as error:
+      raise OSError(
+        error.errno,
+        f"cannot write {self._file.name} ({error.strerror}); checkpoints up to now are whole: free some space and "
+        f"start again with the same command",
+      ) from error
+
+  def sync(self) -> None:
+    """Returns once every line so far is on the disk."""
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
+
+class TensorBoard:
+  """Scalars as `kind/name`: after any kill and resume those of metrics.jsonl.
+
+  Written without tensorboardX's thread, behind which an error is not seen and a full queue waits for ever. What cannot
+  be written is said once on stderr, and learning goes on without.
+  """
+
+  def __init__(self, folder: pathlib.Path, *, step: int):
+    """Opens `folder` for a run that continues from `step`; events after it are marked as forgotten."""
+    self._folder = folder
+    self._writer: event_file_writer.EventsWriter | None = None
+    self._flushed = time.monotonic()
+    with self._without_errors():
+      folder.mkdir(parents=True, exist_ok=True)
+      name = str(folder / "events")
+      self._writer = event_file_writer.EventsWriter(name, f".{time.time_ns()}")  # A second's files differ, in order.
+      forget = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      first_forgotten = step + 1 if step else 0
+      self._writer.write_event(event_pb2.Event(step=first_forgotten, session_log=forget, wall_time=time.time()))
+
+  def __call__(self, record: loop.Record) -> None:
+    """Writes one record."""
+    if self._writer is None:
+      return
+    values = [(f"{record.kind}/{name}", float(value)) for name, value in record.metrics.items()]
+    scalars = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, simple_value=x) for tag, x in values])
+    with self._without_errors():
+      self._writer.write_event(event_pb2.Event(step=record.step, summary=scalars, wall_time=time.time()))
+      if time.monotonic() - self._flushed > _FLUSH_S:
+        self.sync()
+
+  def sync(self) -> None:
+    """Returns once every record so far is on the disk: before the checkpoint that supersedes them."""
+    if self._writer is None:
+      return
+    with self._without_errors():
+      self._writer.flush()
+      self._flushed = time.monotonic()
+
+  @contextlib.contextmanager
+  def _without_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      self._writer = None
+      print(f"warning: no more TensorBoard in {self._folder} ({error}); metrics.jsonl goes on", file=sys.stderr)
+
+
+class Console:
+  """A live line: steps, steps/s, time left, return. Overwrites itself on a terminal; else one each `every_s`."""
+
+  def __init__(self, *, name: str, first_step: int, until_step: int, every_s: float, stream: TextIO | None = None):
+    """A line for a run from `first_step` to `until_step`."""
+    self._name, self._first_step, self._until_step = name, first_step, until_step
+    self._stream = stream or sys.stdout
+    self._is_live = self._stream.isatty()
+    self._every_s = 0.5 if self._is_live else every_s
+    self._started = self._printed = time.monotonic()
+    self._return = math.nan
+
+  def __call__(self, record: loop.Record) -> None:
+    """Shows one record, if it is time."""
+    if record.kind == "episode":
+      old = self._return
+      self._return = record.metrics["return"] if math.isnan(old) else 0.95 * old + 0.05 * record.metrics["return"]
+    elif record.kind == "train":
+      self._return = record.metrics.get("return_mean", self._return)
+    now = time.monotonic()
+    is_eval = record.kind == "eval"
+    if not is_eval and now - self._printed < self._every_s and record.step < self._until_step:
+      return
+    self._printed = now
+    rate = (record.step - self._first_step) / max(now - self._started, 1e-9)
+    left = (self._until_step - record.step) / rate if rate else math.inf
+    line = f"{self._name}  step {record.step:,} of {self._until_step:,}  {rate:,.0f} steps/s  "
+    line += f"{_clock(left)} left  return {'-' if math.isnan(self._return) else f'{self._return:.1f}'}"
+    if is_eval:
+      m = record.metrics
+      line += f"  | evaluation {intervals.words(m['return_mean'], m.get('return_ci_low'), m.get('return_ci_high'))}"
+    is_last_word = is_eval or not self._is_live or record.step >= self._until_step
+    self._stream.write(("\r\x1b[K" if self._is_live else "") + line + ("\n" if is_last_word else ""))
+    self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+  if not math.isfinite(seconds):
+    return "?"
+  minutes, s = divmod(int(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{s:02}"

@@ -1,0 +1,287 @@
+"""From start or resume to end: one run, or the many of a sweep side by side, wherever and however they learn.
+
+    claim the directory -> restore or init -> actors -> loop.consume -> console, metrics, TensorBoard, evaluation,
+    checkpoint, video
+
+A run has its directory; the members of a sweep have ordinary run directories in it, `runs/00` and on, whose config
+alone repeats each, while all of them are one checkpoint: a sweep resumes as exactly as a run, on as many devices as
+there are then. `best` holds the best member's network, from which others start.
+"""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import config_dict
+
+from environments import batch as batch_lib
+from experiments.report import video
+from experiments.running import actors, loop, members, play, recorder
+from experiments.setup import checks, learn
+from experiments.setup import place as place_lib
+from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
+from progressive import partition
+
+
+class Member(NamedTuple):
+  """A run, alone or of a sweep."""
+
+  config: config_dict.ConfigDict  # Of an ordinary run: what was sampled is filled in.
+  path: pathlib.Path  # Its run directory.
+  task: learn.Task
+
+
+class Learned(NamedTuple):
+  """What came of it."""
+
+  members: tuple[Member, ...]
+  state: loop.TrainState  # The last one; of a sweep every leaf [N, ...].
+
+
+def run(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> Learned:
+  """Learns as `config` says, from where `workdir` stands to the end; a sweep's best network is kept in its `best`.
+
+  Raises:
+    ValueError: if `workdir` belongs to another config or another process is at work there, its checkpoints do not fit,
+      or the config asks for what cannot be.
+    FloatingPointError: if the loss stops being a number.
+  """
+  with run_directory.alone(workdir) as lock:
+    learned = run_alone(config, lock)
+    if "sweep" in config:
+      _keep_best(lock.path, learned.members)
+    return learned
+
+
+def run_alone(
+  config: config_dict.ConfigDict, lock: run_directory.Lock, *, source: released.Source | None = None
+) -> Learned:
+  """`run` for a caller who has the directory to itself, and keeps it for what comes after.
+
+  Args:
+    config: of the run or sweep.
+    lock: of its directory.
+    source: the network to start from; None: that of `config.source`.
+  """
+  checks.check(config)
+  config = learn.resolved(config)
+  path, phase, is_sweep = lock.path, config.train, "sweep" in config
+  everyone = make_members(config, path, source=source)
+  _check(everyone, phase, path)
+  batch = _batch(everyone[0].task, phase.num_worlds)
+  states = [_init(member, batch) for member in everyone]
+  run_directory.claim(path, config)
+  network_file.write_spec(path, everyone[0].task.agent.spec)
+  state, first_step = restore(path, members.stack(states) if is_sweep else states[0], phase.steps)
+  for member in everyone if is_sweep else ():
+    run_directory.claim(member.path, member.config)
+    network_file.write_spec(member.path, member.task.agent.spec)
+  if first_step >= phase.steps:
+    return Learned(everyone, state)
+
+  steps_per_update = phase.num_steps * phase.num_worlds
+  until_step = first_step - (first_step - phase.steps) // steps_per_update * steps_per_update  # Whole updates.
+  print(f"{path}: compiling; the first update takes a while", flush=True)
+  write = recorder.Recorder(
+    [member.path for member in everyone], name=path.name, first_step=first_step, until_step=until_step
+  )
+  last = [state]
+
+  def save(state: loop.TrainState, step: int) -> None:
+    lock.check()
+    write.sync()
+    own = jax.tree.map(lambda leaf: leaf[: len(everyone)], state) if is_sweep else state
+    checkpoint.save(path / "checkpoints", step, own, keep=phase.keep_checkpoints)
+    last[0] = own
+
+  evaluate, film = _evaluation(everyone[0], 0 if is_sweep else phase.evaluation_episodes)
+  loop.consume(
+    _updates(everyone, phase, batch, state, is_sweep=is_sweep),
+    first_step=first_step,
+    until_step=phase.steps,
+    sinks=(write,),
+    evaluate=evaluate,
+    evaluate_every=phase.evaluate_every,
+    save=save,
+    save_every=phase.save_every,
+    film=film,
+  )
+  return Learned(everyone, last[0])
+
+
+def make_members(
+  config: config_dict.ConfigDict, path: pathlib.Path, *, source: released.Source | None = None
+) -> tuple[Member, ...]:
+  """The run of a config in `path`, or all runs of its sweep.
+
+  Raises:
+    ValueError: if members differ in more than numbers, or as `learn.make`.
+  """
+  is_begun = bool(checkpoint.steps(path / "checkpoints"))
+  make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
+  if "sweep" not in config:
+    return (Member(config, path, make(config)),)
+  configs = [members.sample(config, i) for i in range(config.sweep.num_runs)]
+  everyone = tuple(Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs))
+  first = jax.tree.structure(everyone[0].task.agent)
+  for member in everyone[1:]:
+    if jax.tree.structure(member.task.agent) != first:
+      changes = run_directory.difference(everyone[0].config.to_dict(), member.config.to_dict())
+      raise ValueError(
+        f"{path}: members side by side may differ in numbers alone, not in what makes a program; these differ: "
+        f"{'; '.join(changes)}"
+      )
+  return everyone
+
+
+def restore(path: pathlib.Path, state: loop.TrainState, until_step: int) -> tuple[loop.TrainState, int]:
+  """The newest saved state of the run in `path` and its step; `state` and 0 where none was saved. Says which."""
+  saved = checkpoint.load_newest(path / "checkpoints")
+  if saved is None:
+    return state, 0
+  step, arrays = saved
+  state = checkpoint.unflatten(arrays, state, source=str(path / "checkpoints" / str(step)))
+  word = f"is finished: {step:,} of {until_step:,} steps" if step >= until_step else f"continues from step {step:,}"
+  print(f"{path} {word}", flush=True)
+  return state, step
+
+
+def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Source:
+  """Member `index` of the sweep in `path`, at the newest checkpoint that is whole.
+
+  Args:
+    path: of the sweep.
+    index: of the member.
+    like: parameters of the same make-up (arrays or shapes), auxiliary heads included; None: the network's alone.
+
+  Raises:
+    ValueError: if there is none, or it does not fit `like`.
+  """
+  newest = checkpoint.load_newest(path / "checkpoints")
+  if newest is None:
+    raise ValueError(f"{path} has no checkpoint; run it first")
+  step, arrays = newest
+  own = {name: array[index] for name, array in arrays.items()}
+  source, spec = str(path / "checkpoints" / str(step)), network_file.read_spec(path)
+  if like is not None:
+    return released.Source(spec, checkpoint.all_params(own, like, source=source), step)
+  return released.Source(spec, checkpoint.network_params(own, spec, source=source), step)
+
+
+def save_best(path: pathlib.Path, member: Member, best: released.Source, *, evaluation: dict[str, Any]) -> None:
+  """Writes a sweep's best member to `path/best` as a released network.
+
+  Args:
+    path: of the sweep.
+    member: the best.
+    best: the same, from `trained`.
+    evaluation: what is known of it.
+  """
+  training = released.lineage(member.path, steps=best.step)
+  released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance={"training": training})
+
+
+def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
+  """`save_best` by late returns, if the members got as far as to end episodes."""
+  try:
+    scores = [sweep_folder.score(member.path) for member in everyone]
+  except ValueError as error:
+    print(f"no network is kept in {path / 'best'}: {error}")
+    return
+  index = int(np.argmax(scores))
+  config = everyone[index].config
+  about = {"world": config.world, "world_options": config.world_options.to_dict()}
+  save_best(path, everyone[index], trained(path, index), evaluation={"late_return": scores[index], **about})
+
+
+def _check(everyone: tuple[Member, ...], phase: config_dict.ConfigDict, path: pathlib.Path) -> None:
+  """Refuses what cannot be, before the directory is claimed."""
+  place = everyone[0].task.place
+  if isinstance(place, place_lib.Host):
+    if len(everyone) > 1:
+      raise ValueError(f"{path}: runs side by side need a world in JAX; learn in {place.name} one run at a time")
+    if phase.num_worlds != 1:
+      raise ValueError(f"train.num_worlds={phase.num_worlds}: {place.name} is one world; set train.num_worlds=1")
+    if phase.evaluate_every:
+      raise ValueError(
+        f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
+        f"is being learned from; set it to 0, which evaluates at the end"
+      )
+
+
+def _batch(task: learn.Task, num_worlds: int) -> batch_lib.Batch | None:
+  return task.place.batch(num_worlds, *learn.shown(task)) if isinstance(task.place, place_lib.Simulation) else None
+
+
+def _init(member: Member, batch: batch_lib.Batch | None) -> loop.TrainState:
+  """The state that a run begins with."""
+  trainable, frozen = partition.split(member.task.params, member.task.is_trainable)
+  key = learn.make_key(member.config.seed, "learning")
+  num_worlds = batch.num_worlds if batch else 1
+  return loop.init(member.task.agent, trainable, frozen, key, num_worlds=num_worlds, batch=batch)
+
+
+def _updates(
+  everyone: tuple[Member, ...],
+  phase: config_dict.ConfigDict,
+  batch: batch_lib.Batch | None,
+  state: loop.TrainState,
+  *,
+  is_sweep: bool,
+) -> Iterator[tuple[loop.TrainState, list[loop.Record]]]:
+  """The actors' generator: on the host, in a batch, or in as many batches as there are members."""
+  task = everyone[0].task
+  if batch is None:
+    return actors.behind_dm_env(
+      state, agent=task.agent, environment=task.place.world, num_steps=phase.num_steps, until_step=phase.steps
+    )
+  train: Callable[..., Any] = functools.partial(loop.train_step, agent=task.agent)
+  if is_sweep:
+    mesh, share = members.share_out(len(everyone))
+    agents = members.stack([jax.tree.map(jnp.float32, member.task.agent) for member in everyone])
+    state, agents = members.spread((state, agents), mesh, share)
+    # A CPU has no idle lanes to fill: there one member after the other is fastest (measured: see `benchmark`).
+    width = 1 if jax.default_backend() == "cpu" else share
+    train = functools.partial(members.train_step, agents=agents, width=width, mesh=mesh)
+  return actors.in_batch(
+    state,
+    functools.partial(train, batch=batch, num_steps=phase.num_steps),
+    steps_per_update=phase.num_steps * phase.num_worlds,
+    until_step=phase.steps,
+    updates_per_record=phase.updates_per_record,
+  )
+
+
+def _evaluation(member: Member, num_episodes: int) -> tuple[Callable, Callable]:
+  """(evaluate, film) of a run: an 'eval' record of whole episodes, if any, and what they look like in `videos`."""
+  phase = member.config.train
+  key = learn.make_key(member.config.seed, "evaluation")
+  seen: list[play.Played] = []
+
+  def evaluate(state: loop.TrainState, step: int) -> list[loop.Record]:
+    if not num_episodes:
+      return []
+    played = play.play(
+      member.task,
+      state.trainable,
+      state.frozen,
+      jax.random.fold_in(key, step),
+      num_episodes=num_episodes,
+      is_greedy=phase.evaluation_is_greedy,
+      has_film=phase.video,
+    )
+    seen[:] = [played]
+    return [loop.Record(step, "eval", play.summarise(played.episodes))]
+
+  def film(state: loop.TrainState, step: int) -> None:
+    for played in seen:
+      if played.frames:
+        rate, file = place_lib.frames_per_s(member.task.place), member.path / "videos" / f"step_{step}.mp4"
+        video.try_write(file, played.frames, frames_per_s=rate, captions=played.captions)
+
+  return evaluate, film

@@ -1,0 +1,102 @@
+"""Stopping a program without losing what it has learned: SIGTERM, as a scheduler sends it, and SIGINT, as Ctrl-C does.
+
+    stop.install()                    # once, in a binary
+    with stop.deferred():             # around a loop that promises to look
+      for state in updates:
+        if stop.asked(): save(state); break
+
+The first signal ends the program at once (`SystemExit` in the main thread: `with` and `finally` run, no traceback
+is printed), except within `deferred`, where it is a request that the loop looks up; the program ends when the context
+does. The second one ends the process wherever it is. Python runs a handler between two bytecodes, and a program that
+is being compiled has none for a minute: so a thread of our own counts the signals, from the interpreter's wakeup pipe.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Signals so close are one: Ctrl-C reaches every process of a terminal, and again through whoever started this one.
+_TOGETHER_S = 1.0
+_DEFERRED = "stopping: this update is finished and saved first; once more stops at once"
+_AT_ONCE = "stopped; the same command goes on from what is saved"
+
+_signal: int | None = None  # The first that came.
+_is_importing = False  # Some modules crash when an exception comes in between.
+_num_deferred = 0  # Contexts that are open.
+
+
+def install(*, is_importing: bool = False) -> None:
+  """Takes both signals over, for the rest of the program; does nothing outside of the main thread, or twice.
+
+  Where `is_importing`, until it is called again, the first signal ends the process wherever it is.
+  """
+  global _is_importing
+  _is_importing = is_importing
+  if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is _handle:
+    return
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  for kind in SIGNALS:
+    signal.signal(kind, _handle)
+  signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+  threading.Thread(target=_watch, args=(reader,), name="stop", daemon=True).start()
+
+
+def asked() -> bool:
+  """Whether a signal has come."""
+  return _signal is not None
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """Within it the first signal only changes what `asked` says.
+
+  Raises:
+    SystemExit: on leaving without another exception, if a signal has come: 143 for SIGTERM, 130 for SIGINT.
+  """
+  global _num_deferred
+  _num_deferred += 1
+  try:
+    yield
+  finally:
+    _num_deferred -= 1
+  if _signal is not None and not _num_deferred:
+    raise SystemExit(128 + _signal)
+
+
+def _handle(kind: int, _: object) -> None:
+  """Runs in the main thread, as soon as it can."""
+  global _signal
+  _signal = _signal or kind
+  if not _num_deferred:
+    _say(_AT_ONCE)
+    if _is_importing:
+      os._exit(128 + kind)
+    raise SystemExit(128 + kind)
+
+
+def _watch(reader: int) -> None:
+  """Says at once that a signal was noticed where no handler can run, and ends the process at the second."""
+  first = None
+  while kind := os.read(reader, 1)[0]:
+    if kind not in SIGNALS or signal.getsignal(kind) is not _handle:
+      continue  # Somebody else's: a server of the arm has handlers of its own.
+    if first is None:
+      first = time.monotonic()
+      if _num_deferred:
+        _say(_DEFERRED)
+    elif time.monotonic() - first > _TOGETHER_S:
+      _say(_AT_ONCE)
+      os._exit(128 + kind)
+
+
+def _say(line: str) -> None:
+  """Writes past Python's buffers, whose locks the main thread may hold."""
+  before = "\n" if sys.stderr is not None and sys.stderr.isatty() else ""
+  with contextlib.suppress(OSError):  # A closed terminal.
+    os.write(2, f"{before}{line}\n".encode())

@@ -1,0 +1,190 @@
+"""Numbers of a config, checked before anything is made of them: refused by name, with the value and the fix.
+
+A number that is wrong is not always an error where it is used: a checkpoint kept -1 times, a learning rate of 0 or a
+step beyond int32 end a run with nothing, or never. What each may be stands in `_NUMBERS`, by the field's name.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import config_dict
+
+MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
+MOST_SEED = 2**32 - 1  # What JAX makes a key of: a larger seed is the same as its last 32 bits.
+
+
+class _Range(NamedTuple):
+  """What a number may be."""
+
+  words: str
+  is_within: Callable[[float], bool]
+  is_whole: bool = False
+
+
+def _whole(least: int, most: int | None = None) -> _Range:
+  words = f"an integer >= {least}" if most is None else f"an integer from {least} to {most:,}"
+  return _Range(words, lambda x: least <= x and (most is None or x <= most), is_whole=True)
+
+
+_POSITIVE = _Range("a finite number > 0", lambda x: 0 < x < math.inf)
+_POSITIVE_OR_INFINITE = _Range("> 0 (inf: no limit)", lambda x: x > 0)
+_NOT_NEGATIVE = _Range("a finite number >= 0", lambda x: 0 <= x < math.inf)
+_SHARE = _Range("in [0, 1]", lambda x: 0 <= x <= 1)
+_BELOW_1 = _Range("in [0, 1)", lambda x: 0 <= x < 1)
+
+_NUMBERS: Mapping[str, _Range] = {
+  "steps": _whole(1, MOST_STEPS),
+  "num_worlds": _whole(1),
+  "num_steps": _whole(1),
+  "updates_per_record": _whole(1),
+  "keep_checkpoints": _whole(1),
+  "evaluate_every": _whole(0),
+  "evaluation_episodes": _whole(0),
+  "save_every": _whole(0),
+  "hyper.discount": _SHARE,
+  "hyper.lambda_": _SHARE,
+  "hyper.entropy_cost": _NOT_NEGATIVE,
+  "hyper.value_cost": _NOT_NEGATIVE,
+  "hyper.reward_scale": _POSITIVE,
+  "hyper.reward_clip": _POSITIVE_OR_INFINITE,
+  "hyper.learning_rate": _POSITIVE,
+  "hyper.anneal_updates": _NOT_NEGATIVE,
+  "hyper.max_gradient_norm": _POSITIVE_OR_INFINITE,
+  "hyper.second_moment_decay": _BELOW_1,
+  "hyper.epsilon": _POSITIVE,
+}
+_HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_classes": _whole(0)}
+_WORDS: Mapping[str, tuple[str, ...]] = {
+  "hyper.optimizer": ("adam", "rmsprop"),
+  "column.pixel_init": ("lecun", "contrast"),
+}
+
+# What an entry of a tuple is: a type, or a tuple of types where it is one itself; and an example.
+_TUPLES: Mapping[str, tuple[Any, str]] = {
+  "column.inputs": (str, "('pixels',)"),
+  "column.conv": ((int, int, int), "((16, 8, 4), (32, 5, 2)): features, kernel, stride of each convolution"),
+  "column.dense": (int, "(128,): units of each layer"),
+  "column.lstm": (int, "(128,): units of each layer"),
+  "column.joins": ((str, str), "(('velocity', 'lstm2'),): what, and the layer that reads it"),
+}
+_SAMPLED = ((str, str, tuple), "(('train.hyper.learning_rate', 'log_uniform', (1e-4, 1e-3)),): field, kind, values")
+
+
+def check(config: config_dict.ConfigDict) -> None:
+  """Refuses a config of a run, a sweep or a matrix with a number, a word or a tuple that cannot be.
+
+  Raises:
+    ValueError: naming the first such field, its value, and what it may be.
+  """
+  _check_number("seed", config.seed, _whole(0, MOST_SEED))
+  check_phase(config.train, prefix="train.")
+  check_annealing(config.train)
+  if "sweep" in config:
+    check_sweep(config.sweep)
+  if "matrix" in config:  # The score of a cell is what counts.
+    _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
+
+
+def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
+  """Refuses a phase of learning with a number, a word or a tuple that cannot be.
+
+  Args:
+    phase: a section of a config; fields that it does not have are not looked at.
+    prefix: of its fields in messages, such as "train.".
+
+  Raises:
+    ValueError: naming the first such field, its value, and what it may be.
+  """
+  for name, allowed in _NUMBERS.items():
+    _check_number(f"{prefix}{name}", _get(phase, name), allowed)
+  for name, words in _WORDS.items():
+    value = _get(phase, name)
+    if value is not None and value not in words:
+      near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.0)[0]
+      raise ValueError(f"{prefix}{name}={value!r} is not one of {', '.join(words)}; nearest is {near}")
+  for name, (entry, example) in _TUPLES.items():
+    _check_tuple(f"{prefix}{name}", _get(phase, name), entry, example)
+  for head, section in (phase.get("auxiliary") or {}).items():
+    for name, allowed in _HEAD.items():
+      _check_number(f"{prefix}auxiliary.{head}.{name}", section.get(name), allowed)
+
+
+def check_sweep(sweep: config_dict.ConfigDict) -> None:
+  """Refuses a sweep that is none.
+
+  Raises:
+    ValueError: as `check_phase`.
+  """
+  for name in ("num_runs", "top"):
+    _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
+  _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
+  for name, _, values in sweep.get("sampled") or ():
+    if not all(_is_number(value) for value in values):
+      raise ValueError(f"sweep.sampled draws {name} from {values!r}, which are not all numbers")
+
+
+def check_annealing(phase: config_dict.ConfigDict) -> None:
+  """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
+
+  Raises:
+    ValueError: naming both numbers of updates, and the field to set.
+  """
+  num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps))
+  if 0 < phase.hyper.anneal_updates < num_updates:
+    raise ValueError(
+      f"train.hyper.anneal_updates={phase.hyper.anneal_updates:g}: the learning rate would be 0 from there to the last "
+      f"of {num_updates} updates (steps={phase.steps} / ({phase.num_worlds} worlds * num_steps={phase.num_steps})); "
+      f"set train.hyper.anneal_updates={num_updates}, or 0 to keep the rate"
+    )
+
+
+def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[str, Any], trained: Any) -> str:
+  """What to add to a command whose world the network does not fit: '' where nothing of the training's would help.
+
+  Args:
+    fits: whether the network fits the world made with these options.
+    given: options of the command.
+    trained: options of the world that the network was trained in, name -> value.
+  """
+  own = {name: value for name, value in trained.items() if given.get(name) != value}
+  for name, value in own.items():
+    if fits({**given, name: value}):
+      return f"--option={name}={value}"
+  return " ".join(f"--option={name}={value}" for name, value in own.items()) if fits({**given, **own}) else ""
+
+
+def _get(section: Any, name: str) -> Any:
+  """A field by its dotted name; None where there is none."""
+  for key in name.split("."):
+    if section is None or key not in section:
+      return None
+    section = section[key]
+  return section
+
+
+def _check_number(name: str, value: Any, allowed: _Range) -> None:
+  if value is None:
+    return
+  is_right_type = isinstance(value, int) and not isinstance(value, bool) if allowed.is_whole else _is_number(value)
+  if not is_right_type or not allowed.is_within(value):
+    raise ValueError(f"{name}={value!r} must be {allowed.words}; set --config.{name}")
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_tuple(name: str, value: Any, entry: Any, example: str) -> None:
+  if value is not None and not (isinstance(value, tuple | list) and all(_is_entry(one, entry) for one in value)):
+    raise ValueError(f"{name}={value!r} is not of the form {example}")
+
+
+def _is_entry(value: Any, kind: Any) -> bool:
+  """Whether an entry of a tuple is a name, a size >= 1, a tuple of values, or a tuple of such."""
+  if isinstance(kind, tuple):
+    return isinstance(value, tuple | list) and len(value) == len(kind) and all(map(_is_entry, value, kind))
+  if kind is int:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+  return isinstance(value, tuple | list) if kind is tuple else isinstance(value, kind)

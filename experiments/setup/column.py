@@ -1,0 +1,56 @@
+"""A column from its section of a config and what is observed where it learns.
+
+Convolutions on pictures, dense layers on them and all other inputs, LSTMs, one linear output.
+"""
+
+from collections.abc import Mapping
+
+from dm_env import specs
+from ml_collections import config_dict
+
+from agents import heads
+from progressive import column, layers
+
+
+def make(
+  config: config_dict.ConfigDict, observation_spec: Mapping[str, specs.Array], num_choices: tuple[int, ...]
+) -> column.Column:
+  """The column that a section (`configs.base.column`) describes, on these observations.
+
+  Raises:
+    ValueError: if the world does not offer an input, or the make-up does not fit the inputs.
+  """
+  for name in config.inputs:
+    if name not in observation_spec:
+      raise ValueError(f"column input {name!r} is not observed in this world; it offers {sorted(observation_spec)}")
+  pictures = tuple(name for name in config.inputs if len(observation_spec[name].shape) == 3)
+  if bool(pictures) != bool(config.conv):
+    raise ValueError(f"column.inputs={tuple(config.inputs)} and column.conv={tuple(config.conv)}: give both or neither")
+  joined = {what for what, _ in config.joins}
+  vectors = tuple(name for name in config.inputs if name not in pictures and name not in joined)
+
+  def reads(layer: str) -> tuple[str, ...]:
+    return (*below, *(what for what, into in config.joins if into == layer))
+
+  made: list[layers.Layer] = []
+  below = pictures
+  for i, (features, kernel, stride) in enumerate(config.conv):
+    name = f"conv{i + 1}"
+    init = config.pixel_init if below == pictures else "lecun"
+    made.append(layers.Conv(name, reads(name), features, kernel, stride, kernel_init=init))
+    below = (made[-1].name,)
+  below += vectors
+  for i, size in enumerate(config.dense):
+    made.append(layers.Dense(f"dense{i + 1}", reads(f"dense{i + 1}"), size=size))
+    below = (made[-1].name,)
+  for i, size in enumerate(config.lstm):
+    made.append(layers.LSTM(f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
+    below = (made[-1].name,)
+  size = heads.output_size(num_choices)
+  made.append(layers.Dense("output", reads("output"), size=size, activation=None, laterals="linear"))
+  names = [layer.name for layer in made]
+  unknown = [into for _, into in config.joins if into not in names]
+  if unknown:
+    raise ValueError(f"column.joins names layer {unknown[0]!r}; this column has {', '.join(names)}")
+  inputs = tuple((name, tuple(observation_spec[name].shape)) for name in config.inputs)
+  return column.Column(inputs=inputs, layers=tuple(made))

@@ -1,0 +1,149 @@
+"""What learns where: the one road from a config to a task, whatever the method, the heads and the place.
+
+    source (a trained network, or none) + method + column + heads + place -> Task
+
+`progressive.baselines` says which network a method starts from and what of it learns; heads are read from the newest
+column, whichever method made it. ConfigDicts go no further than `setup`.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+
+from agents import actor_critic, auxiliary
+from environments import registry
+from experiments.setup import column
+from experiments.setup import place as place_lib
+from experiments.store import network_file, released
+from progressive import baselines, network
+from progressive import column as progressive_column
+
+
+class Task(NamedTuple):
+  """What is learned, by whom, and where."""
+
+  agent: actor_critic.Agent
+  params: Any
+  is_trainable: Callable[[tuple[Any, ...]], bool]
+  place: place_lib.Place
+
+
+def make(
+  config: config_dict.ConfigDict, *, source: released.Source | None = None, spec: network.Network | None = None
+) -> Task:
+  """The network that `config.method` starts from, with the heads of `config.train`, in `config.world`.
+
+  Args:
+    config: from `configs.base.experiment`.
+    source: the network to start from; None: that of `config.source`.
+    spec: of a run that goes on: its parameters, zeros here, are in its checkpoint, and no source is read.
+
+  Raises:
+    ValueError: if there is no source where the method needs one, or method, heads and world do not go together.
+  """
+  if config.method not in baselines.METHODS:
+    raise ValueError(f"method={config.method!r} is none of {', '.join(baselines.METHODS)}")
+  heads = make_heads(config.train)
+  if heads and config.method == "finetune_head":
+    raise ValueError("method='finetune_head' learns the output alone, and heads teach features; set train.auxiliary={}")
+  if source is None and spec is None:
+    source = load_source(config)
+  before = spec or (source.spec if source else None)
+  place = place_lib.make(
+    config.world,
+    config.world_options.to_dict(),
+    observations=(*config.train.column.inputs, *(network.input_names(before) if before else ()), *_signals(heads)),
+    seed=config.seed,
+  )
+  num_choices = place_lib.num_choices(place)
+  newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
+  if spec is None:
+    params, spec, is_trainable = baselines.prepare(
+      make_key(config.seed, "network"),
+      config.method,
+      column_spec=newest,
+      source_params=source.params if source else None,
+      source_spec=source.spec if source else None,
+      output_init=config.output_init,
+      alpha=config.alpha,
+    )
+  else:
+    params, is_trainable = _unread(spec, newest, config.method), baselines.trainable(config.method, spec)
+  place_lib.check_inputs(place, spec)
+  agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
+  params = auxiliary.init(make_key(config.seed, "auxiliary"), spec, params, heads, place.signal_spec())
+  return Task(agent, params, is_trainable, place)
+
+
+def _unread(spec: network.Network, newest: progressive_column.Column, method: str) -> network.Params:
+  """Zeros of the form of `spec`, whose newest column must be the config's where the method makes one."""
+  if not method.startswith("finetune") and spec.columns[-1] != newest:
+    raise ValueError(
+      f"the run has learned with another network than train.column describes ({spec.columns[-1]} there, {newest} "
+      f"here); use the config it was made with, or another --workdir"
+    )
+  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
+
+
+def _signals(heads: tuple[auxiliary.Head, ...]) -> tuple[str, ...]:
+  return tuple(dict.fromkeys(head.signal for head in heads))
+
+
+def resolved(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """A copy in which files that the world's options name are what stands in them, so that it says all by itself."""
+  config = config.copy_and_resolve_references()
+  config.world_options.update(registry.resolve(config.world, config.world_options.to_dict()))
+  return config
+
+
+def load_source(config: config_dict.ConfigDict) -> released.Source | None:
+  """The network of `config.source`; None where the method starts from none."""
+  needs_none = config.method == "scratch" or (config.method == "random_column" and not config.source)
+  return None if needs_none else released.load_source(config.source)
+
+
+def player(source: released.Source, world: str, options: Mapping[str, Any], *, seed: int = 0) -> Task:
+  """A trained network in a world, none of it learning.
+
+  Raises:
+    ValueError: if the network's inputs or outputs do not fit.
+  """
+  place = place_lib.make(world, options, observations=network.input_names(source.spec), seed=seed)
+  return play_at(source, place)
+
+
+def play_at(source: released.Source, place: place_lib.Place) -> Task:
+  """`player` at a place that is there already."""
+  place_lib.check_inputs(place, source.spec)
+  agent = actor_critic.Agent(source.spec, place_lib.num_choices(place), actor_critic.Hyper())
+  actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
+  return Task(agent, source.params, lambda path: False, place)
+
+
+def input_names(task: Task) -> tuple[str, ...]:
+  """The observations that the task's network reads."""
+  return network.input_names(task.agent.spec)
+
+
+def shown(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """What worlds must show to learn from: the network's inputs, and the signals of auxiliary heads."""
+  return input_names(task), _signals(task.agent.auxiliary_heads)
+
+
+def make_hyper(phase: config_dict.ConfigDict) -> actor_critic.Hyper:
+  """The hyper-parameters of a phase."""
+  return actor_critic.Hyper(**phase.hyper.to_dict())
+
+
+def make_heads(phase: config_dict.ConfigDict) -> tuple[auxiliary.Head, ...]:
+  """The auxiliary heads of a phase."""
+  return tuple(auxiliary.Head(**one.to_dict()) for one in phase.auxiliary.values())
+
+
+def make_key(seed: int, purpose: str) -> jax.Array:
+  """The key of one purpose: independent of how many other purposes there are."""
+  return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))

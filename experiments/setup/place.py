@@ -1,0 +1,87 @@
+"""Where something is learned or played: copies of a world in JAX, or an environment behind `dm_env`.
+
+Both show the same: what is observed, what an action is, which signals auxiliary heads may be trained on. What differs
+(one batch inside a jit, or steps on the host) is known to `running.actors` and `running.play` alone.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dm_env
+from dm_env import specs
+
+from environments import batch as batch_lib
+from environments import core, registry
+from progressive import network
+
+_DEFAULT_CONTROL_DT_S = 0.1  # Of worlds that do not say.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Simulation:
+  """A world in JAX, of which a batch has as many copies as are asked for."""
+
+  name: str
+  world: core.Environment
+
+  def signal_spec(self) -> Mapping[str, specs.Array]:
+    """What auxiliary heads may be trained on: all that is observed, and what no policy may read."""
+    return {**self.world.observation_spec(), **self.world.privileged_spec()}
+
+  def batch(self, num_worlds: int, observations: Iterable[str], signals: Iterable[str] = ()) -> batch_lib.Batch:
+    """`num_worlds` copies that show these alone."""
+    return batch_lib.Batch(self.world, num_worlds, tuple(observations), tuple(signals))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Host:
+  """One environment behind `dm_env`: an arm behind its bridge, a game of the emulator, one of a user's own."""
+
+  name: str
+  world: dm_env.Environment
+
+  def signal_spec(self) -> Mapping[str, specs.Array]:
+    """What auxiliary heads may be trained on: what is observed."""
+    return self.world.observation_spec()
+
+
+Place = Simulation | Host
+
+
+def make(name: str, options: Mapping[str, Any], *, observations: Iterable[str] = (), seed: int = 0) -> Place:
+  """The place called `name`.
+
+  Args:
+    name: of the registry's.
+    options: of its constructor.
+    observations: names of all that will be read; behind a bridge nothing else is asked for.
+    seed: of the episodes of an environment behind `dm_env`; a batch of worlds in JAX has a key.
+
+  Raises:
+    ValueError: for an unknown name or option.
+  """
+  world = registry.make(name, seed=seed, observations=tuple(sorted(set(observations))), **options)
+  return Host(name, world) if isinstance(world, dm_env.Environment) else Simulation(name, world)
+
+
+def num_choices(place: Place) -> tuple[int, ...]:
+  """Number of values of each entry of an action."""
+  return core.num_choices(place.world.action_spec())
+
+
+def frames_per_s(place: Place) -> float:
+  """At which a video runs as fast as the world does."""
+  return 1.0 / getattr(place.world, "control_dt_s", _DEFAULT_CONTROL_DT_S)
+
+
+def check_inputs(place: Place, spec: network.Network) -> None:
+  """Refuses a place that does not show what the network reads.
+
+  Raises:
+    ValueError: naming the observation and both shapes.
+  """
+  offered = {name: tuple(one.shape) for name, one in place.world.observation_spec().items()}
+  for name, shape in ((name, shape) for column in spec.columns for name, shape in column.inputs):
+    if offered.get(name) != shape:
+      raise ValueError(f"the network reads {name} {list(shape)}, but {place.name} offers {offered}; name another world")

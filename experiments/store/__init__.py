@@ -1,0 +1,1 @@
+"""What lies on disk: run directories, checkpoints, networks, released ones; sweeps, read."""

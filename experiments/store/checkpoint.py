@@ -1,0 +1,174 @@
+"""Saving is exact resume: every array of the training state in one file, written whole or not at all.
+
+A checkpoint is a file named by its step. It appears under that name only when it is complete, is read again before an
+older one is deleted, and carries a hash of its content, so that a damaged one is noticed, reported and passed over for
+the one before. PRNG keys are saved as their data.
+"""
+
+import os
+import pathlib
+import sys
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from agents import auxiliary
+from experiments.store import arrays_file, network_file, run_directory
+from progressive import network, partition
+
+State = TypeVar("State")
+Arrays = dict[str, np.ndarray]
+
+
+def flatten(state: Any) -> Arrays:
+  """Every leaf of a pytree as numpy, named by its path; PRNG keys as their data."""
+  leaves = jax.tree_util.tree_leaves_with_path(state)
+  data = jax.device_get([jax.random.key_data(leaf) if _is_key(leaf) else leaf for _, leaf in leaves])
+  names = [name_of(path) for path, _ in leaves]
+  return {name: np.asarray(value) for name, value in zip(names, data, strict=True)}
+
+
+def unflatten(arrays: Arrays, like: State, *, source: str) -> State:
+  """The inverse of `flatten`, in the form of `like` (arrays or shapes).
+
+  Raises:
+    ValueError: if names, shapes or dtypes differ from those of `like`.
+  """
+  leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
+  names = [name_of(path) for path, _ in leaves]
+  extra = sorted(set(arrays) - set(names))
+  if extra:
+    raise ValueError(f"{source} holds {extra[0]}, which this config's network has not; use the config it was made with")
+  values = []
+  for name, (_, leaf) in zip(names, leaves, strict=True):
+    if name not in arrays:
+      raise ValueError(f"{source} lacks {name}, which this config's network has; use the config it was made with")
+    wanted = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    array = arrays[name]
+    if array.shape != wanted.shape or array.dtype != wanted.dtype:
+      raise ValueError(
+        f"{source} holds {name} as {array.dtype}{list(array.shape)}, this config's network needs "
+        f"{wanted.dtype}{list(wanted.shape)}; use the config it was made with"
+      )
+    value = jax.numpy.asarray(array)
+    values.append(jax.random.wrap_key_data(value) if _is_key(leaf) else value)
+  return jax.tree.unflatten(treedef, values)
+
+
+def save(folder: pathlib.Path, step: int, state: Any, *, keep: int = 3) -> None:
+  """Writes the checkpoint of `step` to `folder`, then deletes what is older than the newest `keep`.
+
+  Raises:
+    OSError: if it cannot be written, or what is read is not what was written; the older checkpoints stay.
+  """
+  assert keep >= 1, keep
+  arrays = flatten(state)
+  before = [one for one in steps(folder) if one < step]
+  try:
+    folder.mkdir(exist_ok=True)  # Not its parents: a run directory that is gone is not made anew.
+    arrays_file.write(file_of(folder, step), arrays, partition.content_hash(arrays))
+  except OSError as error:
+    kept = f"the checkpoint of step {before[-1]} is whole" if before else "no checkpoint was saved before"
+    raise OSError(
+      f"cannot save step {step} in {folder} ({error.strerror or error}); {kept}: mend that, then start again with the "
+      f"same command"
+    ) from error
+  for old in before[: 1 - keep or None]:
+    file_of(folder, old).unlink()
+
+
+def steps(folder: pathlib.Path) -> list[int]:
+  """Steps of the checkpoints in `folder`, oldest first.
+
+  Raises:
+    ValueError: if they were saved by a version that wrote them otherwise.
+  """
+  return run_directory.saved_steps(folder)
+
+
+def file_of(folder: pathlib.Path, step: int) -> pathlib.Path:
+  """The file of a checkpoint."""
+  return folder / f"{step}{run_directory.CHECKPOINT}"
+
+
+def load(folder: pathlib.Path, step: int) -> Arrays:
+  """All arrays of one checkpoint.
+
+  Raises:
+    OSError: if it cannot be read.
+    ValueError: if it is damaged.
+  """
+  file = file_of(folder, step)
+  arrays, content_sha256 = arrays_file.read(file)
+  if partition.content_hash(arrays) != content_sha256:
+    raise ValueError(f"{file} is damaged (its content does not match its hash)")
+  return arrays
+
+
+def load_newest(folder: pathlib.Path) -> tuple[int, Arrays] | None:
+  """The newest undamaged checkpoint and its step; damaged ones are reported on stderr. None if there never was one.
+
+  Raises:
+    OSError: if the newest cannot be read: it may well be whole, so that the run must not go back behind it.
+    ValueError: if there are checkpoints and all of them are damaged.
+  """
+  saved = steps(folder)
+  for step in reversed(saved):
+    try:
+      return step, load(folder, step)
+    except ValueError as error:
+      print(f"warning: {error}; trying the one before", file=sys.stderr)
+    except OSError as error:
+      raise OSError(f"cannot read {file_of(folder, step)} ({error.strerror or error}); mend that first") from error
+  if saved:
+    raise ValueError(f"every checkpoint in {folder} is damaged; start again in another --workdir, or bring back a copy")
+  return None
+
+
+def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int]:
+  """The network of a run directory at its newest checkpoint: spec, params, step.
+
+  Raises:
+    ValueError: if there is none, or it is a sweep.
+  """
+  path = run_directory.local(path)
+  spec = network_file.read_spec(path)
+  if (path / "runs").is_dir():
+    raise ValueError(f"{path} is a sweep of several runs; give the network of its best, {path / 'best'}")
+  newest = load_newest(path / "checkpoints")
+  if newest is None:
+    raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
+  step, arrays = newest
+  return spec, network_params(arrays, spec, source=str(file_of(path / "checkpoints", step))), step
+
+
+def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any:
+  """The network's parameters among a training state's arrays, auxiliary heads left out.
+
+  Raises:
+    ValueError: if they are not those of `spec`.
+  """
+  without_heads = {name: array for name, array in arrays.items() if auxiliary.NAME not in name.split("/")}
+  return all_params(without_heads, network_file.params_like(spec), source=source)
+
+
+def all_params(arrays: Arrays, like: Any, *, source: str) -> Any:
+  """Every parameter among a training state's arrays, auxiliary heads included, in the form of `like`.
+
+  Raises:
+    ValueError: if they are not of that form.
+  """
+  params = {
+    name.partition("/")[2]: array for name, array in arrays.items() if name.split("/")[0] in ("trainable", "frozen")
+  }
+  return unflatten(params, like, source=source)
+
+
+def name_of(path: tuple[Any, ...]) -> str:
+  """A pytree path as `trainable/0/conv1/w`."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _is_key(leaf: Any) -> bool:
+  return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,104 @@
+"""A released network: a folder of a few MB that anyone can start a transfer from.
+
+    params.safetensors  every parameter by its path        network.json     the network's shape
+    evaluation.json     mean return, interval, episodes    provenance.json  command, commit, versions, device, seed
+
+The hash of the parameters' content stands beside them and in provenance.json, and is compared on loading. Folders of
+earlier versions hold params.npz. `load_source` reads such a folder and a run directory alike.
+"""
+
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from experiments.store import arrays_file, checkpoint, network_file, run_directory
+from progressive import network, partition
+
+_PARAMS, _PARAMS_BEFORE = "params.safetensors", "params.npz"
+
+
+class Source(NamedTuple):
+  """A trained network and the step it was trained to (None if not recorded)."""
+
+  spec: network.Network
+  params: Any
+  step: int | None
+
+
+def save(
+  folder: str | os.PathLike,
+  spec: network.Network,
+  params: Any,
+  *,
+  evaluation: dict[str, Any],
+  provenance: dict[str, Any],
+) -> None:
+  """Writes a released folder; one that is there is overwritten file by file, each of them whole."""
+  folder = run_directory.local(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  content_sha256 = partition.content_hash(params)
+  arrays_file.write(folder / _PARAMS, checkpoint.flatten(params), content_sha256)
+  network_file.write_spec(folder, spec)
+  run_directory.write_json(folder / "evaluation.json", evaluation)
+  run_directory.write_json(folder / "provenance.json", provenance | {arrays_file.HASH: content_sha256})
+  (folder / _PARAMS_BEFORE).unlink(missing_ok=True)
+
+
+def load(folder: str | os.PathLike) -> Source:
+  """Reads a released folder.
+
+  Raises:
+    OSError: if a file cannot be read.
+    ValueError: if one is missing, damaged or another's, or the parameters do not fit the network.
+  """
+  folder = run_directory.local(folder)
+  spec, file = network_file.read_spec(folder), _params_file(folder)
+  if not file.exists():
+    raise ValueError(f"{file} does not exist; {folder} is not a released network")
+  try:
+    arrays, beside = arrays_file.read(file)
+  except ValueError as error:
+    raise ValueError(f"{error}; copy it again, or release the network again") from error
+  params = checkpoint.unflatten(arrays, network_file.params_like(spec), source=str(file))
+  own = partition.content_hash(params)
+  for expected in (beside, run_directory.read_provenance(folder).get(arrays_file.HASH)):
+    if expected not in (None, own):
+      raise ValueError(
+        f"{file} is not what was released: its {arrays_file.HASH} is {own[:12]}..., not {expected[:12]}...; copy the "
+        f"folder again, or release the network again"
+      )
+  return Source(spec, params, None)
+
+
+def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str, Any]]:
+  """Provenance and steps of every run that made the network in `folder`, the oldest first.
+
+  Args:
+    folder: a released network, or a run directory, whose run may have started from another's network.
+    steps: how far the run in `folder` has learned, where it has no checkpoints of its own: a member of a sweep.
+  """
+  provenance = run_directory.read_provenance(folder)
+  if "training" in provenance:  # A released network.
+    return provenance["training"]
+  config = run_directory.read_json(folder / "config.json")
+  has_before = "source" in provenance and config["method"] not in ("scratch", "random_column")
+  steps = checkpoint.load_run(folder)[2] if steps is None else steps
+  before = lineage(folder / provenance["source"]) if has_before else []
+  return [*before, {"steps": steps, **provenance}]
+
+
+def load_source(path: str | os.PathLike) -> Source:
+  """A trained network from a released folder or from a run directory's newest checkpoint.
+
+  Raises:
+    ValueError: if there is nothing to read there.
+  """
+  path = run_directory.local(path)
+  if not path.is_dir():
+    raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
+  return load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path))
+
+
+def _params_file(folder: pathlib.Path) -> pathlib.Path:
+  before = folder / _PARAMS_BEFORE
+  return before if before.exists() and not (folder / _PARAMS).exists() else folder / _PARAMS

@@ -1,0 +1,257 @@
+"""A run directory: what was run (config.json), from what (provenance.json, network.json), and what came of it.
+
+    config.json  provenance.json  network.json  metrics.jsonl  checkpoints/  videos/  tensorboard/
+
+From its first checkpoint on a directory belongs to one config: a second start with the same config continues it, one
+with more steps goes on, one with another config is refused with the difference printed. It may be moved.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import pathlib
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from typing import Any, NamedTuple, TextIO
+
+import jax
+from ml_collections import config_dict
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
+CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
+_ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
+_OURS = ("progressive", "agents", "environments", "experiments", "analysis")
+_LOCK = "lock"
+_NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+class Lock(NamedTuple):
+  """A directory that this process has to itself. The lock is the file's, not its name's: it moves with the file."""
+
+  path: pathlib.Path  # Of the directory.
+  file: TextIO  # Locked as long as it is open.
+
+  def check(self) -> None:
+    """To be called before anything is saved: who writes by name would make a second directory.
+
+    Raises:
+      OSError: if the directory is not at its path any more.
+    """
+    own, there = os.fstat(self.file.fileno()), None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+      there = os.stat(self.path / _LOCK)
+    if there is None or not os.path.samestat(own, there):
+      raise OSError(
+        f"{self.path} was moved or deleted while it was at work, and nothing was saved since; start again with its "
+        f"--workdir as it is now"
+      )
+
+
+@contextlib.contextmanager
+def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
+  """Makes the directory where there is none and keeps other processes out; the lock goes with the process.
+
+  Raises:
+    ValueError: if another process is at work there.
+  """
+  path = local(workdir).absolute()
+  path.mkdir(parents=True, exist_ok=True)
+  with (path / _LOCK).open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(f"another process is at work in {path}; wait for it, or use another --workdir") from None
+    yield Lock(path, file)
+
+
+def local(path: str | os.PathLike) -> pathlib.Path:
+  """`path` with `~` expanded.
+
+  Raises:
+    ValueError: for a place that is no folder of this machine's, such as gs://bucket/run.
+  """
+  if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+    raise ValueError(f"{os.fspath(path)} is no path of this machine; name a folder that is mounted here")
+  return pathlib.Path(path).expanduser()
+
+
+def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib.Path:
+  """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
+
+  Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
+  other than it was, as long as no more than that has been learned; `source` may have another name.
+
+  Raises:
+    ValueError: if the directory has learned with another config.
+  """
+  path = local(workdir)
+  path.mkdir(parents=True, exist_ok=True)
+  ours = json.loads(config.to_json())
+  config_file = path / "config.json"
+  learned = saved_steps(_checkpoints_of(path))
+  source = local(ours["source"]).resolve() if ours.get("source") else None
+  # Where it lies as seen from here: both may be moved together.
+  now = provenance(ours.get("seed")) | ({"source": os.path.relpath(source, path.resolve())} if source else {})
+  first = read_provenance(path) if learned else {}
+  if learned and config_file.exists():
+    theirs = read_json(config_file)
+    if "source" in first and source == (path / first["source"]).resolve():
+      theirs["source"] = ours["source"]
+    if ours.get("train", {}).get("steps", 0) >= learned[-1] and "steps" in theirs.get("train", {}):
+      theirs["train"]["steps"] = ours["train"]["steps"]
+    if changes := difference(theirs, ours):
+      raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
+  write_json(config_file, ours)
+  write_json(path / "provenance.json", _resumed(first, now, path) if first else now)
+  return path
+
+
+def saved_steps(checkpoints: pathlib.Path) -> list[int]:
+  """Steps of the checkpoints in a folder of them, oldest first.
+
+  Raises:
+    ValueError: if they were saved by a version that wrote them otherwise.
+  """
+  paths = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
+  if older := [path for path in paths if path.name.isdigit()]:
+    raise ValueError(
+      f"{older[0]} was saved by an older version of this project; continue with the commit that provenance.json names, "
+      f"or use another --workdir"
+    )
+  return sorted(int(path.stem) for path in paths if path.suffix == CHECKPOINT and path.stem.isdigit())
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+  """Every field in which two configs differ, as `name: old -> new`."""
+  changes = []
+  for key in sorted(set(old) | set(new)):
+    a, b = old.get(key), new.get(key)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+      changes += difference(a, b, f"{prefix}{key}.")
+    elif a != b or (key in old) != (key in new):
+      there, here = (textwrap.shorten(repr(value), 200) for value in (a, b))
+      changes.append(f"{prefix}{key}: {there} there, {here} here")
+  return changes
+
+
+def provenance(seed: int | None = None) -> dict[str, Any]:
+  """Command, commit, code, versions, device and seed: what it takes to repeat a result."""
+  device = jax.devices()[0]
+  return {
+    "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
+    "commit": commit(),
+    "code_sha256": code_hash(),
+    "packages": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    "cpu_cores": os.cpu_count(),
+    "seed": seed,
+    "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+  }
+
+
+def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
+  """What `folder/provenance.json` says, of a run or a released network; nothing where there is none."""
+  file = folder / "provenance.json"
+  return read_json(file) if file.exists() else {}
+
+
+def commit() -> str:
+  """The commit this code is at, with `+changes` when the working tree differs; `unknown` where no git tracks it."""
+  try:
+    _git("ls-files", "--error-unmatch", __file__)  # Fails in an environment inside another project's checkout.
+    head, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+  return head + ("+changes" if changed else "")
+
+
+def code_hash() -> str:
+  """SHA-256 over names and bytes of our Python files and mazes: sees edits that are in no commit."""
+  files = [f for name in _OURS for kind in ("*.py", "levels/*") for f in (_ROOT / name).rglob(kind)]
+  digest = hashlib.sha256()
+  for file in sorted(files):
+    digest.update(f"{file.relative_to(_ROOT)} {file.stat().st_size} ".encode() + file.read_bytes())
+  return digest.hexdigest()
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON file whole or not at all; infinity, which JSON lacks, as "Infinity" (as protobuf's JSON does)."""
+  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+  temporary.write_text(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
+  os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads an object that `write_json` wrote.
+
+  Raises:
+    ValueError: naming the file, if it is no JSON object.
+  """
+  try:
+    value = json.loads(path.read_text())
+  except ValueError as error:  # No JSON, or no text.
+    raise ValueError(f"{path} is damaged ({error}); copy it again") from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{path} holds {type(value).__name__}, not an object; copy it again")
+  return _map(value, lambda one: _NO_NUMBERS.get(one, one) if isinstance(one, str) else one)
+
+
+def _without_infinity(value: Any) -> Any:
+  if not isinstance(value, float) or math.isfinite(value):
+    return value
+  return next(name for name, one in _NO_NUMBERS.items() if one == value or math.isnan(one))
+
+
+def _map(value: Any, change: Callable[[Any], Any]) -> Any:
+  """`change` of every value inside lists and dictionaries."""
+  if isinstance(value, Mapping):
+    return {key: _map(one, change) for key, one in value.items()}
+  return [_map(one, change) for one in value] if isinstance(value, list | tuple) else change(value)
+
+
+def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
+  """Where a run's checkpoints are: its own, or those of the sweep that it is a member of."""
+  is_member = path.absolute().parent.name == "runs" and (path.absolute().parent.parent / "config.json").exists()
+  return (path.absolute().parent.parent if is_member else path) / "checkpoints"
+
+
+def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
+  """`first` with `now` as one more start; other code is said on stderr."""
+  before = [first, *first.get("resumed", [])][-1]
+  if before.get("code_sha256", now["code_sha256"]) != now["code_sha256"]:
+    print(
+      f"warning: {path} goes on with other code than it has learned with (commit {before['commit']} before, "
+      f"{now['commit']} now); provenance.json says so",
+      file=sys.stderr,
+    )
+  keys = ("command", "commit", "code_sha256", "device", "started")
+  first = first | {"resumed": [*first.get("resumed", []), {key: now[key] for key in keys}]}
+  return first | ({"source": now["source"]} if "source" in now else {})
+
+
+def _git(*arguments: str) -> str:
+  done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True)
+  return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+  try:
+    return metadata.version(package)
+  except metadata.PackageNotFoundError:
+    return None
+
+
+def _module() -> str:
+  """The module this program was started as, e.g. `experiments.train`."""
+  spec = getattr(sys.modules["__main__"], "__spec__", None)
+  return spec.name if spec else pathlib.Path(sys.argv[0]).stem

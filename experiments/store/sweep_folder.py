@@ -1,0 +1,110 @@
+"""A sweep on disk, read: its members' learning curves, which of them are best, and why some have not got so far.
+
+Curves are made here, from the returns of finished episodes, so that all figures draw the same ones; members are
+compared by their last tenth. What has not been reached is named in words, never drawn as a zero.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis import curves, records, transfer
+
+NUM_POINTS = 100  # Of a learning curve. A point of the paper's averages 1/640 of a run 13 times our laptop's.
+_MOST_NAMES = 3  # Of runs that are named as missing.
+_LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
+
+
+class Members(NamedTuple):
+  """The runs of a sweep."""
+
+  runs: tuple[records.Run, ...]  # Those that have finished episodes.
+  lacking: str  # How many there are of how many, and which are not among them; '' where all are, or none.
+
+
+def read_members(path: pathlib.Path, num_runs: int) -> Members:
+  """Reads the members of the sweep in `path`, which has `num_runs` when all are there.
+
+  Raises:
+    ValueError: one cannot be read.
+  """
+  there = {file.parent.name: records.read(file.parent) for file in path.glob("runs/*/metrics.jsonl")}
+  ended = {name: run for name, run in sorted(there.items()) if _ended(run)[0].size}
+  absent = sorted(({f"{i:02}" for i in range(num_runs)} | set(there)) - set(ended))
+  if not absent or not ended:
+    return Members(tuple(ended.values()), "")
+  more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
+  names = ", ".join(absent[:_MOST_NAMES]) + more
+  return Members(tuple(ended.values()), f"{len(ended)} of {num_runs} runs have ended episodes, not {names}")
+
+
+def score(path: pathlib.Path) -> float:
+  """Mean return of the episodes that a run finished in the last tenth of its steps.
+
+  Raises:
+    ValueError: if none ended there.
+  """
+  return late_return(records.read(path))
+
+
+def late_return(run: records.Run) -> float:
+  """`score` of a run that was read; minus infinity for one whose loss is no number any more."""
+  if not np.isfinite(records.last(run, kind="train").get("loss", 0.0)):
+    return -np.inf
+  steps, count, returns = _ended(run)
+  is_late = steps > (1 - _LAST_PART) * records.num_steps(run)
+  if not is_late.any():
+    raise ValueError(f"{run.path}: no episode ended in the last tenth of its steps; train longer")
+  return float(np.average(returns[is_late], weights=count[is_late]))
+
+
+def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarray, np.ndarray]:
+  """A learning curve up to `steps`: what ended in each of `NUM_POINTS` bins, steps `[G]` and values `[G]`.
+
+  Args:
+    run: with finished episodes.
+    steps: of the whole sweep, which the bins divide.
+    start: the value at step 0, what is scored before anything is learned; None: what the first episodes returned, which
+      were played before much was.
+  """
+  ends, count, returns = _ended(run)
+  ends, returns = np.repeat(ends, count), np.repeat(returns, count)
+  num_steps = min(records.num_steps(run), steps)
+  is_within = ends <= num_steps
+  bin_steps = max(1, round(steps / NUM_POINTS))
+  start = float(returns[0]) if start is None else start
+  return curves.points(ends[is_within], returns[is_within], bin_steps=bin_steps, num_steps=num_steps, start=start)
+
+
+def top_runs(curve: curves.Curve, top: int, floor: float) -> curves.Curve:
+  """The `top` runs with the most area above the floor, as a transfer score counts them; all where there are fewer."""
+  how = transfer.Definition(floor=floor, horizon=float(curve.steps[-1]), top_k=1)
+  each = [transfer.areas(curves.Curve(curve.steps, values[None]), how)[0] for values in curve.values]
+  return curves.Curve(curve.steps, curve.values[np.argsort(each, kind="stable")[::-1][:top]])
+
+
+def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:
+  """(note, gap): why a sweep of `steps` is not complete, short and in full; '' where it is.
+
+  Args:
+    runs: those that have finished episodes.
+    steps: of every run.
+    is_done: whether what comes after learning was done too.
+  """
+  if not runs:
+    return "empty", "empty: no episode has ended"
+  reached = min(records.num_steps(run) for run in runs)
+  if reached >= (1 - 0.5 / NUM_POINTS) * steps:
+    return ("", "") if is_done else ("not done", "half written: it has learned, but was not evaluated")
+  what = f"stops at step {reached:,} of {steps:,}" if is_done else f"half written: at step {reached:,} of {steps:,}"
+  return f"at {reached / steps:.0%}", what
+
+
+def _ended(run: records.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Where episodes ended while it learned: step int64 `[N]`, how many int64 `[N]`, and their mean return `[N]`."""
+  found = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
+  has_ended = found["episodes"] > 0
+  steps, count, returns = (values[has_ended] for values in found.values())
+  return steps.astype(np.int64), count.astype(np.int64), returns

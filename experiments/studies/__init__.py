@@ -1,0 +1,1 @@
+"""One room a study of the papers: its plan, its measures, its files and its figures side by side."""

@@ -1,0 +1,203 @@
+"""The demo's page: what each method scored on the arm beside the column as it came, and where it all comes from."""
+
+import functools
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from analysis import curves, plots, records
+from environments.arm import twin
+from environments.jaco import camera, constants, kinematics, tasks
+from experiments.report import drawing, html
+from experiments.store import network_file
+from experiments.studies.corl2017 import demo, figures
+from progressive import cost
+
+LABELS = {
+  "progressive": "progressive network",
+  "finetune": "finetuning",
+  "scratch": "from scratch",
+  demo.UNCHANGED: "the column as it came, learning nothing",
+}
+_COLORS = {method: figures.COLORS[method][0] for method in demo.METHODS} | {demo.UNCHANGED: "#111111"}
+_CAPTION = (
+  "Solid: the running median of 11 points, with zeros before the start, as in the paper. Dotted: what it is the median "
+  "of, the mean return of each 1,000 steps (20 episodes). Dashed: the column as it came, the mean of its episodes. "
+  "Every line is one run, so there is no band; over several runs a band would be the 95 % bootstrap interval of their "
+  "mean."
+)
+_PAPER_CAPTION = "The paper's lines, read off its figure."
+
+
+class Evaluation(NamedTuple):
+  """Whole episodes after learning."""
+
+  mean: float
+  low: float  # Of the 95 % interval over these episodes; NaN where there is none.
+  high: float
+  episodes: int
+
+  @property
+  def interval(self) -> str:
+    """In brackets; a dash where there is none."""
+    return f"[{self.low:.1f}, {self.high:.1f}]" if np.isfinite(self.low + self.high) else "–"
+
+
+def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str, str]:
+  """Writes `workdir`/report.html from the runs in `workdir`; returns the summary, what -> how much."""
+  runs = {method: records.read(workdir / method) for method in demo.METHODS}
+  drawing.write("corl2017_fig5", figures.fig5(list(runs.values())), list(runs.values()), workdir / "figure")
+  steps = min(records.num_steps(run) for run in runs.values())
+  means = {method: _mean_return(run, steps) for method, run in runs.items()}
+  afterwards = {demo.UNCHANGED: _unchanged(workdir / demo.UNCHANGED)}
+  afterwards |= {method: _evaluation(run) for method, run in runs.items()}
+  sections = [
+    html.Section("What a frozen column brings", _scores(list(runs.values()), steps, means, afterwards)),
+    html.Section("The arm after learning", _videos(workdir, afterwards)),
+    html.Section("Two worlds", _worlds(task)),
+    html.Section("What grew", _growth(workdir / "progressive")),
+    html.Section("Where it comes from", _provenance(workdir, runs, source)),
+  ]
+  lead = (
+    f"{task} on the twin arm, through the bridge: {steps:,} steps ({steps / 600:.0f} minutes of its time) by each of "
+    "three methods, one run of each. Return: steps of an episode, of 50, with the palm within 10 cm of the target."
+  )
+  unchanged = afterwards[demo.UNCHANGED]
+  tiles = [(f"{means[m]:.1f}", f"{LABELS[m]}: mean return while learning (n = 1 run)", _COLORS[m]) for m in means]
+  words = f"{LABELS[demo.UNCHANGED]}: mean return (n = {unchanged.episodes} episodes)"
+  tiles.append((f"{unchanged.mean:.1f}", words, _COLORS[demo.UNCHANGED]))
+  title = "A column learned in simulation goes to work on an arm"
+  (workdir / "report.html").write_text(html.page(title, lead, sections, tiles=html.tiles(tiles)))
+  said = {method: f"{one.mean:.1f} {one.interval} in {one.episodes} episodes" for method, one in afterwards.items()}
+  learned = {LABELS[m]: f"mean return {means[m]:.1f} while learning; afterwards {said[m]}" for m in means}
+  return {LABELS[demo.UNCHANGED]: f"mean return {said[demo.UNCHANGED]}"} | learned
+
+
+def _scores(
+  runs: Sequence[records.Run], steps: int, means: Mapping[str, float], afterwards: Mapping[str, Evaluation]
+) -> list[str]:
+  """The figure, a panel of its own each, and its table; and the returns after learning."""
+  (ours, theirs), statistics = figures.fig5_panels(runs)
+  level = np.full((1, 2), afterwards[demo.UNCHANGED].mean)
+  unchanged = curves.Curve(np.asarray([0.0, steps]), level)
+  line = plots.Line("the column as it came", _COLORS[demo.UNCHANGED], unchanged, is_dashed=True)
+  pictures = [
+    html.plot(plots.png(figures.draw([panel])), caption)
+    for panel, caption in ((plots.Panel(ours.title, [*ours.lines, line]), _CAPTION), (theirs, _PAPER_CAPTION))
+  ]
+  table = {
+    LABELS[name]: {
+      "while learning": f"{means[name]:.1f}" if name in means else "–",
+      "afterwards": f"{one.mean:.1f}",
+      "95 % interval": one.interval,
+      "n, episodes": str(one.episodes),
+    }
+    for name, one in afterwards.items()
+  }
+  note = (
+    "Mean return. While learning: of all episodes of one run. Afterwards: of n whole episodes, with the interval over "
+    "these episodes; it says nothing of how another run (another seed) would have learned."
+  )
+  return [
+    html.side_by_side(pictures),
+    html.paragraph(note),
+    html.table(table),
+    html.paragraph("The figure in numbers, n = 1 run of each of ours, the paper's below:"),
+    html.table(_reached(statistics), quiet="(paper)"),
+  ]
+
+
+def _mean_return(run: records.Run, steps: int) -> float:
+  raw = curves.stack([curves.points(*records.episodes(run), bin_steps=1000, num_steps=steps)])
+  return float(curves.mean_within(raw, 0, np.inf)[0])
+
+
+def _evaluation(run: records.Run) -> Evaluation:
+  m = records.last(run, kind="eval")
+  if not m:
+    raise ValueError(f"{run.path} was not evaluated after learning; give --evaluation_episodes above 0")
+  low, high = (m.get(name, np.nan) for name in ("return_ci_low", "return_ci_high"))
+  return Evaluation(m["return_mean"], low, high, int(m["episodes"]))
+
+
+def _unchanged(path: pathlib.Path) -> Evaluation:
+  known = json.loads((path / "evaluation.json").read_text())
+  low, high = (np.nan if (x := known.get(name)) is None else x for name in ("return_ci_low", "return_ci_high"))
+  return Evaluation(known["mean_return"], low, high, known["episodes"])
+
+
+def _reached(statistics: drawing.Table) -> dict[str, dict[str, str]]:
+  """The figure's table without the columns that our short runs do not reach."""
+  rows = drawing.cells(statistics)
+  ours = [cells for row, cells in rows.items() if "(ours)" in row]
+  reached = [column for column in ours[0] if column != "runs" and any(cells[column] != "–" for cells in ours)]
+  return {row: {column: cells[column] for column in reached} for row, cells in rows.items()}
+
+
+def _videos(workdir: pathlib.Path, afterwards: Mapping[str, Evaluation]) -> list[str]:
+  shown = []
+  for name, one in afterwards.items():
+    films = sorted((workdir / name / "videos").glob("*.mp4"), key=lambda film: film.stat().st_mtime)
+    if films:
+      shown.append(html.video(films[-1], f"{LABELS[name]}: return {one.mean:.1f} {one.interval}"))
+  return [html.side_by_side(shown), html.paragraph("What the arm's camera shows the policy, in real time.")]
+
+
+def _worlds(task: str) -> list[str]:
+  """The same pose in both worlds, as the policy sees it and large."""
+  start = tasks.draw_start(tasks.TASKS[task], jax.random.key(1))
+  pose = np.asarray(start.qpos), np.asarray(start.target)
+  shown = []
+  for size in (480, constants.IMAGE_SIZE):
+    shown.append(html.picture(np.asarray(_simulated(*pose, size=size)), f"simulation, {size}x{size}"))
+    shown.append(html.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
+  return [html.side_by_side(shown)]
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _simulated(qpos: jax.Array, target: jax.Array, *, size: int) -> jax.Array:
+  return camera.render(camera.nominal(), kinematics.forward(qpos), target, size=size)[0]
+
+
+def _growth(path: pathlib.Path) -> list[str]:
+  spec = network_file.read_spec(path)
+  paper = {0: "299K", 1: "37K"}  # Rusu et al. 2017, table 1: recurrent wide and narrow.
+  rows, total = {}, 0
+  for k, column in enumerate(cost.report(spec)):
+    laterals = sum(len(layer.laterals) for layer in column.layers)
+    total += column.num_parameters
+    rows[f"column {k}"] = {
+      "reads": ", ".join(name for name, _ in column.inputs) + (f" and {laterals} laterals" if laterals else ""),
+      "layers": " – ".join(f"{layer.kind} {layer.shape[-1]}" for layer in column.layers),
+      "learns": "on the arm" if k == len(spec.columns) - 1 else "frozen",
+      "parameters": f"{column.num_parameters:,}",
+      "paper": paper.get(k, ""),
+      "MFLOPs a step": f"{column.flops / 1e6:.2f}",
+    }
+  rows["together"] = {"parameters": f"{total:,}"}
+  return [html.table(rows)]
+
+
+def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: pathlib.Path) -> list[str]:
+  blocks = []
+  released = source / "evaluation.json"
+  if released.exists():
+    known = json.loads(released.read_text())
+    lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
+    blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
+  rates = [records.last(run)["wall_s"] for run in runs.values()]
+  first = next(iter(runs.values())).provenance
+  packages = ", ".join(f"{name} {version}" for name, version in first.get("packages", {}).items() if version)
+  took = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in zip(runs, rates, strict=True))
+  commands = "\n".join(str(run.provenance.get("command")) for run in runs.values())
+  blocks += [
+    html.paragraph(f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. Took: {took}."),
+    html.paragraph("Each run is one command, with the twin served at the address it names:"),
+    html.code(commands),
+    html.paragraph(f"Run directories, figure and numbers: {workdir}."),
+  ]
+  return blocks

@@ -1,0 +1,75 @@
+"""All figures by name, and how each comes about: who reads what `--runs` names, and who draws it."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from analysis import records
+from experiments.report import drawing
+from experiments.studies.corl2017 import figures as corl2017_figures
+from experiments.studies.navigation import episode_figures, folder
+from experiments.studies.navigation import figures as navigation_figures
+from experiments.studies.pnn import figures as pnn_figures
+from experiments.studies.pnn import matrix_folder, sensitivity_figures
+
+
+class Figure(NamedTuple):
+  """How a figure comes about."""
+
+  read: Callable[[Sequence[str]], Any]  # What --runs says -> run directories, a matrix, or navigators.
+  draw: Callable[[Any], drawing.Drawn]
+
+
+def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
+  return tuple(records.read(path) for path in records.find(patterns))
+
+
+FIGURES: Mapping[str, Figure] = {
+  "corl2017_fig4": Figure(_read_runs, corl2017_figures.fig4),
+  "corl2017_fig5": Figure(_read_runs, corl2017_figures.fig5),
+  "nav_fig3": Figure(folder.read_all, navigation_figures.fig3),
+  "nav_fig4": Figure(folder.read_all, episode_figures.fig4),
+  "nav_fig56": Figure(folder.read_all, episode_figures.fig56),
+  "nav_fig7": Figure(folder.read_all, episode_figures.fig7),
+  "nav_table1": Figure(folder.read_all, navigation_figures.table1),
+  "pnn_fig4a": Figure(matrix_folder.read_one, pnn_figures.fig4a),
+  "pnn_fig4b": Figure(matrix_folder.read_one, pnn_figures.fig4b),
+  "pnn_fig12": Figure(matrix_folder.read_one, pnn_figures.fig12),
+  "pnn_fig5": Figure(matrix_folder.read_one, sensitivity_figures.fig5),
+  "pnn_fig7a": Figure(matrix_folder.read_one, sensitivity_figures.fig7a),
+  "pnn_fig7b": Figure(matrix_folder.read_one, sensitivity_figures.fig7b),
+  "pnn_fig9": Figure(matrix_folder.read_one, sensitivity_figures.fig9),
+  "pnn_fig10": Figure(matrix_folder.read_one, sensitivity_figures.fig10),
+  "pnn_forgetting": Figure(matrix_folder.read_one, pnn_figures.forgetting),
+}
+
+
+def make(name: str, read: Any) -> drawing.Drawn:
+  """The figure `name` of what was read for it: run directories, a matrix, or navigators.
+
+  Raises:
+    ValueError: unknown figure (the nearest is named), or runs that lack what the figure shows.
+  """
+  if name not in FIGURES:
+    raise _unknown(name)
+  if not read:
+    raise ValueError(f"--figure={name} needs run directories: give --runs")
+  return FIGURES[name].draw(read)
+
+
+def names(name: str) -> list[str]:
+  """The figures that `name` stands for: one, or all whose names begin with it."""
+  found = [name] if name in FIGURES else [one for one in FIGURES if name and one.startswith(name)]
+  if not found:
+    raise _unknown(name)
+  return found
+
+
+def runs_of(read: Any) -> Sequence[records.Run]:
+  """The run directories behind what a figure's `read` gave."""
+  return read.runs if isinstance(read, matrix_folder.Matrix | folder.Navigation) else read
+
+
+def _unknown(name: str) -> ValueError:
+  nearest = difflib.get_close_matches(name, FIGURES, n=1, cutoff=0.0)[0]
+  return ValueError(f"--figure={name} is not one of {', '.join(FIGURES)}; nearest is {nearest}")

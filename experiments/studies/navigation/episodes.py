@@ -1,0 +1,213 @@
+"""A trained navigator plays whole episodes of its maze: what it felt, knew and scored, step by step, and table 1.
+
+Mirowski et al. 2017, table 1: score, episodes with a goal, latency to the first goal and to later ones, and how well
+the agent's place is read off its features (of the layer that policy and value read: the policy LSTM, or the encoder of
+a feed-forward agent). Agents with auxiliary heads are asked what these say of depth and of loop closures. The first
+episode is shown, in figures and video, and counts for nothing: no decoder has seen it, and nobody chose it.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents import actor_critic, auxiliary
+from analysis import decoding, intervals, navigation
+from environments import batch as batch_lib
+from environments.maze import constants, depth_target
+from environments.maze import world as world_lib
+from experiments.setup import learn
+from progressive import network, partition
+
+NUM_WORLDS = 20  # Played side by side; a multiple of them is played, the rest is left out.
+MOST_SAMPLES = 20_000  # Of the position decoder: more only take longer.
+DEPTHS = ("depth", "depth_grid")  # Signals of depth heads: in bands, or as a number.
+LOOP = "loop_closure"
+SIGNALS = ("position", "heading", "cell", "goal_position", "goals_reached", "fruit", "depth", LOOP)
+
+
+class Played(NamedTuple):
+  """N episodes of T steps in lockstep; time 0 is the start of each. Legend: `F` fruit, `D` features."""
+
+  reward: np.ndarray  # [N, T + 1] float32
+  value: np.ndarray  # [N, T + 1] float32, divided by the reward scale; what was learned from cut rewards stays so.
+  features: np.ndarray  # [N, T + 1, D] float32
+  signals: Mapping[str, np.ndarray]  # name in SIGNALS -> [N, T + 1, ...]
+  said: Mapping[str, np.ndarray]  # head -> [N, T + 1, ...]: bands of depth, or the probability of a loop closure.
+  frames: np.ndarray  # [T + 1, 84, 84, 3] uint8: what the agent saw in the first episode.
+
+  def part(self, episodes: slice) -> "Played":
+    """Some of the episodes."""
+    picked = {name: jax.tree.map(lambda x: x[episodes], getattr(self, name)) for name in self._fields[:-1]}
+    return self._replace(**picked)
+
+
+class DepthScore(NamedTuple):
+  """How often a head names the right band, over all places and steps."""
+
+  accuracy: float
+  prior: float  # Of always naming each place's commonest band: the best that can be said without looking.
+
+
+class Measures(NamedTuple):
+  """Table 1 of one agent."""
+
+  scores: np.ndarray  # [N] returns
+  latency: navigation.Latency
+  layer: str  # Whose features the position is read from.
+  position: decoding.Decoding | None  # None where one episode alone was played.
+  loop: navigation.Detection | None  # None without such a head.
+  loop_percent: float  # Of steps that close a loop.
+  depth: Mapping[str, DepthScore]  # head -> score
+
+  @property
+  def score(self) -> intervals.Interval:
+    """Mean return and its 95 % bootstrap interval."""
+    return intervals.of_mean(self.scores)
+
+
+def feature_layer(spec: network.Network) -> str:
+  """The layer that policy and value are read from."""
+  return spec.columns[-1].layers[-1].inputs[0]
+
+
+def play(task: learn.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool) -> Played:
+  """Plays one episode to be shown and `num_episodes` that count, in this order.
+
+  Args:
+    task: a trained agent, its heads' parameters included, and a maze.
+    key: consumed.
+    num_episodes: N - 1.
+    is_greedy: take the most probable actions.
+
+  Raises:
+    ValueError: if the world is no maze.
+  """
+  maze = task.place.world
+  if not isinstance(maze, world_lib.Maze):
+    raise ValueError(f"{type(maze).__name__} is no maze; these measures need its position, goals and cells")
+  observations = tuple(sorted({*learn.input_names(task), "pixels"}))
+  batch = batch_lib.Batch(maze, min(NUM_WORLDS, num_episodes + 1), observations, SIGNALS)
+  num_rounds = -(-(num_episodes + 1) // batch.num_worlds)
+  rounds, frames = [], None
+  for round_key in jax.random.split(key, num_rounds):
+    *found, seen = jax.device_get(_round(task.agent, task.params, batch, round_key, maze.task.num_steps, is_greedy))
+    rounds.append([jax.tree.map(lambda x: np.swapaxes(x, 0, 1), field) for field in found])
+    frames = seen if frames is None else frames
+  reward, value, features, signals, said = (
+    jax.tree.map(lambda *x: np.concatenate(x), *field) for field in zip(*rounds, strict=True)
+  )
+  assert frames is not None
+  return Played(reward, value, features, signals, said, frames).part(slice(num_episodes + 1))
+
+
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "is_greedy"))
+def _round(
+  agent: actor_critic.Agent,
+  params: Any,
+  batch: batch_lib.Batch,
+  key: jax.Array,
+  num_steps: int,
+  is_greedy: bool,
+) -> tuple[Any, ...]:
+  """One episode in each world: the fields of `Played`, time first."""
+  world_key, action_key = jax.random.split(key)
+  _, nothing = partition.split(params, lambda path: True)
+
+  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+    state, recurrent = carry
+    chosen = actor_critic.act(agent, params, nothing, recurrent, state.timestep, step_key, is_greedy)
+    features = chosen.activations[feature_layer(agent.spec)]
+    seen = (
+      state.timestep.reward,
+      chosen.value / agent.hyper.reward_scale,
+      features.reshape(features.shape[0], -1),
+      state.timestep.privileged,
+      {head.name: _say(params, head, chosen.activations) for head in agent.auxiliary_heads},
+      state.timestep.observation["pixels"][0],
+    )
+    return (batch.step(state, chosen.action), chosen.recurrent_state), seen
+
+  start = batch.init(world_key), actor_critic.initial_state(agent, batch.num_worlds)
+  return jax.lax.scan(step, start, jax.random.split(action_key, num_steps + 1))[1]
+
+
+def _say(params: Any, head: auxiliary.Head, activations: Mapping[str, jax.Array]) -> jax.Array:
+  """What a head says in each world: bands int8 `[B, 4, 16]`, or the probability of a loop closure `[B]`."""
+  shape = depth_target.SHAPE if head.signal in DEPTHS else ()
+  found = auxiliary.read(params, head, activations[head.layer][None], shape)[0]
+  if head.signal in DEPTHS:
+    bands = jnp.argmax(found, axis=-1) if head.num_classes else depth_target.bands(jnp.clip(found, 0.0, 1.0))
+    return bands.astype(jnp.int8)
+  return jax.nn.softmax(found)[..., 1] if head.num_classes else found
+
+
+def check_heads(agent: actor_critic.Agent) -> None:
+  """Refuses heads of which nothing is known here, and bands of depth that are regressed.
+
+  Raises:
+    ValueError: naming the signal.
+  """
+  for head in agent.auxiliary_heads:
+    if head.signal not in (*DEPTHS, LOOP):
+      raise ValueError(f"the head of signal {head.signal!r} has no measure; there are {', '.join((*DEPTHS, LOOP))}")
+    if head.signal == "depth" and not head.num_classes:
+      raise ValueError("the head of signal 'depth' has num_classes=0, but depth comes in bands; regress 'depth_grid'")
+
+
+def measure(played: Played, *, layer: str, seed: int = 0) -> Measures:
+  """Table 1 of the episodes after the first.
+
+  Args:
+    played: what `play` returned.
+    layer: whose features were kept.
+    seed: of the choice of episodes that the position decoder is tested on.
+  """
+  counted = played.part(slice(1, None))
+  scores = counted.reward[:, 1:].sum(axis=1, dtype=np.float64)
+  loops = [name for name in counted.said if name.startswith(LOOP)]
+  label = counted.signals[LOOP].astype(bool)[:, 1:]
+  return Measures(
+    scores=scores,
+    latency=_latency(counted.signals["goals_reached"]),
+    layer=layer,
+    position=_position(counted, seed) if len(scores) > 1 else None,
+    loop=navigation.detection(label, counted.said[loops[0]][:, 1:]) if loops else None,
+    loop_percent=100.0 * float(label.mean()),
+    depth={
+      name: _depth(said[:, 1:], counted.signals["depth"][:, 1:])
+      for name, said in counted.said.items()
+      if name not in loops
+    },
+  )
+
+
+def _latency(goals_reached: np.ndarray) -> navigation.Latency:
+  """Of `[N, T + 1]` goals reached so far in each episode."""
+  is_goal = np.diff(goals_reached, axis=1) > 0
+  num_episodes, num_steps = is_goal.shape
+  episode, step = np.indices((num_episodes, num_steps)).reshape(2, -1)
+  return navigation.latency(episode, step + 1, is_goal.reshape(-1), step_s=constants.CONTROL_S)
+
+
+def _position(counted: Played, seed: int) -> decoding.Decoding:
+  """A linear softmax on features, over cells; every so many steps where there are more than enough."""
+  num_episodes, num_steps, size = counted.features[:, 1:].shape
+  every = -(-num_episodes * num_steps // MOST_SAMPLES)
+  features, cells = counted.features[:, 1::every], counted.signals["cell"][:, 1::every]
+  episodes = np.repeat(np.arange(num_episodes), cells.shape[1])
+  flat = features.reshape(-1, size)
+  return decoding.evaluate(flat, cells.reshape(-1), episodes, seed=seed)
+
+
+def _depth(said: np.ndarray, truth: np.ndarray) -> DepthScore:
+  """Of bands `[N, T, 4, 16]`."""
+  flat = truth.reshape(-1, *depth_target.SHAPE)
+  counts = np.stack([(flat == band).sum(axis=0) for band in range(depth_target.NUM_BANDS)])  # [8, 4, 16]
+  return DepthScore(
+    accuracy=float((said == truth).mean()),
+    prior=float(counts.max(axis=0).sum() / flat.size),
+  )

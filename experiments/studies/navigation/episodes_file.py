@@ -1,0 +1,174 @@
+"""What a navigator's test episodes came to, as files beside its sweep: episodes.json and episodes.npz.
+
+The first holds table 1 of the sweep's best member and how it was measured, for people and for tables; what was not to
+be had is null. The second holds the one shown episode step by step, the frames of a few moments, and features of the
+others with the place of their goal: enough to draw figures 4 to 7 without the network, in a few hundred kB.
+"""
+
+import json
+import math
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis import decoding, intervals
+from environments.maze import layout as layout_lib
+from experiments.store import run_directory
+from experiments.studies.navigation import episodes
+
+NAME, ARRAYS = "episodes.json", "episodes.npz"
+NUM_FRAMES = 6
+NUM_FEATURES = 400  # Steps whose features are kept, spread evenly over all episodes.
+_SAID = "said/"  # Before the names of what heads said of the shown episode, among the arrays.
+
+
+class Shown(NamedTuple):
+  """One episode of T steps, which no decoder was fitted on, and F features of others. Time 0 is its start."""
+
+  position: np.ndarray  # [T + 1, 2] x and y, cells
+  cell: np.ndarray  # [T + 1] int16
+  decoded: np.ndarray  # [T + 1] int16 the likeliest cell by the position decoder; -1 where none was fitted.
+  value: np.ndarray  # [T + 1] float32
+  reward: np.ndarray  # [T + 1] float32
+  goals_reached: np.ndarray  # [T + 1] int16
+  goal_position: np.ndarray  # [2]
+  loop: np.ndarray  # [T + 1] bool
+  depth: np.ndarray  # [T + 1, 4, 16] int8 bands
+  frame_steps: np.ndarray  # [K] int32
+  frames: np.ndarray  # [K, 84, 84, 3] uint8
+  features: np.ndarray  # [F, D] float16
+  feature_goals: np.ndarray  # [F, 2] float32: where the goal of their episode was.
+  said: Mapping[str, np.ndarray]  # head -> [T + 1, ...]: see `episodes.Played`.
+
+
+class Tested(NamedTuple):
+  """A sweep's best member, tested."""
+
+  summary: Mapping[str, Any]  # episodes.json
+  layout: layout_lib.Layout
+  shown: Shown
+
+  @property
+  def score(self) -> intervals.Interval:
+    """Mean return and its 95 % bootstrap interval."""
+    score = self.summary["score"]
+    return intervals.Interval(*(_array(score[name]) for name in ("mean", "low", "high")))
+
+
+def summary(measures: episodes.Measures) -> dict[str, Any]:
+  """Table 1 as plain JSON values."""
+  score = measures.score
+  latency, position, loop = measures.latency, measures.position, measures.loop
+  return {
+    "episodes": len(measures.scores),
+    "score": {name: _finite(x) for name, x in zip(score._fields, score, strict=True)},
+    "goal_percent": latency.goal_percent,
+    "first_s": _finite(latency.first_s),
+    "later_s": _finite(latency.later_s),
+    "goals": latency.num_goals,
+    "position_layer": measures.layer,
+    "position_percent": None if position is None else 100.0 * position.accuracy,
+    "position_majority_percent": None if position is None else 100.0 * position.majority,
+    "loop_percent": measures.loop_percent,
+    "loop_closure": None if loop is None else {name: _finite(x) for name, x in loop._asdict().items()},
+    "depth": {
+      name: {"accuracy_percent": 100.0 * one.accuracy, "prior_percent": 100.0 * one.prior}
+      for name, one in measures.depth.items()
+    },
+    "scores": [float(x) for x in measures.scores],
+  }
+
+
+def shown(played: episodes.Played, position: decoding.Decoding | None) -> Shown:
+  """What is kept of the first episode, and features of the others."""
+  first = played.part(slice(0, 1))
+  signals = {name: values[0] for name, values in first.signals.items()}
+  num_times = len(signals["cell"])
+  frame_steps = np.linspace(0, num_times - 1, NUM_FRAMES + 2).astype(np.int32)[1:-1]
+  others = played.part(slice(1, None))
+  size = others.features.shape[-1]
+  goals = others.signals["goal_position"].reshape(-1, 2)
+  kept = np.unique(np.linspace(0, len(goals) - 1, NUM_FEATURES).astype(int))
+  decoded = np.full(num_times, -1)
+  if position is not None:
+    decoded = position.decoder.predict(first.features[0].astype(np.float64))
+  return Shown(
+    position=signals["position"],
+    cell=signals["cell"].astype(np.int16),
+    decoded=decoded.astype(np.int16),
+    value=first.value[0],
+    reward=first.reward[0],
+    goals_reached=signals["goals_reached"].astype(np.int16),
+    goal_position=signals["goal_position"][0],
+    loop=signals["loop_closure"].astype(bool),
+    depth=signals["depth"].astype(np.int8),
+    frame_steps=frame_steps,
+    frames=played.frames[frame_steps],
+    features=others.features.reshape(-1, size)[kept].astype(np.float16),
+    feature_goals=goals[kept],
+    said={name: values[0] for name, values in first.said.items()},
+  )
+
+
+def write(
+  folder: pathlib.Path,
+  measures: episodes.Measures,
+  kept: Shown,
+  *,
+  layout: layout_lib.Layout,
+  about: Mapping[str, Any],
+) -> None:
+  """Writes both files; `about`: what else a reader should know, provenance included. The summary comes last."""
+  arrays: dict[str, Any] = {name: value for name, value in kept._asdict().items() if name != "said"}
+  arrays |= {_SAID + name: value for name, value in kept.said.items()}
+  temporary = folder / f"unfinished_{ARRAYS}"
+  np.savez_compressed(temporary, **arrays)
+  temporary.replace(folder / ARRAYS)
+  maze = {"layout": layout.name, "layout_text": layout.text}
+  run_directory.write_json(folder / NAME, {**about, **summary(measures), **maze})
+
+
+def read(folder: pathlib.Path) -> Tested | None:
+  """What the two files in `folder` say; None where there are none.
+
+  Raises:
+    ValueError: if they are not what `write` writes.
+  """
+  file = folder / NAME
+  if not file.exists():
+    return None
+  try:
+    told = json.loads(file.read_text())
+    layout = layout_lib.parse(told["layout_text"], name=told["layout"])
+    missing = [name for name in ("agent", "world", *_SUMMARY) if name not in told]
+    if missing:
+      raise ValueError(f"it has no {missing[0]!r}")
+    with np.load(folder / ARRAYS) as arrays:
+      said = {name.removeprefix(_SAID): arrays[name] for name in arrays if name.startswith(_SAID)}
+      kept = Shown(**{name: arrays[name] for name in Shown._fields if name != "said"}, said=said)
+  except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(f"{file} cannot be read ({error}); remove it and run experiments.navigate again") from None
+  return Tested(told, layout, kept)
+
+
+_SUMMARY = (
+  "episodes",
+  "score",
+  "goal_percent",
+  "first_s",
+  "later_s",
+  "position_percent",
+  "loop_closure",
+  "depth",
+)
+
+
+def _finite(x: Any) -> float | None:
+  return float(x) if math.isfinite(x) else None
+
+
+def _array(x: float | None) -> np.ndarray:
+  return np.asarray(np.nan if x is None else x)

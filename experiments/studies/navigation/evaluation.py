@@ -1,0 +1,140 @@
+"""The measuring of a trained navigator: the best member of a sweep plays whole episodes of its maze.
+
+The best member is the one with the highest mean return in the last tenth of its steps. `<sweep>/episodes.json` gets
+table 1 of Mirowski et al. 2017 for it and `episodes.npz` what figures need (`episodes_file`); a video shows the first
+episode, what the agent sees beside its path on the map. What is measured already, at the same checkpoint and over as
+many episodes, is not measured again; a new measurement without a video removes an old video.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import config_dict
+
+from environments.maze import constants, top_view
+from environments.maze import world as world_lib
+from experiments.report import video as video_lib
+from experiments.running import members, run
+from experiments.setup import learn
+from experiments.store import checkpoint, run_directory, sweep_folder
+from experiments.studies.navigation import episodes, episodes_file
+
+VIDEO = "episode.mp4"
+_VIDEO_STEPS = 900  # At most: a minute.
+_TRAIL_STEPS = 300  # Of the path that is drawn in a frame: what is older would hide what is new.
+_CELL_PX, _VIDEO_HEIGHT = 48, 400
+
+
+class Best(NamedTuple):
+  """The member of a sweep that is tested."""
+
+  member: int
+  late_return: float  # That it was chosen by.
+  step: int  # Of the checkpoint, agent steps.
+  task: learn.Task  # Trained, heads included.
+
+
+def best_member(path: pathlib.Path) -> Best:
+  """The best member of the sweep in `path`, at the newest checkpoint.
+
+  Raises:
+    ValueError: if it has no checkpoint, or no run has finished an episode in its last tenth.
+  """
+  config = _config(path)
+  if not checkpoint.steps(path / "checkpoints"):
+    raise ValueError(f"{path} has no checkpoint; train it first")
+  returns = [sweep_folder.score(path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
+  index = int(np.argmax(returns))
+  task = learn.make(members.sample(config, index))
+  episodes.check_heads(task.agent)
+  trained = run.trained(path, index, like=task.params)
+  assert trained.step is not None  # A checkpoint has one.
+  return Best(index, returns[index], trained.step, task._replace(params=trained.params))
+
+
+def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> episodes_file.Tested:
+  """Measures the sweep in `path` unless that was done, writes what came of it and returns it.
+
+  Raises:
+    ValueError: as `best_member`.
+  """
+  if (found := episodes_file.read(path)) is not None and _is_same(found, path, num_episodes, has_video=has_video):
+    return found
+  best, config = best_member(path), _config(path)
+  maze = best.task.place.world
+  assert isinstance(maze, world_lib.Maze)
+  key = learn.make_key(config.seed, "navigation")
+  is_greedy = bool(config.train.evaluation_is_greedy)
+  played = episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
+  rows, _ = maze.layout.shape
+  layer = episodes.feature_layer(best.task.agent.spec)
+  measures = episodes.measure(played, layer=layer, seed=config.seed)
+  about: dict[str, Any] = {
+    "agent": config.agent,
+    "world": config.world,
+    "world_options": config.world_options.to_dict(),
+  }
+  about |= {"member": best.member, "late_return": best.late_return, "trained_steps": best.step, "is_greedy": is_greedy}
+  about |= {"provenance": run_directory.provenance(config.seed)}
+  kept = episodes_file.shown(played, measures.position)
+  (path / VIDEO).unlink(missing_ok=True)  # Of an earlier test: it shows another episode, and maybe another network.
+  if has_video:
+    scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
+    video_lib.try_write(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
+  episodes_file.write(path, measures, kept, layout=maze.layout, about=about)
+  found = episodes_file.read(path)
+  assert found is not None
+  return found
+
+
+def film(maze: world_lib.Maze, played: episodes.Played) -> Iterator[np.ndarray]:
+  """Frames of the first episode: what the agent sees beside the map with the path that led there."""
+  signals = {name: values[0] for name, values in played.signals.items()}
+  for t, frame in enumerate(played.frames[:_VIDEO_STEPS]):
+    above = top_view.draw_path(
+      maze.layout,
+      signals["position"][max(0, t - _TRAIL_STEPS) : t + 1],
+      heading=float(signals["heading"][t]),
+      goal=signals["goal_position"][t],
+      fruit=signals["fruit"][t],
+      kinds=maze.fruit_kinds,
+      cell_px=_CELL_PX,
+    )
+    yield top_view.side_by_side(frame, above)
+
+
+def describe(found: episodes_file.Tested) -> str:
+  """One line."""
+  told = found.summary
+  score, low, high = (float(x) for x in found.score)
+  parts = [
+    f"score {score:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"),
+    f"a goal in {told['goal_percent']:.0f} % of {told['episodes']} episodes",
+  ]
+  if told["first_s"] is not None:
+    later = "" if told["later_s"] is None else f", later ones {told['later_s']:.1f} s"
+    parts.append(f"first after {told['first_s']:.1f} s{later}")
+  if told["position_percent"] is not None:
+    parts.append(
+      f"position {told['position_percent']:.0f} % ({told['position_majority_percent']:.0f} % blindly) from "
+      f"{told['position_layer']}"
+    )
+  if told["loop_closure"] is not None:
+    f1 = told["loop_closure"]["f1"]
+    parts.append("loop closures: none, none said" if f1 is None else f"loop closure F1 {f1:.2f}")
+  for name, one in told["depth"].items():
+    parts.append(f"{name} {one['accuracy_percent']:.0f} % (prior {one['prior_percent']:.0f} %)")
+  return "; ".join(parts)
+
+
+def _is_same(found: episodes_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
+  """Whether a test is that of the newest checkpoint, as long as asked for, with the video asked for."""
+  is_newest = found.summary.get("trained_steps") in checkpoint.steps(path / "checkpoints")[-1:]
+  has_files = not has_video or (path / VIDEO).exists()
+  return is_newest and found.summary["episodes"] == num_episodes and has_files
+
+
+def _config(path: pathlib.Path) -> config_dict.ConfigDict:
+  return config_dict.ConfigDict(run_directory.read_json(path / "config.json"))

@@ -1,0 +1,310 @@
+"""Learning to navigate, from folders of sweeps: figure 3 and table 1 of Mirowski et al. 2017, the paper's beside ours.
+
+The headline stands under figure 3: how many times fewer environment steps (four frames an agent step) the agents with
+auxiliary losses need to reach a score than the same agent without. That score lies half way from what untrained play
+scores in a maze to the best final score there; a quarter and three quarters of the way stand beside it. Curves are
+smoothed by a running median of `SMOOTH_POINTS` for this. `navigation_episode_figures` has the figures of one episode.
+"""
+
+import itertools
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from analysis import curves, intervals, measure_plots, navigation, paper, plots, speedup, transfer
+from experiments.report import drawing
+from experiments.studies.navigation import folder
+
+COLORS = {
+  "ff": "#999999",
+  "lstm": "#555555",
+  "nav": "#d9661f",
+  "nav_rgbd": "#8c5a9e",
+  "nav_l": "#b8860b",
+  "nav_d1": "#5aa0e6",
+  "nav_d1l": "#3aa6a6",
+  "nav_d2": "#1f4e9c",
+  "nav_d1d2": "#c0392b",
+  "nav_d1d2l": "#2f8f5b",
+  "reacher": "#d9661f",
+  "reacher_l": "#b8860b",
+  "reacher_d1": "#5aa0e6",
+  "reacher_d2": "#1f4e9c",
+  "reacher_d1d2l": "#2f8f5b",
+  "reacher_pose": "#8c5a9e",
+}
+# Of agents that are not among these, in turn.
+_OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
+_CLIP = "_clip"  # An agent of this ending is drawn dashed, in the colour of the one without.
+_HAS_LOSSES = re.compile(r"(?P<base>ff|lstm|nav(_rgbd)?|reacher)_(d|l|pose)\w*?(?P<clip>(_clip)?)")
+SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
+SMOOTH_POINTS = 5
+# Our agents -> the legends of figure 3, and the rows of table 1. Starred agents cut rewards; so do those of v1, whose
+# scores are the starred ones' and whose D regresses depth from the encoder.
+PAPER_FIG3 = {
+  "ff_clip": "FF A3C*",
+  "lstm_clip": "LSTM A3C*",
+  "nav_clip": "Nav A3C*",
+  "nav_l_clip": "Nav A3C*+L",
+  "nav_d1_clip": "Nav A3C*+D1",
+  "nav_d1l_clip": "Nav A3C*+D1L",
+  "nav_d1": "Nav A3C+D1",
+  "nav_d1mse": "Nav A3C+D1MSE",
+  "nav_d2": "Nav A3C+D2",
+  "nav_d1d2l": "Nav A3C+D1D2L",
+}
+PAPER_TABLE1 = {
+  "ff_clip": "FF A3C",
+  "lstm_clip": "LSTM A3C",
+  "nav_d1msel_clip": "Nav A3C+D+L",
+  "nav_d2": "Nav A3C+D2",
+  "nav_d1d2l": "Nav A3C+D1D2L",
+}
+_NOT_THERE = "not in the paper"
+_VERSIONS = {"v1": "v1", "v3": "v3, remembered"}
+# The paper's I-maze has other places, and more of them, than ours (environments/maze/tasks.py).
+_OTHER_PLACES = {"i_maze": dict.fromkeys(("first goal, s", "later goals, s", "position %"), "another maze")}
+
+
+def fig3(found: folder.Navigation) -> drawing.Drawn:
+  """Learning curves of all agents, a panel a maze; AUC and final score; what auxiliary losses save.
+
+  Bands and intervals are over the top runs, which were chosen by the same curves: they say nothing of that choice.
+  """
+  panels, levels = [], []
+  colors = _colors(found)
+  statistics: dict[str, dict[str, drawing.Cell]] = {}
+  for maze in found.mazes:
+    sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
+    if not sweeps:
+      continue
+    counts = sorted(len(sweep.curve.values) for sweep in sweeps if sweep.curve is not None)
+    counted = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else f"{counts[0]}"
+    panels.append(plots.Panel(f"{maze}, runs a line: {counted}", [_line(sweep, colors) for sweep in sweeps]))
+    levels.append(scores_between(sweeps)[0])
+    statistics |= {sweep.name: _counted(sweep) | curve_numbers(sweep) | _beside_paper(sweep) for sweep in sweeps}
+  note = "level dashed line: half of the way from untrained play to the best score"
+  picture = plots.learning_curves(
+    panels, x_label="environment steps", y_label="score", panels_per_row=3, has_shared_legend=True, note=note
+  )
+  for axis, level in zip(picture.axes, levels, strict=False):
+    axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
+  gaps, saved = found.gaps | _unfit_baselines(found), speedups(found)
+  more_tables = {"speedup": saved} if saved else {}
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, more_tables=more_tables, gaps=gaps)
+
+
+def table1(found: folder.Navigation) -> drawing.Drawn:
+  """Table 1: the learning curve's numbers, and those of test episodes; the paper's rows below ours."""
+  tested = [sweep for maze in found.mazes for sweep in in_order(found.of(maze)) if sweep.tested is not None]
+  if not tested:
+    raise ValueError("no sweep has test episodes; run experiments.navigate --runs=... first")
+  statistics: dict[str, dict[str, drawing.Cell]] = {}
+  for sweep in tested:
+    numbers = {name: cell for name, cell in curve_numbers(sweep).items() if name in ("AUC", "score")}
+    statistics[sweep.name] = numbers | test_numbers(sweep)
+    for row in _paper_rows(sweep):
+      statistics[f"{sweep.maze}/{row.agent} (paper, {_VERSIONS[row.version]})"] = _paper_numbers(row)
+  picture = measure_plots.dots([sweep.name for sweep in tested], *_dots(tested))
+  gaps = found.gaps | found.untested
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
+
+
+def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
+  """AUC and final score of each top run over the whole length, or why there are none."""
+  if sweep.note or sweep.curve is None:
+    return {"AUC": sweep.note, "score": sweep.note}
+  horizon = float(sweep.environment_steps)
+  return {"AUC": navigation.auc(sweep.curve, horizon), "score": transfer.final_scores(sweep.curve, horizon)}
+
+
+def test_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
+  """What test episodes say; words where there is nothing to measure."""
+  assert sweep.tested is not None
+  told = sweep.tested.summary
+  no_goal = "no goal found"
+  numbers: dict[str, drawing.Cell] = {
+    "test score": sweep.tested.score,
+    "goals %": drawing.number(told["goal_percent"]),
+    "first goal, s": _or(told["first_s"], no_goal),
+    "later goals, s": _or(told["later_s"], no_goal if told["first_s"] is None else "no second goal"),
+    "position %": _or(told["position_percent"], "too few episodes"),
+  }
+  if told["loop_closure"] is not None:
+    f1 = told["loop_closure"]["f1"]
+    numbers["loop F1 %"] = "no loop" if f1 is None else drawing.number(100.0 * f1)
+  for name, one in told["depth"].items():
+    layer = name.rpartition("_from_")[2]
+    numbers[f"depth % from {layer} (prior)"] = f"{one['accuracy_percent']:.1f} ({one['prior_percent']:.1f})"
+  return numbers
+
+
+def scores_between(sweeps: list[folder.Sweep]) -> list[float]:
+  """The scores at `SHARES` of the way from untrained play to the best final score among sweeps in one maze."""
+  all_curves = [sweep.curve for sweep in sweeps if sweep.curve is not None]
+  start = float(np.mean(np.concatenate([curve.values[:, 0] for curve in all_curves])))
+  best = max(float(transfer.final_scores(curve, float(curve.steps[-1])).mean()) for curve in all_curves)
+  return [start + share * (best - start) for share in SHARES]
+
+
+def speedups(found: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
+  """Each maze, score and agent with auxiliary losses -> medians of the steps it needs and without, and their ratio."""
+  table: dict[str, dict[str, drawing.Cell]] = {}
+  for maze in found.mazes:
+    sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
+    if not sweeps:
+      continue
+    by_agent = {sweep.agent: sweep for sweep in sweeps}
+    for share, score in zip(SHARES, scores_between(sweeps), strict=True):
+      for sweep in sweeps:
+        without = by_agent.get(_without(sweep.agent))
+        if without is not None:
+          table[f"{sweep.name}, score {score:.1f} ({share:.0%})"] = _speedup(without, sweep, score)
+  return table
+
+
+def in_order(sweeps: tuple[folder.Sweep, ...]) -> list[folder.Sweep]:
+  """In the order of the colours; agents without one of their own last."""
+  places = {agent: place for place, agent in enumerate(COLORS)}
+  return sorted(sweeps, key=lambda sweep: places.get(_unclipped(sweep), len(places)))
+
+
+def steps_in_words(curve: curves.Curve, score: float) -> str:
+  """Median of the steps to `score` and each run's, sorted: '200 (100; 200; never)'.
+
+  Where runs that never reach it are in the median, the least that it can be: '> 300 (100; never; never)' of 300 steps.
+  """
+  steps = np.sort(speedup.steps_to(curve, score))
+  least, most = np.median(np.minimum(steps, curve.steps[-1])), np.median(steps)
+  each = "; ".join(f"{x:,.0f}" if np.isfinite(x) else "never" for x in steps)
+  return f"{'' if least == most else '> '}{least:,.0f} ({each})"
+
+
+def _colors(found: folder.Navigation) -> dict[str, str]:
+  """Every agent's colour but for `_CLIP`, in all panels alike."""
+  others = sorted({_unclipped(sweep) for sweep in found.sweeps} - set(COLORS))
+  return COLORS | dict(zip(others, itertools.cycle(_OTHER_COLORS), strict=False))
+
+
+def _unclipped(sweep: folder.Sweep) -> str:
+  return sweep.agent.removesuffix(_CLIP)
+
+
+def _line(sweep: folder.Sweep, colors: Mapping[str, str]) -> plots.Line:
+  assert sweep.curve is not None
+  return plots.Line(sweep.agent, colors[_unclipped(sweep)], sweep.curve, is_dashed=sweep.agent.endswith(_CLIP))
+
+
+def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
+  """Which runs the numbers are of: the best of those that have ended episodes."""
+  return {"counted": f"top {min(sweep.top, len(sweep.runs))} of {len(sweep.runs)}"}
+
+
+def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[str, drawing.Cell]:
+  slow, fast = (_smooth(one.curve) for one in (without, sweep))
+  numbers: dict[str, drawing.Cell] = {}
+  try:
+    ratio = speedup.speedup(slow, fast, score)
+  except ValueError:
+    numbers["speed-up"] = "reached before learning"
+  else:
+    numbers["speed-up"] = speedup.describe(ratio)
+    if ratio.is_known:
+      numbers["ratio"] = intervals.Interval(*(np.asarray(x) for x in (ratio.at_least, ratio.low, ratio.high)))
+  return numbers | {"steps with": steps_in_words(fast, score), "steps without": steps_in_words(slow, score)}
+
+
+def _smooth(curve: curves.Curve | None) -> curves.Curve:
+  assert curve is not None
+  return curves.Curve(curve.steps, curves.median_filter(curve.values, SMOOTH_POINTS))
+
+
+def _unfit_baselines(found: folder.Navigation) -> dict[str, str]:
+  """Where agents with auxiliary losses have no baseline, or one whose runs were chosen otherwise; all are no choice."""
+  gaps = {}
+  for maze in found.mazes:
+    by_agent = {sweep.agent: sweep for sweep in found.of(maze) if sweep.curve is not None}
+    missing = sorted({_without(agent) for agent in by_agent} - {"", *by_agent})
+    if missing:
+      gaps[f"speed-up in {maze}"] = f"no {missing[0]} there to compare with"
+    for sweep in by_agent.values():
+      without = by_agent.get(_without(sweep.agent), sweep)
+      ours, theirs = (f"top {one.top} of {one.num_runs} runs" for one in (sweep, without))
+      if ours != theirs and any(one.top < one.num_runs for one in (sweep, without)):
+        gaps[f"speed-up of {sweep.name}"] = f"{ours} against {theirs} without"
+  return gaps
+
+
+def _without(agent: str) -> str:
+  """The agent that one with auxiliary losses is compared with; '' for one that has none."""
+  match = _HAS_LOSSES.fullmatch(agent)
+  return match["base"] + match["clip"] if match else ""
+
+
+def _beside_paper(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
+  """The paper's final score of the same agent, and ours in % of it and of an expert's."""
+  maze = sweep.maze if sweep.is_as_published else ""
+  theirs = paper.navigation_scores().get(maze, {}).get(PAPER_FIG3.get(sweep.agent, ""))
+  human = paper.NAVIGATION_HUMAN.get(maze)
+  ours = curve_numbers(sweep)["score"]
+
+  def percent_of(other: float | None) -> drawing.Cell:
+    if other is None:
+      return _NOT_THERE
+    return 100.0 * ours / other if isinstance(ours, np.ndarray) else sweep.note
+
+  return {
+    "paper's score": _or(theirs, _NOT_THERE),
+    "% of the paper's": percent_of(theirs),
+    "% of an expert's": percent_of(human),
+  }
+
+
+def _paper_rows(sweep: folder.Sweep) -> list[paper.NavigationRow]:
+  if not sweep.is_as_published:
+    return []
+  name = PAPER_TABLE1.get(sweep.agent)
+  return [row for row in paper.navigation_table1() if (row.maze, row.agent) == (sweep.maze, name)]
+
+
+def _paper_numbers(row: paper.NavigationRow) -> dict[str, drawing.Cell]:
+  given = {
+    "AUC": row.auc,
+    "score": row.score,
+    "test score": row.test_score,
+    "goals %": row.goals,
+    "first goal, s": row.first_s,
+    "later goals, s": row.later_s,
+    "position %": row.position_percent,
+  }
+  loop_f1 = paper.NAVIGATION_LOOP_F1.get((row.version, row.maze, row.agent))
+  if loop_f1 is not None:
+    given["loop F1 %"] = 100.0 * loop_f1
+  numbers: dict[str, drawing.Cell] = {name: drawing.number(x) for name, x in given.items()}
+  return numbers | _OTHER_PLACES.get(row.maze, {})
+
+
+def _dots(
+  tested: list[folder.Sweep],
+) -> tuple[Mapping[str, list[intervals.Interval]], Mapping[str, list[float]]]:
+  """(ours, the paper's) of the measures that all agents have."""
+  measures = ("test score", "goals %", "first goal, s", "later goals, s", "position %")
+  missing = drawing.number(np.nan)
+  ours: dict[str, list[intervals.Interval]] = {name: [] for name in measures}
+  theirs: dict[str, list[float]] = {name: [] for name in measures}
+  for sweep in tested:
+    numbers = test_numbers(sweep)
+    beside = [_paper_numbers(row) for row in _paper_rows(sweep)][-1:]
+    for name in measures:
+      cell = numbers[name]
+      ours[name].append(cell if isinstance(cell, intervals.Interval) else missing)
+      their_cells = [one[name] for one in beside]
+      theirs[name].append(
+        float(their_cells[0].mean) if their_cells and isinstance(their_cells[0], intervals.Interval) else np.nan
+      )
+  return ours, {name: values for name, values in theirs.items() if np.isfinite(values).any()}
+
+
+def _or(x: float | None, words: str) -> drawing.Cell:
+  return words if x is None else drawing.number(x)

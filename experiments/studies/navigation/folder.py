@@ -1,0 +1,161 @@
+"""Navigators on disk, read: every sweep of an agent in a maze below some folders, its curve and its test episodes.
+
+A sweep may be empty, half written, unreadable, complete or tested; whichever it is, its `gap` says what it lacks, in
+words. Curves count environment steps as the paper does, four frames for each of an agent's steps in a maze. An arm's
+reachers with the navigators' losses are read as well: their place is their world.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from analysis import curves, records
+from environments.maze import constants
+from experiments.store import sweep_folder
+from experiments.studies.navigation import episodes_file
+
+_MAZE, _ARM = "maze/", "jaco/"
+
+
+class Sweep(NamedTuple):
+  """One agent in one maze."""
+
+  path: pathlib.Path
+  agent: str  # As in experiments/configs/navigation.py: nav_d2.
+  maze: str  # static_1; of an arm its world's name: jaco/reach/fixed.
+  steps: int  # Of every run, in agent steps.
+  num_runs: int  # That it has when all are there.
+  top: int  # How many of its runs count.
+  options: Mapping[str, Any]  # Of its world.
+  runs: tuple[records.Run, ...]  # Those that have finished episodes.
+  curve: curves.Curve | None  # Of the top runs, over environment steps as far as the shortest goes; None without runs.
+  tested: episodes_file.Tested | None
+  note: str  # Why it is not complete, in a word or two: 'at 40%'; '' where it is.
+  gap: str  # The same in full.
+
+  @property
+  def name(self) -> str:
+    """Of a row: 'static_1/nav_d2'."""
+    return f"{self.maze}/{self.agent}"
+
+  @property
+  def is_in_a_maze(self) -> bool:
+    """Whether it can be tested as a navigator is."""
+    return not self.maze.startswith(_ARM)
+
+  @property
+  def is_as_published(self) -> bool:
+    """Whether layout, length and fruit are the task's own, so that the paper's numbers can stand beside its."""
+    is_replaced = any(self.options.get(name) is not None for name in ("layout", "num_steps"))
+    return not is_replaced and bool(self.options.get("fruit_returns", True))
+
+  @property
+  def environment_steps(self) -> int:
+    """Of every run."""
+    return self.steps * (constants.ACTION_REPEAT if self.is_in_a_maze else 1)
+
+
+class Navigation(NamedTuple):
+  """All sweeps, by maze and agent."""
+
+  sweeps: tuple[Sweep, ...]
+
+  @property
+  def runs(self) -> tuple[records.Run, ...]:
+    """Every run that was read."""
+    return tuple(run for sweep in self.sweeps for run in sweep.runs)
+
+  @property
+  def mazes(self) -> tuple[str, ...]:
+    """Every maze that some sweep is of."""
+    return tuple(dict.fromkeys(sweep.maze for sweep in self.sweeps))
+
+  @property
+  def gaps(self) -> dict[str, str]:
+    """Every sweep that is not complete, and why."""
+    return {sweep.name: sweep.gap for sweep in self.sweeps if sweep.gap}
+
+  @property
+  def untested(self) -> dict[str, str]:
+    """Every sweep whose test episodes are missing, and why."""
+    why = "not tested: run experiments.navigate"
+    return {sweep.name: sweep.gap or why for sweep in self.sweeps if sweep.tested is None and sweep.is_in_a_maze}
+
+  def of(self, maze: str) -> tuple[Sweep, ...]:
+    """The sweeps in one maze."""
+    return tuple(sweep for sweep in self.sweeps if sweep.maze == maze)
+
+
+def find(patterns: Sequence[str], *, in_mazes_only: bool = False) -> tuple[pathlib.Path, ...]:
+  """Folders of sweeps that `patterns` name, sorted: a sweep, a folder of some at any depth, or a glob.
+
+  Raises:
+    ValueError: a pattern names none.
+  """
+  sweeps: set[pathlib.Path] = set()
+  for pattern in patterns:
+    files = {file for root in records.folders(pattern) for file in root.rglob("config.json")}
+    worlds = (_MAZE,) if in_mazes_only else (_MAZE, _ARM)
+    own = {file.parent for file in files if _is_sweep(records.read_object(file), worlds)}
+    if not own:
+      raise ValueError(
+        f"--runs={pattern}: no sweep of a navigator there; train one by experiments/configs/navigation.py"
+      )
+    sweeps |= own
+  return tuple(sorted(sweeps))
+
+
+def read_all(patterns: Sequence[str]) -> Navigation:
+  """All sweeps that `patterns` name.
+
+  Raises:
+    ValueError: if there is none, two are of one agent in one maze, or nothing has been learned yet.
+  """
+  sweeps = sorted((read(path) for path in find(patterns)), key=lambda sweep: (sweep.maze, sweep.agent))
+  for one, other in zip(sweeps, sweeps[1:], strict=False):
+    if one.name == other.name:
+      raise ValueError(f"{one.path} and {other.path} are both sweeps of {one.agent} in {one.maze}; name one of them")
+  found = Navigation(tuple(sweeps))
+  if not found.runs:
+    raise ValueError(f"--runs={','.join(patterns)}: no run has finished episodes; train longer")
+  return found
+
+
+def read(path: pathlib.Path) -> Sweep:
+  """The sweep in `path`."""
+  config = records.read_object(path / "config.json")
+  nothing = Sweep(
+    path=path,
+    agent=config["agent"],
+    maze=config["world"].removeprefix(_MAZE),
+    steps=int(config["train"]["steps"]),
+    num_runs=int(config["sweep"]["num_runs"]),
+    top=int(config["sweep"]["top"]),
+    options=config.get("world_options", {}),
+    runs=(),
+    curve=None,
+    tested=None,
+    note="",
+    gap="",
+  )
+  try:
+    members = sweep_folder.read_members(path, nothing.num_runs)
+    tested = episodes_file.read(path)
+  except ValueError as error:
+    return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
+  runs = members.runs
+  note, gap = sweep_folder.why_incomplete(runs, nothing.steps, is_done=True)
+  gap = "; ".join(filter(None, (gap, members.lacking)))
+  curve = _top_curve(runs, nothing) if runs else None
+  return nothing._replace(runs=runs, curve=curve, tested=tested, note=note, gap=gap)
+
+
+def _top_curve(runs: Sequence[records.Run], sweep: Sweep) -> curves.Curve:
+  """The top runs' curve over environment steps. Scores are at least 0 here: no fruit, no goal, no ball."""
+  curve = curves.stack([sweep_folder.points(run, sweep.steps, None) for run in runs])
+  best = sweep_folder.top_runs(curve, sweep.top, 0.0)
+  return curves.Curve(best.steps * (sweep.environment_steps // sweep.steps), best.values)
+
+
+def _is_sweep(config: Mapping[str, Any], worlds: tuple[str, ...]) -> bool:
+  return {"agent", "world", "train", "sweep"} <= set(config) and str(config["world"]).startswith(worlds)

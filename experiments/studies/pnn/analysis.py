@@ -1,0 +1,141 @@
+"""What a matrix's trained networks use of the columns they were given: AFS and, where asked for, APS of a done cell.
+
+The best network of a cell plays its own target; the result is `<cell>/sensitivity.json` (`sensitivity_file`). What is
+there already is not measured again; APS plays 10 episodes for each of 13 scales of noise in each layer of each column
+and is the slower half by far.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+from ml_collections import config_dict
+
+from analysis import fisher, perturbation
+from experiments.setup import learn
+from experiments.setup import place as place_lib
+from experiments.store import released, run_directory
+from experiments.studies.pnn import matrix, sensitivity, sensitivity_file
+
+_NUM_WORLDS = 16  # That samples for AFS are played in.
+
+
+class Settings(NamedTuple):
+  """What is measured, and how much of it."""
+
+  floor: float  # The score that counts as nothing.
+  num_samples: int = 2048
+  every: int = 20
+  has_aps: bool = False
+  aps_episodes: int = 10
+  aps_scales: tuple[float, ...] = sensitivity.SCALES
+
+
+def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitivity:
+  """Measures what is missing of the cell in `path`, writes it beside the network and returns it all.
+
+  Raises:
+    ValueError: if its files cannot be read, what is there was measured otherwise than `settings` say, or the network
+      has one column, whose shares say nothing.
+  """
+  found = sensitivity_file.read(path)
+  has_aps = found is not None and (found.aps_fault or (found.aps is not None and found.aps.floor == settings.floor))
+  if found is not None:
+    _check_same(path, found, settings)
+    if not settings.has_aps or has_aps:
+      return found
+  config = _config(path / "config.json")
+  source = released.load_source(path / "best")
+  if len(source.spec.columns) < 2:
+    raise ValueError(f"{path.name}: its network has one column, which has all of every share; name another --cell")
+  player = _player(source, config)
+  record_key, aps_key = (learn.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
+  samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
+  if found is None:
+    found = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
+  if settings.has_aps:
+    found = _with_aps(found, player, samples, aps_key, settings, is_greedy=config.train.evaluation_is_greedy)
+  about = {"target": config.world, "method": config.method, "sources": list(config.sources)}
+  about |= {"sample_every": settings.every, "provenance": run_directory.provenance(config.seed)}
+  sensitivity_file.write(path, found, about=about)
+  return found
+
+
+def _check_same(path: pathlib.Path, found: sensitivity_file.Sensitivity, settings: Settings) -> None:
+  """Refuses to pass off what was measured with other settings."""
+  flags_given = {"--samples": (found.num_samples, settings.num_samples)}
+  if settings.has_aps and found.aps is not None:
+    flags_given["--aps_episodes"] = (found.aps.num_episodes, settings.aps_episodes)
+  for flag, (there, asked) in flags_given.items():
+    if there != asked:
+      file = path / sensitivity_file.NAME
+      raise ValueError(f"{file} was measured with {flag}={there}, not {asked}; give that, or remove it to measure anew")
+
+
+def describe(found: sensitivity_file.Sensitivity) -> str:
+  """The newest column's share of every layer, in one line."""
+  measures = {"AFS": fisher.per_column(found.diagonals)}
+  if found.aps is not None:
+    measures["APS"] = perturbation.shares(found.aps.criticals)
+  newest = max(k for k, _ in found.diagonals)
+  lines = [
+    f"{name} of column {newest}: "
+    + ", ".join(f"{layer} {share:.2f}" for (k, layer), share in shares.items() if k == newest)
+    for name, shares in measures.items()
+  ]
+  if found.aps is not None:
+    lines += perturbation.describe(found.aps.criticals)
+  return "; ".join(lines) + (f"; no APS: {found.aps_fault}" if found.aps_fault else "")
+
+
+def _with_aps(
+  found: sensitivity_file.Sensitivity,
+  player: sensitivity.Player,
+  samples: Sequence[sensitivity.Samples],
+  key: jax.Array,
+  settings: Settings,
+  *,
+  is_greedy: bool,
+) -> sensitivity_file.Sensitivity:
+  """With APS, or with the reason why this network has none, which stands in the file: asking again changes nothing."""
+  few = player._replace(batch=player.batch._replace(num_worlds=settings.aps_episodes))
+  variance = sensitivity.variances(player, samples)
+  try:
+    aps = sensitivity.aps(
+      few, key, variance=variance, scales=settings.aps_scales, floor=settings.floor, is_greedy=is_greedy
+    )
+  except sensitivity.NothingToLose as error:
+    return found._replace(aps_fault=str(error))
+  return found._replace(aps=aps)
+
+
+def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitivity.Player:
+  task = learn.player(source, config.world, config.world_options.to_dict())
+  assert isinstance(task.place, place_lib.Simulation)  # Cells are sweeps.
+  return sensitivity.Player(task.agent, source.params, task.place.batch(_NUM_WORLDS, learn.input_names(task)))
+
+
+def _config(file: pathlib.Path) -> config_dict.ConfigDict:
+  try:
+    return config_dict.ConfigDict(run_directory.read_json(file))
+  except (FileNotFoundError, ValueError) as error:
+    raise ValueError(f"{file} cannot be read ({error}); run experiments.matrix there again") from None
+
+
+def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
+  """The done cells of these names; where none is named, all that are done and have more than one column.
+
+  Raises:
+    ValueError: for a name that is no cell, or a cell that is not done; or if there is nothing to analyse.
+  """
+  config = matrix.read_plan(workdir)
+  chosen = matrix.choose(matrix.plan(config), names)
+  if not names:
+    chosen = [c for c in chosen if c.method in matrix.MANY_COLUMNS and matrix.is_done(workdir / c.name)]
+  for cell in chosen:
+    if not matrix.is_done(workdir / cell.name):
+      raise ValueError(f"{cell.name} is not done in {workdir}; run experiments.matrix --cell={cell.name} first")
+  if not chosen:
+    raise ValueError(f"{workdir}: no cell with more than one column is done; run experiments.matrix first")
+  return [workdir / cell.name for cell in chosen]

@@ -1,0 +1,243 @@
+"""The figures of Rusu et al. 2016 on Pong Soup, from a matrix' folder; the paper's own numbers stand beside ours.
+
+4a the transfer matrix and table 1, 4b and 12 learning curves, and what was forgotten; `pnn_sensitivity_figures` has
+those that show what was transferred. A cell that is missing, empty or half written is a marked gap, never a zero.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis import curves, forgetting_plots, intervals, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
+from experiments.report import drawing
+from experiments.store import sweep_folder
+from experiments.studies.pnn import matrix, matrix_folder
+
+COLORS = {
+  "scratch": "#555555",
+  "finetune_head": "#8c5a9e",
+  "finetune": "#d9661f",
+  "random_column": "#2f8f5b",
+  "progressive2": "#1f4e9c",
+  "progressive3": "#5aa0e6",
+  "progressive4": "#9cc7ee",
+}
+_PONG = "pong/"  # The world that the paper's numbers are of.
+_PONG_LIMITS = (-21.0, 21.0)
+_SHORTER = (
+  0.775  # Of the horizon: the paper's figure 4a follows from its figure 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
+)
+_MOST_PAIRS = 4
+_FIG4B_METHODS = ("scratch", "finetune", "progressive2")
+_Panel = tuple[tuple[str, ...], str]  # Sources in the order learned, target.
+
+
+def fig4a(found: matrix_folder.Matrix) -> drawing.Drawn:
+  """Transfer scores of every method from every source to every target; table 1; what other readings would give."""
+  ours = scores(found, definition(found))
+  panels = [matrix_plots.Panel(f"ours, top {found.top}, {found.steps:,} steps", ours)]
+  beside: dict[str, Mapping[str, tuple[float, float]]] = {}
+  if found.world == _PONG:
+    theirs = paper.pnn_fig4a()
+    panels.append(matrix_plots.Panel("Rusu et al. 2016, figure 4a", _on(ours, theirs), is_clipped=True))
+    same = transfer_matrix.summarise(transfer_matrix.same_cells(theirs, ours))
+    percent = {method: (100 * float(one.mean.mean), 100 * float(one.median.mean)) for method, one in same.items()}
+    beside["paper, same cells, clipped at 2 (mean / median)"] = percent
+    beside["paper, table 1 (mean / median)"] = paper.PNN_TABLE1["Pong Soup"]
+  table1 = transfer_matrix.table(transfer_matrix.summarise(ours), beside)
+  return drawing.Drawn(
+    drawing.mark_gaps(matrix_plots.heat_maps(panels), found.gaps),
+    _score_table(ours),
+    more_tables={"table1": table1, "readings": _readings(found)},
+    gaps=found.gaps,
+    places=2,
+  )
+
+
+def fig4b(found: matrix_folder.Matrix) -> drawing.Drawn:
+  """Learning curves of the paper's two pairs of source and target, or of the first few; its three methods alone."""
+  every = [(sources[0], target) for sources, target in _panels(found) if len(sources) == 1]
+  if not every:
+    raise ValueError(f"{found.path}: no cell of this matrix goes from one source to a target")
+  pairs = [pair for pair in paper.PNN_FIG4B if pair in every] or every[:_MOST_PAIRS]
+  return _learning_curves(found, [((source,), target) for source, target in pairs], _FIG4B_METHODS)
+
+
+def fig12(found: matrix_folder.Matrix) -> drawing.Drawn:
+  """Learning curves of all cells by all methods, a panel for each target and what was learned before."""
+  panels = _panels(found)
+  if not panels:
+    raise ValueError(f"{found.path}: no cell of this matrix goes from a source to a target")
+  return _learning_curves(found, panels, tuple(COLORS))
+
+
+def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel], methods: Sequence[str]) -> drawing.Drawn:
+  """By each method from one source: mean of the top runs of each cell."""
+  panels = []
+  statistics: dict[str, dict[str, drawing.Cell]] = {}
+  gaps: dict[str, str] = {}
+  for sources, target in panels_of:
+    pair = f"{'+'.join(sources)} → {target}"
+    lines = []
+    for result in _methods_of(found, sources, target):
+      method = matrix_folder.row_of(result.cell).method
+      if method not in methods:
+        continue
+      if result.gap:
+        gaps[result.cell.name] = result.gap
+      if result.curve is None:
+        continue
+      best = sweep_folder.top_runs(result.curve, found.top, found.floors[0])
+      until = f", {result.note}" if result.note else ""
+      label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
+      lines.append(plots.Line(label, COLORS[method], best))
+      statistics[f"{pair}, {method} (ours)"] = _curve_numbers(best, found.steps)
+      theirs = paper.PNN_FIG4B.get(("+".join(sources), target), {}).get(method) if found.world == _PONG else None
+      if theirs is not None:
+        statistics[f"{pair}, {method} (paper)"] = _paper_numbers(theirs)
+    panels.append(plots.Panel(pair, lines))
+  limits = _PONG_LIMITS if found.world == _PONG else None
+  picture = plots.learning_curves(
+    panels,
+    x_label="agent steps",
+    y_label="score",
+    y_limits=limits,
+    panels_per_row=2 if len(panels) <= _MOST_PAIRS else 4,
+    has_shared_legend=True,
+  )
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
+
+
+def forgetting(found: matrix_folder.Matrix) -> drawing.Drawn:
+  """The score on the source task before and after the target was learned, by method, over all cells that have both."""
+  by_method: dict[str, list[matrix_folder.Result]] = {}
+  gaps: dict[str, str] = {}
+  for cell, result in found.results.items():
+    if not cell.sources:
+      continue
+    if result.outcome is None or "forgetting" not in result.outcome:
+      gaps[cell.name] = result.gap or f"its {matrix.OUTCOME} says nothing of forgetting"
+    else:
+      by_method.setdefault(matrix_folder.row_of(cell).method, []).append(result)
+  if not by_method:
+    raise ValueError(f"{found.path}: no cell that starts from a source is done; run experiments.matrix first")
+  changes, statistics = [], {}
+  for method in _in_order(by_method):
+    newest = [result.outcome["forgetting"] for result in by_method[method] if result.outcome is not None]
+    told = [one for last in newest for one in (last, *last.get("earlier", ()))]
+    before, after = (np.asarray([one[when]["return_mean"] for one in told]) for when in ("before", "after"))
+    num_same = sum(one["is_unchanged"] for one in told)
+    changes.append(forgetting_plots.Change(f"{method}\n({len(newest)} cells)", before, after))
+    statistics[method] = {
+      "before": before,
+      "after": after,
+      "lost": before - after,
+      "source's parameters": f"unchanged in {num_same} of {len(told)}",
+    }
+  picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=found.floors[0])
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
+
+
+def definition(found: matrix_folder.Matrix) -> transfer.Definition:
+  """The score that leads: the first floor, the whole run, the config's top."""
+  return transfer.Definition(floor=found.floors[0], horizon=float(found.steps), top_k=found.top)
+
+
+def scores(
+  found: matrix_folder.Matrix, how: transfer.Definition, *, num_resamples: int = 2000
+) -> transfer_matrix.Matrix:
+  """The transfer matrix; a cell that is not complete has none, and says why."""
+  rows = [matrix_folder.row_of(cell) for cell in found.results if cell.method != "scratch"]
+  rows = sorted(dict.fromkeys(rows), key=lambda row: list(COLORS).index(row.method))
+  baselines = {cell.target: result for cell, result in found.results.items() if cell.method == "scratch"}
+  others = {
+    (matrix_folder.row_of(cell), cell.target): result
+    for cell, result in found.results.items()
+    if cell.method != "scratch" and cell.target in found.targets
+  }
+  scored = transfer_matrix.build(
+    _complete(others),
+    _complete(baselines),
+    rows=rows,
+    targets=found.targets,
+    definitions=dict.fromkeys(found.targets, how),
+    num_resamples=num_resamples,
+  )
+  notes = scored.notes.astype(object)
+  for m, row in enumerate(rows):
+    for t, target in enumerate(found.targets):
+      own, baseline = others.get((row, target)), baselines.get(target)
+      if own is not None and own.note:
+        notes[m, t] = own.note
+      elif own is not None and baseline is not None and baseline.note:
+        notes[m, t] = f"scratch: {baseline.note}"
+  return scored._replace(notes=notes.astype(str))
+
+
+def _complete(results: Mapping[Any, matrix_folder.Result]) -> dict[Any, curves.Curve]:
+  return {key: result.curve for key, result in results.items() if not result.gap and result.curve is not None}
+
+
+def _on(ours: transfer_matrix.Matrix, theirs: transfer_matrix.Matrix) -> transfer_matrix.Matrix:
+  """The paper's scores on our rows and targets, those that we lack included."""
+  values = np.full(ours.values.shape, np.nan)
+  notes = np.full(ours.values.shape, "not in\npaper", object)
+  for m, row in enumerate(ours.rows):
+    for t, target in enumerate(ours.targets):
+      if row in theirs.rows and target in theirs.targets:
+        at = theirs.rows.index(row), theirs.targets.index(target)
+        values[m, t], notes[m, t] = theirs.values[at], theirs.notes[at]
+  return transfer_matrix.of_values(ours.rows, ours.targets, values, notes.astype(str))
+
+
+def _score_table(scored: transfer_matrix.Matrix) -> dict[str, dict[str, drawing.Cell]]:
+  table: dict[str, dict[str, drawing.Cell]] = {}
+  for m, row in enumerate(scored.rows):
+    table[f"{row.method} ← {row.source}"] = {
+      target: str(scored.notes[m, t]) or intervals.Interval(scored.values[m, t], scored.low[m, t], scored.high[m, t])
+      for t, target in enumerate(scored.targets)
+    }
+  return table
+
+
+def _readings(found: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
+  """What the paper leaves open about the score, each way: mean / median of every method in %."""
+  table = {}
+  for floor in found.floors:
+    leading = transfer.Definition(floor=floor, horizon=float(found.steps), top_k=found.top)
+    for label, how in transfer.readings(leading, (_SHORTER * found.steps,)).items():
+      summaries = transfer_matrix.summarise(scores(found, how, num_resamples=10))
+      table[f"floor {floor:g}, {label}"] = {
+        method: f"{100 * float(one.mean.mean):.0f} / {100 * float(one.median.mean):.0f}" if one.num_cells else "–"
+        for method, one in summaries.items()
+      }
+  return table
+
+
+def _panels(found: matrix_folder.Matrix) -> list[_Panel]:
+  """What was learned before, and then, in all planned cells that have both."""
+  planned = [(cell.sources, cell.target) for cell in found.results if cell.sources and cell.target in found.targets]
+  return list(dict.fromkeys(planned))
+
+
+def _methods_of(found: matrix_folder.Matrix, sources: tuple[str, ...], target: str) -> list[matrix_folder.Result]:
+  """The cells that a panel draws, in the order of the colours."""
+  own = [result for cell, result in found.results.items() if cell.target == target and cell.sources in ((), sources)]
+  return sorted(own, key=lambda result: list(COLORS).index(matrix_folder.row_of(result.cell).method))
+
+
+def _curve_numbers(curve: curves.Curve, steps: int) -> dict[str, drawing.Cell]:
+  """`end`: the last tenth's mean, NaN where the curve stops before; `mean`: over the curve as far as it goes."""
+  reaches = curves.at(curve, steps)
+  last = transfer.final_scores(curve, steps) if np.isfinite(reaches).all() else reaches
+  return {"end": last, "mean": curves.mean_height(curve), "steps to 0": speedup.steps_to(curve, 0.0)}
+
+
+def _paper_numbers(theirs: paper.PongCurve) -> dict[str, drawing.Cell]:
+  zero = np.nan if theirs.zero_step is None else theirs.zero_step
+  return {"end": np.asarray([theirs.end]), "mean": np.asarray([theirs.mean]), "steps to 0": np.asarray([zero])}
+
+
+def _in_order(methods: Sequence[str] | Mapping) -> list[str]:
+  return sorted(methods, key=list(COLORS).index)

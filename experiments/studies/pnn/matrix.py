@@ -1,0 +1,281 @@
+"""The transfer matrix: every method from every source to every target (Rusu et al. 2016, figure 4a).
+
+A cell is a sweep (`running.run`) in `<workdir>/<cell>`; its best member becomes a network in `<cell>/best`, from which
+other cells start: learning a task from scratch is baseline 1 of that target and the source column of others. A cell is
+done when `outcome.json` is there; the same command continues an interrupted matrix where it stopped, and on a cluster
+each machine runs cells of its own in one shared folder.
+"""
+
+import difflib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import config_dict
+
+from experiments.running import play, run
+from experiments.setup import checks, column, learn, place
+from experiments.store import released, run_directory, sweep_folder
+from progressive import baselines, network, partition
+
+OUTCOME = "outcome.json"
+PLAN = "matrix.json"
+MANY_COLUMNS = ("progressive", "random_column")  # The methods whose networks have several columns.
+
+
+class Cell(NamedTuple):
+  """One method of learning `target` after `sources`, in the order in which they were learned."""
+
+  method: str
+  sources: tuple[str, ...]
+  target: str
+
+  @property
+  def name(self) -> str:
+    """The name of its folder."""
+    return (
+      f"{self.method}_{'+'.join(self.sources)}_to_{self.target}" if self.sources else f"{self.method}_{self.target}"
+    )
+
+  @property
+  def before(self) -> "Cell | None":
+    """The cell whose best network this one starts from; None if from nothing."""
+    if not self.sources:
+      return None
+    *earlier, newest = self.sources
+    return Cell("progressive", tuple(earlier), newest) if earlier else Cell("scratch", (), newest)
+
+
+def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
+  """All cells, each after the one it starts from.
+
+  Raises:
+    ValueError: for a method that is none.
+  """
+  matrix = config.matrix
+  unknown = [method for method in matrix.methods if method not in baselines.METHODS]
+  if unknown:
+    raise ValueError(f"matrix.methods names {unknown[0]!r}; there are {', '.join(baselines.METHODS)}")
+  first_sources = (first for first, _ in matrix.source_pairs)
+  cells = [Cell("scratch", (), task) for task in dict.fromkeys((*matrix.sources, *first_sources, *matrix.targets))]
+  for method in matrix.methods:
+    if method == "random_column":
+      cells += [Cell(method, (), target) for target in matrix.targets]
+    elif method != "scratch":
+      cells += [Cell(method, (s,), target) for s in matrix.sources for target in matrix.targets if s != target]
+  for first, second in matrix.source_pairs:
+    cells.append(Cell("progressive", (first,), second))
+    cells += [Cell("progressive", (first, second), t) for t in matrix.targets if t not in (first, second)]
+  return tuple(dict.fromkeys(cells))
+
+
+def choose(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
+  """The cells of these names, or all where none is named.
+
+  Raises:
+    ValueError: for a name that no cell has; the nearest is named.
+  """
+  by_name = {cell.name: cell for cell in cells}
+  for name in names:
+    if name not in by_name:
+      nearest = difflib.get_close_matches(name, by_name, n=1, cutoff=0.0)[0]
+      raise ValueError(f"--cell={name} is not in this matrix; nearest is {nearest}, all are {', '.join(by_name)}")
+  return [by_name[name] for name in names] or list(cells)
+
+
+def write_plan(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
+  """Writes the config to `workdir`, for those who read the matrix: which cells there are to be, finished or not.
+
+  Cells may be added to a matrix, but all of them are made alike.
+
+  Raises:
+    ValueError: if the matrix was begun with a config that differs outside of its section `matrix`, or had more cells.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  ours = json.loads(config.to_json())
+  if (workdir / PLAN).exists():
+    before = read_plan(workdir)
+    theirs = json.loads(before.to_json())
+    changes = run_directory.difference(theirs | {"matrix": {}}, ours | {"matrix": {}})
+    if before.matrix.world != config.matrix.world:
+      changes = [*changes, f"matrix.world: {before.matrix.world} there, {config.matrix.world} here"]
+    if changes:
+      raise ValueError(f"{workdir} was made with another config ({'; '.join(changes)}); use another --workdir")
+    lost = [cell.name for cell in plan(before) if cell not in plan(config)]
+    if lost:
+      raise ValueError(
+        f"{workdir} has cells that this config's matrix lacks ({', '.join(lost)}); --cell runs some only"
+      )
+    if theirs == ours:
+      return
+  run_directory.write_json(workdir / PLAN, ours)
+
+
+def read_plan(workdir: pathlib.Path) -> config_dict.ConfigDict:
+  """The config that `workdir` was last run with.
+
+  Raises:
+    ValueError: if there is none, or it is not that of a matrix.
+  """
+  try:
+    config = config_dict.ConfigDict(run_directory.read_json(workdir / PLAN))
+  except FileNotFoundError:
+    raise ValueError(
+      f"{workdir} holds no matrix ({PLAN} is missing); give the --workdir of experiments.matrix"
+    ) from None
+  except ValueError as error:
+    raise ValueError(f"{workdir / PLAN} cannot be read ({error}); run experiments.matrix there again") from None
+  if "matrix" not in config:
+    raise ValueError(f"{workdir / PLAN} has no section 'matrix'; run experiments.matrix there again")
+  return config
+
+
+def floors(config: config_dict.ConfigDict) -> tuple[float, ...]:
+  """The scores that count as nothing, the one that leads first.
+
+  Raises:
+    ValueError: if the config names none.
+  """
+  found = tuple(float(floor) for floor in config.matrix.get("floors", ()))
+  if not found:
+    raise ValueError("the config's matrix.floors names no score that counts as nothing (Pong: -21); add it")
+  return found
+
+
+def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> config_dict.ConfigDict:
+  """The config of a cell's sweep."""
+  own = config_dict.ConfigDict({name: value for name, value in config.items() if name != "matrix"})
+  own = own.copy_and_resolve_references()
+  own.method, own.world = cell.method, config.matrix.world + cell.target
+  own.sources = cell.sources
+  own.source = str(workdir / cell.before.name / "best") if cell.before else ""
+  return own
+
+
+def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> dict[str, Any]:
+  """Trains, chooses the best member, measures what was forgotten; returns the outcome. Repeats nothing that is done.
+
+  Raises:
+    ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
+  """
+  path = workdir / cell.name
+  with run_directory.alone(path) as lock:
+    return json.loads((path / OUTCOME).read_text()) if is_done(path) else _run_cell(config, cell, workdir, lock)
+
+
+def _run_cell(
+  config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path, lock: run_directory.Lock
+) -> dict[str, Any]:
+  path, own = workdir / cell.name, cell_config(config, cell, workdir)
+  source = None
+  if cell.before is not None:
+    if not is_done(workdir / cell.before.name):
+      raise ValueError(
+        f"{cell.name} starts from {cell.before.name}, which is not done in {workdir}; run that cell first"
+      )
+    source = released.load_source(own.source)
+    _check_source(own, source)
+  learned = run.run_alone(own, lock, source=source)
+  return _finish(own, cell, path, learned.members, source)
+
+
+def is_done(path: pathlib.Path) -> bool:
+  """Whether the cell in `path` has ended."""
+  return (path / OUTCOME).exists()
+
+
+def _check_source(config: config_dict.ConfigDict, source: released.Source) -> None:
+  """Refuses a source whose columns are not those of this config: cells of a matrix are compared with each other."""
+  there = place.make(config.world, config.world_options.to_dict())
+  ours = column.make(config.train.column, there.world.observation_spec(), place.num_choices(there))
+  for k, theirs in enumerate(source.spec.columns):
+    if theirs != ours:
+      raise ValueError(
+        f"{config.source}: column {k} is of another architecture than this config's ({theirs.layers} there, "
+        f"{ours.layers} here); use another --workdir, or the config that the source was made with"
+      )
+
+
+def _finish(
+  config: config_dict.ConfigDict,
+  cell: Cell,
+  path: pathlib.Path,
+  members: Sequence[run.Member],
+  source: released.Source | None,
+) -> dict[str, Any]:
+  scores = [sweep_folder.score(member.path) for member in members]
+  best = int(np.argmax(scores))
+  trained = run.trained(path, best)
+  outcome: dict[str, Any] = {
+    "method": cell.method,
+    "sources": list(cell.sources),
+    "target": cell.target,
+    "scores": [score if np.isfinite(score) else None for score in scores],
+    "best": best,
+    "evaluation": _evaluate(config, trained, members[best].task.place),
+  }
+  if source is not None:
+    outcome["forgetting"] = _forgetting(config, cell, source, trained)
+  about = outcome["evaluation"] | {"world": config.world, "world_options": config.world_options.to_dict()}
+  run.save_best(path, members[best], trained, evaluation=about)
+  run_directory.write_json(path / OUTCOME, outcome)
+  return outcome
+
+
+def _forgetting(
+  config: config_dict.ConfigDict, cell: Cell, source: released.Source, trained: released.Source
+) -> dict[str, Any]:
+  """The source task played before and after learning the target, by the columns that had learned it.
+
+  Under `earlier` the same of the tasks before the source's, which its first columns had learned.
+  """
+  measured = []
+  for num, task in enumerate(cell.sources, start=1):  # Columns that had learned each: one more.
+    # One world for both: a world made anew is another program.
+    there = place.make(config.world.removesuffix(cell.target) + task, config.world_options.to_dict())
+    before, after = (
+      released.Source(network.Network(one.spec.columns[:num]), one.params[:num], one.step) for one in (source, trained)
+    )
+    measured.append(
+      {
+        "task": task,
+        "before": _evaluate(config, before, there),
+        "after": _evaluate(config, after, there),
+        "is_unchanged": partition.content_hash(after.params) == partition.content_hash(before.params),
+      }
+    )
+  *earlier, newest = measured
+  return newest | {"earlier": earlier}
+
+
+def _evaluate(config: config_dict.ConfigDict, trained: released.Source, there: place.Place) -> dict[str, float]:
+  """Whole episodes; always the same ones, so that equal networks get equal numbers."""
+  task = learn.play_at(trained, there)
+  played = play.play(
+    task,
+    *partition.split(task.params, task.is_trainable),
+    learn.make_key(config.seed, "evaluation"),
+    num_episodes=config.train.evaluation_episodes,
+    is_greedy=config.train.evaluation_is_greedy,
+  )
+  return play.summarise(played.episodes)
+
+
+def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pathlib.Path) -> None:
+  """Runs the cells of these names, all where none is named, that are not done; says what came of each.
+
+  Raises:
+    ValueError: for an unknown cell, target or method, before anything is learned; or as `run_cell`.
+  """
+  checks.check(config)
+  cells = plan(config)
+  for task in dict.fromkeys(cell.target for cell in cells):
+    place.make(config.matrix.world + task, config.world_options.to_dict())
+  chosen = choose(cells, names)
+  write_plan(config, workdir)
+  for number, cell in enumerate(chosen, start=1):
+    outcome = run_cell(config, cell, workdir)
+    score = outcome["evaluation"]["return_mean"]
+    print(f"[{number}/{len(chosen)}] {cell.name}: best member's return {score:.2f}", flush=True)

@@ -1,0 +1,110 @@
+"""A matrix on disk, read: what every planned cell has come to, and why it has no curve or no score where it has none.
+
+A cell may be missing, empty, half written, unreadable or done; whichever it is, it becomes a `Result` whose `gap` says
+so in words, never a zero.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from analysis import curves, records, transfer_matrix
+from experiments.store import network_file, sweep_folder
+from experiments.studies.pnn import matrix, sensitivity_file
+from progressive import network
+
+
+class Result(NamedTuple):
+  """One cell."""
+
+  cell: matrix.Cell
+  path: pathlib.Path
+  runs: tuple[records.Run, ...]  # Those that have finished episodes.
+  curve: curves.Curve | None  # Theirs, as far as the shortest goes; None where there are none.
+  outcome: Mapping[str, Any] | None  # None until it is done.
+  spec: network.Network | None  # Of its best network.
+  sensitivity: sensitivity_file.Sensitivity | None
+  note: str  # Why it has no score, short enough for a cell of a picture: 'not run', 'at 40%'; '' where it is complete.
+  gap: str  # The same in full.
+
+
+class Matrix(NamedTuple):
+  """All cells that the newest plan names."""
+
+  path: pathlib.Path
+  world: str  # What stands before a target's name: 'pong/'.
+  targets: tuple[str, ...]
+  floors: tuple[float, ...]  # Scores that count as nothing, the one that leads first.
+  steps: int  # Of every run, in agent steps.
+  top: int  # How many of a cell's runs count.
+  results: Mapping[matrix.Cell, Result]
+
+  @property
+  def runs(self) -> tuple[records.Run, ...]:
+    """Every run that was read."""
+    return tuple(run for result in self.results.values() for run in result.runs)
+
+  @property
+  def gaps(self) -> dict[str, str]:
+    """Every cell that is not complete, and why."""
+    return {cell.name: result.gap for cell, result in self.results.items() if result.gap}
+
+
+def read_one(patterns: Sequence[str]) -> Matrix:
+  """The matrix in the one folder that `patterns` names.
+
+  Raises:
+    ValueError: if it names none or several, or the folder holds no matrix.
+  """
+  if len(patterns) != 1:
+    raise ValueError(f"--runs={','.join(patterns)} names {len(patterns)} folders; give that of one matrix")
+  return read(pathlib.Path(patterns[0]))
+
+
+def read(path: pathlib.Path) -> Matrix:
+  """The matrix in `path`.
+
+  Raises:
+    ValueError: if there is none, or nothing in it has been learned yet.
+  """
+  config = matrix.read_plan(path)
+  steps, num_runs, floors = int(config.train.steps), int(config.sweep.num_runs), matrix.floors(config)
+  found = Matrix(
+    path=path,
+    world=config.matrix.world,
+    targets=tuple(config.matrix.targets),
+    floors=floors,
+    steps=steps,
+    top=int(config.sweep.top),
+    results={cell: _read_cell(path / cell.name, cell, steps, num_runs, min(floors)) for cell in matrix.plan(config)},
+  )
+  if not found.runs:
+    raise ValueError(f"{path}: no cell has a run with finished episodes; run experiments.matrix first")
+  return found
+
+
+def row_of(cell: matrix.Cell) -> transfer_matrix.Row:
+  """The row of the transfer matrix that a cell is in."""
+  if cell.method == "random_column":
+    return transfer_matrix.Row(cell.method, "random")
+  columns = str(len(cell.sources) + 1) if cell.method == "progressive" else ""
+  return transfer_matrix.Row(cell.method + columns, "+".join(cell.sources))
+
+
+def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int, start: float) -> Result:
+  nothing = Result(cell, path, (), None, None, None, None, "", "")
+  if not path.is_dir():
+    return nothing._replace(note="not run", gap="not run")
+  try:
+    members = sweep_folder.read_members(path, num_runs)
+    outcome = records.read_object(path / matrix.OUTCOME) if matrix.is_done(path) else None
+    spec = network_file.read_spec(path / "best") if outcome is not None else None
+    sensitivity = sensitivity_file.read(path)
+  except ValueError as error:
+    return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
+  runs = members.runs
+  note, gap = sweep_folder.why_incomplete(runs, steps, is_done=outcome is not None)
+  if members.lacking:
+    note, gap = note or f"{len(runs)} of {num_runs} runs", "; ".join(filter(None, (gap, members.lacking)))
+  curve = curves.stack([sweep_folder.points(run, steps, start) for run in runs]) if runs else None
+  return Result(cell, path, runs, curve, outcome, spec, sensitivity, note, gap)

@@ -1,0 +1,113 @@
+"""AFS and APS of a trained cell as a file: sensitivity.json, beside the network that they are of.
+
+Numbers that follow from others stand beside them for those who read the file without us: AFS of every feature and of
+every column in both readings, APS of every column. What cannot be determined is null. Reading takes the Fisher
+diagonals and the scores under noise, and leaves the rest to `analysis`.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis import fisher, moments, perturbation
+from experiments.store import run_directory
+from experiments.studies.pnn import sensitivity
+
+NAME = "sensitivity.json"
+
+
+class Sensitivity(NamedTuple):
+  """What was measured of one network."""
+
+  num_samples: int
+  diagonals: Mapping[moments.Place, np.ndarray]  # place -> [D] normalised Fisher diagonal.
+  aps: sensitivity.Aps | None  # None where it was not measured.
+  aps_fault: str = ""  # Why it could not be measured.
+
+
+def write(folder: pathlib.Path, found: Sensitivity, *, about: Mapping[str, Any]) -> None:
+  """Writes `folder/sensitivity.json`; `about`: what else a reader should know, provenance included."""
+  value = {"afs": _afs_to_json(found), "aps": _aps_to_json(found)}
+  run_directory.write_json(folder / NAME, {**about, **value})
+
+
+def read(folder: pathlib.Path) -> Sensitivity | None:
+  """What `folder/sensitivity.json` says; None where there is none.
+
+  Raises:
+    ValueError: if the file is not what `write` writes.
+  """
+  file = folder / NAME
+  if not file.exists():
+    return None
+  try:
+    value = json.loads(file.read_text())
+    diagonals = {_place(one): np.asarray(one["fisher"], np.float64) for one in value["afs"]["places"]}
+    aps = value["aps"]
+    is_measured = aps is not None and "places" in aps
+    return Sensitivity(
+      num_samples=int(value["afs"]["num_samples"]),
+      diagonals=diagonals,
+      aps=_aps_from_json(aps) if is_measured else None,
+      aps_fault=aps["fault"] if aps is not None and not is_measured else "",
+    )
+  except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{file} cannot be read ({error!r}); remove it and run experiments.analyse again") from None
+
+
+def _afs_to_json(found: Sensitivity) -> dict[str, Any]:
+  per_feature = fisher.per_feature(found.diagonals)
+  by_reading = {reading: fisher.per_column(found.diagonals, reading) for reading in fisher.READINGS}
+  return {
+    "num_samples": found.num_samples,
+    "places": [
+      {"column": place[0], "layer": place[1]}
+      | {reading: _finite(shares[place]) for reading, shares in by_reading.items()}
+      | {"fisher": diagonal.tolist(), "per_feature": per_feature[place].tolist()}
+      for place, diagonal in sorted(found.diagonals.items())
+    ],
+  }
+
+
+def _aps_to_json(found: Sensitivity) -> dict[str, Any] | None:
+  if found.aps is None:
+    return {"fault": found.aps_fault} if found.aps_fault else None
+  shares = perturbation.shares(found.aps.criticals)
+  return {
+    "num_episodes": found.aps.num_episodes,
+    "clean_score": found.aps.clean_score,
+    "floor": found.aps.floor,
+    "places": [
+      {
+        "column": place[0],
+        "layer": place[1],
+        "share": _finite(shares[place]),
+        "critical_scale": _finite(critical.scale),
+        "where": critical.where,
+        "scales": critical.scales.tolist(),
+        "scores": critical.scores.tolist(),
+      }
+      for place, critical in sorted(found.aps.criticals.items())
+    ],
+  }
+
+
+def _aps_from_json(value: Mapping[str, Any]) -> sensitivity.Aps:
+  clean_score, floor = float(value["clean_score"]), float(value["floor"])
+  criticals = {
+    _place(one): perturbation.of_scores(one["scales"], one["scores"], clean_score=clean_score, floor=floor)
+    for one in value["places"]
+  }
+  return sensitivity.Aps(int(value["num_episodes"]), clean_score, floor, criticals)
+
+
+def _place(value: Mapping[str, Any]) -> moments.Place:
+  return int(value["column"]), str(value["layer"])
+
+
+def _finite(x: float) -> float | None:
+  return x if math.isfinite(x) else None

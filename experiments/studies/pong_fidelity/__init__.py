@@ -1,0 +1,1 @@
+"""Whether our Pong is the emulator's: the same measurements of both."""

@@ -1,0 +1,194 @@
+"""What a column asks of a layer. A user's own layer is a frozen dataclass that says three things of itself:
+
+  shape(read) -> shape of one step     init(key, read) -> params     apply(params, x, terms=...) -> activations
+
+Whatever else a layer has, it inherits: how it joins its inputs, the kernel of a lateral into it and the term which
+that adds to its pre-activation. A layer with a state between steps extends `recurrent.Recurrent`.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from progressive import convolution
+from progressive.layers import naming
+
+Shape = tuple[int, ...]  # Of one step of one example: [D] or [H, W, C].
+Params = Mapping[str, Any]  # Name -> array, or a tree of them.
+Source = tuple[int, str]  # (earlier column, name of its layer)
+
+LATERALS = ("adapter", "linear", None)
+JOINS = ("features", "maps", "either")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """A name, what it reads, and how it reads earlier columns.
+
+  `laterals` is "adapter", "linear" or None (see `lateral`); `sources` replaces the layers of earlier columns that the
+  network's rule would find: ((column, layer name), ...).
+  """
+
+  name: str
+  inputs: tuple[str, ...]
+  laterals: str | None = dataclasses.field(default="adapter", kw_only=True)
+  sources: tuple[Source, ...] | None = dataclasses.field(default=None, kw_only=True)
+
+  joins: ClassVar[str] = "features"  # What it reads: [D], flattened; "maps", [H, W, C]; or "either", maps if all are.
+  takes_pixels: ClassVar[bool] = False  # Reads uint8 as they are, where nothing else is among its inputs.
+
+  def shape(self, read: Shape) -> Shape:
+    """Shape of its activations at one step, from that of what it reads; ValueError where they do not fit."""
+    raise NotImplementedError
+
+  def init(self, key: jax.Array, read: Shape) -> dict[str, Any]:
+    """Its parameters, float32."""
+    raise NotImplementedError
+
+  def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
+    """Activations `[N, ...]` of what it reads `[N, ...]`; `terms` `[N, ...]` are added before the activation."""
+    raise NotImplementedError
+
+  def unroll(
+    self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], state: Any, is_first: jax.Array | None
+  ) -> tuple[jax.Array, Any]:
+    """Activations of T steps, and the state after the last; without a state, time is one more axis of examples."""
+    del state, is_first
+    return self.apply(params, x, terms=terms), None
+
+  def initial_state(self) -> Any:
+    """What it carries from step to step before the first, unbatched; None for a layer that carries nothing."""
+    return None
+
+  @property
+  def is_linear(self) -> bool:
+    """Whether it is `kernel` times features plus `bias` and nothing else, as `output` must be."""
+    return False
+
+  @property
+  def is_recurrent(self) -> bool:
+    """Whether it carries something from step to step."""
+    return self.initial_state() is not None
+
+  def term_shape(self, read: Shape) -> Shape:
+    """Shape of one step of what laterals add to: the pre-activation."""
+    return self.shape(read)
+
+  def lateral_kernel(self, source: Shape, read: Shape) -> Shape:
+    """Shape of U, the kernel of a lateral from `source`; ValueError where there can be none."""
+    shape = self.term_shape(read)
+    if len(shape) != 1:
+      raise ValueError(f"it gives maps {shape}, and only a Conv says how laterals into maps are read")
+    return math.prod(source), shape[0]
+
+  def lateral(self, kernel: jax.Array, h: jax.Array) -> jax.Array:
+    """The term `[N, ...]` of a source's activations (or their projection) `[N, ...]`."""
+    return flatten(h) @ kernel
+
+  def flops(self, params: Params, read: Shape) -> int:
+    """Of one step forward, two for each multiply-add of a kernel at each position of a map; `params` may be shapes."""
+    positions = math.prod(self.shape(read)[:-1])
+    return sum(2 * positions * x.size for x in jax.tree.leaves(params) if x.ndim > 1)
+
+  def join_shapes(self, shapes: Sequence[Shape]) -> Shape:
+    """Shape of its inputs, joined: concatenated along channels, or flattened and concatenated."""
+    are_maps = [len(shape) == 3 for shape in shapes]
+    if self.joins == "features" or (self.joins == "either" and not all(are_maps)):
+      return (sum(math.prod(shape) for shape in shapes),)
+    for name, shape in zip(self.inputs, shapes, strict=True):
+      if len(shape) != 3:
+        raise ValueError(
+          f"Layer {self.name!r} is a convolution and cannot read {name!r} of shape {shape}: it needs [H, W, C]; "
+          f"join {name!r} at a Dense or LSTM layer instead."
+        )
+      if shape[:2] != shapes[0][:2]:
+        raise ValueError(
+          f"Layer {self.name!r} cannot join {self.inputs[0]!r} {shapes[0]} and {name!r} {shape}: heights and widths "
+          f"differ; join them at a Dense layer or match their strides."
+        )
+    return (*shapes[0][:2], sum(shape[2] for shape in shapes))
+
+  def join(self, xs: Sequence[jax.Array]) -> jax.Array:
+    """Its inputs `[N, ...]` as one array: float32, or uint8 where it takes pixels and reads nothing else."""
+    if not (self.takes_pixels and all(x.dtype == jnp.uint8 for x in xs)):
+      xs = [convolution.from_pixels(x) for x in xs]
+    if self.joins == "features" or (self.joins == "either" and not all(x.ndim == 4 for x in xs)):
+      xs = [flatten(x) for x in xs]
+    return xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1)
+
+  def check(self) -> None:
+    """Refuses fields that make no sense, by name."""
+    if not self.inputs or isinstance(self.inputs, str):
+      raise ValueError(f"Layer {self.name!r}: inputs={self.inputs!r} must be a tuple of at least one name.")
+    if self.laterals not in LATERALS:
+      raise ValueError(f"Layer {self.name!r}: laterals={self.laterals!r} is not one of {LATERALS}.")
+
+  def check_sizes(self, **sizes: int) -> None:
+    """Refuses sizes below 1."""
+    for field, value in sizes.items():
+      if value < 1:
+        raise ValueError(f"Layer {self.name!r}: {field}={value} must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Activated(Layer):
+  """A layer with an activation: the name of a function in `jax.nn`, "module:function", the function itself, or None.
+
+  A function is kept by its name, so that every layer can be saved.
+  """
+
+  activation: str | Callable[[jax.Array], jax.Array] | None = dataclasses.field(default="relu", kw_only=True)
+
+  def __post_init__(self) -> None:
+    """Keeps the name of a function."""
+    if callable(self.activation):
+      object.__setattr__(self, "activation", naming.name_of(self.activation).removeprefix("jax.nn:"))
+
+  def finish(self, y: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
+    """`y` `[N, ...]` plus `terms`, under the activation."""
+    y = add(y, terms)
+    return y if self.activation is None else _function(self.activation)(y)
+
+  def check(self) -> None:
+    """Refuses an activation that is none."""
+    super().check()
+    try:
+      self.activation is None or _function(self.activation)
+    except ValueError as error:
+      raise ValueError(f"Layer {self.name!r}: activation={self.activation!r}: {error}") from error
+
+
+def flatten(x: jax.Array) -> jax.Array:
+  """`[N, ...]` -> `[N, D]`"""
+  return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def add(y: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
+  """`y` plus terms of its shape, in their order."""
+  for term in terms:
+    chex.assert_equal_shape([y, term])
+    y = y + term
+  return y
+
+
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+  """`y` `[..., D]` plus `bias` `[D]`."""
+  return y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+
+
+@functools.cache
+def _function(name: str) -> Callable[[jax.Array], jax.Array]:
+  function = naming.find(name if ":" in name else f"jax.nn:{name}")
+  try:
+    shape = jax.eval_shape(function, jax.ShapeDtypeStruct((2, 4), jnp.float32)).shape
+  except (TypeError, ValueError, AttributeError) as error:
+    raise ValueError("this is no function of one array; name one of jax.nn, or 'module:function'") from error
+  if shape != (2, 4):
+    raise ValueError("this does not keep the shape of what it is applied to")
+  return function

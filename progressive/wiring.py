@@ -1,0 +1,114 @@
+"""Which layers of earlier columns each layer reads.
+
+It reads, in every earlier column, what lies directly below its namesake there. Without a namesake it reads the
+counterparts of the layers that it reads in its own column: the namesake of each or, failing that, the layers as many
+steps away from the output. A recurrent layer also reads its recurrent counterpart (same time step). Raw inputs are
+never read, and a layer that reads nothing but raw inputs is the h_1 of its column and has no laterals (`output`
+excepted). A layer's own `sources` replace all this; `laterals=None` switches it off. An adapter is as wide as what its
+layer reads in its own column: the features (channels of maps) of the layers it reads, summed; the layer's own features
+where it reads raw inputs alone.
+"""
+
+import functools
+
+from progressive import column, lateral, layers
+
+Columns = tuple[column.Column, ...]  # In the order in which they were learned.
+
+
+@functools.cache
+def connections(columns: Columns) -> tuple[tuple[tuple[str, tuple[lateral.Connection, ...]], ...], ...]:
+  """For each column ((layer name, its connections), ...), newest source column first.
+
+  Raises:
+    ValueError: if a lateral cannot be built, naming the layer, the shapes and the fix.
+  """
+  return tuple(
+    tuple(
+      (layer.name, tuple(_connection(columns, k, layer, source) for source in _sources(columns, k, layer)))
+      for layer in columns[k].layers
+    )
+    for k in range(len(columns))
+  )
+
+
+def _sources(columns: Columns, k: int, layer: layers.Layer) -> tuple[layers.Source, ...]:
+  """The (column, layer name) pairs that `layer` of column `k` reads, newest column first."""
+  _check_sources(columns, k, layer)
+  own_layers = _layers_read(columns[k], layer)
+  if layer.laterals is None:
+    return ()
+  if layer.sources is not None:
+    return tuple(sorted(layer.sources, key=lambda source: -source[0]))
+  if not own_layers and layer.name != column.OUTPUT:
+    return ()
+  read: list[layers.Source] = []
+  for j in reversed(range(k)):
+    earlier = columns[j]
+    namesake = _by_name(earlier).get(layer.name)
+    if namesake is not None:
+      below = _layers_read(earlier, namesake)
+    else:
+      below = tuple(name for own in own_layers for name in _counterparts(earlier, columns[k], own))
+    if layer.is_recurrent:
+      twins = _counterparts(earlier, columns[k], layer.name)
+      below += tuple(name for name in twins if earlier.layer(name).is_recurrent)
+    read.extend((j, name) for name in below)
+  return tuple(dict.fromkeys(read))
+
+
+def _by_name(spec: column.Column) -> dict[str, layers.Layer]:
+  return {layer.name: layer for layer in spec.layers}
+
+
+def _layers_read(spec: column.Column, layer: layers.Layer) -> tuple[str, ...]:
+  """What `layer` reads, raw inputs excluded."""
+  return tuple(name for name in layer.inputs if name not in spec.input_shapes)
+
+
+def _counterparts(earlier: column.Column, spec: column.Column, name: str) -> tuple[str, ...]:
+  """The layer of `earlier` with the same name, or else those as many steps from the output as `name` is in `spec`."""
+  if name in _by_name(earlier):
+    return (name,)
+  distance = _distances(spec)[name]
+  return tuple(other for other, d in _distances(earlier).items() if d == distance)
+
+
+def _distances(spec: column.Column) -> dict[str, int]:
+  """layer -> steps to the output along the longest path."""
+  distances = {column.OUTPUT: 0}
+  for layer in reversed(spec.layers):
+    for name in _layers_read(spec, layer):
+      distances[name] = max(distances.get(name, 0), distances[layer.name] + 1)
+  return distances
+
+
+def _connection(columns: Columns, k: int, layer: layers.Layer, source: layers.Source) -> lateral.Connection:
+  own, (j, name) = column.shapes(columns[k]), source
+  connection = lateral.Connection(
+    layer=layer,
+    read=column.input_shape(columns[k], layer),
+    source=source,
+    source_shape=column.shapes(columns[j])[name],
+    kind=str(layer.laterals),
+    width=sum(own[read][-1] for read in _layers_read(columns[k], layer)) or own[layer.name][-1],
+  )
+  try:
+    connection.kernel_shape  # noqa: B018
+  except ValueError as error:
+    raise ValueError(
+      f"Column {k}, layer {layer.name!r} cannot read {name!r} {connection.source_shape} of column {j}: {error}; name "
+      f"other layers in its sources, or give it laterals=None."
+    ) from error
+  return connection
+
+
+def _check_sources(columns: Columns, k: int, layer: layers.Layer) -> None:
+  for j, name in layer.sources or ():
+    if not 0 <= j < k:
+      raise ValueError(f"Column {k}, layer {layer.name!r}: sources names column {j}; it can read 0 to {k - 1}.")
+    if name not in _by_name(columns[j]):
+      raise ValueError(
+        f"Column {k}, layer {layer.name!r}: sources names {name!r}, which is no layer of column {j}; "
+        f"it has {sorted(_by_name(columns[j]))}."
+      )

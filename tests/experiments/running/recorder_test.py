@@ -1,0 +1,118 @@
+"""TensorBoard shows what metrics.jsonl says, after any kill, and can never stop a run."""
+
+import json
+import os
+import pathlib
+import resource
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from experiments.running import loop, recorder
+
+ROOT = pathlib.Path(recorder.__file__).parents[2]
+
+# Records 1 to `until`, saved at `saved` as a run saves, and then killed.
+_KILLED = """
+import os, pathlib, sys
+from experiments.running import loop, recorder
+path, first, saved, until = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:])
+metrics, board = recorder.Metrics(path / "metrics.jsonl", step=first), recorder.TensorBoard(path / "tb", step=first)
+for step in range(first + 1, until + 1):
+  for sink in (metrics, board):
+    sink(loop.Record(step, "train", {"loss": step + until / 1000}))
+  if step == saved:
+    metrics.sync(), board.sync()
+os._exit(9)
+"""
+
+
+def run_and_kill(path, first, saved, until):
+  command = [sys.executable, "-c", _KILLED, str(path), *(str(x) for x in (first, saved, until))]
+  assert subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == 9
+
+
+def events(folder):
+  """All events in the order in which TensorBoard reads them: length, its sum, the event, its sum (TFRecord)."""
+  for file in sorted(folder.iterdir()):
+    data, at = file.read_bytes(), 0
+    while at + 12 <= len(data):
+      (length,) = struct.unpack_from("<Q", data, at)
+      if at + 16 + length > len(data):
+        break  # Of a killed process.
+      yield event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
+      at += 16 + length
+
+
+def shown(folder):
+  """What TensorBoard draws: at a start, what was at its step or later is purged (event.proto: SessionLog)."""
+  points = []
+  for event in events(folder):
+    if event.session_log.status == event_pb2.SessionLog.START:
+      points = [point for point in points if point[0] < event.step]
+    points += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+  return points
+
+
+def test_after_kills_tensorboard_shows_what_metrics_jsonl_says(tmp_path):
+  run_and_kill(tmp_path, 0, 0, 30)  # Before its first checkpoint.
+  run_and_kill(tmp_path, 0, 40, 60)
+  metrics, board = recorder.Metrics(tmp_path / "metrics.jsonl", step=40), recorder.TensorBoard(tmp_path / "tb", step=40)
+  for step in range(41, 81):
+    for sink in (metrics, board):
+      sink(loop.Record(step, "train", {"loss": step + 0.08, "entropy": np.float32(0.5)}))
+      sink(loop.Record(step, "eval", {"return_mean": -step}))
+  metrics.sync()
+  board.sync()
+  lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  expected = [
+    (line["step"], f"{line['kind']}/{name}", np.float32(value))
+    for line in lines
+    for name, value in line.items()
+    if name not in ("step", "kind", "wall_s")
+  ]
+  assert shown(tmp_path / "tb") == expected
+  assert [point[0] for point in expected if point[1] == "train/loss"] == list(range(1, 81))
+
+
+def test_starts_within_a_second_write_files_of_their_own(tmp_path):
+  for step in (0, 10, 20):
+    board = recorder.TensorBoard(tmp_path, step=step)
+    board(loop.Record(step + 5, "train", {"loss": 0.0}))
+    board.sync()
+  assert [point[0] for point in shown(tmp_path)] == [5, 15, 25]
+
+
+def test_a_full_disk_ends_tensorboard_with_one_warning_and_nothing_else(tmp_path, capsys):
+  board = recorder.TensorBoard(tmp_path / "tb", step=0)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))  # The system's own refusal, as of a full disk.
+  try:
+    for step in range(2000):
+      board(loop.Record(step, "train", {"loss": 0.0}))
+      board.sync()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1
+  assert error.startswith(f"warning: no more TensorBoard in {tmp_path}/tb (") and "metrics.jsonl goes on" in error
+
+
+def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path, capsys):
+  (tmp_path / "tb").write_text("a file")
+  board = recorder.TensorBoard(tmp_path / "tb", step=0)
+  board(loop.Record(1, "train", {"loss": 0.0}))
+  board.sync()
+  assert capsys.readouterr().err.count("warning: no more TensorBoard") == 1
+
+
+@pytest.mark.parametrize("step", [0, 7])
+def test_what_a_resumed_run_has_not_reached_is_marked_as_forgotten(tmp_path, step):
+  recorder.TensorBoard(tmp_path, step=step).sync()
+  first, second = events(tmp_path)
+  assert first.file_version == "brain.Event:2"  # From this version on TensorBoard heeds the mark.
+  assert second.step == (8 if step else 0)

@@ -1,0 +1,382 @@
+"""Runs end, resume exactly after a kill, and forget nothing that was saved. On small worlds, in seconds."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from environments import dm_env_adapter, registry
+from experiments.configs import base
+from experiments.running import loop, run
+from experiments.setup import checks, learn
+from experiments.store import checkpoint, released, run_directory
+from progressive import partition
+from tests.agents import worlds
+
+SIGNAL = worlds.CueRecall().observation_spec()["signal"]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+def make_config(*, lstm=(4,), **fields):
+  """A few updates on a small world."""
+  config = base.experiment(
+    world="recall",
+    train=base.phase(
+      column=base.column(inputs=("signal",), conv=(), dense=(8,), lstm=lstm),
+      steps=600,
+      num_worlds=4,
+      num_steps=5,
+      evaluate_every=200,
+      evaluation_episodes=4,
+      save_every=100,
+      updates_per_record=2,
+    ),
+  )
+  config.seed = 1
+  config.update(fields)
+  return config
+
+
+def next_config(method, source="", **fields):
+  """A next task, in a few updates more."""
+  config = make_config(method=method, source=str(source), **fields)
+  config.train.update({"steps": 80, "evaluate_every": 0, "evaluation_episodes": 0})
+  return config
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+  monkeypatch.setattr(registry, "make", make_world)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+
+
+def make_world(name, **options):
+  """The world in JAX, or the same behind dm_env."""
+  return dm_env_adapter.DmEnv(worlds.CueRecall(), seed=0) if name == "host" else worlds.CueRecall()
+
+
+def lines(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def parameters(state):
+  return partition.content_hash(checkpoint.flatten(state))
+
+
+def test_a_run_leaves_its_directory(tmp_path):
+  state = run.run(make_config(), tmp_path).state
+  assert int(state.step) == 600
+  assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+  assert {"command", "commit", "packages", "device", "seed"} <= set(
+    json.loads((tmp_path / "provenance.json").read_text())
+  )
+  records = lines(tmp_path)
+  assert [r["step"] for r in records if r["kind"] == "eval"] == [200, 400, 600]
+  assert [r["step"] for r in records if r["kind"] == "train"] == list(range(40, 601, 40))
+  assert all(a["wall_s"] <= b["wall_s"] for a, b in zip(records, records[1:], strict=False))
+  assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 600
+
+
+def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_path):
+  runs = {"a": 1, "b": 1, "c": 2}
+  hashes = [parameters(run.run(make_config(seed=seed), tmp_path / name).state) for name, seed in runs.items()]
+  assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_training_starts_from_a_column_and_leaves_auxiliary_heads_behind(tmp_path):
+  config = make_config()
+  config.train.auxiliary.cue = base.head("cue", "lstm1", 1.0)
+  run.run(config, tmp_path / "first")
+  source = released.load_source(tmp_path / "first")
+  assert not any("auxiliary" in path for path in partition.paths(source.params))
+  config.method, config.source = "finetune", str(tmp_path / "first")
+  task = learn.make(config)
+  own = ({name: layer for name, layer in task.params[0].items() if name != "auxiliary"},)
+  assert partition.content_hash(own) == partition.content_hash(source.params)
+
+
+def test_parameters_learn(tmp_path):
+  task = learn.make(make_config())
+  state = run.run(make_config(), tmp_path).state
+  before, after = checkpoint.flatten(task.params), checkpoint.flatten(state.trainable)
+  assert all(not np.array_equal(before[name], after[name]) for name in before)
+
+
+_KILLED = """
+import sys
+sys.path.insert(0, {root!r})
+from environments import registry
+from tests.agents import worlds
+registry.make = lambda name, **options: worlds.CueRecall()
+registry.resolve = lambda name, options: options
+from tests.experiments.running import run_test
+from experiments.running import loop, run
+config = run_test.make_config()
+config.train.steps = 20_000
+config.train.save_every = 1_000
+config.train.evaluate_every = 5_000
+print(run_test.parameters(run.run(config, sys.argv[1]).state))
+"""
+
+
+def start(script, workdir):
+  environ = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
+  return subprocess.Popen([sys.executable, str(script), str(workdir)], stdout=subprocess.PIPE, text=True, env=environ)
+
+
+def test_killed_at_any_moment_it_ends_the_same(tmp_path):
+  script = tmp_path / "run.py"
+  script.write_text(_KILLED.format(root=str(ROOT)))
+  unbroken = start(script, tmp_path / "unbroken")
+  killed = start(script, tmp_path / "killed")
+  moments = random.Random(0)
+  for _ in range(3):
+    deadline = time.monotonic() + 60
+    had = checkpoint.steps(tmp_path / "killed" / "checkpoints")
+    while checkpoint.steps(tmp_path / "killed" / "checkpoints") == had and killed.poll() is None:
+      assert time.monotonic() < deadline, "no checkpoint within a minute"
+      time.sleep(0.01)
+    time.sleep(moments.uniform(0.0, 0.3))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    killed = start(script, tmp_path / "killed")
+  expected = unbroken.communicate(timeout=120)[0].splitlines()[-1]
+  found = killed.communicate(timeout=120)[0].splitlines()
+  assert found[-1] == expected
+  assert any("continues from step" in line for line in found)
+  pairs = zip(lines(tmp_path / "unbroken"), lines(tmp_path / "killed"), strict=True)
+  for a, b in pairs:  # The same history, with no duplicates, but for clocks.
+    for record in (a, b):
+      record.pop("wall_s"), record.pop("steps_per_s", None)
+    assert a == b
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, capsys):
+  config = make_config()
+  expected = parameters(run.run(config, tmp_path).state)
+  folder = tmp_path / "checkpoints"
+  newest = checkpoint.steps(folder)[-1]
+  file = checkpoint.file_of(folder, newest)
+  file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  assert parameters(run.run(config, tmp_path).state) == expected
+  assert f"{newest}.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_at_work_is_refused(tmp_path):
+  with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process"):
+    run.run(make_config(), tmp_path)
+
+
+def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
+  config = make_config()  # 600 steps: 30 updates of 4 worlds' 5 steps, or 120 of one behind dm_env.
+  config.train.evaluate_every = 0
+  config.train.hyper.anneal_updates = 29
+  with pytest.raises(ValueError, match="anneal_updates=29: .* of 30 updates .* set train.hyper.anneal_updates=30, or"):
+    run.run(config, tmp_path)
+  config.train.steps = 601
+  config.train.hyper.anneal_updates = 30
+  with pytest.raises(ValueError, match="anneal_updates=30: .* of 31 updates"):
+    checks.check_annealing(config.train)
+  config.train.steps = 600
+  checks.check_annealing(config.train)
+  config.world, config.train.num_worlds = "host", 1
+  with pytest.raises(ValueError, match=r"of 120 updates \(steps=600 / \(1 worlds"):
+    run.run(config, tmp_path)
+  assert not (tmp_path / "config.json").exists()
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+  run.run(make_config(), tmp_path)
+  other = make_config()
+  other.train.hyper.learning_rate = 0.5
+  with pytest.raises(ValueError, match=r"another config \(train.hyper.learning_rate: 0.0007 there, 0.5 here\)"):
+    run.run(other, tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+  run.run(make_config(), tmp_path)
+  config = make_config(lstm=(6,))
+  (tmp_path / "config.json").unlink()
+  with pytest.raises(ValueError, match="learned with another network than train.column describes"):
+    run.run(config, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["progressive", "finetune", "finetune_head", "scratch", "random_column"])
+def test_a_method_changes_what_it_says(tmp_path, method):
+  source = tmp_path / "source"
+  run.run(make_config(), source)
+  config = next_config(method, source)
+  task = learn.make(config)
+  _, frozen = partition.split(task.params, task.is_trainable)
+  state = run.run(config, tmp_path / "next").state
+  assert partition.content_hash(state.frozen) == partition.content_hash(frozen)
+  num_frozen = len(jax.tree.leaves(state.frozen))
+  assert (num_frozen == 0) == (method in ("finetune", "scratch"))
+  learned = released.load_source(tmp_path / "next").params
+  original = released.load_source(source).params
+  is_kept = partition.content_hash(learned[0]) == partition.content_hash(original[0])
+  assert is_kept == (method == "progressive")
+
+
+@pytest.mark.parametrize(("world", "signal"), [("recall", "cue"), ("recall", "signal"), ("host", "signal")])
+def test_a_new_column_has_auxiliary_heads_of_its_own_wherever_it_learns(tmp_path, world, signal):
+  """A head on what no policy may read, and on what is observed: behind dm_env that is all there is."""
+  run.run(make_config(), tmp_path / "source")
+  config = next_config("progressive", tmp_path / "source", world=world)
+  config.train.num_worlds = 1 if world == "host" else 4
+  config.train.auxiliary = {"head": base.head(signal, "dense1", 1.0)}
+  task = learn.make(config)
+  state = run.run(config, tmp_path / "next").state
+  name = f"{signal}_from_dense1"
+  before, after = (params[-1]["auxiliary"][name][0]["kernel"] for params in (task.params, state.trainable))
+  assert not np.array_equal(before, after)
+  assert f"auxiliary_{name}" in lines(tmp_path / "next")[-1]
+  assert len(released.load_source(tmp_path / "next").spec.columns) == 2
+
+
+def test_what_cannot_be_learned_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="does not exist; train a column"):
+    learn.make(next_config("progressive", tmp_path / "nowhere"))
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(ValueError, match="network.json is missing"):
+    learn.make(next_config("progressive", tmp_path / "empty"))
+  with pytest.raises(ValueError, match="method='progresive' is none of progressive, finetune"):
+    learn.make(next_config("progresive"))
+  run.run(make_config(), tmp_path / "source")
+  config = next_config("finetune_head", tmp_path / "source")
+  config.train.auxiliary = {"head": base.head("signal", "dense1", 1.0)}
+  with pytest.raises(ValueError, match="learns the output alone, and heads teach features"):
+    learn.make(config)
+  config = make_config(world="host")
+  config.train.num_worlds = 1
+  config.train.auxiliary = {"head": base.head("cue", "dense1", 1.0)}
+  with pytest.raises(ValueError, match="'cue' is not known here; the world has .*signal"):
+    learn.make(config)
+
+
+@pytest.mark.parametrize("method", ["progressive", "finetune", "finetune_head"])
+def test_a_run_goes_on_without_the_network_that_it_started_from(tmp_path, method):
+  run.run(make_config(), tmp_path / "source")
+  config = next_config(method, tmp_path / "source")
+  expected = parameters(run.run(config, tmp_path / "whole").state)
+  config.train.save_every = 40
+  run.run(config, tmp_path / "broken")
+  checkpoint.file_of(tmp_path / "broken" / "checkpoints", 80).unlink()
+  (tmp_path / "source").rename(tmp_path / "gone")
+  assert parameters(run.run(config, tmp_path / "broken").state) == expected
+
+
+def test_more_steps_go_on_from_the_same_directory(tmp_path):
+  config = make_config()
+  run.run(config, tmp_path / "few")
+  config.train.steps = 700
+  expected = parameters(run.run(config, tmp_path / "many").state)
+  assert parameters(run.run(config, tmp_path / "few").state) == expected
+
+
+def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_path):
+  config = make_config(world="host")
+  config.train.evaluate_every, config.train.num_worlds = 0, 1
+  run.run(config, tmp_path)
+  episodes = [record for record in lines(tmp_path) if record["kind"] == "episode"]
+  length = worlds.CueRecall().length
+  assert [e["step"] for e in episodes] == list(range(length, 601, length + 1))  # One step of each period is the reset.
+  assert {e["length"] for e in episodes} == {float(length)}
+
+  for step in checkpoint.steps(tmp_path / "checkpoints")[1:]:
+    checkpoint.file_of(tmp_path / "checkpoints", step).unlink()
+  kept = checkpoint.steps(tmp_path / "checkpoints")[0]
+  state = run.run(config, tmp_path).state
+  assert int(state.step) == 600
+  assert [e for e in lines(tmp_path) if e["step"] <= kept and e["kind"] == "episode"]
+  assert {e["length"] for e in lines(tmp_path) if e["kind"] == "episode"} == {float(length)}
+  steps = [e["step"] for e in lines(tmp_path) if e["kind"] == "train"]
+  assert steps == list(range(5, 601, 5))
+
+
+def test_one_world_behind_dm_env_is_refused_as_many(tmp_path):
+  config = make_config(world="host")
+  with pytest.raises(ValueError, match="train.num_worlds=4: host is one world; set train.num_worlds=1"):
+    run.run(config, tmp_path)
+  config.train.num_worlds = 1
+  with pytest.raises(ValueError, match="evaluate_every=200: in host an evaluation would break into the episode"):
+    run.run(config, tmp_path)
+  config.train.evaluate_every, config.sweep = 0, base.sweep(num_runs=2, top=1, sampled=())
+  with pytest.raises(ValueError, match="runs side by side need a world in JAX; learn in host one run at a time"):
+    run.run(config, tmp_path)
+  assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient_norm"])
+def test_parameters_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, what):
+  config = make_config()
+  update = loop.actor_critic.update
+
+  def break_late(agent, trainable, frozen, optimizer_state, played):
+    trainable, optimizer_state, metrics = update(agent, trainable, frozen, optimizer_state, played)
+    is_late = optimizer_state[1][0].count >= 12  # Its update ends at step 240.
+    return trainable, optimizer_state, metrics | {what: jax.numpy.where(is_late, jax.numpy.nan, metrics[what])}
+
+  monkeypatch.setattr(loop.actor_critic, "update", break_late)
+  jax.clear_caches()
+  with pytest.raises(FloatingPointError, match="at step 240; lower the learning rate"):
+    run.run(config, tmp_path)
+  jax.clear_caches()
+  assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 200
+
+
+def test_a_film_comes_after_the_checkpoint_and_its_failure_stops_nothing(tmp_path, monkeypatch, capsys):
+  saved = []
+
+  def fail(path, frames, **options):
+    saved.append(checkpoint.steps(tmp_path / "checkpoints")[-1])
+    raise OSError("no ffmpeg")
+
+  monkeypatch.setattr(run.video, "write", fail)
+  monkeypatch.setattr(run.play, "_film", lambda *args: ([np.zeros((2, 2, 3), np.uint8)], ["episode 1"]))
+  monkeypatch.setattr(worlds.CueRecall, "observation_spec", lambda self: {"signal": SIGNAL, "pixels": SIGNAL})
+  assert int(run.run(make_config(), tmp_path).state.step) == 600
+  assert saved == [200, 400, 600]
+  assert "warning: no video (no ffmpeg); everything else goes on" in capsys.readouterr().err
+
+
+_STOPPED = _KILLED.replace("config = ", "from experiments.running import stop\nstop.install()\nconfig = ", 1)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, kind, code):
+  script, workdir = tmp_path / "run.py", tmp_path / "run"
+  script.write_text(_STOPPED.format(root=str(ROOT)).replace("save_every = 1_000", "save_every = 20_000"))
+  stopped = start(script, workdir)
+  deadline = time.monotonic() + 60
+  while not (workdir / "metrics.jsonl").exists() or not lines(workdir):
+    assert time.monotonic() < deadline, "no record within a minute"
+    time.sleep(0.01)
+  stopped.send_signal(kind)
+  assert stopped.wait(timeout=60) == code
+  (step,) = checkpoint.steps(workdir / "checkpoints")
+  assert lines(workdir)[-1]["step"] == step < 20_000
+
+
+def test_a_workdir_that_is_moved_away_stops_the_run(tmp_path, monkeypatch):
+  def move(path, step, state, *, keep):
+    save(path, step, state, keep=keep)
+    (tmp_path / "run").rename(tmp_path / "moved")
+
+  save = checkpoint.save
+  monkeypatch.setattr(checkpoint, "save", move)
+  with pytest.raises(OSError, match="run was moved or deleted while it was at work"):
+    run.run(make_config(), tmp_path / "run")
+  monkeypatch.undo()
+  monkeypatch.setattr(registry, "make", make_world)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  assert checkpoint.steps(tmp_path / "moved" / "checkpoints") == [120]
+  assert int(run.run(make_config(), tmp_path / "moved").state.step) == 600  # It goes on where it is now.

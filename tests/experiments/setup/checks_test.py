@@ -1,0 +1,163 @@
+"""Numbers that end a run with nothing, or never, are refused by name, with the value and what may be."""
+
+import math
+import re
+
+import pytest
+
+from experiments.configs import base, jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.setup import checks, learn
+from progressive import baselines
+
+
+def make_phase(**fields):
+  phase = base.phase(
+    column=base.column(),
+    auxiliary={"depth": base.head("depth", "dense1", 1.0)},
+    steps=100,
+    num_worlds=2,
+    num_steps=5,
+    evaluate_every=0,
+    save_every=0,
+    evaluation_episodes=0,
+  )
+  with phase.ignore_type():
+    for name, value in fields.items():
+      *sections, last = name.split(".")
+      owner = phase
+      for section in sections:
+        owner = owner[section]
+      owner[last] = value
+  return phase
+
+
+def make_config(seed=0):
+  config = base.experiment(world="pong/pong", train=make_phase())
+  with config.ignore_type():
+    config.seed = seed
+  return config
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "may_be"),
+  [
+    ("keep_checkpoints", 0, "an integer >= 1"),
+    ("keep_checkpoints", -1, "an integer >= 1"),
+    ("steps", 0, "an integer from 1 to 2,147,483,647"),
+    ("steps", -5, "an integer from 1 to 2,147,483,647"),
+    ("steps", 2**31, "an integer from 1 to 2,147,483,647"),
+    ("steps", 1e6, "an integer from 1"),
+    ("num_worlds", 0, "an integer >= 1"),
+    ("num_worlds", True, "an integer >= 1"),
+    ("num_steps", 0, "an integer >= 1"),
+    ("num_steps", 2.5, "an integer >= 1"),
+    ("updates_per_record", 0, "an integer >= 1"),
+    ("evaluation_episodes", -1, "an integer >= 0"),
+    ("evaluate_every", -1, "an integer >= 0"),
+    ("save_every", -1, "an integer >= 0"),
+    ("hyper.learning_rate", 0.0, "a finite number > 0"),
+    ("hyper.learning_rate", -1e-3, "a finite number > 0"),
+    ("hyper.learning_rate", math.inf, "a finite number > 0"),
+    ("hyper.learning_rate", math.nan, "a finite number > 0"),
+    ("hyper.learning_rate", "1e-3", "a finite number > 0"),
+    ("hyper.max_gradient_norm", 0.0, "> 0"),
+    ("hyper.anneal_updates", -1.0, ">= 0"),
+    ("hyper.discount", 1.01, "in [0, 1]"),
+    ("hyper.discount", -0.1, "in [0, 1]"),
+    ("hyper.lambda_", 1.5, "in [0, 1]"),
+    ("hyper.entropy_cost", -1e-3, ">= 0"),
+    ("hyper.value_cost", math.nan, ">= 0"),
+    ("hyper.reward_scale", 0.0, "> 0"),
+    ("hyper.reward_clip", 0.0, "> 0"),
+    ("hyper.second_moment_decay", 1.0, "in [0, 1)"),
+    ("hyper.epsilon", 0.0, "> 0"),
+    ("auxiliary.depth.cost", -1.0, ">= 0"),
+    ("auxiliary.depth.hidden", -1, "an integer >= 0"),
+  ],
+)
+def test_a_number_that_cannot_be_is_refused(name, value, may_be):
+  expected = re.escape(f"train.{name}={value!r} must be ") + f".*{re.escape(may_be)}"
+  with pytest.raises(ValueError, match=expected):
+    checks.check_phase(make_phase(**{name: value}), prefix="train.")
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "form"),
+  [
+    ("column.conv", (4, 8, 8), "((16, 8, 4), (32, 5, 2)): features, kernel, stride"),
+    ("column.conv", ((4, 8),), "((16, 8, 4), (32, 5, 2)): features, kernel, stride"),
+    ("column.conv", ((4, 8, 0),), "((16, 8, 4), (32, 5, 2)): features, kernel, stride"),
+    ("column.dense", 128, "(128,): units"),
+    ("column.dense", ("a",), "(128,): units"),
+    ("column.lstm", (6.5,), "(128,): units"),
+    ("column.inputs", "pixels", "('pixels',)"),
+    ("column.joins", ("velocity", "lstm2"), "(('velocity', 'lstm2'),)"),
+    ("column.pixel_init", "contrasts", "nearest is contrast"),
+    ("hyper.optimizer", "adamw", "nearest is adam"),
+  ],
+)
+def test_a_tuple_or_a_word_that_cannot_be_is_refused_with_its_form(name, value, form):
+  with pytest.raises(ValueError, match=re.escape(f"{name}={value!r} is not ") + f".*{re.escape(form)}"):
+    checks.check_phase(make_phase(**{name: value}))
+
+
+def test_the_ends_of_what_may_be_pass():
+  allowed = {"steps": 2**31 - 1, "keep_checkpoints": 1, "column.conv": (), "column.joins": (("a", "b"),)}
+  allowed |= {"hyper.discount": 1, "hyper.lambda_": 0.0, "hyper.max_gradient_norm": math.inf, "hyper.value_cost": 0}
+  checks.check_phase(make_phase(**allowed))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 1, 1.0, True, "1"])
+def test_a_seed_that_is_none_or_another_s_is_refused(seed):
+  with pytest.raises(ValueError, match=re.escape(f"seed={seed!r} must be an integer from 0 to 4,294,967,295")):
+    checks.check(make_config(seed=seed))
+
+
+def test_different_seeds_that_pass_are_different_runs():
+  keys = [learn.make_key(seed, "learning") for seed in (0, 1, 2**31, checks.MOST_SEED)]
+  for seed in (0, 1, 2**31, checks.MOST_SEED):
+    checks.check(make_config(seed=seed))
+  assert len({str(key) for key in keys}) == 4
+  assert str(learn.make_key(2**32 + 1, "learning")) == str(keys[1])  # Why larger ones are refused.
+
+
+@pytest.mark.parametrize(
+  ("fields", "expected"),
+  [
+    ({"num_runs": 0}, "sweep.num_runs=0 must be an integer >= 1"),
+    ({"top": 0}, "sweep.top=0 must be"),
+    ({"sampled": ("alpha", "choice", (1.0, 0.1))}, "sweep.sampled=.* is not of the form .*field, kind, values"),
+    ({"sampled": (("alpha", "choice", 1.0),)}, "sweep.sampled=.* is not of the form"),
+    ({"sampled": (("alpha", "choice", ("a",)),)}, "sweep.sampled draws alpha from .*not all numbers"),
+  ],
+)
+def test_a_sweep_that_cannot_be_is_refused(fields, expected):
+  with pytest.raises(ValueError, match=expected):
+    checks.check_sweep(base.sweep(**({"num_runs": 1, "top": 1, "sampled": ()} | fields)))
+
+
+def test_the_project_s_configs_pass():
+  configs = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS)]
+  configs += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
+  configs += [pong_soup.get_config(scale) for scale in pong_soup.SCALES]
+  configs += [navigation.get_config(f"{scale},nav_d1d2l_clip,static_1") for scale in navigation.SCALES]
+  for config in configs:
+    checks.check(config)
+
+
+def test_a_matrix_needs_evaluations():
+  config = make_config()
+  checks.check(config)
+  config.matrix = {"world": "pong/"}
+  with pytest.raises(ValueError, match="train.evaluation_episodes=0 must be an integer >= 1"):
+    checks.check(config)
+  config.train.evaluation_episodes = 1
+  checks.check(config)
+
+
+def test_the_option_that_makes_a_network_fit_is_named():
+  trained = {"max_start_spread_rad": 0.4, "num_joints": 6}
+  assert checks.options_that_fit(lambda o: o.get("num_joints") == 6, {}, trained) == "--option=num_joints=6"
+  both = checks.options_that_fit(lambda o: len(o) == 2, {}, trained)
+  assert both == "--option=max_start_spread_rad=0.4 --option=num_joints=6"
+  assert checks.options_that_fit(lambda o: False, {}, trained) == ""

@@ -1,0 +1,86 @@
+"""A released network is what was released: the published ones, new ones, and none whose content is another's."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors
+
+from experiments.store import released, run_directory
+from progressive import column, layers, network, partition
+
+PUBLISHED = pathlib.Path(released.__file__).parents[1] / "released"
+COLUMN = column.Column((("x", (3,)),), (layers.Dense("output", ("x",), size=2, activation=None),))
+SPEC = network.Network((COLUMN,))
+
+
+def release(folder, seed=0):
+  params = network.init(jax.random.key(seed), SPEC)
+  released.save(folder, SPEC, params, evaluation={}, provenance={"commit": "abc"})
+  return params
+
+
+@pytest.mark.parametrize("name", ["jaco_corl2017", "jaco_talk", "pong"])
+def test_a_published_column_is_bitwise_what_was_published(name):
+  params = released.load(PUBLISHED / name).params
+  published = json.loads((PUBLISHED / name / "provenance.json").read_text())["content_sha256"]
+  assert partition.content_hash(params) == published
+  with np.load(PUBLISHED / name / "params.npz") as saved:
+    assert {"/".join(map(str, path)) for path in partition.paths(params)} == set(saved)
+
+
+def test_one_hash_stands_in_the_file_s_head_and_in_the_provenance(tmp_path):
+  params = release(tmp_path)
+  expected = partition.content_hash(params)
+  with safetensors.safe_open(tmp_path / "params.safetensors", framework="np") as saved:
+    assert saved.metadata() == {"content_sha256": expected}
+    np.testing.assert_array_equal(saved.get_tensor("0/output/kernel"), params[0]["output"]["kernel"])
+  assert json.loads((tmp_path / "provenance.json").read_text()) == {"commit": "abc", "content_sha256": expected}
+  assert partition.content_hash(released.load(tmp_path).params) == expected
+
+
+def test_parameters_of_another_release_are_refused_by_name(tmp_path):
+  hashes = [partition.content_hash(release(tmp_path / name, seed)) for seed, name in enumerate("ab")]
+  shutil.copy(tmp_path / "a/params.safetensors", tmp_path / "b")
+  with pytest.raises(ValueError, match=rf"b/params.safetensors is not .*{hashes[0][:12]}\.\.\., not {hashes[1][:12]}"):
+    released.load(tmp_path / "b")
+
+
+def test_changed_parameters_are_refused_in_either_format(tmp_path):
+  release(tmp_path)
+  file = tmp_path / "params.safetensors"
+  data = bytearray(file.read_bytes())
+  data[-1] ^= 1
+  file.write_bytes(data)
+  with pytest.raises(ValueError, match="params.safetensors is not what was released"):
+    released.load(tmp_path)
+  shutil.copytree(PUBLISHED / "pong", tmp_path / "pong")
+  with np.load(PUBLISHED / "pong/params.npz") as saved:
+    arrays = {name: saved[name].copy() for name in saved}
+  arrays["0/output/bias"][0] += 1
+  np.savez(tmp_path / "pong/params.npz", **arrays)
+  with pytest.raises(ValueError, match="params.npz is not what was released"):
+    released.load(tmp_path / "pong")
+
+
+def test_a_new_release_takes_the_place_of_one_of_an_earlier_version(tmp_path):
+  shutil.copytree(PUBLISHED / "pong", tmp_path / "pong")
+  params = release(tmp_path / "pong")
+  assert not (tmp_path / "pong/params.npz").exists()
+  assert partition.content_hash(released.load_source(tmp_path / "pong").params) == partition.content_hash(params)
+
+
+def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  release(tmp_path / "old/source")
+  run_directory.write_json(tmp_path / "old/source/provenance.json", {"training": [{"steps": 5}]})
+  run = tmp_path / "old/run"
+  run.mkdir()
+  run_directory.write_json(run / "config.json", {"method": "progressive", "source": "old/source"})
+  run_directory.write_json(run / "provenance.json", {"source": "../source"})
+  (tmp_path / "old").rename(tmp_path / "new")
+  monkeypatch.chdir("/")
+  assert [one["steps"] for one in released.lineage(tmp_path / "new/run", steps=7)] == [5, 7]

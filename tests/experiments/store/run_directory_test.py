@@ -1,0 +1,221 @@
+"""A directory belongs to its config once it has learned with it, wherever it lies; what was run is said truly."""
+
+import hashlib
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+from ml_collections import config_dict
+
+from experiments.store import run_directory
+
+
+def make_config(**fields):
+  train = {"steps": 1000, "hyper": {"reward_clip": math.inf, "learning_rate": 0.1}}
+  return config_dict.ConfigDict({"seed": 3, "source": "", "world_options": {"layout": ""}, "train": train} | fields)
+
+
+def claim(path, config=None):
+  return run_directory.claim(path, config or make_config())
+
+
+def learn(path, step):
+  """Leaves a checkpoint's name; what is in it is not this module's."""
+  (path / "checkpoints").mkdir(exist_ok=True)
+  (path / f"checkpoints/{step}.safetensors").touch()
+
+
+def read(file):
+  def refuse(name):
+    raise AssertionError(f"{name} is no JSON")
+
+  return json.loads(file.read_text(), parse_constant=refuse)
+
+
+def test_infinity_is_written_as_json_and_read_as_a_number(tmp_path):
+  value = {"a": math.inf, "b": [-math.inf, {"c": math.nan}], "d": "x", "e": None, "f": 1.5, "g": True}
+  run_directory.write_json(tmp_path / "x.json", value)
+  assert read(tmp_path / "x.json") == value | {"a": "Infinity", "b": ["-Infinity", {"c": "NaN"}]}
+  again = run_directory.read_json(tmp_path / "x.json")
+  assert again["a"] == math.inf and again["b"][0] == -math.inf and math.isnan(again["b"][1]["c"])
+  assert {name: again[name] for name in "defg"} == {name: value[name] for name in "defg"}
+
+
+def test_a_config_with_infinity_is_json_and_equal_to_one_of_before(tmp_path):
+  assert read(claim(tmp_path) / "config.json")["train"]["hyper"]["reward_clip"] == "Infinity"
+  learn(tmp_path, 100)
+  claim(tmp_path)
+  (tmp_path / "config.json").write_text(make_config().to_json())  # As earlier versions wrote it.
+  assert "Infinity," in (tmp_path / "config.json").read_text()
+  claim(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "provenance.json"])
+@pytest.mark.parametrize("text", [b"", b'{"a": ', b"[1]", b"\xff\xfe"])
+def test_a_damaged_file_is_named(tmp_path, name, text):
+  claim(tmp_path)
+  learn(tmp_path, 100)
+  (tmp_path / name).write_bytes(text)
+  with pytest.raises(ValueError, match=rf"^\S*/{name} (is damaged|holds list)[^\n]*; copy it again$"):
+    claim(tmp_path)
+
+
+def test_until_the_first_checkpoint_another_config_takes_the_place(tmp_path):
+  claim(tmp_path, make_config(seed=4))
+  claim(tmp_path)
+  assert read(tmp_path / "config.json")["seed"] == read(tmp_path / "provenance.json")["seed"] == 3
+  learn(tmp_path, 100)
+  with pytest.raises(ValueError, match=r"was made with another config \(seed: 3 there, 4 here\)"):
+    claim(tmp_path, make_config(seed=4))
+  assert read(tmp_path / "config.json")["seed"] == 3
+
+
+def test_a_member_s_config_is_fixed_by_its_sweep_s_checkpoint(tmp_path):
+  claim(tmp_path)
+  claim(tmp_path / "runs/00")
+  learn(tmp_path, 100)
+  with pytest.raises(ValueError, match="another config"):
+    claim(tmp_path / "runs/00", make_config(seed=4))
+
+
+@pytest.mark.parametrize(("steps", "is_allowed"), [(2000, True), (700, True), (600, True), (599, False)])
+def test_a_run_goes_on_to_any_number_of_steps_that_it_has_not_passed(tmp_path, steps, is_allowed):
+  claim(tmp_path)
+  learn(tmp_path, 600)
+  config = make_config()
+  config.train.steps = steps
+  if is_allowed:
+    claim(tmp_path, config)
+  else:
+    with pytest.raises(ValueError, match="train.steps: 1000 there, 599 here"):
+      claim(tmp_path, config)
+  assert read(tmp_path / "config.json")["train"]["steps"] == (steps if is_allowed else 1000)
+  config.train.hyper.learning_rate = 0.2
+  with pytest.raises(ValueError, match=r"learning_rate: 0.1 there, 0.2 here"):
+    claim(tmp_path, config)
+
+
+def test_a_source_is_the_same_by_any_name_from_any_folder_and_after_a_move(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  for name in ("soup/a/best", "soup/b/best", "elsewhere"):
+    (tmp_path / name).mkdir(parents=True)
+  claim("soup/cell", make_config(source="soup/a/best"))
+  learn(tmp_path / "soup/cell", 100)
+  names = ["soup/a/best", "./soup/../soup/a/best", str(tmp_path / "soup/a/best"), "~/soup/a/best"]
+  for name in names:
+    claim("soup/cell", make_config(source=name))
+  with pytest.raises(ValueError, match="source: '~/soup/a/best' there, 'soup/b/best' here"):
+    claim("soup/cell", make_config(source="soup/b/best"))
+  monkeypatch.chdir("elsewhere")
+  claim("../soup/cell", make_config(source="../soup/a/best"))
+  (tmp_path / "soup").rename(tmp_path / "stew")
+  claim("../stew/cell", make_config(source=str(tmp_path / "stew/a/best")))
+  with pytest.raises(ValueError, match="source: .*/stew/a/best' there, '../stew/b/best' here"):
+    claim("../stew/cell", make_config(source="../stew/b/best"))
+  (tmp_path / "stew/cell").rename(tmp_path / "alone")  # The same words still name the same network.
+  claim(tmp_path / "alone", make_config(source=str(tmp_path / "stew/a/best")))
+
+
+def test_other_code_is_said_and_recorded(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(run_directory, "commit", lambda: "abc")
+  monkeypatch.setattr(run_directory, "code_hash", lambda: "1")
+  claim(tmp_path)
+  learn(tmp_path, 100)
+  claim(tmp_path)
+  assert capsys.readouterr().err == ""
+  monkeypatch.setattr(run_directory, "commit", lambda: "abc+changes")
+  monkeypatch.setattr(run_directory, "code_hash", lambda: "2")
+  claim(tmp_path)
+  assert (
+    "goes on with other code than it has learned with (commit abc before, abc+changes now)" in capsys.readouterr().err
+  )
+  about = read(tmp_path / "provenance.json")
+  assert [one["code_sha256"] for one in (about, *about["resumed"])] == ["1", "1", "2"]
+
+
+def test_the_code_s_hash_sees_names_and_bytes_of_python_files_and_mazes(tmp_path, monkeypatch):
+  monkeypatch.setattr(run_directory, "_ROOT", tmp_path)
+  for name, text in (("agents/b.py", "x"), ("environments/maze/levels/a.txt", "y"), ("agents/notes.md", "z")):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+  expected = hashlib.sha256(b"agents/b.py 1 xenvironments/maze/levels/a.txt 1 y").hexdigest()
+  assert run_directory.code_hash() == expected
+
+
+def test_a_recorded_command_can_be_typed_again(monkeypatch):
+  arguments = ["--config.sweep.sampled=()", "--runs=runs/*", "--workdir=my runs/it's"]
+  monkeypatch.setattr(sys, "argv", ["train", *arguments])
+  command = run_directory.provenance()["command"]
+  words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True).stdout
+  assert words.splitlines()[-3:] == arguments and shlex.split(command)[:2] == ["python", "-m"]
+
+
+def test_the_commit_is_that_of_the_code_and_of_no_checkout_around_it(tmp_path, monkeypatch):
+  """As of a wheel installed into an environment inside another project."""
+
+  def git(*arguments):
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+  site = tmp_path / "site-packages"
+  site.mkdir()
+  (site / "ours.py").write_text("1")
+  (tmp_path / "theirs.py").write_text("1")
+  git("init")
+  git("add", "theirs.py")
+  git("commit", "-m", "theirs")
+  monkeypatch.setattr(run_directory, "_ROOT", site)
+  monkeypatch.setattr(run_directory, "__file__", str(site / "ours.py"))
+  assert run_directory.commit() == "unknown"
+  git("add", ".")
+  git("commit", "-m", "ours")
+  assert run_directory.commit() == git("rev-parse", "HEAD")
+  (site / "ours.py").write_text("2")
+  assert run_directory.commit() == git("rev-parse", "HEAD") + "+changes"
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run", "gs:/bucket/run"])
+def test_a_place_on_no_disk_of_this_machine_s_is_refused_and_nothing_made(tmp_path, monkeypatch, place):
+  monkeypatch.chdir(tmp_path)
+  for use in (claim, lambda path: run_directory.alone(path).__enter__()):
+    with pytest.raises(ValueError, match=rf"^{place} is no path of this machine; name a folder"):
+      use(place)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  with run_directory.alone("~/run") as lock:
+    assert lock.path == tmp_path / "run" == claim("~/run")
+
+
+def test_one_process_at_a_time(tmp_path):
+  with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process is at work"):
+    run_directory.alone(tmp_path).__enter__()
+  with run_directory.alone(tmp_path) as lock:
+    lock.check()
+
+
+@pytest.mark.parametrize("what", ["renamed", "deleted", "made again", "made again and locked"])
+def test_a_directory_that_is_not_there_any_more_is_noticed(tmp_path, monkeypatch, what):
+  monkeypatch.chdir(tmp_path)
+  with run_directory.alone("run") as lock:
+    monkeypatch.chdir("/")
+    lock.check()
+    os.rename(tmp_path / "run", tmp_path / "away")
+    if what == "deleted":
+      (tmp_path / "away/lock").unlink()
+      (tmp_path / "away").rmdir()
+    elif what == "made again":
+      (tmp_path / "run").mkdir()
+    elif what == "made again and locked":
+      with run_directory.alone(tmp_path / "run"):
+        pass
+    with pytest.raises(OSError, match=rf"^{tmp_path}/run was moved or deleted while it was at work, and nothing"):
+      lock.check()

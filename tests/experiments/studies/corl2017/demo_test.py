@@ -1,0 +1,137 @@
+"""The report holds what the runs hold; the demo's command runs from a column to a report through the real bridge."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import imageio
+import jax
+import numpy as np
+import pytest
+from dm_env import specs
+
+from experiments.configs import jaco_corl2017
+from experiments.setup import column
+from experiments.store import network_file, released
+from experiments.studies.corl2017 import demo, demo_report
+from progressive import network
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+
+
+def columns():
+  """The config's two columns."""
+  observations = {"pixels": specs.Array((64, 64, 3), np.uint8)}
+  configs = (jaco_corl2017.get_config(variant) for variant in ("column", "progressive"))
+  return tuple(column.make(config.train.column, observations, (3,) * 9) for config in configs)
+
+
+def make_run(path, method, spec, level):
+  path.mkdir(parents=True)
+  (path / "config.json").write_text(json.dumps({"method": method, "world": "arm://127.0.0.1:5055"}))
+  (path / "provenance.json").write_text(json.dumps({"command": f"command of {method}", "commit": "abc", "seed": 0}))
+  network_file.write_spec(path, spec)
+  (path / "checkpoints").mkdir()
+  (path / "checkpoints/2000.safetensors").touch()
+  (path / "videos").mkdir()
+  with imageio.get_writer(path / "videos/step_2000.mp4", fps=10, macro_block_size=1) as writer:
+    for t in range(3):
+      writer.append_data(np.full((64, 64, 3), 40 * t, np.uint8))
+  lines = [
+    {"step": step, "wall_s": step / 100, "kind": "episode", "return": level, "length": 50.0}
+    for step in range(50, 2001, 50)
+  ]
+  means = {"return_mean": level + 1, "return_ci_low": level, "return_ci_high": level + 2, "episodes": 10.0}
+  lines.append({"step": 2000, "wall_s": 20.0, "kind": "eval", **means})
+  (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  wide, narrow = columns()
+  for method, level, learned in (
+    ("progressive", 31.0, (wide, narrow)),
+    ("finetune", 17.0, (wide,)),
+    ("scratch", 0.0, (narrow,)),
+  ):
+    make_run(tmp_path / "demo" / method, method, network.Network(learned), level)
+  (tmp_path / "demo/unchanged").mkdir()
+  known = {"mean_return": 12.5, "return_ci_low": 11.0, "return_ci_high": 14.0, "episodes": 10}
+  (tmp_path / "demo/unchanged/evaluation.json").write_text(json.dumps(known))
+  return tmp_path / "demo"
+
+
+def test_the_report_holds_what_the_runs_hold(workdir):
+  summary = demo_report.write(workdir, task="reach/random", source=pathlib.Path("nowhere"))
+  assert (
+    summary["progressive network"] == "mean return 31.0 while learning; afterwards 32.0 [31.0, 33.0] in 10 episodes"
+  )
+  assert summary["the column as it came, learning nothing"] == "mean return 12.5 [11.0, 14.0] in 10 episodes"
+  page = (workdir / "report.html").read_text()
+  text = re.sub(r"base64,[^\"]*", "", page)
+  for expected in ("31.0", "17.0", "298,700", "36,940", "335,640", "command of finetune", "finetune, wide (paper)"):
+    assert expected in text, expected
+  for explained in (
+    "n = 1 run",
+    "n = 10 episodes",
+    "Dotted: what it is the median of",
+    "Dashed: the column as it came",
+  ):
+    assert explained in text, explained
+  (row,) = re.findall("<tr><td>the column as it came, learning nothing</td>(.*?)</tr>", text)
+  assert re.findall('<td data-column="(.*?)">(.*?)</td>', row) == [
+    ("while learning", "–"),
+    ("afterwards", "12.5"),
+    ("95 % interval", "[11.0, 14.0]"),
+    ("n, episodes", "10"),
+  ]
+  assert page.count("data:video/mp4") == 3 and page.count("data:image/png") == 6
+  assert not re.findall(r'(?:src|href)="(?!data:)', page)  # One file is all it takes.
+
+
+def test_a_finished_run_is_not_repeated_and_keeps_its_port(workdir):
+  assert demo.is_finished(workdir / "finetune", 2000) and not demo.is_finished(workdir / "finetune", 2001)
+  assert not demo.is_finished(workdir / "nothing", 1)
+  assert demo._port(workdir / "finetune") == 5055
+
+
+def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
+  (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(600)\n")
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+  begun = []
+
+  def transfer(workdir, method, **_):
+    begun.append(method)
+    demo._run("sleeper", workdir, {})
+
+  def evaluate(workdir, **_):
+    while not demo._children:
+      time.sleep(0.01)
+    raise SystemExit(143)  # As `stop` raises in the main thread, which waits for this result.
+
+  monkeypatch.setattr(demo, "transfer", transfer)
+  monkeypatch.setattr(demo, "evaluate", evaluate)
+  with pytest.raises(SystemExit):
+    demo.run(tmp_path, task="reach/random", source="nowhere", steps=1, episodes=1)
+  assert not demo._children and "scratch" not in begun
+
+
+def test_main(tmp_path):
+  spec = network.Network(columns()[:1])
+  params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network_file.params_like(spec))
+  source = tmp_path / "column"
+  released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={"training": []})
+  command = [sys.executable, "-m", "experiments.demo", f"--workdir={tmp_path}/demo", f"--column={source}"]
+  command += ["--steps=60", "--evaluation_episodes=1"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/demo/report.html"
+  assert "mean_return: 1.5" in (tmp_path / "demo/report.html").read_text()
+  configs = [json.loads((tmp_path / "demo" / method / "config.json").read_text()) for method in demo.METHODS]
+  rates = [config["train"]["hyper"]["learning_rate"] for config in configs]
+  assert rates == [5e-4, 1e-4, 1e-3]  # docs/results/corl2017_fig5/tuning.md
+  again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert again.returncode == 0 and again.stdout.count("is finished") == 4

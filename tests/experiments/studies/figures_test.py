@@ -1,0 +1,118 @@
+"""Figures from made-up run directories: the numbers in the table are those that were put in."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from analysis import records
+from experiments.report import drawing
+from experiments.studies import figures
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+def make_run(path, method, *, features, level, num_steps=10_000, seed=0):
+  """A run whose episodes of 50 steps return `level` from the first to the last."""
+  path.mkdir(parents=True)
+  layers = [{"type": "Conv", "name": "conv1", "features": features}, {"type": "LSTM", "name": "lstm1", "size": 16}]
+  (path / "config.json").write_text(json.dumps({"method": method, "seed": seed}))
+  (path / "provenance.json").write_text(json.dumps({"seed": seed, "commit": "abc", "command": "python"}))
+  (path / "network.json").write_text(json.dumps({"columns": [{"inputs": {}, "layers": layers}]}))
+  with (path / "metrics.jsonl").open("w") as file:
+    for step in range(50, num_steps + 1, 50):
+      train = {"step": step, "wall_s": step / 100, "kind": "train", "loss": 0.0, "return_mean": level}
+      file.write(json.dumps(train | {"kind": "episode", "return": level, "length": 50.0}) + "\n")
+      file.write(json.dumps(train) + "\n")
+  return path
+
+
+@pytest.fixture
+def runs(tmp_path):
+  for seed, level in enumerate((30.0, 34.0, 32.0)):
+    make_run(tmp_path / f"runs/p{seed}", "progressive", features=8, level=level, seed=seed)
+  make_run(tmp_path / "runs/f", "finetune", features=16, level=20.0)
+  make_run(tmp_path / "runs/s", "scratch", features=8, level=0.0)
+  return tmp_path / "runs"
+
+
+def read(folder):
+  return [records.read(path) for path in records.find([str(folder)])]
+
+
+def test_figure_5_counts_what_was_put_in(runs):
+  statistics = figures.make("corl2017_fig5", read(runs)).statistics
+  ours = statistics["progressive, narrow (ours)"]
+  np.testing.assert_allclose(ours["@10k"], [30, 34, 32])
+  np.testing.assert_allclose(ours["raw mean to 10k"], [30, 34, 32])
+  assert np.isnan(ours["@60k"]).all()
+  np.testing.assert_allclose(statistics["finetune, wide (ours)"]["@5k"], [20])
+  paper = statistics["finetune, wide (paper)"]
+  np.testing.assert_allclose([paper["@1k"][0], paper["@30k"][0], paper["@60k"][0]], [29.7, 22.4, 28.9], atol=0.1)
+
+
+def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
+  """Two points of a run of 1,000 steps; the complete one is at its level from its first point on, filtered too."""
+  make_run(tmp_path / "long", "progressive", features=8, level=30.0)
+  make_run(tmp_path / "short", "progressive", features=8, level=10.0, num_steps=1_000)
+  drawn = figures.make("corl2017_fig5", read(tmp_path))
+  ours = drawn.statistics["progressive, narrow (ours)"]
+  # The window of 11 around 1,000: four zeros before the start, the 0 at step 0, six points of 30, of which the sixth
+  # from below is 30. That of the short run ends with it: five zeros and its one point.
+  np.testing.assert_allclose(ours["@1k"], [30.0, 0.0])
+  np.testing.assert_allclose(ours["raw @1k"], [30.0, 10.0])
+  assert np.isnan(ours["@5k"]).all()  # Nobody is averaged over fewer runs in silence.
+  assert drawn.gaps == {"short": "stops at step 1,000 of 10,000; so does progressive, narrow"}
+  assert any("short" in text.get_text() for text in drawn.picture.texts)
+
+
+def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
+  config = {"method": "progressive", "train": {"hyper": {"learning_rate": 1e-12}}}
+  make_run(runs / "u", "progressive", features=8, level=20.0)
+  (runs / "u/config.json").write_text(json.dumps(config))
+  drawn = figures.make("corl2017_fig5", read(runs))
+  np.testing.assert_allclose(drawn.statistics["unchanged, narrow (ours)"]["@10k"], [20.0])
+  np.testing.assert_allclose(drawn.statistics["progressive, narrow (ours)"]["@10k"], [30, 34, 32])
+  styles = {one.get_label(): one.get_linestyle() for one in drawn.picture.axes[0].lines}
+  assert styles["unchanged, narrow"] == "--"
+
+
+def test_figure_4_counts_what_was_put_in(runs):
+  statistics = figures.make("corl2017_fig4", read(runs / "f")).statistics
+  np.testing.assert_allclose(statistics["LSTM, wide (ours)"]["end"], [20])
+  np.testing.assert_allclose(statistics["LSTM, wide (paper)"]["@20M"], [34.4], atol=0.5)
+
+
+def test_writes_everything(runs, tmp_path):
+  read_runs = read(runs)
+  drawn = figures.make("corl2017_fig5", read_runs)
+  drawing.write("corl2017_fig5", drawn, read_runs, tmp_path / "out")
+  names = {path.name for path in (tmp_path / "out").iterdir()}
+  assert names == {f"corl2017_fig5.{end}" for end in ("png", "svg", "md", "json")} | {"provenance.json"}
+  table = (tmp_path / "out/corl2017_fig5.md").read_text()
+  assert "| progressive, narrow (ours) | 3 |" in table and "32.0 [30.0, 34.0]" in table
+  numbers = json.loads((tmp_path / "out/corl2017_fig5.json").read_text())
+  assert numbers["progressive, narrow (ours)"]["@10k"]["each"] == [30.0, 34.0, 32.0]
+  assert len(json.loads((tmp_path / "out/provenance.json").read_text())["corl2017_fig5"]["runs"]) == 5
+
+
+def test_refuses_by_name(runs):
+  with pytest.raises(ValueError, match="nearest is corl2017_fig5"):
+    figures.make("corl17_fig5", read(runs))
+  with pytest.raises(ValueError, match="give --runs"):
+    figures.make("corl2017_fig5", ())
+  (runs / "s/config.json").write_text("{}")
+  with pytest.raises(ValueError, match="s: method None in config.json is not one of progressive"):
+    figures.make("corl2017_fig5", read(runs))
+
+
+def test_main(runs, tmp_path):
+  command = [sys.executable, "-m", "experiments.figures", f"--runs={runs}/*", f"--out={tmp_path}/out"]
+  done = subprocess.run([*command, "--figure=corl2017_fig5"], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / "out/corl2017_fig5.png").stat().st_size > 10_000
+  done = subprocess.run([*command, "--figure=corl2017_fig6"], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nearest is corl2017_fig" in done.stderr

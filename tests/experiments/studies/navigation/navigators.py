@@ -1,0 +1,83 @@
+"""Made-up navigators on disk: sweeps whose runs learn along a straight line, and test episodes of known numbers."""
+
+import json
+
+import numpy as np
+
+from environments.maze import layout as layout_lib
+from experiments.studies.navigation import episodes, episodes_file
+
+STEPS = 10_000  # Agent steps: 40,000 of the environment's.
+LAYOUT = layout_lib.load("static_small")
+NUM_EPISODES, NUM_STEPS = 5, 60
+HEADS = ("depth_from_lstm2", "loop_closure_from_lstm2")
+
+
+def write_sweep(path, agent, maze, lines, *, top=2, num_runs=None, options=None, steps=STEPS, until=STEPS):
+  """Runs that score from the first to the second number of each of `lines`, evenly, two episodes in every 100 steps.
+
+  `num_runs` is what the config says, by default as many as there are; `options` are the world's.
+  """
+  path.mkdir(parents=True)
+  config = {"seed": 0, "agent": agent, "world": maze if "/" in maze else f"maze/{maze}"}
+  config |= {"world_options": options or {}, "train": {"steps": steps}}
+  config |= {"sweep": {"top": top, "num_runs": num_runs or len(lines)}}
+  (path / "config.json").write_text(json.dumps(config))
+  for i, (first, last) in enumerate(lines):
+    run = path / "runs" / f"{i:02}"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"agent": agent}))
+    (run / "provenance.json").write_text(json.dumps({"command": agent, "commit": "abc", "seed": i}))
+    with (run / "metrics.jsonl").open("w") as file:
+      for step in range(100, until + 1, 100):
+        level = first + (last - first) * step / steps
+        record = {"step": step, "wall_s": 1.0, "kind": "train", "episodes": 2.0, "return_mean": level}
+        file.write(json.dumps(record) + "\n")
+  return path
+
+
+def played(*, heads=HEADS, num_steps=NUM_STEPS):
+  """A shown episode and `NUM_EPISODES` that count.
+
+  Episode n returns n: 1 at each of its steps 1 to n. The agent walks around two cells, 0 and 1, a step in each; its
+  first feature is the cell. Goals are reached at steps 15 and 30 of all episodes but the last. Every 4th step closes a
+  loop; the head says so there and at every 4th step after it. Depth is band 3 everywhere but in the upper row of
+  places, where it is band 0 in every other step; the head always says band 3.
+  """
+  times = np.arange(num_steps + 1)
+  num = NUM_EPISODES + 1
+  every = (num, num_steps + 1)
+  cell = np.broadcast_to(times % 2, every)
+  reward = np.stack([((times >= 1) & (times <= n)).astype(np.float32) for n in range(num)])
+  goals = np.tile((times >= 15).astype(np.int32) + (times >= 30), (num, 1))
+  goals[-1] = 0
+  depth = np.full((*every, 4, 16), 3, np.int32)
+  depth[:, 1::2, 0] = 0
+  noise = np.random.default_rng(0).normal(size=(*every, 2)).astype(np.float32)
+  goal = np.where(np.arange(num)[:, None] % 2, (0.5, 0.5), (4.5, 2.5)).astype(np.float32)
+  signals = {
+    "position": np.stack([0.4 + 0.2 * cell, np.full(every, 0.5)], axis=-1).astype(np.float32),
+    "heading": np.zeros(every, np.float32),
+    "cell": cell.astype(np.int32),
+    "goal_position": np.broadcast_to(goal[:, None], (*every, 2)),
+    "goals_reached": goals,
+    "fruit": np.zeros((*every, 1, 3), np.float32),
+    "depth": depth,
+    "loop_closure": np.broadcast_to((times % 4 == 0).astype(np.int32), every),
+  }
+  said = {}
+  for head in heads:
+    loops = np.where((times % 4 == 0) | (times % 4 == 1), 0.9, 0.1)
+    said[head] = np.full((*every, 4, 16), 3, np.int8) if head.startswith("depth") else np.broadcast_to(loops, every)
+  features = np.concatenate([cell[..., None], noise], axis=-1).astype(np.float32)
+  frames = np.random.default_rng(1).integers(0, 256, (num_steps + 1, 84, 84, 3), np.uint8)
+  return episodes.Played(reward, reward * 2.0, features, signals, said, frames)
+
+
+def write_test(path, agent, maze, **options):
+  """The files that testing a sweep writes, of `played`."""
+  all_played = played(**options)
+  measures = episodes.measure(all_played, layer="lstm2")
+  kept = episodes_file.shown(all_played, measures.position)
+  about = {"agent": agent, "world": maze if "/" in maze else f"maze/{maze}", "provenance": {}}
+  episodes_file.write(path, measures, kept, layout=LAYOUT, about=about)

@@ -1,0 +1,119 @@
+"""The binary on a matrix that was never trained: networks made by hand, on a world of one choice."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from environments import registry
+from experiments import analyse
+from experiments.store import released
+from experiments.studies.pnn import analysis, matrix, sensitivity_file
+from progressive import network
+from tests.experiments.studies.pnn import matrices, sensitivity_test
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+SETTINGS = analysis.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+  monkeypatch.setattr(registry, "make", lambda name, **options: sensitivity_test.WORLD)
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+
+
+@pytest.fixture
+def soup(tmp_path):
+  """Two done cells whose networks use their first column not at all, and by a fifth; and one of one column."""
+  matrices.write_plan(tmp_path)
+  config = {"seed": 3, "world": "pong/white", "world_options": {}, "method": "progressive", "sources": ["pong"]}
+  config["train"] = {"evaluation_is_greedy": True}
+  for name, lateral in (("progressive_pong_to_white", 0.0), ("random_column_white", 3.0), ("scratch_white", None)):
+    player = sensitivity_test.make_player(own=6.0, lateral=lateral or 0.0)
+    spec, params = player.agent.spec, player.params
+    if lateral is None:
+      spec, params = network.Network(spec.columns[:1]), params[:1]
+    released.save(tmp_path / name / "best", spec, params, evaluation={}, provenance={})
+    (tmp_path / name / "config.json").write_text(json.dumps(config))
+    (tmp_path / name / matrix.OUTCOME).write_text("{}")
+  return tmp_path
+
+
+def test_main_measures_what_is_done_and_repeats_nothing(soup, capsys):
+  arguments = {"runs": [str(soup)], "samples": 128, "sample_every": 2}
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(**arguments):
+    analyse.main(())
+    first = (soup / "progressive_pong_to_white" / sensitivity_file.NAME).stat().st_mtime_ns
+    analyse.main(())
+  printed = capsys.readouterr().out
+  assert "[1/2] random_column_white: AFS of column 1: hidden 0.80" in printed
+  assert "[2/2] progressive_pong_to_white: AFS of column 1: hidden 1.00" in printed
+  file = soup / "progressive_pong_to_white" / sensitivity_file.NAME
+  assert file.stat().st_mtime_ns == first
+  assert not (soup / "scratch_white" / sensitivity_file.NAME).exists()
+  value = json.loads(file.read_text())
+  assert value["target"] == "pong/white" and {"command", "commit", "seed"} <= set(value["provenance"])
+  places = {(one["column"], one["layer"]): one for one in value["afs"]["places"]}
+  assert places[0, "hidden"]["share"] == places[0, "hidden"]["sum"] == 0.0
+  assert places[1, "hidden"]["share"] == 1.0 and places[1, "hidden"]["sum"] == 2.0
+  np.testing.assert_array_equal(places[1, "hidden"]["per_feature"], [1.0, 1.0])
+
+
+def test_aps_is_added_to_what_is_there(soup):
+  path = soup / "progressive_pong_to_white"
+  alone = analysis.analyse(path, SETTINGS)
+  assert alone.aps is None
+  both = analysis.analyse(path, SETTINGS._replace(has_aps=True))
+  np.testing.assert_array_equal(both.diagonals[1, "hidden"], alone.diagonals[1, "hidden"])
+  shares = {
+    (p["column"], p["layer"]): p["share"] for p in json.loads((path / "sensitivity.json").read_text())["aps"]["places"]
+  }
+  assert shares == {(0, "hidden"): 0.0, (1, "hidden"): 1.0}
+  assert "APS of column 1: hidden 1.00" in analysis.describe(both)
+  again = analysis.analyse(path, SETTINGS._replace(has_aps=True))
+  np.testing.assert_array_equal(again.diagonals[1, "hidden"], both.diagonals[1, "hidden"])
+  with pytest.raises(ValueError, match="measured with --samples=128, not 256; give that, or remove it"):
+    analysis.analyse(path, SETTINGS._replace(num_samples=256))
+  with pytest.raises(ValueError, match="measured with --aps_episodes=.*, not 50"):
+    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=50))
+
+
+def test_a_network_at_the_floor_says_so_in_its_file(soup):
+  path = soup / "progressive_pong_to_white"
+  found = analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
+  assert found.aps is None and "no better than the floor 1" in found.aps_fault
+  assert "no better than the floor" in json.loads((path / "sensitivity.json").read_text())["aps"]["fault"]
+  assert "no APS: without noise" in analysis.describe(found)
+
+
+def test_mistakes_are_refused_in_one_line(soup):
+  with pytest.raises(ValueError, match="scratch_white: its network has one column"):
+    analysis.analyse(soup / "scratch_white", SETTINGS)
+  with pytest.raises(ValueError, match="finetune_pong_to_white is not done .* run experiments.matrix --cell=finetune"):
+    analysis.choose(soup, ["finetune_pong_to_white"])
+  with pytest.raises(ValueError, match="nearest is progressive_pong_to_white"):
+    analysis.choose(soup, ["progressive_pong_to_whit"])
+  (soup / "random_column_white/config.json").write_text("{")
+  with pytest.raises(ValueError, match="config.json cannot be read"):
+    analysis.analyse(soup / "random_column_white", SETTINGS)
+  for name in ("progressive_pong_to_white", "random_column_white"):
+    (soup / name / matrix.OUTCOME).unlink()
+  with pytest.raises(ValueError, match="no cell with more than one column is done"):
+    analysis.choose(soup, [])
+
+
+def test_the_command_line(tmp_path):
+  for arguments, said in (
+    ([f"--runs={tmp_path}"], "holds no matrix"),
+    ([], "--runs= names 0 folders"),
+  ):
+    command = [sys.executable, "-m", "experiments.analyse", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and said in done.stderr

@@ -1,0 +1,62 @@
+"""The benchmark counts right and its stages run; how fast they are is not for a test to say."""
+
+import time
+
+import pytest
+
+from environments import registry
+from experiments.configs import base, pong_soup
+from experiments.suites import benchmark, stages
+from tests.agents import worlds
+from tests.experiments.running import run_test
+
+TINY = stages.Settings(num_worlds=4, seconds=0.01, is_cpu=True)
+
+
+def test_rates_are_those_of_the_clock():
+  blocks = stages.blocks([lambda: time.sleep(0.02), lambda: time.sleep(0.04)], TINY)
+  assert len(blocks) >= 5
+  assert 20 < stages.rate([ours for ours, _ in blocks], 1) <= 50
+  assert 1.5 < stages.ratio(blocks) < 2.5
+
+
+@pytest.mark.parametrize("stage", ["physics", "pixels"])
+def test_a_stage_runs_beside_its_peer(stage):
+  rows = list(benchmark.measure("jaco", [stage], TINY))
+  ours, peer, ratio = rows
+  assert ours.stage == stage and ours.aim and all(row.measured > 0 for row in rows)
+  assert ratio.measured == pytest.approx(ours.measured / peer.measured, rel=0.9)  # Medians of ratios and of rates.
+  assert "| measured | unit | aim |" in benchmark.table(rows)
+
+
+def test_pong_s_worlds_run_beside_the_emulator_s():
+  pytest.importorskip("ale_py")
+  ours, peer, ratio = benchmark.measure("pong", ["worlds"], TINY)
+  assert ratio.aim == ">= 30" and min(ours.measured, peer.measured) > 0
+  assert ratio.measured == pytest.approx(ours.measured / peer.measured, rel=0.9)
+
+
+def test_mazes_of_two_sizes_are_measured():
+  worlds_, cost = benchmark.measure("maze", ["worlds"], TINY)
+  assert worlds_.measured > 0 and worlds_.aim == ">= 15,000" and 0.3 < cost.measured < 3
+
+
+def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
+  config = run_test.make_config(lstm=())
+  config.sweep = base.sweep(num_runs=3, top=1, sampled=())
+  monkeypatch.setattr(pong_soup, "get_config", lambda: config)
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  alone, in_turn, at_once = benchmark.measure("pong", ["sweep"], TINY)
+  assert alone.unit == "steps/s" and in_turn.unit == at_once.unit == "x"
+  assert 0.1 < in_turn.measured < 10 and 0.1 < at_once.measured < 10  # A run costs about what it costs alone.
+
+
+def test_every_stage_is_named_once_and_others_are_refused():
+  assert set(benchmark.SUITES["jaco"]) == {"physics", "pixels", "act", "learn", "play", "train", "bridge"}
+  assert set(benchmark.SUITES["pong"]) == {"worlds", "act", "learn", "play", "train", "sweep"}
+  assert set(benchmark.SUITES["maze"]) == {"worlds", "act", "learn", "play", "train"}
+  with pytest.raises(ValueError, match="--suite=chess is not one of jaco, pong, maze"):
+    next(benchmark.measure("chess", [], TINY))
+  with pytest.raises(ValueError, match="--stages=sleep is not one of physics"):
+    next(benchmark.measure("jaco", ["sleep"], TINY))

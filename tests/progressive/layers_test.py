@@ -1,0 +1,307 @@
+"""Layers are open: each one against numpy or flax with the same weights, grown over, and as JSON."""
+
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.store import network_file
+from progressive import column, cost, layers, network, wiring
+from tests.progressive import own_layers
+
+NUM_STEPS = 6
+IS_FIRST = np.array([False, False, True, False, True, False])
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def _output(reads, **kwargs):
+  return layers.Dense("output", (reads,), 2, activation=None, laterals="linear", **kwargs)
+
+
+def _column(*chain, shape=(3,)):
+  return column.Column((("x", shape),), (*chain, _output(chain[-1].name)))
+
+
+def _random(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _noisy(params, seed=7):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda x: x + jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), params)
+
+
+def _run(spec, params, x, is_first=IS_FIRST):
+  return network.apply(params, spec, inputs={"x": x}, state=network.initial_state(spec), is_first=is_first)[0]
+
+
+def _alone(layer, x, shape=(3,)):
+  """(its activations of `x` `[N, ...]`, its parameters in numpy), as the first layer of a column."""
+  spec = network.Network((_column(layer, shape=shape),))
+  params = _noisy(network.init(jax.random.key(0), spec))
+  activations, _ = network.apply(params, spec, inputs={"x": x})
+  return activations[0][layer.name], jax.tree.map(np.asarray, params[0][layer.name])
+
+
+def _sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+# The gated recurrent unit.
+
+
+def test_gru_equals_flax_cell():
+  spec = network.Network((_column(layers.GRU("gru", ("x",), 4)),))
+  params = _noisy(network.init(jax.random.key(0), spec))
+  own, x = params[0]["gru"], _random(NUM_STEPS, 3)
+  cell = {"hn": {"bias": own["recurrent_bias"]}}
+  for index, gate in enumerate("rzn"):
+    part = slice(4 * index, 4 * index + 4)
+    cell[f"i{gate}"] = {"kernel": own["input_kernel"][:, part], "bias": own["bias"][part]}
+    cell.setdefault(f"h{gate}", {})["kernel"] = own["recurrent_kernel"][:, part]
+  hidden, expected = jnp.zeros(4), []
+  for t in range(NUM_STEPS):
+    hidden = jnp.zeros(4) if IS_FIRST[t] else hidden
+    hidden, _ = nn.GRUCell(4).apply({"params": cell}, hidden, x[t])
+    expected.append(hidden)
+  np.testing.assert_allclose(_run(spec, params, x)[0]["gru"], jnp.stack(expected), **CLOSE)
+
+
+def test_laterals_into_a_gru_act_on_its_gates():
+  spec = network.Network((_column(layers.Dense("fc", ("x",), 5), layers.GRU("gru", ("fc",), 4)),) * 2)
+  assert [c.source for c in dict(wiring.connections(spec.columns)[1])["gru"]] == [(0, "fc"), (0, "gru")]
+  params, x = _noisy(network.init(jax.random.key(0), spec)), _random(NUM_STEPS, 3)
+  first, second = jax.tree.map(np.asarray, _run(spec, params, x))
+  w = jax.tree.map(np.asarray, params[1]["gru"])
+  from_first = w["laterals"]["column_0"]
+  assert from_first["fc"]["U"].shape == (5, 12) and from_first["gru"]["U"].shape == (4, 12)
+  gates = second["fc"] @ w["input_kernel"] + w["bias"]
+  gates += first["fc"] @ from_first["fc"]["U"] + first["gru"] @ from_first["gru"]["U"]
+  hidden, expected = np.zeros(4), []
+  for t in range(NUM_STEPS):
+    hidden = np.zeros(4) if IS_FIRST[t] else hidden
+    own = hidden @ w["recurrent_kernel"]
+    reset, update = _sigmoid(gates[t, :4] + own[:4]), _sigmoid(gates[t, 4:8] + own[4:8])
+    new = np.tanh(gates[t, 8:] + reset * (own[8:] + w["recurrent_bias"]))
+    hidden = (1 - update) * new + update * hidden
+    expected.append(hidden)
+  np.testing.assert_allclose(second["gru"], expected, **CLOSE)
+
+
+def test_recurrent_layers_read_each_others_kind():
+  lstm, gru = (_column(layers.Dense("fc", ("x",), 5), kind("core", ("fc",), 4)) for kind in (layers.LSTM, layers.GRU))
+  into = dict(wiring.connections((lstm, gru))[1])
+  assert [c.source for c in into["core"]] == [(0, "fc"), (0, "core")]
+
+
+# Normalisation.
+
+
+@pytest.mark.parametrize("shape", ((5,), (2, 3, 5)))
+def test_layer_norm_equals_flax(shape):
+  x = 3.0 + _random(NUM_STEPS, *shape)
+  actual, params = _alone(layers.LayerNorm("norm", ("x",), activation="tanh"), x, shape)
+  assert actual.shape == x.shape
+  np.testing.assert_allclose(
+    actual, np.tanh(nn.LayerNorm(use_fast_variance=False).apply({"params": params}, x)), rtol=1e-4, atol=1e-5
+  )
+
+
+def test_a_network_grows_over_normalised_columns():
+  chain = (
+    layers.Dense("fc", ("x",), 5, activation=None),
+    layers.LayerNorm("norm", ("fc",)),
+    layers.Dense("fc2", ("norm",), 4),
+  )
+  spec = network.Network((_column(*chain),) * 2)
+  into = dict(wiring.connections(spec.columns)[1])
+  assert {name: [c.source for c in read] for name, read in into.items() if read} == {
+    "fc2": [(0, "norm")],
+    "output": [(0, "fc2")],
+  }
+  report = cost.report(spec)[0]
+  assert [layer.num_parameters for layer in report.layers] == [3 * 5 + 5, 5 + 5, 5 * 4 + 4, 4 * 2 + 2]
+  assert [layer.flops for layer in report.layers] == [2 * 3 * 5, 0, 2 * 5 * 4, 2 * 4 * 2]
+
+
+# Activations.
+
+
+@pytest.mark.parametrize(
+  "activation,name,function",
+  (
+    ("softplus", "softplus", lambda x: np.log1p(np.exp(x))),
+    (jax.nn.sigmoid, "sigmoid", _sigmoid),
+    (jnp.sin, "jax.numpy:sin", np.sin),
+    (own_layers.cube, "tests.progressive.own_layers:cube", lambda x: x**3),
+    ("tests.progressive.own_layers:cube", "tests.progressive.own_layers:cube", lambda x: x**3),
+  ),
+)
+def test_any_activation_by_name_or_itself(activation, name, function):
+  layer = layers.Dense("fc", ("x",), 5, activation=activation)
+  assert layer.activation == name
+  x = _random(NUM_STEPS, 3)
+  actual, w = _alone(layer, x)
+  np.testing.assert_allclose(actual, function(x @ w["kernel"] + w["bias"]), rtol=1e-4, atol=1e-5)
+  assert layers.from_json(json.loads(json.dumps(layers.to_json(layer)))) == layer
+
+
+def test_an_activation_that_could_not_be_saved_is_refused():
+  with pytest.raises(ValueError, match="lambda.* cannot be saved by its name; define it at the top of a module"):
+    layers.Dense("fc", ("x",), 5, activation=lambda x: x)
+
+
+# Modules of flax.
+
+
+class Perceptron(nn.Module):
+  sizes: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x):
+    for size in self.sizes[:-1]:
+      x = nn.tanh(nn.Dense(size)(x))
+    return nn.Dense(self.sizes[-1])(x)
+
+
+def _perceptron(w, x):
+  hidden = np.tanh(x @ w["Dense_0"]["kernel"] + w["Dense_0"]["bias"])
+  return hidden @ w["Dense_1"]["kernel"] + w["Dense_1"]["bias"]
+
+
+def test_a_flax_module_equals_numpy():
+  x = _random(NUM_STEPS, 3)
+  actual, w = _alone(layers.Flax("body", ("x",), Perceptron((4, 5))), x)
+  np.testing.assert_allclose(actual, _perceptron(w["module"], x), **CLOSE)
+
+
+def test_a_flax_module_on_maps_equals_flax_and_two_inputs_are_joined():
+  x = _random(NUM_STEPS, 4, 4, 2)
+  actual, w = _alone(layers.Flax("body", ("x",), nn.Conv(3, (3, 3)), activation="relu", laterals=None), x, (4, 4, 2))
+  np.testing.assert_allclose(actual, np.maximum(nn.Conv(3, (3, 3)).apply({"params": w["module"]}, x), 0), **CLOSE)
+  spec = column.Column(
+    (("image", (2, 2, 3)), ("x", (4,))), (layers.Flax("body", ("image", "x"), nn.Dense(5)), _output("body"))
+  )
+  assert column.input_shape(spec, spec.layer("body")) == (16,)
+
+
+def test_laterals_into_a_flax_module_add_to_what_it_gives_before_the_activation():
+  body = layers.Flax("body", ("fc",), Perceptron((4, 6)), activation="relu", laterals="linear")
+  spec = network.Network((_column(layers.Dense("fc", ("x",), 5), body),) * 2)
+  params, x = _noisy(network.init(jax.random.key(0), spec)), _random(NUM_STEPS, 3)
+  first, second = jax.tree.map(np.asarray, _run(spec, params, x))
+  w = jax.tree.map(np.asarray, params[1]["body"])
+  before = _perceptron(w["module"], second["fc"]) + first["fc"] @ w["laterals"]["column_0"]["fc"]["U"]
+  np.testing.assert_allclose(second["body"], np.maximum(before, 0), **CLOSE)
+  assert (before < -0.1).any()
+  report = dict((layer.name, layer) for layer in cost.report(spec)[1].layers)["body"]
+  assert report.num_parameters == (5 * 4 + 4) + (4 * 6 + 6) and report.laterals[0].num_parameters == 5 * 6
+  assert report.flops >= 2 * (5 * 4 + 4 * 6)
+
+
+class Noisy(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dropout(0.5, deterministic=False)(x)
+
+
+class Statistics(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return nn.BatchNorm(use_running_average=True)(x)
+
+
+@pytest.mark.parametrize(
+  "module,message",
+  (
+    (Noisy(), "'body': its module cannot read .3,.: Dropout_0 needs PRNG"),
+    (Statistics(), r"'body': its module keeps \['batch_stats', 'params'\]; a layer has 'params' alone"),
+    (nn.Sequential([nn.Dense(3)]), "'body': its module cannot be hashed; give its fields as tuples"),
+    (nn.DenseGeneral((2, 3)), r"'body': its module makes \(2, 2, 3\) of \(2, 3\), not \[N, D\] or \[N, H, W, C\]"),
+  ),
+)
+def test_flax_modules_that_are_no_layers_are_refused(module, message):
+  with pytest.raises(ValueError, match=message):
+    _column(layers.Flax("body", ("x",), module))
+
+
+def test_laterals_into_a_flax_modules_maps_are_refused():
+  conv = layers.Conv("conv", ("x",), 3, 2, 1)
+  made = _column(conv, layers.Flax("body", ("conv",), nn.Conv(3, (3, 3))), shape=(4, 4, 2))
+  with pytest.raises(ValueError, match=r"Column 1, layer 'body' cannot read 'conv' \(3, 3, 3\) .*laterals=None"):
+    network.Network((made, made))
+  without = _column(conv, layers.Flax("body", ("conv",), nn.Conv(3, (3, 3)), laterals=None), shape=(4, 4, 2))
+  network.Network((without, without))
+
+
+# A layer of one's own, and all of them grown over and saved.
+
+
+def test_an_own_layer_equals_numpy_with_its_laterals():
+  spec = network.Network((_column(layers.Dense("fc", ("x",), 5), own_layers.Highway("high", ("fc",), 0.5)),) * 2)
+  params, x = _noisy(network.init(jax.random.key(0), spec)), _random(NUM_STEPS, 3)
+  first, second = jax.tree.map(np.asarray, _run(spec, params, x))
+  w = jax.tree.map(np.asarray, params[1]["high"])
+  adapter = w["laterals"]["column_0"]["fc"]
+  term = np.maximum((adapter["alpha"] * first["fc"]) @ adapter["V"] + adapter["b"], 0) @ adapter["U"]
+  expected = w["gate"] * second["fc"] + (1 - w["gate"]) * (second["fc"] @ w["kernel"] + term)
+  np.testing.assert_allclose(second["high"], expected, **CLOSE)
+
+
+def _everything():
+  return _column(
+    layers.Dense("fc", ("x",), 5, activation=None),
+    layers.LayerNorm("norm", ("fc",), activation="gelu"),
+    layers.Flax("body", ("norm",), Perceptron((4, 6)), activation=jnp.tanh),
+    layers.Flax("more", ("body",), nn.Sequential((nn.Dense(5, kernel_init=nn.initializers.ones), nn.relu)), sources=()),
+    own_layers.Highway("high", ("more",), 0.5),
+    layers.GRU("gru", ("high",), 4),
+    layers.LSTM("lstm", ("gru",), 3),
+  )
+
+
+def test_a_grown_column_of_all_layers_starts_as_the_previous_one():
+  spec = network.Network((_everything(),))
+  params, x = _noisy(network.init(jax.random.key(0), spec)), _random(NUM_STEPS, 3)
+  before = _run(spec, params, x)[0]
+  grown_spec = network.Network((_everything(),) * 2)
+  grown = network.grow(jax.random.key(1), params, spec=grown_spec)
+  first, second = _run(grown_spec, grown, x)
+  jax.tree.map(np.testing.assert_array_equal, first, before)
+  np.testing.assert_array_equal(second["output"], before["output"])
+  assert jnp.abs(before["output"]).max() > 0.1
+
+
+def test_any_layer_survives_the_networks_file(tmp_path):
+  spec = network.Network((_everything(),) * 2)
+  network_file.write_spec(tmp_path, spec)
+  text = (tmp_path / "network.json").read_text()
+  assert '"type": "GRU"' in text and '"type": "tests.progressive.own_layers:Highway"' in text
+  assert '"type": "flax.linen:Sequential"' in text and '"named": "jax.nn:relu"' in text
+  read = network_file.read_spec(tmp_path)
+  assert read == spec and hash(read) == hash(spec)
+  params, x = network.init(jax.random.key(0), spec), _random(NUM_STEPS, 3)
+  np.testing.assert_array_equal(_run(read, params, x)[-1]["output"], _run(spec, params, x)[-1]["output"])
+
+
+@pytest.mark.parametrize(
+  "fields,message",
+  (
+    ({"type": "no_such_module:Layer"}, "another package: 'no_such_module:Layer' cannot be imported .*on Python's path"),
+    ({"type": "Denser"}, "'Denser' cannot be imported"),
+    ({"type": "os:getcwd"}, "'os:getcwd' is no dataclass"),
+    ({"type": "Dense", "depth": 3}, "depth"),
+  ),
+)
+def test_a_layer_that_cannot_be_read_is_refused_with_the_file(tmp_path, fields, message):
+  network_file.write_spec(tmp_path, network.Network((_everything(),)))
+  file = tmp_path / "network.json"
+  value = json.loads(file.read_text())
+  value["columns"][0]["layers"][0] = fields
+  file.write_text(json.dumps(value))
+  with pytest.raises(ValueError, match=message) as error:
+    network_file.read_spec(tmp_path)
+  assert str(file) in str(error.value)
