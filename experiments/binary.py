@@ -24,6 +24,7 @@ from ml_collections import config_dict, config_flags
 
 from environments.arm import protocol
 from experiments.running import stop
+from experiments.store import run_directory
 
 # The flags that binaries share.
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; any field: --config.field=value.")
@@ -98,6 +99,7 @@ def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
 def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str]:
   """`flags.FLAGS(argv)` with one line for every mistake, and the nearest field for an unknown one."""
   try:
+    argv = with_config_present(argv)
     if any(argument.lstrip("-") in _HELP for argument in argv[1:] if argument.startswith("-")):
       print(help_text(argv, reads))
       sys.exit(0)
@@ -188,6 +190,17 @@ def config_file(argv: Sequence[str]) -> str | None:
     elif argument.lstrip("-").startswith("config="):
       file = argument.split("=", 1)[1]
   return file
+
+
+def with_config_present(argv: Sequence[str]) -> Sequence[str]:
+  """`argv` in which a config of the project's own is named by where it lies, for those who start elsewhere."""
+  file = config_file(argv)
+  if not file:
+    return argv
+  path, colon, variant = file.partition(":")
+  there = f"{run_directory.present(path)}{colon}{variant}"
+  renamed = {file: there, f"--config={file}": f"--config={there}", f"-config={file}": f"-config={there}"}
+  return [renamed.get(argument, argument) for argument in argv]
 
 
 def load(file: str) -> config_dict.ConfigDict:

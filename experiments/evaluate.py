@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   if not binary.SOURCE.value:
     raise ValueError("--source is missing; give a run directory or a released network")
-  folder = pathlib.Path(binary.SOURCE.value)
+  folder = run_directory.present(binary.SOURCE.value)
   source = released.load_source(folder)
   world, options = (_TARGET.value, options_of(_OPTIONS.value)) if _TARGET.value else trained_in(folder)
   task = player(source, folder, world, options, seed=binary.SEED.value)

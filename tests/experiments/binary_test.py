@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 
 from environments.arm import protocol
 from experiments import binary
+from tests import conftest
 
 CONFIG = "experiments/configs/jaco_corl2017.py"
 
@@ -265,3 +266,35 @@ def test_a_signal_while_a_binary_starts_leaves_no_traceback():
   process.send_signal(signal.SIGINT)
   _, error = process.communicate(timeout=60)
   assert process.returncode == 130 and error == "stopped; the same command goes on from what is saved\n"
+
+
+def test_configs_and_released_networks_have_the_same_names_in_any_folder(tmp_path):
+  """As after `pip install .`: the packages are on Python's path, and the folder is another."""
+
+  def start(module, *arguments):
+    command = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(conftest.ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+  # The config's own source is a released column, of as many parameters as the paper's (papers.md 2.2).
+  assert "298,700" in start("describe", "--config=experiments/configs/jaco_corl2017.py:progressive")
+  options = ("--target=pong/pong", "--option=num_actions=3", "--option=max_episode_steps=20", "--episodes=2")
+  printed = start("evaluate", "--source=experiments/released/pong", *options)
+  assert printed.startswith(f"{conftest.ROOT}/experiments/released/pong in pong/pong: mean return ")
+
+
+def test_a_config_that_is_there_is_the_one_that_is_meant(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  there = str(conftest.ROOT / CONFIG)
+  assert binary.with_config_present(["train", "--config", f"{CONFIG}:progressive", "--config.seed=3"]) == [
+    "train",
+    "--config",
+    f"{there}:progressive",
+    "--config.seed=3",
+  ]
+  (tmp_path / CONFIG).parent.mkdir(parents=True)
+  (tmp_path / CONFIG).touch()
+  for argument in (f"--config={CONFIG}", "--config=nowhere.py", "--config=experiments/configs/nowhere.py"):
+    assert binary.with_config_present(["train", argument]) == ["train", argument]
