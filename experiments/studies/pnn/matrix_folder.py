@@ -56,9 +56,15 @@ def read_one(patterns: Sequence[str]) -> Matrix:
   Raises:
     ValueError: if it names none or several, or the folder holds no matrix.
   """
-  if len(patterns) != 1:
-    raise ValueError(f"--runs={','.join(patterns)} names {len(patterns)} folders; give that of one matrix")
-  return read(pathlib.Path(patterns[0]))
+  return read(find_one(patterns))
+
+
+def find_one(patterns: Sequence[str]) -> pathlib.Path:
+  """The one folder that `patterns` name. Raises ValueError if it is none or several."""
+  paths = [path for pattern in patterns for path in records.folders(pattern)]
+  if len(paths) != 1:
+    raise ValueError(f"--runs={','.join(patterns)} names {len(paths)} folders; give that of one matrix")
+  return paths[0]
 
 
 def read(path: pathlib.Path) -> Matrix:
