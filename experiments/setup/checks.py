@@ -83,6 +83,7 @@ def check(config: config_dict.ConfigDict) -> None:
   check_annealing(config.train)
   if "sweep" in config:
     check_sweep(config.sweep)
+    _check_number("seed", config.seed, _whole(0, MOST_SEED + 1 - config.sweep.num_runs))  # Each run has the next one.
   if "matrix" in config:  # The score of a cell is what counts.
     _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
 
@@ -120,9 +121,16 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
-  for name, _, values in sweep.get("sampled") or ():
+  for name, kind, values in sweep.get("sampled") or ():
     if not all(_is_number(value) for value in values):
       raise ValueError(f"sweep.sampled draws {name} from {values!r}, which are not all numbers")
+    if kind == "log_uniform" and not (len(values) == 2 and 0 < values[0] <= values[1] < math.inf):
+      raise ValueError(f"sweep.sampled draws {name} log-uniformly from {values!r}; give two numbers, 0 < low <= high")
+    section, _, field = name.rpartition(".")
+    allowed = _HEAD.get(field) if section.startswith("train.auxiliary.") else _NUMBERS.get(name.removeprefix("train."))
+    wrong = [value for value in values if allowed and not allowed.is_within(value)]
+    if allowed and wrong:
+      raise ValueError(f"sweep.sampled draws {name} from {values!r}: {wrong[0]!r} is not {allowed.words}")
 
 
 def check_annealing(phase: config_dict.ConfigDict) -> None:

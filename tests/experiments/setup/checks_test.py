@@ -129,11 +129,31 @@ def test_different_seeds_that_pass_are_different_runs():
     ({"sampled": ("alpha", "choice", (1.0, 0.1))}, "sweep.sampled=.* is not of the form .*field, kind, values"),
     ({"sampled": (("alpha", "choice", 1.0),)}, "sweep.sampled=.* is not of the form"),
     ({"sampled": (("alpha", "choice", ("a",)),)}, "sweep.sampled draws alpha from .*not all numbers"),
+    ({"sampled": (("alpha", "log_uniform", (0.1,)),)}, "draws alpha log-uniformly from .*two numbers, 0 < low <= high"),
+    ({"sampled": (("alpha", "log_uniform", (1.0, 0.1)),)}, "draws alpha log-uniformly"),
+    ({"sampled": (("alpha", "log_uniform", (0.0, 0.1)),)}, "draws alpha log-uniformly"),
+    ({"sampled": (("alpha", "log_uniform", (0.1, math.inf)),)}, "draws alpha log-uniformly"),
+    (
+      {"sampled": (("train.hyper.learning_rate", "choice", (1e-3, -1.0)),)},
+      "draws train.hyper.learning_rate from .*: -1.0 is not a finite number > 0",
+    ),
+    ({"sampled": (("train.hyper.discount", "log_uniform", (0.9, 1.1)),)}, r"1.1 is not in \[0, 1\]"),
+    ({"sampled": (("train.auxiliary.d2.cost", "choice", (-1.0,)),)}, "-1.0 is not a finite number >= 0"),
   ],
 )
 def test_a_sweep_that_cannot_be_is_refused(fields, expected):
   with pytest.raises(ValueError, match=expected):
     checks.check_sweep(base.sweep(**({"num_runs": 1, "top": 1, "sampled": ()} | fields)))
+
+
+def test_every_run_of_a_sweep_has_a_seed_of_its_own():
+  """The largest is 2^32 - 1; one more would be the run of seed 0."""
+  config = make_config(seed=2**32 - 3)
+  config.sweep = base.sweep(num_runs=3, top=1, sampled=())
+  checks.check(config)
+  config.sweep.num_runs = 4
+  with pytest.raises(ValueError, match="seed=4294967293 must be an integer from 0 to 4,294,967,292"):
+    checks.check(config)
 
 
 def test_the_project_s_configs_pass():
