@@ -16,8 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from progressive import convolution
-from progressive.layers import naming
+from progressive.layers import convolution, naming
 
 Shape = tuple[int, ...]  # Of one step of one example: [D] or [H, W, C].
 Params = Mapping[str, Any]  # Name -> array, or a tree of them.
