@@ -18,7 +18,9 @@ from experiments.configs import jaco_corl2017
 from experiments.store import run_directory
 from experiments.studies.corl2017 import demo, demo_report
 
-_COLUMN = flags.DEFINE_string("column", None, "Released column or run directory to start from; else the config's.")
+_COLUMN = flags.DEFINE(
+  binary.PATH, "column", None, "Released column or run directory to start from; else the config's."
+)
 _FROM_SCRATCH = flags.DEFINE_bool("from_scratch", False, "Train a column on reach/fixed first, and start from that.")
 _STEPS = flags.DEFINE_integer("steps", 10_000, "Arm steps of each method.")
 _TRAIN_STEPS = flags.DEFINE_integer("train_steps", 2_500_000, "Steps in simulation, with --from_scratch.")

@@ -26,7 +26,9 @@ from progressive import partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
 _OPTIONS = flags.DEFINE_multi_string("option", [], "Option of --target as name=value, a JSON value; may be repeated.")
-_RELEASE = flags.DEFINE_string("release", "", "Write the network, its evaluation and its provenance to this folder.")
+_RELEASE = flags.DEFINE(
+  binary.PATH, "release", "", "Write the network, its evaluation and its provenance to this folder."
+)
 
 
 def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:

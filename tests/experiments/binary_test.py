@@ -51,6 +51,20 @@ def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
   binary.check_fields(["train", config, given, "--config.sweep.sampled=()"])
 
 
+def test_paths_of_the_command_line_are_expanded_or_refused(tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "own.py").write_text("from experiments.configs.pong_soup import get_config")
+  given = ["--config=~/own.py:smoke", "--workdir=~/runs/a", "--source=~/b", "--video=~/c.mp4"]
+  reads = (binary.CONFIG, binary.WORKDIR, binary.SOURCE, binary.VIDEO)
+  with flagsaver.flagsaver():
+    binary.parse(["train", *given], reads=reads)
+    paths = [flag.value for flag in reads[1:]]
+    assert paths == [f"{tmp_path}/runs/a", f"{tmp_path}/b", f"{tmp_path}/c.mp4"]
+    with pytest.raises(SystemExit):
+      binary.parse(["train", "--workdir=gs://bucket/run"], reads=reads)
+  assert "gs://bucket/run is no path of this machine" in capsys.readouterr().err
+
+
 def test_a_missing_config_file_is_named():
   with pytest.raises(ValueError, match="nowhere.py does not exist"):
     binary.check_fields(["train", "--config=nowhere.py"])
