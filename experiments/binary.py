@@ -33,8 +33,6 @@ class _Path(flags.ArgumentParser):
 
   def parse(self, argument: str) -> str:
     """`argument` with `~` expanded; raises ValueError for gs:// and the like."""
-    from experiments.store import run_directory  # JAX is imported when it is needed.
-
     return str(run_directory.local(argument)) if argument else argument
 
 
