@@ -9,7 +9,6 @@ is not measured again.
 
 import pathlib
 import time
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -27,9 +26,8 @@ _APS_SCALES = flags.DEFINE_list(
 )
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Measures what is missing, cell by cell."""
-  del argv
   folders = binary.RUNS.value or []
   if len(folders) != 1:
     raise ValueError(f"--runs={','.join(folders)} names {len(folders)} folders; give that of one matrix")
