@@ -7,13 +7,12 @@ Writes `<cell>/sensitivity.json` (`studies.pnn.analysis`), from which `experimen
 is not measured again.
 """
 
-import pathlib
 import time
 
 from absl import flags
 
 from experiments import binary
-from experiments.studies.pnn import analysis, matrix, sensitivity
+from experiments.studies.pnn import analysis, matrix, matrix_folder, sensitivity
 
 _APS = flags.DEFINE_bool("aps", False, "Measure APS too.")
 _SAMPLES = flags.DEFINE_integer(
@@ -28,10 +27,7 @@ _APS_SCALES = flags.DEFINE_list(
 
 def main() -> None:
   """Measures what is missing, cell by cell."""
-  folders = binary.RUNS.value or []
-  if len(folders) != 1:
-    raise ValueError(f"--runs={','.join(folders)} names {len(folders)} folders; give that of one matrix")
-  workdir = pathlib.Path(folders[0])
+  workdir = matrix_folder.find_one(binary.RUNS.value or ())
   chosen = analysis.choose(workdir, binary.CELL.value)
   settings = analysis.Settings(
     floor=matrix.floors(matrix.read_plan(workdir))[0],

@@ -13,6 +13,7 @@ import functools
 import inspect
 import os
 import pathlib
+import re
 import runpy
 import sys
 import textwrap
@@ -24,19 +25,32 @@ from ml_collections import config_dict, config_flags
 
 from environments.arm import protocol
 from experiments.running import stop
+from experiments.store import run_directory
 
+
+class _Path(flags.ArgumentParser):
+  """A path on this machine. A shell leaves `~` as it is behind `=`."""
+
+  def parse(self, argument: str) -> str:
+    """`argument` with `~` expanded; raises ValueError for gs:// and the like."""
+    from experiments.store import run_directory  # JAX is imported when it is needed.
+
+    return str(run_directory.local(argument)) if argument else argument
+
+
+PATH = _Path()
 # The flags that binaries share.
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; any field: --config.field=value.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Run directory, made or continued.")
-SOURCE = flags.DEFINE_string("source", None, "Run directory or released network to read.")
+WORKDIR = flags.DEFINE(PATH, "workdir", None, "Run directory, made or continued.")
+SOURCE = flags.DEFINE(PATH, "source", None, "Run directory or released network to read.")
 RUNS = flags.DEFINE_multi_string(
   "runs", None, "Run directories, folders of them (a matrix's), or globs; may be repeated."
 )
 CELL = flags.DEFINE_multi_string("cell", [], "Only this cell of a matrix, by its name; may be repeated.")
 EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
-SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.")
-VIDEO = flags.DEFINE_string("video", "", "Write a video here (mp4).")
+SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.", lower_bound=0, upper_bound=2**32 - 1)  # As keys have.
+VIDEO = flags.DEFINE(PATH, "video", "", "Write a video here (mp4).")
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
@@ -92,7 +106,10 @@ def guard(main: Callable[[], None]) -> None:
 
 def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str]:
   """`flags.FLAGS(argv)` with one line for every mistake, and the nearest field for an unknown one."""
+  home = str(pathlib.Path.home())
+  argv = [re.sub(r"^(--?config=)~(?=/)", lambda match: match[1] + home, argument) for argument in argv]
   try:
+    argv = with_config_present(argv)
     if any(argument.lstrip("-") in _HELP for argument in argv[1:] if argument.startswith("-")):
       print(help_text(argv, reads))
       sys.exit(0)
@@ -183,6 +200,17 @@ def config_file(argv: Sequence[str]) -> str | None:
     elif argument.lstrip("-").startswith("config="):
       file = argument.split("=", 1)[1]
   return file
+
+
+def with_config_present(argv: Sequence[str]) -> Sequence[str]:
+  """`argv` in which a config of the project's own is named by where it lies, for those who start elsewhere."""
+  file = config_file(argv)
+  if not file:
+    return argv
+  path, colon, variant = file.partition(":")
+  there = f"{run_directory.present(path)}{colon}{variant}"
+  renamed = {file: there, f"--config={file}": f"--config={there}", f"-config={file}": f"-config={there}"}
+  return [renamed.get(argument, argument) for argument in argv]
 
 
 def load(file: str) -> config_dict.ConfigDict:

@@ -14,9 +14,12 @@ from absl import flags
 
 from experiments import binary
 from experiments.configs import jaco_corl2017
+from experiments.store import run_directory
 from experiments.studies.corl2017 import demo, demo_report
 
-_COLUMN = flags.DEFINE_string("column", None, "Released column or run directory to start from; else the config's.")
+_COLUMN = flags.DEFINE(
+  binary.PATH, "column", None, "Released column or run directory to start from; else the config's."
+)
 _FROM_SCRATCH = flags.DEFINE_bool("from_scratch", False, "Train a column on reach/fixed first, and start from that.")
 _STEPS = flags.DEFINE_integer("steps", 10_000, "Arm steps of each method.")
 _TRAIN_STEPS = flags.DEFINE_integer("train_steps", 2_500_000, "Steps in simulation, with --from_scratch.")
@@ -28,7 +31,7 @@ def main() -> None:
   is_from_scratch = _FROM_SCRATCH.value
   workdir = pathlib.Path(binary.WORKDIR.value or ("runs/demo_from_scratch" if is_from_scratch else "runs/demo"))
   task = "reach/fixed" if is_from_scratch else "reach/random"
-  source = pathlib.Path(_COLUMN.value or jaco_corl2017.get_config("progressive").source)
+  source = run_directory.present(_COLUMN.value or jaco_corl2017.get_config("progressive").source)
   if is_from_scratch:
     source = demo.train(workdir, task=task, steps=_TRAIN_STEPS.value)
   demo.run(workdir, task=task, source=str(source), steps=_STEPS.value, episodes=_EPISODES.value)

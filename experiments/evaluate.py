@@ -26,7 +26,9 @@ from progressive import partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
 _OPTIONS = flags.DEFINE_multi_string("option", [], "Option of --target as name=value, a JSON value; may be repeated.")
-_RELEASE = flags.DEFINE_string("release", "", "Write the network, its evaluation and its provenance to this folder.")
+_RELEASE = flags.DEFINE(
+  binary.PATH, "release", "", "Write the network, its evaluation and its provenance to this folder."
+)
 
 
 def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
@@ -88,7 +90,7 @@ def main() -> None:
   """Entry point."""
   if not binary.SOURCE.value:
     raise ValueError("--source is missing; give a run directory or a released network")
-  folder = pathlib.Path(binary.SOURCE.value)
+  folder = run_directory.present(binary.SOURCE.value)
   source = released.load_source(folder)
   world, options = (_TARGET.value, options_of(_OPTIONS.value)) if _TARGET.value else trained_in(folder)
   task = player(source, folder, world, options, seed=binary.SEED.value)

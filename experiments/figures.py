@@ -19,7 +19,7 @@ from experiments.report import drawing
 from experiments.studies import figures
 
 _FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES, or the beginning of some (pnn).")
-_OUT = flags.DEFINE_string("out", "runs/figures", "Folder to write to.")
+_OUT = flags.DEFINE(binary.PATH, "out", "runs/figures", "Folder to write to.")
 
 
 def main() -> None:

@@ -6,10 +6,12 @@ step beyond int32 end a run with nothing, or never. What each may be stands in `
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
+
+from progressive import network
 
 MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
 MOST_SEED = 2**32 - 1  # What JAX makes a key of: a larger seed is the same as its last 32 bits.
@@ -34,6 +36,7 @@ _NOT_NEGATIVE = _Range("a finite number >= 0", lambda x: 0 <= x < math.inf)
 _SHARE = _Range("in [0, 1]", lambda x: 0 <= x <= 1)
 _BELOW_1 = _Range("in [0, 1)", lambda x: 0 <= x < 1)
 
+_RUN: Mapping[str, _Range] = {"seed": _whole(0, MOST_SEED), "alpha": _NOT_NEGATIVE}
 _NUMBERS: Mapping[str, _Range] = {
   "steps": _whole(1, MOST_STEPS),
   "num_worlds": _whole(1),
@@ -78,11 +81,16 @@ def check(config: config_dict.ConfigDict) -> None:
   Raises:
     ValueError: naming the first such field, its value, and what it may be.
   """
-  _check_number("seed", config.seed, _whole(0, MOST_SEED))
+  for name, allowed in _RUN.items():
+    _check_number(name, config.get(name), allowed)
+  _check_word("output_init", config.get("output_init"), network.OUTPUT_INITS)
   check_phase(config.train, prefix="train.")
+  _check_last_step(config.train)
   check_annealing(config.train)
   if "sweep" in config:
     check_sweep(config.sweep)
+    if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member has its own, one larger than the last's.
+      raise ValueError(f"seed={config.seed} is too large for {config.sweep.num_runs} runs that count on from it")
   if "matrix" in config:  # The score of a cell is what counts.
     _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
 
@@ -96,10 +104,7 @@ def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
   for name, allowed in _NUMBERS.items():
     _check_number(f"{prefix}{name}", _get(phase, name), allowed)
   for name, words in _WORDS.items():
-    value = _get(phase, name)
-    if value is not None and value not in words:
-      near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.0)[0]
-      raise ValueError(f"{prefix}{name}={value!r} is not one of {', '.join(words)}; nearest is {near}")
+    _check_word(f"{prefix}{name}", _get(phase, name), words)
   for name, (entry, example) in _TUPLES.items():
     _check_tuple(f"{prefix}{name}", _get(phase, name), entry, example)
   for head, section in (phase.get("auxiliary") or {}).items():
@@ -116,9 +121,15 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
-  for name, _, values in sweep.get("sampled") or ():
+  for name, kind, values in sweep.get("sampled") or ():
     if not all(_is_number(value) for value in values):
       raise ValueError(f"sweep.sampled draws {name} from {values!r}, which are not all numbers")
+    if kind == "log_uniform" and not (len(values) == 2 and 0 < values[0] <= values[1] < math.inf):
+      raise ValueError(f"sweep.sampled draws {name} from {values!r}; log_uniform needs (lowest, highest), both > 0")
+    field = name.removeprefix("train.")
+    allowed = _RUN.get(name) or _NUMBERS.get(field) or _HEAD.get(field.rpartition(".")[2])
+    for value in values:
+      _check_number(f"sweep.sampled: {name}", value, allowed, fix="sweep.sampled")
 
 
 def check_annealing(phase: config_dict.ConfigDict) -> None:
@@ -157,16 +168,32 @@ def _get(section: Any, name: str) -> Any:
   return section
 
 
-def _check_number(name: str, value: Any, allowed: _Range) -> None:
-  if value is None:
+def _check_last_step(phase: config_dict.ConfigDict) -> None:
+  """Refuses steps whose last whole update ends behind what can be counted: that run would never end."""
+  steps_per_update = phase.num_worlds * phase.num_steps
+  if -(-phase.steps // steps_per_update) * steps_per_update > MOST_STEPS:
+    raise ValueError(
+      f"train.steps={phase.steps}: whole updates of {steps_per_update} steps end behind step {MOST_STEPS:,}; "
+      f"set --config.train.steps={MOST_STEPS // steps_per_update * steps_per_update}"
+    )
+
+
+def _check_number(name: str, value: Any, allowed: _Range | None, *, fix: str = "") -> None:
+  if value is None or allowed is None:
     return
   is_right_type = isinstance(value, int) and not isinstance(value, bool) if allowed.is_whole else _is_number(value)
   if not is_right_type or not allowed.is_within(value):
-    raise ValueError(f"{name}={value!r} must be {allowed.words}; set --config.{name}")
+    raise ValueError(f"{name}={value!r} must be {allowed.words}; set --config.{fix or name}")
 
 
 def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_word(name: str, value: Any, words: Sequence[str]) -> None:
+  if value is not None and value not in words:
+    near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.0)[0]
+    raise ValueError(f"{name}={value!r} is not one of {', '.join(words)}; nearest is {near}")
 
 
 def _check_tuple(name: str, value: Any, entry: Any, example: str) -> None:

@@ -93,7 +93,7 @@ def load_source(path: str | os.PathLike) -> Source:
   Raises:
     ValueError: if there is nothing to read there.
   """
-  path = run_directory.local(path)
+  path = run_directory.present(path)
   if not path.is_dir():
     raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
   return load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path))

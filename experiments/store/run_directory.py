@@ -85,6 +85,16 @@ def local(path: str | os.PathLike) -> pathlib.Path:
   return pathlib.Path(path).expanduser()
 
 
+def present(path: str | os.PathLike) -> pathlib.Path:
+  """`path` of something to read: as `local`; what is not there and begins with `experiments/` is the package's own.
+
+  So configs and released networks have the same names in a clone and where the package is installed.
+  """
+  here = local(path)
+  own = _ROOT / here
+  return own if not here.exists() and here.parts[:1] == ("experiments",) and own.exists() else here
+
+
 def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib.Path:
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
@@ -99,7 +109,7 @@ def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib
   ours = json.loads(config.to_json())
   config_file = path / "config.json"
   learned = saved_steps(_checkpoints_of(path))
-  source = local(ours["source"]).resolve() if ours.get("source") else None
+  source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
   now = provenance(ours.get("seed")) | ({"source": os.path.relpath(source, path.resolve())} if source else {})
   first = read_provenance(path) if learned else {}

@@ -50,8 +50,9 @@ def score(path: pathlib.Path) -> float:
 
 
 def late_return(run: records.Run) -> float:
-  """`score` of a run that was read; minus infinity for one whose loss is no number any more."""
-  if not np.isfinite(records.last(run, kind="train").get("loss", 0.0)):
+  """`score` of a run that was read; minus infinity for one whose last update made no numbers."""
+  last = records.last(run, kind="train")
+  if not np.isfinite([last.get(name, 0.0) for name in ("loss", "gradient_norm")]).all():
     return -np.inf
   steps, count, returns = _ended(run)
   is_late = steps > (1 - _LAST_PART) * records.num_steps(run)

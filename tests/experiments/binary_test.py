@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 
 from environments.arm import protocol
 from experiments import binary
+from tests import conftest
 
 CONFIG = "experiments/configs/jaco_corl2017.py"
 
@@ -48,6 +49,20 @@ def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
   with pytest.raises(ValueError, match="learning_rate would change nothing: sweep.sampled draws it"):
     binary.check_fields(["train", config, given])
   binary.check_fields(["train", config, given, "--config.sweep.sampled=()"])
+
+
+def test_paths_of_the_command_line_are_expanded_or_refused(tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "own.py").write_text("from experiments.configs.pong_soup import get_config")
+  given = ["--config=~/own.py:smoke", "--workdir=~/runs/a", "--source=~/b", "--video=~/c.mp4"]
+  reads = (binary.CONFIG, binary.WORKDIR, binary.SOURCE, binary.VIDEO)
+  with flagsaver.flagsaver():
+    binary.parse(["train", *given], reads=reads)
+    paths = [flag.value for flag in reads[1:]]
+    assert paths == [f"{tmp_path}/runs/a", f"{tmp_path}/b", f"{tmp_path}/c.mp4"]
+    with pytest.raises(SystemExit):
+      binary.parse(["train", "--workdir=gs://bucket/run"], reads=reads)
+  assert "gs://bucket/run is no path of this machine" in capsys.readouterr().err
 
 
 def test_a_missing_config_file_is_named():
@@ -265,3 +280,35 @@ def test_a_signal_while_a_binary_starts_leaves_no_traceback():
   process.send_signal(signal.SIGINT)
   _, error = process.communicate(timeout=60)
   assert process.returncode == 130 and error == "stopped; the same command goes on from what is saved\n"
+
+
+def test_configs_and_released_networks_have_the_same_names_in_any_folder(tmp_path):
+  """As after `pip install .`: the packages are on Python's path, and the folder is another."""
+
+  def start(module, *arguments):
+    command = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(conftest.ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+  # The config's own source is a released column, of as many parameters as the paper's (papers.md 2.2).
+  assert "298,700" in start("describe", "--config=experiments/configs/jaco_corl2017.py:progressive")
+  options = ("--target=pong/pong", "--option=num_actions=3", "--option=max_episode_steps=20", "--episodes=2")
+  printed = start("evaluate", "--source=experiments/released/pong", *options)
+  assert printed.startswith(f"{conftest.ROOT}/experiments/released/pong in pong/pong: mean return ")
+
+
+def test_a_config_that_is_there_is_the_one_that_is_meant(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  there = str(conftest.ROOT / CONFIG)
+  assert binary.with_config_present(["train", "--config", f"{CONFIG}:progressive", "--config.seed=3"]) == [
+    "train",
+    "--config",
+    f"{there}:progressive",
+    "--config.seed=3",
+  ]
+  (tmp_path / CONFIG).parent.mkdir(parents=True)
+  (tmp_path / CONFIG).touch()
+  for argument in (f"--config={CONFIG}", "--config=nowhere.py", "--config=experiments/configs/nowhere.py"):
+    assert binary.with_config_present(["train", argument]) == ["train", argument]

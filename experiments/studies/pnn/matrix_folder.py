@@ -55,9 +55,15 @@ def read_one(patterns: Sequence[str]) -> Matrix:
   Raises:
     ValueError: if it names none or several, or the folder holds no matrix.
   """
-  if len(patterns) != 1:
-    raise ValueError(f"--runs={','.join(patterns)} names {len(patterns)} folders; give that of one matrix")
-  return read(pathlib.Path(patterns[0]))
+  return read(find_one(patterns))
+
+
+def find_one(patterns: Sequence[str]) -> pathlib.Path:
+  """The one folder that `patterns` name. Raises ValueError if it is none or several."""
+  paths = [path for pattern in patterns for path in records.folders(pattern)]
+  if len(paths) != 1:
+    raise ValueError(f"--runs={','.join(patterns)} names {len(paths)} folders; give that of one matrix")
+  return paths[0]
 
 
 def read(path: pathlib.Path) -> Matrix:
@@ -97,6 +103,7 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
   try:
     members = sweep_folder.read_members(path, num_runs)
     outcome = records.read_object(path / matrix.OUTCOME) if matrix.is_done(path) else None
+    failure = matrix.failure(path)
     spec = network_file.read_spec(path / "best") if outcome is not None else None
     sensitivity = sensitivity_file.read(path)
   except ValueError as error:
@@ -105,5 +112,7 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
   note, gap = sweep_folder.why_incomplete(runs, steps, is_done=outcome is not None)
   if members.lacking:
     note, gap = note or f"{len(runs)} of {num_runs} runs", "; ".join(filter(None, (gap, members.lacking)))
+  if failure:
+    note, gap = "failed", f"failed: {failure}"
   curve = curves.stack([sweep_folder.points(run, steps, start) for run in runs]) if runs else None
   return Result(cell, path, runs, curve, outcome, spec, sensitivity, note, gap)

@@ -113,6 +113,39 @@ def test_a_seed_that_is_none_or_another_s_is_refused(seed):
     checks.check(make_config(seed=seed))
 
 
+@pytest.mark.parametrize("alpha", [-1.0, math.nan, math.inf])
+def test_a_scale_of_adapters_that_cannot_be_is_refused(alpha):
+  config = make_config()
+  config.alpha = alpha
+  with pytest.raises(ValueError, match=re.escape(f"alpha={alpha} must be a finite number >= 0")):
+    checks.check(config)
+
+
+def test_a_word_of_the_run_itself_is_checked_whatever_the_method():
+  config = make_config()  # From scratch, which does not read it.
+  config.output_init = "prevous"
+  with pytest.raises(ValueError, match="output_init='prevous' is not one of previous, random; nearest is previous"):
+    checks.check(config)
+
+
+def test_the_last_seed_of_a_sweep_is_a_seed():
+  config = make_config(seed=checks.MOST_SEED - 1)
+  config.sweep = base.sweep(num_runs=2, top=1, sampled=())
+  checks.check(config)
+  config.sweep.num_runs = 3  # Seeds 2^32 - 2, 2^32 - 1 and 2^32, which is 0 again.
+  with pytest.raises(ValueError, match="seed=4294967294 is too large for 3 runs"):
+    checks.check(config)
+
+
+def test_the_last_whole_update_is_counted_in_int32():
+  config = make_config()  # Updates of 10 steps.
+  config.train.steps = 2**31 - 8  # 2,147,483,640.
+  checks.check(config)
+  config.train.steps = 2**31 - 7  # Its last update would end at 2,147,483,650, which int32 has not.
+  with pytest.raises(ValueError, match="set --config.train.steps=2147483640"):
+    checks.check(config)
+
+
 def test_different_seeds_that_pass_are_different_runs():
   keys = [learn.make_key(seed, "learning") for seed in (0, 1, 2**31, checks.MOST_SEED)]
   for seed in (0, 1, 2**31, checks.MOST_SEED):
@@ -129,6 +162,11 @@ def test_different_seeds_that_pass_are_different_runs():
     ({"sampled": ("alpha", "choice", (1.0, 0.1))}, "sweep.sampled=.* is not of the form .*field, kind, values"),
     ({"sampled": (("alpha", "choice", 1.0),)}, "sweep.sampled=.* is not of the form"),
     ({"sampled": (("alpha", "choice", ("a",)),)}, "sweep.sampled draws alpha from .*not all numbers"),
+    ({"sampled": (("train.hyper.learning_rate", "choice", (1e-3, 0.0)),)}, "learning_rate=0.0 must be a finite"),
+    ({"sampled": (("train.auxiliary.d2.cost", "choice", (-1.0,)),)}, "d2.cost=-1.0 must be .* --config.sweep.sampled"),
+    ({"sampled": (("alpha", "log_uniform", (0.0, 1.0)),)}, "needs .lowest, highest., both > 0"),
+    ({"sampled": (("alpha", "log_uniform", (0.1, 0.5, 1.0)),)}, "needs .lowest, highest., both > 0"),
+    ({"sampled": (("alpha", "log_uniform", (1.0, 0.1)),)}, "needs .lowest, highest., both > 0"),
   ],
 )
 def test_a_sweep_that_cannot_be_is_refused(fields, expected):
