@@ -46,23 +46,18 @@ def evaluate(
   batch: batch_lib.Batch,
   key: jax.Array,
   *,
-  episodes_per_world: int = 1,
   greedy: bool = False,
   max_steps: int = 100_000,
 ) -> Episodes:
-  """Plays `episodes_per_world` episodes in each world of a batch.
+  """Plays an episode in each world of a batch.
 
   Raises:
     ValueError: if an episode has not ended after `max_steps` steps.
   """
-  returns, lengths = [], []
-  for round_key in jax.random.split(key, episodes_per_world):
-    episode_return, length, is_over = episode(agent, trainable, frozen, batch, round_key, greedy, max_steps)
-    if not is_over.all():
-      raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
-    returns.append(np.asarray(episode_return))
-    lengths.append(np.asarray(length))
-  return Episodes(np.concatenate(returns), np.concatenate(lengths))
+  returns, lengths, is_over = episode(agent, trainable, frozen, batch, key, greedy, max_steps)
+  if not is_over.all():
+    raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
+  return Episodes(np.asarray(returns), np.asarray(lengths))
 
 
 def host_evaluate(

@@ -49,19 +49,8 @@ def unroll(
 ) -> tuple[batch_lib.BatchState, actor_critic.RecurrentState, trajectory.Trajectory]:
   """Plays `num_steps` steps in every world of a batch.
 
-  Args:
-    agent: who acts.
-    trainable: parameters that learn.
-    frozen: parameters that do not.
-    batch: static.
-    batch_state: where the last unroll ended, or `batch.init(key)`.
-    recurrent_state: likewise, or `actor_critic.initial_state(agent, batch.num_worlds)`.
-    key: consumed.
-    num_steps: T, static.
-    greedy: static; play the most probable actions.
-
-  Returns:
-    The state of the worlds, the recurrent state, and a trajectory `[T+1, B, ...]`.
+  Both states are where the last unroll ended, or `batch.init(key)` and `actor_critic.initial_state(agent, B)`; `greedy`
+  plays the most probable actions. Returns both states after T steps, and a trajectory `[T+1, B, ...]`.
   """
 
   def step(now: _Now, step_key: jax.Array) -> tuple[_Now, _Seen]:
@@ -94,19 +83,8 @@ def host_unroll(
 ) -> tuple[core.TimeStep, actor_critic.RecurrentState, trajectory.Trajectory]:
   """`unroll` for B environments behind `dm_env`, one after the other.
 
-  Args:
-    agent: the same for all.
-    trainable: parameters that learn.
-    frozen: parameters that do not.
-    environments: B of them; only the observations that the network and its heads read are kept.
-    timestep: `[B, ...]`, where the last unroll ended, or `host_init(agent, environments)`.
-    recurrent_state: likewise, or `actor_critic.initial_state(agent, B)`.
-    key: consumed.
-    num_steps: T.
-    greedy: play the most probable actions.
-
-  Returns:
-    The last timestep, the recurrent state, and a trajectory `[T+1, B, ...]` of numpy arrays.
+  `timestep`, `[B, ...]`, is where the last unroll ended, or `host_init(agent, environments)`. Of observations only what
+  the network and its heads read is kept. Returns the last timestep, the recurrent state, and a trajectory of numpy.
   """
   initial_state = recurrent_state
   timesteps, actions, log_probs = [timestep], [], []

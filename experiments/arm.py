@@ -7,7 +7,6 @@ python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/ar
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -66,9 +65,8 @@ def drive() -> None:
     video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Entry point."""
-  del argv
   serve() if _MODE.value == "serve" else drive()
 
 

@@ -216,6 +216,11 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   return _map(value, lambda one: _NO_NUMBERS.get(one, one) if isinstance(one, str) else one)
 
 
+def finite(x: Any) -> float | None:
+  """`x` for a JSON file; null where there is no number."""
+  return float(x) if math.isfinite(x) else None
+
+
 def _without_infinity(value: Any) -> Any:
   if not isinstance(value, float) or math.isfinite(value):
     return value

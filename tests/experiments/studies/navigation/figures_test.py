@@ -299,7 +299,7 @@ def test_main_draws_what_it_can(nav, capsys):
   navigators.write_test(nav / "i_d2l", "nav_d2l", "i_maze")
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(runs=[str(nav)], figure="nav", out=str(nav / "out")):
-    figures_binary.main(())
+    figures_binary.main()
   names = {path.name for path in (nav / "out").iterdir()}
   assert {f"nav_{name}.png" for name in ("fig3", "fig4", "fig56", "fig7", "table1")} <= names
   assert "9 runs read; wrote nav_fig3.png" in capsys.readouterr().out
