@@ -54,10 +54,7 @@ _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came fro
 
 
 def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
-  """The config of this command line.
-
-  Args:
-    is_matrix: whether the binary runs matrices, or single runs and sweeps; None: it reads either.
+  """The config of this command line; `is_matrix` where the binary runs matrices, None where it reads any.
 
   Raises:
     ValueError: if none is given, or it is for another binary.
@@ -81,26 +78,24 @@ def workdir() -> str:
   return WORKDIR.value
 
 
-def run(main: Callable[[Sequence[str]], None], *, reads: Sequence[flags.FlagHolder]) -> None:
+def run(main: Callable[[], None], *, reads: Sequence[flags.FlagHolder]) -> None:
   """Parses the flags and runs `main`; the caller's mistakes end in one line and exit code 1.
 
-  Args:
-    main: of the binary.
-    reads: the flags that it reads of those defined in other modules of ours; its own need no mention.
+  `reads` are the flags that it reads of those defined in other modules of ours; its own need no mention.
   """
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns a person arrives as an exception.
   stop.install()
-  app.run(lambda argv: guard(main, argv), flags_parser=functools.partial(parse, reads=reads))
+  app.run(lambda argv: guard(main), flags_parser=functools.partial(parse, reads=reads))
 
 
-def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-  """Runs `main(argv)`; turns a caller's mistake into one line on stderr and exit code 1."""
+def guard(main: Callable[[], None]) -> None:
+  """Runs `main()`; turns a caller's mistake into one line on stderr and exit code 1."""
   logging.set_verbosity(logging.ERROR)
   keep_freed_memory()
   keep_compiled_programs()
   try:
     check_platform()
-    main(argv)
+    main()
   except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError) as error:
     if _TRACEBACK.value:
       raise
@@ -259,12 +254,7 @@ def check_fields(argv: Sequence[str]) -> None:
 
 
 def check_read(argv: Sequence[str], words: Sequence[str], reads: Sequence[flags.FlagHolder]) -> None:
-  """Refuses what would change nothing: a word that is no flag, and a flag of another binary's.
-
-  Args:
-    argv: the command line, parsed, the program first.
-    words: what parsing has left of it.
-    reads: as `run`'s.
+  """Refuses what would change nothing: `words` that parsing `argv` has left, which are no flags, and another's flags.
 
   Raises:
     ValueError: naming the word or the flag, and the nearest that is read.

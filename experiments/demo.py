@@ -9,7 +9,6 @@ continues what was stopped. The folder is `--workdir`: runs/demo, or runs/demo_f
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -27,9 +26,8 @@ _TRAIN_STEPS = flags.DEFINE_integer("train_steps", 2_500_000, "Steps in simulati
 _EPISODES = flags.DEFINE_integer("evaluation_episodes", 10, "Episodes on the arm after learning.", lower_bound=1)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Trains if asked, transfers, reports."""
-  del argv
   is_from_scratch = _FROM_SCRATCH.value
   workdir = pathlib.Path(binary.WORKDIR.value or ("runs/demo_from_scratch" if is_from_scratch else "runs/demo"))
   task = "reach/fixed" if is_from_scratch else "reach/random"

@@ -86,9 +86,8 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
   return options
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Entry point."""
-  del argv
   if not binary.SOURCE.value:
     raise ValueError("--source is missing; give a run directory or a released network")
   folder = run_directory.present(binary.SOURCE.value)

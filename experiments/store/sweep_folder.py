@@ -105,7 +105,7 @@ def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) ->
 
 def _ended(run: records.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Where episodes ended while it learned: step int64 `[N]`, how many int64 `[N]`, and their mean return `[N]`."""
-  found = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
-  has_ended = found["episodes"] > 0
-  steps, count, returns = (values[has_ended] for values in found.values())
+  columns = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
+  has_ended = columns["episodes"] > 0
+  steps, count, returns = (values[has_ended] for values in columns.values())
   return steps.astype(np.int64), count.astype(np.int64), returns

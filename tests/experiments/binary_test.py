@@ -140,23 +140,23 @@ def test_a_binary_says_what_it_reads(file):
   "error", [ValueError("a\nb"), OSError(28, "disk full"), protocol.BridgeError("no server"), FloatingPointError("nan")]
 )
 def test_a_callers_mistake_is_one_line_and_exit_code_1(error, capsys, monkeypatch):
-  def fail(argv):
+  def fail():
     raise error
 
   monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
   with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
-    binary.guard(fail, [])
+    binary.guard(fail)
   assert stopped.value.code == 1
   assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):
-  def fail(argv):
+  def fail():
     raise AssertionError("a bug")
 
   monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
   with flagsaver.flagsaver(traceback=False), pytest.raises(AssertionError):
-    binary.guard(fail, [])
+    binary.guard(fail)
 
 
 def test_a_whole_binary_refuses_a_flag_of_another_s():
@@ -267,7 +267,7 @@ def test_a_package_that_is_not_installed_is_one_line(capsys, monkeypatch):
   monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
   monkeypatch.setitem(sys.modules, "ale_py", None)  # As if it were not installed.
   with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
-    binary.guard(lambda argv: emulator.load("pong", seed=0), [])
+    binary.guard(lambda: emulator.load("pong", seed=0))
   assert stopped.value.code == 1
   assert capsys.readouterr().err == 'error: Atari games need ale-py: pip install "progressive-robots[atari]"\n'
 

@@ -41,7 +41,6 @@ class Matrix(NamedTuple):
 
   @property
   def runs(self) -> tuple[records.Run, ...]:
-    """Every run that was read."""
     return tuple(run for result in self.results.values() for run in result.runs)
 
   @property
@@ -75,7 +74,7 @@ def read(path: pathlib.Path) -> Matrix:
   """
   config = matrix.read_plan(path)
   steps, num_runs, floors = int(config.train.steps), int(config.sweep.num_runs), matrix.floors(config)
-  found = Matrix(
+  on_disk = Matrix(
     path=path,
     world=config.matrix.world,
     targets=tuple(config.matrix.targets),
@@ -84,9 +83,9 @@ def read(path: pathlib.Path) -> Matrix:
     top=int(config.sweep.top),
     results={cell: _read_cell(path / cell.name, cell, steps, num_runs, min(floors)) for cell in matrix.plan(config)},
   )
-  if not found.runs:
+  if not on_disk.runs:
     raise ValueError(f"{path}: no cell has a run with finished episodes; run experiments.matrix first")
-  return found
+  return on_disk
 
 
 def row_of(cell: matrix.Cell) -> transfer_matrix.Row:
