@@ -84,11 +84,7 @@ def fig7(navigators: folder.Navigation) -> drawing.Drawn:
 def tested_sweeps(
   navigators: folder.Navigation,
 ) -> list[tuple[folder.Sweep, episodes_file.Tested]]:
-  """Every sweep that has test episodes, with them.
-
-  Raises:
-    ValueError: if none has.
-  """
+  """Every sweep that has test episodes, with them; ValueError if none has."""
   sweeps = [sweep for maze in navigators.mazes for sweep in navigation_figures.in_order(navigators.of(maze))]
   tested = [(sweep, sweep.tested) for sweep in sweeps if sweep.tested is not None]
   if not tested:

@@ -54,7 +54,7 @@ class Tested(NamedTuple):
   def score(self) -> intervals.Interval:
     """Mean return and its 95 % bootstrap interval."""
     score = self.summary["score"]
-    return intervals.Interval(*(_array(score[name]) for name in ("mean", "low", "high")))
+    return intervals.Interval(*(np.asarray(score[name], np.float64) for name in ("mean", "low", "high")))
 
 
 def summary(measures: episodes.Measures) -> dict[str, Any]:
@@ -163,7 +163,3 @@ _SUMMARY = (
   "loop_closure",
   "depth",
 )
-
-
-def _array(x: float | None) -> np.ndarray:
-  return np.asarray(np.nan if x is None else x)
