@@ -7,7 +7,7 @@ trajectories of the same form, and the same keys choose the same actions.
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import dm_env
 import jax
@@ -18,6 +18,21 @@ from agents import actor_critic, trajectory
 from environments import batch as batch_lib
 from environments import core
 from progressive import network
+
+
+class _Now(NamedTuple):
+  """What goes on from step to step."""
+
+  batch_state: batch_lib.BatchState
+  recurrent_state: actor_critic.RecurrentState  # Every leaf [B, ...].
+
+
+class _Seen(NamedTuple):
+  """What a step leaves behind; every leaf `[B, ...]`, `[T, B, ...]` of all steps."""
+
+  timestep: core.TimeStep
+  action: jax.Array
+  log_prob: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "num_steps", "greedy"))
@@ -38,16 +53,16 @@ def unroll(
   plays the most probable actions. Returns both states after T steps, and a trajectory `[T+1, B, ...]`.
   """
 
-  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
-    state, recurrent = carry
-    chosen = actor_critic.act(agent, trainable, frozen, recurrent, state.timestep, step_key, greedy)
-    after = batch.step(state, chosen.action)
-    return (after, chosen.recurrent_state), (state.timestep, chosen.action, chosen.log_prob)
+  def step(now: _Now, step_key: jax.Array) -> tuple[_Now, _Seen]:
+    timestep = now.batch_state.timestep
+    chosen = actor_critic.act(agent, trainable, frozen, now.recurrent_state, timestep, step_key, greedy)
+    after = _Now(batch.step(now.batch_state, chosen.action), chosen.recurrent_state)
+    return after, _Seen(timestep, chosen.action, chosen.log_prob)
 
-  keys = jax.random.split(key, num_steps)
-  (after, recurrent), (timesteps, actions, log_prob) = jax.lax.scan(step, (batch_state, recurrent_state), keys)
-  timesteps = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), timesteps, after.timestep)
-  return after, recurrent, trajectory.Trajectory(timesteps, actions, log_prob, recurrent_state)
+  end, seen = jax.lax.scan(step, _Now(batch_state, recurrent_state), jax.random.split(key, num_steps))
+  timesteps = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), seen.timestep, end.batch_state.timestep)
+  played = trajectory.Trajectory(timesteps, seen.action, seen.log_prob, recurrent_state)
+  return end.batch_state, end.recurrent_state, played
 
 
 def host_init(agent: actor_critic.Agent, environments: Sequence[dm_env.Environment]) -> core.TimeStep:

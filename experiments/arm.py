@@ -10,11 +10,11 @@ import sys
 
 from absl import flags
 
-from environments.arm import client
+from environments.arm import by_hand, client
 from environments.jaco import constants
 from experiments import binary
 from experiments.report import video as video_lib
-from experiments.running import by_hand, play
+from experiments.running import play
 from experiments.setup import learn
 from experiments.setup import place as place_lib
 from experiments.store import released

@@ -33,8 +33,6 @@ class _Path(flags.ArgumentParser):
 
   def parse(self, argument: str) -> str:
     """`argument` with `~` expanded; raises ValueError for gs:// and the like."""
-    from experiments.store import run_directory  # JAX is imported when it is needed.
-
     return str(run_directory.local(argument)) if argument else argument
 
 
@@ -121,7 +119,7 @@ def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str
 def keep_freed_memory() -> None:
   """Makes glibc keep what XLA frees instead of handing it back to the system and asking for it again at every update.
 
-  On a CPU every update allocates a few hundred MB; mapping them anew took a third of learning's time (see README).
+  On a CPU every update allocates a few hundred MB; mapping them anew took a third of learning's time.
   """
   if sys.platform != "linux":
     return

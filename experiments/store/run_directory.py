@@ -235,9 +235,10 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
-  """Where a run's checkpoints are: its own, or those of the sweep that it is a member of."""
-  is_member = path.absolute().parent.name == "runs" and (path.absolute().parent.parent / "config.json").exists()
-  return (path.absolute().parent.parent if is_member else path) / "checkpoints"
+  """Where a run's checkpoints are: its own, or, of a member that has none, those of the sweep around it."""
+  own, sweep = path / "checkpoints", path.absolute().parent.parent
+  is_member = not own.is_dir() and path.absolute().parent.name == "runs" and (sweep / "config.json").exists()
+  return sweep / "checkpoints" if is_member else own
 
 
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:

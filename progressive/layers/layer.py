@@ -1,6 +1,6 @@
 """What a column asks of a layer. A user's own layer is a frozen dataclass that says three things of itself:
 
-  shape(read) -> shape of one step     init(key, read) -> params     apply(params, x, terms=...) -> activations
+    shape(read) -> shape of one step     init(key, read) -> params     apply(params, x, terms=...) -> activations
 
 Whatever else a layer has, it inherits: how it joins its inputs, the kernel of a lateral into it and the term which
 that adds to its pre-activation. A layer with a state between steps extends `recurrent.Recurrent`.
@@ -16,8 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from progressive import convolution
-from progressive.layers import naming
+from progressive.layers import convolution, naming
 
 Shape = tuple[int, ...]  # Of one step of one example: [D] or [H, W, C].
 Params = Mapping[str, Any]  # Name -> array, or a tree of them.

@@ -85,16 +85,12 @@ def play(task: learn.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool
   observations = tuple(sorted({*learn.input_names(task), "pixels"}))
   batch = batch_lib.Batch(maze, min(NUM_WORLDS, num_episodes + 1), observations, SIGNALS)
   num_rounds = -(-(num_episodes + 1) // batch.num_worlds)
-  rounds, frames = [], None
-  for round_key in jax.random.split(key, num_rounds):
-    *fields, seen = jax.device_get(_round(task.agent, task.params, batch, round_key, maze.task.num_steps, is_greedy))
-    rounds.append([jax.tree.map(lambda x: np.swapaxes(x, 0, 1), field) for field in fields])
-    frames = seen if frames is None else frames
-  reward, value, features, signals, said = (
-    jax.tree.map(lambda *x: np.concatenate(x), *field) for field in zip(*rounds, strict=True)
-  )
-  assert frames is not None
-  return Played(reward, value, features, signals, said, frames).part(slice(num_episodes + 1))
+  rounds = [
+    jax.device_get(_round(task.agent, task.params, batch, round_key, maze.task.num_steps, is_greedy))
+    for round_key in jax.random.split(key, num_rounds)
+  ]
+  played = jax.tree.map(lambda *x: np.concatenate([np.swapaxes(one, 0, 1) for one in x]), *rounds)
+  return played._replace(frames=rounds[0].frames).part(slice(num_episodes + 1))
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "num_steps", "is_greedy"))
@@ -105,22 +101,22 @@ def _round(
   key: jax.Array,
   num_steps: int,
   is_greedy: bool,
-) -> tuple[Any, ...]:
-  """One episode in each world: the fields of `Played`, time first."""
+) -> Played:
+  """One episode in each world, time first."""
   world_key, action_key = jax.random.split(key)
   _, nothing = partition.split(params, lambda path: True)
 
-  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], Played]:
     state, recurrent = carry
     chosen = actor_critic.act(agent, params, nothing, recurrent, state.timestep, step_key, is_greedy)
     features = chosen.activations[feature_layer(agent.spec)]
-    seen = (
-      state.timestep.reward,
-      chosen.value / agent.hyper.reward_scale,
-      features.reshape(features.shape[0], -1),
-      state.timestep.privileged,
-      {head.name: _say(params, head, chosen.activations) for head in agent.auxiliary_heads},
-      state.timestep.observation["pixels"][0],
+    seen = Played(
+      reward=state.timestep.reward,
+      value=chosen.value / agent.hyper.reward_scale,
+      features=features.reshape(features.shape[0], -1),
+      signals=state.timestep.privileged,
+      said={head.name: _say(params, head, chosen.activations) for head in agent.auxiliary_heads},
+      frames=state.timestep.observation["pixels"][0],
     )
     return (batch.step(state, chosen.action), chosen.recurrent_state), seen
 
