@@ -83,7 +83,6 @@ def serve(
   (the CPU; the few operations on joint angles are no work for an accelerator).
 
   Args:
-    config: what and where.
     on_ready: called once with the address, `host:port`, when clients may connect.
     stop: ends serving when set.
 

@@ -152,10 +152,7 @@ def parse(agent: str, bases: Collection[str]) -> tuple[str, tuple[str, ...] | No
 def heads(losses: Sequence[str], *, memory: str, costs: Mapping[str, float]) -> dict[str, config_dict.ConfigDict]:
   """D1 on the encoder, D2 and L on the memory, each behind a hidden layer of 128 (papers.md 3.1).
 
-  Args:
-    losses: names in `LOSSES`.
-    memory: the layer that D2 and L read.
-    costs: d1, d2, l -> weight of each loss, regressed or not.
+  `costs`: d1, d2, l -> weight of each loss, regressed or not.
   """
   made = {}
   for loss in losses:
