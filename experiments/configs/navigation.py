@@ -94,7 +94,7 @@ _MIDDLE_COSTS = {name: costs[1] for name, costs in _COSTS.items()}
 _CLIP: Mapping[str, Any] = {
   "reward_scale": 0.5,
   "reward_clip": 1.0,
-}  # Of the paper's starred agents: 0.3 or 0.5, cut to 1.
+}  # The paper's starred agents: 0.3 or 0.5, cut to 1.
 
 
 def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:

@@ -26,9 +26,7 @@ COLORS = {
 }
 _PONG = "pong/"  # The world that the paper's numbers are of.
 _PONG_LIMITS = (-21.0, 21.0)
-_SHORTER = (
-  0.775  # Of the horizon: the paper's figure 4a follows from its figure 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
-)
+_SHORTER = 0.775  # Of the horizon: the paper's figure 4a follows from its 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
 _MOST_PAIRS = 4
 _FIG4B_METHODS = ("scratch", "finetune", "progressive2")
 _Panel = tuple[tuple[str, ...], str]  # Sources in the order learned, target.
