@@ -122,11 +122,7 @@ def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
 
 
 def check_sweep(sweep: config_dict.ConfigDict) -> None:
-  """Refuses a sweep that is none.
-
-  Raises:
-    ValueError: as `check_phase`.
-  """
+  """Refuses a sweep that is none; raises as `check_phase`."""
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
