@@ -27,7 +27,7 @@ def in_batch(
     train: `loop.train_step` of the same.
     steps_per_update: agent steps of one run in one update.
     until_step: of each run.
-    updates_per_record: updates that one record sums up.
+    updates_per_record: updates of one record: their episodes, the losses of the last.
   """
   while (step := loop.step_of(state)) < until_step:
     started = time.monotonic()

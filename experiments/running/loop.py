@@ -118,8 +118,10 @@ def consume(
   save: Callable[[TrainState, int], None],
   save_every: int,
   film: Callable[[TrainState, int], None] = lambda state, step: None,
-) -> None:
+) -> TrainState:
   """Feeds records to `sinks`; evaluates and saves whenever a multiple of the given steps is passed, and at the end.
+
+  Returns the last state, of which there must be one.
 
   What was evaluated is filmed once all else is safe. Who asks the program to stop has its state saved first.
 
@@ -144,6 +146,7 @@ def consume(
       if is_asked:
         break
       previous = step
+  return state
 
 
 def step_of(state: TrainState) -> int:

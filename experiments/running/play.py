@@ -37,11 +37,11 @@ def play(
   """Plays `num_episodes` whole episodes; a film shows those behind `dm_env`, and some more of a world in JAX."""
   play_key, film_key = jax.random.split(key)
   if isinstance(task.place, place_lib.Host):
-    filmed = video.Filmed(task.place.world)
+    world = video.Filmed(task.place.world) if has_film else task.place.world
     episodes = evaluation.host_evaluate(
-      task.agent, trainable, frozen, filmed, play_key, num_episodes=num_episodes, greedy=is_greedy
+      task.agent, trainable, frozen, world, play_key, num_episodes=num_episodes, greedy=is_greedy
     )
-    return Played(episodes, filmed.frames, filmed.captions) if has_film else Played(episodes)
+    return Played(episodes, world.frames, world.captions) if isinstance(world, video.Filmed) else Played(episodes)
   batch = task.place.batch(num_episodes, learn.input_names(task))
   episodes = evaluation.evaluate(task.agent, trainable, frozen, batch, play_key, greedy=is_greedy)
   has_film = has_film and "pixels" in task.place.world.observation_spec()

@@ -72,7 +72,6 @@ def run_alone(
   config = learn.resolved(config)
   path, phase, is_sweep = lock.path, config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
-  _check(everyone, phase, path)
   batch = _batch(everyone[0].task, phase.num_worlds)
   states = [_init(member, batch) for member in everyone]
   for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
@@ -83,18 +82,18 @@ def run_alone(
     return Learned(everyone, state)
 
   write = _recorder(everyone, path, phase, first_step)
-  last = [state]
+
+  def own(state: loop.TrainState) -> loop.TrainState:  # The rest fill a last device's share.
+    return jax.tree.map(lambda leaf: leaf[: len(everyone)], state) if is_sweep else state
 
   def save(state: loop.TrainState, step: int) -> None:
     lock.check()
     write.sync()
-    own = jax.tree.map(lambda leaf: leaf[: len(everyone)], state) if is_sweep else state
-    checkpoint.save(path / "checkpoints", step, own, keep=phase.keep_checkpoints)
-    last[0] = own
+    checkpoint.save(path / "checkpoints", step, own(state), keep=phase.keep_checkpoints)
 
   evaluate, film = _evaluation(everyone[0], 0 if is_sweep else phase.evaluation_episodes)
   print(f"{path}: compiling; the first update takes a while", flush=True)
-  loop.consume(
+  state = loop.consume(
     _updates(everyone, phase, batch, state, is_sweep=is_sweep),
     first_step=first_step,
     until_step=phase.steps,
@@ -105,7 +104,7 @@ def run_alone(
     save_every=phase.save_every,
     film=film,
   )
-  return Learned(everyone, last[0])
+  return Learned(everyone, own(state))
 
 
 def make_members(
@@ -121,9 +120,9 @@ def make_members(
     source = learn.load_source(config)
   make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
   if "sweep" not in config:
-    return (Member(config, path, make(config)),)
+    return (_on_its_own(Member(config, path, make(config))),)
   configs = [members.sample(config, i) for i in range(config.sweep.num_runs)]
-  everyone = tuple(Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs))
+  everyone = tuple(_side_by_side(Member(one, path / "runs" / f"{i:02}", make(one))) for i, one in enumerate(configs))
   first = jax.tree.structure(everyone[0].task.agent)
   for member in everyone[1:]:
     if jax.tree.structure(member.task.agent) != first:
@@ -195,12 +194,10 @@ def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
   save_best(path, everyone[index], trained(path, index), evaluation={"late_return": scores[index], **about})
 
 
-def _check(everyone: tuple[Member, ...], phase: config_dict.ConfigDict, path: pathlib.Path) -> None:
-  """Refuses what cannot be, before the directory is claimed."""
-  place = everyone[0].task.place
+def _on_its_own(member: Member) -> Member:
+  """Refuses of a world behind `dm_env` what it cannot be."""
+  place, phase = member.task.place, member.config.train
   if isinstance(place, place_lib.Host):
-    if len(everyone) > 1:
-      raise ValueError(f"{path}: runs side by side need a world in JAX; learn in {place.name} one run at a time")
     if phase.num_worlds != 1:
       raise ValueError(f"train.num_worlds={phase.num_worlds}: {place.name} is one world; set train.num_worlds=1")
     if phase.evaluate_every:
@@ -208,6 +205,15 @@ def _check(everyone: tuple[Member, ...], phase: config_dict.ConfigDict, path: pa
         f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
         f"is being learned from; set it to 0, which evaluates at the end"
       )
+  return member
+
+
+def _side_by_side(member: Member) -> Member:
+  """Refuses a world of which there are no copies."""
+  place = member.task.place
+  if isinstance(place, place_lib.Host):
+    raise ValueError(f"{member.path}: runs side by side need a world in JAX; learn in {place.name} one run at a time")
+  return member
 
 
 def _batch(task: learn.Task, num_worlds: int) -> batch_lib.Batch | None:
