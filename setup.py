@@ -15,7 +15,7 @@ setuptools.setup(
     "": ["py.typed"],
     "environments": ["**/assets/*", "**/levels/*"],
     "analysis": ["*.csv"],
-    "experiments": ["released/*/*"],
+    "experiments": ["released/*/*", "report/*.css"],
   },
   install_requires=[
     "absl-py>=2.1",

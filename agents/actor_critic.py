@@ -114,17 +114,9 @@ def act(
   greedy: bool = False,
   additions: Additions | None = None,
 ) -> ActOutput:
-  """Chooses an action in each world.
+  """Chooses an action in each of B worlds, the most probable one where `greedy`.
 
-  Args:
-    agent: who acts.
-    trainable: parameters that learn.
-    frozen: parameters that do not.
-    recurrent_state: every leaf `[B, ...]`; zeroed by the network where an episode begins.
-    timestep: every leaf `[B, ...]`.
-    key: consumed, also by a greedy policy.
-    greedy: take the most probable action instead of drawing one.
-    additions: added to activations, `[B, ...]` each: see `network.apply`.
+  The network zeroes the recurrent state where an episode begins. `additions`, `[B, ...]`: see `network.apply`.
   """
   params = partition.merge(trainable, frozen)
   timesteps, additions = jax.tree.map(lambda x: x[None], (timestep, additions))

@@ -104,20 +104,15 @@ def loss(
 ) -> jax.Array:
   """Half the mean squared error of one head, or the mean cross-entropy in nats, over the signal's entries.
 
-  Args:
-    params: of the whole network.
-    head: which one.
-    features: activations of its layer, `[T, B, ...]`.
-    signal: what it should read, `[T, B, ...]`; int32 classes, or numbers.
-    weights: `[T, B]` float32.
+  As `read`; `signal` is what it should read, `[T, B, ...]`, int32 classes or numbers, under `weights` `[T, B]` float32.
   """
   chex.assert_equal_shape_prefix([features, signal, weights], 2)
-  found = read(params, head, features, signal.shape[2:])
+  readout = read(params, head, features, signal.shape[2:])
   if head.num_classes:
-    log_probs = jax.nn.log_softmax(found)
+    log_probs = jax.nn.log_softmax(readout)
     errors = -jnp.take_along_axis(log_probs, signal[..., None].astype(jnp.int32), axis=-1)
   else:
-    errors = 0.5 * jnp.square(found - signal.astype(jnp.float32))
+    errors = 0.5 * jnp.square(readout - signal.astype(jnp.float32))
   return losses.weighted_mean(jnp.mean(errors.reshape(*weights.shape, -1), axis=-1), weights)
 
 

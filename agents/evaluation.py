@@ -6,7 +6,7 @@ number of steps would favour the short ones, which on an arm are the crashes.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import dm_env
 import jax
@@ -28,6 +28,17 @@ class Episodes(NamedTuple):
   lengths: np.ndarray  # [N] int32, in transitions.
 
 
+class _Playing(NamedTuple):
+  """Episodes that are being played, one in each of B worlds."""
+
+  batch_state: batch_lib.BatchState
+  recurrent_state: actor_critic.RecurrentState  # Every leaf [B, ...].
+  returns: jax.Array  # [B] float32, so far.
+  lengths: jax.Array  # [B] int32, so far.
+  is_over: jax.Array  # [B] bool
+  num_steps: jax.Array  # [] int32, of the longest.
+
+
 def evaluate(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,
@@ -35,23 +46,18 @@ def evaluate(
   batch: batch_lib.Batch,
   key: jax.Array,
   *,
-  episodes_per_world: int = 1,
   greedy: bool = False,
   max_steps: int = 100_000,
 ) -> Episodes:
-  """Plays `episodes_per_world` episodes in each world of a batch.
+  """Plays an episode in each world of a batch.
 
   Raises:
     ValueError: if an episode has not ended after `max_steps` steps.
   """
-  returns, lengths = [], []
-  for round_key in jax.random.split(key, episodes_per_world):
-    episode_return, length, is_over = episode(agent, trainable, frozen, batch, round_key, greedy, max_steps)
-    if not is_over.all():
-      raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
-    returns.append(np.asarray(episode_return))
-    lengths.append(np.asarray(length))
-  return Episodes(np.concatenate(returns), np.concatenate(lengths))
+  returns, lengths, is_over = episode(agent, trainable, frozen, batch, key, greedy, max_steps)
+  if not is_over.all():
+    raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
+  return Episodes(np.asarray(returns), np.asarray(lengths))
 
 
 def host_evaluate(
@@ -97,26 +103,30 @@ def episode(
   program, and a `vmap` plays the same episodes (equal starts, equal luck in drawing actions) under many of them.
   """
 
-  def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-    state, recurrent, total, length, is_over, num_steps = carry
-    act_key = jax.random.fold_in(action_key, num_steps)
-    additions = None if additions_fn is None else additions_fn(num_steps)
-    chosen = actor_critic.act(agent, trainable, frozen, recurrent, state.timestep, act_key, greedy, additions)
-    state = batch.step(state, chosen.action)
-    total = total + jnp.where(is_over, 0.0, state.timestep.reward)
-    length = length + (~is_over).astype(jnp.int32)
-    is_over = is_over | (state.timestep.step_type == core.LAST)
-    return state, chosen.recurrent_state, total, length, is_over, num_steps + 1
+  def step(now: _Playing) -> _Playing:
+    act_key = jax.random.fold_in(action_key, now.num_steps)
+    additions = None if additions_fn is None else additions_fn(now.num_steps)
+    timestep = now.batch_state.timestep
+    chosen = actor_critic.act(agent, trainable, frozen, now.recurrent_state, timestep, act_key, greedy, additions)
+    batch_state = batch.step(now.batch_state, chosen.action)
+    return _Playing(
+      batch_state=batch_state,
+      recurrent_state=chosen.recurrent_state,
+      returns=now.returns + jnp.where(now.is_over, 0.0, batch_state.timestep.reward),
+      lengths=now.lengths + (~now.is_over).astype(jnp.int32),
+      is_over=now.is_over | (batch_state.timestep.step_type == core.LAST),
+      num_steps=now.num_steps + 1,
+    )
 
   world_key, action_key = jax.random.split(key)
   num_worlds = batch.num_worlds
-  start = (
-    batch.init(world_key),
-    actor_critic.initial_state(agent, num_worlds),
-    jnp.zeros(num_worlds, jnp.float32),
-    jnp.zeros(num_worlds, jnp.int32),
-    jnp.zeros(num_worlds, bool),
-    jnp.int32(0),
+  start = _Playing(
+    batch_state=batch.init(world_key),
+    recurrent_state=actor_critic.initial_state(agent, num_worlds),
+    returns=jnp.zeros(num_worlds, jnp.float32),
+    lengths=jnp.zeros(num_worlds, jnp.int32),
+    is_over=jnp.zeros(num_worlds, bool),
+    num_steps=jnp.int32(0),
   )
-  end = jax.lax.while_loop(lambda carry: ~carry[4].all() & (carry[5] < max_steps), step, start)
-  return end[2], end[3], end[4]
+  end = jax.lax.while_loop(lambda now: ~now.is_over.all() & (now.num_steps < max_steps), step, start)
+  return end.returns, end.lengths, end.is_over

@@ -19,14 +19,7 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def policy_loss(logits: jax.Array, actions: jax.Array, advantages: jax.Array, weights: jax.Array) -> jax.Array:
-  """Policy gradient loss.
-
-  Args:
-    logits: `[..., A, N]` float32.
-    actions: `[..., A]` int32, drawn from them.
-    advantages: `[...]` float32; no gradient flows through them.
-    weights: `[...]` float32.
-  """
+  """Policy gradient loss of `actions` `[..., A]` under `logits` `[..., A, N]`; `advantages` `[...]` are constants."""
   chex.assert_equal_shape([advantages, weights])
   log_prob = distributions.log_prob(logits, actions)
   return -weighted_mean(log_prob * jax.lax.stop_gradient(advantages), weights)

@@ -27,13 +27,7 @@ def make(
 ) -> optax.GradientTransformation:
   """Clipping by global norm, then an optimiser. All but the name may be traced: the state's form depends on it alone.
 
-  Args:
-    name: 'rmsprop' or 'adam'.
-    learning_rate: at the first update.
-    anneal_updates: number of updates over which the learning rate falls to 0; 0 keeps it constant.
-    max_gradient_norm: gradients longer than this are shortened to it; infinity leaves them alone.
-    decay: of the second moment's running mean.
-    epsilon: added to the second moment inside the root (rmsprop), or to its root (adam).
+  `decay` is of the second moment's running mean; `epsilon` is added to it inside the root (rmsprop), or to its root.
 
   Raises:
     ValueError: for an unknown name.

@@ -63,14 +63,9 @@ def init_progress(num_worlds: int) -> EpisodeProgress:
 
 
 def track_episodes(progress: EpisodeProgress, timesteps: core.TimeStep) -> tuple[EpisodeProgress, EpisodeEnds]:
-  """Follows returns and lengths of episodes through an unroll.
+  """Follows episodes from `timesteps[0]`, where they have come to `progress`, through an unroll `[T+1, B]`.
 
-  Args:
-    progress: of the episodes that `timesteps[0]` is in.
-    timesteps: `[T+1, B]`, a trajectory's; only step types and rewards are read.
-
-  Returns:
-    Progress at `timesteps[T]`, and which of the steps 1 to T ended an episode.
+  Returns progress at `timesteps[T]`, and which of the steps 1 to T ended an episode.
   """
   chex.assert_rank([timesteps.step_type, timesteps.reward], 2)
   chex.assert_equal_shape([timesteps.step_type, timesteps.reward])

@@ -7,7 +7,7 @@ trajectories of the same form, and the same keys choose the same actions.
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import dm_env
 import jax
@@ -18,6 +18,21 @@ from agents import actor_critic, trajectory
 from environments import batch as batch_lib
 from environments import core
 from progressive import network
+
+
+class _Now(NamedTuple):
+  """What goes on from step to step."""
+
+  batch_state: batch_lib.BatchState
+  recurrent_state: actor_critic.RecurrentState  # Every leaf [B, ...].
+
+
+class _Seen(NamedTuple):
+  """What a step leaves behind; every leaf `[B, ...]`, `[T, B, ...]` of all steps."""
+
+  timestep: core.TimeStep
+  action: jax.Array
+  log_prob: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "num_steps", "greedy"))
@@ -34,31 +49,20 @@ def unroll(
 ) -> tuple[batch_lib.BatchState, actor_critic.RecurrentState, trajectory.Trajectory]:
   """Plays `num_steps` steps in every world of a batch.
 
-  Args:
-    agent: who acts.
-    trainable: parameters that learn.
-    frozen: parameters that do not.
-    batch: static.
-    batch_state: where the last unroll ended, or `batch.init(key)`.
-    recurrent_state: likewise, or `actor_critic.initial_state(agent, batch.num_worlds)`.
-    key: consumed.
-    num_steps: T, static.
-    greedy: static; play the most probable actions.
-
-  Returns:
-    The state of the worlds, the recurrent state, and a trajectory `[T+1, B, ...]`.
+  Both states are where the last unroll ended, or `batch.init(key)` and `actor_critic.initial_state(agent, B)`; `greedy`
+  plays the most probable actions. Returns both states after T steps, and a trajectory `[T+1, B, ...]`.
   """
 
-  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
-    state, recurrent = carry
-    chosen = actor_critic.act(agent, trainable, frozen, recurrent, state.timestep, step_key, greedy)
-    after = batch.step(state, chosen.action)
-    return (after, chosen.recurrent_state), (state.timestep, chosen.action, chosen.log_prob)
+  def step(now: _Now, step_key: jax.Array) -> tuple[_Now, _Seen]:
+    timestep = now.batch_state.timestep
+    chosen = actor_critic.act(agent, trainable, frozen, now.recurrent_state, timestep, step_key, greedy)
+    after = _Now(batch.step(now.batch_state, chosen.action), chosen.recurrent_state)
+    return after, _Seen(timestep, chosen.action, chosen.log_prob)
 
-  keys = jax.random.split(key, num_steps)
-  (after, recurrent), (timesteps, actions, log_prob) = jax.lax.scan(step, (batch_state, recurrent_state), keys)
-  timesteps = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), timesteps, after.timestep)
-  return after, recurrent, trajectory.Trajectory(timesteps, actions, log_prob, recurrent_state)
+  end, seen = jax.lax.scan(step, _Now(batch_state, recurrent_state), jax.random.split(key, num_steps))
+  timesteps = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), seen.timestep, end.batch_state.timestep)
+  played = trajectory.Trajectory(timesteps, seen.action, seen.log_prob, recurrent_state)
+  return end.batch_state, end.recurrent_state, played
 
 
 def host_init(agent: actor_critic.Agent, environments: Sequence[dm_env.Environment]) -> core.TimeStep:
@@ -79,19 +83,8 @@ def host_unroll(
 ) -> tuple[core.TimeStep, actor_critic.RecurrentState, trajectory.Trajectory]:
   """`unroll` for B environments behind `dm_env`, one after the other.
 
-  Args:
-    agent: the same for all.
-    trainable: parameters that learn.
-    frozen: parameters that do not.
-    environments: B of them; only the observations that the network and its heads read are kept.
-    timestep: `[B, ...]`, where the last unroll ended, or `host_init(agent, environments)`.
-    recurrent_state: likewise, or `actor_critic.initial_state(agent, B)`.
-    key: consumed.
-    num_steps: T.
-    greedy: play the most probable actions.
-
-  Returns:
-    The last timestep, the recurrent state, and a trajectory `[T+1, B, ...]` of numpy arrays.
+  `timestep`, `[B, ...]`, is where the last unroll ended, or `host_init(agent, environments)`. Of observations only what
+  the network and its heads read is kept. Returns the last timestep, the recurrent state, and a trajectory of numpy.
   """
   initial_state = recurrent_state
   timesteps, actions, log_probs = [timestep], [], []

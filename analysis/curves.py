@@ -77,12 +77,6 @@ def stack(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:
   return Curve(steps=grid, values=np.stack([values[:length] for _, values in curves]))
 
 
-def resample(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-  """A curve given at `steps` `[N]`, read at `grid` `[G]` by linear interpolation, flat beyond its ends."""
-  order = np.argsort(steps, kind="stable")
-  return np.interp(grid, np.asarray(steps, np.float64)[order], np.asarray(values, np.float64)[order])
-
-
 def at(curve: Curve, step: float) -> np.ndarray:
   """Each run's value at `step`, `[S]`; NaN where the curve does not reach (half a grid step is forgiven)."""
   reach = curve.steps[-1] + 0.5 * (curve.steps[-1] - curve.steps[-2])

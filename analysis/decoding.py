@@ -20,21 +20,15 @@ class Decoding(NamedTuple):
 
   accuracy: float  # Over all held-out steps.
   majority: float  # What always saying the training set's most common cell gives there.
-  per_episode: np.ndarray  # [E] accuracy in each held-out episode.
   decoder: Any  # Of scikit-learn; its `predict`: features [N, D] -> cells [N].
 
 
 def evaluate(
   features: np.ndarray, cells: np.ndarray, episodes: np.ndarray, *, test_share: float = 0.25, seed: int = 0
 ) -> Decoding:
-  """Fits on some episodes, tests on the others.
+  """Fits on some episodes, tests on the others, a `test_share` of them and at least one, chosen by `seed`.
 
-  Args:
-    features: `[N, D]`, frozen.
-    cells: `[N]` int.
-    episodes: `[N]` which episode each step belongs to.
-    test_share: of the episodes, held out; at least one.
-    seed: of the choice.
+  Features are `[N, D]`, cells int `[N]`, and `episodes` `[N]` says which episode each step belongs to.
   """
   features, cells, episodes = np.asarray(features, np.float64), np.asarray(cells), np.asarray(episodes)
   chex.assert_equal_shape((cells, episodes))
@@ -45,7 +39,6 @@ def evaluate(
   return Decoding(
     accuracy=float(is_right.mean()),
     majority=float((cells[is_test] == commonest).mean()),
-    per_episode=np.asarray([is_right[episodes[is_test] == e].mean() for e in np.unique(episodes[is_test])]),
     decoder=decoder,
   )
 
@@ -62,14 +55,10 @@ def split(episodes: np.ndarray, *, test_share: float, seed: int) -> np.ndarray:
 def fit(features: np.ndarray, cells: np.ndarray, *, l2: float = L2) -> Any:
   """The readout of least cross-entropy, in nats a step, plus `l2` / 2 times the squared kernel.
 
-  Args:
-    features: `[N, D]`; they are standardised.
-    cells: `[N]` int. Where all are one cell that is what the decoder says.
-    l2: see above.
-
-  Returns:
-    A pipeline of scikit-learn, which takes seconds to import, and most readers of this module's results never fit.
+  Features `[N, D]` are standardised. Where all cells, int `[N]`, are one that is what the decoder, a pipeline of
+  scikit-learn, says.
   """
+  # Here, since it takes seconds to import, and most readers of this module's results never fit.
   from sklearn import dummy, linear_model, pipeline, preprocessing
 
   features, cells = np.asarray(features, np.float64), np.asarray(cells)

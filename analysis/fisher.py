@@ -4,9 +4,9 @@
     AFS(i, k, m) = F_i^(k)(m, m) / sum_k F_i^(k)(m, m)
 
 over states and actions of the trained network on its target. The paper does not spell out its normalisation of h; its
-appendix scales noise by each feature's own deviation, and so do we here. A map has one value, "summed over pixels". As
-a sum of the Fisher's diagonal over pixels (`squares`) it is what independent noise on every pixel, the paper's other
-measure, would cost to second order. `gradient` squares the summed gradient instead: what a shift of the whole map does.
+appendix scales noise by each feature's own deviation, and so do we here. A map has one value, "summed over pixels": the
+sum of the Fisher's diagonal over pixels, which is what independent noise on every pixel, the paper's other measure,
+would cost to second order.
 """
 
 import functools
@@ -20,7 +20,6 @@ import numpy as np
 
 from analysis import moments
 
-PIXELS = ("squares", "gradient")
 READINGS = ("share", "sum")
 
 # (additions, batch) -> log pi(a_n | s_n) float32 [N], or of all actions [N, ..., A]; additions: place -> [N, ..., D] is
@@ -32,8 +31,6 @@ def diagonals(
   log_prob_fn: LogProbFn,
   activations_fn: Callable[[moments.Batch], moments.Activations],
   batches: Iterable[moments.Batch],
-  *,
-  pixels: str = "squares",
 ) -> dict[moments.Place, np.ndarray]:
   """The diagonal of the normalised Fisher matrix of every representation: place -> `[D]` float64.
 
@@ -45,18 +42,15 @@ def diagonals(
       actions is exact; or `[N, F, A]` for F independent choices.
     activations_fn: batch -> the activations that the additions go to, each `[N, ..., D]` float32.
     batches: pytrees of recorded samples, from the state distribution of the trained network on its target.
-    pixels: 'squares' or 'gradient', see above.
 
   Raises:
-    ValueError: unknown `pixels`, or no batch.
+    ValueError: no batch.
   """
-  if pixels not in PIXELS:
-    raise ValueError(f"pixels={pixels!r} is not one of {PIXELS}")
   num_samples = 0
   squares: dict[moments.Place, np.ndarray] = {}
   seen: dict[moments.Place, moments.Moments] = {}
   for batch in batches:
-    batch_size, batch_squares, batch_moments = _statistics(log_prob_fn, activations_fn, pixels, batch)
+    batch_size, batch_squares, batch_moments = _statistics(log_prob_fn, activations_fn, batch)
     num_samples += int(batch_size)
     squares = {place: squares.get(place, np.float64(0)) + np.asarray(new) for place, new in batch_squares.items()}
     seen = {place: moments.merge(seen.get(place), new) for place, new in batch_moments.items()}
@@ -110,11 +104,10 @@ def by_layer(places: Iterable[moments.Place]) -> dict[str, list[moments.Place]]:
   return layers
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _statistics(
   log_prob_fn: LogProbFn,
   activations_fn: Callable[[moments.Batch], moments.Activations],
-  pixels: str,
   batch: moments.Batch,
 ) -> tuple[int, dict[moments.Place, jax.Array], dict[moments.Place, moments.Moments]]:
   """One batch's (N, place -> sum over samples of the squared gradient `[D]`, place -> moments)."""
@@ -131,7 +124,7 @@ def _statistics(
   def add(total: dict, index: jax.Array) -> tuple[dict, None]:
     chosen = jnp.zeros_like(outputs).at[:, index].set(1.0)
     (gradients,) = pull_back(chosen.reshape(log_probs.shape))
-    each = {place: weights[:, index] @ _square(g, pixels) for place, g in gradients.items()}
+    each = {place: weights[:, index] @ _square(g) for place, g in gradients.items()}
     return {place: total[place] + each[place] for place in total}, None
 
   nothing = {place: jnp.zeros(x.shape[-1:]) for place, x in activations.items()}
@@ -139,9 +132,6 @@ def _statistics(
   return num_samples, squares, {place: moments.of(x) for place, x in activations.items()}
 
 
-def _square(gradient: jax.Array, pixels: str) -> jax.Array:
+def _square(gradient: jax.Array) -> jax.Array:
   """`[N, ..., D]` -> `[N, D]`: one value a feature."""
-  over = tuple(range(1, gradient.ndim - 1))
-  if pixels == "gradient":
-    return jnp.square(jnp.sum(gradient, axis=over))
-  return jnp.sum(jnp.square(gradient), axis=over)
+  return jnp.sum(jnp.square(gradient), axis=tuple(range(1, gradient.ndim - 1)))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import intervals
+from analysis import intervals, plots
 
 _BEFORE, _AFTER = "0.72", "#1f4e9c"
 _LOST = "#c0392b"
@@ -25,15 +25,11 @@ class Change(NamedTuple):
 
 
 def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure.Figure:
-  """A pair of bars a method, from `floor` up, and the mean loss in points under its name.
+  """A pair of bars a method, and the mean loss in points under its name.
 
-  Args:
-    changes: what to draw, in order.
-    y_label: what the score is.
-    floor: where bars begin: the score that counts as nothing (Pong: -21), since a bar from 0 hides a score below it.
+  Bars begin at `floor`, the score that counts as nothing (Pong: -21): a bar from 0 hides a score below it.
   """
-  fig = mpl_figure.Figure(figsize=(1.5 * len(changes) + 1.4, 3.8), layout="constrained")
-  axis = fig.subplots()
+  fig, ((axis,),) = plots.axes((1.5 * len(changes) + 1.4, 3.8))
   for x, change in enumerate(changes):
     for side, (values, color) in enumerate(((change.before, _BEFORE), (change.after, _AFTER))):
       interval = intervals.of_mean(np.asarray(values, np.float64))
@@ -48,10 +44,7 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
   whiskers = intervals.name(len(change.before) for change in changes)
   axis.set_ylabel(f"{y_label}\n(whiskers: {whiskers})" if whiskers else y_label)
   axis.set_ylim(bottom=floor)
-  axis.spines[["top", "right"]].set_visible(False)
-  handles, labels = axis.get_legend_handles_labels()
-  shown = dict(zip(labels, handles, strict=True))
-  shown = {f"{label} the target was learned": handle for label, handle in shown.items()}
+  shown = {f"{label} the target was learned": handle for label, handle in plots.handles_of([axis]).items()}
   ncols = 2 if len(changes) > 2 else 1  # Side by side they are wider than two methods.
   fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=ncols, fontsize=9, frameon=False)
   return fig

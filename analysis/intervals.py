@@ -26,17 +26,8 @@ class Interval(NamedTuple):
   high: np.ndarray  # [...]
 
 
-def of_mean(values: np.ndarray, *, num_resamples: int = 9999, seed: int = 0) -> Interval:
-  """The mean over the first axis and its interval.
-
-  Args:
-    values: `[N, ...]`, independent along the first axis: one row a run, or an episode.
-    num_resamples: bootstrap resamples of the N rows.
-    seed: of the resampling, so that a figure can be drawn again.
-
-  Returns:
-    An interval of `[...]` arrays.
-  """
+def of_mean(values: np.ndarray, *, num_resamples: int = 9999) -> Interval:
+  """The mean and its interval, `[...]`, of `values` `[N, ...]`, whose rows (runs, episodes) are independent."""
   values = np.asarray(values, np.float64)
   mean, num = values.mean(axis=0), len(values)
   if num < 2:
@@ -51,7 +42,7 @@ def of_mean(values: np.ndarray, *, num_resamples: int = 9999, seed: int = 0) -> 
     batch=1000,
     method="percentile",
     vectorized=True,
-    rng=np.random.default_rng(seed),
+    rng=np.random.default_rng(0),  # So that a figure can be drawn again.
   ).confidence_interval
   ends = np.clip((low, high), values.min(axis=0), values.max(axis=0))  # Of three equal values the mean is rounded.
   return Interval(mean, *ends)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import intervals
+from analysis import intervals, plots
 
 _OURS, _THEIRS = "#1f4e9c", "#d9661f"
 
@@ -25,8 +25,7 @@ def dots(
     ours: measure -> an interval a row; NaN where there is none.
     theirs: measure -> a number a row, or NaN; a measure may be missing.
   """
-  fig = mpl_figure.Figure(figsize=(1.8 + 2.3 * len(ours), 1.1 + 0.3 * len(rows)), layout="constrained")
-  axes = fig.subplots(1, len(ours), sharey=True, squeeze=False)[0]
+  fig, (axes,) = plots.axes((1.8 + 2.3 * len(ours), 1.1 + 0.3 * len(rows)), 1, len(ours), sharey=True)
   heights = -np.arange(len(rows), dtype=np.float64)
   for axis, (measure, cells) in zip(axes, ours.items(), strict=True):
     mean, low, high = (np.asarray([float(x) for x in column]) for column in zip(*cells, strict=True))
@@ -44,7 +43,5 @@ def dots(
     axis.set_ylim(heights[-1] - 0.6, 0.6)
     axis.set_xlim(left=0)
     axis.grid(color="0.92", linewidth=0.8)
-    axis.spines[["top", "right"]].set_visible(False)
-  handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-  fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+  plots.legend_below(fig, plots.handles_of(axes), ncols=2)
   return fig

@@ -19,7 +19,6 @@ class Latency(NamedTuple):
   first_s: float  # Mean over episodes with a goal.
   later_s: float  # Mean over all goals after an episode's first. Searches that the episode's end cut off are left out.
   goal_percent: float  # Of episodes with at least one goal.
-  num_episodes: int
   num_goals: int
 
 
@@ -36,34 +35,22 @@ def auc(curve: curves.Curve, horizon: float) -> np.ndarray:
   return curves.mean_height(curves.between(curve, float(curve.steps[0]), horizon))
 
 
-def latency(episode: np.ndarray, step: np.ndarray, is_goal: np.ndarray, *, step_s: float) -> Latency:
+def latency(is_goal: np.ndarray, *, step_s: float) -> Latency:
   """Time to the first goal and to later ones.
 
   Args:
-    episode: `[N]` which episode each record belongs to. Every episode must have a record, even one without a goal.
-    step: `[N]` agent steps since that episode began.
-    is_goal: `[N]` bool: whether a goal was reached with that step.
+    is_goal: `[E, T]` bool: whether a goal was reached with that step of that episode.
     step_s: seconds of the world an agent step takes (4 frames at 60 Hz: 1/15).
   """
-  episode, step, is_goal = np.asarray(episode), np.asarray(step), np.asarray(is_goal, bool)
-  chex.assert_rank((episode, step, is_goal), 1)
-  chex.assert_equal_shape((episode, step, is_goal))
-  order = np.lexsort((step, episode))
-  episode, step, is_goal = episode[order], step[order], is_goal[order]
-  twice = (np.diff(episode) == 0) & (np.diff(step) == 0)
-  if twice.any():
-    at = int(np.argmax(twice))
-    raise ValueError(f"episode {episode[at]} has step {step[at]} twice: number the episodes of all worlds apart")
-  goal_episode, goal_step = episode[is_goal], step[is_goal].astype(np.float64)
-  is_first = np.r_[True, np.diff(goal_episode) != 0][: len(goal_episode)]
-  since_last = np.diff(goal_step, prepend=0.0)
-  num_episodes = len(np.unique(episode))
+  chex.assert_rank(is_goal, 2)
+  episode, step = np.nonzero(is_goal)
+  is_first = np.diff(episode, prepend=-1) != 0
+  since_last = np.diff(step + 1.0, prepend=0.0)
   return Latency(
-    first_s=step_s * _mean(goal_step[is_first]),
+    first_s=step_s * _mean(step[is_first] + 1.0),
     later_s=step_s * _mean(since_last[~is_first]),
-    goal_percent=100.0 * is_first.sum() / num_episodes if num_episodes else np.nan,
-    num_episodes=num_episodes,
-    num_goals=len(goal_step),
+    goal_percent=100.0 * is_first.sum() / len(is_goal) if len(is_goal) else np.nan,
+    num_goals=len(step),
   )
 
 

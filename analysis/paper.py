@@ -25,31 +25,14 @@ _PNN_METHODS = {
   "prog2": "progressive2",
   "prog3": "progressive3",
 }
-PNN_CLIP = 2.0  # Figure 4a shows no more than this.
 
-# Rusu et al. 2016, table 1: domain -> method -> (mean, median) of the transfer score in % of baseline 1, not clipped.
-PNN_TABLE1: Mapping[str, Mapping[str, tuple[float, float]]] = {
-  "Pong Soup": {
-    "finetune_head": (35, 7),
-    "finetune": (181, 160),
-    "random_column": (134, 131),
-    "progressive2": (209, 169),
-    "progressive3": (222, 183),
-  },
-  "Atari": {
-    "finetune_head": (41, 21),
-    "finetune": (133, 110),
-    "random_column": (96, 95),
-    "progressive2": (132, 112),
-    "progressive3": (140, 111),
-    "progressive4": (141, 116),
-  },
-  "Labyrinth": {
-    "finetune_head": (88, 85),
-    "finetune": (235, 112),
-    "random_column": (185, 108),
-    "progressive2": (491, 115),
-  },
+# Rusu et al. 2016, table 1, Pong Soup: method -> (mean, median) of the score in % of baseline 1, not clipped.
+PNN_TABLE1: Mapping[str, tuple[float, float]] = {
+  "finetune_head": (35, 7),
+  "finetune": (181, 160),
+  "random_column": (134, 131),
+  "progressive2": (209, 169),
+  "progressive3": (222, 183),
 }
 
 
@@ -61,7 +44,6 @@ class PongCurve(NamedTuple):
   zero_step: float | None  # Where the score crosses 0; None if it does not.
 
 
-PNN_FIG4B_STEPS = 4e7  # Agent steps.
 # (source, target) -> method -> curve. The ends on H-flip were read as 18 to 20 for all three.
 PNN_FIG4B: Mapping[tuple[str, str], Mapping[str, PongCurve]] = {
   ("pong", "white"): {

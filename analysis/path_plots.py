@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib import collections as mpl_collections
 from matplotlib import figure as mpl_figure
 
+from analysis import plots
+
 _RIGHT, _WRONG, _MISSED, _QUIET = "#2f8f5b", "#c0392b", "#d9661f", "#b5b5b5"
 _LONGEST_STEP = 0.5
 
@@ -47,8 +49,7 @@ class Moments(NamedTuple):
 
 def paths(agents: Sequence[Path]) -> mpl_figure.Figure:
   """A row an agent: the path coloured by value, the decoded places, the value over time with the goals it reached."""
-  fig = mpl_figure.Figure(figsize=(12.0, 3.3 * len(agents)), layout="constrained")
-  axes = fig.subplots(len(agents), 3, squeeze=False, gridspec_kw={"width_ratios": (1, 1, 1.2)})
+  fig, axes = plots.axes((12.0, 3.3 * len(agents)), len(agents), 3, width_ratios=(1, 1, 1.2))
   for row, one in zip(axes, agents, strict=True):
     lines = _draw_path(row[0], one.maze, one.position, values=one.value)
     fig.colorbar(lines, ax=row[0], label="value", shrink=0.8)
@@ -61,7 +62,6 @@ def paths(agents: Sequence[Path]) -> mpl_figure.Figure:
     row[2].set_title(f"value; {int(one.is_goal.sum())} goals reached (yellow)", fontsize=9, loc="left")
     row[2].set_xlabel("seconds")
     row[2].margins(x=0.01)
-    row[2].spines[["top", "right"]].set_visible(False)
     for axis in row[:2]:
       axis.plot(*one.goal, "*", color="#d9a60b", markersize=13, markeredgecolor="black", markeredgewidth=0.6)
   return fig
@@ -95,16 +95,9 @@ def loop_closures(
 ) -> mpl_figure.Figure:
   """The path with the steps that closed a loop, noticed or missed, and false alarms; below it both over time.
 
-  Args:
-    title: of the picture.
-    maze: the map.
-    position: `[N, 2]`.
-    truth: `[N]` bool.
-    probability: `[N]` of a loop closure, as the agent says.
-    step_s: seconds a step.
+  `position` is `[N, 2]`, `truth` bool `[N]`, and `probability` `[N]` that of a loop closure, as the agent says.
   """
-  fig = mpl_figure.Figure(figsize=(11.0, 4.2), layout="constrained")
-  left, right = fig.subplots(1, 2, gridspec_kw={"width_ratios": (1, 1.3)})
+  fig, ((left, right),) = plots.axes((11.0, 4.2), 1, 2, width_ratios=(1, 1.3))
   said = probability >= 0.5
   left.set_title(title, fontsize=11, loc="left")
   _show(left, maze)
@@ -115,7 +108,7 @@ def loop_closures(
     ("false alarm", _WRONG, ~truth & said),
   ):
     left.scatter(*position[which].T, s=7, color=color, linewidth=0, label=f"{label} ({int(which.sum())})", zorder=3)
-  fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+  plots.legend_below(fig, plots.handles_of([left]), ncols=4)
   seconds = step_s * np.arange(len(truth))
   right.fill_between(seconds, 0.0, truth.astype(np.float64), color="0.85", step="mid", linewidth=0)
   right.plot(seconds, probability, color="#1f4e9c", linewidth=1.0)
@@ -124,7 +117,6 @@ def loop_closures(
   right.set_xlabel("seconds")
   right.set_title("probability of a loop closure; grey: there was one", fontsize=9, loc="left")
   right.margins(x=0.01)
-  right.spines[["top", "right"]].set_visible(False)
   return fig
 
 

@@ -8,7 +8,7 @@ in the logarithm of the scale.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import chex
@@ -20,9 +20,6 @@ from analysis import fisher, moments
 
 KEPT = 0.5  # Of the score above the floor; the paper's 50 %.
 INSIDE, BELOW, ABOVE = "inside", "below", "above"
-
-# (key, scale) -> mean score of some episodes (10 in the paper) under noise of that scale in one representation.
-ScoreFn = Callable[[jax.Array, float], float]
 
 
 class Critical(NamedTuple):
@@ -40,51 +37,28 @@ class Critical(NamedTuple):
 
 
 def noise(key: jax.Array, shape: tuple[int, ...], variance: jax.Array, scale: jax.Array) -> jax.Array:
-  """Noise to add to a representation.
+  """Noise to add to activations of `shape` `(..., D)`: float32, independent in every entry, pixels of a map included.
 
-  Args:
-    key: of this forward pass.
-    shape: of the activations, `(..., D)`.
-    variance: `[D]` float32: of each neuron or map, see `moments.variances`.
-    scale: [] float32.
-
-  Returns:
-    float32 of that shape, independent in every entry, pixels of a map included.
+  `variance`, `[D]` float32, is that of each neuron or map, see `moments.variances`; `scale` is [] float32.
   """
   deviation = jnp.sqrt(scale * variance).reshape((1,) * (len(shape) - 1) + (-1,))
   return deviation * jax.random.normal(key, shape, jnp.float32)
 
 
-def critical(
-  score_fn: ScoreFn, key: jax.Array, scales: Sequence[float], *, clean_score: float, floor: float
-) -> Critical:
-  """Tries every scale of a grid and finds where half of the score above `floor` is lost.
-
-  Args:
-    score_fn: the score under noise in one representation.
-    key: split into one a scale.
-    scales: `[G]` the grid, rising, above 0; a factor of 2 apart is usual, 1e-3 to 1e3 wide.
-    clean_score: without noise, the same for all representations.
-    floor: the score that counts as nothing (Pong: -21).
-
-  Raises:
-    ValueError: as `of_scores`.
-  """
-  grid = _check(scales, clean_score, floor)
-  keys = jax.random.split(key, len(grid))
-  scores = [float(score_fn(k, float(scale))) for k, scale in zip(keys, grid, strict=True)]
-  return of_scores(scales, scores, clean_score=clean_score, floor=floor)
-
-
 def of_scores(scales: Sequence[float], scores: Sequence[float], *, clean_score: float, floor: float) -> Critical:
   """Where half of the score above `floor` is lost, from scores `[G]` that were measured at `scales` `[G]`.
 
-  Scores are noisy and may rise again; the first crossing counts.
+  Scores are noisy and may rise again; the first crossing counts. `clean_score` is without noise, `floor` counts as
+  nothing (Pong: -21).
 
   Raises:
     ValueError: a grid that does not rise, a clean score that is no better than the floor, or a score that is NaN.
   """
-  grid, measured = _check(scales, clean_score, floor), np.asarray(scores, np.float64)
+  grid, measured = np.asarray(scales, np.float64), np.asarray(scores, np.float64)
+  if grid.ndim != 1 or not len(grid) or grid[0] <= 0 or (np.diff(grid) <= 0).any():
+    raise ValueError(f"scales={list(scales)} must rise from above 0")
+  if not clean_score > floor:
+    raise ValueError(f"clean_score={clean_score:g} is not above floor={floor:g}: there is nothing to lose")
   chex.assert_equal_shape([grid, measured])
   if np.isnan(measured).any():
     raise ValueError(f"the score under noise of scale {grid[np.isnan(measured)][0]:g} is NaN")
@@ -121,12 +95,3 @@ def describe(criticals: Mapping[moments.Place, Critical]) -> list[str]:
     elif one.where == BELOW:
       lines.append(f"column {k}, {layer}: noise of scale {one.scales[0]:g} already does; its share is too small")
   return lines
-
-
-def _check(scales: Sequence[float], clean_score: float, floor: float) -> np.ndarray:
-  grid = np.asarray(scales, np.float64)
-  if grid.ndim != 1 or not len(grid) or grid[0] <= 0 or (np.diff(grid) <= 0).any():
-    raise ValueError(f"scales={list(scales)} must rise from above 0")
-  if not clean_score > floor:
-    raise ValueError(f"clean_score={clean_score:g} is not above floor={floor:g}: there is nothing to lose")
-  return grid

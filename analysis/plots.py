@@ -7,7 +7,7 @@ screen and no global state of matplotlib is touched.
 
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -46,23 +46,17 @@ def learning_curves(
   has_shared_legend: bool = False,
   note: str = "",
 ) -> mpl_figure.Figure:
-  """Panels side by side, one legend for each.
+  """Panels side by side, at most `panels_per_row` (None: all) in a row.
 
-  Args:
-    panels: what to draw.
-    x_label: of every panel.
-    y_label: of the first panel in a row.
-    y_limits: of all panels; None: each panel has the limits of its own lines (tasks with other scores).
-    panels_per_row: at most; None: all in one.
-    has_shared_legend: one legend below all panels in place of one in each, for many lines or full panels.
-    note: what else the figure says of its lines.
+  Without `y_limits` each panel has the limits of its own lines (tasks with other scores). `has_shared_legend`: one
+  legend below all panels in place of one in each. `note`: what else the figure says of its lines.
   """
   num_rows = -(-len(panels) // (panels_per_row or len(panels)))
   num_columns = -(-len(panels) // num_rows)  # Rows of equal length, as far as that goes.
   width, height = (5.4, 4.0) if num_columns <= 2 else (4.0, 3.2)
-  fig = mpl_figure.Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
-  axes = fig.subplots(num_rows, num_columns, sharey=y_limits is not None, squeeze=False)
-  for axis, panel in zip(axes.flat, panels, strict=False):
+  size = width * num_columns, height * num_rows
+  fig, every = axes(size, num_rows, num_columns, sharey=y_limits is not None)
+  for axis, panel in zip(every.flat, panels, strict=False):
     for line in panel.lines:
       _draw(axis, line, has_band=len(panel.lines) <= _MOST_BANDS)
     axis.set_title(panel.title, fontsize=11, loc="left")
@@ -71,17 +65,41 @@ def learning_curves(
     axis.margins(x=0.01)
     axis.grid(axis="y", color="0.9", linewidth=0.8)
     axis.xaxis.set_major_formatter(lambda x, _: _thousands(x))
-    axis.spines[["top", "right"]].set_visible(False)
     if not has_shared_legend:
       axis.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
-  for unused in range(len(panels), axes.size):
-    axes.flat[unused].set_visible(False)
-  for axis in axes[:, 0]:
+  for unused in every.flat[len(panels) :]:
+    unused.set_visible(False)
+  for axis in every[:, 0]:
     axis.set_ylabel(y_label)
   fig.suptitle("; ".join(filter(None, (_explained(panels), note))), fontsize=8, color="0.35", x=0.01, ha="left")
   if has_shared_legend:
-    _legend_below(fig, list(axes.flat[: len(panels)]), num_per_row=2 * num_columns + 1)
+    handles = handles_of(every.flat[: len(panels)])
+    num_lines = -(-len(handles) // (2 * num_columns + 1))
+    legend_below(fig, handles, ncols=-(-len(handles) // max(num_lines, 1)))
   return fig
+
+
+def axes(
+  size: tuple[float, float], num_rows: int = 1, num_columns: int = 1, *, layout: Any = "constrained", **options: Any
+) -> tuple[mpl_figure.Figure, np.ndarray]:
+  """A figure of `size` inches and its axes `[num_rows, num_columns]`, open at the top and on the right."""
+  fig = mpl_figure.Figure(figsize=size, layout=layout)
+  every = fig.subplots(num_rows, num_columns, squeeze=False, **options)
+  for axis in every.flat:
+    axis.spines[["top", "right"]].set_visible(False)
+  return fig, every
+
+
+def legend_below(fig: mpl_figure.Figure, handles: Mapping[str, Any], *, ncols: int, **options: Any) -> None:
+  """One legend below all axes, label -> what is drawn; none where nothing is."""
+  if handles:
+    options |= {"loc": "outside lower center", "ncols": ncols, "fontsize": 9, "frameon": False}
+    fig.legend(handles.values(), handles.keys(), **options)
+
+
+def handles_of(every: Iterable[matplotlib.axes.Axes]) -> dict[str, Any]:
+  """Label -> what is drawn, of all axes, each label once."""
+  return {label: one for axis in every for one, label in zip(*axis.get_legend_handles_labels(), strict=True)}
 
 
 def save(fig: mpl_figure.Figure, path: pathlib.Path) -> None:
@@ -123,25 +141,6 @@ def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
     axis.fill_between(line.solid.steps, interval.low, interval.high, color=line.color, alpha=0.18, linewidth=0)
   if line.dotted is not None:
     axis.plot(line.dotted.steps, line.dotted.mean, color=line.color, linewidth=1.0, linestyle=":", alpha=0.8)
-
-
-def _legend_below(fig: mpl_figure.Figure, axes: Sequence[matplotlib.axes.Axes], *, num_per_row: int) -> None:
-  """One legend of every label once, below all axes; none where nothing is drawn."""
-  by_label: dict[str, Any] = {}
-  for axis in axes:
-    handles, labels = axis.get_legend_handles_labels()
-    by_label |= dict(zip(labels, handles, strict=True))
-  if not by_label:
-    return
-  num_rows = -(-len(by_label) // num_per_row)
-  fig.legend(
-    by_label.values(),
-    by_label.keys(),
-    loc="outside lower center",
-    ncols=-(-len(by_label) // num_rows),
-    fontsize=9,
-    frameon=False,
-  )
 
 
 def _thousands(x: float) -> str:

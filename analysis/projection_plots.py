@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import projection
+from analysis import plots, projection
 
 _COLORS = ("#1f4e9c", "#d9661f", "#2f8f5b", "#8c5a9e", "#b8860b", "#555555", "#c0392b", "#3aa6a6")
 _PANELS_PER_ROW = 4
@@ -30,12 +30,11 @@ def maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
   colors: Mapping[str, str] = {group: _COLORS[i % len(_COLORS)] for i, group in enumerate(groups)}
   num_columns = min(len(panels), _PANELS_PER_ROW)
   num_rows = -(-len(panels) // num_columns)
-  fig = mpl_figure.Figure(figsize=(4.0 * num_columns, 4.0 * num_rows), layout="constrained")
-  axes = fig.subplots(num_rows, num_columns, squeeze=False).flat
-  for unused in axes[len(panels) :]:
+  fig, every = plots.axes((4.0 * num_columns, 4.0 * num_rows), num_rows, num_columns)
+  for unused in every.flat[len(panels) :]:
     unused.set_visible(False)
   handles = {}
-  for axis, panel in zip(axes, panels, strict=False):
+  for axis, panel in zip(every.flat, panels, strict=False):
     points, labels = projection.embed(panel.features), np.asarray(panel.labels)
     for group in groups:
       is_group = labels == group
@@ -45,14 +44,5 @@ def maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
     axis.set_xlabel(f"t-SNE of {len(points)} steps", fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.spines[["top", "right"]].set_visible(False)
-  fig.legend(
-    handles.values(),
-    handles.keys(),
-    loc="outside lower center",
-    ncols=2 * num_columns,
-    fontsize=9,
-    frameon=False,
-    markerscale=2.5,
-  )
+  plots.legend_below(fig, handles, ncols=2 * num_columns, markerscale=2.5)
   return fig

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import figure as mpl_figure
 from matplotlib import layout_engine
 
-from analysis import curves, fisher, intervals, moments, perturbation
+from analysis import curves, fisher, intervals, moments, perturbation, plots
 
 NEWEST = "#d9661f"
 SOURCES = ("#1f4e9c", "#5aa0e6", "#9cc7ee", "#c9def3")  # Column 0, 1, ...
@@ -37,9 +37,7 @@ class Dot(NamedTuple):
   group: str  # What it is coloured by: a method, a target.
 
 
-def shares_by_layer(
-  nets: Sequence[Net], *, layers: Sequence[str], y_label: str = "AFS, share of column"
-) -> mpl_figure.Figure:
+def shares_by_layer(nets: Sequence[Net], *, layers: Sequence[str]) -> mpl_figure.Figure:
   """Stacked bars, one panel a net and one bar a layer, from the first column (bottom) to the newest (top).
 
   A layer whose shares are NaN gets no bar and 'n/a'.
@@ -49,23 +47,14 @@ def shares_by_layer(
   """
   num_columns = 1 + max(k for net in nets for k, _ in net.shares)
   width = max(1.6, 0.55 * len(layers) + 0.7)
-  fig = mpl_figure.Figure(figsize=(width * len(nets) + 0.8, 3.6), layout="constrained")
-  axes = fig.subplots(1, len(nets), sharey=True, squeeze=False)[0]
+  fig, (axes,) = plots.axes((width * len(nets) + 0.8, 3.6), 1, len(nets), sharey=True)
   for axis, net in zip(axes, nets, strict=True):
     newest = max(k for k, _ in net.shares)
     for x, layer in enumerate(layers):
       _stack(axis, x, layer, net, newest)
-    axis.set_xticks(range(len(layers)), labels=layers, fontsize=9)
-    axis.set_xlim(-0.6, len(layers) - 0.4)
-    axis.set_ylim(0.0, 1.0)
-    axis.set_title(net.title, fontsize=10)
-    axis.spines[["top", "right"]].set_visible(False)
-  axes[0].set_ylabel(y_label)
-  handles = [
-    matplotlib.patches.Patch(color=_color(k, num_columns - 1), label=_name(k, num_columns - 1))
-    for k in range(num_columns)
-  ]
-  fig.legend(handles=handles, loc="outside lower center", ncols=num_columns, fontsize=9, frameon=False)
+    _name_bars(axis, layers, net.title)
+  axes[0].set_ylabel("AFS, share of column")
+  _legend(fig, {_name(k, num_columns - 1): _color(k, num_columns - 1) for k in range(num_columns)})
   return fig
 
 
@@ -76,8 +65,7 @@ def feature_use(
   places = fisher.by_layer(afs).get(layer, [])
   if not places:
     raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(afs))}")
-  fig = mpl_figure.Figure(figsize=(3.4 * len(places) + 0.6, 3.0), layout="constrained")
-  axes = fig.subplots(1, len(places), sharey=True, squeeze=False)[0]
+  fig, (axes,) = plots.axes((3.4 * len(places) + 0.6, 3.0), 1, len(places), sharey=True)
   for axis, place in zip(axes, places, strict=True):
     values = afs[place]
     axis.bar(range(len(values)), values, color=_color(place[0], places[-1][0]), width=0.8)
@@ -89,7 +77,6 @@ def feature_use(
     axis.set_xlabel(f"feature of {layer}")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(0.0, 1.0)
-    axis.spines[["top", "right"]].set_visible(False)
   axes[0].set_ylabel(y_label)
   fig.suptitle(title, fontsize=11)
   return fig
@@ -97,8 +84,7 @@ def feature_use(
 
 def score_against_new_column(dots: Sequence[Dot], *, colors: Mapping[str, str]) -> mpl_figure.Figure:
   """Transfer score over the newest column's mean AFS, one dot a net (figure 7b); the line is transfer of none."""
-  fig = mpl_figure.Figure(figsize=(5.6, 4.2), layout="constrained")
-  axis = fig.subplots()
+  fig, ((axis,),) = plots.axes((5.6, 4.2))
   for group in dict.fromkeys(dot.group for dot in dots):
     points = np.asarray([(dot.new_column_afs, dot.score) for dot in dots if dot.group == group])
     axis.scatter(points[:, 0], points[:, 1], s=28, color=colors[group], alpha=0.85, linewidth=0, label=group)
@@ -107,8 +93,7 @@ def score_against_new_column(dots: Sequence[Dot], *, colors: Mapping[str, str]) 
   axis.set_ylim(bottom=0.0)
   axis.set_xlabel("mean AFS of the newest column's convolutions")
   axis.set_ylabel("transfer score")
-  axis.spines[["top", "right"]].set_visible(False)
-  fig.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+  plots.legend_below(fig, plots.handles_of([axis]), ncols=4)
   return fig
 
 
@@ -119,8 +104,7 @@ def noise_curves(
   places = fisher.by_layer(criticals).get(layer, [])
   if not places:
     raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(criticals))}")
-  fig = mpl_figure.Figure(figsize=(5.6, 4.0), layout="constrained")
-  axis = fig.subplots()
+  fig, ((axis,),) = plots.axes((5.6, 4.0))
   half = floor + perturbation.KEPT * (clean_score - floor)
   for place in places:
     one, color = criticals[place], _color(place[0], places[-1][0])
@@ -134,8 +118,7 @@ def noise_curves(
   axis.set_ylim(bottom=floor)
   axis.set_xlabel(f"noise in {layer}: variance, in units of the activation's own")
   axis.set_ylabel("score")
-  axis.spines[["top", "right"]].set_visible(False)
-  fig.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+  plots.legend_below(fig, plots.handles_of([axis]), ncols=2)
   return fig
 
 
@@ -147,21 +130,15 @@ def aps_against_afs(nets: Sequence[tuple[Net, Net]], *, layers: Sequence[str]) -
     layers: the bars, in order. 'n/a' where APS is not determined.
   """
   width = max(2.0, 0.75 * len(layers) + 0.8)
-  fig = mpl_figure.Figure(figsize=(width * len(nets) + 0.8, 3.4), layout="constrained")
-  axes = fig.subplots(1, len(nets), sharey=True, squeeze=False)[0]
+  fig, (axes,) = plots.axes((width * len(nets) + 0.8, 3.4), 1, len(nets), sharey=True)
   for axis, pair in zip(axes, nets, strict=True):
     for side, (net, name) in enumerate(zip(pair, _METHODS, strict=True)):
       newest = max(k for k, _ in net.shares)
       for x, layer in enumerate(layers):
         _bar(axis, x + 0.38 * (side - 0.5), 0.0, net.shares[newest, layer], 0.36, _METHODS[name])
-    axis.set_xticks(range(len(layers)), labels=layers, fontsize=9)
-    axis.set_xlim(-0.6, len(layers) - 0.4)
-    axis.set_ylim(0.0, 1.0)
-    axis.set_title(pair[0].title, fontsize=10)
-    axis.spines[["top", "right"]].set_visible(False)
+    _name_bars(axis, layers, pair[0].title)
   axes[0].set_ylabel("share of the newest column")
-  handles = [matplotlib.patches.Patch(color=color, label=name) for name, color in _METHODS.items()]
-  fig.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+  _legend(fig, _METHODS)
   return fig
 
 
@@ -172,8 +149,7 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
     panels: title ('source columns', 'newest column') -> label ('2 columns', ...) -> `spectra.spectrum`.
   """
   layout = layout_engine.ConstrainedLayoutEngine(wspace=0.06)  # Between the 1.0 of one axis and the 0.0 of the next.
-  fig = mpl_figure.Figure(figsize=(4.6 * len(panels), 3.6), layout=layout)
-  axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+  fig, (axes,) = plots.axes((4.6 * len(panels), 3.6), 1, len(panels), layout=layout, sharey=True)
   for axis, (title, by_label) in zip(axes, panels.items(), strict=True):
     for color, (label, curve) in zip(SPECTRA, by_label.items(), strict=False):
       interval = intervals.of_mean(curve.values)
@@ -184,13 +160,24 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
     axis.set_xlabel("fraction of features, most used first")
     axis.set_xlim(0.0, 1.0)
     axis.set_ylim(0.0, 1.0)
-    axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=9, frameon=False)
   axes[0].set_ylabel("AFS")
   shaded = intervals.name(len(curve.values) for by_label in panels.values() for curve in by_label.values())
   if shaded:
     fig.suptitle(f"lines: mean over nets; shaded: {shaded}", fontsize=8, color="0.35", x=0.01, ha="left")
   return fig
+
+
+def _name_bars(axis: matplotlib.axes.Axes, layers: Sequence[str], title: str) -> None:
+  axis.set_xticks(range(len(layers)), labels=layers, fontsize=9)
+  axis.set_xlim(-0.6, len(layers) - 0.4)
+  axis.set_ylim(0.0, 1.0)
+  axis.set_title(title, fontsize=10)
+
+
+def _legend(fig: mpl_figure.Figure, colors: Mapping[str, str]) -> None:
+  handles = {label: matplotlib.patches.Patch(color=color) for label, color in colors.items()}
+  plots.legend_below(fig, handles, ncols=len(colors))
 
 
 def _stack(axis: matplotlib.axes.Axes, x: int, layer: str, net: Net, newest: int) -> None:

@@ -22,15 +22,9 @@ def newest_values(afs: Mapping[moments.Place, np.ndarray], layer: str) -> np.nda
 
 
 def spectrum(nets: Sequence[np.ndarray], *, num_points: int = 101) -> curves.Curve:
-  """Sorted values over the fraction of features, one row a net.
+  """Sorted values over the fraction of features, `num_points` from 0 to 1, one row a net of values `[n]`; n may differ.
 
-  Args:
-    nets: one net's values `[n]` each; n may differ.
-    num_points: of the common axis from 0 to 1.
-
-  Returns:
-    A curve whose steps are fractions `[G]` and whose values fall along each row. The m-th largest of n stands at
-    (m + 1/2) / n, between them is a line, and beyond the ends it is flat.
+  The m-th largest of n stands at (m + 1/2) / n, between them is a line, and beyond the ends it is flat.
   """
   if not nets:
     raise ValueError("no nets to average")

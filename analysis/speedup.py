@@ -13,6 +13,8 @@ import numpy as np
 
 from analysis import curves, intervals
 
+_NUM_RESAMPLES = 2000
+
 
 class Speedup(NamedTuple):
   """A ratio of steps and its interval; above 1 `method` is faster than `baseline`."""
@@ -48,14 +50,7 @@ def steps_to(curve: curves.Curve, score: float) -> np.ndarray:
   return steps
 
 
-def speedup(
-  baseline: curves.Curve,
-  method: curves.Curve,
-  score: float,
-  *,
-  num_resamples: int = 2000,
-  seed: int = 0,
-) -> Speedup:
+def speedup(baseline: curves.Curve, method: curves.Curve, score: float) -> Speedup:
   """How many times fewer steps than `baseline` the runs of `method` need to reach `score`.
 
   Smooth the curves first if they are noisy: the first point above the score counts.
@@ -70,9 +65,8 @@ def speedup(
   at_least, at_most = _bounds(slow[None], fast[None], *lengths)
   low = high = np.asarray(np.nan)
   if min(len(slow), len(fast)) > 1:
-    rng = np.random.default_rng(seed)
-    slow_resampled = slow[intervals.resamples(rng, num_resamples, len(slow))]
-    fast_resampled = fast[intervals.resamples(rng, num_resamples, len(fast))]
+    rng = np.random.default_rng(0)
+    slow_resampled, fast_resampled = (x[intervals.resamples(rng, _NUM_RESAMPLES, len(x))] for x in (slow, fast))
     lowest, highest = _bounds(slow_resampled, fast_resampled, *lengths)
     low, high = intervals.percentiles(lowest)[0], intervals.percentiles(highest)[1]
   return Speedup(

@@ -10,11 +10,10 @@ with the area unless a run dips below the floor, since what lies below it counts
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from analysis import curves, intervals
+from analysis import curves
 
 RANKINGS = ("area", "final")
 AVERAGES = ("runs", "curve")
@@ -44,16 +43,6 @@ class Definition:
       raise ValueError(f"floor={self.floor} and horizon={self.horizon} must be finite, and horizon above 0")
 
 
-class Score(NamedTuple):
-  """A transfer score and its bootstrap interval; 1 is learning from scratch, above it transfer is positive."""
-
-  value: float  # NaN where baseline 1 never leaves the floor.
-  low: float  # NaN where either side has a single run.
-  high: float  # inf where more than a few resamples of baseline 1 never leave the floor.
-  num_runs: int  # The top of more runs is higher: compare scores of equal counts.
-  num_baseline_runs: int
-
-
 def readings(definition: Definition, horizons: Sequence[float] = ()) -> dict[str, Definition]:
   """Every reading of the paper with this floor and top: ranking x average x (`horizon`, `horizons`), by a label."""
   definitions = {}
@@ -65,46 +54,10 @@ def readings(definition: Definition, horizons: Sequence[float] = ()) -> dict[str
   return definitions
 
 
-def score(
-  method: curves.Curve,
-  baseline: curves.Curve,
-  definition: Definition,
-  *,
-  num_resamples: int = 2000,
-  seed: int = 0,
-) -> Score:
-  """The transfer score of `method` over `baseline`, and its percentile bootstrap interval.
-
-  Runs of both are resampled independently and the top is chosen anew in every resample. For the top of few runs the
-  interval is approximate: a resample can repeat the best run but never hold a better one.
-
-  Raises:
-    ValueError: fewer runs than `top_k`, a curve that ends before the horizon, or one that is not finite.
-  """
-  above, below = areas(method, definition)[0], areas(baseline, definition)[0]
-  rngs = np.random.default_rng((seed, 0)), np.random.default_rng((seed, 1))
-  num_runs, num_baseline_runs = len(method.values), len(baseline.values)
-  low = high = np.asarray(np.nan)
-  if min(num_runs, num_baseline_runs) > 1:
-    resampled = ratio(
-      areas(method, definition, intervals.resamples(rngs[0], num_resamples, num_runs)),
-      areas(baseline, definition, intervals.resamples(rngs[1], num_resamples, num_baseline_runs)),
-    )
-    low, high = intervals.percentiles(resampled)
-  value = float(above / below) if below > 0 else np.nan
-  return Score(value, float(low), float(high), num_runs, num_baseline_runs)
-
-
 def areas(curve: curves.Curve, definition: Definition, indices: np.ndarray | None = None) -> np.ndarray:
-  """Mean height above the floor of the top runs, of every resample.
+  """Mean height above the floor of the top of S runs, `[R]` points of score: area / length, whatever the unit of steps.
 
-  Args:
-    curve: S runs.
-    definition: floor, horizon and how to choose and average.
-    indices: `[R, S']` which runs each resample holds; None for the one that holds each run once.
-
-  Returns:
-    `[R]` in points of score: area / length, so the unit of steps drops out.
+  `indices`, `[R, S']`, says which runs each resample holds; None for one that holds each run once.
   """
   num_runs = len(curve.values)
   top_k = definition.top_k or num_runs

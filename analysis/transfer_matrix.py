@@ -2,7 +2,9 @@
 
 Figure 4a and table 1 of Rusu et al. 2016. A cell that was not run, is half run, or cannot be (a target that was the
 source) is NaN with a note that says why: never 0, and never part of a mean. Baseline 1 of a target stands in all of
-its cells, so a bootstrap resample of it is shared by that target's cells; the intervals of the summary follow.
+its cells, so a bootstrap resample of it is shared by that target's cells; the intervals of the summary follow. Runs of
+both are resampled independently, and the top is chosen anew in every resample. For the top of few runs the interval is
+approximate: a resample can repeat the best run but never hold a better one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -59,18 +61,14 @@ def build(
   Args:
     cells: (row, target) -> its runs' curves; those that were not run are left out.
     baselines: target -> the curves of learning it from scratch.
-    rows: the matrix' rows, in order.
-    targets: its columns, in order.
+    rows, targets: of the matrix, in order.
     definitions: target -> what its score is (floors differ between games).
-    num_resamples: bootstrap resamples.
-    seed: of the resampling.
+    num_resamples, seed: of the bootstrap.
 
   Raises:
     ValueError: a cell that lies in no row or column.
   """
-  stray = [
-    f"{row.method} from {row.source} on {target}" for row, target in cells if not _has(rows, targets, row, target)
-  ]
+  stray = [f"{row.method} from {row.source} on {t}" for row, t in cells if row not in rows or t not in targets]
   if stray:
     raise ValueError(f"no row or column of the matrix holds: {', '.join(stray)}")
   shape = (len(rows), len(targets))
@@ -109,7 +107,7 @@ def same_cells(matrix: Matrix, other: Matrix) -> Matrix:
   values, notes = np.full(other.values.shape, np.nan), np.full(other.values.shape, MISSING, object)
   for m, row in enumerate(other.rows):
     for t, target in enumerate(other.targets):
-      if _has(matrix.rows, matrix.targets, row, target):
+      if row in matrix.rows and target in matrix.targets:
         values[m, t] = matrix.values[matrix.rows.index(row), matrix.targets.index(target)]
   values[np.isnan(other.values)] = np.nan
   notes[other.notes == IS_SOURCE] = IS_SOURCE
@@ -134,9 +132,7 @@ def table(
 ) -> dict[str, dict[str, str]]:
   """Rows for `curves.table`, as table 1 of the paper: mean and median in % of baseline 1.
 
-  Args:
-    summaries: method -> ours.
-    beside: heading -> method -> (mean, median) in %, to stand next to ours.
+  `beside`: heading -> method -> (mean, median) in %, to stand next to ours.
   """
   rows = {"scratch": {"mean %": "100", "median %": "100", "cells": ""} | dict.fromkeys(beside, "100 / 100")}
   for method, summary in summaries.items():
@@ -188,10 +184,6 @@ def _why_not(row: Row, target: str, above: _Sample, below: _Sample) -> str:
 
 def _why_empty(row: Row, target: str) -> str:
   return IS_SOURCE if target in row.source.split("+") else MISSING
-
-
-def _has(rows: Sequence[Row], targets: Sequence[str], row: Row, target: str) -> bool:
-  return row in rows and target in targets
 
 
 def _estimate(statistic: Callable[..., np.ndarray], values: np.ndarray, resampled: np.ndarray) -> intervals.Interval:

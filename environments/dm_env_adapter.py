@@ -19,12 +19,7 @@ class DmEnv(dm_env.Environment):
   """dm_env's view of one JAX world."""
 
   def __init__(self, environment: core.Environment, *, seed: int, observations: Sequence[str] | None = None):
-    """Wraps `environment`.
-
-    Args:
-      environment: the world.
-      seed: of all episodes to come.
-      observations: names of those to compute and show; None for all.
+    """Wraps `environment`; `seed` is of all episodes to come, `observations` names those to show, None for all.
 
     Raises:
       ValueError: for an observation that the world does not offer.
@@ -56,7 +51,6 @@ class DmEnv(dm_env.Environment):
     self._start, self._advance = jax.jit(start), jax.jit(advance)
 
   def reset(self) -> dm_env.TimeStep:
-    """Starts an episode."""
     self._key, key = jax.random.split(self._key)
     self._state, timestep = self._start(key)
     self._is_last = False
@@ -77,11 +71,9 @@ class DmEnv(dm_env.Environment):
     )
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
-    """Of the observations shown."""
     return self._spec
 
   def action_spec(self) -> specs.BoundedArray:
-    """The world's own."""
     return self._action_spec
 
   def _arrays(self, timestep: core.TimeStep) -> dict[str, np.ndarray]:

@@ -52,7 +52,6 @@ class HostWorld(dm_env.Environment):
     return {name: spec for name, (_, spec) in self._paths.items()}
 
   def reset(self) -> dm_env.TimeStep:
-    """As the environment's."""
     return self._ours(self._environment.reset())
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
@@ -65,11 +64,10 @@ class HostWorld(dm_env.Environment):
     return timestep
 
   def close(self) -> None:
-    """As the environment's."""
     self._environment.close()
 
   def __getattr__(self, name: str) -> Any:
-    """What else the environment has: the arm's `rates`, a `control_dt_s`."""
+    """What else the environment has: a `control_dt_s`."""
     if name == "_environment":  # Not there yet: a copy asks before it is filled.
       raise AttributeError(name)
     return getattr(self._environment, name)

@@ -14,11 +14,8 @@ import jax.numpy as jnp
 def label(path: jax.Array, last: jax.Array, *, near: float, far: float) -> jax.Array:
   """The label at the end of a path, int32 `[]`, 0 or 1.
 
-  Args:
-    path: the episode's positions, `[D, N]`; those after `last` do not count.
-    last: index of the present one, int32 `[]`.
-    near: distance within which a place is the same, eta_1.
-    far: distance the agent must have been away, eta_2.
+  `path` has the episode's positions, `[D, N]`, of which those after `last`, the index of the present one, int32 `[]`,
+  do not count. `near` is eta_1, `far` eta_2.
   """
   chex.assert_rank([path, last], [2, 0])
   times = jnp.arange(path.shape[1], dtype=jnp.int32)

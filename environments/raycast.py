@@ -84,13 +84,9 @@ def rays(camera: Camera, *, height: int, width: int) -> Rays:
 
 
 def cast(beams: Rays, scene: Scene, light: jax.Array, background: Hits) -> Hits:
-  """The nearest of `scene` and `background` along each ray.
+  """The nearest of `scene` and `background` along each of `P` rays that start outside of every primitive.
 
-  Args:
-    beams: `P` rays that start outside of every primitive.
-    scene: the primitives.
-    light: unit vector towards the light, `[3]`.
-    background: what is met where no primitive is nearer.
+  `light` is the unit vector towards the light, `[3]`.
   """
   chex.assert_shape(light, (3,))
   lit = beams.x * light[0] + beams.y * light[1] + beams.z * light[2]  # d.l

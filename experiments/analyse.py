@@ -8,7 +8,6 @@ is not measured again.
 """
 
 import time
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -26,9 +25,8 @@ _APS_SCALES = flags.DEFINE_list(
 )
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Measures what is missing, cell by cell."""
-  del argv
   workdir = matrix_folder.find_one(binary.RUNS.value or ())
   chosen = analysis.choose(workdir, binary.CELL.value)
   settings = analysis.Settings(

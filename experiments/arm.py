@@ -7,15 +7,14 @@ python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/ar
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
 from absl import flags
 
-from environments.arm import client
+from environments.arm import by_hand, client
 from environments.jaco import constants
 from experiments import binary
 from experiments.report import video as video_lib
-from experiments.running import by_hand, play
+from experiments.running import play
 from experiments.setup import learn
 from experiments.setup import place as place_lib
 from experiments.store import released
@@ -66,9 +65,8 @@ def drive() -> None:
     video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Entry point."""
-  del argv
   serve() if _MODE.value == "serve" else drive()
 
 

@@ -9,7 +9,6 @@ How a number is measured: `suites.stages`. Never a test: nothing here passes or 
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
 import jax
 from absl import flags
@@ -24,9 +23,8 @@ _NUM_WORLDS = flags.DEFINE_integer("num_worlds", 0, "Worlds in a batch; 0: 128 o
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "Seconds of timing for each number, after warming up.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Measures, prints, writes."""
-  del argv
   is_cpu = jax.default_backend() == "cpu"
   settings = stages.Settings(_NUM_WORLDS.value or (128 if is_cpu else 4096), _SECONDS.value, is_cpu)
   file = pathlib.Path(binary.WORKDIR.value or "runs/benchmark") / f"{_SUITE.value}.json"

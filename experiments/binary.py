@@ -25,6 +25,7 @@ from ml_collections import config_dict, config_flags
 
 from environments.arm import protocol
 from experiments.running import stop
+from experiments.store import run_directory
 
 
 class _Path(flags.ArgumentParser):
@@ -32,8 +33,6 @@ class _Path(flags.ArgumentParser):
 
   def parse(self, argument: str) -> str:
     """`argument` with `~` expanded; raises ValueError for gs:// and the like."""
-    from experiments.store import run_directory  # JAX is imported when it is needed.
-
     return str(run_directory.local(argument)) if argument else argument
 
 
@@ -55,10 +54,7 @@ _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came fro
 
 
 def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
-  """The config of this command line.
-
-  Args:
-    is_matrix: whether the binary runs matrices, or single runs and sweeps; None: it reads either.
+  """The config of this command line; `is_matrix` where the binary runs matrices, None where it reads any.
 
   Raises:
     ValueError: if none is given, or it is for another binary.
@@ -82,26 +78,24 @@ def workdir() -> str:
   return WORKDIR.value
 
 
-def run(main: Callable[[Sequence[str]], None], *, reads: Sequence[flags.FlagHolder]) -> None:
+def run(main: Callable[[], None], *, reads: Sequence[flags.FlagHolder]) -> None:
   """Parses the flags and runs `main`; the caller's mistakes end in one line and exit code 1.
 
-  Args:
-    main: of the binary.
-    reads: the flags that it reads of those defined in other modules of ours; its own need no mention.
+  `reads` are the flags that it reads of those defined in other modules of ours; its own need no mention.
   """
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns a person arrives as an exception.
   stop.install()
-  app.run(lambda argv: guard(main, argv), flags_parser=functools.partial(parse, reads=reads))
+  app.run(lambda argv: guard(main), flags_parser=functools.partial(parse, reads=reads))
 
 
-def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-  """Runs `main(argv)`; turns a caller's mistake into one line on stderr and exit code 1."""
+def guard(main: Callable[[], None]) -> None:
+  """Runs `main()`; turns a caller's mistake into one line on stderr and exit code 1."""
   logging.set_verbosity(logging.ERROR)
   keep_freed_memory()
   keep_compiled_programs()
   try:
     check_platform()
-    main(argv)
+    main()
   except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError) as error:
     if _TRACEBACK.value:
       raise
@@ -113,6 +107,7 @@ def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str
   home = str(pathlib.Path.home())
   argv = [re.sub(r"^(--?config=)~(?=/)", lambda match: match[1] + home, argument) for argument in argv]
   try:
+    argv = with_config_present(argv)
     if any(argument.lstrip("-") in _HELP for argument in argv[1:] if argument.startswith("-")):
       print(help_text(argv, reads))
       sys.exit(0)
@@ -128,7 +123,7 @@ def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str
 def keep_freed_memory() -> None:
   """Makes glibc keep what XLA frees instead of handing it back to the system and asking for it again at every update.
 
-  On a CPU every update allocates a few hundred MB; mapping them anew took a third of learning's time (see README).
+  On a CPU every update allocates a few hundred MB; mapping them anew took a third of learning's time.
   """
   if sys.platform != "linux":
     return
@@ -205,6 +200,17 @@ def config_file(argv: Sequence[str]) -> str | None:
   return file
 
 
+def with_config_present(argv: Sequence[str]) -> Sequence[str]:
+  """`argv` in which a config of the project's own is named by where it lies, for those who start elsewhere."""
+  file = config_file(argv)
+  if not file:
+    return argv
+  path, colon, variant = file.partition(":")
+  there = f"{run_directory.present(path)}{colon}{variant}"
+  renamed = {file: there, f"--config={file}": f"--config={there}", f"-config={file}": f"-config={there}"}
+  return [renamed.get(argument, argument) for argument in argv]
+
+
 def load(file: str) -> config_dict.ConfigDict:
   """The config of a file, FILE or FILE:VARIANT.
 
@@ -220,7 +226,10 @@ def load(file: str) -> config_dict.ConfigDict:
       raise ValueError(f"{path} has no function get_config() that returns a ConfigDict; add it")
     if variant and not inspect.signature(get_config).parameters:
       raise ValueError(f"{path} has no variants; leave out :{variant}")
-    return get_config(variant) if variant else get_config()
+    config = get_config(variant) if variant else get_config()
+    if not isinstance(config, config_dict.ConfigDict):
+      raise ValueError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict; see configs/base.py")
+    return config
   except ValueError:
     raise  # Refusals of the file's own.
   except SyntaxError as error:
@@ -248,12 +257,7 @@ def check_fields(argv: Sequence[str]) -> None:
 
 
 def check_read(argv: Sequence[str], words: Sequence[str], reads: Sequence[flags.FlagHolder]) -> None:
-  """Refuses what would change nothing: a word that is no flag, and a flag of another binary's.
-
-  Args:
-    argv: the command line, parsed, the program first.
-    words: what parsing has left of it.
-    reads: as `run`'s.
+  """Refuses what would change nothing: `words` that parsing `argv` has left, which are no flags, and another's flags.
 
   Raises:
     ValueError: naming the word or the flag, and the nearest that is read.

@@ -9,12 +9,12 @@ continues what was stopped. The folder is `--workdir`: runs/demo, or runs/demo_f
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 
 from experiments import binary
 from experiments.configs import jaco_corl2017
+from experiments.store import run_directory
 from experiments.studies.corl2017 import demo, demo_report
 
 _COLUMN = flags.DEFINE(
@@ -26,13 +26,12 @@ _TRAIN_STEPS = flags.DEFINE_integer("train_steps", 2_500_000, "Steps in simulati
 _EPISODES = flags.DEFINE_integer("evaluation_episodes", 10, "Episodes on the arm after learning.", lower_bound=1)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Trains if asked, transfers, reports."""
-  del argv
   is_from_scratch = _FROM_SCRATCH.value
   workdir = pathlib.Path(binary.WORKDIR.value or ("runs/demo_from_scratch" if is_from_scratch else "runs/demo"))
   task = "reach/fixed" if is_from_scratch else "reach/random"
-  source = pathlib.Path(_COLUMN.value or jaco_corl2017.get_config("progressive").source)
+  source = run_directory.present(_COLUMN.value or jaco_corl2017.get_config("progressive").source)
   if is_from_scratch:
     source = demo.train(workdir, task=task, steps=_TRAIN_STEPS.value)
   demo.run(workdir, task=task, source=str(source), steps=_STEPS.value, episodes=_EPISODES.value)

@@ -6,17 +6,14 @@
 With a config: the network that its method starts from.
 """
 
-from collections.abc import Sequence
-
 from experiments import binary
 from experiments.report import network_table
 from experiments.setup import learn
 from experiments.store import released
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Entry point."""
-  del argv
   if binary.SOURCE.value and binary.CONFIG.present:
     raise ValueError(f"--source={binary.SOURCE.value} and --config are two networks; give one of them")
   if binary.SOURCE.value:

@@ -86,12 +86,11 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
   return options
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Entry point."""
-  del argv
   if not binary.SOURCE.value:
     raise ValueError("--source is missing; give a run directory or a released network")
-  folder = pathlib.Path(binary.SOURCE.value)
+  folder = run_directory.present(binary.SOURCE.value)
   source = released.load_source(folder)
   world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
   options = {**options, **options_of(_OPTIONS.value)}

@@ -11,7 +11,6 @@ All figures stand in `studies.figures`; the beginning of their names draws them 
 import functools
 import pathlib
 import traceback
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -23,9 +22,8 @@ _FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES, 
 _OUT = flags.DEFINE(binary.PATH, "out", "runs/figures", "Folder to write to.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Reads, draws, writes; of several figures those that can be drawn, and names the others at the end."""
-  del argv
   names, out = figures.names(_FIGURE.value or ""), pathlib.Path(_OUT.value)
   patterns = binary.RUNS.value or ()
   if not patterns:

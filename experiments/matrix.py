@@ -8,15 +8,13 @@ one shared folder.
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import binary
 from experiments.studies.pnn import matrix
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Runs the cells that are not done."""
-  del argv
   matrix.run_cells(binary.config(is_matrix=True), binary.CELL.value, pathlib.Path(binary.workdir()))
 
 

@@ -7,7 +7,6 @@ Writes `<sweep>/episodes.json` and `episodes.npz` (`studies.navigation.evaluatio
 """
 
 import time
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -18,9 +17,8 @@ _EPISODES = flags.DEFINE_integer("test_episodes", 100, "Episodes that count.", l
 _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Tests sweep by sweep; those that cannot be tested are named at the end."""
-  del argv
   if not binary.RUNS.value:
     raise ValueError("--runs is missing; give a folder of sweeps, e.g. --runs=runs/nav")
   paths, faults = folder.find(binary.RUNS.value, in_mazes_only=True), []

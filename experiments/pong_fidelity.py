@@ -8,7 +8,6 @@ of tolerance.
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -19,9 +18,8 @@ _GAMES = flags.DEFINE_integer("games", 3, "Games of each scripted player.", lowe
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 20_000, "Emulated frames of a game at most.", lower_bound=100)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Compares, prints, writes."""
-  del argv
   folder = pathlib.Path(binary.workdir())
   rows = fidelity.compare(num_episodes=_GAMES.value, max_frames=_MAX_FRAMES.value)
   print(fidelity.table(rows))

@@ -8,15 +8,12 @@ Any method in any world, with any auxiliary heads; a config with a sweep is many
 continues a run that was stopped, exactly.
 """
 
-from collections.abc import Sequence
-
 from experiments import binary
 from experiments.running import run
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Entry point."""
-  del argv
   run.run(binary.config(is_matrix=False), binary.workdir())
 
 

@@ -1,13 +1,13 @@
 """Progressive networks: columns that learn one task each and keep what the earlier ones know (Rusu et al. 2016).
 
-  import progressive as pn
-  spec = pn.Network(columns=(column,))
-  params = pn.init(key, spec)
-  ...                                                      # Learn the first task.
-  grown = pn.Network(columns=(column, other_column))
-  params = pn.grow(key, params, spec=grown)
-  trainable, frozen = pn.split(params, lambda path: path[0] == 1)
-  outputs = pn.apply(pn.merge(trainable, frozen), grown, inputs={"x": x})[0][-1]["output"]
+    import progressive as pn
+    spec = pn.Network(columns=(column,))
+    params = pn.init(key, spec)
+    ...                                                    # Learn the first task.
+    grown = pn.Network(columns=(column, other_column))
+    params = pn.grow(key, params, spec=grown)
+    trainable, frozen = pn.split(params, lambda path: path[0] == 1)
+    outputs = pn.apply(pn.merge(trainable, frozen), grown, inputs={"x": x})[0][-1]["output"]
 
 Arrays only: no reinforcement learning, no world, no optimiser. Arguments come in one order, key, parameters, spec, the
 first two by position and all others by name. `network` is the table of contents: it joins columns (`column`) of layers

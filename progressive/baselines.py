@@ -9,8 +9,6 @@
 `prepare` makes each of them ready to learn.
 """
 
-import functools
-
 import jax
 
 from progressive import column, network, partition
@@ -61,21 +59,10 @@ def trainable(method: str, spec: network.Network) -> partition.IsTrainable:
   """Which parameters of `spec` learn by `method`: of the newest column where there is one, of the output, or all."""
   newest = len(spec.columns) - 1
   if method in ("scratch", "finetune"):
-    return _always
-  return functools.partial(_is_output if method == "finetune_head" else _is_in_column, newest)
-
-
-def _always(path: partition.Path) -> bool:
-  del path
-  return True
-
-
-def _is_in_column(k: int, path: partition.Path) -> bool:
-  return path[0] == k
-
-
-def _is_output(k: int, path: partition.Path) -> bool:
-  return path[:2] == (k, column.OUTPUT)
+    return lambda path: True
+  if method == "finetune_head":
+    return lambda path: path[:2] == (newest, column.OUTPUT)
+  return lambda path: path[0] == newest
 
 
 def _check_finetune(method: str, source: network.Network, target: column.Column) -> None:

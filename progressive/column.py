@@ -7,6 +7,7 @@ What other columns contribute arrives as `laterals`: terms added to a layer befo
 
 import dataclasses
 import functools
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,6 @@ class Column:
 
   @property
   def input_shapes(self) -> dict[str, layers_lib.Shape]:
-    """name -> shape of one step"""
     return dict(self.inputs)
 
   def layer(self, name: str) -> layers_lib.Layer:
@@ -45,16 +45,12 @@ class Column:
 
 
 @functools.cache
-def _shapes(spec: Column) -> tuple[tuple[str, layers_lib.Shape], ...]:
+def shapes(spec: Column) -> Mapping[str, layers_lib.Shape]:
+  """name -> shape of one step, of every input and every layer."""
   known = dict(spec.inputs)
   for layer in spec.layers:
     known[layer.name] = layer.shape(layer.join_shapes([known[name] for name in layer.inputs]))
-  return tuple(known.items())
-
-
-def shapes(spec: Column) -> dict[str, layers_lib.Shape]:
-  """name -> shape of one step, of every input and every layer."""
-  return dict(_shapes(spec))
+  return types.MappingProxyType(known)
 
 
 def input_shape(spec: Column, layer: layers_lib.Layer) -> layers_lib.Shape:

@@ -2,18 +2,28 @@
 
 `progressive` and `environments.core` import nothing of ours; `agents` sees `progressive` and the protocol of worlds;
 worlds see `core`, `raycast` and `loop_closure`, never each other (save that the arm plays the Jaco's tasks);
-`analysis` gets functions passed in; `experiments` imports all and nothing imports it. Heavy outside packages stay
-where they belong.
+`analysis` gets functions passed in; nothing imports `experiments`. Inside it binaries, which nothing imports, stand
+over studies and suites, these over running, setup and store. No folders import each other in a circle. Heavy outside
+packages stay where they belong.
 """
 
 import ast
 import fnmatch
+import graphlib
 import pathlib
+from collections.abc import Iterable
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("progressive", "agents", "environments", "experiments", "analysis")
+
+# The floors of `experiments`, each with those below it.
+_STORE = ("experiments.store*", "agents*", "progressive*")
+_SETUP = ("experiments.setup*", "environments.core", "environments.batch", "environments.registry", *_STORE)
+_RUNNING = ("experiments.running*", "experiments.report.video", "analysis*", *_SETUP)
+_STUDY = ("experiments.configs*", "experiments.report*", "environments*", *_RUNNING)
+STUDIES = ("corl2017", "navigation", "pnn", "pong_fidelity")
 
 # importer -> what of ours it may import; the first pattern that fits an importer decides.
 ALLOWED = (
@@ -36,8 +46,25 @@ ALLOWED = (
   ("environments.pong*", ("environments.pong*", "environments.core")),
   ("environments.atari*", ("environments.atari*", "environments.core")),
   ("analysis*", ("analysis*",)),
-  ("experiments*", ("*",)),
+  ("experiments", ("experiments.running.stop",)),  # Lazily: where a binary starts.
+  ("experiments.binary", ("experiments.running.stop", "experiments.setup.fields", "environments.arm.protocol")),
+  ("experiments.store*", ("analysis*", *_STORE)),
+  (
+    "experiments.configs*",
+    ("experiments.configs*", "environments.*.constants", "environments.*.variants", "agents*", "progressive*"),
+  ),
+  ("experiments.setup*", ("experiments.configs.base", *_SETUP)),
+  ("experiments.report*", ("experiments.report*", "experiments.store*", "progressive*", "analysis*")),
+  ("experiments.running*", _RUNNING),
+  ("experiments.studies.figures", ("experiments.studies*", "experiments.report*", "analysis*")),
+  *((f"experiments.studies.{study}*", (f"experiments.studies.{study}*", *_STUDY)) for study in STUDIES),
+  ("experiments.studies", ()),
+  ("experiments.suites*", ("experiments.suites*", *_STUDY)),
+  # Binaries: how they start, and what lies in rooms.
+  ("experiments.*", ("experiments.binary", "experiments.*.*", "environments*", "agents*", "progressive*", "analysis*")),
 )
+# A file that is a table of the rooms beside it, and stands over them.
+TABLES = ("environments.registry",)
 
 # An outside package -> the only modules of ours that may import it.
 CONFINED = {
@@ -88,6 +115,29 @@ def fits(name: str, patterns) -> bool:
   return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def folder_of(name: str) -> str:
+  """The folder whose file a module is; the module itself where it is a table."""
+  is_package = (ROOT / name.replace(".", "/")).is_dir()
+  return name if is_package or name in TABLES else name.rpartition(".")[0]
+
+
+def circle(edges: Iterable[tuple[str, str]]) -> list[str]:
+  """Folders that import each other, the first one again at the end; none where there is no circle.
+
+  Args:
+    edges: (importer, imported), modules of ours.
+  """
+  below: dict[str, set[str]] = {}
+  for importer, imported in edges:
+    if folder_of(importer) != folder_of(imported):
+      below.setdefault(folder_of(importer), set()).add(folder_of(imported))
+  try:
+    graphlib.TopologicalSorter(below).prepare()
+  except graphlib.CycleError as error:
+    return error.args[1][::-1]
+  return []
+
+
 def violations(importer: str, imported: set[str]) -> list[str]:
   allowed = next((patterns for module, patterns in ALLOWED if fnmatch.fnmatchcase(importer, module)), None)
   assert allowed is not None, f"{importer} has no place in the import rules"
@@ -108,27 +158,79 @@ def test_imports_point_down(path):
     ("agents.losses", "from environments import registry"),
     ("environments.jaco.tasks", "import environments.arm.twin"),
     ("analysis.records", "from progressive import network"),
-    ("agents.unroll", "def f():\n  from experiments import loop"),
+    ("agents.unroll", "def f():\n  from experiments.running import loop"),
     ("agents.unroll", "import mujoco"),
     ("agents.unroll", "from absl import flags"),
     ("environments.jaco.model", "from dm_control import mjcf"),
     ("environments.maze.appearance", "import labmaze.assets"),
     ("environments.maze.world", "from environments.jaco import camera"),
     ("experiments.train", "import tests.conftest"),
+    ("experiments", "from experiments.setup import learn"),
+    ("experiments.train", "from experiments import matrix"),
+    ("experiments.studies.pnn.matrix", "from experiments import train"),
+    ("experiments.studies.pnn.matrix", "from experiments import binary"),
+    ("experiments.studies.pnn.matrix", "from experiments.suites import stages"),
+    ("experiments.studies.pnn.matrix", "from experiments.studies import figures"),
+    ("experiments.studies.pnn.matrix", "from experiments.studies.navigation import folder"),
+    ("experiments.studies.figures", "from experiments.running import run"),
+    ("experiments.suites.stages", "from experiments.studies.pnn import matrix"),
+    ("experiments.suites.stages", "from experiments import binary"),
+    ("experiments.running.run", "from experiments.studies.pnn import matrix"),
+    ("experiments.running.run", "from experiments.report import html"),
+    ("experiments.running.run", "from experiments.configs import base"),
+    ("experiments.running.run", "from experiments import binary"),
+    ("experiments.running.loop", "import environments.arm.twin"),
+    ("experiments.report.html", "from experiments.running import run"),
+    ("experiments.report.html", "from experiments.setup import learn"),
+    ("experiments.setup.learn", "from experiments.running import run"),
+    ("experiments.setup.learn", "from experiments.report import video"),
+    ("experiments.setup.learn", "from experiments.configs import navigation"),
+    ("experiments.setup.learn", "from analysis import records"),
+    ("experiments.configs.base", "from experiments.setup import learn"),
+    ("experiments.configs.base", "from environments.jaco import world"),
+    ("experiments.store.released", "from experiments.setup import learn"),
+    ("experiments.store.released", "from experiments.configs import base"),
+    ("experiments.store.released", "from environments import registry"),
+    ("experiments.binary", "from experiments.setup import learn"),
   ],
 )
 def test_a_forbidden_edge_is_found(importer, source):
-  known = {
-    "agents.returns",
-    "environments.registry",
-    "environments.arm.twin",
-    "progressive.network",
-    "experiments.loop",
-  }
-  found = violations(importer, imports(source, known.__contains__))
-  if importer == "experiments.train":  # Nothing imports tests, not even experiments.
-    found = [name for name in imports(source, known.__contains__) if name.startswith("tests")]
-  assert found
+  assert violations(importer, imports(source, is_our_module))
+
+
+def test_no_folders_import_each_other():
+  edges = [(module_name(path), name) for path in sources() for name in imports(path.read_text(), is_our_module)]
+  ours = [(importer, name) for importer, name in edges if name.split(".")[0] in PACKAGES]
+  assert len(ours) > len(sources())
+  assert not circle(ours)
+
+
+@pytest.mark.parametrize(
+  ("edges", "folders"),
+  [
+    ([("agents.unroll", "progressive.network"), ("agents.unroll", "agents.returns")], set()),
+    ([("agents.unroll", "progressive.network"), ("progressive.network", "agents.returns")], {"agents", "progressive"}),
+    (  # Over a third; no file imports another that imports it.
+      [
+        ("experiments.store.released", "experiments.setup.learn"),
+        ("experiments.setup.place", "experiments.running.play"),
+        ("experiments.running.run", "experiments.store.checkpoint"),
+      ],
+      {"experiments.store", "experiments.setup", "experiments.running"},
+    ),
+    (  # A folder and one in it.
+      [("progressive.network", "progressive.layers"), ("progressive.layers.layer", "progressive.cost")],
+      {"progressive", "progressive.layers"},
+    ),
+    ([("environments.registry", "environments.jaco.tasks"), ("environments.jaco.tasks", "environments.core")], set()),
+  ],
+)
+def test_a_circle_is_found(edges, folders):
+  assert set(circle(edges)) == folders
+
+
+def test_every_study_has_its_room():
+  assert set(STUDIES) == {path.parent.name for path in (ROOT / "experiments/studies").glob("*/__init__.py")}
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_name)

@@ -1,5 +1,6 @@
 """What the documentation promises about the code: citations, figures, links, commands and the Python in its pages."""
 
+import ast
 import importlib
 import pathlib
 import re
@@ -54,15 +55,26 @@ def test_readme_links_to_what_is_there():
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROGRAMS = [
+  path for place in ("experiments", "experiments/configs", "examples") for path in (ROOT / place).glob("*.py")
+]
+TEXTS = [
+  block for page in PAGES for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+]
+TEXTS += [ast.get_docstring(ast.parse(path.read_text())) or "" for path in PROGRAMS]
 COMMANDS = sorted(
   {
-    command
-    for page in PAGES
-    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    for command in block.replace("\\\n", " ").splitlines()
-    if "python -m experiments." in command
+    command.strip()
+    for text in TEXTS
+    for command in re.sub(r"\\\n *", "", text).splitlines()
+    if "python -m experiments." in command and "`" not in command and "..." not in command
   }
 )
+
+
+def test_commands_of_docstrings_and_pages_are_seen():
+  for start in ("experiments.train --config=experiments/configs/jaco_talk.py:arm", "experiments.evaluate --source"):
+    assert any(start in command for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -71,8 +83,8 @@ def test_commands_have_flags_and_fields_that_are_there(command):
   module = importlib.import_module(words[0])
   assert hasattr(module, "main")
   names = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
-  assert not [name for name in names if not name.startswith("config.") and name not in flags.FLAGS]
-  if any(word.startswith("--config=experiments/") for word in words):
+  assert not [name for name in names if not name.startswith("config.") and name not in (*flags.FLAGS, "help")]
+  if any(word.startswith(("--config=experiments/", "--config=examples/")) for word in words):
     binary.check_fields(words)
 
 

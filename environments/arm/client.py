@@ -1,13 +1,11 @@
 """The bridge's client: the arm behind a server as a `dm_env.Environment`.
 
-dm_env_rpc's own adaptor does the work; around it stand what a person meets when something is wrong (no server there,
-another task or number of joints than expected: one line each) and a measurement of the rate the bridge reaches.
+dm_env_rpc's own adaptor does the work; around it stands what a person meets when something is wrong (no server there,
+another task or number of joints than expected: one line each).
 """
 
-import collections
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import dm_env
 import grpc
@@ -18,17 +16,6 @@ from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 
 from environments.arm import protocol
 from environments.jaco import constants
-
-_WINDOW = 1000  # Steps that `rates` looks back on.
-
-
-class Rates(NamedTuple):
-  """How fast the last steps were (up to 1,000)."""
-
-  num_steps: int
-  steps_per_s: float  # As the caller experienced it, the caller's own time included.
-  round_trip_s: float  # Mean time from action to observation.
-  round_trip_p99_s: float
 
 
 def connect(
@@ -105,8 +92,6 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     super().__init__(stream, joined, requested_observations=observations, nested_tensors=False)
     self._action_specs = _ActionSpecs(joined.actions)
     self._channel = channel
-    self._ends_s: collections.deque[float] = collections.deque(maxlen=_WINDOW)
-    self._round_trips_s: collections.deque[float] = collections.deque(maxlen=_WINDOW)
 
   def action_spec(self) -> specs.BoundedArray:
     """int32 `[A]`: 0, 1, 2 for -v, 0, +v."""
@@ -119,23 +104,10 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
       ValueError: the server refused the action and holds the arm; the message says why.
       protocol.BridgeError: the server is gone.
     """
-    start_s = time.perf_counter()
     try:
-      timestep = super().step(action if isinstance(action, Mapping) else {protocol.ACTION: action})
+      return super().step(action if isinstance(action, Mapping) else {protocol.ACTION: action})
     except error.DmEnvRpcError as refusal:
       raise ValueError(refusal.message) from None
-    end_s = time.perf_counter()
-    self._round_trips_s.append(end_s - start_s)
-    self._ends_s.append(end_s)
-    return timestep
-
-  def rates(self) -> Rates:
-    """The rate reached so far; zeros before the second step."""
-    if len(self._ends_s) < 2:
-      return Rates(len(self._ends_s), 0.0, 0.0, 0.0)
-    num_steps, round_trips_s = len(self._ends_s), np.array(self._round_trips_s)
-    steps_per_s = (num_steps - 1) / (self._ends_s[-1] - self._ends_s[0])
-    return Rates(num_steps, steps_per_s, float(round_trips_s.mean()), float(np.quantile(round_trips_s, 0.99)))
 
   def close(self) -> None:
     """Leaves the arm at rest and disconnects."""
@@ -155,7 +127,6 @@ class _Stream(connection.Connection):
     self._address = address
 
   def send(self, request: Any) -> Any:
-    """Sends a request and waits for its response."""
     try:
       return super().send(request)
     except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or ended as the server stopped.

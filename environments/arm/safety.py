@@ -8,7 +8,6 @@ no thread of its own: `wait` and `poll` enforce the limits every `poll_s`, on th
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -44,22 +43,17 @@ class Limits:
 
 
 class Gate:
-  """A driver that obeys `limits`, around one that need not know them (`protocol.Driver`).
+  """A driver that obeys `limits`, around one that need not know them (`protocol.Driver`)."""
 
-  `clock` gives the seconds the watchdog counts; the driver's own clock by default.
-  """
-
-  def __init__(self, driver: protocol.Driver, limits: Limits, *, clock: Callable[[], float] | None = None):
+  def __init__(self, driver: protocol.Driver, limits: Limits):
     self._driver = driver
     self._limits = limits
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
-    self.now_s = clock or driver.now_s
+    self.now_s = driver.now_s
     self.poll_s = limits.poll_s
     self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
     self._last_command_s = self._last_poll_s = self.now_s()
-    self.num_watchdog_stops = 0
-    self.num_refused = 0
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
     """Passes a velocity command on, clamped to the limits.
@@ -69,7 +63,6 @@ class Gate:
     """
     problem = self._problem(velocity_rad_s)
     if problem:
-      self.num_refused += 1
       self.stop()
       raise CommandRefusedError(f"command refused, arm held: {problem}")
     self._last_command_s = self._last_poll_s = self.now_s()
@@ -87,7 +80,6 @@ class Gate:
       return  # Nothing moves, or no time has passed (a twin that waits for its client).
     self._last_poll_s = now_s
     if now_s - self._last_command_s > self._limits.watchdog_s:
-      self.num_watchdog_stops += 1
       self.stop()
       return
     allowed = self._allowed(self._velocity, self.read().qpos_rad)
@@ -125,15 +117,12 @@ class Gate:
     return reading
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    """Puts the target at `[3]`, x y z."""
     self._driver.place_target(target_in_base_m)
 
   def image(self) -> np.ndarray:
-    """What the camera sees now, uint8 `[H, W, 3]`."""
     return self._driver.image()
 
   def close(self) -> None:
-    """Stops the arm and releases it."""
     self.stop()
     self._driver.close()
 

@@ -105,7 +105,8 @@ def serve(
         on_ready(address)
       while not stop.is_set():
         if not mailbox.serve_one(gate.poll_s):
-          _poll(arm_world)
+          with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
+            gate.poll()
   finally:
     mailbox.close()
     gate.close()
@@ -242,7 +243,7 @@ class _Servicer(dm_env_rpc_pb2_grpc.EnvironmentServicer):
 
 
 class _Desk:
-  """Answers requests, on the arm's thread."""
+  """Answers requests, on the arm's thread: each kind by the method of its name."""
 
   def __init__(self, arm_world: world.ArmWorld, config: ServerConfig):
     self._world = arm_world
@@ -261,9 +262,10 @@ class _Desk:
     """The response to a request; an error response, with the arm held, where it cannot be met."""
     kind = request.WhichOneof("payload")
     try:
-      if kind not in self._ANSWERS:
+      handler = getattr(self, f"_{kind}", None)
+      if handler is None:
         raise protocol.BridgeError(f"request {kind} is not understood")
-      payload = self._ANSWERS[kind](self, client, getattr(request, kind))
+      payload = handler(client, getattr(request, kind))
       return rpc.EnvironmentResponse(**{kind: payload})
     except (protocol.BridgeError, safety.CommandRefusedError) as error:
       return self._refuse(client, code_pb2.INVALID_ARGUMENT, str(error))
@@ -282,16 +284,16 @@ class _Desk:
       self._world.hold()
     return rpc.EnvironmentResponse(error=status_pb2.Status(code=code, message=message))
 
-  def _create(self, client: object, request: rpc.CreateWorldRequest) -> rpc.CreateWorldResponse:
+  def _create_world(self, client: object, request: rpc.CreateWorldRequest) -> rpc.CreateWorldResponse:
     del client  # The world is the arm; it is always there.
     _refuse_unknown(request.settings, ())
     return rpc.CreateWorldResponse(world_name=protocol.WORLD_NAME)
 
-  def _destroy(self, client: object, request: rpc.DestroyWorldRequest) -> rpc.DestroyWorldResponse:
+  def _destroy_world(self, client: object, request: rpc.DestroyWorldRequest) -> rpc.DestroyWorldResponse:
     self._check_world(client, request.world_name)
     return rpc.DestroyWorldResponse()
 
-  def _join(self, client: object, request: rpc.JoinWorldRequest) -> rpc.JoinWorldResponse:
+  def _join_world(self, client: object, request: rpc.JoinWorldRequest) -> rpc.JoinWorldResponse:
     self._check_world(client, request.world_name)
     if client is self._client:
       raise protocol.BridgeError("this client has joined already; leave the world first")
@@ -309,7 +311,7 @@ class _Desk:
     self._client = client
     return rpc.JoinWorldResponse(specs=self._specs)
 
-  def _leave(self, client: object, request: rpc.LeaveWorldRequest) -> rpc.LeaveWorldResponse:
+  def _leave_world(self, client: object, request: rpc.LeaveWorldRequest) -> rpc.LeaveWorldResponse:
     del request
     return self.leave(client).leave_world
 
@@ -368,16 +370,6 @@ class _Desk:
     if client is not self._client:
       raise protocol.BridgeError("this client has not joined the world")
 
-  _ANSWERS = {
-    "create_world": _create,
-    "destroy_world": _destroy,
-    "join_world": _join,
-    "leave_world": _leave,
-    "reset": _reset,
-    "reset_world": _reset_world,
-    "step": _step,
-  }
-
 
 def _refuse_unknown(settings: "dict[str, rpc.Tensor]", known: tuple[str, ...]) -> None:
   for name in settings:
@@ -418,12 +410,6 @@ def _warm_up(arm_world: world.ArmWorld, seed: int) -> None:
   arm_world.observe(arm_world.observation_spec())
   arm_world.step(None)
   arm_world.seed(seed)
-
-
-def _poll(arm_world: world.ArmWorld) -> None:
-  """The gate stops the arm itself on a fault; the next client to ask is told."""
-  with contextlib.suppress(safety.ArmFaultError):
-    arm_world.poll()
 
 
 @contextlib.contextmanager

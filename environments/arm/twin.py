@@ -70,7 +70,6 @@ class TwinConfig:
       raise ValueError(f"TwinConfig: physics_dt_s={self.physics_dt_s} must be positive, seconds")
 
   def make(self) -> "Twin":
-    """The driver that this configures."""
     return Twin(self)
 
 
@@ -106,7 +105,6 @@ class Twin:
     self._rng = np.random.default_rng(seed)
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    """Puts the target at `[3]`, x y z."""
     self._data.mocap_pos[0] = target_in_base_m
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
@@ -150,7 +148,6 @@ class Twin:
     return np.clip(pixels + grains, 0, 255).astype(np.uint8)
 
   def close(self) -> None:
-    """Frees the camera."""
     if self._camera is not None:
       self._camera.close()
       self._camera = None
@@ -202,7 +199,6 @@ class Camera:
     return self._pixels[::-1].copy()  # OpenGL's rows go up.
 
   def close(self) -> None:
-    """Frees OpenGL's memory."""
     self._renderer.free()
     self._context.free()
 

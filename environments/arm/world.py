@@ -40,7 +40,7 @@ class ArmWorld:
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
     self._period_end_s = gate.now_s()
     self._elapsed = 0
-    self.num_late_steps = 0
+    self.is_over = True  # Whether the next step starts an episode, whatever its action.
     self.seed(seed)
 
   def seed(self, seed: int) -> None:
@@ -49,15 +49,10 @@ class ArmWorld:
     self._num_episodes = 0
     self.restart()
 
-  @property
-  def is_over(self) -> bool:
-    """Whether the next step starts an episode, whatever its action."""
-    return self._is_over
-
   def restart(self) -> None:
     """Leaves the episode; the arm holds still and the next step starts a new one."""
     self._gate.stop()
-    self._is_over = True
+    self.is_over = True
 
   def observation_spec(self) -> dict[str, specs.Array]:
     """The simulation's, of what the arm's instruments show."""
@@ -76,12 +71,11 @@ class ArmWorld:
     Raises:
       safety.CommandRefusedError: not an action. The arm holds still and no time passes.
     """
-    if self._is_over:
+    if self.is_over:
       return self._start()
     self._gate.command(self._velocities(action))
     now_s = self._gate.now_s()
     is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
-    self.num_late_steps += is_late
     self._period_end_s = (now_s if is_late else self._period_end_s) + constants.CONTROL_DT_S
     self._gate.wait(self._period_end_s)
     step_type, reward, discount = self._look(self._elapsed + 1)
@@ -100,10 +94,6 @@ class ArmWorld:
         raise protocol.BridgeError(f"observation {name!r} is not offered; the arm has {', '.join(self._observers)}")
     return {name: self._observers[name]() for name in names}
 
-  def poll(self) -> None:
-    """Lets the safety gate do its work while no client asks for anything."""
-    self._gate.poll()
-
   def hold(self) -> None:
     """Stops the arm; the episode goes on."""
     self._gate.stop()
@@ -114,7 +104,7 @@ class ArmWorld:
     self._gate.reset(np.asarray(start.qpos, np.float64), seed=int(noise_seed))
     self._gate.place_target(np.asarray(start.target, np.float64))
     self._period_end_s = self._gate.now_s()
-    self._is_over = False
+    self.is_over = False
     return self._look(0)
 
   def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:

@@ -64,7 +64,6 @@ class Atari(dm_env.Environment):
     self._is_last = True
 
   def reset(self) -> dm_env.TimeStep:
-    """Starts an episode."""
     self._ale.reset_game()
     low = min(_MIN_START_FRAMES, self._max_start_frames)
     for _ in range(self._random.integers(low, self._max_start_frames + 1)):
@@ -100,12 +99,10 @@ class Atari(dm_env.Environment):
     return dm_env.transition(reward, self._observation(), discount=1.0)
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
-    """See the class."""
     shape = (emulator.IMAGE_SIZE, emulator.IMAGE_SIZE, NUM_STACKED)
     return {"pixels": specs.BoundedArray(shape, np.uint8, 0, 255, name="pixels")}
 
   def action_spec(self) -> specs.BoundedArray:
-    """One choice."""
     return specs.BoundedArray((1,), np.int32, 0, len(self._actions) - 1, name="action")
 
   def _observation(self) -> dict[str, np.ndarray]:

@@ -58,11 +58,7 @@ def render(
 ) -> tuple[jax.Array, jax.Array]:
   """The picture, uint8 `[size, size, 3]`, and the depth along the camera's axis, metres, float32 `[size, size]`.
 
-  Args:
-    appearance: camera, light and colours.
-    poses: of the arm's bodies.
-    target: centre of the ball in the base frame, metres `[3]`.
-    size: height and width in pixels.
+  `target` is the centre of the ball in the base frame, metres `[3]`.
   """
   chex.assert_shape(target, (3,))
   light = appearance.light / jnp.linalg.norm(appearance.light)

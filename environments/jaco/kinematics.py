@@ -54,11 +54,7 @@ def _about_z(angle: jax.Array) -> jax.Array:
 
 
 def forward(qpos: jax.Array) -> Poses:
-  """Poses of all ten bodies.
-
-  Args:
-    qpos: joint angles, radians, float32 `[9]`.
-  """
+  """Poses of all ten bodies from joint angles, radians, float32 `[9]`."""
   chex.assert_shape(qpos, (constants.NUM_JOINTS,))
   local = _product(jnp.asarray(_FIXED[1:]), _about_z(jnp.asarray(qpos)))  # [9, 3, 3] rotation in the parent's frame
 

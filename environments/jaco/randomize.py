@@ -46,12 +46,10 @@ class Randomization:
 
   @property
   def is_visual(self) -> bool:
-    """Whether pictures differ."""
     return any((self.camera_m, self.field_of_view, self.light, self.ambient, self.color))
 
   @property
   def is_dynamic(self) -> bool:
-    """Whether arms move differently."""
     return any((self.mass, self.friction, self.gain))
 
 

@@ -3,7 +3,7 @@
 Reward is 1 on every step with the palm within 10 cm of the target, nothing else (papers.md 2.1). An episode ends with
 discount 0 when the arm touches itself or the table or comes to a joint limit, and is cut with discount 1 after 50
 steps of 0.1 s. The ceiling: the scripted oracle's mean return over 600 episodes is 44.5 +- 0.3 on `reach/fixed` and
-42.7 +- 0.3 on `reach/random`, with 6 and with 9 joints (`oracle.play`). Everything here is a pure
+42.7 +- 0.3 on `reach/random`, with 6 and with 9 joints (`tests/environments/oracle.py`). Everything here is a pure
 function of joint angles and target, in JAX but with no physics, pixels or batch, so that the simulated world and the
 arm behind the bridge are paid and ended by the same code.
 """

@@ -107,7 +107,6 @@ class Jaco(core.ByValue):
     self._physics = physics.make(physics_kind, num_threads)
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
-    """See the class."""
     size = constants.IMAGE_SIZE
     return {
       "pixels": specs.BoundedArray((size, size, 3), np.uint8, 0, 255, name="pixels"),
@@ -116,7 +115,6 @@ class Jaco(core.ByValue):
     }
 
   def privileged_spec(self) -> Mapping[str, specs.Array]:
-    """See the class."""
     size, grid = constants.IMAGE_SIZE, camera.DEPTH_GRID
     return {
       "depth": specs.BoundedArray(grid, np.int32, 0, len(camera.DEPTH_EDGES_M), name="depth"),
@@ -131,7 +129,6 @@ class Jaco(core.ByValue):
     }
 
   def action_spec(self) -> specs.BoundedArray:
-    """One of 3 choices a joint."""
     return specs.BoundedArray((self.num_joints,), np.int32, 0, 2, name="action")
 
   def reset(self, key: jax.Array) -> State:

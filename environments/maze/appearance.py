@@ -1,7 +1,7 @@
 """All colours of a maze in one table of texels, so that a pixel is one look-up.
 
-Walls, floor and sky are DeepMind Lab's textures (Apache-2.0; `derive_assets.py` says how they came here), fruit and
-goal are painted in `things.py`. Every wall texture stands there twice, as the light falls on faces to the north or
+Walls, floor and sky are DeepMind Lab's textures (Apache-2.0; `tests/environments/derive_assets.py` made them), fruit
+and goal are painted in `things.py`. Every wall texture stands there twice, as the light falls on faces to the north or
 south and, darker, to the east or west; and each of these in halving sizes, of which a far wall takes a small one, so
 that it does not flicker. Where a maze's walls change colour is drawn once from its text: the same maze, the same look.
 """
@@ -61,34 +61,19 @@ def make(maze: layout.Layout, style: str) -> Appearance:
     raise ValueError(f'style="{style}" is not known; there are {", ".join(STYLES)}')
   strip = iio.imread(FOLDER / f"{style}.png")
   floor, *walls = np.split(strip, strip.shape[1] // TEXELS, axis=1)
-  table = _Table()
-  wall_starts = [table.add(copy) for wall in walls for light in (1.0, _SHADE) for copy in _copies(wall * light)]
-  floor_starts = [table.add(copy) for copy in _copies(floor)]
-  sky_start = table.add(iio.imread(FOLDER / f"{STYLES[style].sky}.png"))
-  thing_starts = [table.add(picture) for picture in things.pictures()]
+  copies = [copy for wall in walls for light in (1.0, _SHADE) for copy in _copies(wall * light)]
+  pictures = [*copies, *_copies(floor), iio.imread(FOLDER / f"{STYLES[style].sky}.png"), *things.pictures()]
+  texels = [np.clip(picture, 0, 255).astype(np.uint8).reshape(-1, 3) for picture in pictures]
+  starts = np.cumsum([0, *(len(picture) for picture in texels)])[:-1].astype(np.int32)
+  wall_starts, floor_starts, (sky_start,), thing_starts = np.split(starts, np.cumsum([len(copies), len(SIZES), 1]))
   return Appearance(
-    texels=np.concatenate(table.texels),
+    texels=np.concatenate(texels),
     walls=_hang(maze, len(walls)),
-    wall_starts=np.array(wall_starts, np.int32),
-    floor_starts=np.array(floor_starts, np.int32),
-    sky_start=sky_start,
-    thing_starts=np.array(thing_starts, np.int32),
+    wall_starts=wall_starts,
+    floor_starts=floor_starts,
+    sky_start=int(sky_start),
+    thing_starts=thing_starts,
   )
-
-
-class _Table:
-  """Pictures one after the other."""
-
-  def __init__(self) -> None:
-    self.texels: list[np.ndarray] = []
-    self._size = 0
-
-  def add(self, picture: np.ndarray) -> int:
-    """Adds `[h, w, 3]`, row by row; returns where it begins."""
-    start = self._size
-    self.texels.append(np.clip(picture, 0, 255).astype(np.uint8).reshape(-1, 3))
-    self._size += self.texels[-1].shape[0]
-    return start
 
 
 def _copies(picture: np.ndarray) -> list[np.ndarray]:

@@ -13,11 +13,13 @@ import collections
 import dataclasses
 import pathlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 
 WALL, OPEN, START, GOAL, APPLE, STRAWBERRY = "*", " ", "P", "G", "A", "S"
 _THINGS = {START: "a start", GOAL: "a goal", APPLE: "an apple", STRAWBERRY: "a strawberry"}
+_Where = Callable[[int, int], str]  # Row and column -> `file, line 3, column 5`.
 _FOLDER = pathlib.Path(__file__).parent / "levels"
 
 
@@ -135,7 +137,7 @@ def parse(text: str, *, name: str) -> Layout:
   )
 
 
-def _lines(text: str, name: str) -> tuple["_Where", list[str]]:
+def _lines(text: str, name: str) -> tuple[_Where, list[str]]:
   """The lines of the drawing, without remarks and the empty lines around it, and where they stand."""
   every = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
   numbered = [(n, line.rstrip(" \t")) for n, line in enumerate(every, start=1) if not line.startswith("#")]
@@ -145,17 +147,7 @@ def _lines(text: str, name: str) -> tuple["_Where", list[str]]:
     raise ValueError(
       f"{name}: {len(numbered)} lines are no maze; the smallest, of one cell, has 3 lines of 3 characters"
     )
-  return _Where(name, [n for n, _ in numbered]), [line for _, line in numbered]
-
-
-class _Where:
-  """Names a place as `file, line 3, column 5`."""
-
-  def __init__(self, name: str, numbers: list[int]):
-    self._name, self._numbers = name, numbers
-
-  def __call__(self, row: int, column: int) -> str:
-    return f"{self._name}, line {self._numbers[row]}, column {column + 1}"
+  return lambda row, column: f"{name}, line {numbered[row][0]}, column {column + 1}", [line for _, line in numbered]
 
 
 def _check_shape(where: _Where, lines: list[str]) -> None:

@@ -30,14 +30,10 @@ class Hits(NamedTuple):
 def look(
   ground: ground_lib.Ground, position: jax.Array, heading: jax.Array, tangents: jax.Array, *, num_steps: int
 ) -> Hits:
-  """Casts rays over the ground.
+  """Casts rays from `position`, x, y of the eye outside of walls, cells `[2]`, looking along `heading`, radians `[]`.
 
-  Args:
-    ground: of the layout.
-    position: x, y of the eye, outside of walls, `[2]` cells.
-    heading: radians, `[]`.
-    tangents: of each column's angle to the right of the heading, `[K]`.
-    num_steps: at least the squares that any line of sight enters, `Layout.most_crossings`.
+  `tangents`, `[K]`, are of each column's angle to the right of the heading; `num_steps` is at least the squares that
+  any line of sight enters, `Layout.most_crossings`.
   """
   chex.assert_shape(position, (2,))
   chex.assert_rank([heading, tangents], [0, 1])

@@ -51,15 +51,7 @@ class Layers(NamedTuple):
 def layers(
   things: Things, position: jax.Array, heading: jax.Array, tangents: jax.Array, wall_depth: jax.Array
 ) -> Layers:
-  """What each column shows in front of its wall.
-
-  Args:
-    things: all there are.
-    position: x, y of the eye, `[2]` cells.
-    heading: radians, `[]`.
-    tangents: of each column's angle to the right, `[K]`.
-    wall_depth: of the wall in each column, `[K]` cells.
-  """
+  """What each column shows in front of its wall, which is `wall_depth` cells `[K]` away; the rest as `sight.look`'s."""
   chex.assert_equal_shape((tangents, wall_depth))
   cosine, sine = jnp.cos(heading), jnp.sin(heading)
   offset = things.position - position[None]

@@ -37,19 +37,16 @@ def draw_path(
   kinds: np.ndarray | None = None,
   cell_px: int = 24,
 ) -> np.ndarray:
-  """The maze with a path in it and the agent at the path's end.
+  """The maze with a path in it and the agent at the path's end: `[h, w, 3]` uint8.
 
   Args:
     maze: the layout.
     positions: x and y, `[T, 2]` cells; a step longer than half a cell is a new start and is not drawn.
-    heading: of the agent, radians; None draws none.
-    goal: x and y of the goal, or None.
-    fruit: x, y and whether it is left, `[F, 3]`, as the privileged signal, or None.
+    heading: of the agent, radians.
+    goal: x and y of the goal.
+    fruit: x, y and whether it is left, `[F, 3]`, as the privileged signal.
     kinds: of the fruit, `[F]`, or None for apples.
     cell_px: pixels a cell.
-
-  Returns:
-    `[h, w, 3]` uint8.
   """
   picture = draw(maze, cell_px=cell_px)
   positions = np.asarray(positions, np.float64).reshape(-1, 2)
@@ -75,12 +72,7 @@ def draw_path(
 def side_by_side(pixels: np.ndarray, above: np.ndarray) -> np.ndarray:
   """A frame of a video: the first-person picture, enlarged to about the map's height, and the map beside it.
 
-  Args:
-    pixels: `[H, W, 3]` uint8.
-    above: `[h, w, 3]` uint8, as from `draw_path`.
-
-  Returns:
-    `[max height, width, 3]` uint8 with even sides, as video encoders like them; what is left over is black.
+  All are `[h, w, 3]` uint8. The frame has even sides, as video encoders like them; what is left over is black.
   """
   times = max(1, round(above.shape[0] / pixels.shape[0]))
   larger = pixels.repeat(times, axis=0).repeat(times, axis=1)

@@ -151,7 +151,6 @@ class Maze(core.ByValue):
     return {**options, "layout": layout_lib.load(layout).text}
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
-    """See the class."""
     return {
       "pixels": specs.BoundedArray((_SIZE, _SIZE, 3), np.uint8, 0, 255, name="pixels"),
       "depth": specs.BoundedArray((_SIZE, _SIZE), np.float32, 0.0, 1.0, name="depth"),
@@ -162,7 +161,6 @@ class Maze(core.ByValue):
     }
 
   def privileged_spec(self) -> Mapping[str, specs.Array]:
-    """See the class."""
     rows, columns = self.layout.shape
     size = np.array([columns, rows], np.float32)
     return {
@@ -179,7 +177,6 @@ class Maze(core.ByValue):
     }
 
   def action_spec(self) -> specs.BoundedArray:
-    """One of eight."""
     return specs.BoundedArray((1,), np.int32, 0, constants.NUM_ACTIONS - 1, name="action")
 
   def reset(self, key: jax.Array) -> State:

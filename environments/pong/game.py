@@ -66,13 +66,7 @@ def start(num_frames: jax.Array) -> Game:
 
 
 def frame(game: Game, turn: jax.Array, fire: jax.Array) -> Game:
-  """The next frame.
-
-  Args:
-    game: after the frame before.
-    turn: `[]` int32: -1 turns the knob to move the paddle up, 1 down, 0 lets it rest.
-    fire: `[]` int32: 1 while FIRE is held.
-  """
+  """The next frame; int32 `[]`: `turn` -1 turns the knob to move the paddle up, 1 down; `fire` 1 while it is held."""
   chex.assert_shape((turn, fire), ())
   judged = dataclasses.replace(game, opponent_shown=game.opponent_score, player_shown=game.player_score)
   is_waiting = game.wait > 0

@@ -100,12 +100,10 @@ class Pong(core.ByValue):
     self._first = _first_stack(variant, self._options)
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
-    """See the class."""
     shape = (c.IMAGE_SIZE, c.IMAGE_SIZE, c.NUM_STACKED)
     return {"pixels": specs.BoundedArray(shape, np.uint8, 0, 255, name="pixels")}
 
   def privileged_spec(self) -> Mapping[str, specs.Array]:
-    """See the class."""
     names = ("ball_position", "ball_velocity", "paddle_position", "paddle_velocity")
     return {
       **{name: specs.Array((2,), np.float32, name=name) for name in names},
@@ -114,7 +112,6 @@ class Pong(core.ByValue):
     }
 
   def action_spec(self) -> specs.BoundedArray:
-    """One choice."""
     return specs.BoundedArray((1,), np.int32, 0, self.num_actions - 1, name="action")
 
   def reset(self, key: jax.Array) -> State:

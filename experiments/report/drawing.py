@@ -146,8 +146,8 @@ def _summary(cell: Cell) -> Any:
   if isinstance(cell, str):
     return cell
   interval = _interval(cell)
-  found: dict[str, Any] = {name: _finite(float(x)) for name, x in zip(interval._fields, interval, strict=True)}
-  return found | ({"each": [_finite(float(x)) for x in cell]} if isinstance(cell, np.ndarray) else {})
+  entry: dict[str, Any] = {name: run_directory.finite(x) for name, x in zip(interval._fields, interval, strict=True)}
+  return entry | ({"each": [run_directory.finite(x) for x in cell]} if isinstance(cell, np.ndarray) else {})
 
 
 def _interval(cell: np.ndarray | intervals.Interval) -> intervals.Interval:
@@ -155,7 +155,3 @@ def _interval(cell: np.ndarray | intervals.Interval) -> intervals.Interval:
   if isinstance(cell, intervals.Interval):
     return cell
   return intervals.of_mean(cell) if np.isfinite(cell).all() else number(np.nan)
-
-
-def _finite(x: float) -> float | None:
-  return x if math.isfinite(x) else None

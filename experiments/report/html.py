@@ -14,52 +14,7 @@ from typing import NamedTuple
 import imageio.v3 as imageio
 import numpy as np
 
-_STYLE = """
-:root { color-scheme: light; --ink: #1d2430; --soft: #5d6778; --line: #e1e5eb; --accent: #1f4e9c; }
-* { box-sizing: border-box; }
-body { font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif; color: var(--ink);
-  background: #f5f6f8; margin: 0; }
-main { max-width: 1060px; margin: 0 auto; padding: 36px 24px 64px; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em; }
-.lead { font-size: 18px; color: var(--soft); margin: 0 0 28px; max-width: 52em; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 22px 26px; margin: 0 0 20px; }
-h2 { font-size: 19px; margin: 0 0 10px; }
-p { margin: 0 0 12px; max-width: 56em; }
-.row { display: flex; gap: 18px; flex-wrap: wrap; align-items: flex-start; }
-figure { margin: 0 0 6px; flex: 1 1 0; min-width: min(180px, 100%); }
-figure img, figure video { width: 100%; display: block; border-radius: 6px; }
-figure.plot { flex-basis: 400px; min-width: min(400px, 100%); }
-figure.plot img { border-radius: 0; }
-.pixels { image-rendering: pixelated; }
-figcaption { font-size: 14px; color: var(--soft); margin-top: 6px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; width: 100%; }
-th { text-align: right; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
-td { text-align: right; border-bottom: 1px solid var(--line); }
-th, td { padding: 6px 7px; vertical-align: top; }
-td:first-child { min-width: 6em; }
-th:first-child, td:first-child { text-align: left; }
-tr.quiet td { color: var(--soft); }
-.tiles { display: flex; gap: 14px; flex-wrap: wrap; margin: 0 0 20px; }
-.tile { flex: 1 1 0; min-width: 150px; background: #fff; border: 1px solid var(--line); border-radius: 10px;
-  padding: 16px 20px; border-top: 4px solid var(--accent); }
-.tile b { display: block; font-size: 32px; line-height: 1.15; font-variant-numeric: tabular-nums; }
-.tile span { font-size: 14px; color: var(--soft); }
-pre { background: #f5f6f8; border-radius: 6px; padding: 12px 14px; font-size: 13px; margin: 0 0 12px;
-  white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 600px) {
-  main { padding: 20px 10px 40px; }
-  section { padding: 16px 12px; }
-  h1 { font-size: 24px; }
-  thead { display: none; }
-  tr, td { display: block; }
-  td { display: flex; justify-content: space-between; gap: 12px; border: 0; padding: 2px 0; }
-  td::before { content: attr(data-column); color: var(--soft); text-align: left; }
-  td:first-child { font-weight: 600; padding-top: 8px; justify-content: flex-start; gap: 0; }
-  td:empty { display: none; }
-  tr { border-bottom: 1px solid var(--line); padding-bottom: 6px; }
-}
-"""
+_STYLE = pathlib.Path(__file__).with_name("page.css")
 
 
 class Section(NamedTuple):
@@ -74,7 +29,7 @@ def page(title: str, lead: str, sections: Sequence[Section], *, tiles: str = "")
   body = "".join(f"<section><h2>{html.escape(s.heading)}</h2>{''.join(s.blocks)}</section>" for s in sections)
   head = (
     f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    f"<title>{html.escape(title)}</title><style>{_STYLE.read_text()}</style>"
   )
   top = f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>'
   return f'<!doctype html><html lang="en"><head>{head}</head><body><main>{top}{tiles}{body}</main></body></html>\n'

@@ -51,23 +51,18 @@ class Filmed(dm_env.Environment):
 
   @property
   def captions(self) -> list[str]:
-    """One for each frame."""
     return captions(self._is_first, self._reward)
 
   def reset(self) -> dm_env.TimeStep:
-    """As the environment's."""
     return self._keep(self._environment.reset())
 
   def step(self, action: Any) -> dm_env.TimeStep:
-    """As the environment's."""
     return self._keep(self._environment.step(action))
 
   def observation_spec(self) -> Any:
-    """As the environment's."""
     return self._environment.observation_spec()
 
   def action_spec(self) -> Any:
-    """As the environment's."""
     return self._environment.action_spec()
 
   def _keep(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
@@ -78,21 +73,14 @@ class Filmed(dm_env.Environment):
     return timestep
 
 
-def try_write(
-  path: pathlib.Path,
-  frames: Iterable[np.ndarray],
-  *,
-  frames_per_s: float,
-  scale: int = 4,
-  captions: Sequence[str] | None = None,
-) -> None:
+def try_write(path: pathlib.Path, frames: Iterable[np.ndarray], **options: Any) -> None:
   """`write` for a run that learns: what cannot be written is said on stderr, each reason once.
 
   Raises:
     ValueError: as `write`.
   """
   try:
-    write(path, frames, frames_per_s=frames_per_s, scale=scale, captions=captions)
+    write(path, frames, **options)
   except OSError as error:
     _warn(error.strerror or str(error))
 

@@ -44,9 +44,6 @@ class Record(NamedTuple):
   member: int | None = None  # Which of many runs side by side; None where there is one.
 
 
-TrainStep = Callable[[TrainState], tuple[TrainState, dict[str, jax.Array], trajectory.EpisodeStatistics]]
-
-
 def init(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,

@@ -75,21 +75,14 @@ def run_alone(
   _check(everyone, phase, path)
   batch = _batch(everyone[0].task, phase.num_worlds)
   states = [_init(member, batch) for member in everyone]
-  run_directory.claim(path, config)
-  network_file.write_spec(path, everyone[0].task.agent.spec)
+  for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
+    run_directory.claim(owner.path, owner.config)
+    network_file.write_spec(owner.path, owner.task.agent.spec)
   state, first_step = restore(path, members.stack(states) if is_sweep else states[0], phase.steps)
-  for member in everyone if is_sweep else ():
-    run_directory.claim(member.path, member.config)
-    network_file.write_spec(member.path, member.task.agent.spec)
   if first_step >= phase.steps:
     return Learned(everyone, state)
 
-  steps_per_update = phase.num_steps * phase.num_worlds
-  until_step = first_step - (first_step - phase.steps) // steps_per_update * steps_per_update  # Whole updates.
-  print(f"{path}: compiling; the first update takes a while", flush=True)
-  write = recorder.Recorder(
-    [member.path for member in everyone], name=path.name, first_step=first_step, until_step=until_step
-  )
+  write = _recorder(everyone, path, phase, first_step)
   last = [state]
 
   def save(state: loop.TrainState, step: int) -> None:
@@ -100,6 +93,7 @@ def run_alone(
     last[0] = own
 
   evaluate, film = _evaluation(everyone[0], 0 if is_sweep else phase.evaluation_episodes)
+  print(f"{path}: compiling; the first update takes a while", flush=True)
   loop.consume(
     _updates(everyone, phase, batch, state, is_sweep=is_sweep),
     first_step=first_step,
@@ -123,6 +117,8 @@ def make_members(
     ValueError: if members differ in more than numbers, or as `learn.make`.
   """
   is_begun = bool(checkpoint.steps(path / "checkpoints"))
+  if source is None and not is_begun:
+    source = learn.load_source(config)
   make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
   if "sweep" not in config:
     return (Member(config, path, make(config)),)
@@ -145,7 +141,7 @@ def restore(path: pathlib.Path, state: loop.TrainState, until_step: int) -> tupl
   if saved is None:
     return state, 0
   step, arrays = saved
-  state = checkpoint.unflatten(arrays, state, source=str(path / "checkpoints" / str(step)))
+  state = checkpoint.unflatten(arrays, state, source=str(checkpoint.file_of(path / "checkpoints", step)))
   word = f"is finished: {step:,} of {until_step:,} steps" if step >= until_step else f"continues from step {step:,}"
   print(f"{path} {word}", flush=True)
   return state, step
@@ -167,7 +163,7 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
     raise ValueError(f"{path} has no checkpoint; run it first")
   step, arrays = newest
   own = {name: array[index] for name, array in arrays.items()}
-  source, spec = str(path / "checkpoints" / str(step)), network_file.read_spec(path)
+  source, spec = str(checkpoint.file_of(path / "checkpoints", step)), network_file.read_spec(path)
   if like is not None:
     return released.Source(spec, checkpoint.all_params(own, like, source=source), step)
   return released.Source(spec, checkpoint.network_params(own, spec, source=source), step)
@@ -224,6 +220,15 @@ def _init(member: Member, batch: batch_lib.Batch | None) -> loop.TrainState:
   key = learn.make_key(member.config.seed, "learning")
   num_worlds = batch.num_worlds if batch else 1
   return loop.init(member.task.agent, trainable, frozen, key, num_worlds=num_worlds, batch=batch)
+
+
+def _recorder(
+  everyone: tuple[Member, ...], path: pathlib.Path, phase: config_dict.ConfigDict, first_step: int
+) -> recorder.Recorder:
+  steps_per_update = phase.num_steps * phase.num_worlds
+  until_step = first_step - (first_step - phase.steps) // steps_per_update * steps_per_update  # Whole updates.
+  paths = [member.path for member in everyone]
+  return recorder.Recorder(paths, name=path.name, first_step=first_step, until_step=until_step)
 
 
 def _updates(

@@ -107,14 +107,10 @@ def check(config: config_dict.ConfigDict) -> None:
 
 
 def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
-  """Refuses a phase of learning with a number, a word or a tuple that cannot be.
-
-  Args:
-    phase: a section of a config; fields that it does not have are not looked at.
-    prefix: of its fields in messages, such as "train.".
+  """Refuses a phase of learning with a number, a word or a tuple that cannot be; fields that are not there may be.
 
   Raises:
-    ValueError: naming the first such field, its value, and what it may be.
+    ValueError: naming the first such field, `prefix` before it, its value, and what it may be.
   """
   for name, allowed in _NUMBERS.items():
     _check_number(f"{prefix}{name}", _get(phase, name), allowed)
@@ -165,10 +161,7 @@ def check_annealing(phase: config_dict.ConfigDict) -> None:
 def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[str, Any], trained: Any) -> str:
   """What to add to a command whose world the network does not fit: '' where nothing of the training's would help.
 
-  Args:
-    fits: whether the network fits the world made with these options.
-    given: options of the command.
-    trained: options of the world that the network was trained in, name -> value.
+  `given` are the command's options, `trained` those of the world that the network was trained in.
   """
   own = {name: value for name, value in trained.items() if given.get(name) != value}
   for name, value in own.items():

@@ -3,15 +3,11 @@
 `_SECTIONS` says which function, dataclass or world a section is made by; what none of them has stands in `_OTHERS`.
 """
 
-import ast
 import fnmatch
 import functools
 import importlib
 import inspect
-import io
 import re
-import textwrap
-import tokenize
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -59,29 +55,24 @@ def documented(thing: Any) -> dict[str, str]:
   In a docstring an entry is `name: words`, on lines of its own, the later ones indented deeper.
   """
   names = set(inspect.signature(thing).parameters)
-  found: dict[str, str] = {}
+  meanings: dict[str, str] = {}
   current, depth = "", 0
   for line in (inspect.getdoc(thing) or "").splitlines():
     indent = len(line) - len(line.lstrip())
     match = re.match(r"\s*\*{0,2}(\w+): (.+)", line)
     if match and match[1] in names:
       current, depth = match[1], indent
-      found[current] = match[2]
+      meanings[current] = match[2]
     elif current and line.strip() and indent > depth:
-      found[current] += " " + line.strip()
+      meanings[current] += " " + line.strip()
     else:
       current = ""
-  return found | (_comments(thing) if inspect.isclass(thing) else {})
+  return meanings | (_comments(thing) if inspect.isclass(thing) else {})
 
 
 def _comments(thing: type) -> dict[str, str]:
   """Field -> the comment on its line."""
-  source = textwrap.dedent(inspect.getsource(thing))
-  tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-  by_line = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-  (body,) = ast.parse(source).body
-  fields = [node for node in getattr(body, "body", ()) if isinstance(node, ast.AnnAssign)]
-  return {ast.unparse(node.target): by_line[node.lineno] for node in fields if node.lineno in by_line}
+  return dict(re.findall(r"^ +(\w+): .*?  # (.+)$", inspect.getsource(thing), re.MULTILINE))
 
 
 def _meanings(config: config_dict.ConfigDict, name: str) -> Iterator[str]:

@@ -50,17 +50,7 @@ Place = Simulation | Host
 
 
 def make(name: str, options: Mapping[str, Any], *, observations: Iterable[str] = (), seed: int = 0) -> Place:
-  """The place called `name`.
-
-  Args:
-    name: of the registry's.
-    options: of its constructor.
-    observations: names of all that will be read; behind a bridge nothing else is asked for.
-    seed: of the episodes of an environment behind `dm_env`; a batch of worlds in JAX has a key.
-
-  Raises:
-    ValueError: for an unknown name or option.
-  """
+  """The place called `name`: as `registry.make`, which raises ValueError for an unknown name or option."""
   world = registry.make(name, seed=seed, observations=tuple(sorted(set(observations))), **options)
   return Host(name, world) if isinstance(world, dm_env.Environment) else Simulation(name, world)
 

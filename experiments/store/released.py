@@ -107,7 +107,7 @@ def load_source(path: str | os.PathLike) -> Source:
   """
   if not os.fspath(path):  # It would be the folder that one stands in.
     raise ValueError("no network is named to start from; set --config.source to a run directory or a released network")
-  path = run_directory.local(path)
+  path = run_directory.present(path)
   if not path.is_dir():
     raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
   return load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path))

@@ -85,6 +85,16 @@ def local(path: str | os.PathLike) -> pathlib.Path:
   return pathlib.Path(path).expanduser()
 
 
+def present(path: str | os.PathLike) -> pathlib.Path:
+  """`path` of something to read: as `local`; what is not there and begins with `experiments/` is the package's own.
+
+  So configs and released networks have the same names in a clone and where the package is installed.
+  """
+  here = local(path)
+  own = _ROOT / here
+  return own if not here.exists() and here.parts[:1] == ("experiments",) and own.exists() else here
+
+
 def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib.Path:
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
@@ -99,7 +109,7 @@ def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib
   ours = json.loads(config.to_json())
   config_file = path / "config.json"
   learned = saved_steps(_checkpoints_of(path))
-  source = local(ours["source"]).resolve() if ours.get("source") else None
+  source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
   now = provenance(ours.get("seed")) | ({"source": os.path.relpath(source, path.resolve())} if source else {})
   first = read_provenance(path) if learned else {}
@@ -215,6 +225,11 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   return _map(value, lambda one: _NO_NUMBERS.get(one, one) if isinstance(one, str) else one)
 
 
+def finite(x: Any) -> float | None:
+  """`x` for a JSON file; null where there is no number."""
+  return float(x) if math.isfinite(x) else None
+
+
 def _without_infinity(value: Any) -> Any:
   if not isinstance(value, float) or math.isfinite(value):
     return value
@@ -229,9 +244,10 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
-  """Where a run's checkpoints are: its own, or those of the sweep that it is a member of."""
-  is_member = path.absolute().parent.name == "runs" and (path.absolute().parent.parent / "config.json").exists()
-  return (path.absolute().parent.parent if is_member else path) / "checkpoints"
+  """Where a run's checkpoints are: its own, or, of a member that has none, those of the sweep around it."""
+  own, sweep = path / "checkpoints", path.absolute().parent.parent
+  is_member = not own.is_dir() and path.absolute().parent.name == "runs" and (sweep / "config.json").exists()
+  return sweep / "checkpoints" if is_member else own
 
 
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:

@@ -53,8 +53,9 @@ def score(path: pathlib.Path) -> float:
 
 
 def late_return(run: records.Run) -> float:
-  """`score` of a run that was read; minus infinity for one whose loss is no number any more."""
-  if not np.isfinite(records.last(run, kind="train").get("loss", 0.0)):
+  """`score` of a run that was read; minus infinity for one whose last update made no numbers."""
+  last = records.last(run, kind="train")
+  if not np.isfinite([last.get(name, 0.0) for name in ("loss", "gradient_norm")]).all():
     return -np.inf
   steps, count, returns = _ended(run)
   is_late = steps > (1 - _LAST_PART) * records.num_steps(run)
@@ -107,7 +108,7 @@ def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) ->
 
 def _ended(run: records.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Where episodes ended while it learned: step int64 `[N]`, how many int64 `[N]`, and their mean return `[N]`."""
-  found = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
-  has_ended = found["episodes"] > 0
-  steps, count, returns = (values[has_ended] for values in found.values())
+  columns = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
+  has_ended = columns["episodes"] > 0
+  steps, count, returns = (values[has_ended] for values in columns.values())
   return steps.astype(np.int64), count.astype(np.int64), returns

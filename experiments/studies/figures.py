@@ -59,10 +59,10 @@ def make(name: str, read: Any) -> drawing.Drawn:
 
 def names(name: str) -> list[str]:
   """The figures that `name` stands for: one, or all whose names begin with it."""
-  found = [name] if name in FIGURES else [one for one in FIGURES if name and one.startswith(name)]
-  if not found:
+  chosen = [name] if name in FIGURES else [one for one in FIGURES if name and one.startswith(name)]
+  if not chosen:
     raise _unknown(name)
-  return found
+  return chosen
 
 
 def runs_of(read: Any) -> Sequence[records.Run]:

@@ -41,7 +41,7 @@ def _physics(settings: stages.Settings) -> Iterator[stages.Row]:
 
   aim = ">= 8,000" if settings.is_cpu else ""
   if not settings.is_cpu:
-    yield stages.Row("physics", stages.rate([s for (s,) in stages.blocks([run_ours], settings)], num), "steps/s", aim)
+    yield stages.row("physics", run_ours, num, "steps/s", aim, settings)
     return
 
   arm = model.compile_model()
@@ -53,9 +53,8 @@ def _physics(settings: stages.Settings) -> Iterator[stages.Row]:
   seconds = stages.blocks([run_ours, lambda: pool.rollout(arm, data, state, held)], settings)
   yield stages.Row("physics", stages.rate([s for s, _ in seconds], num), "steps/s", aim)
   yield stages.Row("  bare mujoco.rollout", stages.rate([s for _, s in seconds], num), "steps/s", "")
-  yield stages.Row(
-    "  ours / bare", stages.ratio(seconds), "x", ">= 0.8", "one rollout of all steps, nothing in between"
-  )
+  note = "one rollout of all steps, nothing in between"
+  yield stages.Row("  ours / bare", stages.ratio(seconds), "x", ">= 0.8", note)
 
 
 def _pixels(settings: stages.Settings) -> Iterator[stages.Row]:
@@ -72,9 +71,7 @@ def _pixels(settings: stages.Settings) -> Iterator[stages.Row]:
 
   aim = ">= 5,000" if settings.is_cpu else ">= 3,000,000"
   if not settings.is_cpu:
-    yield stages.Row(
-      "pixels", stages.rate([s for (s,) in stages.blocks([run_ours], settings)], settings.num_worlds), "frames/s", aim
-    )
+    yield stages.row("pixels", run_ours, settings.num_worlds, "frames/s", aim, settings)
     return
 
   num_peer = 16
@@ -100,11 +97,10 @@ def _bridge(settings: stages.Settings) -> Iterator[stages.Row]:
       for _ in range(50):
         environment.step(rng.integers(0, 3, spec.shape).astype(spec.dtype))
 
-    seconds = [s for (s,) in stages.blocks([run], settings)]
+    note = "random actions, resets included"
+    measured = stages.row("twin through the bridge", run, 50, "steps/s", ">= 250", settings, note)
     environment.close()
-  yield stages.Row(
-    "twin through the bridge", stages.rate(seconds, 50), "steps/s", ">= 250", "random actions, resets included"
-  )
+  yield measured
 
 
 def _make_renderer() -> Callable[[int], None]:

@@ -24,8 +24,7 @@ def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
   num = settings.num_worlds * stages.WORLD_STEPS
   aim = ">= 15,000" if settings.is_cpu else ">= 2,000,000"
   yield stages.Row("worlds + pixels", stages.rate([block[0] for block in seconds], num), "steps/s", aim, "5x10 cells")
-  cost = stages.ratio([(a, b) for a, b in seconds])
-  yield stages.Row("  a step in 9x15 cells / in 5x10", cost, "x", "<= 1.2")
+  yield stages.Row("  a step in 9x15 cells / in 5x10", stages.ratio(seconds), "x", "<= 1.2")
 
 
 _LEARNER = stages.Learner(

@@ -85,8 +85,7 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
   for i, how in enumerate(("one after the other", "at once"), start=1):
     cost = 1.0 / stages.ratio([(block[i], _NUM_RUNS * block[0]) for block in seconds])
     aim = "" if settings.is_cpu or i == 1 else "<= 0.5"
-    note = "time of a run in company / alone"
-    yield stages.Row(f"  {_NUM_RUNS} runs {how}", cost, "x", aim, note)
+    yield stages.Row(f"  {_NUM_RUNS} runs {how}", cost, "x", aim, "time of a run in company / alone")
 
 
 def _start(task: learn.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainState:

@@ -83,16 +83,21 @@ def blocks(calls: Sequence[Callable[[], Any]], settings: Settings) -> list[tuple
   """Seconds of each call, in turn, for `settings.seconds` and at least five times; the first round is not counted."""
   for call in calls:
     call()
-  found: list[tuple[float, ...]] = []
+  rounds: list[tuple[float, ...]] = []
   started = time.perf_counter()
-  while len(found) < 5 or time.perf_counter() - started < settings.seconds:
+  while len(rounds) < 5 or time.perf_counter() - started < settings.seconds:
     block = []
     for call in calls:
       before = time.perf_counter()
       call()
       block.append(time.perf_counter() - before)
-    found.append(tuple(block))
-  return found
+    rounds.append(tuple(block))
+  return rounds
+
+
+def row(name: str, run: Callable[[], Any], num: int, unit: str, aim: str, settings: Settings, note: str = "") -> Row:
+  """How many of the `num` things that a call of `run` makes it makes a second."""
+  return Row(name, rate([seconds for (seconds,) in blocks([run], settings)], num), unit, aim, note)
 
 
 def batch_of(task: learn.Task, num_worlds: int) -> batch_lib.Batch:
@@ -121,9 +126,7 @@ def _act(learner: Learner, settings: Settings) -> Iterator[Row]:
   def run() -> Any:
     return jax.block_until_ready(actor_critic.act(agent, trainable, frozen, state, timestep, key))
 
-  yield Row(
-    "act", rate([s for (s,) in blocks([run], settings)], settings.num_worlds), "steps/s", _aim(learner, "act", settings)
-  )
+  yield row("act", run, settings.num_worlds, "steps/s", _aim(learner, "act", settings), settings)
 
 
 def _learn(learner: Learner, settings: Settings) -> Iterator[Row]:
@@ -138,7 +141,7 @@ def _learn(learner: Learner, settings: Settings) -> Iterator[Row]:
     return jax.block_until_ready(actor_critic.update(agent, trainable, frozen, optimizer_state, played))
 
   num = settings.num_worlds * NUM_STEPS
-  yield Row("learn", rate([s for (s,) in blocks([run], settings)], num), "steps/s", _aim(learner, "learn", settings))
+  yield row("learn", run, num, "steps/s", _aim(learner, "learn", settings), settings)
 
 
 def _play(learner: Learner, settings: Settings) -> Iterator[Row]:
@@ -149,28 +152,19 @@ def _play(learner: Learner, settings: Settings) -> Iterator[Row]:
   key = jax.random.key(1)
 
   def run() -> Any:
-    played = unroll.unroll(agent, trainable, frozen, batch, start, recurrent, key, NUM_STEPS)
-    return jax.block_until_ready(played)
+    return jax.block_until_ready(unroll.unroll(agent, trainable, frozen, batch, start, recurrent, key, NUM_STEPS))
 
   num = settings.num_worlds * NUM_STEPS
-  yield Row(
-    "play: world + pixels + act",
-    rate([s for (s,) in blocks([run], settings)], num),
-    "steps/s",
-    _aim(learner, "play", settings),
-  )
+  yield row("play: world + pixels + act", run, num, "steps/s", _aim(learner, "play", settings), settings)
 
 
 def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
   """Training end to end from pixels, and what memory it takes as it goes on."""
-  task = learner.make_task()
-  batch = batch_of(task, settings.num_worlds)
-  trainable, frozen = partition.split(task.params, task.is_trainable)
-  carry = [loop.init(task.agent, trainable, frozen, jax.random.key(0), num_worlds=batch.num_worlds, batch=batch)]
+  agent, trainable, frozen, batch = _pieces(learner, settings)
+  carry = [loop.init(agent, trainable, frozen, jax.random.key(0), num_worlds=batch.num_worlds, batch=batch)]
 
   def run() -> Any:
-    state, metrics, _ = loop.train_step(carry[0], agent=task.agent, batch=batch, num_steps=NUM_STEPS)
-    carry[0] = state
+    carry[0], metrics, _ = loop.train_step(carry[0], agent=agent, batch=batch, num_steps=NUM_STEPS)
     return jax.block_until_ready(metrics)
 
   for _ in range(3):
@@ -181,12 +175,8 @@ def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
     memory.append(_resident_mb())
   num = settings.num_worlds * NUM_STEPS
   yield Row("train end to end, from pixels", rate(seconds, num), "steps/s", _aim(learner, "train", settings))
-  steps = int(carry[0].step) - before
-  third = len(memory) // 3
-  growth = memory[-1] - memory[third]
-  yield Row(
-    "  memory gained", growth, "MB", "flat", f"over the last two thirds of {steps:,} steps; {memory[-1]:,.0f} MB"
-  )
+  note = f"over the last two thirds of {int(carry[0].step) - before:,} steps; {memory[-1]:,.0f} MB"
+  yield Row("  memory gained", memory[-1] - memory[len(memory) // 3], "MB", "flat", note)
 
 
 def _aim(learner: Learner, stage: str, settings: Settings) -> str:

@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from progressive import convolution
-from progressive.layers import layer
+from progressive.layers import convolution, layer
 
 KERNEL_INITS = ("lecun", "contrast")
 

@@ -1,6 +1,6 @@
 """What a column asks of a layer. A user's own layer is a frozen dataclass that says three things of itself:
 
-  shape(read) -> shape of one step     init(key, read) -> params     apply(params, x, terms=...) -> activations
+    shape(read) -> shape of one step     init(key, read) -> params     apply(params, x, terms=...) -> activations
 
 Whatever else a layer has, it inherits: how it joins its inputs, the kernel of a lateral into it and the term which
 that adds to its pre-activation. A layer with a state between steps extends `recurrent.Recurrent`.
@@ -16,8 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from progressive import convolution
-from progressive.layers import naming
+from progressive.layers import convolution, naming
 
 Shape = tuple[int, ...]  # Of one step of one example: [D] or [H, W, C].
 Params = Mapping[str, Any]  # Name -> array, or a tree of them.
@@ -130,7 +129,6 @@ class Layer:
       raise ValueError(f"Layer {self.name!r}: laterals={self.laterals!r} is not one of {LATERALS}.")
 
   def check_sizes(self, **sizes: int) -> None:
-    """Refuses sizes below 1."""
     for field, value in sizes.items():
       if value < 1:
         raise ValueError(f"Layer {self.name!r}: {field}={value} must be at least 1.")
@@ -146,7 +144,6 @@ class Activated(Layer):
   activation: str | Callable[[jax.Array], jax.Array] | None = dataclasses.field(default="relu", kw_only=True)
 
   def __post_init__(self) -> None:
-    """Keeps the name of a function."""
     if callable(self.activation):
       object.__setattr__(self, "activation", naming.name_of(self.activation).removeprefix("jax.nn:"))
 
@@ -156,7 +153,6 @@ class Activated(Layer):
     return y if self.activation is None else _function(self.activation)(y)
 
   def check(self) -> None:
-    """Refuses an activation that is none."""
     super().check()
     try:
       self.activation is None or _function(self.activation)

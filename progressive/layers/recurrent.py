@@ -87,7 +87,6 @@ class LSTM(Recurrent):
     return params | {"bias": params["bias"].reshape(4, self.size).at[1].set(1.0).reshape(-1)}
 
   def initial_state(self) -> LSTMState:
-    """Zeros."""
     zeros = jnp.zeros((self.size,), jnp.float32)
     return LSTMState(cell=zeros, hidden=zeros)
 

@@ -21,8 +21,8 @@ class UnevenChain(worlds.Chain):
 def test_short_episodes_do_not_crowd_out_long_ones():
   world = UnevenChain()
   agent, trainable, frozen = agents_for_tests.make(world, memory=True)
-  batch = batch_lib.Batch(world, 100, ("signal",))
-  episodes = evaluation.evaluate(agent, trainable, frozen, batch, jax.random.key(0), episodes_per_world=3)
+  batch = batch_lib.Batch(world, 300, ("signal",))
+  episodes = evaluation.evaluate(agent, trainable, frozen, batch, jax.random.key(0))
   assert episodes.returns.shape == episodes.lengths.shape == (300,)
   np.testing.assert_array_equal(np.unique(episodes.returns), [1.0, 4.0])
   np.testing.assert_array_equal(episodes.returns, episodes.lengths)

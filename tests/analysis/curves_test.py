@@ -65,12 +65,6 @@ def test_values_and_means_at_steps():
   assert np.isnan(curves.at(curve, 40)).all() and np.isnan(curves.mean_within(curve, 0, 40)).all()
 
 
-def test_resample_by_hand():
-  np.testing.assert_array_equal(
-    curves.resample(np.array([10, 0]), np.array([1.0, 0.0]), np.array([-5, 5, 20])), [0, 0.5, 1]
-  )
-
-
 def test_table():
   text = curves.table({"ours": {"@1k": "1.0"}, "paper": {"@1k": "24.2", "end": "34.7"}})
   assert text.splitlines() == [

@@ -85,16 +85,14 @@ def test_the_fisher_of_the_actions_that_were_taken():
     np.testing.assert_allclose(found[place], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("pixels", fisher.PIXELS)
-def test_a_map_has_one_value(pixels):
+def test_a_map_has_one_value():
   shapes = {OLD: (3, 4, 2), NEW: (2, 2, 2)}
   weights, batch = make_weights(2, shapes, scale=0.1), record(3, 50, shapes)
   log_probs, _, activations = linear(weights)
-  found = fisher.diagonals(log_probs, activations, [batch], pixels=pixels)
+  found = fisher.diagonals(log_probs, activations, [batch])
   gradients, policy = numpy_gradients(weights, batch)
   for place in shapes:
-    g = gradients[place]
-    per_map = (g**2).sum(axis=(2, 3)) if pixels == "squares" else g.sum(axis=(2, 3)) ** 2
+    per_map = (gradients[place] ** 2).sum(axis=(2, 3))
     expected = np.einsum("na,nad->d", policy, per_map) / 50 * variance(batch["activations"][place])
     assert found[place].shape == (2,)
     np.testing.assert_allclose(found[place], expected, rtol=1e-4)
@@ -173,8 +171,6 @@ def test_both_readings_by_hand():
 
 def test_bad_input_is_refused():
   log_probs, _, activations = linear(make_weights(0, {OLD: (2,)}))
-  with pytest.raises(ValueError, match="pixels='mean' is not one of"):
-    fisher.diagonals(log_probs, activations, [], pixels="mean")
   with pytest.raises(ValueError, match="no samples"):
     fisher.diagonals(log_probs, activations, [])
   with pytest.raises(ValueError, match="reading='mean' is not one of"):

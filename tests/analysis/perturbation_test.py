@@ -14,8 +14,7 @@ KEY = jax.random.key(0)
 
 
 def find(scores, scales, clean_score=10.0, floor=0.0):
-  table = dict(zip(scales, scores, strict=True))
-  return perturbation.critical(lambda key, scale: table[scale], KEY, scales, clean_score=clean_score, floor=floor)
+  return perturbation.of_scores(scales, scores, clean_score=clean_score, floor=floor)
 
 
 def test_between_two_scales_by_hand():
@@ -47,16 +46,9 @@ def test_outside_of_the_grid_it_says_so():
   assert "column 1, fc" in lines[1] and "already" in lines[1]
 
 
-def test_the_first_crossing_counts_and_each_scale_has_its_own_key():
-  keys = []
-
-  def score(key, scale):
-    keys.append(tuple(np.asarray(jax.random.key_data(key))))
-    return {1.0: 8.0, 2.0: 2.0, 4.0: 9.0, 8.0: 0.0}[scale]
-
-  found = perturbation.critical(score, KEY, [1.0, 2.0, 4.0, 8.0], clean_score=10.0, floor=0.0)
+def test_the_first_crossing_counts():
+  found = find([8.0, 2.0, 9.0, 0.0], [1.0, 2.0, 4.0, 8.0])
   assert found.scale == pytest.approx(math.sqrt(2.0))
-  assert len(set(keys)) == 4
   np.testing.assert_array_equal(found.scores, [8, 2, 9, 0])
 
 
@@ -113,14 +105,16 @@ def test_aps_and_afs_agree_where_the_answer_is_known():
   clean = logit(none, activations) > 0.0
   noisy = jax.jit(lambda place_noise: jnp.mean(jnp.float32((logit(place_noise, activations) > 0.0) == clean)))
 
-  def score_fn(place):
+  def scores(place, key):
     variance = jnp.asarray(variances[place], jnp.float32)
-    return lambda key, scale: float(
-      noisy(none | {place: perturbation.noise(key, (8_000, 8), variance, jnp.float32(scale))})
+    noises = (
+      perturbation.noise(k, (8_000, 8), variance, jnp.float32(scale))
+      for k, scale in zip(jax.random.split(key, len(SCALES)), SCALES, strict=True)
     )
+    return [float(noisy(none | {place: noise})) for noise in noises]
 
   found = {
-    place: perturbation.critical(score_fn(place), jax.random.fold_in(KEY, k), SCALES, clean_score=1.0, floor=0.5)
+    place: find(scores(place, jax.random.fold_in(KEY, k)), SCALES, clean_score=1.0, floor=0.5)
     for k, place in enumerate(weight)
   }
   aps = perturbation.shares(found)

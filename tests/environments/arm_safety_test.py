@@ -95,7 +95,7 @@ def test_what_is_not_a_command_is_refused_and_the_arm_held(gate, driver, velocit
     gate.command(velocity)
   assert driver.calls[-1] == "stop"
   assert not driver.velocity.any()
-  assert gate.num_refused == 1
+  assert driver.calls.count("stop") == 1
 
 
 def test_a_joint_at_its_limit_may_only_go_back(gate, driver):
@@ -128,9 +128,9 @@ def test_the_watchdog_counts_from_the_last_command(gate, driver):
   driver.time_s = 1.31
   gate.poll()
   assert not driver.velocity.any()
-  assert gate.num_watchdog_stops == 1
+  assert driver.calls.count("stop") == 1
   gate.poll()
-  assert gate.num_watchdog_stops == 1  # One silence is one stop.
+  assert driver.calls.count("stop") == 1  # One silence is one stop.
 
 
 def test_a_refused_command_does_not_feed_the_watchdog(gate, driver):
@@ -141,18 +141,6 @@ def test_a_refused_command_does_not_feed_the_watchdog(gate, driver):
   driver.velocity = np.array([0.1, 0.1, 0.1])  # As if an arm had not heard the stop.
   gate.command(np.array([0.1, 0.1, 0.1]))
   driver.time_s = 0.91
-  gate.poll()
-  assert not driver.velocity.any()
-
-
-def test_the_watchdog_takes_another_clock(driver):
-  seconds = [0.0]
-  gate = safety.Gate(driver, LIMITS, clock=lambda: seconds[0])
-  gate.command(np.array([0.1, 0.1, 0.1]))
-  driver.time_s = 100.0
-  gate.poll()
-  assert driver.velocity.any()
-  seconds[0] = 0.6
   gate.poll()
   assert not driver.velocity.any()
 

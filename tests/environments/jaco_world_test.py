@@ -7,7 +7,8 @@ import pytest
 from ml_collections import config_dict
 
 from environments import batch, core, registry
-from environments.jaco import constants, oracle, randomize, tasks, world
+from environments.jaco import constants, randomize, tasks, world
+from tests.environments import oracle
 from tests.environments.loop_closure_test import slow_labels
 
 _STATE = ("proprioception", "target")

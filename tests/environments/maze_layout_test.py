@@ -5,7 +5,8 @@ import labmaze
 import numpy as np
 import pytest
 
-from environments.maze import appearance, derive_assets, derive_layouts, layout
+from environments.maze import appearance, layout
+from tests.environments import derive_assets, derive_layouts
 
 # Two rows of three cells: a way from P east and round to G; A and S beside it.
 _GOOD = """\

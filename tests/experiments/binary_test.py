@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 
 from environments.arm import protocol
 from experiments import binary
+from tests import conftest
 
 CONFIG = "experiments/configs/jaco_corl2017.py"
 
@@ -139,23 +140,23 @@ def test_a_binary_says_what_it_reads(file):
   "error", [ValueError("a\nb"), OSError(28, "disk full"), protocol.BridgeError("no server"), FloatingPointError("nan")]
 )
 def test_a_callers_mistake_is_one_line_and_exit_code_1(error, capsys, monkeypatch):
-  def fail(argv):
+  def fail():
     raise error
 
   monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
   with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
-    binary.guard(fail, [])
+    binary.guard(fail)
   assert stopped.value.code == 1
   assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):
-  def fail(argv):
+  def fail():
     raise AssertionError("a bug")
 
   monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
   with flagsaver.flagsaver(traceback=False), pytest.raises(AssertionError):
-    binary.guard(fail, [])
+    binary.guard(fail)
 
 
 def test_a_whole_binary_refuses_a_flag_of_another_s():
@@ -208,6 +209,8 @@ def test_help_without_a_config_says_how_to_see_its_fields(capsys):
     ("x = 1\n", "own.py has no function get_config"),
     ("x = 1\ndef get_config(:\n", "own.py:2: "),
     ("def get_config():\n  x = 1\n  return x.y\n", "own.py:3: AttributeError: 'int' object has no attribute 'y'"),
+    ("def get_config():\n  pass\n", r"own.py: get_config\(\) returns NoneType, not a ConfigDict"),
+    ("def get_config():\n  return {'seed': 0}\n", r"own.py: get_config\(\) returns dict, not a ConfigDict"),
     ("import nowhere_at_all\n", "own.py:1: ModuleNotFoundError: No module named"),
     ("def get_config():\n  raise ValueError('said by the file')\n", "^said by the file$"),
   ],
@@ -266,7 +269,7 @@ def test_a_package_that_is_not_installed_is_one_line(capsys, monkeypatch):
   monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
   monkeypatch.setitem(sys.modules, "ale_py", None)  # As if it were not installed.
   with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
-    binary.guard(lambda argv: emulator.load("pong", seed=0), [])
+    binary.guard(lambda: emulator.load("pong", seed=0))
   assert stopped.value.code == 1
   assert capsys.readouterr().err == 'error: Atari games need ale-py: pip install "progressive-robots[atari]"\n'
 
@@ -279,3 +282,35 @@ def test_a_signal_while_a_binary_starts_leaves_no_traceback():
   process.send_signal(signal.SIGINT)
   _, error = process.communicate(timeout=60)
   assert process.returncode == 130 and error == "stopped; the same command goes on from what is saved\n"
+
+
+def test_configs_and_released_networks_have_the_same_names_in_any_folder(tmp_path):
+  """As after `pip install .`: the packages are on Python's path, and the folder is another."""
+
+  def start(module, *arguments):
+    command = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(conftest.ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+  # The config's own source is a released column, of as many parameters as the paper's (papers.md 2.2).
+  assert "298,700" in start("describe", "--config=experiments/configs/jaco_corl2017.py:progressive")
+  options = ("--target=pong/pong", "--option=num_actions=3", "--option=max_episode_steps=20", "--episodes=2")
+  printed = start("evaluate", "--source=experiments/released/pong", *options)
+  assert printed.startswith(f"{conftest.ROOT}/experiments/released/pong in pong/pong: mean return ")
+
+
+def test_a_config_that_is_there_is_the_one_that_is_meant(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  there = str(conftest.ROOT / CONFIG)
+  assert binary.with_config_present(["train", "--config", f"{CONFIG}:progressive", "--config.seed=3"]) == [
+    "train",
+    "--config",
+    f"{there}:progressive",
+    "--config.seed=3",
+  ]
+  (tmp_path / CONFIG).parent.mkdir(parents=True)
+  (tmp_path / CONFIG).touch()
+  for argument in (f"--config={CONFIG}", "--config=nowhere.py", "--config=experiments/configs/nowhere.py"):
+    assert binary.with_config_present(["train", argument]) == ["train", argument]

@@ -50,7 +50,7 @@ def trained(tmp_path_factory):
 def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   out = tmp_path / "released"
   with flagsaver.flagsaver(source=str(trained), episodes=8, release=str(out)):
-    evaluate.main([])
+    evaluate.main()
   assert "over 8 episodes" in capsys.readouterr().out
   record = json.loads((out / "evaluation.json").read_text())
   assert record["world"] == "recall" and record["steps_trained"] == 600 and record["episodes"] == 8
@@ -69,7 +69,7 @@ def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsy
   monkeypatch.setattr(released, "lineage", lambda folder: [about | {"commit": "abc", "resumed": [], "steps": 600}])
   monkeypatch.setattr(run_directory, "commit", lambda: commit)
   with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
-    evaluate.main([])
+    evaluate.main()
   assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] == is_repeatable
   warning = f"warning: no commit holds the code of this release ({commit}); nobody else can repeat it\n"
   assert capsys.readouterr().err == ("" if is_repeatable else warning)
@@ -86,7 +86,7 @@ def test_options_alone_change_the_world_of_its_training(trained, monkeypatch):
   monkeypatch.setattr(evaluate, "trained_in", lambda folder: ("recall", {"a": 1, "b": 2}))
   for target in ("", "other"):
     with flagsaver.flagsaver(source=str(trained), episodes=1, option=["b=3"], target=target):
-      evaluate.main([])
+      evaluate.main()
   assert made == [("recall", {"a": 1, "b": 3}), ("other", {"b": 3})]
 
 
@@ -96,7 +96,7 @@ def test_a_video_that_cannot_be_written_costs_no_result(trained, tmp_path, monke
   (tmp_path / "file").touch()
   given = {"video": str(tmp_path / "file/x.mp4"), "release": str(tmp_path / "released")}
   with flagsaver.flagsaver(source=str(trained), episodes=2, **given), pytest.raises(OSError, match="file"):
-    evaluate.main([])
+    evaluate.main()
   assert "mean return 1.00" in capsys.readouterr().out
   assert released.load(tmp_path / "released").spec == released.load_source(trained).spec
 
@@ -210,13 +210,13 @@ def test_a_network_plays_the_emulator_s_game_untouched(tmp_path, capsys):
   released.save(tmp_path, spec, network.init(jax.random.key(0), spec), evaluation={}, provenance={})
   options = ["num_actions=3", "max_episode_steps=12"]
   with flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=options, episodes=2):
-    evaluate.main([])
+    evaluate.main()
   assert "in atari/pong: mean return 0.00" in capsys.readouterr().out  # Nobody scores within the first 12 steps.
   with (
     flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=["num_actions=6"], episodes=1),
     pytest.raises(ValueError, match="output layer has 4 units"),
   ):
-    evaluate.main([])
+    evaluate.main()
 
 
 def test_an_option_that_is_none_is_refused():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from progressive import convolution
+from progressive.layers import convolution
 
 # (input, kernel, stride, features): the paper's two layers, Atari's 3x4, a stride above the kernel, cut-off borders.
 CASES = (

@@ -6,7 +6,6 @@ scores there is what learning has to beat.
 """
 
 import json
-import os
 import pathlib
 import socket
 import subprocess
@@ -17,14 +16,13 @@ from concurrent import futures
 from typing import Any
 
 from environments.arm import server, twin
-from experiments.configs import jaco_corl2017
 from experiments.store import checkpoint
 
 METHODS = ("progressive", "finetune", "scratch")
 UNCHANGED = "unchanged"
 _NUM_AT_ONCE = 2  # A learner and a twin each: two of these pairs keep two cores busy.
 _children: set[subprocess.Popen] = set()  # That run.
-_CONFIG = os.path.relpath(jaco_corl2017.__file__)
+_CONFIG = "experiments/configs/jaco_corl2017.py"
 
 
 def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: int) -> None:

@@ -119,7 +119,7 @@ def _train_curve(runs: Sequence[records.Run]) -> curves.Curve:
   """Mean return of the episodes that ended between two records, on 300 points up to the end of the shortest run."""
   each = [records.series(run, kind="train", name="return_mean") for run in runs]
   grid = np.linspace(0.0, min(steps[-1] for steps, _ in each), 301)
-  values = [curves.resample(np.r_[0, steps], np.r_[0.0, values], grid) for steps, values in each]
+  values = [np.interp(grid, np.r_[0, steps], np.r_[0.0, values]) for steps, values in each]
   return curves.Curve(steps=grid, values=np.stack(values))
 
 

@@ -23,12 +23,12 @@ _MOST_STEPS = 450  # Of a path: 30 s, more become a tangle.
 _LOOP = "loop_closure"
 
 
-def fig4(found: folder.Navigation) -> drawing.Drawn:
+def fig4(navigators: folder.Navigation) -> drawing.Drawn:
   """Depth and loop closures, a picture each for every agent that has heads for them."""
   pictures: dict[str, mpl_figure.Figure] = {}
   statistics: dict[str, dict[str, drawing.Cell]] = {}
-  gaps = found.untested
-  for sweep, tested in tested_sweeps(found):
+  gaps = navigators.untested
+  for sweep, tested in tested_sweeps(navigators):
     shown, stem = tested.shown, f"{sweep.maze}_{sweep.agent}"
     depths = {head: said for head, said in shown.said.items() if not head.startswith(_LOOP)}
     loops = [said for head, said in shown.said.items() if head.startswith(_LOOP)]
@@ -50,10 +50,10 @@ def fig4(found: folder.Navigation) -> drawing.Drawn:
   return drawing.Drawn(drawing.mark_gaps(pictures[first], gaps), statistics, more_pictures=more, gaps=gaps)
 
 
-def fig56(found: folder.Navigation) -> drawing.Drawn:
+def fig56(navigators: folder.Navigation) -> drawing.Drawn:
   """Paths of all tested agents, a row each."""
   paths, statistics = [], {}
-  for sweep, tested in tested_sweeps(found):
+  for sweep, tested in tested_sweeps(navigators):
     path = _path(sweep.name, tested)
     paths.append(path)
     right = "no decoder" if path.is_right is None else drawing.number(100.0 * float(path.is_right.mean()))
@@ -63,13 +63,13 @@ def fig56(found: folder.Navigation) -> drawing.Drawn:
       "mean value": drawing.number(float(path.value.mean())),
       "decoded right %": right,
     }
-  picture = drawing.mark_gaps(path_plots.paths(paths), found.untested)
-  return drawing.Drawn(picture, statistics, gaps=found.untested)
+  picture = drawing.mark_gaps(path_plots.paths(paths), navigators.untested)
+  return drawing.Drawn(picture, statistics, gaps=navigators.untested)
 
 
-def fig7(found: folder.Navigation) -> drawing.Drawn:
+def fig7(navigators: folder.Navigation) -> drawing.Drawn:
   """Features of every tested agent; in the I-maze alone where some agent was tested there, as in the paper."""
-  tested = tested_sweeps(found)
+  tested = tested_sweeps(navigators)
   tested = [pair for pair in tested if pair[0].maze == "i_maze"] or tested
   panels, statistics = [], {}
   for sweep, one in tested:
@@ -77,19 +77,19 @@ def fig7(found: folder.Navigation) -> drawing.Drawn:
     panels.append(projection_plots.Panel(sweep.name, one.shown.features.astype(np.float64), labels))
     counts: dict[str, drawing.Cell] = {name: drawing.number(labels.count(name)) for name in sorted(set(labels))}
     statistics[sweep.name] = {"layer": one.summary["position_layer"], **counts}
-  picture = drawing.mark_gaps(projection_plots.maps(panels), found.untested)
-  return drawing.Drawn(picture, statistics, gaps=found.untested, places=0)
+  picture = drawing.mark_gaps(projection_plots.maps(panels), navigators.untested)
+  return drawing.Drawn(picture, statistics, gaps=navigators.untested, places=0)
 
 
 def tested_sweeps(
-  found: folder.Navigation,
+  navigators: folder.Navigation,
 ) -> list[tuple[folder.Sweep, episodes_file.Tested]]:
   """Every sweep that has test episodes, with them.
 
   Raises:
     ValueError: if none has.
   """
-  sweeps = [sweep for maze in found.mazes for sweep in navigation_figures.in_order(found.of(maze))]
+  sweeps = [sweep for maze in navigators.mazes for sweep in navigation_figures.in_order(navigators.of(maze))]
   tested = [(sweep, sweep.tested) for sweep in sweeps if sweep.tested is not None]
   if not tested:
     raise ValueError("no sweep has test episodes; run experiments.navigate --runs=... first")

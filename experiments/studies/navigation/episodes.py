@@ -65,7 +65,6 @@ class Measures(NamedTuple):
 
   @property
   def score(self) -> intervals.Interval:
-    """Mean return and its 95 % bootstrap interval."""
     return intervals.of_mean(self.scores)
 
 
@@ -75,13 +74,7 @@ def feature_layer(spec: network.Network) -> str:
 
 
 def play(task: learn.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool) -> Played:
-  """Plays one episode to be shown and `num_episodes` that count, in this order.
-
-  Args:
-    task: a trained agent, its heads' parameters included, and a maze.
-    key: consumed.
-    num_episodes: N - 1.
-    is_greedy: take the most probable actions.
+  """Plays one episode to be shown and `num_episodes`, N - 1, that count, in this order.
 
   Raises:
     ValueError: if the world is no maze.
@@ -92,16 +85,12 @@ def play(task: learn.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool
   observations = tuple(sorted({*learn.input_names(task), "pixels"}))
   batch = batch_lib.Batch(maze, min(NUM_WORLDS, num_episodes + 1), observations, SIGNALS)
   num_rounds = -(-(num_episodes + 1) // batch.num_worlds)
-  rounds, frames = [], None
-  for round_key in jax.random.split(key, num_rounds):
-    *found, seen = jax.device_get(_round(task.agent, task.params, batch, round_key, maze.task.num_steps, is_greedy))
-    rounds.append([jax.tree.map(lambda x: np.swapaxes(x, 0, 1), field) for field in found])
-    frames = seen if frames is None else frames
-  reward, value, features, signals, said = (
-    jax.tree.map(lambda *x: np.concatenate(x), *field) for field in zip(*rounds, strict=True)
-  )
-  assert frames is not None
-  return Played(reward, value, features, signals, said, frames).part(slice(num_episodes + 1))
+  rounds = [
+    jax.device_get(_round(task.agent, task.params, batch, round_key, maze.task.num_steps, is_greedy))
+    for round_key in jax.random.split(key, num_rounds)
+  ]
+  played = jax.tree.map(lambda *x: np.concatenate([np.swapaxes(one, 0, 1) for one in x]), *rounds)
+  return played._replace(frames=rounds[0].frames).part(slice(num_episodes + 1))
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "num_steps", "is_greedy"))
@@ -112,22 +101,22 @@ def _round(
   key: jax.Array,
   num_steps: int,
   is_greedy: bool,
-) -> tuple[Any, ...]:
-  """One episode in each world: the fields of `Played`, time first."""
+) -> Played:
+  """One episode in each world, time first."""
   world_key, action_key = jax.random.split(key)
   _, nothing = partition.split(params, lambda path: True)
 
-  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+  def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], Played]:
     state, recurrent = carry
     chosen = actor_critic.act(agent, params, nothing, recurrent, state.timestep, step_key, is_greedy)
     features = chosen.activations[feature_layer(agent.spec)]
-    seen = (
-      state.timestep.reward,
-      chosen.value / agent.hyper.reward_scale,
-      features.reshape(features.shape[0], -1),
-      state.timestep.privileged,
-      {head.name: _say(params, head, chosen.activations) for head in agent.auxiliary_heads},
-      state.timestep.observation["pixels"][0],
+    seen = Played(
+      reward=state.timestep.reward,
+      value=chosen.value / agent.hyper.reward_scale,
+      features=features.reshape(features.shape[0], -1),
+      signals=state.timestep.privileged,
+      said={head.name: _say(params, head, chosen.activations) for head in agent.auxiliary_heads},
+      frames=state.timestep.observation["pixels"][0],
     )
     return (batch.step(state, chosen.action), chosen.recurrent_state), seen
 
@@ -138,11 +127,11 @@ def _round(
 def _say(params: Any, head: auxiliary.Head, activations: Mapping[str, jax.Array]) -> jax.Array:
   """What a head says in each world: bands int8 `[B, 4, 16]`, or the probability of a loop closure `[B]`."""
   shape = depth_target.SHAPE if head.signal in DEPTHS else ()
-  found = auxiliary.read(params, head, activations[head.layer][None], shape)[0]
+  readout = auxiliary.read(params, head, activations[head.layer][None], shape)[0]
   if head.signal in DEPTHS:
-    bands = jnp.argmax(found, axis=-1) if head.num_classes else depth_target.bands(jnp.clip(found, 0.0, 1.0))
+    bands = jnp.argmax(readout, axis=-1) if head.num_classes else depth_target.bands(jnp.clip(readout, 0.0, 1.0))
     return bands.astype(jnp.int8)
-  return jax.nn.softmax(found)[..., 1] if head.num_classes else found
+  return jax.nn.softmax(readout)[..., 1] if head.num_classes else readout
 
 
 def check_heads(agent: actor_critic.Agent) -> None:
@@ -159,20 +148,14 @@ def check_heads(agent: actor_critic.Agent) -> None:
 
 
 def measure(played: Played, *, layer: str, seed: int = 0) -> Measures:
-  """Table 1 of the episodes after the first.
-
-  Args:
-    played: what `play` returned.
-    layer: whose features were kept.
-    seed: of the choice of episodes that the position decoder is tested on.
-  """
+  """Table 1 of the episodes after the first; `seed` chooses those that the position decoder is tested on."""
   counted = played.part(slice(1, None))
   scores = counted.reward[:, 1:].sum(axis=1, dtype=np.float64)
   loops = [name for name in counted.said if name.startswith(LOOP)]
   label = counted.signals[LOOP].astype(bool)[:, 1:]
   return Measures(
     scores=scores,
-    latency=_latency(counted.signals["goals_reached"]),
+    latency=navigation.latency(np.diff(counted.signals["goals_reached"], axis=1) > 0, step_s=constants.CONTROL_S),
     layer=layer,
     position=_position(counted, seed) if len(scores) > 1 else None,
     loop=navigation.detection(label, counted.said[loops[0]][:, 1:]) if loops else None,
@@ -183,14 +166,6 @@ def measure(played: Played, *, layer: str, seed: int = 0) -> Measures:
       if name not in loops
     },
   )
-
-
-def _latency(goals_reached: np.ndarray) -> navigation.Latency:
-  """Of `[N, T + 1]` goals reached so far in each episode."""
-  is_goal = np.diff(goals_reached, axis=1) > 0
-  num_episodes, num_steps = is_goal.shape
-  episode, step = np.indices((num_episodes, num_steps)).reshape(2, -1)
-  return navigation.latency(episode, step + 1, is_goal.reshape(-1), step_s=constants.CONTROL_S)
 
 
 def _position(counted: Played, seed: int) -> decoding.Decoding:

@@ -6,7 +6,6 @@ others with the place of their goal: enough to draw figures 4 to 7 without the n
 """
 
 import json
-import math
 import pathlib
 import zipfile
 from collections.abc import Mapping
@@ -64,16 +63,16 @@ def summary(measures: episodes.Measures) -> dict[str, Any]:
   latency, position, loop = measures.latency, measures.position, measures.loop
   return {
     "episodes": len(measures.scores),
-    "score": {name: _finite(x) for name, x in zip(score._fields, score, strict=True)},
+    "score": {name: run_directory.finite(x) for name, x in zip(score._fields, score, strict=True)},
     "goal_percent": latency.goal_percent,
-    "first_s": _finite(latency.first_s),
-    "later_s": _finite(latency.later_s),
+    "first_s": run_directory.finite(latency.first_s),
+    "later_s": run_directory.finite(latency.later_s),
     "goals": latency.num_goals,
     "position_layer": measures.layer,
     "position_percent": None if position is None else 100.0 * position.accuracy,
     "position_majority_percent": None if position is None else 100.0 * position.majority,
     "loop_percent": measures.loop_percent,
-    "loop_closure": None if loop is None else {name: _finite(x) for name, x in loop._asdict().items()},
+    "loop_closure": None if loop is None else {name: run_directory.finite(x) for name, x in loop._asdict().items()},
     "depth": {
       name: {"accuracy_percent": 100.0 * one.accuracy, "prior_percent": 100.0 * one.prior}
       for name, one in measures.depth.items()
@@ -141,9 +140,9 @@ def read(folder: pathlib.Path) -> Tested | None:
   if not file.exists():
     return None
   try:
-    told = json.loads(file.read_text())
-    layout = layout_lib.parse(told["layout_text"], name=told["layout"])
-    missing = [name for name in ("agent", "world", *_SUMMARY) if name not in told]
+    saved = json.loads(file.read_text())
+    layout = layout_lib.parse(saved["layout_text"], name=saved["layout"])
+    missing = [name for name in ("agent", "world", *_SUMMARY) if name not in saved]
     if missing:
       raise ValueError(f"it has no {missing[0]!r}")
     with np.load(folder / ARRAYS) as arrays:
@@ -151,7 +150,7 @@ def read(folder: pathlib.Path) -> Tested | None:
       kept = Shown(**{name: arrays[name] for name in Shown._fields if name != "said"}, said=said)
   except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
     raise ValueError(f"{file} cannot be read ({error}); remove it and run experiments.navigate again") from None
-  return Tested(told, layout, kept)
+  return Tested(saved, layout, kept)
 
 
 _SUMMARY = (
@@ -164,10 +163,6 @@ _SUMMARY = (
   "loop_closure",
   "depth",
 )
-
-
-def _finite(x: Any) -> float | None:
-  return float(x) if math.isfinite(x) else None
 
 
 def _array(x: float | None) -> np.ndarray:

@@ -60,8 +60,8 @@ def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -
   Raises:
     ValueError: as `best_member`.
   """
-  if (found := episodes_file.read(path)) is not None and _is_same(found, path, num_episodes, has_video=has_video):
-    return found
+  if (tested := episodes_file.read(path)) is not None and _is_same(tested, path, num_episodes, has_video=has_video):
+    return tested
   best, config = best_member(path), _config(path)
   maze = best.task.place.world
   assert isinstance(maze, world_lib.Maze)
@@ -84,9 +84,9 @@ def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -
     scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
     video_lib.try_write(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
   episodes_file.write(path, measures, kept, layout=maze.layout, about=about)
-  found = episodes_file.read(path)
-  assert found is not None
-  return found
+  tested = episodes_file.read(path)
+  assert tested is not None
+  return tested
 
 
 def film(maze: world_lib.Maze, played: episodes.Played) -> Iterator[np.ndarray]:
@@ -105,35 +105,35 @@ def film(maze: world_lib.Maze, played: episodes.Played) -> Iterator[np.ndarray]:
     yield top_view.side_by_side(frame, above)
 
 
-def describe(found: episodes_file.Tested) -> str:
+def describe(tested: episodes_file.Tested) -> str:
   """One line."""
-  told = found.summary
-  score, low, high = (float(x) for x in found.score)
+  summary = tested.summary
+  score, low, high = (float(x) for x in tested.score)
   parts = [
     f"score {score:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"),
-    f"a goal in {told['goal_percent']:.0f} % of {told['episodes']} episodes",
+    f"a goal in {summary['goal_percent']:.0f} % of {summary['episodes']} episodes",
   ]
-  if told["first_s"] is not None:
-    later = "" if told["later_s"] is None else f", later ones {told['later_s']:.1f} s"
-    parts.append(f"first after {told['first_s']:.1f} s{later}")
-  if told["position_percent"] is not None:
+  if summary["first_s"] is not None:
+    later = "" if summary["later_s"] is None else f", later ones {summary['later_s']:.1f} s"
+    parts.append(f"first after {summary['first_s']:.1f} s{later}")
+  if summary["position_percent"] is not None:
     parts.append(
-      f"position {told['position_percent']:.0f} % ({told['position_majority_percent']:.0f} % blindly) from "
-      f"{told['position_layer']}"
+      f"position {summary['position_percent']:.0f} % ({summary['position_majority_percent']:.0f} % blindly) from "
+      f"{summary['position_layer']}"
     )
-  if told["loop_closure"] is not None:
-    f1 = told["loop_closure"]["f1"]
+  if summary["loop_closure"] is not None:
+    f1 = summary["loop_closure"]["f1"]
     parts.append("loop closures: none, none said" if f1 is None else f"loop closure F1 {f1:.2f}")
-  for name, one in told["depth"].items():
+  for name, one in summary["depth"].items():
     parts.append(f"{name} {one['accuracy_percent']:.0f} % (prior {one['prior_percent']:.0f} %)")
   return "; ".join(parts)
 
 
-def _is_same(found: episodes_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
+def _is_same(tested: episodes_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
   """Whether a test is that of the newest checkpoint, as long as asked for, with the video asked for."""
-  is_newest = found.summary.get("trained_steps") in checkpoint.steps(path / "checkpoints")[-1:]
+  is_newest = tested.summary.get("trained_steps") in checkpoint.steps(path / "checkpoints")[-1:]
   has_files = not has_video or (path / VIDEO).exists()
-  return is_newest and found.summary["episodes"] == num_episodes and has_files
+  return is_newest and tested.summary["episodes"] == num_episodes and has_files
 
 
 def _config(path: pathlib.Path) -> config_dict.ConfigDict:

@@ -7,7 +7,6 @@ smoothed by a running median of `SMOOTH_POINTS` for this. `navigation_episode_fi
 """
 
 import itertools
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,7 +15,7 @@ from analysis import curves, intervals, measure_plots, navigation, paper, plots,
 from experiments.report import drawing
 from experiments.studies.navigation import folder
 
-COLORS = {
+_UNCLIPPED = {
   "ff": "#999999",
   "lstm": "#555555",
   "nav": "#d9661f",
@@ -34,10 +33,10 @@ COLORS = {
   "reacher_d1d2l": "#2f8f5b",
   "reacher_pose": "#8c5a9e",
 }
-# Of agents that are not among these, in turn.
+# In the order of figures; agents that cut rewards are drawn dashed.
+COLORS = {name: color for agent, color in _UNCLIPPED.items() for name in (agent, f"{agent}_clip")}
+# Of agents that are not among these, in turn; those that differ in the clip alone share one.
 _OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
-_CLIP = "_clip"  # An agent of this ending is drawn dashed, in the colour of the one without.
-_HAS_LOSSES = re.compile(r"(?P<base>ff|lstm|nav(_rgbd)?|reacher)_(d|l|pose)\w*?(?P<clip>(_clip)?)")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
 SMOOTH_POINTS = 5
 # Our agents -> the legends of figure 3, and the rows of table 1. Starred agents cut rewards; so do those of v1, whose
@@ -155,10 +154,9 @@ def speedups(found: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
     sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
     if not sweeps:
       continue
-    by_agent = {sweep.agent: sweep for sweep in sweeps}
     for share, score in zip(SHARES, scores_between(sweeps), strict=True):
       for sweep in sweeps:
-        without = by_agent.get(_without(sweep.agent))
+        without = _without(sweep, sweeps)
         if without is not None:
           table[f"{sweep.name}, score {score:.1f} ({share:.0%})"] = _speedup(without, sweep, score)
   return table
@@ -167,7 +165,7 @@ def speedups(found: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
 def in_order(sweeps: tuple[folder.Sweep, ...]) -> list[folder.Sweep]:
   """In the order of the colours; agents without one of their own last."""
   places = {agent: place for place, agent in enumerate(COLORS)}
-  return sorted(sweeps, key=lambda sweep: places.get(_unclipped(sweep), len(places)))
+  return sorted(sweeps, key=lambda sweep: places.get(sweep.agent, len(places)))
 
 
 def steps_in_words(curve: curves.Curve, score: float) -> str:
@@ -182,18 +180,20 @@ def steps_in_words(curve: curves.Curve, score: float) -> str:
 
 
 def _colors(found: folder.Navigation) -> dict[str, str]:
-  """Every agent's colour but for `_CLIP`, in all panels alike."""
-  others = sorted({_unclipped(sweep) for sweep in found.sweeps} - set(COLORS))
-  return COLORS | dict(zip(others, itertools.cycle(_OTHER_COLORS), strict=False))
-
-
-def _unclipped(sweep: folder.Sweep) -> str:
-  return sweep.agent.removesuffix(_CLIP)
+  """Every agent's colour, in all panels alike."""
+  others = sorted((sweep for sweep in found.sweeps if sweep.agent not in COLORS), key=lambda sweep: sweep.agent)
+  colors = COLORS.copy()
+  unused = itertools.cycle(_OTHER_COLORS)
+  for sweep in others:
+    if sweep.agent not in colors:
+      alike = [one.agent for one in others if (one.column, one.heads) == (sweep.column, sweep.heads)]
+      colors |= dict.fromkeys(alike, next(unused))
+  return colors
 
 
 def _line(sweep: folder.Sweep, colors: Mapping[str, str]) -> plots.Line:
   assert sweep.curve is not None
-  return plots.Line(sweep.agent, colors[_unclipped(sweep)], sweep.curve, is_dashed=sweep.agent.endswith(_CLIP))
+  return plots.Line(sweep.agent, colors[sweep.agent], sweep.curve, is_dashed=sweep.is_clipped)
 
 
 def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
@@ -224,22 +224,24 @@ def _unfit_baselines(found: folder.Navigation) -> dict[str, str]:
   """Where agents with auxiliary losses have no baseline, or one whose runs were chosen otherwise; all are no choice."""
   gaps = {}
   for maze in found.mazes:
-    by_agent = {sweep.agent: sweep for sweep in found.of(maze) if sweep.curve is not None}
-    missing = sorted({_without(agent) for agent in by_agent} - {"", *by_agent})
+    sweeps = [sweep for sweep in found.of(maze) if sweep.curve is not None]
+    missing = [sweep.agent for sweep in sweeps if sweep.heads and _without(sweep, sweeps) is None]
     if missing:
-      gaps[f"speed-up in {maze}"] = f"no {missing[0]} there to compare with"
-    for sweep in by_agent.values():
-      without = by_agent.get(_without(sweep.agent), sweep)
+      gaps[f"speed-up in {maze}"] = f"no {missing[0]} without its auxiliary losses there to compare with"
+    for sweep in sweeps:
+      without = _without(sweep, sweeps) or sweep
       ours, theirs = (f"top {one.top} of {one.num_runs} runs" for one in (sweep, without))
       if ours != theirs and any(one.top < one.num_runs for one in (sweep, without)):
         gaps[f"speed-up of {sweep.name}"] = f"{ours} against {theirs} without"
   return gaps
 
 
-def _without(agent: str) -> str:
-  """The agent that one with auxiliary losses is compared with; '' for one that has none."""
-  match = _HAS_LOSSES.fullmatch(agent)
-  return match["base"] + match["clip"] if match else ""
+def _without(sweep: folder.Sweep, sweeps: list[folder.Sweep]) -> folder.Sweep | None:
+  """The one of `sweeps` that a sweep with auxiliary losses is compared with: of the same column and clip, without."""
+  if not sweep.heads:
+    return None
+  alike = (one for one in sweeps if (one.column, one.reward_clip) == (sweep.column, sweep.reward_clip))
+  return next((one for one in alike if not one.heads), None)
 
 
 def _beside_paper(sweep: folder.Sweep) -> dict[str, drawing.Cell]:

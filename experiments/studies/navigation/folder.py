@@ -5,6 +5,7 @@ words. Curves count environment steps as the paper does, four frames for each of
 reachers with the navigators' losses are read as well: their place is their world.
 """
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ class Sweep(NamedTuple):
   num_runs: int  # That it has when all are there.
   top: int  # How many of its runs count.
   options: Mapping[str, Any]  # Of its world.
+  column: Mapping[str, Any]  # What its network is made of, heads apart.
+  heads: Mapping[str, Any]  # Its auxiliary heads, name -> fields.
+  reward_clip: float  # The largest reward that is learned from; inf: none is cut.
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
   curve: curves.Curve | None  # Of the top runs, over environment steps as far as the shortest goes; None without runs.
   tested: episodes_file.Tested | None
@@ -42,6 +46,11 @@ class Sweep(NamedTuple):
   def is_in_a_maze(self) -> bool:
     """Whether it can be tested as a navigator is."""
     return not self.maze.startswith(_ARM)
+
+  @property
+  def is_clipped(self) -> bool:
+    """Whether it learns from cut rewards, as the paper's starred agents do."""
+    return math.isfinite(self.reward_clip)
 
   @property
   def is_as_published(self) -> bool:
@@ -124,14 +133,18 @@ def read_all(patterns: Sequence[str]) -> Navigation:
 def read(path: pathlib.Path) -> Sweep:
   """The sweep in `path`."""
   config = records.read_object(path / "config.json")
+  phase = config["train"]
   nothing = Sweep(
     path=path,
     agent=config["agent"],
     maze=config["world"].removeprefix(_MAZE),
-    steps=int(config["train"]["steps"]),
+    steps=int(phase["steps"]),
     num_runs=int(config["sweep"]["num_runs"]),
     top=int(config["sweep"]["top"]),
     options=config.get("world_options", {}),
+    column=phase["column"],
+    heads=phase["auxiliary"],
+    reward_clip=float(phase["hyper"]["reward_clip"]),
     runs=(),
     curve=None,
     tested=None,

@@ -39,12 +39,12 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
     ValueError: if its files cannot be read, what is there was measured otherwise than `settings` say, or the network
       has one column, whose shares say nothing.
   """
-  found = sensitivity_file.read(path)
-  has_aps = found is not None and (found.aps_fault or (found.aps is not None and found.aps.floor == settings.floor))
-  if found is not None:
-    _check_same(path, found, settings)
+  measured = sensitivity_file.read(path)
+  if measured is not None:
+    has_aps = measured.aps_fault or (measured.aps is not None and measured.aps.floor == settings.floor)
+    _check_same(path, measured, settings)
     if not settings.has_aps or has_aps:
-      return found
+      return measured
   config = _config(path / "config.json")
   source = released.load_source(path / "best")
   if len(source.spec.columns) < 2:
@@ -52,45 +52,45 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   player = _player(source, config)
   record_key, aps_key = (learn.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
   samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
-  if found is None:
-    found = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
+  if measured is None:
+    measured = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
   if settings.has_aps:
-    found = _with_aps(found, player, samples, aps_key, settings, is_greedy=config.train.evaluation_is_greedy)
+    measured = _with_aps(measured, player, samples, aps_key, settings, is_greedy=config.train.evaluation_is_greedy)
   about = {"target": config.world, "method": config.method, "sources": list(config.sources)}
   about |= {"sample_every": settings.every, "provenance": run_directory.provenance(config.seed)}
-  sensitivity_file.write(path, found, about=about)
-  return found
+  sensitivity_file.write(path, measured, about=about)
+  return measured
 
 
-def _check_same(path: pathlib.Path, found: sensitivity_file.Sensitivity, settings: Settings) -> None:
+def _check_same(path: pathlib.Path, measured: sensitivity_file.Sensitivity, settings: Settings) -> None:
   """Refuses to pass off what was measured with other settings."""
-  flags_given = {"--samples": (found.num_samples, settings.num_samples)}
-  if settings.has_aps and found.aps is not None:
-    flags_given["--aps_episodes"] = (found.aps.num_episodes, settings.aps_episodes)
+  flags_given = {"--samples": (measured.num_samples, settings.num_samples)}
+  if settings.has_aps and measured.aps is not None:
+    flags_given["--aps_episodes"] = (measured.aps.num_episodes, settings.aps_episodes)
   for flag, (there, asked) in flags_given.items():
     if there != asked:
       file = path / sensitivity_file.NAME
       raise ValueError(f"{file} was measured with {flag}={there}, not {asked}; give that, or remove it to measure anew")
 
 
-def describe(found: sensitivity_file.Sensitivity) -> str:
+def describe(measured: sensitivity_file.Sensitivity) -> str:
   """The newest column's share of every layer, in one line."""
-  measures = {"AFS": fisher.per_column(found.diagonals)}
-  if found.aps is not None:
-    measures["APS"] = perturbation.shares(found.aps.criticals)
-  newest = max(k for k, _ in found.diagonals)
+  measures = {"AFS": fisher.per_column(measured.diagonals)}
+  if measured.aps is not None:
+    measures["APS"] = perturbation.shares(measured.aps.criticals)
+  newest = max(k for k, _ in measured.diagonals)
   lines = [
     f"{name} of column {newest}: "
     + ", ".join(f"{layer} {share:.2f}" for (k, layer), share in shares.items() if k == newest)
     for name, shares in measures.items()
   ]
-  if found.aps is not None:
-    lines += perturbation.describe(found.aps.criticals)
-  return "; ".join(lines) + (f"; no APS: {found.aps_fault}" if found.aps_fault else "")
+  if measured.aps is not None:
+    lines += perturbation.describe(measured.aps.criticals)
+  return "; ".join(lines) + (f"; no APS: {measured.aps_fault}" if measured.aps_fault else "")
 
 
 def _with_aps(
-  found: sensitivity_file.Sensitivity,
+  measured: sensitivity_file.Sensitivity,
   player: sensitivity.Player,
   samples: Sequence[sensitivity.Samples],
   key: jax.Array,
@@ -106,8 +106,8 @@ def _with_aps(
       few, key, variance=variance, scales=settings.aps_scales, floor=settings.floor, is_greedy=is_greedy
     )
   except sensitivity.NothingToLose as error:
-    return found._replace(aps_fault=str(error))
-  return found._replace(aps=aps)
+    return measured._replace(aps_fault=str(error))
+  return measured._replace(aps=aps)
 
 
 def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitivity.Player:

@@ -12,7 +12,8 @@ import numpy as np
 from analysis import curves, forgetting_plots, intervals, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
 from experiments.report import drawing
 from experiments.store import sweep_folder
-from experiments.studies.pnn import matrix, matrix_folder
+from experiments.studies.pnn import matrix as matrix_lib
+from experiments.studies.pnn import matrix_folder
 
 COLORS = {
   "scratch": "#555555",
@@ -33,46 +34,48 @@ _FIG4B_METHODS = ("scratch", "finetune", "progressive2")
 _Panel = tuple[tuple[str, ...], str]  # Sources in the order learned, target.
 
 
-def fig4a(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig4a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """Transfer scores of every method from every source to every target; table 1; what other readings would give."""
-  ours = scores(found, definition(found))
-  panels = [matrix_plots.Panel(f"ours, top {found.top}, {found.steps:,} steps", ours)]
+  ours = scores(matrix, definition(matrix))
+  panels = [matrix_plots.Panel(f"ours, top {matrix.top}, {matrix.steps:,} steps", ours)]
   beside: dict[str, Mapping[str, tuple[float, float]]] = {}
-  if found.world == _PONG:
+  if matrix.world == _PONG:
     theirs = paper.pnn_fig4a()
     panels.append(matrix_plots.Panel("Rusu et al. 2016, figure 4a", _on(ours, theirs), is_clipped=True))
     same = transfer_matrix.summarise(transfer_matrix.same_cells(theirs, ours))
     percent = {method: (100 * float(one.mean.mean), 100 * float(one.median.mean)) for method, one in same.items()}
     beside["paper, same cells, clipped at 2 (mean / median)"] = percent
-    beside["paper, table 1 (mean / median)"] = paper.PNN_TABLE1["Pong Soup"]
+    beside["paper, table 1 (mean / median)"] = paper.PNN_TABLE1
   table1 = transfer_matrix.table(transfer_matrix.summarise(ours), beside)
   return drawing.Drawn(
-    drawing.mark_gaps(matrix_plots.heat_maps(panels), found.gaps),
+    drawing.mark_gaps(matrix_plots.heat_maps(panels), matrix.gaps),
     _score_table(ours),
-    more_tables={"table1": table1, "readings": _readings(found)},
-    gaps=found.gaps,
+    more_tables={"table1": table1, "readings": _readings(matrix)},
+    gaps=matrix.gaps,
     places=2,
   )
 
 
-def fig4b(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig4b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """Learning curves of the paper's two pairs of source and target, or of the first few; its three methods alone."""
-  every = [(sources[0], target) for sources, target in _panels(found) if len(sources) == 1]
+  every = [(sources[0], target) for sources, target in _panels(matrix) if len(sources) == 1]
   if not every:
-    raise ValueError(f"{found.path}: no cell of this matrix goes from one source to a target")
+    raise ValueError(f"{matrix.path}: no cell of this matrix goes from one source to a target")
   pairs = [pair for pair in paper.PNN_FIG4B if pair in every] or every[:_MOST_PAIRS]
-  return _learning_curves(found, [((source,), target) for source, target in pairs], _FIG4B_METHODS)
+  return _learning_curves(matrix, [((source,), target) for source, target in pairs], _FIG4B_METHODS)
 
 
-def fig12(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig12(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """Learning curves of all cells by all methods, a panel for each target and what was learned before."""
-  panels = _panels(found)
+  panels = _panels(matrix)
   if not panels:
-    raise ValueError(f"{found.path}: no cell of this matrix goes from a source to a target")
-  return _learning_curves(found, panels, tuple(COLORS))
+    raise ValueError(f"{matrix.path}: no cell of this matrix goes from a source to a target")
+  return _learning_curves(matrix, panels, tuple(COLORS))
 
 
-def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel], methods: Sequence[str]) -> drawing.Drawn:
+def _learning_curves(
+  matrix: matrix_folder.Matrix, panels_of: Sequence[_Panel], methods: Sequence[str]
+) -> drawing.Drawn:
   """By each method from one source: mean of the top runs of each cell."""
   panels = []
   statistics: dict[str, dict[str, drawing.Cell]] = {}
@@ -80,7 +83,7 @@ def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel], m
   for sources, target in panels_of:
     pair = f"{'+'.join(sources)} → {target}"
     lines = []
-    for result in _methods_of(found, sources, target):
+    for result in _methods_of(matrix, sources, target):
       method = matrix_folder.row_of(result.cell).method
       if method not in methods:
         continue
@@ -88,16 +91,16 @@ def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel], m
         gaps[result.cell.name] = result.gap
       if result.curve is None:
         continue
-      best = sweep_folder.top_runs(result.curve, found.top, found.floors[0])
+      best = sweep_folder.top_runs(result.curve, matrix.top, matrix.floors[0])
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
       lines.append(plots.Line(label, COLORS[method], best))
-      statistics[f"{pair}, {method} (ours)"] = _curve_numbers(best, found.steps)
-      theirs = paper.PNN_FIG4B.get(("+".join(sources), target), {}).get(method) if found.world == _PONG else None
+      statistics[f"{pair}, {method} (ours)"] = _curve_numbers(best, matrix.steps)
+      theirs = paper.PNN_FIG4B.get(("+".join(sources), target), {}).get(method) if matrix.world == _PONG else None
       if theirs is not None:
         statistics[f"{pair}, {method} (paper)"] = _paper_numbers(theirs)
     panels.append(plots.Panel(pair, lines))
-  limits = _PONG_LIMITS if found.world == _PONG else None
+  limits = _PONG_LIMITS if matrix.world == _PONG else None
   picture = plots.learning_curves(
     panels,
     x_label="agent steps",
@@ -109,64 +112,64 @@ def _learning_curves(found: matrix_folder.Matrix, panels_of: Sequence[_Panel], m
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
 
 
-def forgetting(found: matrix_folder.Matrix) -> drawing.Drawn:
+def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """The score on the source task before and after the target was learned, by method, over all cells that have both."""
   by_method: dict[str, list[matrix_folder.Result]] = {}
   gaps: dict[str, str] = {}
-  for cell, result in found.results.items():
+  for cell, result in matrix.results.items():
     if not cell.sources:
       continue
     if result.outcome is None or "forgetting" not in result.outcome:
-      gaps[cell.name] = result.gap or f"its {matrix.OUTCOME} says nothing of forgetting"
+      gaps[cell.name] = result.gap or f"its {matrix_lib.OUTCOME} says nothing of forgetting"
     else:
       by_method.setdefault(matrix_folder.row_of(cell).method, []).append(result)
   if not by_method:
-    raise ValueError(f"{found.path}: no cell that starts from a source is done; run experiments.matrix first")
+    raise ValueError(f"{matrix.path}: no cell that starts from a source is done; run experiments.matrix first")
   changes, statistics = [], {}
   for method in _in_order(by_method):
     newest = [result.outcome["forgetting"] for result in by_method[method] if result.outcome is not None]
-    told = [one for last in newest for one in (last, *last.get("earlier", ()))]
-    before, after = (np.asarray([one[when]["return_mean"] for one in told]) for when in ("before", "after"))
-    num_same = sum(one["is_unchanged"] for one in told)
+    measured = [one for last in newest for one in (last, *last.get("earlier", ()))]
+    before, after = (np.asarray([one[when]["return_mean"] for one in measured]) for when in ("before", "after"))
+    num_same = sum(one["is_unchanged"] for one in measured)
     changes.append(forgetting_plots.Change(f"{method}\n({len(newest)} cells)", before, after))
     statistics[method] = {
       "before": before,
       "after": after,
       "lost": before - after,
-      "source's parameters": f"unchanged in {num_same} of {len(told)}",
+      "source's parameters": f"unchanged in {num_same} of {len(measured)}",
     }
-  picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=found.floors[0])
+  picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=matrix.floors[0])
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
 
 
-def definition(found: matrix_folder.Matrix) -> transfer.Definition:
+def definition(matrix: matrix_folder.Matrix) -> transfer.Definition:
   """The score that leads: the first floor, the whole run, the config's top."""
-  return transfer.Definition(floor=found.floors[0], horizon=float(found.steps), top_k=found.top)
+  return transfer.Definition(floor=matrix.floors[0], horizon=float(matrix.steps), top_k=matrix.top)
 
 
 def scores(
-  found: matrix_folder.Matrix, how: transfer.Definition, *, num_resamples: int = 2000
+  matrix: matrix_folder.Matrix, how: transfer.Definition, *, num_resamples: int = 2000
 ) -> transfer_matrix.Matrix:
   """The transfer matrix; a cell that is not complete has none, and says why."""
-  rows = [matrix_folder.row_of(cell) for cell in found.results if cell.method != "scratch"]
+  rows = [matrix_folder.row_of(cell) for cell in matrix.results if cell.method != "scratch"]
   rows = sorted(dict.fromkeys(rows), key=lambda row: list(COLORS).index(row.method))
-  baselines = {cell.target: result for cell, result in found.results.items() if cell.method == "scratch"}
+  baselines = {cell.target: result for cell, result in matrix.results.items() if cell.method == "scratch"}
   others = {
     (matrix_folder.row_of(cell), cell.target): result
-    for cell, result in found.results.items()
-    if cell.method != "scratch" and cell.target in found.targets
+    for cell, result in matrix.results.items()
+    if cell.method != "scratch" and cell.target in matrix.targets
   }
   scored = transfer_matrix.build(
     _complete(others),
     _complete(baselines),
     rows=rows,
-    targets=found.targets,
-    definitions=dict.fromkeys(found.targets, how),
+    targets=matrix.targets,
+    definitions=dict.fromkeys(matrix.targets, how),
     num_resamples=num_resamples,
   )
   notes = scored.notes.astype(object)
   for m, row in enumerate(rows):
-    for t, target in enumerate(found.targets):
+    for t, target in enumerate(matrix.targets):
       own, baseline = others.get((row, target)), baselines.get(target)
       if own is not None and own.note:
         notes[m, t] = own.note
@@ -201,13 +204,13 @@ def _score_table(scored: transfer_matrix.Matrix) -> dict[str, dict[str, drawing.
   return table
 
 
-def _readings(found: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
+def _readings(matrix: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
   """What the paper leaves open about the score, each way: mean / median of every method in %."""
   table = {}
-  for floor in found.floors:
-    leading = transfer.Definition(floor=floor, horizon=float(found.steps), top_k=found.top)
-    for label, how in transfer.readings(leading, (_SHORTER * found.steps,)).items():
-      summaries = transfer_matrix.summarise(scores(found, how, num_resamples=10))
+  for floor in matrix.floors:
+    leading = transfer.Definition(floor=floor, horizon=float(matrix.steps), top_k=matrix.top)
+    for label, how in transfer.readings(leading, (_SHORTER * matrix.steps,)).items():
+      summaries = transfer_matrix.summarise(scores(matrix, how, num_resamples=10))
       table[f"floor {floor:g}, {label}"] = {
         method: f"{100 * float(one.mean.mean):.0f} / {100 * float(one.median.mean):.0f}" if one.num_cells else "–"
         for method, one in summaries.items()
@@ -215,15 +218,15 @@ def _readings(found: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
   return table
 
 
-def _panels(found: matrix_folder.Matrix) -> list[_Panel]:
+def _panels(matrix: matrix_folder.Matrix) -> list[_Panel]:
   """What was learned before, and then, in all planned cells that have both."""
-  planned = [(cell.sources, cell.target) for cell in found.results if cell.sources and cell.target in found.targets]
+  planned = [(cell.sources, cell.target) for cell in matrix.results if cell.sources and cell.target in matrix.targets]
   return list(dict.fromkeys(planned))
 
 
-def _methods_of(found: matrix_folder.Matrix, sources: tuple[str, ...], target: str) -> list[matrix_folder.Result]:
+def _methods_of(matrix: matrix_folder.Matrix, sources: tuple[str, ...], target: str) -> list[matrix_folder.Result]:
   """The cells that a panel draws, in the order of the colours."""
-  own = [result for cell, result in found.results.items() if cell.target == target and cell.sources in ((), sources)]
+  own = [result for cell, result in matrix.results.items() if cell.target == target and cell.sources in ((), sources)]
   return sorted(own, key=lambda result: list(COLORS).index(matrix_folder.row_of(result.cell).method))
 
 

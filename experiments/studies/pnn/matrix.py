@@ -21,6 +21,7 @@ from experiments.store import released, run_directory, sweep_folder
 from progressive import baselines, network, partition
 
 OUTCOME = "outcome.json"
+FAILURE = "failure.json"  # Why a cell has none; without this file it is tried again.
 PLAN = "matrix.json"
 MANY_COLUMNS = ("progressive", "random_column")  # The methods whose networks have several columns.
 
@@ -154,15 +155,34 @@ def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Pat
   return own
 
 
+class Failed(Exception):
+  """A cell whose learning broke down, or that starts from one: it stays a gap, and the matrix goes on."""
+
+
 def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> dict[str, Any]:
   """Trains, chooses the best member, measures what was forgotten; returns the outcome. Repeats nothing that is done.
 
   Raises:
+    Failed: if no member's loss is a number any more, now or when it was tried before, or the cell starts from such one.
     ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
   """
   path = workdir / cell.name
   with run_directory.alone(path) as lock:
-    return json.loads((path / OUTCOME).read_text()) if is_done(path) else _run_cell(config, cell, workdir, lock)
+    if is_done(path):
+      return run_directory.read_json(path / OUTCOME)
+    if reason := failure(path):
+      raise Failed(f"{reason} (remove {path / FAILURE} to try again)")
+    try:
+      return _run_cell(config, cell, workdir, lock)
+    except FloatingPointError as error:
+      run_directory.write_json(path / FAILURE, {"reason": str(error)})
+      raise Failed(str(error)) from error
+
+
+def failure(path: pathlib.Path) -> str:
+  """Why the cell in `path` failed; '' where it did not."""
+  file = path / FAILURE
+  return str(run_directory.read_json(file)["reason"]) if file.exists() else ""
 
 
 def _run_cell(
@@ -171,6 +191,8 @@ def _run_cell(
   path, own = workdir / cell.name, cell_config(config, cell, workdir)
   source = None
   if cell.before is not None:
+    if failure(workdir / cell.before.name):
+      raise Failed(f"it starts from {cell.before.name}, which failed")
     if not is_done(workdir / cell.before.name):
       raise ValueError(
         f"{cell.name} starts from {cell.before.name}, which is not done in {workdir}; run that cell first"
@@ -267,7 +289,8 @@ def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pat
   """Runs the cells of these names, all where none is named, that are not done; says what came of each.
 
   Raises:
-    ValueError: for an unknown cell, target or method, before anything is learned; or as `run_cell`.
+    ValueError: for an unknown cell, target or method, before anything is learned; as `run_cell`; or in the end, if
+      some failed.
   """
   checks.check(config)
   cells = plan(config)
@@ -275,7 +298,14 @@ def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pat
     place.make(config.matrix.world + task, config.world_options.to_dict())
   chosen = choose(cells, names)
   write_plan(config, workdir)
+  failed = []
   for number, cell in enumerate(chosen, start=1):
-    outcome = run_cell(config, cell, workdir)
-    score = outcome["evaluation"]["return_mean"]
-    print(f"[{number}/{len(chosen)}] {cell.name}: best member's return {score:.2f}", flush=True)
+    try:
+      score = run_cell(config, cell, workdir)["evaluation"]["return_mean"]
+      what = f"best member's return {score:.2f}"
+    except Failed as error:
+      failed.append(cell.name)
+      what = f"failed: {error}"
+    print(f"[{number}/{len(chosen)}] {cell.name}: {what}", flush=True)
+  if failed:
+    raise ValueError(f"{len(failed)} of {len(chosen)} cells failed, the others are done: {', '.join(failed)}")

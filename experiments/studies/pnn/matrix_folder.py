@@ -41,7 +41,6 @@ class Matrix(NamedTuple):
 
   @property
   def runs(self) -> tuple[records.Run, ...]:
-    """Every run that was read."""
     return tuple(run for result in self.results.values() for run in result.runs)
 
   @property
@@ -79,7 +78,7 @@ def read(path: pathlib.Path) -> Matrix:
   """
   config = matrix.read_plan(path)
   steps, num_runs, floors = int(config.train.steps), int(config.sweep.num_runs), matrix.floors(config)
-  found = Matrix(
+  on_disk = Matrix(
     path=path,
     world=config.matrix.world,
     targets=tuple(config.matrix.targets),
@@ -88,9 +87,9 @@ def read(path: pathlib.Path) -> Matrix:
     top=int(config.sweep.top),
     results={cell: _read_cell(path / cell.name, cell, steps, num_runs, min(floors)) for cell in matrix.plan(config)},
   )
-  if not found.runs:
+  if not on_disk.runs:
     raise ValueError(f"{path}: no cell has a run with finished episodes; run experiments.matrix first")
-  return found
+  return on_disk
 
 
 def row_of(cell: matrix.Cell) -> transfer_matrix.Row:
@@ -108,6 +107,7 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
   try:
     members = sweep_folder.read_members(path, num_runs)
     outcome = records.read_object(path / matrix.OUTCOME) if matrix.is_done(path) else None
+    failure = matrix.failure(path)
     spec = network_file.read_spec(path / "best") if outcome is not None else None
     sensitivity = sensitivity_file.read(path)
   except ValueError as error:
@@ -116,5 +116,7 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
   note, gap = sweep_folder.why_incomplete(runs, steps, is_done=outcome is not None)
   if members.lacking:
     note, gap = note or f"{len(runs)} of {num_runs} runs", "; ".join(filter(None, (gap, members.lacking)))
+  if failure:
+    note, gap = "failed", f"failed: {failure}"
   curve = curves.stack([sweep_folder.points(run, steps, start) for run in runs]) if runs else None
   return Result(cell, path, runs, curve, outcome, spec, sensitivity, note, gap)

@@ -73,11 +73,11 @@ def record(player: Player, key: jax.Array, *, num_samples: int, every: int) -> l
   """
   if num_samples % BATCH_SIZE or num_samples < BATCH_SIZE:
     raise ValueError(f"samples={num_samples} is no multiple of {BATCH_SIZE}, the samples differentiated at once")
-  found: list[Samples] = []
+  kept: list[Samples] = []
   steps = _play(player, key, every)
-  while sum(len(one.is_first) for one in found) < num_samples:
-    found.append(next(steps))
-  together = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+  while sum(len(one.is_first) for one in kept) < num_samples:
+    kept.append(next(steps))
+  together = jax.tree.map(lambda *leaves: np.concatenate(leaves), *kept)
   starts = range(0, num_samples, BATCH_SIZE)
   return [jax.tree.map(lambda x, i=i: x[i : i + BATCH_SIZE], together) for i in starts]
 

@@ -11,7 +11,8 @@ import numpy as np
 from analysis import curves, fisher, intervals, moments, perturbation, sensitivity_plots, spectra, transfer_matrix
 from experiments.report import drawing
 from experiments.studies.pnn import figures as pnn_figures
-from experiments.studies.pnn import matrix, matrix_folder, sensitivity_file
+from experiments.studies.pnn import matrix as matrix_lib
+from experiments.studies.pnn import matrix_folder, sensitivity_file
 from progressive import column, network
 
 # (source, target) of the paper's figure 5 and of what its text says of conv1, conv2 and the dense layer.
@@ -22,7 +23,7 @@ _MOST_NETS = 6  # In a row of panels.
 class _Net(NamedTuple):
   """The best network of a cell, analysed."""
 
-  cell: matrix.Cell
+  cell: matrix_lib.Cell
   row: transfer_matrix.Row
   spec: network.Network
   sensitivity: sensitivity_file.Sensitivity
@@ -50,9 +51,9 @@ class _Net(NamedTuple):
     return perturbation.shares(self.sensitivity.aps.criticals)
 
 
-def fig5(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """AFS of every layer and column, and which features of the first layer the policy depends on."""
-  nets, gaps = _analysed(found)
+  nets, gaps = _analysed(matrix)
   shown = _shown(nets)
   first, *_ = layers = shown[0].layers
   bars = [sensitivity_plots.Net(net.title, net.afs) for net in shown]
@@ -72,17 +73,17 @@ def fig5(found: matrix_folder.Matrix) -> drawing.Drawn:
   )
 
 
-def fig7a(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig7a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """AFS of every layer and column in the progressive networks of the best and of the worst transfer."""
-  nets, gaps = _analysed(found)
-  scored = pnn_figures.scores(found, pnn_figures.definition(found))
+  nets, gaps = _analysed(matrix)
+  scored = pnn_figures.scores(matrix, pnn_figures.definition(matrix))
   by_score: dict[float, _Net] = {}
   for net in nets:
     if net.cell.method == "progressive" and net.cell.target in scored.targets:
       score = float(scored.values[scored.rows.index(net.row), scored.targets.index(net.cell.target)])
       by_score |= {} if np.isnan(score) else {score: net}
   if not by_score:
-    raise ValueError(f"{found.path}: no progressive cell that was analysed has a transfer score; pnn_fig4a says why")
+    raise ValueError(f"{matrix.path}: no progressive cell that was analysed has a transfer score; pnn_fig4a says why")
   ends = dict.fromkeys((max(by_score), min(by_score)))
   bars = [sensitivity_plots.Net(f"{by_score[score].title}\nscore {score:.2f}", by_score[score].afs) for score in ends]
   layers = by_score[max(by_score)].layers
@@ -91,10 +92,10 @@ def fig7a(found: matrix_folder.Matrix) -> drawing.Drawn:
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), table, gaps=gaps, places=2)
 
 
-def fig7b(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig7b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """Transfer score over how much the newest column's own convolutions are used."""
-  nets, gaps = _analysed(found)
-  scored = pnn_figures.scores(found, pnn_figures.definition(found))
+  nets, gaps = _analysed(matrix)
+  scored = pnn_figures.scores(matrix, pnn_figures.definition(matrix))
   dots = []
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   for net in nets:
@@ -114,19 +115,19 @@ def fig7b(found: matrix_folder.Matrix) -> drawing.Drawn:
       "transfer score": intervals.Interval(scored.values[at], scored.low[at], scored.high[at]),
     }
   if not dots:
-    raise ValueError(f"{found.path}: no cell that was analysed has a transfer score; pnn_fig4a says why")
+    raise ValueError(f"{matrix.path}: no cell that was analysed has a transfer score; pnn_fig4a says why")
   picture = sensitivity_plots.score_against_new_column(dots, colors=pnn_figures.COLORS)
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps, places=2)
 
 
-def fig9(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig9(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """APS against AFS of the newest column, and the score under noise in each column of the second layer."""
-  analysed, gaps = _analysed(found)
+  analysed, gaps = _analysed(matrix)
   nets = [net for net in analysed if net.sensitivity.aps is not None]
   lacking = [net for net in analysed if net.sensitivity.aps is None]
   gaps |= {net.cell.name: f"no APS: {net.sensitivity.aps_fault or 'not measured'}" for net in lacking}
   if not nets:
-    raise ValueError(f"{found.path}: no cell has APS; run python -m experiments.analyse --runs={found.path} --aps")
+    raise ValueError(f"{matrix.path}: no cell has APS; run python -m experiments.analyse --runs={matrix.path} --aps")
   shown = _shown(nets)
   layers = shown[0].layers
   pairs = [(sensitivity_plots.Net(net.title, net.aps), sensitivity_plots.Net(net.title, net.afs)) for net in shown]
@@ -139,12 +140,12 @@ def fig9(found: matrix_folder.Matrix) -> drawing.Drawn:
   )
 
 
-def fig10(found: matrix_folder.Matrix) -> drawing.Drawn:
+def fig10(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """AFS spectra of the second layer by number of columns: of the source columns, and of the newest."""
-  analysed, gaps = _analysed(found)
+  analysed, gaps = _analysed(matrix)
   nets = [net for net in analysed if net.cell.method == "progressive"]
   if not nets:
-    raise ValueError(f"{found.path}: no progressive cell was analysed; run experiments.analyse on one")
+    raise ValueError(f"{matrix.path}: no progressive cell was analysed; run experiments.analyse on one")
   layer = _second(nets[0].layers)
   panels: dict[str, dict[str, curves.Curve]] = {"source columns": {}, "newest column": {}}
   statistics: dict[str, dict[str, drawing.Cell]] = {}
@@ -161,7 +162,7 @@ def fig10(found: matrix_folder.Matrix) -> drawing.Drawn:
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps, places=2)
 
 
-def _analysed(found: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:
+def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:
   """The networks of several columns that were analysed, and the cells that were not: name -> why.
 
   Raises:
@@ -169,15 +170,15 @@ def _analysed(found: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:
   """
   nets = []
   gaps: dict[str, str] = {}
-  for cell, result in found.results.items():
-    if cell.method not in matrix.MANY_COLUMNS:
+  for cell, result in matrix.results.items():
+    if cell.method not in matrix_lib.MANY_COLUMNS:
       continue
     if result.sensitivity is None or result.spec is None:
       gaps[cell.name] = result.gap or "not analysed"
     else:
       nets.append(_Net(cell, matrix_folder.row_of(cell), result.spec, result.sensitivity))
   if not nets:
-    raise ValueError(f"{found.path}: no cell was analysed; run python -m experiments.analyse --runs={found.path}")
+    raise ValueError(f"{matrix.path}: no cell was analysed; run python -m experiments.analyse --runs={matrix.path}")
   return nets, gaps
 
 
@@ -199,8 +200,8 @@ def _second(layers: Sequence[str]) -> str:
 
 def _convolutions(net: _Net) -> list[str]:
   """The convolutions of its newest column; all layers where it has none."""
-  found = [name for name in net.layers if len(column.shapes(net.spec.columns[-1])[name]) == 3]
-  return found or net.layers
+  maps = [name for name in net.layers if len(column.shapes(net.spec.columns[-1])[name]) == 3]
+  return maps or net.layers
 
 
 def _noise_curves(net: _Net, layer: str) -> sensitivity_plots.mpl_figure.Figure:

@@ -6,7 +6,6 @@ diagonals and the scores under noise, and leaves the rest to `analysis`.
 """
 
 import json
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -29,9 +28,9 @@ class Sensitivity(NamedTuple):
   aps_fault: str = ""  # Why it could not be measured.
 
 
-def write(folder: pathlib.Path, found: Sensitivity, *, about: Mapping[str, Any]) -> None:
+def write(folder: pathlib.Path, measured: Sensitivity, *, about: Mapping[str, Any]) -> None:
   """Writes `folder/sensitivity.json`; `about`: what else a reader should know, provenance included."""
-  value = {"afs": _afs_to_json(found), "aps": _aps_to_json(found)}
+  value = {"afs": _afs_to_json(measured), "aps": _aps_to_json(measured)}
   run_directory.write_json(folder / NAME, {**about, **value})
 
 
@@ -59,39 +58,39 @@ def read(folder: pathlib.Path) -> Sensitivity | None:
     raise ValueError(f"{file} cannot be read ({error!r}); remove it and run experiments.analyse again") from None
 
 
-def _afs_to_json(found: Sensitivity) -> dict[str, Any]:
-  per_feature = fisher.per_feature(found.diagonals)
-  by_reading = {reading: fisher.per_column(found.diagonals, reading) for reading in fisher.READINGS}
+def _afs_to_json(measured: Sensitivity) -> dict[str, Any]:
+  per_feature = fisher.per_feature(measured.diagonals)
+  by_reading = {reading: fisher.per_column(measured.diagonals, reading) for reading in fisher.READINGS}
   return {
-    "num_samples": found.num_samples,
+    "num_samples": measured.num_samples,
     "places": [
       {"column": place[0], "layer": place[1]}
-      | {reading: _finite(shares[place]) for reading, shares in by_reading.items()}
+      | {reading: run_directory.finite(shares[place]) for reading, shares in by_reading.items()}
       | {"fisher": diagonal.tolist(), "per_feature": per_feature[place].tolist()}
-      for place, diagonal in sorted(found.diagonals.items())
+      for place, diagonal in sorted(measured.diagonals.items())
     ],
   }
 
 
-def _aps_to_json(found: Sensitivity) -> dict[str, Any] | None:
-  if found.aps is None:
-    return {"fault": found.aps_fault} if found.aps_fault else None
-  shares = perturbation.shares(found.aps.criticals)
+def _aps_to_json(measured: Sensitivity) -> dict[str, Any] | None:
+  if measured.aps is None:
+    return {"fault": measured.aps_fault} if measured.aps_fault else None
+  shares = perturbation.shares(measured.aps.criticals)
   return {
-    "num_episodes": found.aps.num_episodes,
-    "clean_score": found.aps.clean_score,
-    "floor": found.aps.floor,
+    "num_episodes": measured.aps.num_episodes,
+    "clean_score": measured.aps.clean_score,
+    "floor": measured.aps.floor,
     "places": [
       {
         "column": place[0],
         "layer": place[1],
-        "share": _finite(shares[place]),
-        "critical_scale": _finite(critical.scale),
+        "share": run_directory.finite(shares[place]),
+        "critical_scale": run_directory.finite(critical.scale),
         "where": critical.where,
         "scales": critical.scales.tolist(),
         "scores": critical.scores.tolist(),
       }
-      for place, critical in sorted(found.aps.criticals.items())
+      for place, critical in sorted(measured.aps.criticals.items())
     ],
   }
 
@@ -107,7 +106,3 @@ def _aps_from_json(value: Mapping[str, Any]) -> sensitivity.Aps:
 
 def _place(value: Mapping[str, Any]) -> moments.Place:
   return int(value["column"]), str(value["layer"])
-
-
-def _finite(x: float) -> float | None:
-  return x if math.isfinite(x) else None

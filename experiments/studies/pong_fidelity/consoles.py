@@ -61,14 +61,12 @@ class Emulated:
     self._screens: list[np.ndarray] = []
 
   def start(self, num_frames: int) -> Frame:
-    """See `Console`."""
     self._ale.reset_game()
     for _ in range(num_frames):
       self._ale.act(self._actions[NOOP])
     return self._frame()
 
   def step(self, action: int) -> list[Frame]:
-    """See `Console`."""
     frames, self._screens = [], []
     for _ in range(c.FRAMES_PER_STEP):
       self._ale.act(self._actions[action])
@@ -77,7 +75,6 @@ class Emulated:
     return frames
 
   def picture(self) -> np.ndarray:
-    """See `Console`."""
     return emulator.picture(self._screens[-2], self._screens[-1])
 
   def _frame(self) -> Frame:
@@ -105,18 +102,15 @@ class Ours:
     self._four: Any = None
 
   def start(self, num_frames: int) -> Frame:
-    """See `Console`."""
     self._game = games.start(jnp.int32(num_frames))
     return Frame(*(int(getattr(self._game, name)) for name in Frame._fields))
 
   def step(self, action: int) -> list[Frame]:
-    """See `Console`."""
     self._game, self._four = self._step(self._game, jnp.int32(_TURN[action]), jnp.int32(_FIRE[action]))
     columns = [np.asarray(getattr(self._four, name)).tolist() for name in Frame._fields]
     return [Frame(*values) for values in zip(*columns, strict=True)]
 
   def picture(self) -> np.ndarray:
-    """See `Console`."""
     return np.asarray(self._draw(self._four))
 
 

@@ -174,6 +174,16 @@ def test_a_sweep_that_cannot_be_is_refused(fields, expected):
     checks.check_sweep(base.sweep(**({"num_runs": 1, "top": 1, "sampled": ()} | fields)))
 
 
+def test_every_run_of_a_sweep_has_a_seed_of_its_own():
+  """The largest is 2^32 - 1; one more would be the run of seed 0."""
+  config = make_config(seed=2**32 - 3)
+  config.sweep = base.sweep(num_runs=3, top=1, sampled=())
+  checks.check(config)
+  config.sweep.num_runs = 4
+  with pytest.raises(ValueError, match="seed=4294967293 is too large for 4 runs"):
+    checks.check(config)
+
+
 def test_the_project_s_configs_pass():
   configs = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS)]
   configs += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]

@@ -97,6 +97,14 @@ def test_a_member_s_config_is_fixed_by_its_sweep_s_checkpoint(tmp_path):
     claim(tmp_path / "runs/00", make_config(seed=4))
 
 
+def test_a_run_in_a_folder_called_runs_is_no_member_of_what_else_lies_around_it(tmp_path):
+  (tmp_path / "config.json").write_text("{}")  # Of a user's own.
+  claim(tmp_path / "runs/first")
+  learn(tmp_path / "runs/first", 100)
+  with pytest.raises(ValueError, match="another config"):
+    claim(tmp_path / "runs/first", make_config(seed=4))
+
+
 @pytest.mark.parametrize(("steps", "is_allowed"), [(2000, True), (700, True), (600, True), (599, False)])
 def test_a_run_goes_on_to_any_number_of_steps_that_it_has_not_passed(tmp_path, steps, is_allowed):
   claim(tmp_path)

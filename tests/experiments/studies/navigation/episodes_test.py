@@ -153,9 +153,9 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
   navigators.write_sweep(sweep.parent / "arm", "reacher", "jaco/reach/fixed", [(0, 1)])  # No maze: not tested.
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(runs=[str(sweep.parent)], test_episodes=4, videos=True):
-    navigate.main(())
+    navigate.main()
     first = (sweep / "episodes.json").stat().st_mtime_ns
-    navigate.main(())
+    navigate.main()
   assert (sweep / "episodes.json").stat().st_mtime_ns == first
   assert "[1/1] tiny: score " in capsys.readouterr().out
   told = json.loads((sweep / "episodes.json").read_text())
@@ -254,4 +254,4 @@ def test_mistakes_are_refused_in_one_line(tmp_path):
     evaluation.best_member(tmp_path / "a")
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(runs=None), pytest.raises(ValueError, match="--runs is missing"):
-    navigate.main(())
+    navigate.main()

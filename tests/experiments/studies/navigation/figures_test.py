@@ -51,7 +51,7 @@ def test_half_written_and_missing_are_said_and_never_zero(nav):
   assert drawn.statistics["static_1/lstm_clip"]["score"] == drawn.statistics["static_1/lstm_clip"]["AUC"] == "at 50%"
   assert drawn.statistics["static_1/lstm_clip"]["% of the paper's"] == "at 50%"
   assert drawn.gaps["static_1/lstm_clip"] == "stops at step 5,000 of 10,000"
-  assert drawn.gaps["speed-up in i_maze"] == "no nav there to compare with"
+  assert drawn.gaps["speed-up in i_maze"] == "no nav_d2l without its auxiliary losses there to compare with"
   said = " ".join(text.get_text() for text in drawn.picture.texts)
   assert "missing:" in said and "speed-up in i_maze" in said
   assert not [row for row in drawn.more_tables["speedup"] if row.startswith("i_maze")]
@@ -93,6 +93,20 @@ def test_colours_are_those_of_the_figure_not_of_a_panel(tmp_path):
   axes = figures.make("nav_fig3", read(tmp_path)).picture.axes
   drawn = {line.get_label(): line.get_color() for axis in axes for line in axis.lines}
   assert drawn["nav_d2mse"] == drawn["nav_d2mse_clip"] != drawn["nav_d1mse"]
+
+
+def test_what_an_agent_is_stands_in_its_config_not_in_its_name(tmp_path):
+  """Losses, clip and baseline of agents with other names, one of which sounds like losses."""
+  names = {"nav": "plain", "nav_d2": "mine", "nav_d2_clip": "cut", "ff": "nav_dark"}
+  for agent, name in names.items():
+    navigators.write_sweep(tmp_path / name, agent, "static_1", [(0, 40), (0, 40)], name=name)
+  drawn = figures.make("nav_fig3", read(tmp_path))
+  assert {row.partition(",")[0] for row in drawn.more_tables["speedup"]} == {"static_1/mine"}
+  assert drawn.gaps == {"speed-up in static_1": "no cut without its auxiliary losses there to compare with"}
+  lines = {line.get_label(): line for line in drawn.picture.axes[0].lines}
+  assert [lines[name].get_linestyle() for name in names.values()] == ["-", "-", "--", "-"]
+  colors = [lines[name].get_color() for name in names.values()]
+  assert colors[1] == colors[2] and len(set(colors)) == 3
 
 
 @pytest.mark.parametrize(
@@ -285,7 +299,7 @@ def test_main_draws_what_it_can(nav, capsys):
   navigators.write_test(nav / "i_d2l", "nav_d2l", "i_maze")
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(runs=[str(nav)], figure="nav", out=str(nav / "out")):
-    figures_binary.main(())
+    figures_binary.main()
   names = {path.name for path in (nav / "out").iterdir()}
   assert {f"nav_{name}.png" for name in ("fig3", "fig4", "fig56", "fig7", "table1")} <= names
   assert "9 runs read; wrote nav_fig3.png" in capsys.readouterr().out

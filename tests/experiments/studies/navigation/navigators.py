@@ -5,6 +5,8 @@ import json
 import numpy as np
 
 from environments.maze import layout as layout_lib
+from experiments.configs import jaco_auxiliary, navigation
+from experiments.store import run_directory
 from experiments.studies.navigation import episodes, episodes_file
 
 STEPS = 10_000  # Agent steps: 40,000 of the environment's.
@@ -13,16 +15,18 @@ NUM_EPISODES, NUM_STEPS = 5, 60
 HEADS = ("depth_from_lstm2", "loop_closure_from_lstm2")
 
 
-def write_sweep(path, agent, maze, lines, *, top=2, num_runs=None, options=None, steps=STEPS, until=STEPS):
-  """Runs that score from the first to the second number of each of `lines`, evenly, two episodes in every 100 steps.
+def write_sweep(path, agent, maze, lines, *, name=None, top=2, num_runs=None, options=None, steps=STEPS, until=STEPS):
+  """Runs of an agent whose scores rise evenly from the first to the second number of each of `lines`.
 
-  `num_runs` is what the config says, by default as many as there are; `options` are the world's.
+  Two episodes end in every 100 steps. `name` is what the agent is called, by default `agent`, whose column, heads and
+  clip it has; `num_runs` is what the config says, by default as many as there are; `options` are the world's.
   """
   path.mkdir(parents=True)
-  config = {"seed": 0, "agent": agent, "world": maze if "/" in maze else f"maze/{maze}"}
-  config |= {"world_options": options or {}, "train": {"steps": steps}}
-  config |= {"sweep": {"top": top, "num_runs": num_runs or len(lines)}}
-  (path / "config.json").write_text(json.dumps(config))
+  config = jaco_auxiliary.get_config(agent) if "/" in maze else navigation.get_config(f"smoke,{agent},{maze}")
+  value = config.to_dict() | {"agent": name or agent, "world_options": options or {}}
+  value |= {"sweep": {"top": top, "num_runs": num_runs or len(lines)}}
+  value["train"]["steps"] = steps
+  run_directory.write_json(path / "config.json", value)
   for i, (first, last) in enumerate(lines):
     run = path / "runs" / f"{i:02}"
     run.mkdir(parents=True)

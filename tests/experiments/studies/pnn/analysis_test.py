@@ -49,9 +49,9 @@ def test_main_measures_what_is_done_and_repeats_nothing(soup, capsys):
   arguments = {"runs": [str(soup)], "samples": 128, "sample_every": 2}
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(**arguments):
-    analyse.main(())
+    analyse.main()
     first = (soup / "progressive_pong_to_white" / sensitivity_file.NAME).stat().st_mtime_ns
-    analyse.main(())
+    analyse.main()
   printed = capsys.readouterr().out
   assert "[1/2] random_column_white: AFS of column 1: hidden 0.80" in printed
   assert "[2/2] progressive_pong_to_white: AFS of column 1: hidden 1.00" in printed

@@ -253,7 +253,7 @@ def test_the_beginning_of_a_name_draws_all_that_can_be_drawn(soup, capsys, tmp_p
     with pytest.raises(
       ValueError, match="^pnn_fig5, pnn_fig7a, pnn_fig7b, pnn_fig9, pnn_fig10: .*no cell was analysed; run [^;]*$"
     ):
-      figures_binary.main(())
+      figures_binary.main()
   assert {path.name for path in out.glob("*.png")} == {
     "pnn_fig4a.png",
     "pnn_fig4b.png",
@@ -278,7 +278,7 @@ def test_a_matrix_with_one_cell_draws_its_gaps_and_no_figure_takes_another_with_
     with pytest.raises(
       ValueError, match="pnn_fig4a: ZeroDivisionError.*; pnn_fig5, pnn_fig7a, .*: .*no cell was analysed"
     ):
-      figures_binary.main(())
+      figures_binary.main()
   assert {path.name for path in out.glob("*.png")} == {"pnn_fig4b.png", "pnn_fig12.png"}
   assert "- scratch_white: not run" in (out / "pnn_fig4b.md").read_text()
   assert "in fail" in capsys.readouterr().err  # A fault of ours shows where it is.

@@ -7,8 +7,9 @@ import pytest
 from environments import registry
 from experiments import evaluate
 from experiments.configs import base
+from experiments.running import run
 from experiments.store import released, sweep_folder
-from experiments.studies.pnn import matrix
+from experiments.studies.pnn import matrix, matrix_folder
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments.running import run_test
@@ -164,3 +165,33 @@ def test_a_member_s_score_counts_episodes_not_records(tmp_path):
   (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 5, "wall_s": 1.0, "kind": "train", "episodes": 0}) + "\n")
   with pytest.raises(ValueError, match="no episode ended in the last tenth"):
     sweep_folder.score(tmp_path)
+
+
+def test_a_cell_whose_loss_is_no_number_is_a_gap_and_the_others_go_on(tmp_path, capsys, monkeypatch):
+  config = make_config()
+  config.sweep.sampled = ()
+  learn_ = run.run_alone
+
+  def fail_on_bb(own, lock, *, source):
+    if own.world == "recall/bb":
+      own.train.hyper.learning_rate = 1e30
+    return learn_(own, lock, source=source)
+
+  monkeypatch.setattr(run, "run_alone", fail_on_bb)
+  for name in ("scratch_bb", "progressive_a_to_bb"):
+    assert name in [cell.name for cell in matrix.plan(config)]
+  for word in (
+    "lower the learning rate",
+    "to try again",
+  ):  # At the first start, and at the second, which tries nothing.
+    with pytest.raises(ValueError, match="4 of 6 cells failed, the others are done: scratch_bb, "):
+      matrix.run_cells(config, [], tmp_path)
+    out = capsys.readouterr().out
+    assert "scratch_bb: failed: the loss is" in out and word in out
+    assert "scratch_a: best member's return" in out
+  config.matrix.floors = (-1.0,)
+  matrix.write_plan(config, tmp_path)
+  read = matrix_folder.read(tmp_path)
+  assert set(read.gaps) == {cell.name for cell in matrix.plan(config) if cell.target == "bb"}
+  assert all(gap.startswith("failed: the loss is") for gap in read.gaps.values())
+  monkeypatch.undo()

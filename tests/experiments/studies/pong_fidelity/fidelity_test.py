@@ -116,7 +116,7 @@ def test_what_only_one_shows_is_not_ok():
 
 def test_main_writes_a_table_and_pictures_and_fails_where_something_is_wrong(tmp_path, capsys, monkeypatch):
   with flagsaver.flagsaver(workdir=str(tmp_path), games=1, max_frames=400):
-    pong_fidelity.main([])
+    pong_fidelity.main()
     rows = json.loads((tmp_path / "fidelity.json").read_text())
     assert f"{len(rows)} of {len(rows)} quantities" in capsys.readouterr().out
     assert all(row["is_ok"] for row in rows)
@@ -126,5 +126,5 @@ def test_main_writes_a_table_and_pictures_and_fails_where_something_is_wrong(tmp
     assert (pictures[:, 8 * 84 :] == 0).all() and len(np.unique(pictures)) > 20
     monkeypatch.setattr(c, "KNOB_TURN_OHM", 30_000)
     with pytest.raises(SystemExit) as stopped:
-      pong_fidelity.main([])
+      pong_fidelity.main()
     assert stopped.value.code == 1 and "NO" in capsys.readouterr().out

@@ -3,8 +3,8 @@
 import pytest
 
 from environments import dm_env_adapter
+from environments.arm import by_hand
 from experiments.report import video as video_lib
-from experiments.running import by_hand
 from tests.agents import worlds
 
 

@@ -1,6 +1,6 @@
 """Makes the committed textures from DeepMind Lab's own, which the labmaze wheel brings along (Apache-2.0).
 
-    python -m environments.maze.derive_assets
+    python -m tests.environments.derive_assets
 
 The wheel's pictures are 1024 pixels wide, 4 MB in all; here each is averaged down to 64 pixels a cell, and the four
 sides of a sky are rolled out to a band of 256 azimuths by 64 heights. Committing 0.3 MB keeps training free of

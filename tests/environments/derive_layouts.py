@@ -1,6 +1,6 @@
 """Draws the committed layouts with labmaze (Apache-2.0), all but the hand-drawn `i_maze`.
 
-    python -m environments.maze.derive_layouts
+    python -m tests.environments.derive_layouts
 
 Sizes are the paper's (papers.md 3.5). Among labmaze's seeds these were taken for several loops, short ways (no cell is
 farther than 18, 22, 46 and 51 steps from another) and short lines of sight. Goal and fruit of the static mazes are
@@ -42,14 +42,14 @@ def draw(name: str) -> str:
     things += [layout.APPLE] * (num_fruit - num_strawberries)
     places = np.random.default_rng(seed).choice(cells.size, len(things), replace=False)
     cells.flat[places] = things
-  remark = f"# {rows}x{columns} cells, drawn by labmaze 1.0.6 with seed {seed}: environments/maze/derive_layouts.py"
+  remark = f"# {rows}x{columns} cells, drawn by labmaze 1.0.6 with seed {seed}: tests/environments/derive_layouts.py"
   return "\n".join([remark, *("".join(line) for line in squares)]) + "\n"
 
 
 def main() -> None:
   """Writes the files."""
   for name in MAZES:
-    (pathlib.Path(__file__).parent / "levels" / f"{name}.txt").write_text(draw(name))
+    (pathlib.Path(layout.__file__).parent / "levels" / f"{name}.txt").write_text(draw(name))
 
 
 if __name__ == "__main__":
