@@ -47,7 +47,15 @@ ALLOWED = (
   ("environments.atari*", ("environments.atari*", "environments.core")),
   ("analysis*", ("analysis*",)),
   ("experiments", ("experiments.running.stop",)),  # Lazily: where a binary starts.
-  ("experiments.binary", ("experiments.running.stop", "experiments.setup.fields", "environments.arm.protocol")),
+  (
+    "experiments.binary",
+    (
+      "experiments.running.stop",
+      "experiments.setup.fields",
+      "experiments.store.run_directory",  # What a path is: flags are checked where they are read.
+      "environments.arm.protocol",
+    ),
+  ),
   ("experiments.store*", ("analysis*", *_STORE)),
   (
     "experiments.configs*",
