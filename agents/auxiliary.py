@@ -81,11 +81,7 @@ def without(params: network.Params) -> network.Params:
 def read(params: network.Params, head: Head, features: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """What a head says of its signal: `[..., *shape]`, or the logits of its classes, `[..., *shape, num_classes]`.
 
-  Args:
-    params: of the whole network.
-    head: which one.
-    features: activations of its layer, `[T, B, ...]`.
-    shape: of the signal at one step.
+  `features` are its layer's activations, `[T, B, ...]`, and `shape` is the signal's at one step.
   """
   x = features.reshape(*features.shape[:2], -1)
   *hidden, last = params[-1][NAME][head.name]

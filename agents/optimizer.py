@@ -28,9 +28,6 @@ def make(
   """Clipping by global norm, then an optimiser. All but the name may be traced: the state's form depends on it alone.
 
   `decay` is of the second moment's running mean; `epsilon` is added to it inside the root (rmsprop), or to its root.
-
-  Raises:
-    ValueError: for an unknown name.
   """
 
   def rate(count: jax.Array) -> jax.Array:

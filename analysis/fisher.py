@@ -124,14 +124,12 @@ def _statistics(
   def add(total: dict, index: jax.Array) -> tuple[dict, None]:
     chosen = jnp.zeros_like(outputs).at[:, index].set(1.0)
     (gradients,) = pull_back(chosen.reshape(log_probs.shape))
-    each = {place: weights[:, index] @ _square(g) for place, g in gradients.items()}
+    each = {
+      place: weights[:, index] @ jnp.sum(jnp.square(g), axis=tuple(range(1, g.ndim - 1)))
+      for place, g in gradients.items()
+    }
     return {place: total[place] + each[place] for place in total}, None
 
   nothing = {place: jnp.zeros(x.shape[-1:]) for place, x in activations.items()}
   squares, _ = jax.lax.scan(add, nothing, jnp.arange(outputs.shape[1]))
   return num_samples, squares, {place: moments.of(x) for place, x in activations.items()}
-
-
-def _square(gradient: jax.Array) -> jax.Array:
-  """`[N, ..., D]` -> `[N, D]`: one value a feature."""
-  return jnp.sum(jnp.square(gradient), axis=tuple(range(1, gradient.ndim - 1)))

@@ -32,11 +32,7 @@ class Panel(NamedTuple):
 
 
 def heat_maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
-  """Panels side by side with one colour scale; rows are named once where they are the same.
-
-  Raises:
-    ValueError: no panel.
-  """
+  """Panels side by side with one colour scale; rows are named once where they are the same; ValueError for no panel."""
   if not panels:
     raise ValueError("no matrix to draw")
   widths = [max(_CELL_INCHES[0] * len(panel.matrix.targets), _LEAST_INCHES) for panel in panels]
@@ -68,7 +64,7 @@ def _draw(axis: matplotlib.axes.Axes, panel: Panel) -> None:
   axis.set_title(panel.title, fontsize=11, loc="left", pad=10)
   axis.xaxis.tick_top()
   axis.set_xticks(range(len(matrix.targets)), labels=matrix.targets, fontsize=9)
-  axis.set_yticks(range(len(matrix.rows)), labels=[_row_name(row) for row in matrix.rows], fontsize=9)
+  axis.set_yticks(range(len(matrix.rows)), labels=[f"{row.method} ← {row.source}" for row in matrix.rows], fontsize=9)
   axis.tick_params(length=0)
   axis.spines[:].set_visible(False)
   axis.set_xticks(np.arange(len(matrix.targets) + 1) - 0.5, minor=True)
@@ -105,7 +101,3 @@ def _draw_empty(axis: matplotlib.axes.Axes, m: int, t: int, note: str) -> None:
   axis.text(
     t, m, text, ha="center", va="center", fontsize=9 if is_same_task else 7, color="0.35", linespacing=0.9, bbox=back
   )
-
-
-def _row_name(row: transfer_matrix.Row) -> str:
-  return f"{row.method} ← {row.source}"

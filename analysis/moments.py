@@ -51,11 +51,7 @@ def merge(first: Moments | None, second: Moments) -> Moments:
 
 
 def variances(activations_fn: Callable[[Batch], Activations], batches: Iterable[Batch]) -> dict[Place, np.ndarray]:
-  """Every feature's variance over all batches: place -> `[D]` float64. Compiles once for each function.
-
-  Raises:
-    ValueError: no batch.
-  """
+  """Every feature's variance over all batches: place -> `[D]` float64; ValueError without any. Compiles once."""
   seen: dict[Place, Moments] = {}
   for batch in batches:
     seen = {place: merge(seen.get(place), new) for place, new in _each(activations_fn, batch).items()}

@@ -36,12 +36,7 @@ def auc(curve: curves.Curve, horizon: float) -> np.ndarray:
 
 
 def latency(is_goal: np.ndarray, *, step_s: float) -> Latency:
-  """Time to the first goal and to later ones.
-
-  Args:
-    is_goal: `[E, T]` bool: whether a goal was reached with that step of that episode.
-    step_s: seconds of the world an agent step takes (4 frames at 60 Hz: 1/15).
-  """
+  """Times to goals, from `is_goal` `[E, T]` bool: whether a step of `step_s` seconds of the world reached one."""
   chex.assert_rank(is_goal, 2)
   episode, step = np.nonzero(is_goal)
   is_first = np.diff(episode, prepend=-1) != 0

@@ -12,11 +12,7 @@ PERPLEXITY = 30.0
 
 
 def embed(features: np.ndarray) -> np.ndarray:
-  """Points of `[N, D]` features in the plane, `[N, 2]`.
-
-  Raises:
-    ValueError: fewer than two samples.
-  """
+  """Points of `[N, D]` features in the plane, `[N, 2]`; ValueError for fewer than two samples."""
   from sklearn import manifold  # Here, since it takes seconds to import, and most figures do without.
 
   features = np.asarray(features, np.float64)

@@ -123,12 +123,7 @@ def noise_curves(
 
 
 def aps_against_afs(nets: Sequence[tuple[Net, Net]], *, layers: Sequence[str]) -> mpl_figure.Figure:
-  """Both measures of the newest column's share, a pair of bars a layer and a panel a net (figure 9, right).
-
-  Args:
-    nets: (APS, AFS) of each net.
-    layers: the bars, in order. 'n/a' where APS is not determined.
-  """
+  """(APS, AFS) of the newest column's share, a pair of bars a layer ('n/a': undetermined), a panel a net (figure 9)."""
   width = max(2.0, 0.75 * len(layers) + 0.8)
   fig, (axes,) = plots.axes((width * len(nets) + 0.8, 3.4), 1, len(nets), sharey=True)
   for axis, pair in zip(axes, nets, strict=True):
@@ -143,11 +138,7 @@ def aps_against_afs(nets: Sequence[tuple[Net, Net]], *, layers: Sequence[str]) -
 
 
 def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figure:
-  """Sorted AFS over the fraction of features, mean over nets and its band (figure 10).
-
-  Args:
-    panels: title ('source columns', 'newest column') -> label ('2 columns', ...) -> `spectra.spectrum`.
-  """
+  """Sorted AFS over the fraction of features, mean over nets and its band (figure 10): title -> label -> `spectrum`."""
   layout = layout_engine.ConstrainedLayoutEngine(wspace=0.06)  # Between the 1.0 of one axis and the 0.0 of the next.
   fig, (axes,) = plots.axes((4.6 * len(panels), 3.6), 1, len(panels), layout=layout, sharey=True)
   for axis, (title, by_label) in zip(axes, panels.items(), strict=True):

@@ -87,11 +87,7 @@ def adapt(environment: dm_env.Environment, *, name: str) -> HostWorld:
 
 
 def _action(spec: Any, name: str) -> specs.BoundedArray:
-  """The environment's own action, if it can be played.
-
-  Raises:
-    ValueError: naming it and the fix.
-  """
+  """The environment's own action; ValueError with the fix if it cannot be played."""
   if isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer) and np.prod(spec.shape) > 0:
     if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < _MOST_CHOICES:
       return spec

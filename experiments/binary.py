@@ -68,11 +68,7 @@ def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
 
 
 def workdir() -> str:
-  """The run directory of this command line.
-
-  Raises:
-    ValueError: if none is given.
-  """
+  """The run directory of this command line; ValueError if none is given."""
   if not WORKDIR.value:
     raise ValueError("--workdir is missing; give a directory to make or to continue, e.g. --workdir=runs/first")
   return WORKDIR.value
@@ -167,7 +163,10 @@ def help_text(argv: Sequence[str], reads: Sequence[flags.FlagHolder]) -> str:
   own = [flag.name for flag in flags.FLAGS.flags_by_module_dict().get(argv[0], [])]
   names = [*(flag.name for flag in reads), *own, _TRACEBACK.name]
   lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
-  lines += [_entry(name, flags.FLAGS[name].default, _flag_help(name)) for name in names]
+  lines += [
+    _entry(name, flags.FLAGS[name].default, (flags.FLAGS[name].help or "").partition(";     repeat this option")[0])
+    for name in names
+  ]
   file = config_file(argv)
   if file is not None:
     from experiments.setup import fields  # JAX is imported when it is needed.
@@ -177,10 +176,6 @@ def help_text(argv: Sequence[str], reads: Sequence[flags.FlagHolder]) -> str:
   elif CONFIG.name in names:
     lines += ["", "A config's fields are listed by --config=FILE --help; files stand in experiments/configs/."]
   return "\n".join(lines)
-
-
-def _flag_help(name: str) -> str:
-  return (flags.FLAGS[name].help or "").partition(";     repeat this option")[0]
 
 
 def _entry(name: str, value: object, meaning: str) -> str:

@@ -47,11 +47,7 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
 def player(
   source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], *, seed: int
 ) -> learn.Task:
-  """`learn.player`, which says what to add where options of its training would make the world fit.
-
-  Raises:
-    ValueError: as `learn.player`.
-  """
+  """`learn.player`, whose ValueError says what to add where options of its training would make the world fit."""
 
   def fits(options: Mapping[str, Any]) -> bool:
     try:

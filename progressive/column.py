@@ -89,10 +89,8 @@ def apply(
   """(name -> activations `[T, ...]` of every layer, state after the last step) of T steps, or of T examples.
 
   Args:
-    params: of this column.
-    spec: the column.
+    params, spec, state: of this column.
     inputs: name -> `[T, ...]`, uint8 pixels (scaled by 1/255) or numbers.
-    state: of the recurrent layers.
     is_first: bool `[T]`, the state starts anew before such a step is consumed; None in a column without such layers.
     laterals: layer -> terms of its pre-activation's shape (an LSTM's 4 D gates), added in the order given.
     additions: layer -> a term of its activation's shape, added to what all others see of it (not to an LSTM's carry).

@@ -97,8 +97,7 @@ def apply(
   state the first is time and all others are examples: `[T, ...]`, `[T, B, ...]`. Recurrent layers need a state.
 
   Args:
-    params: of `spec`.
-    spec: the network.
+    params, spec: of the network.
     inputs: name -> pixels, uint8 (scaled by 1/255), or numbers (cast to float32); may hold more than is read.
     state: the recurrent state before the first step, leaves `[...]` or `[B, ...]`: see `initial_state`.
     is_first: bool `[T]` or `[T, B]`, where the state starts anew before that step; None is nowhere.

@@ -52,7 +52,7 @@ ALLOWED = (
     (
       "experiments.running.stop",
       "experiments.setup.fields",
-      "experiments.store.run_directory",  # What a path is: flags are checked where they are read.
+      "experiments.store.run_directory",
       "environments.arm.protocol",
     ),
   ),

@@ -24,6 +24,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from typing import Any
 
 import dm_env
 import grpc
@@ -82,7 +83,6 @@ def serve(
   (the CPU; the few operations on joint angles are no work for an accelerator).
 
   Args:
-    config: what and where.
     on_ready: called once with the address, `host:port`, when clients may connect.
     stop: ends serving when set.
 
@@ -96,7 +96,10 @@ def serve(
   gate = safety.Gate(config.driver.make(), limits(watchdog_s=config.watchdog_s))
   try:
     arm_world = world.ArmWorld(gate, tasks.TASKS[config.task], num_joints=config.num_joints, seed=config.seed)
-    _warm_up(arm_world, config.seed)
+    arm_world.step(None)  # Compiles and allocates before the first client waits.
+    arm_world.observe(arm_world.observation_spec())
+    arm_world.step(None)
+    arm_world.seed(config.seed)
     servicer = _Servicer(_Desk(arm_world, config), mailbox)
     dm_env_rpc_pb2_grpc.add_EnvironmentServicer_to_server(servicer, grpc_server)
     grpc_server.start()
@@ -135,7 +138,9 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
     with contextlib.suppress(BrokenPipeError):
       pickle.dump(config, process.stdin)
       process.stdin.flush()
-    kind, _, text = _read_line(process, timeout_s).partition(" ")
+    if not select.select([process.stdout], [], [], timeout_s)[0]:
+      raise protocol.BridgeError(f"the server was not ready after {timeout_s:g} s; look at its messages on stderr")
+    kind, _, text = process.stdout.readline().decode().strip().partition(" ")
     if kind != "ready":
       raise protocol.BridgeError(text or f"the server's process ended with code {process.wait()} before it was ready")
     yield text
@@ -176,25 +181,17 @@ def _run_child() -> None:
     sys.exit(1)
 
 
-def _read_line(process: subprocess.Popen, timeout_s: float) -> str:
-  """The first line of a process, or "" where it ended without one."""
-  assert process.stdout is not None
-  if not select.select([process.stdout], [], [], timeout_s)[0]:
-    raise protocol.BridgeError(f"the server was not ready after {timeout_s:g} s; look at its messages on stderr")
-  return process.stdout.readline().decode().strip()
-
-
 class _Mailbox:
   """Carries calls from gRPC's threads to the arm's thread."""
 
   def __init__(self) -> None:
-    self._calls: queue.SimpleQueue[tuple[Callable[[], rpc.EnvironmentResponse], futures.Future]] = queue.SimpleQueue()
+    self._calls: queue.SimpleQueue[tuple[Callable[[], Any], futures.Future[Any]]] = queue.SimpleQueue()
     self._lock = threading.Lock()
     self._is_closed = False
 
-  def put(self, function: Callable[[], rpc.EnvironmentResponse]) -> "futures.Future[rpc.EnvironmentResponse]":
+  def put(self, function: Callable[[], Any]) -> futures.Future[Any]:
     """Leaves a call, to be made on the arm's thread; cancelled where nobody will make it any more."""
-    future: futures.Future[rpc.EnvironmentResponse] = futures.Future()
+    future: futures.Future[Any] = futures.Future()
     with self._lock:
       if self._is_closed:
         future.cancel()
@@ -272,12 +269,14 @@ class _Desk:
     except Exception as error:  # The arm must be held and the client told, whatever it was.
       return self._refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
 
-  def leave(self, client: object) -> rpc.EnvironmentResponse:
+  def leave(self, client: object, _: rpc.LeaveWorldRequest | None = None) -> rpc.LeaveWorldResponse:
     """Frees the arm, at rest, if `client` has it."""
     if client is self._client:
       self._client = None
       self._world.restart()
-    return rpc.EnvironmentResponse(leave_world=rpc.LeaveWorldResponse())
+    return rpc.LeaveWorldResponse()
+
+  _leave_world = leave
 
   def _refuse(self, client: object, code: int, message: str) -> rpc.EnvironmentResponse:
     if client is self._client:
@@ -310,10 +309,6 @@ class _Desk:
     self._world.seed(int(seed))
     self._client = client
     return rpc.JoinWorldResponse(specs=self._specs)
-
-  def _leave_world(self, client: object, request: rpc.LeaveWorldRequest) -> rpc.LeaveWorldResponse:
-    del request
-    return self.leave(client).leave_world
 
   def _reset(self, client: object, request: rpc.ResetRequest) -> rpc.ResetResponse:
     self._check_joined(client)
@@ -402,14 +397,6 @@ def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:
       f"cannot listen on {config.host}:{config.port}: the port is in use or not ours; stop who holds it or take another"
     )
   return grpc_server, f"{config.host}:{port}"
-
-
-def _warm_up(arm_world: world.ArmWorld, seed: int) -> None:
-  """Compiles and allocates before the first client waits."""
-  arm_world.step(None)
-  arm_world.observe(arm_world.observation_spec())
-  arm_world.step(None)
-  arm_world.seed(seed)
 
 
 @contextlib.contextmanager

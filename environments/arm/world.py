@@ -84,11 +84,7 @@ class ArmWorld:
     return step_type, reward, discount
 
   def observe(self, names: Collection[str]) -> dict[str, np.ndarray]:
-    """The named observations of the last step.
-
-    Raises:
-      protocol.BridgeError: for a name that the arm does not offer.
-    """
+    """The named observations of the last step; `protocol.BridgeError` for a name that the arm does not offer."""
     for name in names:
       if name not in self._observers:
         raise protocol.BridgeError(f"observation {name!r} is not offered; the arm has {', '.join(self._observers)}")

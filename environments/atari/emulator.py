@@ -64,7 +64,6 @@ def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
   """The emulator's actions behind 0, 1, ...
 
   Args:
-    ale: with a game loaded.
     num_actions: how many: as many as do something in this game, for those, in the emulator's order (None for the same);
       3 for NOOP, RIGHT, LEFT; 18 for all.
 

@@ -24,11 +24,7 @@ class Vector:
   """`num_envs` games of one kind, stepped by `num_threads` threads."""
 
   def __init__(self, game: str, num_envs: int, *, seed: int, num_threads: int, max_start_frames: int = 30):
-    """Loads and resets all games; `max_start_frames` as ale-py's `noop_max`.
-
-    Raises:
-      ValueError: for a game that ale-py does not have.
-    """
+    """Loads and resets all games; `max_start_frames` as ale-py's `noop_max`; ValueError for a game that it has not."""
     path = emulator.rom_path(game)
     self._interface = emulator.vector_interface(
       rom_path=path,

@@ -92,11 +92,8 @@ class Atari(dm_env.Environment):
     self._elapsed += 1
     is_over = bool(self._ale.game_over())
     self._is_last = is_over or self._elapsed >= self._max_episode_steps
-    if is_over:
-      return dm_env.termination(reward, self._observation())
-    if self._is_last:
-      return dm_env.truncation(reward, self._observation(), discount=1.0)
-    return dm_env.transition(reward, self._observation(), discount=1.0)
+    step_type = dm_env.StepType.LAST if self._is_last else dm_env.StepType.MID
+    return dm_env.TimeStep(step_type, reward, 0.0 if is_over else 1.0, self._observation())
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
     shape = (emulator.IMAGE_SIZE, emulator.IMAGE_SIZE, NUM_STACKED)

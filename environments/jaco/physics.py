@@ -41,13 +41,9 @@ class Step(Protocol):
   def __call__(
     self, params: Dynamics | None, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Advances one control step.
+    """Advances one control step, through which `ctrl`, rad/s, is held; all are float32 `[9]`, angles in radians.
 
-    Args:
-      params: the world's dynamics, or None for the nominal arm.
-      qpos: joint angles, radians, float32 `[9]`.
-      qvel: joint velocities, rad/s, float32 `[9]`.
-      ctrl: commanded velocities, rad/s, float32 `[9]`, held through the step.
+    `params` is the world's dynamics, or None for the nominal arm.
     """
 
 

@@ -5,6 +5,7 @@ world then is the nominal one to the bit.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import jax
@@ -39,9 +40,8 @@ class Randomization:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       is_number = isinstance(value, int | float) and not isinstance(value, bool)
-      if (
-        not is_number or not value >= 0 or (value >= 1 and field.name in ("mass", "friction", "gain", "field_of_view"))
-      ):
+      most = 1 if field.name in ("mass", "friction", "gain", "field_of_view") else math.inf
+      if not is_number or not 0 <= value < most:
         raise ValueError(f"{field.name}={value} is not a half-width: from 0 up, relative ones below 1")
 
   @property

@@ -44,10 +44,6 @@ LINKS = (
 RINGS = tuple(Segment(b, (0.0, 0.0, -h), (0.0, 0.0, h), r, LIGHT, is_flat=True) for b, h, r in (*_RINGS, _RING_6))
 
 
-def _stack(segments: tuple[Segment, ...], field: str, dtype: type) -> np.ndarray:
-  return np.array([getattr(segment, field) for segment in segments], dtype)
-
-
 class Segments(NamedTuple):
   """The same as arrays."""
 
@@ -61,7 +57,8 @@ class Segments(NamedTuple):
 def segments(parts: tuple[Segment, ...]) -> Segments:
   """Stacks `parts` into arrays."""
   types = {"body": np.int32, "material": np.int32}
-  return Segments(**{field: _stack(parts, field, types.get(field, np.float32)) for field in Segments._fields})
+  columns = {field: [getattr(part, field) for part in parts] for field in Segments._fields}
+  return Segments(**{field: np.array(column, types.get(field, np.float32)) for field, column in columns.items()})
 
 
 assert {segment.body for segment in LINKS} == set(range(len(constants.BODY_NAMES)))

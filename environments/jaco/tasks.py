@@ -108,7 +108,6 @@ def evaluate(
   """Reward, discount and kind of a step from the joint angles after it.
 
   Args:
-    task: which task.
     qpos: joint angles, radians, float32 `[9]`.
     target: the target in the base frame, metres, float32 `[3]`.
     elapsed: control steps since the start of the episode, int32 `[]`; 0 makes a FIRST step, which pays nothing.

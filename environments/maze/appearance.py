@@ -52,11 +52,7 @@ class Appearance(NamedTuple):
 
 
 def make(maze: layout.Layout, style: str) -> Appearance:
-  """How a maze looks.
-
-  Raises:
-    ValueError: for an unknown style.
-  """
+  """How a maze looks; ValueError for an unknown style."""
   if style not in STYLES:
     raise ValueError(f'style="{style}" is not known; there are {", ".join(STYLES)}')
   strip = iio.imread(FOLDER / f"{style}.png")

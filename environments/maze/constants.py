@@ -37,6 +37,4 @@ ACTIONS = np.array(
 NUM_ACTIONS = len(ACTIONS)
 
 APPLE_REWARD, STRAWBERRY_REWARD, GOAL_REWARD = 1.0, 2.0, 10.0  # papers.md 3.5
-TOUCH_DISTANCE = (
-  0.4  # From the agent's centre to a thing's, at the end of an action: Quake III's box is about 0.4 wide.
-)
+TOUCH_DISTANCE = 0.4  # Of centres, at the end of an action: Quake III's box of a thing is about 0.4 wide.

@@ -23,11 +23,8 @@ NUM_BANDS = len(BANDS) + 1
 def places(crop: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
   """The rows `[4]` and columns `[16]` of the picture that are looked at: the middles of 4 x 16 boxes of a crop.
 
-  Args:
-    crop: first row, row after the last, first column, column after the last.
-
-  Raises:
-    ValueError: if the crop does not lie in the picture or is smaller than the grid.
+  A crop is first row, row after the last, first column, column after the last. Raises ValueError if it does not lie in
+  the picture or is smaller than the grid.
   """
   size = constants.IMAGE_SIZE
   top, bottom, left, right = crop if len(crop) == 4 else (0, 0, 0, 0)

@@ -19,7 +19,7 @@ def draw(maze: layout.Layout, *, cell_px: int = 24) -> np.ndarray:
   if cell_px < 4:
     raise ValueError(f"cell_px={cell_px} is too small to draw a cell; 4 is the least")
   rows, columns = maze.shape
-  picture = np.empty((*(_pixels(np.array(n), cell_px) + _margin(cell_px) for n in (rows, columns)), 3), np.uint8)
+  picture = np.empty((*(n * cell_px + _margin(cell_px) for n in (rows, columns)), 3), np.uint8)
   ends = [_edges(2 * n + 1, cell_px) for n in (rows, columns)]
   for (row, column), is_wall in np.ndenumerate(maze.is_wall):
     (top, bottom), (left, right) = ends[0][row], ends[1][column]
@@ -87,10 +87,6 @@ def side_by_side(pixels: np.ndarray, above: np.ndarray) -> np.ndarray:
 def _margin(cell_px: int) -> int:
   """Pixels of a wall, at least 1."""
   return max(1, round(constants.WALL_THICKNESS * cell_px))
-
-
-def _pixels(coordinate: np.ndarray, cell_px: int) -> np.ndarray:
-  return np.floor(np.asarray(coordinate) * cell_px).astype(int)
 
 
 def _edges(num_squares: int, cell_px: int) -> list[tuple[int, int]]:

@@ -94,7 +94,7 @@ _MIDDLE_COSTS = {name: costs[1] for name, costs in _COSTS.items()}
 _CLIP: Mapping[str, Any] = {
   "reward_scale": 0.5,
   "reward_clip": 1.0,
-}  # Of the paper's starred agents: 0.3 or 0.5, cut to 1.
+}  # The paper's starred agents: 0.3 or 0.5, cut to 1.
 
 
 def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:
@@ -152,10 +152,7 @@ def parse(agent: str, bases: Collection[str]) -> tuple[str, tuple[str, ...] | No
 def heads(losses: Sequence[str], *, memory: str, costs: Mapping[str, float]) -> dict[str, config_dict.ConfigDict]:
   """D1 on the encoder, D2 and L on the memory, each behind a hidden layer of 128 (papers.md 3.1).
 
-  Args:
-    losses: names in `LOSSES`.
-    memory: the layer that D2 and L read.
-    costs: d1, d2, l -> weight of each loss, regressed or not.
+  `costs`: d1, d2, l -> weight of each loss, regressed or not.
   """
   made = {}
   for loss in losses:

@@ -74,11 +74,7 @@ class Filmed(dm_env.Environment):
 
 
 def try_write(path: pathlib.Path, frames: Iterable[np.ndarray], **options: Any) -> None:
-  """`write` for a run that learns: what cannot be written is said on stderr, each reason once.
-
-  Raises:
-    ValueError: as `write`.
-  """
+  """`write` for a run that learns: instead of raising OSError it says on stderr what is wrong, each reason once."""
   try:
     write(path, frames, **options)
   except OSError as error:

@@ -5,12 +5,14 @@ step beyond int32 end a run with nothing, or never. What each may be stands in `
 """
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
+from experiments.configs import base
 from progressive import network
 
 MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
@@ -79,15 +81,22 @@ _MATRIX: Mapping[str, tuple[Any, str]] = {
   "targets": (str, "('pong', 'white'): names of tasks"),
   "floors": (float, "(-21.0,): at least one score that counts as nothing"),
 }
+# Sections that every config has, and what makes them.
+_SECTIONS: Mapping[str, Callable[..., Any]] = {"": base.experiment, "train": base.phase, "train.column": base.column}
 _SAMPLED = ((str, str, tuple), "(('train.hyper.learning_rate', 'log_uniform', (1e-4, 1e-3)),): field, kind, values")
 
 
 def check(config: config_dict.ConfigDict) -> None:
-  """Refuses a config of a run, a sweep or a matrix with a number, a word or a tuple that cannot be.
+  """Refuses a config of a run, a sweep or a matrix that lacks a field, or has one that cannot be.
 
   Raises:
     ValueError: naming the first such field, its value, and what it may be.
   """
+  for section, function in _SECTIONS.items():
+    for name in inspect.signature(function).parameters:
+      field = f"{section}.{name}".lstrip(".")
+      if _get(config, field) is None:
+        raise ValueError(f"the config has no field {field}; make its sections by the functions of configs/base.py")
   for name, allowed in _RUN.items():
     _check_number(name, config.get(name), allowed)
   _check_word("output_init", config.get("output_init"), network.OUTPUT_INITS)
@@ -124,11 +133,7 @@ def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
 
 
 def check_sweep(sweep: config_dict.ConfigDict) -> None:
-  """Refuses a sweep that is none.
-
-  Raises:
-    ValueError: as `check_phase`.
-  """
+  """Refuses a sweep that is none; raises as `check_phase`."""
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)

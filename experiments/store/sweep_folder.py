@@ -92,10 +92,7 @@ def top_runs(curve: curves.Curve, top: int, floor: float) -> curves.Curve:
 def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:
   """(note, gap): why a sweep of `steps` is not complete, short and in full; '' where it is.
 
-  Args:
-    runs: those that have finished episodes.
-    steps: of every run.
-    is_done: whether what comes after learning was done too.
+  `runs` are those that have finished episodes; `is_done`: whether what comes after learning was done too.
   """
   if not runs:
     return "empty", "empty: no episode has ended"

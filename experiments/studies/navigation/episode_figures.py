@@ -84,11 +84,7 @@ def fig7(navigators: folder.Navigation) -> drawing.Drawn:
 def tested_sweeps(
   navigators: folder.Navigation,
 ) -> list[tuple[folder.Sweep, episodes_file.Tested]]:
-  """Every sweep that has test episodes, with them.
-
-  Raises:
-    ValueError: if none has.
-  """
+  """Every sweep that has test episodes, with them; ValueError if none has."""
   sweeps = [sweep for maze in navigators.mazes for sweep in navigation_figures.in_order(navigators.of(maze))]
   tested = [(sweep, sweep.tested) for sweep in sweeps if sweep.tested is not None]
   if not tested:
@@ -97,12 +93,7 @@ def tested_sweeps(
 
 
 def goal_labels(goals: np.ndarray, shape: tuple[int, int]) -> list[str]:
-  """The quarter of the maze that each goal `[F, 2]` is in: the I-maze has an alcove in each. Middle lines: south, west.
-
-  Args:
-    goals: x and y.
-    shape: rows and columns of the maze.
-  """
+  """The quarter of the maze that each goal `[F, 2]` is in (middle lines: south, west): the I-maze has 4 alcoves."""
   rows, columns = shape
   return [f"goal {'north' if y > rows / 2 else 'south'}-{'east' if x > columns / 2 else 'west'}" for x, y in goals]
 

@@ -182,7 +182,4 @@ def _depth(said: np.ndarray, truth: np.ndarray) -> DepthScore:
   """Of bands `[N, T, 4, 16]`."""
   flat = truth.reshape(-1, *depth_target.SHAPE)
   counts = np.stack([(flat == band).sum(axis=0) for band in range(depth_target.NUM_BANDS)])  # [8, 4, 16]
-  return DepthScore(
-    accuracy=float((said == truth).mean()),
-    prior=float(counts.max(axis=0).sum() / flat.size),
-  )
+  return DepthScore(accuracy=float((said == truth).mean()), prior=float(counts.max(axis=0).sum() / flat.size))

@@ -21,6 +21,7 @@ from experiments.studies.navigation import episodes
 NAME, ARRAYS = "episodes.json", "episodes.npz"
 NUM_FRAMES = 6
 NUM_FEATURES = 400  # Steps whose features are kept, spread evenly over all episodes.
+_SUMMARY = ("episodes", "score", "goal_percent", "first_s", "later_s", "position_percent", "loop_closure", "depth")
 _SAID = "said/"  # Before the names of what heads said of the shown episode, among the arrays.
 
 
@@ -54,7 +55,7 @@ class Tested(NamedTuple):
   def score(self) -> intervals.Interval:
     """Mean return and its 95 % bootstrap interval."""
     score = self.summary["score"]
-    return intervals.Interval(*(_array(score[name]) for name in ("mean", "low", "high")))
+    return intervals.Interval(*(np.asarray(score[name], np.float64) for name in ("mean", "low", "high")))
 
 
 def summary(measures: episodes.Measures) -> dict[str, Any]:
@@ -151,19 +152,3 @@ def read(folder: pathlib.Path) -> Tested | None:
   except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
     raise ValueError(f"{file} cannot be read ({error}); remove it and run experiments.navigate again") from None
   return Tested(saved, layout, kept)
-
-
-_SUMMARY = (
-  "episodes",
-  "score",
-  "goal_percent",
-  "first_s",
-  "later_s",
-  "position_percent",
-  "loop_closure",
-  "depth",
-)
-
-
-def _array(x: float | None) -> np.ndarray:
-  return np.asarray(np.nan if x is None else x)

@@ -55,11 +55,7 @@ def best_member(path: pathlib.Path) -> Best:
 
 
 def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> episodes_file.Tested:
-  """Measures the sweep in `path` unless that was done, writes what came of it and returns it.
-
-  Raises:
-    ValueError: as `best_member`.
-  """
+  """Measures the sweep in `path` unless that was done, writes what came of it, returns it; raises as `best_member`."""
   if (tested := episodes_file.read(path)) is not None and _is_same(tested, path, num_episodes, has_video=has_video):
     return tested
   best, config = best_member(path), _config(path)

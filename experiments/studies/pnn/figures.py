@@ -26,9 +26,7 @@ COLORS = {
 }
 _PONG = "pong/"  # The world that the paper's numbers are of.
 _PONG_LIMITS = (-21.0, 21.0)
-_SHORTER = (
-  0.775  # Of the horizon: the paper's figure 4a follows from its figure 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
-)
+_SHORTER = 0.775  # Of the horizon: the paper's figure 4a follows from its 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
 _MOST_PAIRS = 4
 _FIG4B_METHODS = ("scratch", "finetune", "progressive2")
 _Panel = tuple[tuple[str, ...], str]  # Sources in the order learned, target.
@@ -126,7 +124,7 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   if not by_method:
     raise ValueError(f"{matrix.path}: no cell that starts from a source is done; run experiments.matrix first")
   changes, statistics = [], {}
-  for method in _in_order(by_method):
+  for method in sorted(by_method, key=list(COLORS).index):
     newest = [result.outcome["forgetting"] for result in by_method[method] if result.outcome is not None]
     measured = [one for last in newest for one in (last, *last.get("earlier", ()))]
     before, after = (np.asarray([one[when]["return_mean"] for one in measured]) for when in ("before", "after"))
@@ -240,7 +238,3 @@ def _curve_numbers(curve: curves.Curve, steps: int) -> dict[str, drawing.Cell]:
 def _paper_numbers(theirs: paper.PongCurve) -> dict[str, drawing.Cell]:
   zero = np.nan if theirs.zero_step is None else theirs.zero_step
   return {"end": np.asarray([theirs.end]), "mean": np.asarray([theirs.mean]), "steps to 0": np.asarray([zero])}
-
-
-def _in_order(methods: Sequence[str] | Mapping) -> list[str]:
-  return sorted(methods, key=list(COLORS).index)

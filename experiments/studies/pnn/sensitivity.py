@@ -110,11 +110,9 @@ def aps(
 
   Args:
     player: its batch has as many worlds as episodes shall be averaged (10 in the paper).
-    key: consumed.
     variance: place -> `[D]` of every feature's activation on this world.
     scales: `[G]` the grid, rising, in units of that variance.
     floor: the score that counts as nothing.
-    is_greedy: play the most probable actions.
 
   Raises:
     NothingToLose: if the network scores no better than the floor without noise.

@@ -163,11 +163,7 @@ def fig10(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:
-  """The networks of several columns that were analysed, and the cells that were not: name -> why.
-
-  Raises:
-    ValueError: if none was.
-  """
+  """The networks of several columns that were analysed (ValueError if none was), and the other cells: name -> why."""
   nets = []
   gaps: dict[str, str] = {}
   for cell, result in matrix.results.items():

@@ -174,6 +174,15 @@ def test_a_sweep_that_cannot_be_is_refused(fields, expected):
     checks.check_sweep(base.sweep(**({"num_runs": 1, "top": 1, "sampled": ()} | fields)))
 
 
+@pytest.mark.parametrize("name", ["seed", "method", "train", "train.num_worlds", "train.hyper", "train.column.conv"])
+def test_a_field_that_is_not_there_is_named(name):
+  config = make_config()
+  section, _, field = name.rpartition(".")
+  del {"": config, "train": config.train, "train.column": config.train.column}[section][field]
+  with pytest.raises(ValueError, match=f"has no field {name}; make its sections by"):
+    checks.check(config)
+
+
 def test_every_run_of_a_sweep_has_a_seed_of_its_own():
   """The largest is 2^32 - 1; one more would be the run of seed 0."""
   config = make_config(seed=2**32 - 3)
