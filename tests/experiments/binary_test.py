@@ -259,7 +259,8 @@ def test_the_backend_of_a_notebook_changes_nothing():
   result = subprocess.run(
     command, capture_output=True, text=True, timeout=300, env={**os.environ, "MPLBACKEND": "nonsense"}
   )
-  assert result.returncode == 1 and result.stderr.startswith("error: nav_fig3: --runs=nowhere: no sweep")
+  why = "error: nav_fig3, nav_fig4, nav_fig56, nav_fig7, nav_table1: --runs=nowhere: no sweep"
+  assert result.returncode == 1 and result.stderr.startswith(why)
   assert result.stderr.count("\n") == 1
 
 
