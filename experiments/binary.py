@@ -221,7 +221,10 @@ def load(file: str) -> config_dict.ConfigDict:
       raise ValueError(f"{path} has no function get_config() that returns a ConfigDict; add it")
     if variant and not inspect.signature(get_config).parameters:
       raise ValueError(f"{path} has no variants; leave out :{variant}")
-    return get_config(variant) if variant else get_config()
+    config = get_config(variant) if variant else get_config()
+    if not isinstance(config, config_dict.ConfigDict):
+      raise ValueError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict; see configs/base.py")
+    return config
   except ValueError:
     raise  # Refusals of the file's own.
   except SyntaxError as error:

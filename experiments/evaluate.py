@@ -25,7 +25,7 @@ from experiments.store import released, run_directory
 from progressive import partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
-_OPTIONS = flags.DEFINE_multi_string("option", [], "Option of --target as name=value, a JSON value; may be repeated.")
+_OPTIONS = flags.DEFINE_multi_string("option", [], "Option of the world as name=value, a JSON value; may be repeated.")
 _RELEASE = flags.DEFINE(
   binary.PATH, "release", "", "Write the network, its evaluation and its provenance to this folder."
 )
@@ -88,7 +88,8 @@ def main() -> None:
     raise ValueError("--source is missing; give a run directory or a released network")
   folder = run_directory.present(binary.SOURCE.value)
   source = released.load_source(folder)
-  world, options = (_TARGET.value, options_of(_OPTIONS.value)) if _TARGET.value else trained_in(folder)
+  world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
+  options = {**options, **options_of(_OPTIONS.value)}
   task = player(source, folder, world, options, seed=binary.SEED.value)
   trainable, frozen = partition.split(task.params, task.is_trainable)
   key = learn.make_key(binary.SEED.value, "evaluation")
@@ -102,14 +103,14 @@ def main() -> None:
     has_film=bool(binary.VIDEO.value),
   )
   result = play.summarise(played.episodes)
-  if binary.VIDEO.value and played.frames:
-    rate = place_lib.frames_per_s(task.place)
-    video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate, captions=played.captions)
   low, high = result.get("return_ci_low"), result.get("return_ci_high")
   mean = intervals.words(result["return_mean"], low, high, places=2)
   print(f"{folder} in {world}: mean return {mean} over {binary.EPISODES.value} episodes")
   if _RELEASE.value:
     release(source, folder, world, options, result)
+  if binary.VIDEO.value and played.frames:  # Last: it may fail.
+    rate = place_lib.frames_per_s(task.place)
+    video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate, captions=played.captions)
 
 
 def release(
@@ -134,7 +135,7 @@ def release(
     "is_greedy": binary.GREEDY.value,
     "world": world,
     "world_options": options,
-    "steps_trained": sum(run["steps"] for run in runs),
+    "steps_trained": None if any(run["steps"] is None for run in runs) else sum(run["steps"] for run in runs),
     "command": now["command"],
     "commit": now["commit"],
     "is_repeatable": not unknown,

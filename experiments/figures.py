@@ -29,7 +29,7 @@ def main() -> None:
   if not patterns:
     raise ValueError(f"--figure={names[0]} needs run directories: give --runs")
   read_once = functools.cache(lambda read: read(patterns))  # Figures of one study read the same folders.
-  faults = []
+  faults: dict[str, list[str]] = {}  # Why -> the figures that cannot be drawn.
   for name in names:
     try:
       read = read_once(figures.FIGURES[name].read)
@@ -39,12 +39,12 @@ def main() -> None:
     except Exception as error:  # Whatever it is: the other figures do not depend on it.
       if not isinstance(error, ValueError):
         traceback.print_exc()  # A fault of ours.
-      faults.append(f"{name}: {error}" if isinstance(error, ValueError) else f"{name}: {error!r}")
+      faults.setdefault(str(error) if isinstance(error, ValueError) else repr(error), []).append(name)
       continue
     print(f"{name}\n\n{drawing.markdown(drawn)}")
     print(f"{len(runs)} runs read; wrote {', '.join(files)} to {out}\n")
   if faults:
-    raise ValueError("; ".join(dict.fromkeys(faults)))
+    raise ValueError("; ".join(f"{', '.join(each)}: {why}" for why, each in faults.items()))
 
 
 if __name__ == "__main__":

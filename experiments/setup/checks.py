@@ -74,6 +74,13 @@ _TUPLES: Mapping[str, tuple[Any, str]] = {
   "column.lstm": (int, "(128,): units of each layer"),
   "column.joins": ((str, str), "(('velocity', 'lstm2'),): what, and the layer that reads it"),
 }
+_MATRIX: Mapping[str, tuple[Any, str]] = {
+  "methods": (str, "('scratch', 'progressive'): names of methods"),
+  "sources": (str, "('pong',): names of tasks"),
+  "source_pairs": ((str, str), "(('noisy', 'h_flip'),): first and second task"),
+  "targets": (str, "('pong', 'white'): names of tasks"),
+  "floors": (float, "(-21.0,): at least one score that counts as nothing"),
+}
 # Sections that every config has, and what makes them.
 _SECTIONS: Mapping[str, Callable[..., Any]] = {"": base.experiment, "train": base.phase, "train.column": base.column}
 _SAMPLED = ((str, str, tuple), "(('train.hyper.learning_rate', 'log_uniform', (1e-4, 1e-3)),): field, kind, values")
@@ -102,6 +109,10 @@ def check(config: config_dict.ConfigDict) -> None:
       raise ValueError(f"seed={config.seed} is too large for {config.sweep.num_runs} runs that count on from it")
   if "matrix" in config:  # The score of a cell is what counts.
     _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
+    for name, (entry, example) in _MATRIX.items():
+      _check_tuple(f"matrix.{name}", config.matrix.get(name), entry, example)
+    if config.matrix.get("floors") == ():
+      raise ValueError(f"matrix.floors=() is not of the form {_MATRIX['floors'][1]}")
 
 
 def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
@@ -207,9 +218,11 @@ def _check_tuple(name: str, value: Any, entry: Any, example: str) -> None:
 
 
 def _is_entry(value: Any, kind: Any) -> bool:
-  """Whether an entry of a tuple is a name, a size >= 1, a tuple of values, or a tuple of such."""
+  """Whether an entry of a tuple is a name, a size >= 1, a finite number, a tuple of values, or a tuple of such."""
   if isinstance(kind, tuple):
     return isinstance(value, tuple | list) and len(value) == len(kind) and all(map(_is_entry, value, kind))
   if kind is int:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+  if kind is float:
+    return _is_number(value) and math.isfinite(value)
   return isinstance(value, tuple | list) if kind is tuple else isinstance(value, kind)

@@ -130,13 +130,16 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int]:
   """The network of a run directory at its newest checkpoint: spec, params, step.
 
   Raises:
-    ValueError: if there is none, or it is a sweep.
+    ValueError: if there is none, or it is a sweep or a run of one.
   """
   path = run_directory.local(path)
   spec = network_file.read_spec(path)
   if (path / "runs").is_dir():
     raise ValueError(f"{path} is a sweep of several runs; give the network of its best, {path / 'best'}")
   newest = load_newest(path / "checkpoints")
+  sweep = path.absolute().parent.parent
+  if newest is None and path.absolute().parent == sweep / "runs" and steps(sweep / "checkpoints"):
+    raise ValueError(f"{path} is one run of a sweep; give the network of its best, {sweep / 'best'}")
   if newest is None:
     raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
   step, arrays = newest

@@ -37,7 +37,7 @@ def read_spec(folder: str | os.PathLike) -> network.Network:
     raise ValueError(f"{file} names a layer of another package: {error}") from error
   except (ValueError, KeyError, TypeError) as error:
     what = f"{type(error).__name__}: {error}"
-    raise ValueError(f"{file} is damaged ({what}); copy it again, or continue its run, which writes it anew") from error
+    raise ValueError(f"{file} is damaged ({what}); copy it again") from error
 
 
 def to_json(spec: network.Network) -> dict[str, Any]:

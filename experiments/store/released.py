@@ -9,6 +9,7 @@ earlier versions hold params.npz. `load_source` reads such a folder and a run di
 
 import os
 import pathlib
+import sys
 from typing import Any, NamedTuple
 
 from experiments.store import arrays_file, checkpoint, network_file, run_directory
@@ -76,6 +77,9 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
   Args:
     folder: a released network, or a run directory, whose run may have started from another's network.
     steps: how far the run in `folder` has learned, where it has no checkpoints of its own: a member of a sweep.
+
+  Returns:
+    The steps of a run whose folder is gone are None, its commit is "unknown".
   """
   provenance = run_directory.read_provenance(folder)
   if "training" in provenance:  # A released network.
@@ -83,8 +87,16 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
   config = run_directory.read_json(folder / "config.json")
   has_before = "source" in provenance and config["method"] not in ("scratch", "random_column")
   steps = checkpoint.load_run(folder)[2] if steps is None else steps
-  before = lineage(folder / provenance["source"]) if has_before else []
+  before = _lineage_before(folder / provenance["source"]) if has_before else []
   return [*before, {"steps": steps, **provenance}]
+
+
+def _lineage_before(source: pathlib.Path) -> list[dict[str, Any]]:
+  """`lineage` of the network that a run started from, which may be gone since: that is said there and on stderr."""
+  if source.is_dir():
+    return lineage(source)
+  print(f"warning: {source} is gone, and with it what is known of the network that this one began as", file=sys.stderr)
+  return [{"steps": None, "commit": "unknown", "source": str(source)}]
 
 
 def load_source(path: str | os.PathLike) -> Source:
@@ -93,6 +105,8 @@ def load_source(path: str | os.PathLike) -> Source:
   Raises:
     ValueError: if there is nothing to read there.
   """
+  if not os.fspath(path):  # It would be the folder that one stands in.
+    raise ValueError("no network is named to start from; set --config.source to a run directory or a released network")
   path = run_directory.present(path)
   if not path.is_dir():
     raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")

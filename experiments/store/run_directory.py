@@ -195,10 +195,19 @@ def code_hash() -> str:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON file whole or not at all; infinity, which JSON lacks, as "Infinity" (as protobuf's JSON does)."""
+  """Writes a JSON file whole or not at all; infinity, which JSON lacks, as "Infinity" (as protobuf's JSON does).
+
+  Raises:
+    OSError: naming the file, if it cannot be written; what was there before stays.
+  """
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-  temporary.write_text(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
-  os.replace(temporary, path)
+  try:
+    temporary.write_text(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+  except OSError as error:  # A full disk's own words name no file.
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    raise OSError(error.errno, f"cannot write {path} ({error.strerror})") from error
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -27,12 +27,15 @@ class Members(NamedTuple):
 def read_members(path: pathlib.Path, num_runs: int) -> Members:
   """Reads the members of the sweep in `path`, which has `num_runs` when all are there.
 
+  More may lie there, of a config with more runs that was given up before its first checkpoint: they are not read.
+
   Raises:
     ValueError: one cannot be read.
   """
-  there = {file.parent.name: records.read(file.parent) for file in path.glob("runs/*/metrics.jsonl")}
-  ended = {name: run for name, run in sorted(there.items()) if _ended(run)[0].size}
-  absent = sorted(({f"{i:02}" for i in range(num_runs)} | set(there)) - set(ended))
+  own = {f"{i:02}": path / "runs" / f"{i:02}" for i in range(num_runs)}
+  there = {name: records.read(run) for name, run in own.items() if (run / "metrics.jsonl").exists()}
+  ended = {name: run for name, run in there.items() if _ended(run)[0].size}
+  absent = [name for name in own if name not in ended]
   if not absent or not ended:
     return Members(tuple(ended.values()), "")
   more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""

@@ -209,6 +209,8 @@ def test_help_without_a_config_says_how_to_see_its_fields(capsys):
     ("x = 1\n", "own.py has no function get_config"),
     ("x = 1\ndef get_config(:\n", "own.py:2: "),
     ("def get_config():\n  x = 1\n  return x.y\n", "own.py:3: AttributeError: 'int' object has no attribute 'y'"),
+    ("def get_config():\n  pass\n", r"own.py: get_config\(\) returns NoneType, not a ConfigDict"),
+    ("def get_config():\n  return {'seed': 0}\n", r"own.py: get_config\(\) returns dict, not a ConfigDict"),
     ("import nowhere_at_all\n", "own.py:1: ModuleNotFoundError: No module named"),
     ("def get_config():\n  raise ValueError('said by the file')\n", "^said by the file$"),
   ],
@@ -257,7 +259,8 @@ def test_the_backend_of_a_notebook_changes_nothing():
   result = subprocess.run(
     command, capture_output=True, text=True, timeout=300, env={**os.environ, "MPLBACKEND": "nonsense"}
   )
-  assert result.returncode == 1 and result.stderr.startswith("error: nav_fig3: --runs=nowhere: no sweep")
+  why = "error: nav_fig3, nav_fig4, nav_fig56, nav_fig7, nav_table1: --runs=nowhere: no sweep"
+  assert result.returncode == 1 and result.stderr.startswith(why)
   assert result.stderr.count("\n") == 1
 
 

@@ -1,6 +1,7 @@
 """A trained network is played, filmed, released and read back; mains run on a small world."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,40 @@ def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsy
   assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] == is_repeatable
   warning = f"warning: no commit holds the code of this release ({commit}); nobody else can repeat it\n"
   assert capsys.readouterr().err == ("" if is_repeatable else warning)
+
+
+def test_options_alone_change_the_world_of_its_training(trained, monkeypatch):
+  made = []
+
+  def make(name, *, seed, observations, **options):
+    made.append((name, options))
+    return worlds.CueRecall()
+
+  monkeypatch.setattr(registry, "make", make)
+  monkeypatch.setattr(evaluate, "trained_in", lambda folder: ("recall", {"a": 1, "b": 2}))
+  for target in ("", "other"):
+    with flagsaver.flagsaver(source=str(trained), episodes=1, option=["b=3"], target=target):
+      evaluate.main()
+  assert made == [("recall", {"a": 1, "b": 3}), ("other", {"b": 3})]
+
+
+def test_a_video_that_cannot_be_written_costs_no_result(trained, tmp_path, monkeypatch, capsys):
+  played = play.Played(evaluation.Episodes(np.ones(2), np.ones(2)), [np.zeros((4, 4, 3), np.uint8)], ["a"])
+  monkeypatch.setattr(play, "play", lambda *arguments, **options: played)
+  (tmp_path / "file").touch()
+  given = {"video": str(tmp_path / "file/x.mp4"), "release": str(tmp_path / "released")}
+  with flagsaver.flagsaver(source=str(trained), episodes=2, **given), pytest.raises(OSError, match="file"):
+    evaluate.main()
+  assert "mean return 1.00" in capsys.readouterr().out
+  assert released.load(tmp_path / "released").spec == released.load_source(trained).spec
+
+
+def test_a_run_of_a_sweep_names_the_sweep_s_best(trained, tmp_path):
+  shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
+  (tmp_path / "runs/00").mkdir(parents=True)
+  shutil.copy(trained / "network.json", tmp_path / "runs/00")
+  with pytest.raises(ValueError, match=f"00 is one run of a sweep; give the network of its best, {tmp_path}/best"):
+    released.load_source(tmp_path / "runs/00")
 
 
 def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
@@ -153,7 +188,7 @@ def test_a_truncated_file_is_named(trained, tmp_path, name, loads):
   for keep in (0.9, 0.5, 0.0):
     file = tmp_path / name
     file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
-    with pytest.raises(ValueError, match=rf"^\S*/{name} is damaged \(.*\); copy it again, or [^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^\S*/{name} is damaged \(.*\); copy it again(, or [^\n]*)?$"):
       loads(tmp_path)
 
 

@@ -59,8 +59,12 @@ def read_one(patterns: Sequence[str]) -> Matrix:
 
 
 def find_one(patterns: Sequence[str]) -> pathlib.Path:
-  """The one folder that `patterns` name. Raises ValueError if it is none or several."""
-  paths = [path for pattern in patterns for path in records.folders(pattern)]
+  """The one folder that `patterns` name.
+
+  Raises:
+    ValueError: if they name none or several.
+  """
+  paths = records.folders(patterns[0]) if len(patterns) == 1 else tuple(map(pathlib.Path, patterns))
   if len(paths) != 1:
     raise ValueError(f"--runs={','.join(patterns)} names {len(paths)} folders; give that of one matrix")
   return paths[0]

@@ -212,6 +212,27 @@ def test_a_matrix_needs_evaluations():
   checks.check(config)
 
 
+@pytest.mark.parametrize(
+  ("name", "value", "form"),
+  [
+    ("floors", (), "(-21.0,)"),
+    ("floors", ("a",), "(-21.0,)"),
+    ("floors", (math.nan,), "(-21.0,)"),
+    ("targets", "pong", "('pong', 'white')"),
+    ("methods", (1,), "('scratch', 'progressive')"),
+    ("source_pairs", (("pong",),), "(('noisy', 'h_flip'),)"),
+    ("source_pairs", ("pong", "white"), "(('noisy', 'h_flip'),)"),
+  ],
+)
+def test_a_matrix_that_cannot_be_is_refused_before_its_first_cell(name, value, form):
+  config = pong_soup.get_config("smoke")
+  checks.check(config)
+  with config.ignore_type():
+    config.matrix[name] = value
+  with pytest.raises(ValueError, match=re.escape(f"matrix.{name}={value!r} is not of the form {form}")):
+    checks.check(config)
+
+
 def test_the_option_that_makes_a_network_fit_is_named():
   trained = {"max_start_spread_rad": 0.4, "num_joints": 6}
   assert checks.options_that_fit(lambda o: o.get("num_joints") == 6, {}, trained) == "--option=num_joints=6"

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import jax
@@ -84,3 +85,19 @@ def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch
   (tmp_path / "old").rename(tmp_path / "new")
   monkeypatch.chdir("/")
   assert [one["steps"] for one in released.lineage(tmp_path / "new/run", steps=7)] == [5, 7]
+
+
+def test_no_source_is_not_the_folder_that_one_stands_in(tmp_path, monkeypatch):
+  release(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match="no network is named to start from; set --config.source"):
+    released.load_source("")
+
+
+def test_a_lineage_whose_source_is_gone_says_so_and_goes_on(tmp_path, capsys):
+  run_directory.write_json(tmp_path / "config.json", {"method": "finetune", "source": "gone"})
+  run_directory.write_json(tmp_path / "provenance.json", {"source": "../gone", "commit": "abc"})
+  before, own = released.lineage(tmp_path, steps=7)
+  assert before == {"steps": None, "commit": "unknown", "source": str(tmp_path / "../gone")}
+  assert own["steps"] == 7 and own["commit"] == "abc"
+  assert re.fullmatch(r"warning: \S*/gone is gone, [^\n]*\n", capsys.readouterr().err)

@@ -1,9 +1,11 @@
 """A directory belongs to its config once it has learned with it, wherever it lies; what was run is said truly."""
 
+import errno
 import hashlib
 import json
 import math
 import os
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -52,6 +54,19 @@ def test_a_config_with_infinity_is_json_and_equal_to_one_of_before(tmp_path):
   (tmp_path / "config.json").write_text(make_config().to_json())  # As earlier versions wrote it.
   assert "Infinity," in (tmp_path / "config.json").read_text()
   claim(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_is_named_and_stays_what_it_was(tmp_path, monkeypatch):
+  run_directory.write_json(tmp_path / "x.json", {"a": 1})
+
+  def full(file, text):
+    file.touch()  # As a full disk does: there, and empty.
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(pathlib.Path, "write_text", full)
+  with pytest.raises(OSError, match=r"cannot write \S*/x.json \(No space left on device\)"):
+    run_directory.write_json(tmp_path / "x.json", {"a": 2})
+  assert read(tmp_path / "x.json") == {"a": 1} and [one.name for one in tmp_path.iterdir()] == ["x.json"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "provenance.json"])
