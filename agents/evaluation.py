@@ -54,7 +54,8 @@ def evaluate(
   Raises:
     ValueError: if an episode has not ended after `max_steps` steps.
   """
-  returns, lengths, is_over = episode(agent, trainable, frozen, batch, key, greedy, max_steps)
+  (episode_key,) = jax.random.split(key, 1)  # The luck that published returns were measured with.
+  returns, lengths, is_over = episode(agent, trainable, frozen, batch, episode_key, greedy, max_steps)
   if not is_over.all():
     raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
   return Episodes(np.asarray(returns), np.asarray(lengths))

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents import actor_critic, trajectory, unroll
+from agents import actor_critic, auxiliary, trajectory, unroll
 from environments import batch as batch_lib
 from experiments.running import stop
+from progressive import column, network, partition
 
 
 @struct.dataclass
@@ -154,6 +155,9 @@ def step_of(state: TrainState) -> int:
   return int(np.max(state.step))
 
 
+_LOWER = "lower the learning rate (train.hyper.learning_rate) and start in another workdir"
+
+
 def refuse_nan(records: Sequence[Record]) -> None:
   """Raises FloatingPointError if the last update of no run made numbers: nothing after that is worth saving.
 
@@ -162,10 +166,26 @@ def refuse_nan(records: Sequence[Record]) -> None:
   last = [(one.metrics["loss"], one.metrics["gradient_norm"]) for one in records if one.kind == "train"]
   if last and not np.isfinite(last).all(axis=1).any():
     loss, norm = last[0]
-    raise FloatingPointError(
-      f"the loss is {loss}, its gradient's norm {norm} at step {records[-1].step}; lower the learning rate "
-      "(train.hyper.learning_rate) and start in another workdir"
-    )
+    raise FloatingPointError(f"the loss is {loss}, its gradient's norm {norm} at step {records[-1].step}; {_LOWER}")
+
+
+def refuse_overflow(state: TrainState, spec: network.Network) -> None:
+  """Raises FloatingPointError if no run's network answers with numbers: parameters that are too large are numbers yet.
+
+  Seen only before saving, since it costs a step of the network: on inputs of ones (white pixels).
+  """
+  answers = _answers if not state.step.ndim else jax.vmap(_answers, in_axes=(0, 0, None))
+  if not np.any(answers(state.trainable, state.frozen, spec)):
+    raise FloatingPointError(f"the parameters of step {step_of(state)} are too large to compute with; {_LOWER}")
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _answers(trainable: actor_critic.Params, frozen: actor_critic.Params, spec: network.Network) -> jax.Array:
+  """Whether the outputs, and their squares, which a loss has, are numbers: [] bool."""
+  params = auxiliary.without(partition.merge(trainable, frozen))
+  inputs = {name: jnp.ones((1, *shape), jnp.float32) for one in spec.columns for name, shape in one.inputs}
+  activations, _ = network.apply(params, spec, inputs=inputs, state=network.initial_state(spec))
+  return jnp.isfinite(jnp.square(activations[-1][column.OUTPUT])).all()
 
 
 def _is_due(previous: int, step: int, every: int) -> bool:

@@ -52,6 +52,9 @@ def run(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> Learned:
     FloatingPointError: if the loss stops being a number.
   """
   with run_directory.alone(workdir) as lock:
+    folder, sweep = lock.path.parent, lock.path.parent.parent
+    if folder.name == "runs" and checkpoint.steps(sweep / "checkpoints") and (sweep / network_file.NAME).exists():
+      raise ValueError(f"{lock.path} is a run of the sweep in {sweep}, which continues it; use another --workdir")
     learned = run_alone(config, lock)
     if "sweep" in config:
       _keep_best(lock.path, learned.members)
@@ -88,6 +91,7 @@ def run_alone(
 
   def save(state: loop.TrainState, step: int) -> None:
     lock.check()
+    loop.refuse_overflow(state, everyone[0].task.agent.spec)
     write.sync()
     checkpoint.save(path / "checkpoints", step, own(state), keep=phase.keep_checkpoints)
 

@@ -253,7 +253,8 @@ def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
   """`first` with `now` as one more start; other code is said on stderr."""
   before = [first, *first.get("resumed", [])][-1]
-  if before.get("code_sha256", now["code_sha256"]) != now["code_sha256"]:
+  is_other = before.get("code_sha256", now["code_sha256"]) != now["code_sha256"]
+  if is_other and (path / "checkpoints").is_dir():  # Of a sweep, once.
     print(
       f"warning: {path} goes on with other code than it has learned with (commit {before['commit']} before, "
       f"{now['commit']} now); provenance.json says so",

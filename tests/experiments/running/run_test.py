@@ -333,6 +333,27 @@ def test_parameters_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, w
   assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 200
 
 
+@pytest.mark.parametrize("world", ["recall", "host"])
+def test_parameters_that_are_too_large_to_compute_with_are_never_saved(tmp_path, world):
+  """One update at an absurd rate: its loss and gradient are numbers, and so are the parameters that it makes."""
+  config = make_config(world=world)
+  config.train.update({"steps": 5, "num_worlds": 1, "evaluate_every": 0, "evaluation_episodes": 0})
+  config.train.hyper.learning_rate = 1e30
+  with pytest.raises(FloatingPointError, match="the parameters of step 5 are too large to compute with; lower the"):
+    run.run(config, tmp_path)
+  assert not checkpoint.steps(tmp_path / "checkpoints")
+
+
+def test_a_run_of_a_sweep_is_continued_by_the_sweep_alone(tmp_path):
+  config = make_config()
+  config.train.evaluate_every, config.sweep = 0, base.sweep(num_runs=2, top=1, sampled=())
+  run.run(config, tmp_path)
+  before = (tmp_path / "runs/01/metrics.jsonl").read_bytes()
+  with pytest.raises(ValueError, match="01 is a run of the sweep in .*, which continues it; use another --workdir"):
+    run.run(make_config(), tmp_path / "runs/01")
+  assert (tmp_path / "runs/01/metrics.jsonl").read_bytes() == before
+
+
 def test_a_film_comes_after_the_checkpoint_and_its_failure_stops_nothing(tmp_path, monkeypatch, capsys):
   saved = []
 
