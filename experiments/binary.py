@@ -95,7 +95,7 @@ def guard(main: Callable[[], None]) -> None:
   except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError) as error:
     if _TRACEBACK.value:
       raise
-    _exit(str(error))
+    _exit(error)
 
 
 def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str]:
@@ -112,7 +112,7 @@ def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str
     check_read(argv, left[1:], reads)
     return left
   except (flags.Error, ValueError, OSError, AttributeError, KeyError) as error:
-    _exit(str(error))
+    _exit(error)
     raise
 
 
@@ -290,8 +290,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
   return difflib.get_close_matches(name, same_end or known, n=1, cutoff=0.0)[0]
 
 
-def _exit(message: str) -> None:
-  """Prints the first line of `message` as an error of this binary and exits with code 1."""
+def _exit(error: BaseException) -> None:
+  """Prints the first line of `error` as one of this binary's and exits with code 1; of a reader that left, nothing."""
+  if isinstance(error, BrokenPipeError):  # Such as head; what is buffered for it goes nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+  message = str(error)
   line = next((line for line in message.splitlines() if line.strip()), message)
   print(f"error: {line}", file=sys.stderr)
   sys.exit(1)

@@ -194,6 +194,12 @@ def test_help_lists_the_flags_that_are_read_and_the_fields_of_the_config():
   assert "  --config.train.steps=50000000\n      agent steps, over all worlds.\n" in result.stdout
 
 
+def test_a_reader_that_leaves_is_no_error():
+  command = f"{sys.executable} -m experiments.train --config={CONFIG} --help | head -1"
+  result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=300)
+  assert result.stdout.count("\n") == 1 and result.stderr == ""
+
+
 def test_help_without_a_config_says_how_to_see_its_fields(capsys):
   for flag in ("--help", "-h", "--helpfull"):
     with pytest.raises(SystemExit) as stopped:
