@@ -66,16 +66,16 @@ _VERSIONS = {"v1": "v1", "v3": "v3, remembered"}
 _OTHER_PLACES = {"i_maze": dict.fromkeys(("first goal, s", "later goals, s", "position %"), "another maze")}
 
 
-def fig3(found: folder.Navigation) -> drawing.Drawn:
+def fig3(everyone: folder.Navigation) -> drawing.Drawn:
   """Learning curves of all agents, a panel a maze; AUC and final score; what auxiliary losses save.
 
   Bands and intervals are over the top runs, which were chosen by the same curves: they say nothing of that choice.
   """
   panels, levels = [], []
-  colors = _colors(found)
+  colors = _colors(everyone)
   statistics: dict[str, dict[str, drawing.Cell]] = {}
-  for maze in found.mazes:
-    sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
+  for maze in everyone.mazes:
+    sweeps = [sweep for sweep in in_order(everyone.of(maze)) if sweep.curve is not None]
     if not sweeps:
       continue
     counts = sorted(len(sweep.curve.values) for sweep in sweeps if sweep.curve is not None)
@@ -89,14 +89,14 @@ def fig3(found: folder.Navigation) -> drawing.Drawn:
   )
   for axis, level in zip(picture.axes, levels, strict=False):
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
-  gaps, saved = found.gaps | _unfit_baselines(found), speedups(found)
+  gaps, saved = everyone.gaps | _unfit_baselines(everyone), speedups(everyone)
   more_tables = {"speedup": saved} if saved else {}
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, more_tables=more_tables, gaps=gaps)
 
 
-def table1(found: folder.Navigation) -> drawing.Drawn:
+def table1(everyone: folder.Navigation) -> drawing.Drawn:
   """Table 1: the learning curve's numbers, and those of test episodes; the paper's rows below ours."""
-  tested = [sweep for maze in found.mazes for sweep in in_order(found.of(maze)) if sweep.tested is not None]
+  tested = [sweep for maze in everyone.mazes for sweep in in_order(everyone.of(maze)) if sweep.tested is not None]
   if not tested:
     raise ValueError("no sweep has test episodes; run experiments.navigate --runs=... first")
   statistics: dict[str, dict[str, drawing.Cell]] = {}
@@ -106,7 +106,7 @@ def table1(found: folder.Navigation) -> drawing.Drawn:
     for row in _paper_rows(sweep):
       statistics[f"{sweep.maze}/{row.agent} (paper, {_VERSIONS[row.version]})"] = _paper_numbers(row)
   picture = measure_plots.dots([sweep.name for sweep in tested], *_dots(tested))
-  gaps = found.gaps | found.untested
+  gaps = everyone.gaps | everyone.untested
   return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
 
 
@@ -121,19 +121,19 @@ def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
 def test_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
   """What test episodes say; words where there is nothing to measure."""
   assert sweep.tested is not None
-  told = sweep.tested.summary
+  summary = sweep.tested.summary
   no_goal = "no goal found"
   numbers: dict[str, drawing.Cell] = {
     "test score": sweep.tested.score,
-    "goals %": drawing.number(told["goal_percent"]),
-    "first goal, s": _or(told["first_s"], no_goal),
-    "later goals, s": _or(told["later_s"], no_goal if told["first_s"] is None else "no second goal"),
-    "position %": _or(told["position_percent"], "too few episodes"),
+    "goals %": drawing.number(summary["goal_percent"]),
+    "first goal, s": _or(summary["first_s"], no_goal),
+    "later goals, s": _or(summary["later_s"], no_goal if summary["first_s"] is None else "no second goal"),
+    "position %": _or(summary["position_percent"], "too few episodes"),
   }
-  if told["loop_closure"] is not None:
-    f1 = told["loop_closure"]["f1"]
+  if summary["loop_closure"] is not None:
+    f1 = summary["loop_closure"]["f1"]
     numbers["loop F1 %"] = "no loop" if f1 is None else drawing.number(100.0 * f1)
-  for name, one in told["depth"].items():
+  for name, one in summary["depth"].items():
     layer = name.rpartition("_from_")[2]
     numbers[f"depth % from {layer} (prior)"] = f"{one['accuracy_percent']:.1f} ({one['prior_percent']:.1f})"
   return numbers
@@ -147,11 +147,11 @@ def scores_between(sweeps: list[folder.Sweep]) -> list[float]:
   return [start + share * (best - start) for share in SHARES]
 
 
-def speedups(found: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
+def speedups(everyone: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
   """Each maze, score and agent with auxiliary losses -> medians of the steps it needs and without, and their ratio."""
   table: dict[str, dict[str, drawing.Cell]] = {}
-  for maze in found.mazes:
-    sweeps = [sweep for sweep in in_order(found.of(maze)) if sweep.curve is not None]
+  for maze in everyone.mazes:
+    sweeps = [sweep for sweep in in_order(everyone.of(maze)) if sweep.curve is not None]
     if not sweeps:
       continue
     for share, score in zip(SHARES, scores_between(sweeps), strict=True):
@@ -179,9 +179,9 @@ def steps_in_words(curve: curves.Curve, score: float) -> str:
   return f"{'' if least == most else '> '}{least:,.0f} ({each})"
 
 
-def _colors(found: folder.Navigation) -> dict[str, str]:
+def _colors(everyone: folder.Navigation) -> dict[str, str]:
   """Every agent's colour, in all panels alike."""
-  others = sorted((sweep for sweep in found.sweeps if sweep.agent not in COLORS), key=lambda sweep: sweep.agent)
+  others = sorted((sweep for sweep in everyone.sweeps if sweep.agent not in COLORS), key=lambda sweep: sweep.agent)
   colors = COLORS.copy()
   unused = itertools.cycle(_OTHER_COLORS)
   for sweep in others:
@@ -220,11 +220,11 @@ def _smooth(curve: curves.Curve | None) -> curves.Curve:
   return curves.Curve(curve.steps, curves.median_filter(curve.values, SMOOTH_POINTS))
 
 
-def _unfit_baselines(found: folder.Navigation) -> dict[str, str]:
+def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
   """Where agents with auxiliary losses have no baseline, or one whose runs were chosen otherwise; all are no choice."""
   gaps = {}
-  for maze in found.mazes:
-    sweeps = [sweep for sweep in found.of(maze) if sweep.curve is not None]
+  for maze in everyone.mazes:
+    sweeps = [sweep for sweep in everyone.of(maze) if sweep.curve is not None]
     missing = [sweep.agent for sweep in sweeps if sweep.heads and _without(sweep, sweeps) is None]
     if missing:
       gaps[f"speed-up in {maze}"] = f"no {missing[0]} without its auxiliary losses there to compare with"

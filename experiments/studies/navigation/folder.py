@@ -124,10 +124,10 @@ def read_all(patterns: Sequence[str]) -> Navigation:
   for one, other in zip(sweeps, sweeps[1:], strict=False):
     if one.name == other.name:
       raise ValueError(f"{one.path} and {other.path} are both sweeps of {one.agent} in {one.maze}; name one of them")
-  found = Navigation(tuple(sweeps))
-  if not found.runs:
+  everyone = Navigation(tuple(sweeps))
+  if not everyone.runs:
     raise ValueError(f"--runs={','.join(patterns)}: no run has finished episodes; train longer")
-  return found
+  return everyone
 
 
 def read(path: pathlib.Path) -> Sweep:

@@ -139,10 +139,10 @@ def floors(config: config_dict.ConfigDict) -> tuple[float, ...]:
   Raises:
     ValueError: if the config names none.
   """
-  found = tuple(float(floor) for floor in config.matrix.get("floors", ()))
-  if not found:
+  named = tuple(float(floor) for floor in config.matrix.get("floors", ()))
+  if not named:
     raise ValueError("the config's matrix.floors names no score that counts as nothing (Pong: -21); add it")
-  return found
+  return named
 
 
 def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> config_dict.ConfigDict:
