@@ -77,8 +77,9 @@ def run_alone(
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
   states = [_init(member, batch) for member in everyone]
+  about = run_directory.provenance()
   for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
-    run_directory.claim(owner.path, owner.config)
+    run_directory.claim(owner.path, owner.config, about=about)
     network_file.write_spec(owner.path, owner.task.agent.spec)
   state, first_step = restore(path, members.stack(states) if is_sweep else states[0], phase.steps)
   if first_step >= phase.steps:

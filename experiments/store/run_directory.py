@@ -95,11 +95,14 @@ def present(path: str | os.PathLike) -> pathlib.Path:
   return own if not here.exists() and here.parts[:1] == ("experiments",) and own.exists() else here
 
 
-def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib.Path:
+def claim(
+  workdir: str | os.PathLike, config: config_dict.ConfigDict, *, about: Mapping[str, Any] | None = None
+) -> pathlib.Path:
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
   Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
-  other than it was, as long as no more than that has been learned; `source` may have another name.
+  other than it was, as long as no more than that has been learned; `source` may have another name. `about` is this
+  start's `provenance`, from who claims many directories at once: it asks git and reads all code.
 
   Raises:
     ValueError: if the directory has learned with another config.
@@ -111,7 +114,8 @@ def claim(workdir: str | os.PathLike, config: config_dict.ConfigDict) -> pathlib
   learned = saved_steps(_checkpoints_of(path))
   source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
-  now = provenance(ours.get("seed")) | ({"source": os.path.relpath(source, path.resolve())} if source else {})
+  now = {**(about or provenance()), "seed": ours.get("seed")}
+  now |= {"source": os.path.relpath(source, path.resolve())} if source else {}
   first = read_provenance(path) if learned else {}
   if learned and config_file.exists():
     theirs = read_json(config_file)
