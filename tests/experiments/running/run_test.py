@@ -139,17 +139,17 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
   killed = start(script, tmp_path / "killed")
   moments = random.Random(0)
   for _ in range(3):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     had = checkpoint.steps(tmp_path / "killed" / "checkpoints")
     while checkpoint.steps(tmp_path / "killed" / "checkpoints") == had and killed.poll() is None:
-      assert time.monotonic() < deadline, "no checkpoint within a minute"
+      assert time.monotonic() < deadline, "no checkpoint in five minutes"
       time.sleep(0.01)
     time.sleep(moments.uniform(0.0, 0.3))
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     killed = start(script, tmp_path / "killed")
-  expected = unbroken.communicate(timeout=120)[0].splitlines()[-1]
-  found = killed.communicate(timeout=120)[0].splitlines()
+  expected = unbroken.communicate(timeout=300)[0].splitlines()[-1]
+  found = killed.communicate(timeout=300)[0].splitlines()
   assert found[-1] == expected
   assert any("continues from step" in line for line in found)
   pairs = zip(lines(tmp_path / "unbroken"), lines(tmp_path / "killed"), strict=True)
@@ -377,12 +377,12 @@ def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, kind, code):
   script, workdir = tmp_path / "run.py", tmp_path / "run"
   script.write_text(_STOPPED.format(root=str(ROOT)).replace("save_every = 1_000", "save_every = 20_000"))
   stopped = start(script, workdir)
-  deadline = time.monotonic() + 60
+  deadline = time.monotonic() + 300
   while not (workdir / "metrics.jsonl").exists() or not lines(workdir):
-    assert time.monotonic() < deadline, "no record within a minute"
+    assert time.monotonic() < deadline, "no record in five minutes"
     time.sleep(0.01)
   stopped.send_signal(kind)
-  assert stopped.wait(timeout=60) == code
+  assert stopped.wait(timeout=300) == code
   (step,) = checkpoint.steps(workdir / "checkpoints")
   assert lines(workdir)[-1]["step"] == step < 20_000
 
