@@ -8,7 +8,7 @@ actor had, so recurrent state is carried exactly across unrolls, and gradients r
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -18,7 +18,7 @@ import optax
 from flax import struct
 
 from agents import auxiliary as auxiliary_lib
-from agents import distributions, heads, losses, optimizer, returns
+from agents import diagnostics, distributions, heads, losses, optimizer, returns
 from agents import trajectory as trajectory_lib
 from environments import core
 from progressive import column, layers, network, partition
@@ -55,6 +55,9 @@ class Hyper:
   value_cost: float = 0.05  # Weight of the value's loss; A3C has 0.5 (papers.md 4); see above.
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
   reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
+  reduction: str = struct.field(
+    pytree_node=False, default="mean"
+  )  # Of gradients: 'mean', or 'sum', A3C's: see `update`.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.
   anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
@@ -134,12 +137,62 @@ def update(
   frozen: Params,
   optimizer_state: optax.OptState,
   trajectory: trajectory_lib.Trajectory,
+  is_recorded: jax.Array | bool = True,
 ) -> tuple[Params, optax.OptState, Metrics]:
-  """One step of learning from one unroll `[T+1, B, ...]`; `frozen` is only read."""
-  gradient, metrics = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory)
-  step, optimizer_state = _optimizer(agent.hyper).update(gradient, optimizer_state, trainable)
-  metrics["gradient_norm"] = optax.global_norm(gradient)
-  return optax.apply_updates(trainable, step), optimizer_state, metrics
+  """One step of learning from one unroll `[T+1, B, ...]`, or B steps (`Hyper.reduction`); `frozen` is only read.
+
+  Of the metrics those of `diagnostics` are NaN unless `is_recorded`: they would take a tenth of an update's time.
+  """
+  step = _step_of_sums if agent.hyper.reduction == "sum" else _step_of_mean
+  after, optimizer_state, norm, outcome = step(agent, trainable, frozen, optimizer_state, trajectory)
+  clipped = jnp.mean((norm > agent.hyper.max_gradient_norm).astype(jnp.float32))
+  norms = {"gradient_norm": jnp.mean(norm), "clipped": clipped}
+  health = _where(is_recorded, diagnostics.of_update, trainable, after, outcome.hidden, outcome.logits, outcome.weights)
+  return after, optimizer_state, _metrics(outcome) | norms | health
+
+
+def _where(condition: jax.Array | bool, function: Callable[..., Metrics], *args: Any) -> Metrics:
+  """`function(*args)`, not computed unless `condition`, but NaN."""
+
+  def nothing(*args: Any) -> Metrics:
+    return {name: jnp.full(one.shape, jnp.nan, one.dtype) for name, one in jax.eval_shape(function, *args).items()}
+
+  return jax.lax.cond(condition, function, nothing, *args)
+
+
+def _step_of_mean(
+  agent: Agent, trainable: Params, frozen: Params, state: optax.OptState, trajectory: trajectory_lib.Trajectory
+) -> tuple[Params, optax.OptState, jax.Array, "Outcome"]:
+  """(parameters, optimiser state, norm [] of the gradient, outcome) after one step along the mean gradient."""
+  gradient, outcome = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory)
+  step, state = _optimizer(agent.hyper).update(gradient, state, trainable)
+  return optax.apply_updates(trainable, step), state, optax.global_norm(gradient), outcome
+
+
+def _step_of_sums(
+  agent: Agent, trainable: Params, frozen: Params, state: optax.OptState, trajectory: trajectory_lib.Trajectory
+) -> tuple[Params, optax.OptState, jax.Array, "Outcome"]:
+  """A3C's: each world is a worker whose gradient is a sum over its unroll, and they step one after the other.
+
+  All workers have seen the parameters before the first of these steps, as A3C's see parameters that others change
+  meanwhile; statistics of the optimiser are shared. Returns as `_step_of_mean`, norms `[B]`.
+  """
+
+  def of_worker(played: trajectory_lib.Trajectory, start: RecurrentState) -> tuple[Params, "Outcome"]:
+    own = dataclasses.replace(jax.tree.map(lambda x: x[:, None], played), initial_state=start)
+    gradient, outcome = jax.grad(loss, has_aux=True)(trainable, frozen, agent, own)
+    return jax.tree.map(lambda g: g * jnp.sum(outcome.weights), gradient), outcome
+
+  starts = jax.tree.map(lambda x: x[:, None], trajectory.initial_state)
+  played = dataclasses.replace(trajectory, initial_state=())
+  gradients, outcomes = jax.vmap(of_worker, in_axes=(1, 0))(played, starts)
+
+  def step(before: tuple[Params, optax.OptState], gradient: Params) -> tuple[tuple[Params, optax.OptState], jax.Array]:
+    change, state = _optimizer(agent.hyper).update(gradient, before[1], before[0])
+    return (optax.apply_updates(before[0], change), state), optax.global_norm(gradient)
+
+  (trainable, state), norms = jax.lax.scan(step, (trainable, state), gradients)
+  return trainable, state, norms, outcomes.together()
 
 
 def apply(
@@ -165,10 +218,32 @@ def apply(
   return activations[-1], state
 
 
+@struct.dataclass
+class Outcome:
+  """What a loss was made of."""
+
+  total: jax.Array  # []
+  hidden: dict[str, jax.Array]  # Of the newest column but for its output: layer -> [T+1, B, ...].
+  logits: jax.Array  # [T, B, A, N]
+  values: jax.Array  # [T, B]
+  targets: jax.Array  # [T, B]: lambda returns of scaled rewards.
+  rewards: jax.Array  # [T, B], as the world gave them.
+  weights: jax.Array  # [T, B]: 1 for transitions that count.
+  auxiliary: dict[str, jax.Array]  # Name of a head -> its loss [].
+
+  def together(self) -> "Outcome":
+    """Of outcomes of one world each, every leaf `[B, ...]`: theirs in one; losses are means over worlds."""
+
+    def in_one(x: jax.Array) -> jax.Array:  # [B, T, 1, ...] -> [T, B, ...]; [B] -> [].
+      return jnp.moveaxis(x[:, :, 0], 0, 1) if x.ndim > 1 else jnp.mean(x)
+
+    return jax.tree.map(in_one, self)
+
+
 def loss(
   trainable: Params, frozen: Params, agent: Agent, trajectory: trajectory_lib.Trajectory
-) -> tuple[jax.Array, Metrics]:
-  """What `update` descends: policy + value_cost * value - entropy_cost * entropy + auxiliary losses; and its parts."""
+) -> tuple[jax.Array, Outcome]:
+  """Policy + value_cost * value - entropy_cost * entropy + auxiliary losses, means over transitions; and its parts."""
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
   activations, _ = apply(agent, params, timesteps, trajectory.initial_state)
@@ -176,30 +251,35 @@ def loss(
   # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
   lambda_returns = functools.partial(returns.lambda_returns, discount=hyper.discount, lambda_=hyper.lambda_)
   reward = jnp.clip(hyper.reward_scale * timesteps.reward, -hyper.reward_clip, hyper.reward_clip)
-  outcome = dataclasses.replace(timesteps, reward=reward, observation={}, privileged={})
-  targets = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(outcome, values)  # [T, B]
+  scaled = dataclasses.replace(timesteps, reward=reward, observation={}, privileged={})
+  targets = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(scaled, values)  # [T, B]
   weights = trajectory_lib.weights(timesteps.step_type)
   chex.assert_equal_shape([targets, weights, trajectory.behaviour_log_prob])
 
-  errors = targets - values[:-1]
-  policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, errors, weights)
+  policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, targets - values[:-1], weights)
   value_loss = losses.value_loss(values[:-1], targets, weights)
-  entropy = losses.mean_entropy(logits[:-1], weights)
-  total = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy
+  total = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * losses.mean_entropy(logits[:-1], weights)
   auxiliary_losses = {}
   for head in agent.auxiliary_heads:
     signal, features = timesteps.privileged[head.signal], activations[head.layer]
     head_loss = auxiliary_lib.loss(params, head, features, signal, jnp.ones(signal.shape[:2], jnp.float32))
     total += head.cost * head_loss
-    auxiliary_losses[f"auxiliary_{head.name}"] = head_loss
-  return total, auxiliary_losses | {
-    "loss": total,
-    "policy_loss": policy_loss,
-    "value_loss": value_loss,
-    "entropy": entropy,
-    "value": losses.weighted_mean(values[:-1], weights),
-    "explained_variance": 1 - _variance(errors, weights) / (_variance(targets, weights) + 1e-8),
-    "reward": losses.weighted_mean(timesteps.reward[1:], weights),
+    auxiliary_losses[head.name] = head_loss
+  hidden = {layer: x for layer, x in activations.items() if layer != column.OUTPUT}
+  outcome = Outcome(total, hidden, logits[:-1], values[:-1], targets, timesteps.reward[1:], weights, auxiliary_losses)
+  return total, outcome
+
+
+def _metrics(outcome: Outcome) -> Metrics:
+  weights, errors = outcome.weights, outcome.targets - outcome.values
+  return {
+    "loss": outcome.total,
+    "value_loss": losses.value_loss(outcome.values, outcome.targets, weights),
+    "entropy": losses.mean_entropy(outcome.logits, weights),
+    "value": losses.weighted_mean(outcome.values, weights),
+    "explained_variance": 1 - _variance(errors, weights) / (_variance(outcome.targets, weights) + 1e-8),
+    "reward": losses.weighted_mean(outcome.rewards, weights),
+    **{f"auxiliary_{name}": one for name, one in outcome.auxiliary.items()},
   }
 
 

@@ -103,7 +103,8 @@ def phase(
     evaluate_every: agent steps between evaluations; 0: only at the end.
     save_every: agent steps between checkpoints; 0: only at the end.
     evaluation_episodes: episodes of each evaluation; 0: no evaluation.
-    updates_per_record: updates of one 'train' record: their episodes, the losses of the last.
+    updates_per_record: updates of one 'train' record: their episodes and share of clipped gradients, all else of the
+      last.
     auxiliary: name -> `head`, in order: readouts trained beside policy and value.
     evaluation_is_greedy: evaluate the most probable actions instead of drawn ones.
     keep_checkpoints: how many, the newest.

@@ -14,7 +14,7 @@ import numpy as np
 from agents import actor_critic, trajectory, unroll
 from experiments.running import loop
 
-TrainStep = Callable[[loop.TrainState], tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]]
+TrainStep = Callable[..., tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]]
 
 
 def in_batch(
@@ -27,16 +27,18 @@ def in_batch(
     train: `loop.train_step` of the same.
     steps_per_update: agent steps of one run in one update.
     until_step: of each run.
-    updates_per_record: updates of one record: their episodes, the losses of the last.
+    updates_per_record: updates of one record: their episodes and share of clipped gradients, all else of the last.
   """
   while (step := loop.step_of(state)) < until_step:
     started = time.monotonic()
     results = []
-    for _ in range(min(updates_per_record, -(-(until_step - step) // steps_per_update))):
-      state, metrics, episodes = train(state)
+    num_updates = min(updates_per_record, -(-(until_step - step) // steps_per_update))
+    for i in range(num_updates):
+      state, metrics, episodes = train(state, is_recorded=i + 1 == num_updates)
       results.append((metrics, episodes))
     step += len(results) * steps_per_update
     metrics, episodes = jax.device_get(results[-1][0]), jax.device_get([episodes for _, episodes in results])
+    metrics["clipped"] = np.mean(jax.device_get([each["clipped"] for each, _ in results]), axis=0)
     rate = {"steps_per_s": len(results) * steps_per_update / (time.monotonic() - started)}
     members = range(len(state.step)) if state.step.ndim else (None,)
     records = []

@@ -1,4 +1,4 @@
-"""Where records go: the console, metrics.jsonl, TensorBoard.
+"""Where records go: the console, metrics.jsonl, TensorBoard, and a watch over how a run learns.
 
 One line of metrics.jsonl is one JSON object: int `step`, float `wall_s`, str `kind` ('train', 'eval' or 'episode'),
 then float metrics. `wall_s` counts the time that this run has been running, over all its resumes.
@@ -11,7 +11,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from tensorboardX import event_file_writer
@@ -21,6 +21,9 @@ from analysis import intervals, records
 from experiments.running import loop
 
 _FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
+# Of docs/learning.md: a run is ill where one of these holds in so many records, over such a share of its steps.
+_PATIENCE, _PATIENCE_SHARE = 10, 0.1
+_EXPLAINED, _INFORMATION_NATS, _DEAD = 0.05, 1e-3, 0.5
 
 
 class Recorder:
@@ -29,7 +32,11 @@ class Recorder:
   def __init__(self, paths: Sequence[pathlib.Path], *, name: str, first_step: int, until_step: int):
     """Opens the run directories `paths` for runs that go on from `first_step`."""
     self._files = [
-      (Metrics(path / "metrics.jsonl", step=first_step), TensorBoard(path / "tensorboard", step=first_step))
+      (
+        Metrics(path / "metrics.jsonl", step=first_step),
+        TensorBoard(path / "tensorboard", step=first_step),
+        Watch(path, until_step=until_step),
+      )
       for path in paths
     ]
     every_s = 10.0 if len(paths) == 1 else 30.0
@@ -45,7 +52,7 @@ class Recorder:
 
   def sync(self) -> None:
     """Returns once every record so far is on the disk."""
-    for metrics, tensorboard in self._files:
+    for metrics, tensorboard, _ in self._files:
       metrics.sync()
       tensorboard.sync()
 
@@ -130,6 +137,44 @@ class TensorBoard:
     except OSError as error:
       self._writer = None
       print(f"warning: no more TensorBoard in {self._folder} ({error}); metrics.jsonl goes on", file=sys.stderr)
+
+
+class Watch:
+  """Says once on stderr what goes wrong for long: a run that is blind or deaf, layers that are dead."""
+
+  def __init__(self, path: pathlib.Path, *, until_step: int):
+    """Of the run in `path`, which goes on to `until_step`."""
+    self._path, self._patience = path, _PATIENCE_SHARE * until_step
+    self._since: dict[str, tuple[int, int]] = {}  # What is wrong -> since which step, in how many records.
+    self._said: set[str] = set()
+
+  def __call__(self, record: loop.Record) -> None:
+    """Looks at one record."""
+    if record.kind != "train":
+      return
+    before = self._since
+    self._since = {}
+    for what in _wrong(record.metrics):
+      since, count = before.get(what, (record.step, 0))
+      self._since[what] = since, count + 1
+      if what not in self._said and count + 1 >= _PATIENCE and record.step - since >= self._patience:
+        self._said.add(what)
+        where = f"from step {since:,} to {record.step:,}"
+        print(f"warning: {self._path}: {what} {where}; docs/learning.md says what may help", file=sys.stderr)
+
+
+def _wrong(metrics: Mapping[str, float]) -> list[str]:
+  """What is wrong with a learner, in words; nothing where its record does not say."""
+  wrong = [
+    f"more than half of {name.partition('/')[2]} is dead"
+    for name, share in metrics.items()
+    if name.startswith("dead/") and share > _DEAD
+  ]
+  if metrics.get("explained_variance", 1.0) < _EXPLAINED:
+    wrong.append(f"the value explains nothing of the returns (explained_variance < {_EXPLAINED})")
+  if metrics.get("information", 1.0) < _INFORMATION_NATS:
+    wrong.append(f"actions tell nothing of observations (information < {_INFORMATION_NATS} nats)")
+  return wrong
 
 
 class Console:

@@ -63,6 +63,7 @@ _NUMBERS: Mapping[str, _Range] = {
 _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_classes": _whole(0)}
 _WORDS: Mapping[str, tuple[str, ...]] = {
   "hyper.optimizer": ("adam", "rmsprop"),
+  "hyper.reduction": ("mean", "sum"),
   "column.pixel_init": ("lecun", "contrast"),
 }
 
@@ -154,12 +155,14 @@ def check_annealing(phase: config_dict.ConfigDict) -> None:
   Raises:
     ValueError: naming both numbers of updates, and the field to set.
   """
-  num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps))
+  each = phase.num_worlds if phase.hyper.get("reduction") == "sum" else 1  # Every world makes an update of its own.
+  num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps)) * each
   if 0 < phase.hyper.anneal_updates < num_updates:
     raise ValueError(
       f"train.hyper.anneal_updates={phase.hyper.anneal_updates:g}: the learning rate would be 0 from there to the last "
-      f"of {num_updates} updates (steps={phase.steps} / ({phase.num_worlds} worlds * num_steps={phase.num_steps})); "
-      f"set train.hyper.anneal_updates={num_updates}, or 0 to keep the rate"
+      f"of {num_updates} updates (steps={phase.steps}, {phase.num_worlds} worlds, num_steps={phase.num_steps}, "
+      f"reduction={phase.hyper.get('reduction', 'mean')!r}); set train.hyper.anneal_updates={num_updates}, or 0 to "
+      f"keep the rate"
     )
 
 

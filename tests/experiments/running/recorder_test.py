@@ -116,3 +116,35 @@ def test_what_a_resumed_run_has_not_reached_is_marked_as_forgotten(tmp_path, ste
   first, second = events(tmp_path)
   assert first.file_version == "brain.Event:2"  # From this version on TensorBoard heeds the mark.
   assert second.step == (8 if step else 0)
+
+
+def watch(capsys, records, *, until_step):
+  """The lines that a watch prints of train records (step, metrics)."""
+  watching = recorder.Watch(pathlib.Path("runs/a"), until_step=until_step)
+  for step, metrics in records:
+    watching(loop.Record(step, "train", metrics))
+    watching(loop.Record(step, "episode", {"return": 1.0}))
+  return capsys.readouterr().err.splitlines()
+
+
+HEALTHY = {"explained_variance": 0.6, "information": 0.3, "dead/conv1": 0.0, "dead/dense1": 0.4}
+
+
+def test_a_healthy_run_is_not_warned_of(capsys):
+  assert watch(capsys, [(step, HEALTHY) for step in range(100, 3_000, 100)], until_step=3_000) == []
+
+
+@pytest.mark.parametrize(
+  ("ill", "words"),
+  [
+    ({"explained_variance": 0.0}, "the value explains nothing of the returns"),
+    ({"information": 1e-4}, "actions tell nothing of observations"),
+    ({"dead/dense1": 0.75}, "more than half of dense1 is dead"),
+  ],
+)
+def test_what_is_ill_for_long_is_said_once(capsys, ill, words):
+  steps = range(100, 3_000, 100)
+  (line,) = watch(capsys, [(step, HEALTHY | ill) for step in steps], until_step=3_000)
+  assert line.startswith(f"warning: runs/a: {words}") and "from step 100 to 1,000" in line
+  assert watch(capsys, [(step, HEALTHY | (ill if step % 900 else {})) for step in steps], until_step=3_000) == []
+  assert watch(capsys, [(step, HEALTHY | ill) for step in steps], until_step=100_000) == []  # Not yet a tenth of it.

@@ -401,3 +401,11 @@ def test_a_workdir_that_is_moved_away_stops_the_run(tmp_path, monkeypatch):
   monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   assert checkpoint.steps(tmp_path / "moved" / "checkpoints") == [120]
   assert int(run.run(make_config(), tmp_path / "moved").state.step) == 600  # It goes on where it is now.
+
+
+def test_a_run_whose_units_die_is_warned_of(tmp_path, capsys):
+  config = make_config(lstm=())
+  config.train.update({"steps": 2_000, "evaluate_every": 0, "video": False})
+  config.train.hyper.update({"learning_rate": 30.0, "optimizer": "rmsprop"})
+  run.run(config, tmp_path / "run")
+  assert "more than half of dense1 is dead" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""A3C's worker in numpy (Mnih et al. 2016, algorithm S3), beside the batched learner that sums."""
+
+import jax
+import numpy as np
+import pytest
+
+from agents import actor_critic, trajectory, unroll
+from environments import batch as batch_lib
+from environments import core
+from tests.agents import agents_for_tests, worlds
+
+A3C = dict(
+  reduction="sum", optimizer="rmsprop", second_moment_decay=0.99, lambda_=1.0, value_cost=0.5, entropy_cost=0.01
+)
+LAYERS = ("hidden", "memory", "output")
+
+
+def gradient_of(params, observations, actions, rewards, step_types, discounts, *, discount, entropy_cost, value_cost):
+  """A worker's gradient, summed over its unroll of T steps, by backpropagation written out."""
+  (w1, b1), (w2, b2), (w3, b3) = ((params[name]["kernel"], params[name]["bias"]) for name in LAYERS)
+  h1 = np.maximum(observations @ w1 + b1, 0.0)
+  h2 = np.maximum(h1 @ w2 + b2, 0.0)
+  out = h2 @ w3 + b3
+  logits, values = out[:, :-1], out[:, -1]
+  d_out = np.zeros_like(out)
+  value = values[-1]  # Bootstrapped: R <- V(s_T), or what the end of an episode gives.
+  for t in reversed(range(len(actions))):
+    if step_types[t] == core.LAST:  # The step to the next episode's first.
+      value = values[t]
+      continue
+    after = values[t + 1] if step_types[t + 1] == core.LAST else value
+    value = rewards[t + 1] + discount * discounts[t + 1] * after
+    advantage = value - values[t]
+    p = np.exp(logits[t] - logits[t].max())
+    p /= p.sum()
+    chosen = np.eye(len(p))[actions[t]]
+    entropy = -np.sum(p * np.log(p))
+    d_out[t, :-1] = -(chosen - p) * advantage + entropy_cost * p * (np.log(p) + entropy)
+    d_out[t, -1] = -value_cost * advantage  # Of 1/2 (R - V)^2, times 0.5.
+  d_h2 = (d_out @ w3.T) * (h2 > 0)
+  d_h1 = (d_h2 @ w2.T) * (h1 > 0)
+  pairs = ((observations, d_h1), (h1, d_h2), (h2, d_out))
+  return {name: {"kernel": x.T @ d, "bias": d.sum(axis=0)} for name, (x, d) in zip(LAYERS, pairs, strict=True)}
+
+
+class Worker:
+  """Parameters and the shared statistics of A3C's RMSProp."""
+
+  def __init__(self, params, *, learning_rate, epsilon, max_norm, num_updates, decay=0.99):
+    self.params = jax.tree.map(np.float64, params)
+    self.g = jax.tree.map(np.zeros_like, self.params)
+    self.rate, self.epsilon, self.max_norm, self.num_updates, self.decay = (
+      learning_rate, epsilon, max_norm, num_updates, decay
+    )  # fmt: skip
+    self.count = 0
+
+  def apply(self, gradient):
+    norm = np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(gradient)))
+    d = jax.tree.map(lambda x: x * min(1.0, self.max_norm / norm), gradient)
+    rate = self.rate * max(self.num_updates - self.count, 0) / self.num_updates
+    self.g = jax.tree.map(lambda g, d: self.decay * g + (1 - self.decay) * d**2, self.g, d)
+    self.params = jax.tree.map(lambda p, g, d: p - rate * d / np.sqrt(g + self.epsilon), self.params, self.g, d)
+    self.count += 1
+    return norm
+
+
+@pytest.mark.parametrize("num_worlds", [1, 3])
+@pytest.mark.parametrize("max_norm", [40.0, 0.5])
+def test_summed_updates_are_those_of_workers_in_numpy(num_worlds, max_norm):
+  world, num_updates, epsilon = worlds.CueRecall(), 6, 0.1
+  agent, trainable, frozen = agents_for_tests.make(
+    world, memory=False, learning_rate=0.05, epsilon=epsilon, max_gradient_norm=max_norm, anneal_updates=20.0, **A3C
+  )
+  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+  batch_state, state = batch.init(jax.random.key(1)), actor_critic.init(agent, trainable)
+  recurrent = actor_critic.initial_state(agent, num_worlds)
+  worker = Worker(trainable[0], learning_rate=0.05, epsilon=epsilon, max_norm=max_norm, num_updates=20)
+  before = trainable
+  for key in jax.random.split(jax.random.key(2), num_updates):
+    batch_state, recurrent, played = unroll.unroll(agent, trainable, frozen, batch, batch_state, recurrent, key, 7)
+    trainable, state, metrics = actor_critic.update(agent, trainable, frozen, state, played)
+    seen = worker.params  # By all workers: none has seen the others' steps.
+    t = jax.tree.map(np.asarray, played.timesteps)
+    norms = [
+      worker.apply(
+        gradient_of(
+          seen, t.observation["signal"][:, b], np.asarray(played.actions)[:, b, 0], t.reward[:, b],
+          t.step_type[:, b], t.discount[:, b], discount=0.97, entropy_cost=0.01, value_cost=0.5,
+        )
+      )
+      for b in range(num_worlds)
+    ]  # fmt: skip
+    np.testing.assert_allclose(metrics["gradient_norm"], np.mean(norms), rtol=1e-4)
+    np.testing.assert_allclose(metrics["clipped"], np.mean(np.array(norms) > max_norm), rtol=1e-6)
+  for mine, theirs in zip(jax.tree.leaves(trainable[0]), jax.tree.leaves(worker.params), strict=True):
+    np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-6)
+  moved = max(float(abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (before, trainable)), strict=True))
+  assert moved > 1e-2  # There was something to compare.
+
+
+def test_metrics_of_sums_are_those_of_the_whole_batch():
+  """Summed or not, what is said of a batch before the step is the same."""
+  world = worlds.CueRecall()
+  said = {}
+  for reduction in ("mean", "sum"):
+    agent, trainable, frozen = agents_for_tests.make(world, memory=True, **{**A3C, "reduction": reduction})
+    batch = batch_lib.Batch(world, 5, ("signal",))
+    start = actor_critic.initial_state(agent, 5)
+    played = unroll.unroll(
+      agent, trainable, frozen, batch, batch.init(jax.random.key(1)), start, jax.random.key(2), 12
+    )[2]
+    assert np.ptp(np.asarray(trajectory.weights(played.timesteps.step_type)).sum(axis=0)) == 0  # Equal shares.
+    said[reduction] = actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)[2]
+  assert said["sum"].keys() == said["mean"].keys()
+  for name, value in said["mean"].items():
+    if not name.startswith(("step/", "gradient_norm", "clipped")):
+      np.testing.assert_allclose(said["sum"][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
