@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from analysis import records
 from experiments.report import drawing
+from experiments.studies import learning
 from experiments.studies.corl2017 import figures as corl2017_figures
 from experiments.studies.navigation import episode_figures, folder
 from experiments.studies.navigation import figures as navigation_figures
@@ -27,6 +28,7 @@ def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
 FIGURES: Mapping[str, Figure] = {
   "corl2017_fig4": Figure(_read_runs, corl2017_figures.fig4),
   "corl2017_fig5": Figure(_read_runs, corl2017_figures.fig5),
+  "learning": Figure(_read_runs, learning.learning),
   "nav_fig3": Figure(folder.read_all, navigation_figures.fig3),
   "nav_fig4": Figure(folder.read_all, episode_figures.fig4),
   "nav_fig56": Figure(folder.read_all, episode_figures.fig56),

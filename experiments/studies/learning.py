@@ -1,0 +1,87 @@
+"""How any runs learn, beside what they score: the numbers of `agents.diagnostics` over steps (docs/learning.md)."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+
+from analysis import curves, plots, records
+from experiments.report import drawing
+
+_MEASURES = ("return_mean", "explained_variance", "information", "entropy", "clipped")
+_OF_LAYERS = ("dead/", "silent/", "step/")
+_NUM_BINS = 50  # Of a curve.
+_LATE = 0.75  # What tables show is the mean from this share of the steps on.
+_COLORS = tuple(matplotlib.colormaps["tab10"].colors)
+
+
+def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
+  """A panel for each measure and layer, a line for each run, or for each sweep and its members; a table of late means.
+
+  Raises:
+    ValueError: if the runs have no such records.
+  """
+  groups: dict[str, list[records.Run]] = {}
+  for run in runs:
+    groups.setdefault(_name(run), []).append(run)
+  measured = {label: _measured(each) for label, each in groups.items()}
+  names = sorted({name for each in measured.values() for name in each}, key=_order)
+  if not names:
+    raise ValueError(f"{runs[0].path}: no 'train' record has {_MEASURES[0]} or {_OF_LAYERS[0]}<layer>")
+  panels = []
+  for name in names:
+    lines = [
+      plots.Line(label, matplotlib.colors.to_hex(_COLORS[i % len(_COLORS)]), measured[label][name])
+      for i, label in enumerate(groups)
+      if name in measured[label]
+    ]
+    if any(np.any(line.solid.values) for line in lines):  # A layer that cannot die has no panel.
+      panels.append(plots.Panel(name.replace("_", " ").replace("/", ", "), lines))
+  picture = plots.learning_curves(panels, x_label="agent steps", y_label="", panels_per_row=5, has_shared_legend=True)
+  late = {
+    label: {
+      name: curves.mean_within(each[name], _LATE * each[name].steps[-1], each[name].steps[-1])
+      for name in names
+      if name in each
+    }
+    for label, each in measured.items()
+  }
+  return drawing.Drawn(picture, late, places=3)
+
+
+def _name(run: records.Run) -> str:
+  """Of the run, or of the sweep that it is a member of."""
+  return run.path.parent.parent.name if run.path.parent.name == "runs" and run.path.name.isdigit() else run.path.name
+
+
+def _measured(runs: Sequence[records.Run]) -> Mapping[str, curves.Curve]:
+  """Measure -> its curve in bins up to the end of the shortest run, of those that all runs have."""
+  until = min(records.num_steps(run) for run in runs)
+  names = [
+    {
+      name
+      for block in run.blocks
+      if block.kind == "train"
+      for name in block.names
+      if name in _MEASURES or name.startswith(_OF_LAYERS)
+    }
+    for run in runs
+  ]
+  edges = np.linspace(0.0, until, _NUM_BINS + 1)
+  return {name: curves.stack([_binned(run, name, edges) for run in runs]) for name in set.intersection(*names)}
+
+
+def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Ends of bins `[G]`, and the mean of what was recorded in each; an empty one lies between its neighbours."""
+  steps, values = records.series(run, kind="train", name=name)
+  which = np.digitize(steps, edges[:-1], right=True) - 1
+  has = np.isfinite(values) & (steps <= edges[-1])
+  count = np.bincount(which[has], minlength=len(edges) - 1)
+  total = np.bincount(which[has], values[has], minlength=len(edges) - 1)
+  filled = count > 0
+  return edges[1:], np.interp(edges[1:], edges[1:][filled], total[filled] / count[filled])
+
+
+def _order(name: str) -> tuple[int, str]:
+  kinds = (*_MEASURES, *_OF_LAYERS)
+  return next(i for i, kind in enumerate(kinds) if name.startswith(kind)), name
