@@ -72,7 +72,7 @@ def run_alone(
     source: the network to start from; None: that of `config.source`.
   """
   checks.check(config)
-  config = learn.resolved(config)
+  config = learn.resolved(config, kept=run_directory.read_config(lock.path).get("world_options", {}))
   path, phase, is_sweep = lock.path, config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)

@@ -6,6 +6,8 @@
 column, whichever method made it. ConfigDicts go no further than `setup`.
 """
 
+import contextlib
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -93,11 +95,31 @@ def _signals(heads: tuple[auxiliary.Head, ...]) -> tuple[str, ...]:
   return tuple(dict.fromkeys(head.signal for head in heads))
 
 
-def resolved(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """A copy in which files that the world's options name are what stands in them, so that it says all by itself."""
+def resolved(config: config_dict.ConfigDict, *, kept: Mapping[str, Any]) -> config_dict.ConfigDict:
+  """A copy in which files that the world's options name are what stands in them, so that it says all by itself.
+
+  `kept` are the options of a run that goes on, {} at a start: they stand in for a file that is gone, as stderr says.
+  """
   config = config.copy_and_resolve_references()
-  config.world_options.update(registry.resolve(config.world, config.world_options.to_dict()))
+  options = config.world_options.to_dict()
+  try:
+    config.world_options.update(registry.resolve(config.world, options))
+  except FileNotFoundError as error:
+    both = [name for name in options if name in kept]
+    name = next((name for name in both if _has_files(config.world, {**options, name: kept[name]})), None)
+    if name is None:
+      raise
+    print(f"warning: the run goes on with the {name} that its config.json keeps: {error}", file=sys.stderr)
+    config.world_options[name] = kept[name]
   return config
+
+
+def _has_files(world: str, options: Mapping[str, Any]) -> bool:
+  """Whether every file that the options name is there."""
+  with contextlib.suppress(FileNotFoundError):
+    registry.resolve(world, options)
+    return True
+  return False
 
 
 def load_source(config: config_dict.ConfigDict) -> released.Source | None:

@@ -110,24 +110,28 @@ def claim(
   path = local(workdir)
   path.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
-  config_file = path / "config.json"
   learned = saved_steps(_checkpoints_of(path))
   source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
   now = {**(about or provenance()), "seed": ours.get("seed")}
   now |= {"source": os.path.relpath(source, path.resolve())} if source else {}
   first = read_provenance(path) if learned else {}
-  if learned and config_file.exists():
-    theirs = read_json(config_file)
+  if theirs := read_config(path):
     if "source" in first and source == (path / first["source"]).resolve():
       theirs["source"] = ours["source"]
     if ours.get("train", {}).get("steps", 0) >= learned[-1] and "steps" in theirs.get("train", {}):
       theirs["train"]["steps"] = ours["train"]["steps"]
     if changes := difference(theirs, ours):
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
-  write_json(config_file, ours)
+  write_json(path / "config.json", ours)
   write_json(path / "provenance.json", _resumed(first, now, path) if first else now)
   return path
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+  """The config that a run directory belongs to; {} where nothing was learned yet."""
+  file = path / "config.json"
+  return read_json(file) if saved_steps(_checkpoints_of(path)) and file.exists() else {}
 
 
 def saved_steps(checkpoints: pathlib.Path) -> list[int]:

@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
   assert (maze.layout.shape, maze.task.num_steps, maze.task.style) == ((1, 4), 30, "style_01")
 
 
-def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path):
+def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path, capsys):
   layout = tmp_path / "hall.txt"
   layout.write_text("*********\n*P   G A*\n*********\n")
   config = navigation.get_config("smoke,ff,static_1")
@@ -152,6 +153,17 @@ def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path):
   assert place.make(name, options).world.layout.goals.tolist() == [2]  # Where it was when the run learned.
   with pytest.raises(ValueError, match="another config .world_options.layout: .*G A.* there, .*A G.* here"):
     run.run(config, tmp_path / "run")
+  layout.unlink()
+  config.train.steps = 40
+  assert int(run.run(config, tmp_path / "run").state.step) == 40
+  warning = f"warning: the run goes on with the layout that its config.json keeps: layout {layout} is no file; .*\\n"
+  assert re.fullmatch(warning, capsys.readouterr().err)
+  assert evaluate.trained_in(tmp_path / "run") == (name, options)
+  config.world_options.num_steps = 31
+  with pytest.raises(ValueError, match="another config .world_options.num_steps: 30 there, 31 here"):
+    run.run(config, tmp_path / "run")
+  with pytest.raises(FileNotFoundError, match="hall.txt is no file"):
+    run.run(config, tmp_path / "another")
 
 
 @pytest.mark.parametrize(
