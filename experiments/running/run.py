@@ -125,9 +125,12 @@ def make_members(
     source = learn.load_source(config)
   make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
   if "sweep" not in config:
-    return (_on_its_own(Member(config, path, make(config))),)
+    alone = _on_its_own(Member(config, path, make(config)))
+    learn.warn_unread(alone.task, config)
+    return (alone,)
   configs = [members.sample(config, i) for i in range(config.sweep.num_runs)]
   everyone = tuple(_side_by_side(Member(one, path / "runs" / f"{i:02}", make(one))) for i, one in enumerate(configs))
+  learn.warn_unread(everyone[0].task, config)
   first = jax.tree.structure(everyone[0].task.agent)
   for member in everyone[1:]:
     if jax.tree.structure(member.task.agent) != first:

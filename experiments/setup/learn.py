@@ -91,6 +91,17 @@ def _unread(spec: network.Network, newest: progressive_column.Column, method: st
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
 
 
+def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:
+  """Says on stderr if the network's newest column is not the one that `train.column` describes: finetuning keeps it."""
+  described = column.make(config.train.column, task.place.world.observation_spec(), task.agent.num_choices)
+  if task.agent.spec.columns[-1] != described:
+    print(
+      f"warning: train.column describes another column than the source's newest, and method={config.method!r} keeps "
+      f"the source's",
+      file=sys.stderr,
+    )
+
+
 def _signals(heads: tuple[auxiliary.Head, ...]) -> tuple[str, ...]:
   return tuple(dict.fromkeys(head.signal for head in heads))
 
@@ -123,7 +134,13 @@ def _has_files(world: str, options: Mapping[str, Any]) -> bool:
 
 
 def load_source(config: config_dict.ConfigDict) -> released.Source | None:
-  """The network of `config.source`; None where the method starts from none."""
+  """The network of `config.source`; None where the method starts from none.
+
+  Raises:
+    ValueError: if there is none where the method needs one, or one that it would not read.
+  """
+  if config.method == "scratch" and config.source:
+    raise ValueError(f"source={config.source!r} is not read by method='scratch'; set source='', or another method")
   needs_none = config.method == "scratch" or (config.method == "random_column" and not config.source)
   return None if needs_none else released.load_source(config.source)
 
