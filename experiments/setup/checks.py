@@ -64,6 +64,8 @@ _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_
 _WORDS: Mapping[str, tuple[str, ...]] = {
   "hyper.optimizer": ("adam", "rmsprop"),
   "column.pixel_init": ("lecun", "contrast"),
+  "column.memory": ("lstm", "gru"),
+  "column.norm": ("none", "layer"),
 }
 
 # What an entry of a tuple is: a type, or a tuple of types where it is one itself; and an example.

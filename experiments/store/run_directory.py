@@ -32,6 +32,8 @@ CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
 _LOCK = "lock"
+# Fields that configs of earlier versions lack, and what was done without them.
+_ADDED = {"train.column.memory": "lstm", "train.column.norm": "none"}
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
@@ -154,6 +156,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
   changes = []
   for key in sorted(set(old) | set(new)):
     a, b = old.get(key), new.get(key)
+    if key not in old and prefix + key in _ADDED and b == _ADDED[prefix + key]:
+      continue
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       changes += difference(a, b, f"{prefix}{key}.")
     elif a != b or (key in old) != (key in new):

@@ -16,7 +16,7 @@ from experiments.running import members, run
 from experiments.setup import checks, column, learn, place
 from experiments.store import released, run_directory
 from experiments.studies.pnn import matrix
-from progressive import baselines, cost, network, partition
+from progressive import baselines, cost, layers, network, partition, wiring
 
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
@@ -215,6 +215,46 @@ def test_pixel_init_is_of_the_convolution_on_pixels_alone():
   section = base.column(conv=((16, 8, 4), (8, 4, 2)), dense=(4,), lstm=(), pixel_init="contrast")
   spec = column.make(section, OBSERVED, (8,))
   assert [spec.layer(name).kernel_init for name in ("conv1", "conv2")] == ["contrast", "lecun"]
+
+
+@pytest.mark.parametrize("method", ["finetune", "finetune_head"])
+def test_finetuning_on_the_arm_is_of_the_column_that_its_config_describes(method, capsys):
+  config = jaco_corl2017.get_config(method)
+  learn.warn_unread(learn.make(config), config)
+  assert not capsys.readouterr().err
+
+
+def test_memory_and_norm_are_other_layers_of_the_same_names():
+  """What joins, heads and laterals call dense1 and lstm1 is the normalised output and the memory."""
+  joins = (("velocity", "dense1"), ("dense1", "lstm2"))
+  rest = {"inputs": ("pixels", "velocity"), "conv": ((8, 8, 4),), "dense": (4,), "lstm": (5, 6), "joins": joins}
+  plain, other = (
+    column.make(base.column(**rest, memory=memory, norm=norm), OBSERVED, (8,))
+    for memory, norm in (("lstm", "none"), ("gru", "layer"))
+  )
+  assert other.layers == (
+    layers.Conv("conv1", ("pixels",), 8, 8, 4),
+    layers.Dense("dense1_linear", ("conv1", "velocity"), size=4, activation=None),
+    layers.LayerNorm("dense1", ("dense1_linear",)),
+    layers.GRU("lstm1", ("dense1",), size=5),
+    layers.GRU("lstm2", ("lstm1", "dense1"), size=6),
+    layers.Dense("output", ("lstm2",), size=9, activation=None, laterals="linear"),
+  )
+  for columns, first in (
+    ((plain, other), "dense1_linear"),
+    ((other, plain), "dense1"),
+    ((other, other), "dense1_linear"),
+  ):
+    read = {name: [one.source for one in into] for name, into in wiring.connections(columns)[1]}
+    assert {name: sources for name, sources in read.items() if sources} == {
+      first: [(0, "conv1")],
+      "lstm1": [(0, "dense1"), (0, "lstm1")],
+      "lstm2": [(0, "lstm1"), (0, "dense1"), (0, "lstm2")],
+      "output": [(0, "lstm2")],
+    }
+  joins = (("velocity", "dense1_linear"),)
+  with pytest.raises(ValueError, match="column.joins names layer 'dense1_linear'; this column has conv1, dense1, "):
+    column.make(base.column(**rest | {"joins": joins}, norm="layer"), OBSERVED, (8,))
 
 
 def test_a_join_to_no_layer_is_refused():
