@@ -10,7 +10,7 @@ import contextlib
 import sys
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from environments import registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
 from experiments.store import network_file, released
-from progressive import baselines, network
+from progressive import baselines, network, partition
 from progressive import column as progressive_column
 
 
@@ -63,32 +63,40 @@ def make(
   )
   num_choices = place_lib.num_choices(place)
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
-  if spec is None:
-    params, spec, is_trainable = baselines.prepare(
-      make_key(config.seed, "network"),
-      config.method,
-      column_spec=newest,
-      source_params=source.params if source else None,
-      source_spec=source.spec if source else None,
-      output_init=config.output_init,
-      alpha=config.alpha,
-    )
-  else:
-    params, is_trainable = _unread(spec, newest, config.method), baselines.trainable(config.method, spec)
+  params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
   params = auxiliary.init(make_key(config.seed, "auxiliary"), spec, params, heads, place.signal_spec())
   return Task(agent, params, is_trainable, place)
 
 
-def _unread(spec: network.Network, newest: progressive_column.Column, method: str) -> network.Params:
+_Network: TypeAlias = tuple[network.Params, network.Network, partition.IsTrainable]  # And which of it learns.
+
+
+def _starts(
+  config: config_dict.ConfigDict, source: released.Source | None, newest: progressive_column.Column
+) -> _Network:
+  """What `config.method` makes of the source and a new column."""
+  return baselines.prepare(
+    make_key(config.seed, "network"),
+    config.method,
+    column_spec=newest,
+    source_params=source.params if source else None,
+    source_spec=source.spec if source else None,
+    output_init=config.output_init,
+    alpha=config.alpha,
+  )
+
+
+def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: progressive_column.Column) -> _Network:
   """Zeros of the form of `spec`, whose newest column must be the config's where the method makes one."""
-  if not method.startswith("finetune") and spec.columns[-1] != newest:
+  if not config.method.startswith("finetune") and spec.columns[-1] != newest:
     raise ValueError(
       f"the run has learned with another network than train.column describes ({spec.columns[-1]} there, {newest} "
       f"here); use the config it was made with, or another --workdir"
     )
-  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
+  return zeros, spec, baselines.trainable(config.method, spec)
 
 
 def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:

@@ -12,8 +12,9 @@ from agents import auxiliary
 from environments.maze import world
 from experiments import binary, evaluate
 from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
-from experiments.running import members, run
+from experiments.running import run
 from experiments.setup import checks, column, learn, place
+from experiments.setup import sweep as sweep_lib
 from experiments.store import released, run_directory
 from experiments.studies.pnn import matrix
 from progressive import baselines, cost, layers, network, partition, wiring
@@ -60,10 +61,10 @@ def test_finetuning_a_vision_column_on_proprioception_is_refused():
 def test_any_navigator_grows_on_another():
   """With the new column's own losses: source and target differ in the maze alone."""
   config = navigation.get_config("smoke,nav_d2,static_1")
-  first = learn.make(members.sample(config, 0))
+  first = learn.make(sweep_lib.sample(config, 0))
   config.method = "progressive"
   source = released.Source(first.agent.spec, auxiliary.without(first.params), None)
-  second = learn.make(members.sample(config, 0), source=source)
+  second = learn.make(sweep_lib.sample(config, 0), source=source)
   assert second.agent.spec == network.Network(first.agent.spec.columns * 2)
   assert ["auxiliary" in params for params in second.params] == [False, True]
   trainable, _ = partition.split(second.params, second.is_trainable)
@@ -107,7 +108,7 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
   hyper = learn.make_hyper(config.train)
   assert (hyper.reward_scale, hyper.reward_clip) == ((0.5, 1.0) if "clip" in agent else (1.0, np.inf))  # papers.md 3.4
   assert (hyper.optimizer, hyper.second_moment_decay, hyper.lambda_) == ("rmsprop", 0.99, 1.0)
-  member = members.sample(config, 0)
+  member = sweep_lib.sample(config, 0)
   for name in member.train.auxiliary:
     assert member.train.auxiliary[name].cost in navigation._COSTS[name]
 
@@ -194,9 +195,9 @@ def test_a_navigation_agent_that_is_none_is_refused(variant):
 )
 def test_reachers_have_the_navigators_heads_on_the_arms_own_signals(agent, heads):
   config = jaco_auxiliary.get_config(agent)
-  task = learn.make(members.sample(config, 0))
+  task = learn.make(sweep_lib.sample(config, 0))
   assert [head.name for head in task.agent.auxiliary_heads] == heads
-  without = learn.make(members.sample(jaco_auxiliary.get_config("reacher"), 0))
+  without = learn.make(sweep_lib.sample(jaco_auxiliary.get_config("reacher"), 0))
   assert task.agent.replace(auxiliary_heads=()) == without.agent  # Nothing else differs.
 
 
@@ -276,5 +277,5 @@ def test_every_cell_of_pong_soup_has_a_config(scale):
   for cell in matrix.plan(config):
     own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
     assert own.world == f"pong/{cell.target}" and bool(own.source) == bool(cell.sources)
-  first = members.sample(own, 0)
+  first = sweep_lib.sample(own, 0)
   assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)

@@ -21,8 +21,8 @@ def make_config(**fields):
   return config_dict.ConfigDict({"seed": 3, "source": "", "world_options": {"layout": ""}, "train": train} | fields)
 
 
-def claim(path, config=None):
-  return run_directory.claim(path, config or make_config())
+def claim(path, config=None, **options):
+  return run_directory.claim(path, config or make_config(), **options)
 
 
 def learn(path, step):
@@ -100,18 +100,10 @@ def test_until_the_first_checkpoint_another_config_takes_the_place(tmp_path):
 
 def test_a_member_s_config_is_fixed_by_its_sweep_s_checkpoint(tmp_path):
   claim(tmp_path)
-  claim(tmp_path / "runs/00")
+  claim(tmp_path / "runs/00", sweep=tmp_path)
   learn(tmp_path, 100)
   with pytest.raises(ValueError, match="another config"):
-    claim(tmp_path / "runs/00", make_config(seed=4))
-
-
-def test_a_run_in_a_folder_called_runs_is_no_member_of_what_else_lies_around_it(tmp_path):
-  (tmp_path / "config.json").write_text("{}")  # Of a user's own.
-  claim(tmp_path / "runs/first")
-  learn(tmp_path / "runs/first", 100)
-  with pytest.raises(ValueError, match="another config"):
-    claim(tmp_path / "runs/first", make_config(seed=4))
+    claim(tmp_path / "runs/00", make_config(seed=4), sweep=tmp_path)
 
 
 @pytest.mark.parametrize(("steps", "is_allowed"), [(2000, True), (700, True), (600, True), (599, False)])
