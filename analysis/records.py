@@ -2,10 +2,11 @@
 
 A run directory holds `config.json` (every field of the experiment), `provenance.json` (command, commit, versions,
 seed), `network.json` (the columns) and `metrics.jsonl`: one object a line, `step` (int), `wall_s` (float), `kind`
-('train', 'eval' or 'episode') and then named numbers. On an arm every finished episode is a line of kind 'episode'
-with its `return`, and `step` counts arm steps so far. Steps of one kind never fall: a resumed run forgets what it
-wrote after its checkpoint (`kept_until`). A last line without its newline is still being written, or was cut off by a
-kill, and is left out; any other fault is an error that names the line.
+('train', 'eval' or 'episode') and then named numbers; null, which stands for one that is not finite, is read as nan. On
+an arm every finished episode is a line of kind 'episode' with its `return`, and `step` counts arm steps so far. Steps
+of one kind never fall: a resumed run forgets what it wrote after its checkpoint (`kept_until`). A last line without its
+newline is still being written, or was cut off by a kill, and is left out; any other fault is an error that names the
+line.
 
 Lines are read one by one into columns of numbers: a million take a few seconds and little more than their numbers.
 """
@@ -217,6 +218,8 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
   if kind not in KINDS:
     raise ValueError(f"'kind' is {kind!r}, want one of {', '.join(KINDS)}")
   if not _NUMBERS.issuperset(map(type, value.values())):  # A bool is none.
+    value |= {name: math.nan for name, x in value.items() if x is None and name not in ("step", "wall_s")}
+  if not _NUMBERS.issuperset(map(type, value.values())):
     name, wrong = next((name, x) for name, x in value.items() if type(x) not in _NUMBERS)
     raise ValueError(f"metric '{name}' is {wrong!r}, want a number")
   if type(step) is not int or not 0 <= step < 2**53:

@@ -109,6 +109,7 @@ def resolve(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
   A maker that reads files has a function `resolve`, options to options, as an attribute; others change nothing.
 
   Raises:
+    FileNotFoundError: if a file is not there.
     ValueError: as `make`, or if a file cannot be read.
   """
   maker = _maker(name)

@@ -14,4 +14,8 @@ if sys.argv[:1] == ["-m"]:  # A binary is starting; its imports take seconds.
   from experiments.running import stop
 
   stop.install(is_importing=True)
+  try:
+    import jax  # noqa: F401
+  except ValueError as error:  # It reads variables on import: JAX_ENABLE_X64=maybe.
+    sys.exit(f"error: {error}; correct or unset it")
   os.environ["MPLBACKEND"] = "agg"  # Figures go to files; no window opens, whatever backend a notebook asked for.

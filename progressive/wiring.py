@@ -1,12 +1,12 @@
 """Which layers of earlier columns each layer reads.
 
-It reads, in every earlier column, what lies directly below its namesake there. Without a namesake it reads the
-counterparts of the layers that it reads in its own column: the namesake of each or, failing that, the layers as many
-steps away from the output. A recurrent layer also reads its recurrent counterpart (same time step). Raw inputs are
-never read, and a layer that reads nothing but raw inputs is the h_1 of its column and has no laterals (`output`
-excepted). A layer's own `sources` replace all this; `laterals=None` switches it off. An adapter is as wide as what its
-layer reads in its own column: the features (channels of maps) of the layers it reads, summed; the layer's own features
-where it reads raw inputs alone.
+It reads, in every earlier column, what lies directly below its namesake there (below what is normalised, if that is a
+`LayerNorm` and it is none itself). Without a namesake it reads the counterparts of the layers that it reads in its own
+column: the namesake of each or, failing that, the layers as many steps away from the output. A recurrent layer also
+reads its recurrent counterpart (same time step). Raw inputs are never read, and a layer that reads nothing but raw
+inputs is the h_1 of its column and has no laterals (`output` excepted). A layer's own `sources` replace all this;
+`laterals=None` switches it off. An adapter is as wide as what its layer reads in its own column: the features (channels
+of maps) of the layers it reads, summed; the layer's own features where it reads raw inputs alone.
 """
 
 import functools
@@ -46,6 +46,8 @@ def _sources(columns: Columns, k: int, layer: layers.Layer) -> tuple[layers.Sour
   for j in reversed(range(k)):
     earlier = columns[j]
     namesake = _by_name(earlier).get(layer.name)
+    if isinstance(namesake, layers.LayerNorm) and not isinstance(layer, layers.LayerNorm):
+      namesake = _by_name(earlier).get(namesake.inputs[0], namesake)
     if namesake is not None:
       below = _layers_read(earlier, namesake)
     else:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import pathlib
 import re
 import shlex
@@ -70,6 +71,16 @@ COMMANDS = sorted(
     if "python -m experiments." in command and "`" not in command and "..." not in command
   }
 )
+
+
+def test_results_are_json():
+  def refuse(name):
+    raise AssertionError(f"{name} is no JSON (RFC 8259, section 6)")
+
+  files = [file for folder in ("docs", "experiments") for file in (ROOT / folder).rglob("*.json")]
+  assert len(files) > 100
+  for file in files:
+    json.loads(file.read_text(), parse_constant=refuse)
 
 
 def test_commands_of_docstrings_and_pages_are_seen():

@@ -81,13 +81,15 @@ def load(source: str | pathlib.Path) -> Layout:
   """The layout called so, in the file there, or drawn by the text itself (known by its line ends).
 
   Raises:
-    ValueError: if there is no such file, or it is no good maze, with line and column.
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is no good maze, with line and column.
   """
   if "\n" in str(source):
     return parse(str(source), name="layout")
   path = _FOLDER / f"{source}.txt" if is_ours(source) else pathlib.Path(source).expanduser()
   if not path.is_file():
-    raise ValueError(f"layout {path} is no file; ours are {', '.join(sorted(p.stem for p in _FOLDER.glob('*.txt')))}")
+    ours = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.txt")))
+    raise FileNotFoundError(f"layout {path} is no file; ours are {ours}")
   data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
   try:
     return parse(data.decode(), name=path.name)

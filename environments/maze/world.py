@@ -115,6 +115,7 @@ class Maze(core.ByValue):
       depth_near: of the z-buffer, cells; Quake III's 4 units.
 
     Raises:
+      FileNotFoundError: if there is no such layout.
       ValueError: naming the argument that cannot be; for a layout, with line and column.
     """
     self.task = dataclasses.replace(

@@ -60,21 +60,23 @@ def column(
   lstm: tuple[int, ...] = (128,),
   joins: tuple[tuple[str, str], ...] = (),
   pixel_init: str = "lecun",
+  memory: str = "lstm",
+  norm: str = "none",
 ) -> config_dict.ConfigDict:
-  """A column: convolutions on pictures, dense layers on them and all other inputs, LSTMs, one linear output.
+  """A column: convolutions on pictures, dense layers on them and all other inputs, memories, one linear output.
 
   Args:
     inputs: names of the observations it reads; those `[H, W, C]` go to the first convolution.
     conv: (features, kernel, stride) of each convolution, `conv1` and on; none where no picture is read.
     dense: units of each dense layer, `dense1` and on.
-    lstm: units of each LSTM, `lstm1` and on.
+    lstm: units of each memory, `lstm1` and on.
     joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
       are not named here join above the convolutions.
     pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `layers.Conv`.
+    memory: what kind these are, "lstm" or "gru".
+    norm: "layer" normalises what each dense layer makes, before its ReLU (`layers.LayerNorm`); "none": nothing does.
   """
-  return config_dict.ConfigDict(
-    {"inputs": inputs, "conv": conv, "dense": dense, "lstm": lstm, "joins": joins, "pixel_init": pixel_init}
-  )
+  return config_dict.ConfigDict(locals())
 
 
 def phase(

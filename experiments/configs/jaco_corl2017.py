@@ -43,7 +43,7 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
     world_options=options,
     method=variant,
     source="" if variant in ("scratch", "random_column") else "experiments/released/jaco_corl2017",
-    train=_on_the_arm(LEARNING_RATES[variant]),
+    train=_on_the_arm(_WIDE if variant.startswith("finetune") else _NARROW, LEARNING_RATES[variant]),
   )
 
 
@@ -67,10 +67,10 @@ def _first() -> config_dict.ConfigDict:
   )
 
 
-def _on_the_arm(learning_rate: float) -> config_dict.ConfigDict:
+def _on_the_arm(column: config_dict.ConfigDict, learning_rate: float) -> config_dict.ConfigDict:
   """One arm gives few steps: an update has one episode, and shorter unrolls are noisier still."""
   return base.phase(
-    column=_NARROW,
+    column=column,
     steps=60_000,
     num_worlds=1,
     num_steps=50,

@@ -6,72 +6,18 @@ them and is compiled once; a machine's devices share them out. What a member may
 agent: numbers, which are data.
 """
 
-import dataclasses
 import functools
-import zlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
 
-from agents import actor_critic, auxiliary, trajectory
+from agents import actor_critic, trajectory
 from environments import batch as batch_lib
 from experiments.running import loop
 
-_KINDS = ("choice", "log_uniform")
 _AXIS = "members"  # That runs are shared out along.
-
-
-def own_fields(config: config_dict.ConfigDict) -> set[str]:
-  """The fields that runs side by side may differ in: numbers that are data, not what makes a program or a world."""
-  hyper, head = (
-    [field.name for field in dataclasses.fields(data) if field.metadata.get("pytree_node", True)]
-    for data in (actor_critic.Hyper, auxiliary.Head)
-  )
-  heads = [f"train.auxiliary.{name}.{field}" for name in config.train.auxiliary for field in head]
-  return {"alpha", *(f"train.hyper.{field}" for field in hyper), *heads}
-
-
-def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict:
-  """The config of member `index`: its own seed, and a value drawn for each of `config.sweep.sampled`.
-
-  `sampled` lists (field, kind, values): "choice" deals the values like cards, so that a few members see all of them;
-  "log_uniform" draws between two. More members leave the earlier ones what they are.
-
-  Raises:
-    ValueError: for an unknown field or kind, one that is not a run's own, or nothing to draw from.
-  """
-  if config.sweep.num_runs < 1:
-    raise ValueError(f"sweep.num_runs={config.sweep.num_runs} must be above 0")
-  member = config_dict.ConfigDict({name: value for name, value in config.items() if name != "sweep"})
-  member = member.copy_and_resolve_references()
-  for name, kind, values in config.sweep.sampled:
-    if kind not in _KINDS:
-      raise ValueError(f"sweep.sampled draws {name} by {kind!r}; choose one of {', '.join(_KINDS)}")
-    section, _, field = name.rpartition(".")
-    try:
-      owner = functools.reduce(lambda at, part: at[part], section.split(".") if section else [], member)
-      owner[field]
-    except KeyError:
-      raise ValueError(f"sweep.sampled names {name}, which is no field of the config") from None
-    if name not in own_fields(member):
-      raise ValueError(
-        f"sweep.sampled draws {name}, in which runs side by side cannot differ: only numbers of hyper, costs of "
-        "auxiliary heads and alpha are a run's own; make a sweep for each value"
-      )
-    if not values:
-      raise ValueError(f"sweep.sampled gives no values for {name}")
-    rng = np.random.default_rng((config.seed, zlib.crc32(name.encode())))
-    if kind == "choice":
-      dealt = [value for _ in range(index // len(values) + 1) for value in rng.permutation(values)]
-    else:
-      low, high = np.log(values)
-      dealt = list(np.exp(rng.uniform(low, high, size=index + 1)))
-    owner[field] = float(dealt[index])
-  member.seed = config.seed + index
-  return member
 
 
 def stack(trees: list[Any]) -> Any:

@@ -1,7 +1,8 @@
 """Where records go: the console, metrics.jsonl, TensorBoard, and a watch over how a run learns.
 
 One line of metrics.jsonl is one JSON object: int `step`, float `wall_s`, str `kind` ('train', 'eval' or 'episode'),
-then float metrics. `wall_s` counts the time that this run has been running, over all its resumes.
+then float metrics, null where one is not finite. `wall_s` counts the time that this run has been running, over all its
+resumes.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from tensorboardX.proto import event_pb2, summary_pb2
 
 from analysis import intervals, records
 from experiments.running import loop
+from experiments.store import run_directory
 
 _FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
 # Of docs/learning.md: a run is ill where one of these holds in so many records, over such a share of its steps.
@@ -74,9 +76,10 @@ class Metrics:
   def __call__(self, record: loop.Record) -> None:
     """Writes one line."""
     wall_s = round(time.monotonic() - self._started, 3)
-    metrics = {name: float(value) for name, value in record.metrics.items()}
+    metrics = {name: run_directory.finite(value) for name, value in record.metrics.items()}
+    line = {"step": record.step, "wall_s": wall_s, "kind": record.kind, **metrics}
     try:
-      self._file.write(json.dumps({"step": record.step, "wall_s": wall_s, "kind": record.kind, **metrics}) + "\n")
+      self._file.write(json.dumps(line, allow_nan=False) + "\n")
       self._file.flush()
     except OSError as error:
       raise OSError(

@@ -24,6 +24,7 @@ from experiments.report import video
 from experiments.running import actors, loop, members, play, recorder
 from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
+from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
 from progressive import partition
 
@@ -72,14 +73,15 @@ def run_alone(
     source: the network to start from; None: that of `config.source`.
   """
   checks.check(config)
-  config = learn.resolved(config)
+  before = run_directory.read_config(lock.path) if checkpoint.steps(lock.path / "checkpoints") else {}
+  config = learn.resolved(config, kept=before.get("world_options", {}))
   path, phase, is_sweep = lock.path, config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
   states = [_init(member, batch) for member in everyone]
   about = run_directory.provenance()
   for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
-    run_directory.claim(owner.path, owner.config, about=about)
+    run_directory.claim(owner.path, owner.config, sweep=path, about=about)
     network_file.write_spec(owner.path, owner.task.agent.spec)
   state, first_step = restore(path, members.stack(states) if is_sweep else states[0], phase.steps)
   if first_step >= phase.steps:
@@ -125,9 +127,12 @@ def make_members(
     source = learn.load_source(config)
   make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
   if "sweep" not in config:
-    return (_on_its_own(Member(config, path, make(config))),)
-  configs = [members.sample(config, i) for i in range(config.sweep.num_runs)]
+    alone = _on_its_own(Member(config, path, make(config)))
+    learn.warn_unread(alone.task, config)
+    return (alone,)
+  configs = [sweep_lib.sample(config, i) for i in range(config.sweep.num_runs)]
   everyone = tuple(_side_by_side(Member(one, path / "runs" / f"{i:02}", make(one))) for i, one in enumerate(configs))
+  learn.warn_unread(everyone[0].task, config)
   first = jax.tree.structure(everyone[0].task.agent)
   for member in everyone[1:]:
     if jax.tree.structure(member.task.agent) != first:

@@ -65,6 +65,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
   "hyper.optimizer": ("adam", "rmsprop"),
   "hyper.reduction": ("mean", "sum"),
   "column.pixel_init": ("lecun", "contrast"),
+  "column.memory": ("lstm", "gru"),
+  "column.norm": ("none", "layer"),
 }
 
 # What an entry of a tuple is: a type, or a tuple of types where it is one itself; and an example.

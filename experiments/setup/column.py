@@ -1,6 +1,8 @@
 """A column from its section of a config and what is observed where it learns.
 
-Convolutions on pictures, dense layers on them and all other inputs, LSTMs, one linear output.
+Convolutions on pictures, dense layers on them and all other inputs, memories, one linear output. Whatever their kinds,
+layers have the same names, so that joins, heads and laterals find them: a normalised `dense1` stands above a linear
+layer, which laterals and joins go into.
 """
 
 from collections.abc import Mapping
@@ -10,6 +12,9 @@ from ml_collections import config_dict
 
 from agents import heads
 from progressive import column, layers
+
+MEMORIES = {"lstm": layers.LSTM, "gru": layers.GRU}
+_LINEAR = "_linear"  # Ends the name of what is normalised.
 
 
 def make(
@@ -41,14 +46,19 @@ def make(
     below = (made[-1].name,)
   below += vectors
   for i, size in enumerate(config.dense):
-    made.append(layers.Dense(f"dense{i + 1}", reads(f"dense{i + 1}"), size=size))
+    name = f"dense{i + 1}"
+    if config.norm == "layer":
+      made.append(layers.Dense(name + _LINEAR, reads(name), size=size, activation=None))
+      made.append(layers.LayerNorm(name, (name + _LINEAR,)))
+    else:
+      made.append(layers.Dense(name, reads(name), size=size))
     below = (made[-1].name,)
   for i, size in enumerate(config.lstm):
-    made.append(layers.LSTM(f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
+    made.append(MEMORIES[config.memory](f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
     below = (made[-1].name,)
   size = heads.output_size(num_choices)
   made.append(layers.Dense("output", reads("output"), size=size, activation=None, laterals="linear"))
-  names = [layer.name for layer in made]
+  names = [layer.name for layer in made if not layer.name.endswith(_LINEAR)]
   unknown = [into for _, into in config.joins if into not in names]
   if unknown:
     raise ValueError(f"column.joins names layer {unknown[0]!r}; this column has {', '.join(names)}")

@@ -6,9 +6,11 @@
 column, whichever method made it. ConfigDicts go no further than `setup`.
 """
 
+import contextlib
+import sys
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from environments import registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
 from experiments.store import network_file, released
-from progressive import baselines, network
+from progressive import baselines, network, partition
 from progressive import column as progressive_column
 
 
@@ -61,47 +63,92 @@ def make(
   )
   num_choices = place_lib.num_choices(place)
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
-  if spec is None:
-    params, spec, is_trainable = baselines.prepare(
-      make_key(config.seed, "network"),
-      config.method,
-      column_spec=newest,
-      source_params=source.params if source else None,
-      source_spec=source.spec if source else None,
-      output_init=config.output_init,
-      alpha=config.alpha,
-    )
-  else:
-    params, is_trainable = _unread(spec, newest, config.method), baselines.trainable(config.method, spec)
+  params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
   params = auxiliary.init(make_key(config.seed, "auxiliary"), spec, params, heads, place.signal_spec())
   return Task(agent, params, is_trainable, place)
 
 
-def _unread(spec: network.Network, newest: progressive_column.Column, method: str) -> network.Params:
+_Network: TypeAlias = tuple[network.Params, network.Network, partition.IsTrainable]  # And which of it learns.
+
+
+def _starts(
+  config: config_dict.ConfigDict, source: released.Source | None, newest: progressive_column.Column
+) -> _Network:
+  """What `config.method` makes of the source and a new column."""
+  return baselines.prepare(
+    make_key(config.seed, "network"),
+    config.method,
+    column_spec=newest,
+    source_params=source.params if source else None,
+    source_spec=source.spec if source else None,
+    output_init=config.output_init,
+    alpha=config.alpha,
+  )
+
+
+def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: progressive_column.Column) -> _Network:
   """Zeros of the form of `spec`, whose newest column must be the config's where the method makes one."""
-  if not method.startswith("finetune") and spec.columns[-1] != newest:
+  if not config.method.startswith("finetune") and spec.columns[-1] != newest:
     raise ValueError(
       f"the run has learned with another network than train.column describes ({spec.columns[-1]} there, {newest} "
       f"here); use the config it was made with, or another --workdir"
     )
-  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
+  return zeros, spec, baselines.trainable(config.method, spec)
+
+
+def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:
+  """Says on stderr if the network's newest column is not the one that `train.column` describes: finetuning keeps it."""
+  described = column.make(config.train.column, task.place.world.observation_spec(), task.agent.num_choices)
+  if task.agent.spec.columns[-1] != described:
+    print(
+      f"warning: train.column describes another column than the source's newest, and method={config.method!r} keeps "
+      f"the source's",
+      file=sys.stderr,
+    )
 
 
 def _signals(heads: tuple[auxiliary.Head, ...]) -> tuple[str, ...]:
   return tuple(dict.fromkeys(head.signal for head in heads))
 
 
-def resolved(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """A copy in which files that the world's options name are what stands in them, so that it says all by itself."""
+def resolved(config: config_dict.ConfigDict, *, kept: Mapping[str, Any]) -> config_dict.ConfigDict:
+  """A copy in which files that the world's options name are what stands in them, so that it says all by itself.
+
+  `kept` are the options of a run that goes on, {} at a start: they stand in for a file that is gone, as stderr says.
+  """
   config = config.copy_and_resolve_references()
-  config.world_options.update(registry.resolve(config.world, config.world_options.to_dict()))
+  options = config.world_options.to_dict()
+  try:
+    config.world_options.update(registry.resolve(config.world, options))
+  except FileNotFoundError as error:
+    both = [name for name in options if name in kept]
+    name = next((name for name in both if _has_files(config.world, {**options, name: kept[name]})), None)
+    if name is None:
+      raise
+    print(f"warning: the run goes on with the {name} that its config.json keeps: {error}", file=sys.stderr)
+    config.world_options[name] = kept[name]
   return config
 
 
+def _has_files(world: str, options: Mapping[str, Any]) -> bool:
+  """Whether every file that the options name is there."""
+  with contextlib.suppress(FileNotFoundError):
+    registry.resolve(world, options)
+    return True
+  return False
+
+
 def load_source(config: config_dict.ConfigDict) -> released.Source | None:
-  """The network of `config.source`; None where the method starts from none."""
+  """The network of `config.source`; None where the method starts from none.
+
+  Raises:
+    ValueError: if there is none where the method needs one, or one that it would not read.
+  """
+  if config.method == "scratch" and config.source:
+    raise ValueError(f"source={config.source!r} is not read by method='scratch'; set source='', or another method")
   needs_none = config.method == "scratch" or (config.method == "random_column" and not config.source)
   return None if needs_none else released.load_source(config.source)
 

@@ -32,6 +32,8 @@ CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
 _LOCK = "lock"
+# Fields that configs of earlier versions lack, and what was done without them.
+_ADDED = {"train.column.memory": "lstm", "train.column.norm": "none"}
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
@@ -96,13 +98,21 @@ def present(path: str | os.PathLike) -> pathlib.Path:
 
 
 def claim(
-  workdir: str | os.PathLike, config: config_dict.ConfigDict, *, about: Mapping[str, Any] | None = None
+  workdir: str | os.PathLike,
+  config: config_dict.ConfigDict,
+  *,
+  sweep: pathlib.Path | None = None,
+  about: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
   Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
-  other than it was, as long as no more than that has been learned; `source` may have another name. `about` is this
-  start's `provenance`, from who claims many directories at once: it asks git and reads all code.
+  other than it was, as long as no more than that has been learned; `source` may have another name.
+
+  Args:
+    workdir, config: a run's, or a sweep's.
+    sweep: the directory of the sweep that the run is a member of, where its checkpoints are.
+    about: this start's `provenance`, from who claims many directories at once: it asks git and reads all code.
 
   Raises:
     ValueError: if the directory has learned with another config.
@@ -110,24 +120,28 @@ def claim(
   path = local(workdir)
   path.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
-  config_file = path / "config.json"
-  learned = saved_steps(_checkpoints_of(path))
+  learned = saved_steps((sweep or path) / "checkpoints")
   source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
   now = {**(about or provenance()), "seed": ours.get("seed")}
   now |= {"source": os.path.relpath(source, path.resolve())} if source else {}
   first = read_provenance(path) if learned else {}
-  if learned and config_file.exists():
-    theirs = read_json(config_file)
+  if theirs := read_config(path) if learned else {}:
     if "source" in first and source == (path / first["source"]).resolve():
       theirs["source"] = ours["source"]
     if ours.get("train", {}).get("steps", 0) >= learned[-1] and "steps" in theirs.get("train", {}):
       theirs["train"]["steps"] = ours["train"]["steps"]
     if changes := difference(theirs, ours):
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
-  write_json(config_file, ours)
+  write_json(path / "config.json", ours)
   write_json(path / "provenance.json", _resumed(first, now, path) if first else now)
   return path
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+  """The config that a run directory was last begun with; {} where there is none."""
+  file = path / "config.json"
+  return read_json(file) if file.exists() else {}
 
 
 def saved_steps(checkpoints: pathlib.Path) -> list[int]:
@@ -150,6 +164,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
   changes = []
   for key in sorted(set(old) | set(new)):
     a, b = old.get(key), new.get(key)
+    if key not in old and prefix + key in _ADDED and b == _ADDED[prefix + key]:
+      continue
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       changes += difference(a, b, f"{prefix}{key}.")
     elif a != b or (key in old) != (key in new):
@@ -245,13 +261,6 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
   if isinstance(value, Mapping):
     return {key: _map(one, change) for key, one in value.items()}
   return [_map(one, change) for one in value] if isinstance(value, list | tuple) else change(value)
-
-
-def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
-  """Where a run's checkpoints are: its own, or, of a member that has none, those of the sweep around it."""
-  own, sweep = path / "checkpoints", path.absolute().parent.parent
-  is_member = not own.is_dir() and path.absolute().parent.name == "runs" and (sweep / "config.json").exists()
-  return sweep / "checkpoints" if is_member else own
 
 
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from environments.atari import vector
 from experiments.configs import pong_soup
 from experiments.running import loop, members
 from experiments.setup import learn
+from experiments.setup import sweep as sweep_lib
 from experiments.suites import stages
 from progressive import partition
 
@@ -61,7 +62,7 @@ def _threads() -> int:
 
 def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
   """An update of one run, of three one after the other, and of three at once: what a run costs in company."""
-  tasks = [learn.make(members.sample(pong_soup.get_config(), i)) for i in range(_NUM_RUNS)]
+  tasks = [learn.make(sweep_lib.sample(pong_soup.get_config(), i)) for i in range(_NUM_RUNS)]
   batch = stages.batch_of(tasks[0], settings.num_worlds)
   states = [_start(task, batch, i) for i, task in enumerate(tasks)]
   agents = members.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])

@@ -53,6 +53,8 @@ def test_reads_what_was_written(tmp_path):
     (GOOD | {"kind": "test"}, "'kind' is 'test'"),
     (GOOD | {"length": "5"}, "metric 'length' is '5'"),
     (GOOD | {"return": float("nan")}, "finite 'return'"),
+    (GOOD | {"return": None}, "finite 'return'"),
+    (GOOD | {"step": None}, "'step' is None"),
     (GOOD | {"step": 6}, "'step' falls from 7 to 6"),
     ("", "not JSON"),
   ],
@@ -94,13 +96,14 @@ def test_lines_of_one_kind_with_other_metrics_stay_in_order(tmp_path):
   lines = [
     {"step": 1, "wall_s": 0.1, "kind": "train", "loss": 1.0},
     {"step": 2, "wall_s": 0.2, "kind": "train", "loss": 2.0, "return": 5.0},
-    {"wall_s": 0.3, "kind": "train", "step": 3, "loss": float("nan")},
+    {"wall_s": 0.3, "kind": "train", "step": 3, "loss": float("nan")},  # As older versions wrote it.
+    {"wall_s": 0.3, "kind": "train", "step": 3, "loss": None},
     {"step": 4, "wall_s": 0.4, "kind": "train", "loss": -1, "return": float("inf")},
   ]
   run = records.read(write(tmp_path, lines))
   steps, losses = records.series(run, kind="train", name="loss")
-  np.testing.assert_array_equal(steps, [1, 2, 3, 4])
-  np.testing.assert_array_equal(losses, [1.0, 2.0, np.nan, -1.0])
+  np.testing.assert_array_equal(steps, [1, 2, 3, 3, 4])
+  np.testing.assert_array_equal(losses, [1.0, 2.0, np.nan, np.nan, -1.0])
   assert steps.dtype == np.int64 and losses.dtype == np.float64
   together = records.columns(run, kind="train", names=("wall_s", "return", "loss"))
   assert {name: values.tolist() for name, values in together.items()} == {

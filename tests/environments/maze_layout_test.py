@@ -127,9 +127,9 @@ def test_a_layout_is_known_by_name_path_or_text(tmp_path, monkeypatch):
 
 
 def test_a_missing_file_is_answered_with_what_there_is(tmp_path):
-  with pytest.raises(ValueError, match="static_1"):
+  with pytest.raises(FileNotFoundError, match="static_1"):
     layout.load("static_9")
-  with pytest.raises(ValueError, match="mine.txt"):
+  with pytest.raises(FileNotFoundError, match="mine.txt"):
     layout.load(tmp_path / "mine.txt")
   (tmp_path / "mine.txt").write_text(_GOOD)
   assert layout.load(tmp_path / "mine.txt").name == "mine.txt"

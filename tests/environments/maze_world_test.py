@@ -321,5 +321,5 @@ def test_options_without_files_are_their_own():
     "jaco/reach/fixed": {},
   }.items():
     assert registry.resolve(name, options) == options
-  with pytest.raises(ValueError, match="nowhere.txt"):
+  with pytest.raises(FileNotFoundError, match="nowhere.txt"):
     registry.resolve("maze/static_1", {"layout": "nowhere.txt"})

@@ -255,6 +255,7 @@ def test_a_platform_that_is_not_here_and_64_bits_are_one_line():
     ({"JAX_PLATFORMS": "nonsense"}, "JAX_PLATFORMS=nonsense: JAX has no such device here"),
     ({"JAX_PLATFORMS": "rocm"}, "JAX_PLATFORMS=rocm: JAX has no such device here"),
     ({"JAX_ENABLE_X64": "1"}, "JAX_ENABLE_X64 is set"),
+    ({"JAX_ENABLE_X64": "maybe"}, "invalid truth value 'maybe' for environment 'JAX_ENABLE_X64'; correct or unset it"),
   ):
     result = describe(**environment)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and f"error: {expected}" in result.stderr

@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from agents import auxiliary
 from environments.maze import world
 from experiments import binary, evaluate
 from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
-from experiments.running import members, run
+from experiments.running import run
 from experiments.setup import checks, column, learn, place
+from experiments.setup import sweep as sweep_lib
 from experiments.store import released, run_directory
 from experiments.studies.pnn import matrix
-from progressive import baselines, cost, network, partition
+from progressive import baselines, cost, layers, network, partition, wiring
 
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
@@ -59,10 +61,10 @@ def test_finetuning_a_vision_column_on_proprioception_is_refused():
 def test_any_navigator_grows_on_another():
   """With the new column's own losses: source and target differ in the maze alone."""
   config = navigation.get_config("smoke,nav_d2,static_1")
-  first = learn.make(members.sample(config, 0))
+  first = learn.make(sweep_lib.sample(config, 0))
   config.method = "progressive"
   source = released.Source(first.agent.spec, auxiliary.without(first.params), None)
-  second = learn.make(members.sample(config, 0), source=source)
+  second = learn.make(sweep_lib.sample(config, 0), source=source)
   assert second.agent.spec == network.Network(first.agent.spec.columns * 2)
   assert ["auxiliary" in params for params in second.params] == [False, True]
   trainable, _ = partition.split(second.params, second.is_trainable)
@@ -106,7 +108,7 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
   hyper = learn.make_hyper(config.train)
   assert (hyper.reward_scale, hyper.reward_clip) == ((0.5, 1.0) if "clip" in agent else (1.0, np.inf))  # papers.md 3.4
   assert (hyper.optimizer, hyper.second_moment_decay, hyper.lambda_) == ("rmsprop", 0.99, 1.0)
-  member = members.sample(config, 0)
+  member = sweep_lib.sample(config, 0)
   for name in member.train.auxiliary:
     assert member.train.auxiliary[name].cost in navigation._COSTS[name]
 
@@ -139,7 +141,7 @@ def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
   assert (maze.layout.shape, maze.task.num_steps, maze.task.style) == ((1, 4), 30, "style_01")
 
 
-def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path):
+def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path, capsys):
   layout = tmp_path / "hall.txt"
   layout.write_text("*********\n*P   G A*\n*********\n")
   config = navigation.get_config("smoke,ff,static_1")
@@ -152,6 +154,17 @@ def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path):
   assert place.make(name, options).world.layout.goals.tolist() == [2]  # Where it was when the run learned.
   with pytest.raises(ValueError, match="another config .world_options.layout: .*G A.* there, .*A G.* here"):
     run.run(config, tmp_path / "run")
+  layout.unlink()
+  config.train.steps = 40
+  assert int(run.run(config, tmp_path / "run").state.step) == 40
+  warning = f"warning: the run goes on with the layout that its config.json keeps: layout {layout} is no file; .*\\n"
+  assert re.fullmatch(warning, capsys.readouterr().err)
+  assert evaluate.trained_in(tmp_path / "run") == (name, options)
+  config.world_options.num_steps = 31
+  with pytest.raises(ValueError, match="another config .world_options.num_steps: 30 there, 31 here"):
+    run.run(config, tmp_path / "run")
+  with pytest.raises(FileNotFoundError, match="hall.txt is no file"):
+    run.run(config, tmp_path / "another")
 
 
 @pytest.mark.parametrize(
@@ -182,9 +195,9 @@ def test_a_navigation_agent_that_is_none_is_refused(variant):
 )
 def test_reachers_have_the_navigators_heads_on_the_arms_own_signals(agent, heads):
   config = jaco_auxiliary.get_config(agent)
-  task = learn.make(members.sample(config, 0))
+  task = learn.make(sweep_lib.sample(config, 0))
   assert [head.name for head in task.agent.auxiliary_heads] == heads
-  without = learn.make(members.sample(jaco_auxiliary.get_config("reacher"), 0))
+  without = learn.make(sweep_lib.sample(jaco_auxiliary.get_config("reacher"), 0))
   assert task.agent.replace(auxiliary_heads=()) == without.agent  # Nothing else differs.
 
 
@@ -203,6 +216,46 @@ def test_pixel_init_is_of_the_convolution_on_pixels_alone():
   section = base.column(conv=((16, 8, 4), (8, 4, 2)), dense=(4,), lstm=(), pixel_init="contrast")
   spec = column.make(section, OBSERVED, (8,))
   assert [spec.layer(name).kernel_init for name in ("conv1", "conv2")] == ["contrast", "lecun"]
+
+
+@pytest.mark.parametrize("method", ["finetune", "finetune_head"])
+def test_finetuning_on_the_arm_is_of_the_column_that_its_config_describes(method, capsys):
+  config = jaco_corl2017.get_config(method)
+  learn.warn_unread(learn.make(config), config)
+  assert not capsys.readouterr().err
+
+
+def test_memory_and_norm_are_other_layers_of_the_same_names():
+  """What joins, heads and laterals call dense1 and lstm1 is the normalised output and the memory."""
+  joins = (("velocity", "dense1"), ("dense1", "lstm2"))
+  rest = {"inputs": ("pixels", "velocity"), "conv": ((8, 8, 4),), "dense": (4,), "lstm": (5, 6), "joins": joins}
+  plain, other = (
+    column.make(base.column(**rest, memory=memory, norm=norm), OBSERVED, (8,))
+    for memory, norm in (("lstm", "none"), ("gru", "layer"))
+  )
+  assert other.layers == (
+    layers.Conv("conv1", ("pixels",), 8, 8, 4),
+    layers.Dense("dense1_linear", ("conv1", "velocity"), size=4, activation=None),
+    layers.LayerNorm("dense1", ("dense1_linear",)),
+    layers.GRU("lstm1", ("dense1",), size=5),
+    layers.GRU("lstm2", ("lstm1", "dense1"), size=6),
+    layers.Dense("output", ("lstm2",), size=9, activation=None, laterals="linear"),
+  )
+  for columns, first in (
+    ((plain, other), "dense1_linear"),
+    ((other, plain), "dense1"),
+    ((other, other), "dense1_linear"),
+  ):
+    read = {name: [one.source for one in into] for name, into in wiring.connections(columns)[1]}
+    assert {name: sources for name, sources in read.items() if sources} == {
+      first: [(0, "conv1")],
+      "lstm1": [(0, "dense1"), (0, "lstm1")],
+      "lstm2": [(0, "lstm1"), (0, "dense1"), (0, "lstm2")],
+      "output": [(0, "lstm2")],
+    }
+  joins = (("velocity", "dense1_linear"),)
+  with pytest.raises(ValueError, match="column.joins names layer 'dense1_linear'; this column has conv1, dense1, "):
+    column.make(base.column(**rest | {"joins": joins}, norm="layer"), OBSERVED, (8,))
 
 
 def test_a_join_to_no_layer_is_refused():
@@ -224,5 +277,5 @@ def test_every_cell_of_pong_soup_has_a_config(scale):
   for cell in matrix.plan(config):
     own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
     assert own.world == f"pong/{cell.target}" and bool(own.source) == bool(cell.sources)
-  first = members.sample(own, 0)
+  first = sweep_lib.sample(own, 0)
   assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)

@@ -16,8 +16,9 @@ from ml_collections import config_dict
 from environments.maze import constants, top_view
 from environments.maze import world as world_lib
 from experiments.report import video as video_lib
-from experiments.running import members, run
+from experiments.running import run
 from experiments.setup import learn
+from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, run_directory, sweep_folder
 from experiments.studies.navigation import episodes, episodes_file
 
@@ -47,7 +48,7 @@ def best_member(path: pathlib.Path) -> Best:
     raise ValueError(f"{path} has no checkpoint; train it first")
   returns = [sweep_folder.score(path / "runs" / f"{i:02}") for i in range(config.sweep.num_runs)]
   index = int(np.argmax(returns))
-  task = learn.make(members.sample(config, index))
+  task = learn.make(sweep_lib.sample(config, index))
   episodes.check_heads(task.agent)
   trained = run.trained(path, index, like=task.params)
   assert trained.step is not None  # A checkpoint has one.

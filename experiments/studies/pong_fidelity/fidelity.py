@@ -6,7 +6,6 @@ into `fidelity.json`, and to look at, `pictures.png` (emulator, ours, difference
 """
 
 import itertools
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 
 from environments.pong import constants as c
 from environments.pong import variants
+from experiments.store import run_directory
 from experiments.studies.pong_fidelity import consoles, players
 
 # Tolerance of what play gives: a share of the emulator's value, and at least so much.
@@ -178,8 +178,7 @@ def table(rows: Sequence[Row]) -> str:
 def write(rows: Sequence[Row], folder: pathlib.Path) -> None:
   """Writes the rows and the two pictures."""
   folder.mkdir(parents=True, exist_ok=True)
-  text = json.dumps([{**row._asdict(), "is_ok": row.is_ok} for row in rows], indent=1)
-  (folder / "fidelity.json").write_text(text + "\n")
+  run_directory.write_json(folder / "fidelity.json", [{**row._asdict(), "is_ok": row.is_ok} for row in rows])
   imageio.imwrite(folder / "pictures.png", side_by_side())
   imageio.imwrite(folder / "variants.png", contact_sheet())
 

@@ -5,14 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
-from ml_collections import config_dict
 
 from analysis import records
 from environments import registry
 from experiments.configs import base, jaco_auxiliary, navigation, pong_soup
 from experiments.running import members, run
 from experiments.setup import learn
-from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
+from experiments.setup import sweep as sweep_lib
+from experiments.store import checkpoint, network_file, released, sweep_folder
 from progressive import partition
 from tests.agents import worlds
 from tests.experiments.running import run_test
@@ -57,7 +57,7 @@ def test_a_member_is_the_run_that_its_config_describes(tmp_path):
 def test_parameters_come_with_their_auxiliary_heads_where_asked_for(tmp_path):
   config = make_config()
   config.train.auxiliary.cue = base.head("cue", "lstm1", 1.0, hidden=3)
-  configs = [members.sample(config, i) for i in range(2)]
+  configs = [sweep_lib.sample(config, i) for i in range(2)]
   everyone = [run.Member(one, tmp_path, learn.make(one)) for one in configs]
   batch = run._batch(everyone[0].task, 2)
   state = members.stack([run._init(member, batch) for member in everyone])
@@ -92,7 +92,7 @@ def test_an_interrupted_sweep_ends_the_same(tmp_path):
 
 def several(config, num):
   """Members of a sweep of `num` in four worlds, their agents stacked, and what makes their states."""
-  everyone = [run.Member(one, None, learn.make(one)) for one in (members.sample(config, i) for i in range(num))]
+  everyone = [run.Member(one, None, learn.make(one)) for one in (sweep_lib.sample(config, i) for i in range(num))]
   batch = run._batch(everyone[0].task, 4)
   agents = members.stack([jax.tree.map(np.float32, member.task.agent) for member in everyone])
   return batch, agents, lambda: members.stack([run._init(member, batch) for member in everyone])
@@ -162,31 +162,6 @@ def test_sweeps_of_transfers_keep_the_source(tmp_path):
   )
   told = json.loads((tmp_path / "sweep/best/evaluation.json").read_text())
   assert (told["late_return"], told["world"]) == (max(returns), config.world)
-
-
-def test_mistakes_are_refused_by_name(tmp_path):
-  config = make_config()
-  config.sweep.sampled = (("train.hyper.lerning_rate", "choice", (1.0,)),)
-  with pytest.raises(ValueError, match="train.hyper.lerning_rate, which is no field"):
-    members.sample(config, 0)
-  for name in ("train.num_worlds", "train.hyper.optimizer", "world", "world_options.far"):
-    config.world_options.far = 1.0
-    config.sweep.sampled = ((name, "choice", (1.0, 2.0)),)
-    with pytest.raises(ValueError, match=f"draws {name}, in which runs side by side cannot differ"):
-      members.sample(config, 0)
-  config.sweep.sampled = (("alpha", "choice", ()),)
-  with pytest.raises(ValueError, match="no values for alpha"):
-    members.sample(config, 0)
-  config.sweep.sampled = (("alpha", "uniform", (1.0, 2.0)),)
-  with pytest.raises(ValueError, match="alpha by 'uniform'"):
-    members.sample(config, 0)
-  with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process"):
-    run.run(make_config(), tmp_path)
-  assert isinstance(members.sample(make_config(), 0), config_dict.ConfigDict)
-  config = make_config()
-  config.sweep.num_runs = 0
-  with pytest.raises(ValueError, match="sweep.num_runs=0 must be above 0"):
-    members.sample(config, 0)
 
 
 def test_what_is_refused_leaves_the_workdir_to_the_next_try(tmp_path):

@@ -79,6 +79,18 @@ def test_after_kills_tensorboard_shows_what_metrics_jsonl_says(tmp_path):
   assert [point[0] for point in expected if point[1] == "train/loss"] == list(range(1, 81))
 
 
+def test_every_line_is_json_whatever_is_measured(tmp_path):
+  def refuse(name):
+    raise AssertionError(f"{name} is no JSON (RFC 8259, section 6)")
+
+  path = tmp_path / "metrics.jsonl"
+  recorder.Metrics(path, step=0)(
+    loop.Record(1, "train", {"loss": np.float32(np.nan), "a": -np.inf, "b": np.inf, "c": 2})
+  )
+  line = json.loads(path.read_text(), parse_constant=refuse)
+  assert (line["loss"], line["a"], line["b"], line["c"]) == (None, None, None, 2.0)
+
+
 def test_starts_within_a_second_write_files_of_their_own(tmp_path):
   for step in (0, 10, 20):
     board = recorder.TensorBoard(tmp_path, step=step)

@@ -209,11 +209,26 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     run.run(config, tmp_path)
 
 
+def test_a_source_or_a_column_that_is_not_read_is_said(tmp_path, capsys):
+  run.run(make_config(), tmp_path / "source")
+  with pytest.raises(ValueError, match=r"source='\S*/source' is not read by method='scratch'; set source=''"):
+    run.run(next_config("scratch", tmp_path / "source"), tmp_path / "scratch")
+  config = next_config("finetune", tmp_path / "source")
+  run.run(config, tmp_path / "finetune")
+  assert not capsys.readouterr().err
+  config.train.column.dense = (9,)
+  run.run(config, tmp_path / "other")
+  said = (
+    "warning: train.column describes another column than the source's newest, and method='finetune' keeps the source's"
+  )
+  assert capsys.readouterr().err == said + "\n"
+
+
 @pytest.mark.parametrize("method", ["progressive", "finetune", "finetune_head", "scratch", "random_column"])
 def test_a_method_changes_what_it_says(tmp_path, method):
   source = tmp_path / "source"
   run.run(make_config(), source)
-  config = next_config(method, source)
+  config = next_config(method, source if method != "scratch" else "")
   task = learn.make(config)
   _, frozen = partition.split(task.params, task.is_trainable)
   state = run.run(config, tmp_path / "next").state

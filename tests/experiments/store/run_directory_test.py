@@ -21,8 +21,8 @@ def make_config(**fields):
   return config_dict.ConfigDict({"seed": 3, "source": "", "world_options": {"layout": ""}, "train": train} | fields)
 
 
-def claim(path, config=None):
-  return run_directory.claim(path, config or make_config())
+def claim(path, config=None, **options):
+  return run_directory.claim(path, config or make_config(), **options)
 
 
 def learn(path, step):
@@ -54,6 +54,15 @@ def test_a_config_with_infinity_is_json_and_equal_to_one_of_before(tmp_path):
   (tmp_path / "config.json").write_text(make_config().to_json())  # As earlier versions wrote it.
   assert "Infinity," in (tmp_path / "config.json").read_text()
   claim(tmp_path)
+
+
+def test_a_field_that_an_older_config_lacks_is_what_was_done_without_it(tmp_path):
+  claim(tmp_path, make_config(train={"steps": 9, "column": {"lstm": [8]}}))
+  learn(tmp_path, 5)
+  claim(tmp_path, make_config(train={"steps": 9, "column": {"lstm": [8], "memory": "lstm", "norm": "none"}}))
+  (tmp_path / "config.json").write_text(json.dumps({"seed": 3, "train": {"steps": 9, "column": {"lstm": [8]}}}))
+  with pytest.raises(ValueError, match="train.column.memory: None there, 'gru' here"):
+    claim(tmp_path, make_config(train={"steps": 9, "column": {"lstm": [8], "memory": "gru"}}))
 
 
 def test_a_file_that_cannot_be_written_is_named_and_stays_what_it_was(tmp_path, monkeypatch):
@@ -91,18 +100,10 @@ def test_until_the_first_checkpoint_another_config_takes_the_place(tmp_path):
 
 def test_a_member_s_config_is_fixed_by_its_sweep_s_checkpoint(tmp_path):
   claim(tmp_path)
-  claim(tmp_path / "runs/00")
+  claim(tmp_path / "runs/00", sweep=tmp_path)
   learn(tmp_path, 100)
   with pytest.raises(ValueError, match="another config"):
-    claim(tmp_path / "runs/00", make_config(seed=4))
-
-
-def test_a_run_in_a_folder_called_runs_is_no_member_of_what_else_lies_around_it(tmp_path):
-  (tmp_path / "config.json").write_text("{}")  # Of a user's own.
-  claim(tmp_path / "runs/first")
-  learn(tmp_path / "runs/first", 100)
-  with pytest.raises(ValueError, match="another config"):
-    claim(tmp_path / "runs/first", make_config(seed=4))
+    claim(tmp_path / "runs/00", make_config(seed=4), sweep=tmp_path)
 
 
 @pytest.mark.parametrize(("steps", "is_allowed"), [(2000, True), (700, True), (600, True), (599, False)])

@@ -13,8 +13,9 @@ from agents import auxiliary
 from environments import registry
 from experiments import navigate
 from experiments.configs import base, navigation
-from experiments.running import members, run
+from experiments.running import run
 from experiments.setup import learn
+from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, network_file, released, run_directory
 from experiments.studies.navigation import episodes, episodes_file, evaluation, folder
 from progressive import network, partition
@@ -130,7 +131,7 @@ def sweep(tmp_path_factory):
   config = make_config()
   navigators.write_sweep(path, config.agent, "static_small", [(1, 1), (5, 5)], until=100)
   run_directory.write_json(path / "config.json", json.loads(config.to_json()))
-  tasks = [learn.make(members.sample(config, i)) for i in range(2)]
+  tasks = [learn.make(sweep_lib.sample(config, i)) for i in range(2)]
   network_file.write_spec(path, tasks[0].agent.spec)
   params = jax.tree.map(lambda *leaves: np.stack(leaves), *(task.params for task in tasks))
   checkpoint.save(path / "checkpoints", config.train.steps, {"trainable": params, "frozen": ()})

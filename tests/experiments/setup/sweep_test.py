@@ -1,0 +1,30 @@
+"""Members draw what is theirs alone; mistakes of a sweep are refused by name."""
+
+import pytest
+from ml_collections import config_dict
+
+from experiments.configs import pong_soup
+from experiments.setup import sweep
+
+
+def test_mistakes_are_refused_by_name():
+  config = pong_soup.get_config("smoke")
+  config.sweep.sampled = (("train.hyper.lerning_rate", "choice", (1.0,)),)
+  with pytest.raises(ValueError, match="train.hyper.lerning_rate, which is no field"):
+    sweep.sample(config, 0)
+  for name in ("train.num_worlds", "train.hyper.optimizer", "world", "world_options.far"):
+    config.world_options.far = 1.0
+    config.sweep.sampled = ((name, "choice", (1.0, 2.0)),)
+    with pytest.raises(ValueError, match=f"draws {name}, in which runs side by side cannot differ"):
+      sweep.sample(config, 0)
+  config.sweep.sampled = (("alpha", "choice", ()),)
+  with pytest.raises(ValueError, match="no values for alpha"):
+    sweep.sample(config, 0)
+  config.sweep.sampled = (("alpha", "uniform", (1.0, 2.0)),)
+  with pytest.raises(ValueError, match="alpha by 'uniform'"):
+    sweep.sample(config, 0)
+  assert isinstance(sweep.sample(pong_soup.get_config("smoke"), 0), config_dict.ConfigDict)
+  config = pong_soup.get_config("smoke")
+  config.sweep.num_runs = 0
+  with pytest.raises(ValueError, match="sweep.num_runs=0 must be above 0"):
+    sweep.sample(config, 0)
