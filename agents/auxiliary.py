@@ -30,7 +30,7 @@ class Head:
 
   signal: str = struct.field(pytree_node=False)  # Name of a privileged signal, any shape.
   layer: str = struct.field(pytree_node=False)  # Layer of the newest column that it is read from.
-  cost: jax.Array | float  # Weight of its loss, a mean over the signal's entries.
+  cost: jax.Array | float  # Of its loss, a mean over the signal's entries, in rewards.
   hidden: int = struct.field(pytree_node=False, default=0)  # Units of the hidden layer; 0: none.
   num_classes: int = struct.field(pytree_node=False, default=0)  # Of each entry of the signal; 0: regression.
 

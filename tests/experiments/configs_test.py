@@ -108,7 +108,25 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
   assert (hyper.optimizer, hyper.second_moment_decay, hyper.lambda_) == ("rmsprop", 0.99, 1.0)
   member = members.sample(config, 0)
   for name in member.train.auxiliary:
-    assert member.train.auxiliary[name].cost in navigation._COSTS[name]
+    assert hyper.reward_scale ** ("clip" in agent) * member.train.auxiliary[name].cost in navigation._COSTS[name]
+
+
+@pytest.mark.parametrize(
+  ("variant", "entropy", "costs"),
+  [
+    ("laptop,nav_d1l", (1e-3, 5e-3), {"d1": 1.0, "l": 0.333}),  # A tenth of the rewards, a tenth of the paper's costs.
+    ("laptop,nav_d1l_clip", (1e-3, 5e-3), {"d1": 10.0, "l": 3.33}),
+    ("paper,nav_d1l", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),  # papers.md 3.4
+    ("paper,nav_d1l_clip", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),
+  ],
+)
+def test_what_navigators_terms_weigh_in_the_loss(variant, entropy, costs):
+  config = navigation.get_config(f"{variant},static_1")
+  scale = config.train.hyper.reward_scale
+  drawn = {name: values for name, _, values in config.sweep.sampled}["train.hyper.entropy_cost"]
+  np.testing.assert_allclose(scale * np.array(drawn), entropy)
+  weights = {name: scale * head.cost for name, head in config.train.auxiliary.items()}
+  assert weights == pytest.approx(costs)
 
 
 def test_a_maze_s_options_are_the_config_s():
