@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
+from agents import heads as heads_lib
 from environments import registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
@@ -62,21 +63,38 @@ def make(
   num_choices = place_lib.num_choices(place)
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
   if spec is None:
-    params, spec, is_trainable = baselines.prepare(
-      make_key(config.seed, "network"),
-      config.method,
-      column_spec=newest,
-      source_params=source.params if source else None,
-      source_spec=source.spec if source else None,
-      output_init=config.output_init,
-      alpha=config.alpha,
-    )
+    params, spec, is_trainable = _prepare(config, newest, source)
   else:
     params, is_trainable = _unread(spec, newest, config.method), baselines.trainable(config.method, spec)
   place_lib.check_inputs(place, spec)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
   params = auxiliary.init(make_key(config.seed, "auxiliary"), spec, params, heads, place.signal_spec())
   return Task(agent, params, is_trainable, place)
+
+
+def _prepare(
+  config: config_dict.ConfigDict, newest: progressive_column.Column, source: released.Source | None
+) -> tuple[network.Params, network.Network, Callable[[tuple[Any, ...]], bool]]:
+  """`baselines.prepare`; a value that is copied is told in this config's scaled rewards, not the source's."""
+  params, spec, is_trainable = baselines.prepare(
+    make_key(config.seed, "network"),
+    config.method,
+    column_spec=newest,
+    source_params=source.params if source else None,
+    source_spec=source.spec if source else None,
+    output_init=config.output_init,
+    alpha=config.alpha,
+  )
+  starts_as_previous = config.method == "progressive" and config.output_init == "previous"
+  if source is None or not (starts_as_previous or config.method.startswith("finetune")):
+    return params, spec, is_trainable
+  if source.reward_scale is None:
+    raise ValueError(
+      f"{config.source} does not say in what scale of rewards its value is; write the train.hyper.reward_scale that it "
+      f'was learned with into its provenance.json, as "reward_scale": 1.0 for rewards as they are'
+    )
+  factor = config.train.hyper.reward_scale / source.reward_scale
+  return heads_lib.scale_value(params, factor), spec, is_trainable
 
 
 def _unread(spec: network.Network, newest: progressive_column.Column, method: str) -> network.Params:

@@ -61,7 +61,7 @@ def test_any_navigator_grows_on_another():
   config = navigation.get_config("smoke,nav_d2,static_1")
   first = learn.make(members.sample(config, 0))
   config.method = "progressive"
-  source = released.Source(first.agent.spec, auxiliary.without(first.params), None)
+  source = released.Source(first.agent.spec, auxiliary.without(first.params), None, reward_scale=0.1)
   second = learn.make(members.sample(config, 0), source=source)
   assert second.agent.spec == network.Network(first.agent.spec.columns * 2)
   assert ["auxiliary" in params for params in second.params] == [False, True]

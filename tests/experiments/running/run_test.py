@@ -18,7 +18,7 @@ from experiments.configs import base
 from experiments.running import loop, run
 from experiments.setup import checks, learn
 from experiments.store import checkpoint, released, run_directory
-from progressive import partition
+from progressive import network, partition
 from tests.agents import worlds
 
 SIGNAL = worlds.CueRecall().observation_spec()["signal"]
@@ -224,6 +224,44 @@ def test_a_method_changes_what_it_says(tmp_path, method):
   original = released.load_source(source).params
   is_kept = partition.content_hash(learned[0]) == partition.content_hash(original[0])
   assert is_kept == (method == "progressive")
+
+
+@pytest.mark.parametrize("method", ["finetune", "finetune_head", "progressive"])
+def test_a_copied_value_is_told_in_the_scale_of_the_new_rewards(tmp_path, method):
+  """From a network of two columns, whose output has a lateral; by a power of two, so that it is exact."""
+  run.run(make_config(), tmp_path / "first")
+  second = next_config("progressive", tmp_path / "first")
+  second.train.hyper.reward_scale = 0.25
+  run.run(second, tmp_path / "second")
+  source, config = released.load_source(tmp_path / "second"), next_config(method, tmp_path / "second")
+  config.train.hyper.reward_scale = 0.5
+  task = learn.make(config)
+  before, after = (
+    network.apply(
+      params,
+      spec,
+      inputs={"signal": np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)},
+      state=network.initial_state(spec),
+    )[0][-1]["output"]
+    for spec, params in ((source.spec, source.params), (task.agent.spec, task.params))
+  )
+  np.testing.assert_allclose(after, np.asarray(before) * [1, 1, 2], rtol=1e-5)
+  config.train.hyper.reward_scale = 0.25
+  same = learn.make(config).params
+  output, plain = (checkpoint.flatten(params[-1]["output"]) for params in (task.params, same))
+  np.testing.assert_array_equal(output["kernel"], plain["kernel"] * np.array([1, 1, 2]))
+  np.testing.assert_array_equal(output["bias"], plain["bias"] * np.array([1, 1, 2]))
+  assert np.abs(plain["bias"][-1]) > 0 and any("laterals" in name for name in output)
+  kept = 2 if method == "progressive" else 1
+  assert partition.content_hash(task.params[:kept]) == partition.content_hash(source.params[:kept])
+
+
+def test_a_source_without_a_scale_of_rewards_is_refused_where_its_value_is_copied(tmp_path):
+  source = learn.make(make_config())
+  released.save(tmp_path, source.agent.spec, source.params, evaluation={}, provenance={})
+  learn.make(next_config("progressive", tmp_path, output_init="random"))
+  with pytest.raises(ValueError, match='does not say in what scale .* as "reward_scale": 1.0'):
+    learn.make(next_config("progressive", tmp_path))
 
 
 @pytest.mark.parametrize(("world", "signal"), [("recall", "cue"), ("recall", "signal"), ("host", "signal")])
