@@ -172,7 +172,7 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
     params = checkpoint.network_params(own, spec, source=source)
   else:
     params = checkpoint.all_params(own, like, source=source)
-  return released.Source(spec, params, step, released.reward_scale(path / "runs" / f"{index:02}"))
+  return released.Source(spec, params, step, reward_scale=released.reward_scale(path / "runs" / f"{index:02}"))
 
 
 def save_best(path: pathlib.Path, member: Member, best: released.Source, *, evaluation: dict[str, Any]) -> None:

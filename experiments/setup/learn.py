@@ -68,7 +68,9 @@ def make(
     params, is_trainable = _unread(spec, newest, config.method), baselines.trainable(config.method, spec)
   place_lib.check_inputs(place, spec)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
-  params = auxiliary.init(make_key(config.seed, "auxiliary"), spec, params, heads, place.signal_spec())
+  trained = source.heads if source and config.method == "finetune" else None
+  key = make_key(config.seed, "auxiliary")
+  params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
   return Task(agent, params, is_trainable, place)
 
 

@@ -25,6 +25,7 @@ class Source(NamedTuple):
   spec: network.Network
   params: Any
   step: int | None  # That it was trained to.
+  heads: dict[str, Any] | None = None  # Its auxiliary heads, by name; a release has left them behind.
   reward_scale: float | None = None  # Of the rewards that its value is learned from.
 
 
@@ -70,7 +71,7 @@ def load(folder: str | os.PathLike) -> Source:
         f"{file} is not what was released: its {arrays_file.HASH} is {own[:12]}..., not {expected[:12]}...; copy the "
         f"folder again, or release the network again"
       )
-  return Source(spec, params, None, run_directory.read_provenance(folder).get("reward_scale"))
+  return Source(spec, params, None, reward_scale=run_directory.read_provenance(folder).get("reward_scale"))
 
 
 def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str, Any]]:
@@ -112,7 +113,9 @@ def load_source(path: str | os.PathLike) -> Source:
   path = run_directory.present(path)
   if not path.is_dir():
     raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
-  return load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path), reward_scale(path))
+  return (
+    load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path), reward_scale=reward_scale(path))
+  )
 
 
 def reward_scale(run: pathlib.Path) -> float | None:

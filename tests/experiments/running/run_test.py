@@ -91,16 +91,29 @@ def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_pat
   assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_training_starts_from_a_column_and_leaves_auxiliary_heads_behind(tmp_path):
+def test_a_finetuned_run_keeps_its_heads_and_what_else_starts_from_it_does_not(tmp_path):
+  """Those of the same name and shapes; a release has none."""
   config = make_config()
-  config.train.auxiliary.cue = base.head("cue", "lstm1", 1.0)
-  run.run(config, tmp_path / "first")
+  config.train.auxiliary = {"cue": base.head("cue", "lstm1", 1.0, hidden=3), "deep": base.head("cue", "dense1", 1.0)}
+  state = run.run(config, tmp_path / "first").state
   source = released.load_source(tmp_path / "first")
   assert not any("auxiliary" in path for path in partition.paths(source.params))
   config.method, config.source = "finetune", str(tmp_path / "first")
+  config.train.auxiliary.deep.hidden = 2
+  config.train.auxiliary.seen = base.head("signal", "lstm1", 1.0)
   task = learn.make(config)
   own = ({name: layer for name, layer in task.params[0].items() if name != "auxiliary"},)
   assert partition.content_hash(own) == partition.content_hash(source.params)
+  trained, heads = state.trainable[0]["auxiliary"], task.params[0]["auxiliary"]
+  assert partition.content_hash(heads["cue_from_lstm1"]) == partition.content_hash(trained["cue_from_lstm1"])
+  assert [layer["kernel"].shape for layer in heads["cue_from_dense1"]] == [(8, 2), (2, 2)] and len(heads) == 3
+  config.method = "progressive"
+  new = learn.make(config).params[1]["auxiliary"]
+  assert partition.content_hash(new["cue_from_lstm1"]) != partition.content_hash(trained["cue_from_lstm1"])
+  released.save(tmp_path / "out", source.spec, source.params, evaluation={}, provenance={"reward_scale": 1.0})
+  config.method, config.source = "finetune", str(tmp_path / "out")
+  new = learn.make(config).params[0]["auxiliary"]
+  assert partition.content_hash(new["cue_from_lstm1"]) != partition.content_hash(trained["cue_from_lstm1"])
 
 
 def test_parameters_learn(tmp_path):
