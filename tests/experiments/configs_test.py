@@ -1,13 +1,18 @@
 """The project's own configs describe the networks they say, on their worlds, and every phase can begin."""
 
+import dataclasses
 import inspect
 import pathlib
 
 import numpy as np
 import pytest
+from absl import flags
 from dm_env import specs
+from ml_collections import config_flags
 
 from agents import auxiliary
+from environments import registry
+from environments.jaco import randomize
 from environments.maze import world
 from experiments import binary, evaluate
 from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
@@ -67,6 +72,38 @@ def test_any_navigator_grows_on_another():
   assert ["auxiliary" in params for params in second.params] == [False, True]
   trainable, _ = partition.split(second.params, second.is_trainable)
   assert {path[0] for path in partition.paths(trainable)} == {1}
+
+
+def parsed(file, *arguments):
+  """The config of a command line, as binaries read it."""
+  argv, values = ["train", f"--config={file}", *arguments], flags.FlagValues()
+  holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+  binary.check_fields(argv)
+  values(argv)
+  return holder.value
+
+
+def test_the_first_column_s_episodes_may_differ_by_the_command_line(tmp_path):
+  """Off by default; a run belongs to its randomisation, and is played again in the same world."""
+  file, field = "experiments/configs/jaco_corl2017.py", "--config.world_options.randomization"
+  plain = jaco_corl2017.get_config()
+  off = {one.name: one.default for one in dataclasses.fields(randomize.Randomization)}
+  assert plain.world_options.randomization.to_dict() == off
+  assert (
+    place.make(plain.world, plain.world_options.to_dict()).world == place.make(plain.world, {"num_joints": 9}).world
+  )
+  with pytest.raises(ValueError, match=f"nearest is {field}.mass"):
+    parsed(file, f"{field}.masses=0.2")
+  given = (f"{field}.mass=0.2", f"{field}.color=0.1")
+  expected = registry.make(plain.world, num_joints=9, randomization=randomize.Randomization(mass=0.2, color=0.1))
+  assert learn.make(parsed(file, *given)).place.world == expected
+  path = run_directory.claim(tmp_path, parsed(file, *given))
+  (path / "checkpoints").mkdir()
+  (path / "checkpoints/100.safetensors").touch()
+  run_directory.claim(tmp_path, parsed(file, *given))
+  with pytest.raises(ValueError, match="world_options.randomization.mass: 0.2 there, 0.3 here"):
+    run_directory.claim(tmp_path, parsed(file, *given, f"{field}.mass=0.3"))
+  assert place.make(*evaluate.trained_in(tmp_path)).world == expected
 
 
 OBSERVED = {
