@@ -47,17 +47,19 @@ class Hyper:
 
   With 0.5 and 128 worlds one LSTM of two rose to 21 at 1.5 M steps and fell back to 8 at 2.1 M; with 0.05 the same
   seed was at 42 by 1.5 M and at 44 by 2.1 M. Dividing advantages by their deviation did not help (12 at 1 M with 0.5).
+
+  `reward_scale` scales the loss of policy, entropy and heads alike: costs of entropy and heads are in units of the
+  unscaled reward. The value learns scaled returns: its squared error, which `value_cost` weighs, goes with the square
+  of the scale. `max_gradient_norm` is of the loss as it is, scaled.
   """
 
   discount: float = 0.97  # gamma: what a reward is worth one step earlier.
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
-  entropy_cost: float = 5e-3  # Per nat of entropy, summed over the entries of an action.
-  value_cost: float = 0.05  # Weight of the value's loss; A3C has 0.5 (papers.md 4); see above.
+  entropy_cost: float = 5e-3  # In rewards, per nat of entropy, which is summed over the entries of an action.
+  value_cost: float = 0.05  # Weight of the value's loss, of scaled returns; A3C has 0.5 (papers.md 4); see above.
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
   reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
-  reduction: str = struct.field(
-    pytree_node=False, default="mean"
-  )  # Of gradients: 'mean', or 'sum', A3C's: see `update`.
+  reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum', A3C's.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.
   anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
@@ -243,7 +245,10 @@ class Outcome:
 def loss(
   trainable: Params, frozen: Params, agent: Agent, trajectory: trajectory_lib.Trajectory
 ) -> tuple[jax.Array, Outcome]:
-  """Policy + value_cost * value - entropy_cost * entropy + auxiliary losses, means over transitions; and its parts."""
+  """What `update` descends: policy + value_cost * value + reward_scale * (sum of cost * head - entropy_cost * entropy).
+
+  Means over transitions. And what it was made of.
+  """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
   activations, _ = apply(agent, params, timesteps, trajectory.initial_state)
@@ -258,12 +263,13 @@ def loss(
 
   policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, targets - values[:-1], weights)
   value_loss = losses.value_loss(values[:-1], targets, weights)
-  total = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * losses.mean_entropy(logits[:-1], weights)
+  entropy = losses.mean_entropy(logits[:-1], weights)
+  total = policy_loss + hyper.value_cost * value_loss - hyper.reward_scale * hyper.entropy_cost * entropy
   auxiliary_losses = {}
   for head in agent.auxiliary_heads:
     signal, features = timesteps.privileged[head.signal], activations[head.layer]
     head_loss = auxiliary_lib.loss(params, head, features, signal, jnp.ones(signal.shape[:2], jnp.float32))
-    total += head.cost * head_loss
+    total += hyper.reward_scale * head.cost * head_loss
     auxiliary_losses[head.name] = head_loss
   hidden = {layer: x for layer, x in activations.items() if layer != column.OUTPUT}
   outcome = Outcome(total, hidden, logits[:-1], values[:-1], targets, timesteps.reward[1:], weights, auxiliary_losses)

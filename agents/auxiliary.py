@@ -4,7 +4,8 @@ A head reads one layer of the newest column, linearly or through a hidden layer 
 actor-critic's own loss: by 1/2 (readout - signal)^2, or by one softmax's cross-entropy for each entry of an integer
 signal, means over the entries (Mirowski et al. 2017, section 3: depth from the encoder, D1, or the LSTM, D2, in 64 x 8
 classes; loop closure, L). The policy never reads a head; its parameters stand in the column's, under `NAME`, which the
-network itself does not read, and are left behind when a column is released.
+network itself does not read, and are left behind when a column is released. A run that is finetuned keeps those that
+its config still has.
 """
 
 import math
@@ -30,7 +31,7 @@ class Head:
 
   signal: str = struct.field(pytree_node=False)  # Name of a privileged signal, any shape.
   layer: str = struct.field(pytree_node=False)  # Layer of the newest column that it is read from.
-  cost: jax.Array | float  # Weight of its loss, a mean over the signal's entries.
+  cost: jax.Array | float  # Of its loss, a mean over the signal's entries, in rewards.
   hidden: int = struct.field(pytree_node=False, default=0)  # Units of the hidden layer; 0: none.
   num_classes: int = struct.field(pytree_node=False, default=0)  # Of each entry of the signal; 0: regression.
 
@@ -46,8 +47,10 @@ def init(
   params: network.Params,
   heads: tuple[Head, ...],
   privileged_spec: Mapping[str, specs.Array],
+  *,
+  trained: Mapping[str, Any] | None = None,
 ) -> network.Params:
-  """`params` with the heads' own in the newest column.
+  """`params` with the heads' own in the newest column: `trained` ones of the same name and shapes, others at random.
 
   Raises:
     ValueError: if the world has no such signal or classes of it, or the column no such layer; if two heads are alike.
@@ -67,9 +70,9 @@ def init(
     outputs = math.prod(privileged_spec[head.signal].shape) * max(head.num_classes, 1)
     sizes = [math.prod(shapes[head.layer]), *([head.hidden] if head.hidden else []), outputs]
     keys = jax.random.split(head_key, len(sizes) - 1)
-    readouts[head.name] = [
-      _init_layer(k, *pair) for k, pair in zip(keys, zip(sizes, sizes[1:], strict=False), strict=True)
-    ]
+    made = [_init_layer(k, *pair) for k, pair in zip(keys, zip(sizes, sizes[1:], strict=False), strict=True)]
+    known = (trained or {}).get(head.name)
+    readouts[head.name] = known if jax.tree.map(jnp.shape, known) == jax.tree.map(jnp.shape, made) else made
   return (*params[:-1], {**params[-1], NAME: readouts})
 
 

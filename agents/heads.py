@@ -11,11 +11,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents import distributions
+from progressive import column, network
 
 
 def output_size(num_choices: tuple[int, ...]) -> int:
   """Width of the output layer: all logits and one value."""
   return sum(num_choices) + 1
+
+
+def scale_value(params: network.Params, factor: float) -> network.Params:
+  """`params` whose value is `factor` times what it was, and whose logits are the same, to the bit.
+
+  The last unit of all that the newest column's output sums up is scaled: its kernel, its bias, and every lateral's U.
+  """
+
+  def scaled(path: tuple[jax.tree_util.DictKey, ...], array: jax.Array) -> jax.Array:
+    return array.at[..., -1].multiply(factor) if path[-1].key in ("kernel", "bias", "U") else array
+
+  newest = params[-1]
+  output = jax.tree_util.tree_map_with_path(scaled, newest[column.OUTPUT])
+  return (*params[:-1], {**newest, column.OUTPUT: output})
 
 
 def split(output: jax.Array, num_choices: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

@@ -140,7 +140,7 @@ def release(
     "commit": now["commit"],
     "is_repeatable": not unknown,
   }
-  provenance = {"training": runs, "evaluation": now}
+  provenance = {"training": runs, "evaluation": now, "reward_scale": source.reward_scale}
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
   print(f"released as {_RELEASE.value}")
 

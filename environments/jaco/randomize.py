@@ -16,25 +16,16 @@ from environments.jaco import camera, constants, physics
 
 @dataclasses.dataclass(frozen=True)
 class Randomization:
-  """Half-widths of uniform draws at every reset.
+  """Half-widths of uniform draws at every reset."""
 
-  Attributes:
-    camera_m: shift of the camera and, apart from it, of the point it looks at, along each axis.
-    field_of_view: relative change of the angle of view.
-    light: change of each component of the light's direction (nominally of length one).
-    ambient: change of the ambient share of light.
-    color: change of each RGB component of each material.
-    mass, friction, gain: relative change of link mass (all links at once), of each joint's friction and servo gain.
-  """
-
-  camera_m: float = 0.0
-  field_of_view: float = 0.0
-  light: float = 0.0
-  ambient: float = 0.0
-  color: float = 0.0
-  mass: float = 0.0
-  friction: float = 0.0
-  gain: float = 0.0
+  camera_m: float = 0.0  # Shift of the camera and, apart from it, of the point it looks at, along each axis.
+  field_of_view: float = 0.0  # Relative change of the angle of view.
+  light: float = 0.0  # Change of each component of the light's direction (nominally of length one).
+  ambient: float = 0.0  # Change of the ambient share of light.
+  color: float = 0.0  # Change of each RGB component of each material.
+  mass: float = 0.0  # Relative change of link mass, of all links at once.
+  friction: float = 0.0  # Relative change of each joint's friction.
+  gain: float = 0.0  # Relative change of each joint's servo gain.
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):

@@ -13,8 +13,8 @@ from ml_collections import config_dict
 from experiments.configs import base, jaco_talk, navigation
 
 _BASE, _POSE = "reacher", "reacher_pose"
-# Gradients of all terms share one clipped step (jaco_talk.py): a head of cost 3.33, the navigators', leaves no room.
-_COSTS = {"d1": 0.1, "d2": 0.1, "l": 0.1}
+# Gradients of all terms share one clipped step (jaco_talk.py): a head of cost 33 leaves no room.
+_COSTS = {"d1": 1.0, "d2": 1.0, "l": 1.0}
 
 
 def get_config(agent: str = "reacher_d2") -> config_dict.ConfigDict:

@@ -6,10 +6,11 @@ The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, n
 from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
 agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
-A run of `laptop` takes three minutes on one core and scores 44 in static_small with nav_d2, 19 with nav. In static_1
-entropy costs as high as these leave the policy nearly random; `docs/results/navigation` has what was learned
-there with `--config.sweep.sampled='()' --config.train.hyper.learning_rate=1e-3 --config.train.hyper.entropy_cost=5e-4
---config.train.steps=500000`.
+A run of `laptop` takes three minutes on one core and scores 19 in static_small with nav, 44 with nav_d2 at ten times
+the paper's cost, `--config.train.auxiliary.d2.cost=33.3`. In static_1 entropy costs as high as these leave the policy
+nearly random; `docs/results/navigation` has what was learned there with `--config.sweep.sampled='()'
+--config.train.hyper.learning_rate=1e-3 --config.train.hyper.entropy_cost=5e-3 --config.train.steps=500000`, and with
+nav_d1 also `--config.train.auxiliary.d1.cost=100`.
 """
 
 import dataclasses
@@ -68,7 +69,7 @@ class Scale:
   num_runs: int
   top: int
   learning_rates: tuple[float, float]  # Of the sweep, log-uniform.
-  entropy_costs: tuple[float, float]
+  entropy_costs: tuple[float, float]  # The same, as weights in the loss of scaled rewards.
   draws_costs: bool  # Of the auxiliary losses.
   reward_scale: float
   hyper: Mapping[str, Any]
@@ -90,11 +91,8 @@ SCALES = {
   "paper": Scale(25_000_000, 64, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
-_MIDDLE_COSTS = {name: costs[1] for name, costs in _COSTS.items()}
-_CLIP: Mapping[str, Any] = {
-  "reward_scale": 0.5,
-  "reward_clip": 1.0,
-}  # The paper's starred agents: 0.3 or 0.5, cut to 1.
+# The paper's starred agents: 0.3 or 0.5, cut to 1. Its costs stand beside those: in raw rewards they are more.
+_CLIP: Mapping[str, Any] = {"reward_scale": 0.5, "reward_clip": 1.0}
 
 
 def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.ConfigDict:
@@ -107,12 +105,14 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
   scale, agent = SCALES[parts[0]], AGENTS[base_name]
   if not agent.memory and any(LOSSES[loss][2] for loss in losses):
     raise ValueError(f"navigation.py:{variant}: d2 and l read an LSTM, which ff has not; give it d1, or choose lstm")
+  reward_scale = _CLIP["reward_scale"] if rest else scale.reward_scale
+  costs = {name: tuple(cost / (reward_scale if rest else 1.0) for cost in of) for name, of in _COSTS.items()}
   config = base.experiment(
     world=f"maze/{parts[2]}",
     world_options=_world_options(),
     train=base.phase(
       column=base.column(inputs=agent.inputs, conv=_CONV, dense=_ENCODER, lstm=agent.lstm, joins=agent.joins),
-      auxiliary=heads(losses, memory=agent.memory, costs=_MIDDLE_COSTS),
+      auxiliary=heads(losses, memory=agent.memory, costs={name: of[1] for name, of in costs.items()}),
       steps=scale.steps,
       num_worlds=scale.num_worlds,
       num_steps=scale.num_steps,
@@ -122,7 +122,7 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
       updates_per_record=scale.updates_per_record,
       discount=0.99,
       learning_rate=7e-4,
-      entropy_cost=3e-3,
+      entropy_cost=3e-3 / reward_scale,
       value_cost=0.5,
       **{**scale.hyper, "reward_scale": scale.reward_scale, **(_CLIP if rest else {})},
     ),
@@ -130,8 +130,8 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
   config.agent = parts[1]
   sampled = [
     ("train.hyper.learning_rate", "log_uniform", scale.learning_rates),
-    ("train.hyper.entropy_cost", "log_uniform", scale.entropy_costs),
-    *((f"train.auxiliary.{one}.cost", "choice", _COSTS[one]) for one in config.train.auxiliary if scale.draws_costs),
+    ("train.hyper.entropy_cost", "log_uniform", tuple(cost / reward_scale for cost in scale.entropy_costs)),
+    *((f"train.auxiliary.{one}.cost", "choice", costs[one]) for one in config.train.auxiliary if scale.draws_costs),
   ]
   config.sweep = base.sweep(num_runs=scale.num_runs, top=scale.top, sampled=tuple(sampled))
   return config

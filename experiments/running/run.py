@@ -173,9 +173,11 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
   step, arrays = newest
   own = {name: array[index] for name, array in arrays.items()}
   source, spec = str(checkpoint.file_of(path / "checkpoints", step)), network_file.read_spec(path)
-  if like is not None:
-    return released.Source(spec, checkpoint.all_params(own, like, source=source), step)
-  return released.Source(spec, checkpoint.network_params(own, spec, source=source), step)
+  if like is None:
+    params = checkpoint.network_params(own, spec, source=source)
+  else:
+    params = checkpoint.all_params(own, like, source=source)
+  return released.Source(spec, params, step, reward_scale=released.reward_scale(path / "runs" / f"{index:02}"))
 
 
 def save_best(path: pathlib.Path, member: Member, best: released.Source, *, evaluation: dict[str, Any]) -> None:
@@ -187,8 +189,8 @@ def save_best(path: pathlib.Path, member: Member, best: released.Source, *, eval
     best: the same, from `trained`.
     evaluation: what is known of it.
   """
-  training = released.lineage(member.path, steps=best.step)
-  released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance={"training": training})
+  provenance = {"training": released.lineage(member.path, steps=best.step), "reward_scale": best.reward_scale}
+  released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance=provenance)
 
 
 def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:

@@ -28,7 +28,7 @@ _SECTIONS: tuple[tuple[str, Any], ...] = (
 )
 # Options of a world by the family in its name: "module:object", imported when asked for.
 _WORLDS: Mapping[str, tuple[str, ...]] = {
-  "jaco": ("environments.jaco.world:Jaco.__init__",),
+  "jaco": ("environments.jaco.world:Jaco.__init__", "environments.jaco.randomize:Randomization"),
   "pong": ("environments.pong.world:Pong.__init__", "environments.pong.variants:Options"),
   "maze": ("environments.maze.world:Maze.__init__",),
 }

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary
+from agents import heads as heads_lib
 from environments import registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
@@ -66,7 +67,9 @@ def make(
   params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
-  params = auxiliary.init(make_key(config.seed, "auxiliary"), spec, params, heads, place.signal_spec())
+  trained = source.heads if source and config.method == "finetune" else None
+  key = make_key(config.seed, "auxiliary")
+  params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
   return Task(agent, params, is_trainable, place)
 
 
@@ -76,8 +79,11 @@ _Network: TypeAlias = tuple[network.Params, network.Network, partition.IsTrainab
 def _starts(
   config: config_dict.ConfigDict, source: released.Source | None, newest: progressive_column.Column
 ) -> _Network:
-  """What `config.method` makes of the source and a new column."""
-  return baselines.prepare(
+  """What `config.method` makes of the source and a new column.
+
+  A value that is copied is told in this config's scaled rewards, not the source's.
+  """
+  params, spec, is_trainable = baselines.prepare(
     make_key(config.seed, "network"),
     config.method,
     column_spec=newest,
@@ -86,6 +92,16 @@ def _starts(
     output_init=config.output_init,
     alpha=config.alpha,
   )
+  starts_as_previous = config.method == "progressive" and config.output_init == "previous"
+  if source is None or not (starts_as_previous or config.method.startswith("finetune")):
+    return params, spec, is_trainable
+  if source.reward_scale is None:
+    raise ValueError(
+      f"{config.source} does not say in what scale of rewards its value is; write the train.hyper.reward_scale that it "
+      f'was learned with into its provenance.json, as "reward_scale": 1.0 for rewards as they are'
+    )
+  factor = config.train.hyper.reward_scale / source.reward_scale
+  return heads_lib.scale_value(params, factor), spec, is_trainable
 
 
 def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: progressive_column.Column) -> _Network:

@@ -126,8 +126,8 @@ def load_newest(folder: pathlib.Path) -> tuple[int, Arrays] | None:
   return None
 
 
-def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int]:
-  """The network of a run directory at its newest checkpoint: spec, params, step.
+def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int, dict[str, Any]]:
+  """The network of a run directory at its newest checkpoint: spec, params, step, and its auxiliary heads.
 
   Raises:
     ValueError: if there is none, or it is a sweep or a run of one.
@@ -143,7 +143,8 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int]:
   if newest is None:
     raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
   step, arrays = newest
-  return spec, network_params(arrays, spec, source=str(file_of(path / "checkpoints", step))), step
+  params = network_params(arrays, spec, source=str(file_of(path / "checkpoints", step)))
+  return spec, params, step, auxiliary_heads(arrays)
 
 
 def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any:
@@ -166,6 +167,17 @@ def all_params(arrays: Arrays, like: Any, *, source: str) -> Any:
     name.partition("/")[2]: array for name, array in arrays.items() if name.split("/")[0] in ("trainable", "frozen")
   }
   return unflatten(params, like, source=source)
+
+
+def auxiliary_heads(arrays: Arrays) -> dict[str, list[dict[str, jax.Array]]]:
+  """The parameters of the auxiliary heads among a training state's arrays: head -> layers, as `auxiliary.init`'s."""
+  found: dict[str, dict[int, dict[str, jax.Array]]] = {}
+  for name, array in arrays.items():
+    owner, _, own = name.partition(f"/{auxiliary.NAME}/")
+    if own and owner.split("/")[0] in ("trainable", "frozen"):
+      head, index, field = own.rsplit("/", 2)
+      found.setdefault(head, {}).setdefault(int(index), {})[field] = jax.numpy.asarray(array)
+  return {head: [layers[index] for index in sorted(layers)] for head, layers in found.items()}
 
 
 def name_of(path: tuple[Any, ...]) -> str:

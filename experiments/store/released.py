@@ -3,6 +3,7 @@
     params.safetensors  every parameter by its path        network.json     the network's shape
     evaluation.json     mean return, interval, episodes    provenance.json  command, commit, versions, device, seed
 
+What its value is multiplied by stands in provenance.json as `reward_scale`.
 The hash of the parameters' content stands beside them and in provenance.json, and is compared on loading. Folders of
 earlier versions hold params.npz. `load_source` reads such a folder and a run directory alike.
 """
@@ -19,11 +20,13 @@ _PARAMS, _PARAMS_BEFORE = "params.safetensors", "params.npz"
 
 
 class Source(NamedTuple):
-  """A trained network and the step it was trained to (None if not recorded)."""
+  """A trained network, and what is recorded of its training; None where that is not."""
 
   spec: network.Network
   params: Any
-  step: int | None
+  step: int | None  # That it was trained to.
+  heads: dict[str, Any] | None = None  # Its auxiliary heads, by name; a release has left them behind.
+  reward_scale: float | None = None  # Of the rewards that its value is learned from.
 
 
 def save(
@@ -68,7 +71,7 @@ def load(folder: str | os.PathLike) -> Source:
         f"{file} is not what was released: its {arrays_file.HASH} is {own[:12]}..., not {expected[:12]}...; copy the "
         f"folder again, or release the network again"
       )
-  return Source(spec, params, None)
+  return Source(spec, params, None, reward_scale=run_directory.read_provenance(folder).get("reward_scale"))
 
 
 def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str, Any]]:
@@ -110,7 +113,15 @@ def load_source(path: str | os.PathLike) -> Source:
   path = run_directory.present(path)
   if not path.is_dir():
     raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
-  return load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path))
+  return (
+    load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path), reward_scale=reward_scale(path))
+  )
+
+
+def reward_scale(run: pathlib.Path) -> float | None:
+  """Of the rewards that a run, or a member of a sweep, learned from; None where its config is gone."""
+  file = run / "config.json"
+  return run_directory.read_json(file)["train"]["hyper"]["reward_scale"] if file.exists() else None
 
 
 def _params_file(folder: pathlib.Path) -> pathlib.Path:

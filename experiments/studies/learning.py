@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 
 from analysis import curves, plots, records
@@ -12,7 +11,6 @@ _MEASURES = ("return_mean", "explained_variance", "information", "entropy", "cli
 _OF_LAYERS = ("dead/", "silent/", "step/")
 _NUM_BINS = 50  # Of a curve.
 _LATE = 0.75  # What tables show is the mean from this share of the steps on.
-_COLORS = tuple(matplotlib.colormaps["tab10"].colors)
 
 
 def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
@@ -31,7 +29,7 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   panels = []
   for name in names:
     lines = [
-      plots.Line(label, matplotlib.colors.to_hex(_COLORS[i % len(_COLORS)]), measured[label][name])
+      plots.Line(label, f"C{i % 10}", measured[label][name])
       for i, label in enumerate(groups)
       if name in measured[label]
     ]

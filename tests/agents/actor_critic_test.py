@@ -7,7 +7,7 @@ import optax
 import pytest
 import rlax
 
-from agents import actor_critic, evaluation, heads, trajectory, unroll
+from agents import actor_critic, auxiliary, evaluation, heads, trajectory, unroll
 from environments import batch as batch_lib
 from environments import core
 from progressive import network, partition
@@ -42,7 +42,7 @@ def _learn(agent, trainable, frozen, world, *, num_updates, num_steps=20, num_wo
 
 
 def _played(agent, trainable, frozen, world, *, num_steps=12, num_worlds=3, seed=7):
-  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+  batch = batch_lib.Batch(world, num_worlds, ("signal",), ("cue",))
   state_key, key = jax.random.split(jax.random.key(seed))
   state = actor_critic.initial_state(agent, num_worlds)
   return unroll.unroll(agent, trainable, frozen, batch, batch.init(state_key), state, key, num_steps)[2]
@@ -109,12 +109,18 @@ def _values(agent, trainable, frozen, played):
   return np.stack(values, axis=1)
 
 
-@pytest.mark.parametrize("memory", [False, True])
-def test_gradient_equals_one_built_from_rlax_world_by_world(memory):
-  """The whole loss again, from rlax's parts, on a terminating world with one softmax."""
-  world = worlds.CueRecall()
-  agent, trainable, frozen = agents_for_tests.make(world, memory=memory)
-  hyper = agent.hyper
+@pytest.mark.parametrize(("memory", "scale"), [(False, 1.0), (True, 1.0), (True, 0.1)])
+def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale):
+  """The whole loss again, from rlax's parts and a head by hand, on a terminating world with one softmax.
+
+  Here in rewards as they are, with the value's output divided by `scale`: all terms but the value's go with `scale`,
+  the value's with its square.
+  """
+  world, head = worlds.CueRecall(), auxiliary.Head("cue", "memory", 3.0)
+  agent, params, _ = agents_for_tests.make(world, memory=memory, reward_scale=scale)
+  params = auxiliary.init(jax.random.key(1), agent.spec, params, (head,), world.privileged_spec())
+  trainable, frozen = partition.split(params, lambda path: True)
+  agent, hyper = agent.replace(auxiliary_heads=(head,)), agent.hyper
   played = _played(agent, trainable, frozen, world)
   num_counting = float((played.timesteps.step_type[:-1] != core.LAST).sum())
 
@@ -124,18 +130,26 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory):
       state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
       timesteps = jax.tree.map(lambda x, b=b: x[:, b], played.timesteps)
       activations, _ = network.apply(
-        params, agent.spec, inputs=timesteps.observation, state=state, is_first=timesteps.step_type == core.FIRST
+        auxiliary.without(params),
+        agent.spec,
+        inputs=timesteps.observation,
+        state=state,
+        is_first=timesteps.step_type == core.FIRST,
       )
-      logits, values = activations[-1]["output"][:, :-1], activations[-1]["output"][:, -1]
+      logits, values = activations[-1]["output"][:, :-1], activations[-1]["output"][:, -1] / scale
       lambda_ = jnp.where(timesteps.step_type[1:] == core.LAST, 0.0, hyper.lambda_)
       discounts = hyper.discount * timesteps.discount[1:]
       advantages = (
         jax.lax.stop_gradient(rlax.lambda_returns(timesteps.reward[1:], discounts, values[1:], lambda_)) - values[:-1]
       )
       w = (timesteps.step_type[:-1] != core.LAST).astype(jnp.float32)
-      total += w.size * rlax.policy_gradient_loss(logits[:-1], played.actions[:, b, 0], advantages, w)
-      total += hyper.value_cost * 0.5 * jnp.sum(w * advantages**2)
-      total += hyper.entropy_cost * w.size * rlax.entropy_loss(logits[:-1], w)
+      total += scale * w.size * rlax.policy_gradient_loss(logits[:-1], played.actions[:, b, 0], advantages, w)
+      total += scale**2 * hyper.value_cost * 0.5 * jnp.sum(w * advantages**2)
+      total += scale * hyper.entropy_cost * w.size * rlax.entropy_loss(logits[:-1], w)
+      (readout,) = params[-1][auxiliary.NAME][head.name]
+      read = activations[-1]["memory"] @ readout["kernel"] + readout["bias"][None]
+      square = 0.5 * jnp.mean((read - timesteps.privileged["cue"]) ** 2)
+      total += num_counting * scale * head.cost * square / played.actions.shape[1]
     return total / num_counting
 
   expected = jax.jit(jax.grad(expected_loss))(trainable)
@@ -251,7 +265,7 @@ def test_agents_of_other_hyper_parameters_share_one_program_and_learn_side_by_si
 
 def test_rewards_are_scaled_and_cut_for_learning_alone():
   world = worlds.Chain()  # One point a step.
-  agent, trainable, frozen = agents_for_tests.make(world, memory=False)
+  agent, trainable, frozen = agents_for_tests.make(world, memory=False, entropy_cost=0.0)
   played = _played(agent, trainable, frozen, world)
   by_hand = played.replace(timesteps=played.timesteps.replace(reward=jnp.minimum(3.0 * played.timesteps.reward, 2.0)))
   hyper = agent.hyper.replace(reward_scale=3.0, reward_clip=2.0)

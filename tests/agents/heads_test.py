@@ -1,7 +1,11 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 
 from agents import distributions, heads
+from progressive import network
+from tests.progressive import columns
 
 
 def test_equal_entries_are_cut_in_order_with_the_value_last():
@@ -17,3 +21,16 @@ def test_unequal_entries_are_padded_with_the_impossible():
   logits, value = heads.split(output, (2, 3))
   np.testing.assert_array_equal(logits, np.array([[1, 2, distributions.IMPOSSIBLE], [3, 4, 5]], np.float32))
   assert float(value) == 6.0
+
+
+def test_the_value_alone_is_scaled_through_all_that_the_output_sums_up():
+  """Two columns, an adapter into the output among what is summed up."""
+  first = columns.feed_forward()
+  output = dataclasses.replace(first.layers[-1], laterals="adapter")
+  spec, params = columns.grown(
+    first, dataclasses.replace(first, layers=(*first.layers[:-1], output)), output_init="random"
+  )
+  scaled = heads.scale_value(params, 4.0)
+  before, after = (network.apply(p, spec, inputs=columns.inputs(3))[0][-1]["output"] for p in (params, scaled))
+  np.testing.assert_array_equal(after, np.asarray(before) * [1, 1, 1, 1, 1, 1, 4])
+  assert np.abs(before[:, -1]).min() > 0 and scaled[0] is params[0]

@@ -1,14 +1,19 @@
 """The project's own configs describe the networks they say, on their worlds, and every phase can begin."""
 
+import dataclasses
 import inspect
 import pathlib
 import re
 
 import numpy as np
 import pytest
+from absl import flags
 from dm_env import specs
+from ml_collections import config_flags
 
 from agents import auxiliary
+from environments import registry
+from environments.jaco import randomize
 from environments.maze import world
 from experiments import binary, evaluate
 from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
@@ -63,12 +68,44 @@ def test_any_navigator_grows_on_another():
   config = navigation.get_config("smoke,nav_d2,static_1")
   first = learn.make(sweep_lib.sample(config, 0))
   config.method = "progressive"
-  source = released.Source(first.agent.spec, auxiliary.without(first.params), None)
+  source = released.Source(first.agent.spec, auxiliary.without(first.params), None, reward_scale=0.1)
   second = learn.make(sweep_lib.sample(config, 0), source=source)
   assert second.agent.spec == network.Network(first.agent.spec.columns * 2)
   assert ["auxiliary" in params for params in second.params] == [False, True]
   trainable, _ = partition.split(second.params, second.is_trainable)
   assert {path[0] for path in partition.paths(trainable)} == {1}
+
+
+def parsed(file, *arguments):
+  """The config of a command line, as binaries read it."""
+  argv, values = ["train", f"--config={file}", *arguments], flags.FlagValues()
+  holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+  binary.check_fields(argv)
+  values(argv)
+  return holder.value
+
+
+def test_the_first_column_s_episodes_may_differ_by_the_command_line(tmp_path):
+  """Off by default; a run belongs to its randomisation, and is played again in the same world."""
+  file, field = "experiments/configs/jaco_corl2017.py", "--config.world_options.randomization"
+  plain = jaco_corl2017.get_config()
+  off = {one.name: one.default for one in dataclasses.fields(randomize.Randomization)}
+  assert plain.world_options.randomization.to_dict() == off
+  assert (
+    place.make(plain.world, plain.world_options.to_dict()).world == place.make(plain.world, {"num_joints": 9}).world
+  )
+  with pytest.raises(ValueError, match=f"nearest is {field}.mass"):
+    parsed(file, f"{field}.masses=0.2")
+  given = (f"{field}.mass=0.2", f"{field}.color=0.1")
+  expected = registry.make(plain.world, num_joints=9, randomization=randomize.Randomization(mass=0.2, color=0.1))
+  assert learn.make(parsed(file, *given)).place.world == expected
+  path = run_directory.claim(tmp_path, parsed(file, *given))
+  (path / "checkpoints").mkdir()
+  (path / "checkpoints/100.safetensors").touch()
+  run_directory.claim(tmp_path, parsed(file, *given))
+  with pytest.raises(ValueError, match="world_options.randomization.mass: 0.2 there, 0.3 here"):
+    run_directory.claim(tmp_path, parsed(file, *given, f"{field}.mass=0.3"))
+  assert place.make(*evaluate.trained_in(tmp_path)).world == expected
 
 
 OBSERVED = {
@@ -110,7 +147,25 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
   assert (hyper.optimizer, hyper.second_moment_decay, hyper.lambda_) == ("rmsprop", 0.99, 1.0)
   member = sweep_lib.sample(config, 0)
   for name in member.train.auxiliary:
-    assert member.train.auxiliary[name].cost in navigation._COSTS[name]
+    assert hyper.reward_scale ** ("clip" in agent) * member.train.auxiliary[name].cost in navigation._COSTS[name]
+
+
+@pytest.mark.parametrize(
+  ("variant", "entropy", "costs"),
+  [
+    ("laptop,nav_d1l", (1e-3, 5e-3), {"d1": 1.0, "l": 0.333}),  # A tenth of the rewards, a tenth of the paper's costs.
+    ("laptop,nav_d1l_clip", (1e-3, 5e-3), {"d1": 10.0, "l": 3.33}),
+    ("paper,nav_d1l", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),  # papers.md 3.4
+    ("paper,nav_d1l_clip", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),
+  ],
+)
+def test_what_navigators_terms_weigh_in_the_loss(variant, entropy, costs):
+  config = navigation.get_config(f"{variant},static_1")
+  scale = config.train.hyper.reward_scale
+  drawn = {name: values for name, _, values in config.sweep.sampled}["train.hyper.entropy_cost"]
+  np.testing.assert_allclose(scale * np.array(drawn), entropy)
+  weights = {name: scale * head.cost for name, head in config.train.auxiliary.items()}
+  assert weights == pytest.approx(costs)
 
 
 def test_a_maze_s_options_are_the_config_s():

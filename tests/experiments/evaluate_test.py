@@ -56,7 +56,7 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   assert record["world"] == "recall" and record["steps_trained"] == 600 and record["episodes"] == 8
   assert record["return_ci_low"] <= record["mean_return"] <= record["return_ci_high"]
   source, before = released.load_source(out), released.load_source(trained)
-  assert source.spec == before.spec
+  assert source.spec == before.spec and source.reward_scale == before.reward_scale == 1.0
   provenance = json.loads((out / "provenance.json").read_text())
   assert partition.content_hash(source.params) == partition.content_hash(before.params) == provenance["content_sha256"]
   assert [one["steps"] for one in provenance["training"]] == [600]

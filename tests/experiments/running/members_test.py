@@ -150,16 +150,16 @@ def test_sweeps_of_transfers_keep_the_source(tmp_path):
   config = make_config()
   run.run(run_test.make_config(), tmp_path / "source")
   config.method, config.source = "progressive", str(tmp_path / "source")
-  config.sweep.sampled = (("alpha", "choice", (1.0, 0.1)), ("train.hyper.max_gradient_norm", "choice", (20.0, 40.0)))
+  config.sweep.sampled = (("alpha", "choice", (1.0, 0.1)), ("train.hyper.reward_scale", "choice", (0.5, 2.0, 4.0)))
   run.run(config, tmp_path / "sweep")
   source = checkpoint.load_run(tmp_path / "source")[1]
   for i in range(3):
     assert partition.content_hash(run.trained(tmp_path / "sweep", i).params[0]) == partition.content_hash(source[0])
   returns = [sweep_folder.score(tmp_path / "sweep/runs" / f"{i:02}") for i in range(3)]
-  best = released.load_source(tmp_path / "sweep/best").params
-  assert partition.content_hash(best) == partition.content_hash(
-    run.trained(tmp_path / "sweep", returns.index(max(returns))).params
-  )
+  best, own = released.load_source(tmp_path / "sweep/best"), run.trained(tmp_path / "sweep", np.argmax(returns))
+  assert partition.content_hash(best.params) == partition.content_hash(own.params)
+  member = json.loads((tmp_path / f"sweep/runs/{np.argmax(returns):02}/config.json").read_text())
+  assert best.reward_scale == own.reward_scale == member["train"]["hyper"]["reward_scale"]
   told = json.loads((tmp_path / "sweep/best/evaluation.json").read_text())
   assert (told["late_return"], told["world"]) == (max(returns), config.world)
 

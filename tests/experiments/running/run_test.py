@@ -18,7 +18,7 @@ from experiments.configs import base
 from experiments.running import loop, run
 from experiments.setup import checks, learn
 from experiments.store import checkpoint, released, run_directory
-from progressive import partition
+from progressive import network, partition
 from tests.agents import worlds
 
 SIGNAL = worlds.CueRecall().observation_spec()["signal"]
@@ -91,16 +91,29 @@ def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_pat
   assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_training_starts_from_a_column_and_leaves_auxiliary_heads_behind(tmp_path):
+def test_a_finetuned_run_keeps_its_heads_and_what_else_starts_from_it_does_not(tmp_path):
+  """Those of the same name and shapes; a release has none."""
   config = make_config()
-  config.train.auxiliary.cue = base.head("cue", "lstm1", 1.0)
-  run.run(config, tmp_path / "first")
+  config.train.auxiliary = {"cue": base.head("cue", "lstm1", 1.0, hidden=3), "deep": base.head("cue", "dense1", 1.0)}
+  state = run.run(config, tmp_path / "first").state
   source = released.load_source(tmp_path / "first")
   assert not any("auxiliary" in path for path in partition.paths(source.params))
   config.method, config.source = "finetune", str(tmp_path / "first")
+  config.train.auxiliary.deep.hidden = 2
+  config.train.auxiliary.seen = base.head("signal", "lstm1", 1.0)
   task = learn.make(config)
   own = ({name: layer for name, layer in task.params[0].items() if name != "auxiliary"},)
   assert partition.content_hash(own) == partition.content_hash(source.params)
+  trained, heads = state.trainable[0]["auxiliary"], task.params[0]["auxiliary"]
+  assert partition.content_hash(heads["cue_from_lstm1"]) == partition.content_hash(trained["cue_from_lstm1"])
+  assert [layer["kernel"].shape for layer in heads["cue_from_dense1"]] == [(8, 2), (2, 2)] and len(heads) == 3
+  config.method = "progressive"
+  new = learn.make(config).params[1]["auxiliary"]
+  assert partition.content_hash(new["cue_from_lstm1"]) != partition.content_hash(trained["cue_from_lstm1"])
+  released.save(tmp_path / "out", source.spec, source.params, evaluation={}, provenance={"reward_scale": 1.0})
+  config.method, config.source = "finetune", str(tmp_path / "out")
+  new = learn.make(config).params[0]["auxiliary"]
+  assert partition.content_hash(new["cue_from_lstm1"]) != partition.content_hash(trained["cue_from_lstm1"])
 
 
 def test_parameters_learn(tmp_path):
@@ -239,6 +252,44 @@ def test_a_method_changes_what_it_says(tmp_path, method):
   original = released.load_source(source).params
   is_kept = partition.content_hash(learned[0]) == partition.content_hash(original[0])
   assert is_kept == (method == "progressive")
+
+
+@pytest.mark.parametrize("method", ["finetune", "finetune_head", "progressive"])
+def test_a_copied_value_is_told_in_the_scale_of_the_new_rewards(tmp_path, method):
+  """From a network of two columns, whose output has a lateral; by a power of two, so that it is exact."""
+  run.run(make_config(), tmp_path / "first")
+  second = next_config("progressive", tmp_path / "first")
+  second.train.hyper.reward_scale = 0.25
+  run.run(second, tmp_path / "second")
+  source, config = released.load_source(tmp_path / "second"), next_config(method, tmp_path / "second")
+  config.train.hyper.reward_scale = 0.5
+  task = learn.make(config)
+  before, after = (
+    network.apply(
+      params,
+      spec,
+      inputs={"signal": np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)},
+      state=network.initial_state(spec),
+    )[0][-1]["output"]
+    for spec, params in ((source.spec, source.params), (task.agent.spec, task.params))
+  )
+  np.testing.assert_allclose(after, np.asarray(before) * [1, 1, 2], rtol=1e-5)
+  config.train.hyper.reward_scale = 0.25
+  same = learn.make(config).params
+  output, plain = (checkpoint.flatten(params[-1]["output"]) for params in (task.params, same))
+  np.testing.assert_array_equal(output["kernel"], plain["kernel"] * np.array([1, 1, 2]))
+  np.testing.assert_array_equal(output["bias"], plain["bias"] * np.array([1, 1, 2]))
+  assert np.abs(plain["bias"][-1]) > 0 and any("laterals" in name for name in output)
+  kept = 2 if method == "progressive" else 1
+  assert partition.content_hash(task.params[:kept]) == partition.content_hash(source.params[:kept])
+
+
+def test_a_source_without_a_scale_of_rewards_is_refused_where_its_value_is_copied(tmp_path):
+  source = learn.make(make_config())
+  released.save(tmp_path, source.agent.spec, source.params, evaluation={}, provenance={})
+  learn.make(next_config("progressive", tmp_path, output_init="random"))
+  with pytest.raises(ValueError, match='does not say in what scale .* as "reward_scale": 1.0'):
+    learn.make(next_config("progressive", tmp_path))
 
 
 @pytest.mark.parametrize(("world", "signal"), [("recall", "cue"), ("recall", "signal"), ("host", "signal")])

@@ -24,9 +24,12 @@ def release(folder, seed=0):
   return params
 
 
-@pytest.mark.parametrize("name", ["jaco_corl2017", "jaco_talk", "pong"])
-def test_a_published_column_is_bitwise_what_was_published(name):
-  params = released.load(PUBLISHED / name).params
+@pytest.mark.parametrize(("name", "reward_scale"), [("jaco_corl2017", 1.0), ("jaco_talk", 0.1), ("pong", 1.0)])
+def test_a_published_column_is_bitwise_what_was_published(name, reward_scale):
+  """The scales are those of the configs at the commits that their provenance names; the first's had none yet."""
+  source = released.load(PUBLISHED / name)
+  params = source.params
+  assert source.reward_scale == reward_scale and source.heads is None
   published = json.loads((PUBLISHED / name / "provenance.json").read_text())["content_sha256"]
   assert partition.content_hash(params) == published
   with np.load(PUBLISHED / name / "params.npz") as saved:

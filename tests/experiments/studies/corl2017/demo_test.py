@@ -123,7 +123,7 @@ def test_main(tmp_path):
   spec = network.Network(columns()[:1])
   params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network_file.params_like(spec))
   source = tmp_path / "column"
-  released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={"training": []})
+  released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={"training": [], "reward_scale": 1.0})
   command = [sys.executable, "-m", "experiments.demo", f"--workdir={tmp_path}/demo", f"--column={source}"]
   command += ["--steps=60", "--evaluation_episodes=1"]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

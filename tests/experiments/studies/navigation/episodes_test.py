@@ -212,7 +212,7 @@ def trained(tmp_path_factory):
   config = navigation.get_config("laptop,nav_d2,static_small")
   config.train.column.update(conv=((8, 8, 8), (16, 3, 2)), dense=(64,), lstm=(32, 64))
   config.train.steps, config.train.hyper.learning_rate, config.sweep.num_runs = 16_000, 2e-3, 1
-  config.train.auxiliary.d2.cost, config.train.hyper.max_gradient_norm = 10.0, 5.0
+  config.train.auxiliary.d2.cost, config.train.hyper.max_gradient_norm = 100.0, 5.0
   config.sweep.sampled, config.world_options.num_steps = (), 200
   path = tmp_path_factory.mktemp("trained") / "d2"
   run.run(config, path)
