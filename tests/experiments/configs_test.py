@@ -144,10 +144,38 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
   assert sizes == {"ff": [], "lstm": [256]}.get(agent.partition("_")[0], [64, 256])  # papers.md 3.1
   hyper = learn.make_hyper(config.train)
   assert (hyper.reward_scale, hyper.reward_clip) == ((0.5, 1.0) if "clip" in agent else (1.0, np.inf))  # papers.md 3.4
-  assert (hyper.optimizer, hyper.second_moment_decay, hyper.lambda_) == ("rmsprop", 0.99, 1.0)
+  assert a3c_of(config) == A3C and config.train.num_worlds == 16
+  assert hyper.max_gradient_norm == np.inf  # The paper gives none.
   member = sweep_lib.sample(config, 0)
   for name in member.train.auxiliary:
     assert hyper.reward_scale ** ("clip" in agent) * member.train.auxiliary[name].cost in navigation._COSTS[name]
+
+
+# papers.md 4: of gradients that are summed over an unroll, the rate falling to 0 at the end.
+A3C = {
+  "reduction": "sum",
+  "optimizer": "rmsprop",
+  "second_moment_decay": 0.99,
+  "epsilon": 0.1,
+  "lambda_": 1.0,
+  "value_cost": 0.5,
+  "discount": 0.99,
+}
+
+
+def a3c_of(config):
+  """What a paper scale has of A3C's, once its annealing is what it should be."""
+  hyper = learn.make_hyper(config.train)
+  assert hyper.anneal_updates * config.train.num_steps == config.train.steps  # Every world makes updates of its own.
+  checks.check(config)
+  return {name: getattr(hyper, name) for name in A3C}
+
+
+def test_pong_s_paper_scale_is_a3c():
+  config = pong_soup.get_config("paper")
+  drawn = {name: values for name, _, values in config.sweep.sampled}
+  assert drawn["train.hyper.max_gradient_norm"] == (20.0, 40.0)  # papers.md 1.4
+  assert a3c_of(config) == A3C and config.train.num_worlds == 16
 
 
 @pytest.mark.parametrize(
