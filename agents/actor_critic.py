@@ -65,7 +65,8 @@ class Hyper:
   anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
   max_gradient_norm: float = 0.5  # A longer gradient is scaled down to it; inf: never.
   second_moment_decay: float = 0.999  # Of the optimiser's mean of squares; A3C's RMSProp has 0.99.
-  epsilon: float = 1e-5  # Beside the root of that mean. A3C's has 0.1 on sums of gradients; ours are means.
+  epsilon: float = 1e-5  # Beside the root of that mean; A3C's has 0.1 inside it, of sums of gradients.
+  fan_in: float = float("inf")  # Kernels of more inputs learn slower, at the rate times this / inputs; inf: none.
 
 
 @struct.dataclass
@@ -297,6 +298,7 @@ def _optimizer(hyper: Hyper) -> optax.GradientTransformation:
     max_gradient_norm=hyper.max_gradient_norm,
     decay=hyper.second_moment_decay,
     epsilon=hyper.epsilon,
+    fan_in=hyper.fan_in,
   )
 
 

@@ -4,8 +4,13 @@ A3C's RMSProp keeps one uncentred second moment for all workers: g <- a g + (1 -
 sqrt(g + eps), with eps inside the root (papers.md 4). That is `optax.rmsprop` with `eps_in_sqrt=True`, from g = 0;
 in a batched learner the shared statistics are the only ones there are. Adam is the alternative. The learning rate
 falls linearly to 0 over `anneal_updates`, where given.
+
+Both move a weight by about the learning rate, however small its gradient is, and what a unit of n inputs reads by up to
+n times as much: features are all positive, and a unit's gradients by them have one sign. So kernels of more than
+`fan_in` inputs learn at the rate times fan_in / n, where it is given (Yang et al. 2022, "Tensor Programs V", table 3).
 """
 
+import math
 from typing import Any
 
 import jax
@@ -24,16 +29,26 @@ def make(
   max_gradient_norm: Scalar,
   decay: Scalar,
   epsilon: Scalar,
+  fan_in: Scalar = float("inf"),
 ) -> optax.GradientTransformation:
   """Clipping by global norm, then an optimiser. All but the name may be traced: the state's form depends on it alone.
 
-  `decay` is of the second moment's running mean; `epsilon` is added to it inside the root (rmsprop), or to its root.
+  `decay` is of the second moment's running mean; `epsilon` is added to it inside the root (rmsprop), or to its root;
+  `fan_in` is the most inputs of a kernel that learns at the full rate.
   """
 
   def rate(count: jax.Array) -> jax.Array:
     """Linear, and exactly 0 at the end: `optax.linear_schedule` may stay a rounding error below it, which ascends."""
     left = jnp.maximum(anneal_updates - count.astype(jnp.float32), 0.0) / jnp.maximum(anneal_updates, 1.0)
     return learning_rate * jnp.where(jnp.asarray(anneal_updates) > 0, left, jnp.ones_like(left))
+
+  def by_fan_in(updates: optax.Updates, params: optax.Params) -> optax.Updates:
+    del params
+
+    def share(x: jax.Array) -> jax.Array:  # A kernel's last axis is its outputs.
+      return x * jnp.minimum(1.0, fan_in / math.prod(x.shape[:-1])) if x.ndim > 1 else x
+
+    return jax.tree.map(share, updates)
 
   match name:
     case "rmsprop":
@@ -42,7 +57,7 @@ def make(
       step = _with_implicit_promotion(optax.adam(rate, b2=decay, eps=epsilon))
     case _:
       raise ValueError(f"optimizer={name!r} is unknown; choose one of {OPTIMIZERS}")
-  return optax.chain(optax.clip_by_global_norm(max_gradient_norm), step)
+  return optax.chain(optax.clip_by_global_norm(max_gradient_norm), step, optax.stateless(by_fan_in))
 
 
 def _with_implicit_promotion(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

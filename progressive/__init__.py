@@ -11,8 +11,8 @@
 
 Arrays only: no reinforcement learning, no world, no optimiser. Arguments come in one order, key, parameters, spec, the
 first two by position and all others by name. `network` is the table of contents: it joins columns (`column`) of layers
-(`layers`) by laterals (`lateral`); `partition` says which parameters learn; `baselines` are other partitions of the
-same machinery; `cost` reports what each column costs.
+(`layers`) by laterals (`lateral`); `start` fits a new column to what it sees; `partition` says which parameters learn;
+`baselines` are other partitions of the same machinery; `cost` reports what each column costs.
 """
 
 from progressive.baselines import METHODS, prepare
@@ -21,6 +21,7 @@ from progressive.cost import report as cost_report
 from progressive.layers import GRU, LSTM, Conv, Dense, Flax, Layer, LayerNorm, Recurrent
 from progressive.network import Network, apply, grow, init, initial_state
 from progressive.partition import content_hash, count, merge, paths, split
+from progressive.start import standardise
 
 __all__ = (
   "GRU",
@@ -45,4 +46,5 @@ __all__ = (
   "paths",
   "prepare",
   "split",
+  "standardise",
 )

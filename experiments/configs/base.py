@@ -62,6 +62,7 @@ def column(
   pixel_init: str = "lecun",
   memory: str = "lstm",
   norm: str = "none",
+  start: str = "random",
 ) -> config_dict.ConfigDict:
   """A column: convolutions on pictures, dense layers on them and all other inputs, memories, one linear output.
 
@@ -75,6 +76,8 @@ def column(
     pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `layers.Conv`.
     memory: what kind these are, "lstm" or "gru".
     norm: "layer" normalises what each dense layer makes, before its ReLU (`layers.LayerNorm`); "none": nothing does.
+    start: "data" fits a new column to what its worlds show before anything is learned (`progressive.start`); "random"
+      leaves it as it is drawn.
   """
   return config_dict.ConfigDict(locals())
 

@@ -78,7 +78,7 @@ def run_alone(
   path, phase, is_sweep = lock.path, config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
-  states = [_init(member, batch) for member in everyone]
+  states = [_init(member if before else _fitted(member, batch), batch) for member in everyone]
   about = run_directory.provenance()
   for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
     run_directory.claim(owner.path, owner.config, sweep=path, about=about)
@@ -212,6 +212,10 @@ def _on_its_own(member: Member) -> Member:
   if isinstance(place, place_lib.Host):
     if phase.num_worlds != 1:
       raise ValueError(f"train.num_worlds={phase.num_worlds}: {place.name} is one world; set train.num_worlds=1")
+    if phase.column.start == "data":
+      raise ValueError(
+        f"train.column.start='data': {place.name} would have to be moved to see what it shows; set it to 'random'"
+      )
     if phase.evaluate_every:
       raise ValueError(
         f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
@@ -230,6 +234,14 @@ def _side_by_side(member: Member) -> Member:
 
 def _batch(task: learn.Task, num_worlds: int) -> batch_lib.Batch | None:
   return task.place.batch(num_worlds, *learn.shown(task)) if isinstance(task.place, place_lib.Simulation) else None
+
+
+def _fitted(member: Member, batch: batch_lib.Batch | None) -> Member:
+  """The run with a new column that has seen data, where the config says so."""
+  config = member.config
+  if batch is None or config.train.column.start != "data" or config.method.startswith("finetune"):
+    return member
+  return member._replace(task=learn.fitted(member.task, batch, learn.make_key(config.seed, "start")))
 
 
 def _init(member: Member, batch: batch_lib.Batch | None) -> loop.TrainState:

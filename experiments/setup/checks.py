@@ -59,12 +59,14 @@ _NUMBERS: Mapping[str, _Range] = {
   "hyper.max_gradient_norm": _POSITIVE_OR_INFINITE,
   "hyper.second_moment_decay": _BELOW_1,
   "hyper.epsilon": _POSITIVE,
+  "hyper.fan_in": _POSITIVE_OR_INFINITE,
 }
 _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_classes": _whole(0)}
 _WORDS: Mapping[str, tuple[str, ...]] = {
   "hyper.optimizer": ("adam", "rmsprop"),
   "hyper.reduction": ("mean", "sum"),
   "column.pixel_init": ("lecun", "contrast"),
+  "column.start": ("random", "data"),
   "column.memory": ("lstm", "gru"),
   "column.norm": ("none", "layer"),
 }

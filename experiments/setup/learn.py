@@ -16,14 +16,17 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from agents import actor_critic, auxiliary
+from agents import actor_critic, auxiliary, unroll
 from agents import heads as heads_lib
-from environments import registry
+from environments import batch as batch_lib
+from environments import core, registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
 from experiments.store import network_file, released
-from progressive import baselines, network, partition
+from progressive import baselines, network, partition, start
 from progressive import column as progressive_column
+
+_FRAMES_TO_FIT = 640  # Of all worlds together.
 
 
 class Task(NamedTuple):
@@ -113,6 +116,24 @@ def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: prog
     )
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
   return zeros, spec, baselines.trainable(config.method, spec)
+
+
+def fitted(task: Task, batch: batch_lib.Batch, key: jax.Array) -> Task:
+  """The task with a newest column that fits what the batch shows under its first policy (`progressive.start`)."""
+  trainable, frozen = partition.split(task.params, task.is_trainable)
+  start_key, act_key = jax.random.split(key)
+  state = actor_critic.initial_state(task.agent, batch.num_worlds)
+  num_steps = -(-_FRAMES_TO_FIT // batch.num_worlds)
+  begun = jax.jit(batch.init)(start_key)
+  played = unroll.unroll(task.agent, trainable, frozen, batch, begun, state, act_key, num_steps)[2]
+  params = jax.jit(start.standardise, static_argnames="spec")(
+    auxiliary.without(task.params),
+    spec=task.agent.spec,
+    inputs=played.timesteps.observation,
+    state=state,
+    is_first=played.timesteps.step_type == core.FIRST,
+  )
+  return task._replace(params=(*params[:-1], {**task.params[-1], **params[-1]}))
 
 
 def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:

@@ -61,3 +61,18 @@ def test_the_learning_rate_falls_linearly_to_zero():
 def test_an_unknown_optimizer_is_refused_by_name():
   with pytest.raises(ValueError, match="'sgd'.*rmsprop"):
     optimizer.make("sgd", learning_rate=0.1, anneal_updates=0, max_gradient_norm=1.0, decay=0.9, epsilon=0.1)
+
+
+@pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
+def test_kernels_of_many_inputs_learn_slower(name):
+  """A kernel of n inputs at the rate times fan_in / n, smaller ones and biases at the rate itself."""
+  settings = dict(anneal_updates=0, max_gradient_norm=np.inf, decay=0.9, epsilon=1e-3)
+  shapes = {"conv": (3, 3, 8, 2), "dense": (4, 2), "bias": (2,)}
+  rng = np.random.default_rng(0)
+  params = {key: jnp.asarray(rng.normal(size=shape), jnp.float32) for key, shape in shapes.items()}
+  gradient = {key: jnp.asarray(rng.normal(size=shape), jnp.float32) for key, shape in shapes.items()}
+  plain = optimizer.make(name, learning_rate=0.1, **settings)
+  shared = optimizer.make(name, learning_rate=0.1, fan_in=6.0, **settings)
+  steps = [each.update(gradient, each.init(params), params)[0] for each in (plain, shared)]
+  for key, share in {"conv": 6 / 72, "dense": 1.0, "bias": 1.0}.items():
+    np.testing.assert_allclose(steps[1][key], share * np.asarray(steps[0][key]), rtol=1e-6)
