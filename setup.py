@@ -43,6 +43,7 @@ setuptools.setup(
     "atari": ["ale-py>=0.12"],
     "gpu": ["jax[cuda12]>=0.10,<0.13"],
     "twin": ["dm_control==1.0.50"],
+    "wandb": ["wandb>=0.31,<0.32"],
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0,<2"],
     "dev": [
       "ale-py>=0.12",

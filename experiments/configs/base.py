@@ -25,6 +25,7 @@ def experiment(
   output_init: str = "previous",
   alpha: float = 1.0,
   seed: int = 0,
+  wandb: str = "",
 ) -> config_dict.ConfigDict:
   """One learner in one world.
 
@@ -37,6 +38,7 @@ def experiment(
     output_init: how a new column's output starts: "previous", as exactly the old policy (papers.md 2.3), or "random".
     alpha: adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
     seed: what all that is random follows from, 0 to 2^32 - 1.
+    wandb: a project of Weights & Biases' that records go to as well; '': none.
   """
   return config_dict.ConfigDict(
     {
@@ -48,6 +50,7 @@ def experiment(
       "output_init": output_init,
       "alpha": alpha,
       "train": train,
+      "wandb": wandb,
     }
   )
 

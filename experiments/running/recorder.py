@@ -1,4 +1,4 @@
-"""Where records go: the console, metrics.jsonl, TensorBoard, and a watch over how a run learns.
+"""Where records go: console, metrics.jsonl, TensorBoard, Weights & Biases where asked for; and a watch over them.
 
 One line of metrics.jsonl is one JSON object: int `step`, float `wall_s`, str `kind` ('train', 'eval' or 'episode'),
 then float metrics, null where one is not finite. `wall_s` counts the time that this run has been running, over all its
@@ -6,6 +6,7 @@ resumes.
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2, summary_pb2
@@ -31,32 +32,34 @@ _EXPLAINED, _INFORMATION_NATS, _DEAD = 0.05, 1e-3, 0.5
 class Recorder:
   """Every sink of a run, or of the members of a sweep, each of which has files of its own; the console shows one."""
 
-  def __init__(self, paths: Sequence[pathlib.Path], *, name: str, first_step: int, until_step: int):
+  def __init__(
+    self, paths: Sequence[pathlib.Path], *, name: str, first_step: int, until_step: int, wandb_project: str = ""
+  ):
     """Opens the run directories `paths` for runs that go on from `first_step`."""
-    self._files = [
+    self._files: list[tuple[Metrics | TensorBoard | WeightsAndBiases, ...]] = [
       (
         Metrics(path / "metrics.jsonl", step=first_step),
         TensorBoard(path / "tensorboard", step=first_step),
-        Watch(path, until_step=until_step),
+        *([WeightsAndBiases(path, project=wandb_project)] if wandb_project else []),
       )
       for path in paths
     ]
+    self._watches = [Watch(path, until_step=until_step) for path in paths]
     every_s = 10.0 if len(paths) == 1 else 30.0
     self._console = Console(name=name, first_step=first_step, until_step=until_step, every_s=every_s)
 
   def __call__(self, record: loop.Record) -> None:
     """Writes one record where its run's are; those of runs that only fill a device's share are nobody's."""
     index = record.member or 0
-    for sink in self._files[index] if index < len(self._files) else ():
+    for sink in (*self._files[index], self._watches[index]) if index < len(self._files) else ():
       sink(record)
     if index == 0:
       self._console(record)
 
   def sync(self) -> None:
     """Returns once every record so far is on the disk."""
-    for metrics, tensorboard, _ in self._files:
-      metrics.sync()
-      tensorboard.sync()
+    for sink in itertools.chain(*self._files):
+      sink.sync()
 
 
 class Metrics:
@@ -94,17 +97,31 @@ class Metrics:
     os.fsync(self._file.fileno())
 
 
-class TensorBoard:
+class _Optional:
+  """A sink that never stops learning: what it cannot write is said once on stderr, and learning goes on without it."""
+
+  def __init__(self, what: str, *, errors: type[Exception]):
+    self._what, self._errors = what, errors
+    self._writer: Any = None  # None: not any more.
+
+  @contextlib.contextmanager
+  def _without_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except self._errors as error:
+      self._writer = None
+      print(f"warning: no more {self._what} ({error}); metrics.jsonl goes on", file=sys.stderr)
+
+
+class TensorBoard(_Optional):
   """Scalars as `kind/name`: after any kill and resume those of metrics.jsonl.
 
-  Written without tensorboardX's thread, behind which an error is not seen and a full queue waits for ever. What cannot
-  be written is said once on stderr, and learning goes on without.
+  Written without tensorboardX's thread, behind which an error is not seen and a full queue waits for ever.
   """
 
   def __init__(self, folder: pathlib.Path, *, step: int):
     """Opens `folder` for a run that continues from `step`; events after it are marked as forgotten."""
-    self._folder = folder
-    self._writer: event_file_writer.EventsWriter | None = None
+    super().__init__(f"TensorBoard in {folder}", errors=OSError)
     self._flushed = time.monotonic()
     with self._without_errors():
       folder.mkdir(parents=True, exist_ok=True)
@@ -133,13 +150,35 @@ class TensorBoard:
       self._writer.flush()
       self._flushed = time.monotonic()
 
-  @contextlib.contextmanager
-  def _without_errors(self) -> Iterator[None]:
-    try:
-      yield
-    except OSError as error:
-      self._writer = None
-      print(f"warning: no more TensorBoard in {self._folder} ({error}); metrics.jsonl goes on", file=sys.stderr)
+
+class WeightsAndBiases(_Optional):
+  """Scalars as `kind/name` over `step` in W&B, each start a run there; its own variables hold: WANDB_MODE=offline."""
+
+  def __init__(self, path: pathlib.Path, *, project: str):
+    """Opens a run of `project` that is called as the run directory `path` and has its config; its files lie there."""
+    super().__init__(f"W&B for {path}", errors=Exception)
+    with self._without_errors():
+      import wandb  # The extra `wandb`.
+
+      self._writer = wandb.init(
+        project=project,
+        name=path.name,
+        dir=path,
+        config=run_directory.read_config(path),
+        reinit="create_new",
+        settings=wandb.Settings(console="off"),
+      )
+      self._writer.define_metric("*", step_metric="step")  # Theirs never falls; a sweep's and an evaluation's may.
+
+  def __call__(self, record: loop.Record) -> None:
+    """Writes one record."""
+    if self._writer is not None:
+      values = {f"{record.kind}/{name}": float(value) for name, value in record.metrics.items()}
+      with self._without_errors():
+        self._writer.log({"step": record.step, **values})
+
+  def sync(self) -> None:
+    """It uploads by itself, and ends with the process."""
 
 
 class Watch:

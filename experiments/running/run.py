@@ -258,7 +258,13 @@ def _recorder(
   steps_per_update = phase.num_steps * phase.num_worlds
   until_step = first_step - (first_step - phase.steps) // steps_per_update * steps_per_update  # Whole updates.
   paths = [member.path for member in everyone]
-  return recorder.Recorder(paths, name=path.name, first_step=first_step, until_step=until_step)
+  return recorder.Recorder(
+    paths,
+    name=path.name,
+    first_step=first_step,
+    until_step=until_step,
+    wandb_project=everyone[0].config.wandb,
+  )
 
 
 def _updates(

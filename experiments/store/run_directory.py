@@ -34,6 +34,7 @@ _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
 _LOCK = "lock"
 # Fields that configs of earlier versions lack, and what was done without them.
 _ADDED = {"train.column.memory": "lstm", "train.column.norm": "none"}
+_FREE = {"wandb"}  # Where records go: what is learned does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
@@ -160,9 +161,9 @@ def saved_steps(checkpoints: pathlib.Path) -> list[int]:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-  """Every field in which two configs differ, as `name: old -> new`."""
+  """Every field in which two configs differ, as `name: old -> new`; but for where records go."""
   changes = []
-  for key in sorted(set(old) | set(new)):
+  for key in sorted({*old, *new} - _FREE):
     a, b = old.get(key), new.get(key)
     if key not in old and prefix + key in _ADDED and b == _ADDED[prefix + key]:
       continue

@@ -1,4 +1,4 @@
-"""TensorBoard shows what metrics.jsonl says, after any kill, and can never stop a run."""
+"""TensorBoard shows what metrics.jsonl says, after any kill; neither it nor W&B can stop a run."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import resource
 import struct
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -120,6 +121,63 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path, capsys):
   board(loop.Record(1, "train", {"loss": 0.0}))
   board.sync()
   assert capsys.readouterr().err.count("warning: no more TensorBoard") == 1
+
+
+class FakeRun:
+  """What W&B got; from the third record on it fails."""
+
+  def __init__(self):
+    self.logged = []
+
+  def define_metric(self, name, *, step_metric):
+    assert (name, step_metric) == ("*", "step")
+
+  def log(self, values):
+    if len(self.logged) == 2:
+      raise ConnectionError("gone")
+    self.logged.append(values)
+
+
+def test_weights_and_biases_gets_every_record_until_it_fails(tmp_path, capsys, monkeypatch):
+  runs = []
+
+  def init(**options):
+    assert options["project"] == "robots" and options["name"] == f"{len(runs):02}" and options["config"] == {}
+    runs.append(FakeRun())
+    return runs[-1]
+
+  fake = types.SimpleNamespace(init=init, Settings=lambda **options: options)
+  monkeypatch.setitem(sys.modules, "wandb", fake)
+  paths = [tmp_path / name for name in ("00", "01")]
+  for path in paths:
+    path.mkdir()
+  write = recorder.Recorder(paths, name="sweep", first_step=0, until_step=9, wandb_project="robots")
+  for step in (1, 2, 3, 4):
+    write(loop.Record(step, "train", {"loss": np.float32(step)}, member=1))
+    write.sync()
+  assert [run.logged for run in runs] == [[], [{"step": step, "train/loss": float(step)} for step in (1, 2)]]
+  assert capsys.readouterr().err == f"warning: no more W&B for {tmp_path}/01 (gone); metrics.jsonl goes on\n"
+  assert len((tmp_path / "01/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_without_weights_and_biases_a_run_goes_on(tmp_path, capsys, monkeypatch):
+  monkeypatch.setitem(sys.modules, "wandb", None)  # Not installed.
+  recorder.WeightsAndBiases(tmp_path, project="robots")(loop.Record(1, "train", {"loss": 0.0}))
+  error = capsys.readouterr().err
+  assert error.startswith(f"warning: no more W&B for {tmp_path} (") and error.count("\n") == 1
+
+
+def test_weights_and_biases_offline(tmp_path):
+  pytest.importorskip("wandb")
+  script = (
+    "import pathlib, sys; from experiments.running import loop, recorder;"
+    "sink = recorder.WeightsAndBiases(pathlib.Path(sys.argv[1]), project='robots');"
+    "sink(loop.Record(1, 'train', {'loss': 0.5}))"
+  )
+  environ = os.environ | {"WANDB_MODE": "offline"}
+  done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, env=environ, text=True, stderr=-1)
+  assert done.returncode == 0 and "warning: no more" not in done.stderr
+  assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
 
 
 @pytest.mark.parametrize("step", [0, 7])
