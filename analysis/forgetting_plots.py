@@ -1,7 +1,7 @@
 """Forgetting as a picture: the score on the source task before and after a target was learned.
 
 A progressive network's source column is frozen, so its two bars are equal; finetuning overwrites what it started from.
-Whiskers are those of `intervals`, and the figure says which.
+Whiskers are intervals of the mean (`intervals`); of few runs each is a dot.
 """
 
 from collections.abc import Sequence
@@ -35,14 +35,16 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
       interval = intervals.of_mean(np.asarray(values, np.float64))
       at = x + 0.36 * (side - 0.5)
       axis.bar(at, interval.mean - floor, 0.34, bottom=floor, color=color, label=("before", "after")[side])
-      if np.isfinite(interval.low):
+      if len(values) >= intervals.FEWEST:
         axis.plot([at, at], [interval.low, interval.high], color="0.15", linewidth=1.2)
+      elif len(values) > 1:
+        axis.plot([at] * len(values), values, ".", color="0.15", markersize=4)
   names = [f"{change.label}\n{_loss(change)}" for change in changes]
   axis.set_xticks(range(len(changes)), labels=names, fontsize=9)
   for name, change in zip(axis.get_xticklabels(), changes, strict=True):
     name.set_color(_LOST if np.mean(change.after) < np.mean(change.before) else "0.1")
-  whiskers = intervals.name(len(change.before) for change in changes)
-  axis.set_ylabel(f"{y_label}\n(whiskers: {whiskers})" if whiskers else y_label)
+  spread = intervals.name((len(change.before) for change in changes), band="whiskers", each="dots")
+  axis.set_ylabel(f"{y_label}\n({spread})" if spread else y_label)
   axis.set_ylim(bottom=floor)
   shown = {f"{label} the target was learned": handle for label, handle in plots.handles_of([axis]).items()}
   ncols = 2 if len(changes) > 2 else 1  # Side by side they are wider than two methods.

@@ -1,11 +1,14 @@
 """The one interval: how far a mean may be from what more runs, or more episodes, would give.
 
-95 % bootstrap intervals of the mean, widened for few values. Percentiles of resampled means cover too rarely: 86 % for
-6 values of a normal, where they say 95 %. So the level is raised until they are as wide as Student's t would have them:
-the expanded percentile interval of Hesterberg 2015, "What Teachers Should Know About the Bootstrap". It never leaves
-the range of the values. The price: of fewer than `FEWEST` values it is the least and the greatest, or nearly, and no
-interval within the range does better than 1 - 2^(1 - n), 50 % for two values and 75 % for three. Figures call it a
-range there. One value has no interval.
+    mean +- t(n - 1) deviation / sqrt(n)
+
+95 % intervals of the mean by Student's t, for any number of values from two on. Of values of a normal they hold the
+mean 95 times of 100, whatever their number. Of skewed returns between 0 and 50 that is less: of Beta(5, 1), most near
+50, 90 to 92 times for 2 to 10 values and 94 for 30; of Beta(1/2, 2), most near 0, 86 to 92 and 94. A bootstrap does no
+better from 8 values on and worse below, even widened as Hesterberg 2015 does ("What Teachers Should Know About the
+Bootstrap"): no interval within the range of the values holds more than 1 - 2^(1 - n), 50 % for two values. The price
+is width: that of two values is 12.7 times as wide as they are apart. Figures draw each of fewer than `FEWEST`, and no
+band. One value has no interval.
 """
 
 from collections.abc import Iterable
@@ -14,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-FEWEST = 6  # 1 - 2^(1 - n) is above 0.95 from here on.
+FEWEST = 4  # Values of which a figure draws a band.
 CONFIDENCE = 0.95
 
 
@@ -26,26 +29,17 @@ class Interval(NamedTuple):
   high: np.ndarray  # [...]
 
 
-def of_mean(values: np.ndarray, *, num_resamples: int = 9999) -> Interval:
-  """The mean and its interval, `[...]`, of `values` `[N, ...]`, whose rows (runs, episodes) are independent."""
+def of_mean(values: np.ndarray, *, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
+  """The mean and its interval, `[...]`, of `values` `[N, ...]`, whose rows (runs, episodes) are independent.
+
+  `bounds`: the lowest and the highest that a value can be, where that is known; the interval ends there.
+  """
   values = np.asarray(values, np.float64)
   mean, num = values.mean(axis=0), len(values)
   if num < 2:
     return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-  tail = stats.norm.sf(np.sqrt(num / (num - 1)) * stats.t.isf(0.5 * (1.0 - CONFIDENCE), num - 1))
-  low, high = stats.bootstrap(
-    (values,),
-    np.mean,
-    axis=0,
-    confidence_level=1.0 - 2.0 * tail,
-    n_resamples=num_resamples,
-    batch=1000,
-    method="percentile",
-    vectorized=True,
-    rng=np.random.default_rng(0),  # So that a figure can be drawn again.
-  ).confidence_interval
-  ends = np.clip((low, high), values.min(axis=0), values.max(axis=0))  # Of three equal values the mean is rounded.
-  return Interval(mean, *ends)
+  reach = stats.t.isf(0.5 * (1.0 - CONFIDENCE), num - 1) * values.std(axis=0, ddof=1) / np.sqrt(num)
+  return Interval(mean, *np.clip((mean - reach, mean + reach), *bounds))
 
 
 def resamples(rng: np.random.Generator, num_resamples: int, num_runs: int) -> np.ndarray:
@@ -54,19 +48,24 @@ def resamples(rng: np.random.Generator, num_resamples: int, num_runs: int) -> np
 
 
 def percentiles(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Low and high end over the first axis of resampled estimates `[R, ...]`; some may be infinite. Not widened."""
+  """Low and high end over the first axis of resampled estimates `[R, ...]`; some may be infinite.
+
+  For ratios and medians, which Student's t does not fit. They are no 95 % intervals for few runs: with as many runs on
+  either side, a ratio of means lies within 67 times of 100 for two runs, 80 for three, 85 for four, 89 for six, 92 for
+  ten and 93 for 25; a ratio of medians 66, 89 and 93 times, and 96 or 97 from five runs on.
+  """
   tail = 50.0 * (1.0 - CONFIDENCE)
   low, high = np.percentile(resampled, [tail, 100.0 - tail], axis=0, method="inverted_cdf")
   return low, high
 
 
-def name(counts: Iterable[int]) -> str:
-  """What intervals of means of so many values are, in words for a figure: ranges where there are too few values."""
-  is_enough = {num >= FEWEST for num in counts if num > 1}
-  named = {False: "least to greatest", True: "95 % interval of the mean"}
-  if len(is_enough) == 2:
-    return f"{named[True]}; of fewer than {FEWEST}, {named[False]}"
-  return "".join(named[enough] for enough in is_enough)
+def name(counts: Iterable[int], *, band: str = "shaded", each: str = "thin") -> str:
+  """What a figure draws of so many values beside their mean: a `band`, or `each` of fewer than `FEWEST`."""
+  counts = list(counts)
+  parts = [f"{band}: {100 * CONFIDENCE:.0f} % interval of the mean"] if any(num >= FEWEST for num in counts) else []
+  if any(1 < num < FEWEST for num in counts):
+    parts.append(f"{each}: each of them" + (f" where there are fewer than {FEWEST}" if parts else ""))
+  return "; ".join(parts)
 
 
 def words(mean: float, low: float | None, high: float | None, *, places: int = 1) -> str:

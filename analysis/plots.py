@@ -1,8 +1,8 @@
 """Figures of learning curves: arrays in, a matplotlib figure out.
 
 A panel holds lines; a line is one method over S runs: solid the mean of the filtered curves with the band of
-`intervals`, dotted (if given) the mean of the raw ones. The figure says so above its panels. Nothing is shown on a
-screen and no global state of matplotlib is touched.
+`intervals`, or a thin line for each of few runs; dotted (if given) the mean of the raw ones. The figure says so above
+its panels. Nothing is shown on a screen and no global state of matplotlib is touched.
 """
 
 import io
@@ -125,22 +125,30 @@ def _explained(panels: Sequence[Panel]) -> str:
   if max((len(line.solid.values) for line in lines), default=1) > 1:
     parts.append("lines: mean over runs")
   if max(counts, default=1) > 1:
-    parts.append(f"shaded: {intervals.name(counts)}")
+    parts.append(intervals.name(counts))
   if any(len(panel.lines) > _MOST_BANDS for panel in panels) and parts:
-    parts.append(f"not shaded where there are more than {_MOST_BANDS} lines")
+    parts.append(f"the mean alone where there are more than {_MOST_BANDS} lines")
   if any(line.dotted is not None for line in lines):
     parts.append("dotted: before smoothing")
   return "; ".join(parts)
 
 
 def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
-  interval = intervals.of_mean(line.solid.values)
   style = "--" if line.is_dashed else "-"
-  axis.plot(line.solid.steps, interval.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
-  if has_band and np.isfinite(interval.low).all():
-    axis.fill_between(line.solid.steps, interval.low, interval.high, color=line.color, alpha=0.18, linewidth=0)
+  axis.plot(line.solid.steps, line.solid.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
+  if has_band:
+    spread(axis, line.solid, line.color)
   if line.dotted is not None:
     axis.plot(line.dotted.steps, line.dotted.mean, color=line.color, linewidth=1.0, linestyle=":", alpha=0.8)
+
+
+def spread(axis: matplotlib.axes.Axes, curve: curves.Curve, color: str) -> None:
+  """The band about the mean of a curve's runs, or each of few (`intervals.name` says which); of one run nothing."""
+  if len(curve.values) >= intervals.FEWEST:
+    interval = intervals.of_mean(curve.values)
+    axis.fill_between(curve.steps, interval.low, interval.high, color=color, alpha=0.18, linewidth=0)
+  elif len(curve.values) > 1:
+    axis.plot(curve.steps, curve.values.T, color=color, linewidth=0.7, alpha=0.5)
 
 
 def _thousands(x: float) -> str:

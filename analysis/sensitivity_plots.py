@@ -143,19 +143,17 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
   fig, (axes,) = plots.axes((4.6 * len(panels), 3.6), 1, len(panels), layout=layout, sharey=True)
   for axis, (title, by_label) in zip(axes, panels.items(), strict=True):
     for color, (label, curve) in zip(SPECTRA, by_label.items(), strict=False):
-      interval = intervals.of_mean(curve.values)
-      axis.plot(curve.steps, interval.mean, color=color, linewidth=1.8, label=f"{label} ({len(curve.values)} nets)")
-      if np.isfinite(interval.low).all():
-        axis.fill_between(curve.steps, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
+      axis.plot(curve.steps, curve.mean, color=color, linewidth=1.8, label=f"{label} ({len(curve.values)} nets)")
+      plots.spread(axis, curve, color)
     axis.set_title(title, fontsize=11, loc="left")
     axis.set_xlabel("fraction of features, most used first")
     axis.set_xlim(0.0, 1.0)
     axis.set_ylim(0.0, 1.0)
     axis.legend(fontsize=9, frameon=False)
   axes[0].set_ylabel("AFS")
-  shaded = intervals.name(len(curve.values) for by_label in panels.values() for curve in by_label.values())
-  if shaded:
-    fig.suptitle(f"lines: mean over nets; shaded: {shaded}", fontsize=8, color="0.35", x=0.01, ha="left")
+  spread = intervals.name(len(curve.values) for by_label in panels.values() for curve in by_label.values())
+  if spread:
+    fig.suptitle(f"lines: mean over nets; {spread}", fontsize=8, color="0.35", x=0.01, ha="left")
   return fig
 
 

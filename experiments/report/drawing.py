@@ -22,7 +22,7 @@ from experiments.store import run_directory
 Cell = np.ndarray | intervals.Interval | str
 Table = Mapping[str, Mapping[str, Cell]]  # Row -> column -> cell.
 PROVENANCE = "provenance.json"
-_NONE = "–"
+_NONE, _UNBOUNDED = "–", (-math.inf, math.inf)
 # Of what a picture says under itself in 7 points; the table lists all.
 _MOST_LINES, _LINE_INCHES, _CHARACTERS_PER_INCH = 5, 0.125, 17
 
@@ -37,6 +37,7 @@ class Drawn(NamedTuple):
   more_tables: Mapping[str, Table] = types.MappingProxyType({})
   gaps: Mapping[str, str] = types.MappingProxyType({})  # What is missing from it -> why.
   places: int = 1  # Decimals in tables for people.
+  bounds: tuple[float, float] = _UNBOUNDED  # What no number of a run can leave, in any table.
 
 
 def number(x: float) -> intervals.Interval:
@@ -45,26 +46,26 @@ def number(x: float) -> intervals.Interval:
   return intervals.Interval(np.asarray(x), none, none)
 
 
-def cells(table: Table, *, places: int = 1) -> dict[str, dict[str, str]]:
-  """A table in words, row -> column -> cell."""
+def cells(table: Table, *, places: int = 1, bounds: tuple[float, float] = _UNBOUNDED) -> dict[str, dict[str, str]]:
+  """A table in words, row -> column -> cell; intervals over runs end at `bounds`."""
   rows = {}
   for row, columns in table.items():
     runs = [len(cell) for cell in columns.values() if isinstance(cell, np.ndarray)]
     rows[row] = {"runs": str(max(runs))} if runs else {}
-    rows[row] |= {column: _words(cell, places) for column, cell in columns.items()}
+    rows[row] |= {column: _words(cell, places, bounds) for column, cell in columns.items()}
   return rows
 
 
-def numbers(table: Table) -> dict[str, dict[str, Any]]:
+def numbers(table: Table, bounds: tuple[float, float]) -> dict[str, dict[str, Any]]:
   """A table as plain JSON values: mean, low, high and each run's number (null where there is none), or words."""
-  return {row: {column: _summary(cell) for column, cell in columns.items()} for row, columns in table.items()}
+  return {row: {column: _summary(cell, bounds) for column, cell in columns.items()} for row, columns in table.items()}
 
 
 def markdown(drawn: Drawn) -> str:
   """All tables of a figure, and what is missing."""
-  parts = [curves.table(cells(drawn.statistics, places=drawn.places))]
+  parts = [curves.table(cells(drawn.statistics, places=drawn.places, bounds=drawn.bounds))]
   for heading, table in drawn.more_tables.items():
-    parts.append(f"## {heading}\n\n" + curves.table(cells(table, places=drawn.places)))
+    parts.append(f"## {heading}\n\n" + curves.table(cells(table, places=drawn.places, bounds=drawn.bounds)))
   if drawn.gaps:
     parts.append("Missing:\n\n" + "".join(f"- {what}: {why}\n" for what, why in drawn.gaps.items()))
   return "\n".join(parts)
@@ -78,7 +79,7 @@ def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Pat
   for stem, picture in pictures.items():
     plots.save(picture, out / stem)
   for stem, table in tables.items():
-    run_directory.write_json(out / f"{stem}.json", numbers(table))
+    run_directory.write_json(out / f"{stem}.json", numbers(table, drawn.bounds))
   (out / f"{name}.md").write_text(markdown(drawn))
   file = out / PROVENANCE
   known = json.loads(file.read_text()) if file.exists() else {}
@@ -132,26 +133,26 @@ def _missing(gaps: Mapping[str, str]) -> str:
   return "missing: " + "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
 
 
-def _words(cell: Cell, places: int) -> str:
+def _words(cell: Cell, places: int, bounds: tuple[float, float]) -> str:
   if isinstance(cell, str):
     return cell
-  mean, low, high = (float(x) for x in _interval(cell))
+  mean, low, high = (float(x) for x in _interval(cell, bounds))
   if not math.isfinite(mean):
     return _NONE
   places = 0 if mean >= 1000 else places
   return intervals.words(mean, low, high, places=places)
 
 
-def _summary(cell: Cell) -> Any:
+def _summary(cell: Cell, bounds: tuple[float, float]) -> Any:
   if isinstance(cell, str):
     return cell
-  interval = _interval(cell)
+  interval = _interval(cell, bounds)
   entry: dict[str, Any] = {name: run_directory.finite(x) for name, x in zip(interval._fields, interval, strict=True)}
   return entry | ({"each": [run_directory.finite(x) for x in cell]} if isinstance(cell, np.ndarray) else {})
 
 
-def _interval(cell: np.ndarray | intervals.Interval) -> intervals.Interval:
+def _interval(cell: np.ndarray | intervals.Interval, bounds: tuple[float, float]) -> intervals.Interval:
   """The mean over runs and its band; none where some run has no number, or an infinite one."""
   if isinstance(cell, intervals.Interval):
     return cell
-  return intervals.of_mean(cell) if np.isfinite(cell).all() else number(np.nan)
+  return intervals.of_mean(cell, bounds=bounds) if np.isfinite(cell).all() else number(np.nan)

@@ -78,9 +78,9 @@ def test_learning_curves_wrap_and_share_a_legend():
   ("runs", "said"),
   [
     ((1, 1), ""),
-    ((3, 2), "lines: mean over runs; shaded: least to greatest"),
+    ((3, 2), "lines: mean over runs; thin: each of them"),
     ((8, 1), "lines: mean over runs; shaded: 95 % interval of the mean"),
-    ((2,) * 7, "lines: mean over runs; not shaded where there are more than 6 lines"),
+    ((2,) * 7, "lines: mean over runs; the mean alone where there are more than 6 lines"),
   ],
 )
 def test_a_figure_says_what_its_lines_and_bands_are(runs, said):
@@ -92,8 +92,20 @@ def test_a_figure_says_what_its_lines_and_bands_are(runs, said):
   assert fig.get_suptitle().endswith("dotted: before smoothing; and this")
 
 
+def test_few_runs_are_drawn_each_and_more_have_a_band():
+  few, more = (plots.learning_curves([plots.Panel("a", [line("x", num)])], x_label="", y_label="") for num in (3, 4))
+  drawn = [one.get_ydata()[-1] for one in few.axes[0].lines]
+  assert drawn == [2.0, 1.0, 2.0, 3.0] and not few.axes[0].collections  # The mean, and each of the runs.
+  ((band,), (mean,)) = more.axes[0].collections, more.axes[0].lines
+  assert mean.get_ydata()[-1] == 2.5
+  corners = band.get_paths()[0].vertices
+  ends = corners[corners[:, 0] == STEPS[-1], 1]
+  half = 3.18245 * np.std([1, 2, 3, 4], ddof=1) / 2  # Student's t of three degrees of freedom.
+  np.testing.assert_allclose((ends.min(), ends.max()), (2.5 - half, 2.5 + half), rtol=1e-4)
+
+
 def test_a_dashed_line_is_dashed_in_the_legend_too():
-  lines = [line("x", 3), line("y", 3)._replace(is_dashed=True)]
+  lines = [line("x", 4), line("y", 4)._replace(is_dashed=True)]
   fig = plots.learning_curves([plots.Panel("a", lines)], x_label="steps", y_label="score")
   assert [one.get_linestyle() for one in fig.axes[0].lines] == ["-", "--"]
   assert [one.get_linestyle() for one in fig.axes[0].get_legend().get_lines()] == ["-", "--"]

@@ -122,17 +122,19 @@ def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch)
     learn.player(source, "elsewhere", {})
 
 
-def test_the_interval_lies_within_the_returns_and_one_episode_has_none(capsys):
+def test_returns_have_student_s_interval_and_one_episode_has_none(capsys):
   returns = np.array([0.0, 17.0])
   two = play.summarise(evaluation.Episodes(returns=returns, lengths=np.array([50, 50])))
-  assert (two["return_mean"], two["return_ci_low"], two["return_ci_high"]) == (8.5, 0.0, 17.0)
+  half = 12.7062 * 8.5  # Student's t of one degree of freedom, times the mean's deviation.
+  assert (two["return_mean"], two["return_ci_low"]) == pytest.approx((8.5, 8.5 - half), rel=1e-5)
+  assert two["return_ci_high"] == pytest.approx(8.5 + half, rel=1e-5)
   one = play.summarise(evaluation.Episodes(returns=returns[1:], lengths=np.array([50])))
   assert set(one) == {"return_mean", "episodes", "length_mean"}
   console = recorder.Console(name="x", first_step=0, until_step=10, every_s=0.0)
   for summary in (two, one):
     console(loop.Record(10, "eval", summary))
   lines = capsys.readouterr().out.splitlines()
-  assert lines[0].endswith("| evaluation 8.5 [0.0, 17.0]") and lines[1].endswith("| evaluation 17.0")
+  assert lines[0].endswith("| evaluation 8.5 [-99.5, 116.5]") and lines[1].endswith("| evaluation 17.0")
 
 
 def test_a_video_has_its_frames_enlarged(tmp_path):

@@ -27,8 +27,7 @@ _COLORS = {method: figures.COLORS[method][0] for method in demo.METHODS} | {demo
 _CAPTION = (
   "Solid: the running median of 11 points, with zeros before the start, as in the paper. Dotted: what it is the median "
   "of, the mean return of each 1,000 steps (20 episodes). Dashed: the column as it came, the mean of its episodes. "
-  "Every line is one run, so there is no band; over several runs a band would be the 95 % bootstrap interval of their "
-  "mean."
+  "Every line is one run, so there is no band."
 )
 _PAPER_CAPTION = "The paper's lines, read off its figure."
 
@@ -132,7 +131,7 @@ def _unchanged(path: pathlib.Path) -> Evaluation:
 
 def _reached(statistics: drawing.Table) -> dict[str, dict[str, str]]:
   """The figure's table without the columns that our short runs do not reach."""
-  rows = drawing.cells(statistics)
+  rows = drawing.cells(statistics, bounds=figures.RETURN_BOUNDS)
   ours = [cells for row, cells in rows.items() if "(ours)" in row]
   reached = [column for column in ours[0] if column != "runs" and any(cells[column] != "–" for cells in ours)]
   return {row: {column: cells[column] for column in reached} for row, cells in rows.items()}

@@ -1,6 +1,6 @@
 """The figures of Rusu et al. 2017 (CoRL) from run directories, the paper's own curves beside ours.
 
-Methods in two widths, any number of seeds each; bands are 95 % bootstrap intervals of the mean over runs.
+Methods in two widths, any number of seeds each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +11,8 @@ from matplotlib import figure as mpl_figure
 from analysis import curves, paper, plots, records
 from experiments.report import drawing
 
-# An episode ends after 50 steps of reward at most 1.
-_RETURN_LIMITS = (-1.0, 50.0)
+RETURN_BOUNDS = (0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
+_RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
 _BIN_STEPS = 1000  # Between two of the paper's points.
 COLORS = {
   "progressive": ("#1f4e9c", "#5aa0e6"),
@@ -37,7 +37,8 @@ def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns on the arm over arm steps by method: raw points each 1,000 steps (dotted) and their running median."""
   panels, statistics = fig5_panels(runs)
   note = f"ours: running median of {curves.MEDIAN_POINTS} points, one each {_BIN_STEPS:,} steps, as the paper's"
-  return _drawn(panels, "arm steps", statistics, _short_runs(_by_label(runs, _method_and_width)), note)
+  drawn = _drawn(panels, "arm steps", statistics, _short_runs(_by_label(runs, _method_and_width)), note)
+  return drawn._replace(bounds=RETURN_BOUNDS)
 
 
 def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], drawing.Table]:

@@ -53,7 +53,7 @@ class Tested(NamedTuple):
 
   @property
   def score(self) -> intervals.Interval:
-    """Mean return and its 95 % bootstrap interval."""
+    """Mean return and its 95 % interval."""
     score = self.summary["score"]
     return intervals.Interval(*(np.asarray(score[name], np.float64) for name in ("mean", "low", "high")))
 

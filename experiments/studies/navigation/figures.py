@@ -39,6 +39,7 @@ COLORS = {name: color for agent, color in _UNCLIPPED.items() for name in (agent,
 _OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
 SMOOTH_POINTS = 5
+_BOUNDS = (0.0, np.inf)  # Neither mazes nor the reacher take rewards away.
 # Our agents -> the legends of figure 3, and the rows of table 1. Starred agents cut rewards; so do those of v1, whose
 # scores are the starred ones' and whose D regresses depth from the encoder.
 PAPER_FIG3 = {
@@ -91,7 +92,7 @@ def fig3(everyone: folder.Navigation) -> drawing.Drawn:
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
   gaps, saved = everyone.gaps | _unfit_baselines(everyone), speedups(everyone)
   more_tables = {"speedup": saved} if saved else {}
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, more_tables=more_tables, gaps=gaps)
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, more_tables=more_tables, gaps=gaps, bounds=_BOUNDS)
 
 
 def table1(everyone: folder.Navigation) -> drawing.Drawn:
@@ -107,7 +108,7 @@ def table1(everyone: folder.Navigation) -> drawing.Drawn:
       statistics[f"{sweep.maze}/{row.agent} (paper, {_VERSIONS[row.version]})"] = _paper_numbers(row)
   picture = measure_plots.dots([sweep.name for sweep in tested], *_dots(tested))
   gaps = everyone.gaps | everyone.untested
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
+  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps, bounds=_BOUNDS)
 
 
 def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:

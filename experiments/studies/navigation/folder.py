@@ -29,7 +29,7 @@ class Sweep(NamedTuple):
   top: int  # How many of its runs count.
   options: Mapping[str, Any]  # Of its world.
   column: Mapping[str, Any]  # What its network is made of, heads apart.
-  heads: Mapping[str, Any]  # Its auxiliary heads, name -> fields.
+  heads: Mapping[str, Any]  # Its auxiliary heads, name -> fields; costs apart, which go with the clip.
   reward_clip: float  # The largest reward that is learned from; inf: none is cut.
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
   curve: curves.Curve | None  # Of the top runs, over environment steps as far as the shortest goes; None without runs.
@@ -143,7 +143,7 @@ def read(path: pathlib.Path) -> Sweep:
     top=int(config["sweep"]["top"]),
     options=config.get("world_options", {}),
     column=phase["column"],
-    heads=phase["auxiliary"],
+    heads={name: {**head, "cost": None} for name, head in phase["auxiliary"].items()},
     reward_clip=float(phase["hyper"]["reward_clip"]),
     runs=(),
     curve=None,
