@@ -54,6 +54,31 @@ def test_figure_5_counts_what_was_put_in(runs):
   np.testing.assert_allclose([paper["@1k"][0], paper["@30k"][0], paper["@60k"][0]], [29.7, 22.4, 28.9], atol=0.1)
 
 
+def test_how_runs_learn_is_drawn_by_run_and_sweep(tmp_path):
+  """Late means of what was recorded, members of a sweep together; a layer that has no dead unit has no panel."""
+  for name, explained in (("sweep/runs/00", 0.5), ("sweep/runs/01", 0.7), ("alone", 0.1)):
+    path = make_run(tmp_path / name, "scratch", features=8, level=3.0)
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+      if line["kind"] == "train":
+        is_late = line["step"] > 7_400
+        line |= {"explained_variance": explained * is_late, "dead/dense1": 0.25, "dead/lstm1": 0.0}
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  drawn = figures.make("learning", read(tmp_path))
+  np.testing.assert_allclose(np.sort(drawn.statistics["sweep"]["explained_variance"]), [0.5, 0.7])
+  np.testing.assert_allclose(drawn.statistics["alone"]["explained_variance"], [0.1])
+  np.testing.assert_allclose(drawn.statistics["sweep"]["return_mean"], [3.0, 3.0])
+  titles = [axis.get_title(loc="left") for axis in drawn.picture.axes if axis.get_visible()]
+  assert titles == ["return mean", "explained variance", "dead, dense1"]
+
+
+def test_runs_without_such_records_are_refused(tmp_path):
+  path = make_run(tmp_path / "run", "scratch", features=8, level=3.0)
+  (path / "metrics.jsonl").write_text('{"step": 50, "wall_s": 1.0, "kind": "train", "loss": 0.0}\n')
+  with pytest.raises(ValueError, match="run: no 'train' record has return_mean"):
+    figures.make("learning", read(tmp_path))
+
+
 def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
   """Two points of a run of 1,000 steps; the complete one is at its level from its first point on, filtered too."""
   make_run(tmp_path / "long", "progressive", features=8, level=30.0)
