@@ -119,9 +119,10 @@ def load_source(path: str | os.PathLike) -> Source:
 
 
 def reward_scale(run: pathlib.Path) -> float | None:
-  """Of the rewards that a run, or a member of a sweep, learned from; None where its config is gone."""
+  """Of the rewards that a run, or a member of a sweep, learned from; None where no config says."""
   file = run / "config.json"
-  return run_directory.read_json(file)["train"]["hyper"]["reward_scale"] if file.exists() else None
+  config = run_directory.read_json(file) if file.exists() else {}
+  return config.get("train", {}).get("hyper", {}).get("reward_scale")
 
 
 def _params_file(folder: pathlib.Path) -> pathlib.Path:
