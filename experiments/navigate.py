@@ -11,7 +11,7 @@ import time
 from absl import flags
 
 from experiments import binary
-from experiments.studies.navigation import evaluation, folder
+from experiments.studies.navigation import evaluation, figures, folder
 
 _EPISODES = flags.DEFINE_integer("test_episodes", 100, "Episodes that count.", lower_bound=1)
 _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode.")
@@ -25,7 +25,7 @@ def main() -> None:
   for number, path in enumerate(paths, start=1):
     started = time.monotonic()
     try:
-      line = evaluation.describe(evaluation.measure(path, num_episodes=_EPISODES.value, has_video=_VIDEOS.value))
+      line = figures.describe(evaluation.measure(path, num_episodes=_EPISODES.value, has_video=_VIDEOS.value))
     except ValueError as error:
       faults.append(f"{path.name}: {error}")
       continue

@@ -39,16 +39,17 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
   starts = maze.cells if task.is_goal_random else maze.starts
   if not len(goals):
     raise ValueError(f"{maze.name} has no goal; write {layout.GOAL} into a cell, or draw it (is_goal_random=True)")
-  rows = []
+  rows, num_starts = [], []
   for goal in goals:
     steps = maze.steps_from(int(goal))[starts]
-    rows.append([*starts[steps >= task.min_start_steps], *starts[steps < task.min_start_steps]])
-    if steps.max() < task.min_start_steps:
+    is_far = steps >= task.min_start_steps
+    rows.append([*starts[is_far], *starts[~is_far]])
+    num_starts.append(is_far.sum())
+    if not is_far.any():
       raise ValueError(
         f"{maze.name}: no start is min_start_steps={task.min_start_steps} cells from the goal in cell {goal}; "
         f"the farthest is {steps.max()}"
       )
-  num_starts = [(maze.steps_from(int(goal))[starts] >= task.min_start_steps).sum() for goal in goals]
   if task.is_goal_random:
     num_fruit = round(task.fruit_share * (len(goals) - 1))
     num_strawberries = round(task.strawberry_share * num_fruit)

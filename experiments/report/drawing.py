@@ -88,10 +88,11 @@ def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Pat
   return [f"{stem}.png" for stem in pictures] + [f"{name}.md"] + [f"{stem}.json" for stem in tables]
 
 
-def mark_gaps(picture: mpl_figure.Figure, gaps: Mapping[str, str]) -> mpl_figure.Figure:
-  """Says in a strip under the picture what is missing from it; returns the picture."""
+def mark_gaps(drawn: Drawn) -> Drawn:
+  """Says in a strip under the picture what is missing from it; returns the figure."""
+  picture, gaps = drawn.picture, drawn.gaps
   if not gaps:
-    return picture
+    return drawn
   width, height = picture.get_size_inches()
   lines = textwrap.wrap(_missing(gaps), int((width - 0.2) * _CHARACTERS_PER_INCH))
   if len(lines) > _MOST_LINES:
@@ -105,7 +106,7 @@ def mark_gaps(picture: mpl_figure.Figure, gaps: Mapping[str, str]) -> mpl_figure
   engine.set(rect=(0.0, below, 1.0, 1.0 - below))  # type: ignore[call-arg]
   middle = 0.5 * strip / (height + strip)
   picture.text(0.1 / width, middle, "\n".join(lines), fontsize=7, color="0.4", va="center", linespacing=1.2)
-  return picture
+  return drawn
 
 
 def _raise_legends(picture: mpl_figure.Figure, strip: float) -> float:

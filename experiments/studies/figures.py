@@ -56,7 +56,7 @@ def make(name: str, read: Any) -> drawing.Drawn:
     raise _unknown(name)
   if not read:
     raise ValueError(f"--figure={name} needs run directories: give --runs")
-  return FIGURES[name].draw(read)
+  return drawing.mark_gaps(FIGURES[name].draw(read))
 
 
 def names(name: str) -> list[str]:

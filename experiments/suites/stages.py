@@ -57,8 +57,8 @@ class Learner(NamedTuple):
 
 def of(learner: Learner) -> dict[str, Stage]:
   """The stages of a learner, by name."""
-  stages = {"act": _act, "learn": _learn, "play": _play, "train": _train}
-  return {name: functools.partial(stage, learner) for name, stage in stages.items()}
+  timed: dict[str, Stage] = {name: functools.partial(_timed, name, learner) for name in ("act", "learn", "play")}
+  return timed | {"train": functools.partial(_train, learner)}
 
 
 def random_play(batch: batch_lib.Batch, num_steps: int) -> Callable[[], None]:
@@ -116,46 +116,22 @@ def ratio(seconds: Sequence[tuple[float, ...]]) -> float:
   return statistics.median(theirs / ours for ours, theirs in seconds)
 
 
-def _act(learner: Learner, settings: Settings) -> Iterator[Row]:
-  """Choosing actions from a batch of pictures."""
+def _timed(name: str, learner: Learner, settings: Settings) -> Iterator[Row]:
+  """Choosing actions from a batch of pictures (act), world and policy without learning (play), or an update (learn)."""
   agent, trainable, frozen, batch = _pieces(learner, settings)
-  timestep = jax.jit(batch.init)(jax.random.key(0)).timestep
-  state = actor_critic.initial_state(agent, settings.num_worlds)
-  key = jax.random.key(1)
-
-  def run() -> Any:
-    return jax.block_until_ready(actor_critic.act(agent, trainable, frozen, state, timestep, key))
-
-  yield row("act", run, settings.num_worlds, "steps/s", _aim(learner, "act", settings), settings)
-
-
-def _learn(learner: Learner, settings: Settings) -> Iterator[Row]:
-  """One update from one unroll, pixels included."""
-  agent, trainable, frozen, batch = _pieces(learner, settings)
-  start = jax.jit(batch.init)(jax.random.key(0))
+  sides = agent, trainable, frozen
+  start, key = jax.jit(batch.init)(jax.random.key(0)), jax.random.key(1)
   recurrent = actor_critic.initial_state(agent, settings.num_worlds)
-  _, _, played = unroll.unroll(agent, trainable, frozen, batch, start, recurrent, jax.random.key(1), NUM_STEPS)
-  optimizer_state = actor_critic.init(agent, trainable)
-
-  def run() -> Any:
-    return jax.block_until_ready(actor_critic.update(agent, trainable, frozen, optimizer_state, played))
-
-  num = settings.num_worlds * NUM_STEPS
-  yield row("learn", run, num, "steps/s", _aim(learner, "learn", settings), settings)
-
-
-def _play(learner: Learner, settings: Settings) -> Iterator[Row]:
-  """The world and the policy without learning."""
-  agent, trainable, frozen, batch = _pieces(learner, settings)
-  start = jax.jit(batch.init)(jax.random.key(0))
-  recurrent = actor_critic.initial_state(agent, settings.num_worlds)
-  key = jax.random.key(1)
-
-  def run() -> Any:
-    return jax.block_until_ready(unroll.unroll(agent, trainable, frozen, batch, start, recurrent, key, NUM_STEPS))
-
-  num = settings.num_worlds * NUM_STEPS
-  yield row("play: world + pixels + act", run, num, "steps/s", _aim(learner, "play", settings), settings)
+  play = functools.partial(unroll.unroll, *sides, batch, start, recurrent, key, NUM_STEPS)
+  title, num = name, settings.num_worlds * NUM_STEPS
+  match name:
+    case "act":
+      call, num = functools.partial(actor_critic.act, *sides, recurrent, start.timestep, key), settings.num_worlds
+    case "play":
+      call, title = play, "play: world + pixels + act"
+    case _:
+      call = functools.partial(actor_critic.update, *sides, actor_critic.init(agent, trainable), play()[2])
+  yield row(title, lambda: jax.block_until_ready(call()), num, "steps/s", _aim(learner, name, settings), settings)
 
 
 def _train(learner: Learner, settings: Settings) -> Iterator[Row]:

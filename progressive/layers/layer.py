@@ -23,7 +23,6 @@ Params = Mapping[str, Any]  # Name -> array, or a tree of them.
 Source = tuple[int, str]  # (earlier column, name of its layer)
 
 LATERALS = ("adapter", "linear", None)
-JOINS = ("features", "maps", "either")
 
 
 @dataclasses.dataclass(frozen=True)

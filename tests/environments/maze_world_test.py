@@ -258,7 +258,6 @@ def test_observations_that_no_one_reads_are_not_computed(small):
     ({"style": "style_9"}, "style_9"),
     ({"loop_near": 3.0}, "loop_near=3.0"),
     ({"depth_near": 0.2}, "depth_near=0.2"),
-    ({"layout": "nowhere.txt"}, "nowhere.txt"),
     ({"layout": "random_goal_1"}, "has no goal"),
     ({"maze": 1}, "maze"),
   ],
@@ -313,7 +312,7 @@ def test_options_are_resolved_to_what_stands_in_the_file(hall_path, tmp_path):
   assert registry.resolve("maze/static_1", kept) == kept
 
 
-def test_options_without_files_are_their_own():
+def test_options_without_files_are_their_own_and_a_file_that_is_not_there_is_named():
   for name, options in {
     "maze/static_1": {"layout": "static_2", "num_steps": 7},
     "maze/i_maze": {"layout": None},
@@ -321,5 +320,6 @@ def test_options_without_files_are_their_own():
     "jaco/reach/fixed": {},
   }.items():
     assert registry.resolve(name, options) == options
-  with pytest.raises(FileNotFoundError, match="nowhere.txt"):
-    registry.resolve("maze/static_1", {"layout": "nowhere.txt"})
+  for function in (registry.resolve, lambda name, options: registry.make(name, **options)):
+    with pytest.raises(FileNotFoundError, match="nowhere.txt"):
+      function("maze/static_1", {"layout": "nowhere.txt"})

@@ -49,7 +49,8 @@ class Evaluation(NamedTuple):
 def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str, str]:
   """Writes `workdir`/report.html from the runs in `workdir`; returns the summary, what -> how much."""
   runs = {method: records.read(workdir / method) for method in demo.METHODS}
-  drawing.write("corl2017_fig5", figures.fig5(list(runs.values())), list(runs.values()), workdir / "figure")
+  drawn = drawing.mark_gaps(figures.fig5(list(runs.values())))
+  drawing.write("corl2017_fig5", drawn, list(runs.values()), workdir / "figure")
   steps = min(records.num_steps(run) for run in runs.values())
   means = {method: _mean_return(run, steps) for method, run in runs.items()}
   afterwards = {demo.UNCHANGED: _unchanged(workdir / demo.UNCHANGED)}

@@ -94,8 +94,7 @@ def draw(panels: Sequence[plots.Panel], *, x_label: str = "arm steps", note: str
 def _drawn(
   panels: Sequence[plots.Panel], x_label: str, statistics: drawing.Table, gaps: Mapping[str, str], note: str = ""
 ) -> drawing.Drawn:
-  picture = drawing.mark_gaps(draw(panels, x_label=x_label, note=note), gaps)
-  return drawing.Drawn(picture, statistics, gaps=gaps)
+  return drawing.Drawn(draw(panels, x_label=x_label, note=note), statistics, gaps=gaps)
 
 
 def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Curve]:

@@ -28,7 +28,7 @@ def fig4(navigators: folder.Navigation) -> drawing.Drawn:
   pictures: dict[str, mpl_figure.Figure] = {}
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   gaps = navigators.untested
-  for sweep, tested in tested_sweeps(navigators):
+  for sweep, tested in navigation_figures.tested_sweeps(navigators):
     shown, stem = tested.shown, f"{sweep.maze}_{sweep.agent}"
     depths = {head: said for head, said in shown.said.items() if not head.startswith(_LOOP)}
     loops = [said for head, said in shown.said.items() if head.startswith(_LOOP)]
@@ -41,19 +41,19 @@ def fig4(navigators: folder.Navigation) -> drawing.Drawn:
       pictures[f"{stem}_loops"] = path_plots.loop_closures(
         sweep.name, maze_map(tested.layout), shown.position, shown.loop, loops[0], step_s=constants.CONTROL_S
       )
-    numbers = navigation_figures.test_numbers(sweep)
+    numbers = navigation_figures.test_numbers(tested)
     statistics[sweep.name] = {name: cell for name, cell in numbers.items() if name.startswith(("loop", "depth"))}
   if not pictures:
     raise ValueError("no tested sweep has heads for depth or loop closures; test one such as nav_d1d2l")
   first, *others = pictures
   more = {name: pictures[name] for name in others}
-  return drawing.Drawn(drawing.mark_gaps(pictures[first], gaps), statistics, more_pictures=more, gaps=gaps)
+  return drawing.Drawn(pictures[first], statistics, more_pictures=more, gaps=gaps)
 
 
 def fig56(navigators: folder.Navigation) -> drawing.Drawn:
   """Paths of all tested agents, a row each."""
   paths, statistics = [], {}
-  for sweep, tested in tested_sweeps(navigators):
+  for sweep, tested in navigation_figures.tested_sweeps(navigators):
     path = _path(sweep.name, tested)
     paths.append(path)
     right = "no decoder" if path.is_right is None else drawing.number(100.0 * float(path.is_right.mean()))
@@ -63,13 +63,12 @@ def fig56(navigators: folder.Navigation) -> drawing.Drawn:
       "mean value": drawing.number(float(path.value.mean())),
       "decoded right %": right,
     }
-  picture = drawing.mark_gaps(path_plots.paths(paths), navigators.untested)
-  return drawing.Drawn(picture, statistics, gaps=navigators.untested)
+  return drawing.Drawn(path_plots.paths(paths), statistics, gaps=navigators.untested)
 
 
 def fig7(navigators: folder.Navigation) -> drawing.Drawn:
   """Features of every tested agent; in the I-maze alone where some agent was tested there, as in the paper."""
-  tested = tested_sweeps(navigators)
+  tested = navigation_figures.tested_sweeps(navigators)
   tested = [pair for pair in tested if pair[0].maze == "i_maze"] or tested
   panels, statistics = [], {}
   for sweep, one in tested:
@@ -77,19 +76,7 @@ def fig7(navigators: folder.Navigation) -> drawing.Drawn:
     panels.append(projection_plots.Panel(sweep.name, one.shown.features.astype(np.float64), labels))
     counts: dict[str, drawing.Cell] = {name: drawing.number(labels.count(name)) for name in sorted(set(labels))}
     statistics[sweep.name] = {"layer": one.summary["position_layer"], **counts}
-  picture = drawing.mark_gaps(projection_plots.maps(panels), navigators.untested)
-  return drawing.Drawn(picture, statistics, gaps=navigators.untested, places=0)
-
-
-def tested_sweeps(
-  navigators: folder.Navigation,
-) -> list[tuple[folder.Sweep, episodes_file.Tested]]:
-  """Every sweep that has test episodes, with them; ValueError if none has."""
-  sweeps = [sweep for maze in navigators.mazes for sweep in navigation_figures.in_order(navigators.of(maze))]
-  tested = [(sweep, sweep.tested) for sweep in sweeps if sweep.tested is not None]
-  if not tested:
-    raise ValueError("no sweep has test episodes; run experiments.navigate --runs=... first")
-  return tested
+  return drawing.Drawn(projection_plots.maps(panels), statistics, gaps=navigators.untested, places=0)
 
 
 def goal_labels(goals: np.ndarray, shape: tuple[int, int]) -> list[str]:

@@ -102,30 +102,6 @@ def film(maze: world_lib.Maze, played: episodes.Played) -> Iterator[np.ndarray]:
     yield top_view.side_by_side(frame, above)
 
 
-def describe(tested: episodes_file.Tested) -> str:
-  """One line."""
-  summary = tested.summary
-  score, low, high = (float(x) for x in tested.score)
-  parts = [
-    f"score {score:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"),
-    f"a goal in {summary['goal_percent']:.0f} % of {summary['episodes']} episodes",
-  ]
-  if summary["first_s"] is not None:
-    later = "" if summary["later_s"] is None else f", later ones {summary['later_s']:.1f} s"
-    parts.append(f"first after {summary['first_s']:.1f} s{later}")
-  if summary["position_percent"] is not None:
-    parts.append(
-      f"position {summary['position_percent']:.0f} % ({summary['position_majority_percent']:.0f} % blindly) from "
-      f"{summary['position_layer']}"
-    )
-  if summary["loop_closure"] is not None:
-    f1 = summary["loop_closure"]["f1"]
-    parts.append("loop closures: none, none said" if f1 is None else f"loop closure F1 {f1:.2f}")
-  for name, one in summary["depth"].items():
-    parts.append(f"{name} {one['accuracy_percent']:.0f} % (prior {one['prior_percent']:.0f} %)")
-  return "; ".join(parts)
-
-
 def _is_same(tested: episodes_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
   """Whether a test is that of the newest checkpoint, as long as asked for, with the video asked for."""
   is_newest = tested.summary.get("trained_steps") in checkpoint.steps(path / "checkpoints")[-1:]

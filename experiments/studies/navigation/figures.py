@@ -7,13 +7,13 @@ smoothed by a running median of `SMOOTH_POINTS` for this. `navigation_episode_fi
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from analysis import curves, intervals, measure_plots, navigation, paper, plots, speedup, transfer
 from experiments.report import drawing
-from experiments.studies.navigation import folder
+from experiments.studies.navigation import episodes_file, folder
 
 _UNCLIPPED = {
   "ff": "#999999",
@@ -75,10 +75,7 @@ def fig3(everyone: folder.Navigation) -> drawing.Drawn:
   panels, levels = [], []
   colors = _colors(everyone)
   statistics: dict[str, dict[str, drawing.Cell]] = {}
-  for maze in everyone.mazes:
-    sweeps = [sweep for sweep in in_order(everyone.of(maze)) if sweep.curve is not None]
-    if not sweeps:
-      continue
+  for maze, sweeps in _learned(everyone):
     counts = sorted(len(sweep.curve.values) for sweep in sweeps if sweep.curve is not None)
     counted = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else f"{counts[0]}"
     panels.append(plots.Panel(f"{maze}, runs a line: {counted}", [_line(sweep, colors) for sweep in sweeps]))
@@ -92,23 +89,21 @@ def fig3(everyone: folder.Navigation) -> drawing.Drawn:
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
   gaps, saved = everyone.gaps | _unfit_baselines(everyone), speedups(everyone)
   more_tables = {"speedup": saved} if saved else {}
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, more_tables=more_tables, gaps=gaps, bounds=_BOUNDS)
+  return drawing.Drawn(picture, statistics, more_tables=more_tables, gaps=gaps, bounds=_BOUNDS)
 
 
 def table1(everyone: folder.Navigation) -> drawing.Drawn:
   """Table 1: the learning curve's numbers, and those of test episodes; the paper's rows below ours."""
-  tested = [sweep for maze in everyone.mazes for sweep in in_order(everyone.of(maze)) if sweep.tested is not None]
-  if not tested:
-    raise ValueError("no sweep has test episodes; run experiments.navigate --runs=... first")
+  tested = tested_sweeps(everyone)
   statistics: dict[str, dict[str, drawing.Cell]] = {}
-  for sweep in tested:
+  for sweep, one in tested:
     numbers = {name: cell for name, cell in curve_numbers(sweep).items() if name in ("AUC", "score")}
-    statistics[sweep.name] = numbers | test_numbers(sweep)
+    statistics[sweep.name] = numbers | test_numbers(one)
     for row in _paper_rows(sweep):
       statistics[f"{sweep.maze}/{row.agent} (paper, {_VERSIONS[row.version]})"] = _paper_numbers(row)
-  picture = measure_plots.dots([sweep.name for sweep in tested], *_dots(tested))
+  picture = measure_plots.dots([sweep.name for sweep, _ in tested], *_dots(tested))
   gaps = everyone.gaps | everyone.untested
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps, bounds=_BOUNDS)
+  return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_BOUNDS)
 
 
 def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
@@ -119,13 +114,26 @@ def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
   return {"AUC": navigation.auc(sweep.curve, horizon), "score": transfer.final_scores(sweep.curve, horizon)}
 
 
-def test_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
+def tested_sweeps(everyone: folder.Navigation) -> list[tuple[folder.Sweep, episodes_file.Tested]]:
+  """Every sweep that has test episodes, with them; ValueError if none has."""
+  sweeps = [sweep for maze in everyone.mazes for sweep in in_order(everyone.of(maze))]
+  tested = [(sweep, sweep.tested) for sweep in sweeps if sweep.tested is not None]
+  if not tested:
+    raise ValueError("no sweep has test episodes; run experiments.navigate --runs=... first")
+  return tested
+
+
+def describe(tested: episodes_file.Tested) -> str:
+  """What test episodes say, in one line."""
+  return "; ".join(f"{name} {words}" for name, words in drawing.cells({"": test_numbers(tested)})[""].items())
+
+
+def test_numbers(tested: episodes_file.Tested) -> dict[str, drawing.Cell]:
   """What test episodes say; words where there is nothing to measure."""
-  assert sweep.tested is not None
-  summary = sweep.tested.summary
+  summary = tested.summary
   no_goal = "no goal found"
   numbers: dict[str, drawing.Cell] = {
-    "test score": sweep.tested.score,
+    "test score": tested.score,
     "goals %": drawing.number(summary["goal_percent"]),
     "first goal, s": _or(summary["first_s"], no_goal),
     "later goals, s": _or(summary["later_s"], no_goal if summary["first_s"] is None else "no second goal"),
@@ -151,10 +159,7 @@ def scores_between(sweeps: list[folder.Sweep]) -> list[float]:
 def speedups(everyone: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
   """Each maze, score and agent with auxiliary losses -> medians of the steps it needs and without, and their ratio."""
   table: dict[str, dict[str, drawing.Cell]] = {}
-  for maze in everyone.mazes:
-    sweeps = [sweep for sweep in in_order(everyone.of(maze)) if sweep.curve is not None]
-    if not sweeps:
-      continue
+  for _, sweeps in _learned(everyone):
     for share, score in zip(SHARES, scores_between(sweeps), strict=True):
       for sweep in sweeps:
         without = _without(sweep, sweeps)
@@ -178,6 +183,13 @@ def steps_in_words(curve: curves.Curve, score: float) -> str:
   least, most = np.median(np.minimum(steps, curve.steps[-1])), np.median(steps)
   each = "; ".join(f"{x:,.0f}" if np.isfinite(x) else "never" for x in steps)
   return f"{'' if least == most else '> '}{least:,.0f} ({each})"
+
+
+def _learned(everyone: folder.Navigation) -> Iterator[tuple[str, list[folder.Sweep]]]:
+  """Mazes and, in order, the sweeps there that have curves, where some have."""
+  for maze in everyone.mazes:
+    if sweeps := [sweep for sweep in in_order(everyone.of(maze)) if sweep.curve is not None]:
+      yield maze, sweeps
 
 
 def _colors(everyone: folder.Navigation) -> dict[str, str]:
@@ -224,8 +236,7 @@ def _smooth(curve: curves.Curve | None) -> curves.Curve:
 def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
   """Where agents with auxiliary losses have no baseline, or one whose runs were chosen otherwise; all are no choice."""
   gaps = {}
-  for maze in everyone.mazes:
-    sweeps = [sweep for sweep in everyone.of(maze) if sweep.curve is not None]
+  for maze, sweeps in _learned(everyone):
     missing = [sweep.agent for sweep in sweeps if sweep.heads and _without(sweep, sweeps) is None]
     if missing:
       gaps[f"speed-up in {maze}"] = f"no {missing[0]} without its auxiliary losses there to compare with"
@@ -289,20 +300,20 @@ def _paper_numbers(row: paper.NavigationRow) -> dict[str, drawing.Cell]:
 
 
 def _dots(
-  tested: list[folder.Sweep],
+  tested: list[tuple[folder.Sweep, episodes_file.Tested]],
 ) -> tuple[Mapping[str, list[intervals.Interval]], Mapping[str, list[float]]]:
   """(ours, the paper's) of the measures that all agents have."""
   measures = ("test score", "goals %", "first goal, s", "later goals, s", "position %")
   missing = drawing.number(np.nan)
   ours: dict[str, list[intervals.Interval]] = {name: [] for name in measures}
   theirs: dict[str, list[float]] = {name: [] for name in measures}
-  for sweep in tested:
-    numbers = test_numbers(sweep)
+  for sweep, one in tested:
+    numbers = test_numbers(one)
     beside = [_paper_numbers(row) for row in _paper_rows(sweep)][-1:]
     for name in measures:
       cell = numbers[name]
       ours[name].append(cell if isinstance(cell, intervals.Interval) else missing)
-      their_cells = [one[name] for one in beside]
+      their_cells = [row[name] for row in beside]
       theirs[name].append(
         float(their_cells[0].mean) if their_cells and isinstance(their_cells[0], intervals.Interval) else np.nan
       )

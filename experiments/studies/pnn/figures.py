@@ -46,7 +46,7 @@ def fig4a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     beside["paper, table 1 (mean / median)"] = paper.PNN_TABLE1
   table1 = transfer_matrix.table(transfer_matrix.summarise(ours), beside)
   return drawing.Drawn(
-    drawing.mark_gaps(matrix_plots.heat_maps(panels), matrix.gaps),
+    matrix_plots.heat_maps(panels),
     _score_table(ours),
     more_tables={"table1": table1, "readings": _readings(matrix)},
     gaps=matrix.gaps,
@@ -107,7 +107,7 @@ def _learning_curves(
     panels_per_row=2 if len(panels) <= _MOST_PAIRS else 4,
     has_shared_legend=True,
   )
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
+  return drawing.Drawn(picture, statistics, gaps=gaps)
 
 
 def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
@@ -137,7 +137,7 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
       "source's parameters": f"unchanged in {num_same} of {len(measured)}",
     }
   picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=matrix.floors[0])
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps)
+  return drawing.Drawn(picture, statistics, gaps=gaps)
 
 
 def definition(matrix: matrix_folder.Matrix) -> transfer.Definition:

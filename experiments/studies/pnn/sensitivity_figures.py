@@ -64,7 +64,7 @@ def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     for net in shown
   }
   return drawing.Drawn(
-    drawing.mark_gaps(sensitivity_plots.shares_by_layer(bars, layers=layers), gaps),
+    sensitivity_plots.shares_by_layer(bars, layers=layers),
     _share_table(nets, "share"),
     more_pictures=uses,
     more_tables={"sum_reading": _share_table(nets, "sum"), "features_used": _used_table(nets)},
@@ -89,7 +89,7 @@ def fig7a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   layers = by_score[max(by_score)].layers
   picture = sensitivity_plots.shares_by_layer(bars, layers=layers)
   table = _share_table([by_score[score] for score in ends], "share")
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), table, gaps=gaps, places=2)
+  return drawing.Drawn(picture, table, gaps=gaps, places=2)
 
 
 def fig7b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
@@ -117,7 +117,7 @@ def fig7b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   if not dots:
     raise ValueError(f"{matrix.path}: no cell that was analysed has a transfer score; pnn_fig4a says why")
   picture = sensitivity_plots.score_against_new_column(dots, colors=pnn_figures.COLORS)
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps, places=2)
+  return drawing.Drawn(picture, statistics, gaps=gaps, places=2)
 
 
 def fig9(matrix: matrix_folder.Matrix) -> drawing.Drawn:
@@ -132,7 +132,7 @@ def fig9(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   layers = shown[0].layers
   pairs = [(sensitivity_plots.Net(net.title, net.aps), sensitivity_plots.Net(net.title, net.afs)) for net in shown]
   return drawing.Drawn(
-    drawing.mark_gaps(sensitivity_plots.aps_against_afs(pairs, layers=layers), gaps),
+    sensitivity_plots.aps_against_afs(pairs, layers=layers),
     _agreement_table(nets),
     more_pictures={f"noise_{net.cell.name}": _noise_curves(net, _second(layers)) for net in shown},
     gaps=gaps,
@@ -159,7 +159,7 @@ def fig10(matrix: matrix_folder.Matrix) -> drawing.Drawn:
         "fraction of features used": np.asarray([spectra.used_fraction(one) for one in values]),
       }
   picture = sensitivity_plots.spectra({f"{title}, {layer}": lines for title, lines in panels.items()})
-  return drawing.Drawn(drawing.mark_gaps(picture, gaps), statistics, gaps=gaps, places=2)
+  return drawing.Drawn(picture, statistics, gaps=gaps, places=2)
 
 
 def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:
