@@ -24,8 +24,8 @@ from experiments.running import loop
 from experiments.store import run_directory
 
 _FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
-# Of docs/learning.md: a run is ill where one of these holds in so many records, over such a share of its steps.
-_PATIENCE, _PATIENCE_SHARE = 10, 0.1
+# Of docs/learning.md: a run is ill where one of these holds in so many records, over so many steps and such a share.
+_PATIENCE, _PATIENCE_STEPS, _PATIENCE_SHARE = 10, 10_000, 0.1
 _EXPLAINED, _INFORMATION_NATS, _DEAD = 0.05, 1e-3, 0.5
 
 
@@ -186,7 +186,7 @@ class Watch:
 
   def __init__(self, path: pathlib.Path, *, until_step: int):
     """Of the run in `path`, which goes on to `until_step`."""
-    self._path, self._patience = path, _PATIENCE_SHARE * until_step
+    self._path, self._patience = path, max(_PATIENCE_STEPS, _PATIENCE_SHARE * until_step)
     self._since: dict[str, tuple[int, int]] = {}  # What is wrong -> since which step, in how many records.
     self._said: set[str] = set()
 

@@ -201,7 +201,7 @@ HEALTHY = {"explained_variance": 0.6, "information": 0.3, "dead/conv1": 0.0, "de
 
 
 def test_a_healthy_run_is_not_warned_of(capsys):
-  assert watch(capsys, [(step, HEALTHY) for step in range(100, 3_000, 100)], until_step=3_000) == []
+  assert watch(capsys, [(step, HEALTHY) for step in range(1_500, 45_000, 1_500)], until_step=45_000) == []
 
 
 @pytest.mark.parametrize(
@@ -213,8 +213,10 @@ def test_a_healthy_run_is_not_warned_of(capsys):
   ],
 )
 def test_what_is_ill_for_long_is_said_once(capsys, ill, words):
-  steps = range(100, 3_000, 100)
-  (line,) = watch(capsys, [(step, HEALTHY | ill) for step in steps], until_step=3_000)
-  assert line.startswith(f"warning: runs/a: {words}") and "from step 100 to 1,000" in line
-  assert watch(capsys, [(step, HEALTHY | (ill if step % 900 else {})) for step in steps], until_step=3_000) == []
-  assert watch(capsys, [(step, HEALTHY | ill) for step in steps], until_step=100_000) == []  # Not yet a tenth of it.
+  steps = range(1_500, 45_000, 1_500)
+  (line,) = watch(capsys, [(step, HEALTHY | ill) for step in steps], until_step=45_000)
+  assert line.startswith(f"warning: runs/a: {words}") and "from step 1,500 to 15,000" in line
+  assert watch(capsys, [(step, HEALTHY | (ill if step % 13_500 else {})) for step in steps], until_step=45_000) == []
+  assert watch(capsys, [(step, HEALTHY | ill) for step in steps], until_step=1_000_000) == []  # Not yet a tenth of it.
+  few = [(step, HEALTHY | ill) for step in range(100, 5_000, 100)]
+  assert watch(capsys, few, until_step=5_000) == []  # A run this short has learned nothing yet.

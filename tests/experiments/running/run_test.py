@@ -201,7 +201,7 @@ def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
   config.train.steps = 600
   checks.check_annealing(config.train)
   config.world, config.train.num_worlds = "host", 1
-  with pytest.raises(ValueError, match=r"of 120 updates \(steps=600 / \(1 worlds"):
+  with pytest.raises(ValueError, match=r"of 120 updates \(steps=600, 1 worlds, num_steps=5, reduction='mean'\)"):
     run.run(config, tmp_path)
   assert not (tmp_path / "config.json").exists()
 
@@ -386,8 +386,8 @@ def test_parameters_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, w
   config = make_config()
   update = loop.actor_critic.update
 
-  def break_late(agent, trainable, frozen, optimizer_state, played):
-    trainable, optimizer_state, metrics = update(agent, trainable, frozen, optimizer_state, played)
+  def break_late(agent, trainable, frozen, optimizer_state, *played):
+    trainable, optimizer_state, metrics = update(agent, trainable, frozen, optimizer_state, *played)
     is_late = optimizer_state[1][0].count >= 12  # Its update ends at step 240.
     return trainable, optimizer_state, metrics | {what: jax.numpy.where(is_late, jax.numpy.nan, metrics[what])}
 
@@ -471,7 +471,7 @@ def test_a_workdir_that_is_moved_away_stops_the_run(tmp_path, monkeypatch):
 
 def test_a_run_whose_units_die_is_warned_of(tmp_path, capsys):
   config = make_config(lstm=())
-  config.train.update({"steps": 2_000, "evaluate_every": 0, "video": False})
+  config.train.update({"steps": 16_000, "num_worlds": 16, "num_steps": 20, "evaluate_every": 0, "save_every": 0})
   config.train.hyper.update({"learning_rate": 30.0, "optimizer": "rmsprop"})
   run.run(config, tmp_path / "run")
   assert "more than half of dense1 is dead" in capsys.readouterr().err
