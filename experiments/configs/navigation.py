@@ -68,11 +68,12 @@ class Scale:
   updates_per_record: int
   num_runs: int
   top: int
-  learning_rates: tuple[float, float]  # Of the sweep, log-uniform.
-  entropy_costs: tuple[float, float]  # The same, as weights in the loss of scaled rewards.
+  learning_rate: tuple[float, ...]  # One for all runs, or a range from which each draws its own, log-uniform.
+  entropy_cost: tuple[float, ...]  # The same, as a weight in the loss of scaled rewards.
   draws_costs: bool  # Of the auxiliary losses.
   reward_scale: float
   hyper: Mapping[str, Any]
+  start: str = "random"  # Of the column.
 
 
 # What the paper's agents learn by (papers.md 3.4, 4): A3C as it was published. The paper draws unrolls of 50 or 75, and
@@ -87,9 +88,10 @@ _A3C: Mapping[str, Any] = {
   "anneal_updates": 25_000_000 // 50,
 }
 # The paper's rewards are raw. On two cores they are scaled, and not cut, so that a goal (10) stays worth ten apples.
+# `laptop` compares agents at one rate and one entropy cost (docs/results/learning.md); the papers draw both.
 SCALES = {
   "smoke": Scale(1_240, 2, 10, 500, 10, 2, 1, (1e-4, 5e-4), (1e-4, 1e-3), False, 0.1, {}),
-  "laptop": Scale(160_000, 8, 20, 50_000, 20, 2, 2, (3e-4, 1.5e-3), (1e-3, 5e-3), False, 0.1, {}),
+  "laptop": Scale(160_000, 4, 20, 50_000, 20, 5, 5, (2e-3,), (2e-3,), False, 0.1, {"fan_in": 64.0}, "data"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
@@ -113,7 +115,7 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
     world=f"maze/{parts[2]}",
     world_options=_world_options(),
     train=base.phase(
-      column=base.column(inputs=agent.inputs, conv=_CONV, dense=_ENCODER, lstm=agent.lstm, joins=agent.joins),
+      column=_column(agent, scale.start),
       auxiliary=heads(losses, memory=agent.memory, costs={name: of[1] for name, of in costs.items()}),
       steps=scale.steps,
       num_worlds=scale.num_worlds,
@@ -123,20 +125,28 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
       save_every=scale.save_every,
       updates_per_record=scale.updates_per_record,
       discount=0.99,
-      learning_rate=7e-4,
-      entropy_cost=3e-3 / reward_scale,
+      learning_rate=scale.learning_rate[0],
+      entropy_cost=scale.entropy_cost[0] / reward_scale,
       value_cost=0.5,
       **{**scale.hyper, "reward_scale": scale.reward_scale, **(_CLIP if rest else {})},
     ),
   )
   config.agent = parts[1]
-  sampled = [
-    ("train.hyper.learning_rate", "log_uniform", scale.learning_rates),
-    ("train.hyper.entropy_cost", "log_uniform", tuple(cost / reward_scale for cost in scale.entropy_costs)),
-    *((f"train.auxiliary.{one}.cost", "choice", costs[one]) for one in config.train.auxiliary if scale.draws_costs),
+  ranges: dict[str, tuple[float, ...]] = {
+    "learning_rate": scale.learning_rate,
+    "entropy_cost": tuple(cost / reward_scale for cost in scale.entropy_cost),
+  }
+  sampled: list[tuple[str, str, tuple[float, ...]]] = [
+    (f"train.hyper.{name}", "log_uniform", of) for name, of in ranges.items() if len(of) == 2
   ]
+  for one in config.train.auxiliary if scale.draws_costs else ():
+    sampled.append((f"train.auxiliary.{one}.cost", "choice", costs[one]))
   config.sweep = base.sweep(num_runs=scale.num_runs, top=scale.top, sampled=tuple(sampled))
   return config
+
+
+def _column(agent: Agent, start: str) -> config_dict.ConfigDict:
+  return base.column(inputs=agent.inputs, conv=_CONV, dense=_ENCODER, lstm=agent.lstm, joins=agent.joins, start=start)
 
 
 def parse(agent: str, bases: Collection[str]) -> tuple[str, tuple[str, ...] | None]:

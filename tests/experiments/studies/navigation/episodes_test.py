@@ -158,7 +158,7 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
     first = (sweep / "episodes.json").stat().st_mtime_ns
     navigate.main()
   assert (sweep / "episodes.json").stat().st_mtime_ns == first
-  assert "[1/1] tiny: score " in capsys.readouterr().out
+  assert "[1/1] tiny: test score " in capsys.readouterr().out
   told = json.loads((sweep / "episodes.json").read_text())
   assert told["member"] == 1 and told["trained_steps"] == 52 and told["episodes"] == len(told["scores"]) == 4
   assert told["position_layer"] == "lstm1" and set(told["depth"]) == {"depth_from_dense1", "depth_grid_from_lstm1"}
@@ -210,7 +210,8 @@ def test_play_sees_what_the_world_shows(sweep):
 def trained(tmp_path_factory):
   """A smaller Nav A3C+D2 in the tiny maze, trained for a moment."""
   config = navigation.get_config("laptop,nav_d2,static_small")
-  config.train.column.update(conv=((8, 8, 8), (16, 3, 2)), dense=(64,), lstm=(32, 64))
+  config.train.column.update(conv=((8, 8, 8), (16, 3, 2)), dense=(64,), lstm=(32, 64), start="random")
+  config.train.num_worlds, config.train.hyper.fan_in = 8, float("inf")
   config.train.steps, config.train.hyper.learning_rate, config.sweep.num_runs = 16_000, 2e-3, 1
   config.train.auxiliary.d2.cost, config.train.hyper.max_gradient_norm = 100.0, 5.0
   config.sweep.sampled, config.world_options.num_steps = (), 200
