@@ -44,7 +44,7 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
     }
     for label, each in measured.items()
   }
-  return drawing.Drawn(picture, late, places=3)
+  return drawing.Drawn(picture, late, places=4)
 
 
 def _name(run: records.Run) -> str:

@@ -44,7 +44,7 @@ def test_known_fields_pass():
 
 
 def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
-  config = "--config=experiments/configs/navigation.py:laptop,nav,static_small"
+  config = "--config=experiments/configs/navigation.py:paper,nav,static_small"
   given = "--config.train.hyper.learning_rate=1e-3"
   with pytest.raises(ValueError, match="learning_rate would change nothing: sweep.sampled draws it"):
     binary.check_fields(["train", config, given])
