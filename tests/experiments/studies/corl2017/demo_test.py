@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 
-import imageio
 import jax
 import numpy as np
 import pytest
 from dm_env import specs
 
 from experiments.configs import jaco_corl2017
+from experiments.report import video
 from experiments.setup import column
 from experiments.store import network_file, released
 from experiments.studies.corl2017 import demo, demo_report
@@ -36,10 +36,8 @@ def make_run(path, method, spec, level):
   network_file.write_spec(path, spec)
   (path / "checkpoints").mkdir()
   (path / "checkpoints/2000.safetensors").touch()
-  (path / "videos").mkdir()
-  with imageio.get_writer(path / "videos/step_2000.mp4", fps=10, macro_block_size=1) as writer:
-    for t in range(3):
-      writer.append_data(np.full((64, 64, 3), 40 * t, np.uint8))
+  frames = [np.full((64, 64, 3), 40 * t, np.uint8) for t in range(3)]
+  video.write(path / "videos/step_2000.mp4", frames, frames_per_s=10)
   lines = [
     {"step": step, "wall_s": step / 100, "kind": "episode", "return": level, "length": 50.0}
     for step in range(50, 2001, 50)
