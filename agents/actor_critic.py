@@ -8,7 +8,7 @@ actor had, so recurrent state is carried exactly across unrolls, and gradients r
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -140,27 +140,14 @@ def update(
   frozen: Params,
   optimizer_state: optax.OptState,
   trajectory: trajectory_lib.Trajectory,
-  is_recorded: jax.Array | bool = True,
 ) -> tuple[Params, optax.OptState, Metrics]:
-  """One step of learning from one unroll `[T+1, B, ...]`, or B steps (`Hyper.reduction`); `frozen` is only read.
-
-  Of the metrics those of `diagnostics` are NaN unless `is_recorded`: they would take a tenth of an update's time.
-  """
+  """One step of learning from one unroll `[T+1, B, ...]`, or B steps (`Hyper.reduction`); `frozen` is only read."""
   step = _step_of_sums if agent.hyper.reduction == "sum" else _step_of_mean
   after, optimizer_state, norm, outcome = step(agent, trainable, frozen, optimizer_state, trajectory)
   clipped = jnp.mean((norm > agent.hyper.max_gradient_norm).astype(jnp.float32))
   norms = {"gradient_norm": jnp.mean(norm), "clipped": clipped}
-  health = _where(is_recorded, diagnostics.of_update, trainable, after, outcome.hidden, outcome.logits, outcome.weights)
+  health = diagnostics.of_update(trainable, after, outcome.hidden, outcome.logits, outcome.weights)
   return after, optimizer_state, _metrics(outcome) | norms | health
-
-
-def _where(condition: jax.Array | bool, function: Callable[..., Metrics], *args: Any) -> Metrics:
-  """`function(*args)`, not computed unless `condition`, but NaN."""
-
-  def nothing(*args: Any) -> Metrics:
-    return {name: jnp.full(one.shape, jnp.nan, one.dtype) for name, one in jax.eval_shape(function, *args).items()}
-
-  return jax.lax.cond(condition, function, nothing, *args)
 
 
 def _step_of_mean(

@@ -14,7 +14,7 @@ import numpy as np
 from agents import actor_critic, trajectory, unroll
 from experiments.running import loop
 
-TrainStep = Callable[..., tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]]
+TrainStep = Callable[[loop.TrainState], tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]]
 
 
 def in_batch(
@@ -32,9 +32,8 @@ def in_batch(
   while (step := loop.step_of(state)) < until_step:
     started = time.monotonic()
     results = []
-    num_updates = min(updates_per_record, -(-(until_step - step) // steps_per_update))
-    for i in range(num_updates):
-      state, metrics, episodes = train(state, is_recorded=i + 1 == num_updates)
+    for _ in range(min(updates_per_record, -(-(until_step - step) // steps_per_update))):
+      state, metrics, episodes = train(state)
       results.append((metrics, episodes))
     step += len(results) * steps_per_update
     metrics, episodes = jax.device_get(results[-1][0]), jax.device_get([episodes for _, episodes in results])

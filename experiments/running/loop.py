@@ -77,30 +77,25 @@ def _begin(batch: batch_lib.Batch, key: jax.Array) -> batch_lib.BatchState:
 
 @functools.partial(jax.jit, static_argnames=("batch", "num_steps"), donate_argnames="state")
 def train_step(
-  state: TrainState,
-  *,
-  agent: actor_critic.Agent,
-  batch: batch_lib.Batch,
-  num_steps: int,
-  is_recorded: jax.Array | bool = True,
+  state: TrainState, *, agent: actor_critic.Agent, batch: batch_lib.Batch, num_steps: int
 ) -> tuple[TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]:
-  """`num_steps` steps in every world of a batch and one update; `is_recorded`: see `actor_critic.update`."""
+  """`num_steps` steps in every world of a batch and one update."""
   key, act_key = jax.random.split(state.key)
   batch_state, recurrent_state, played = unroll.unroll(
     agent, state.trainable, state.frozen, batch, state.batch_state, state.recurrent_state, act_key, num_steps
   )
   state = dataclasses.replace(state, key=key, batch_state=batch_state, recurrent_state=recurrent_state)
-  state, metrics, ends = learn(state, played, agent=agent, is_recorded=is_recorded)
+  state, metrics, ends = learn(state, played, agent=agent)
   return state, metrics, trajectory.statistics(ends)
 
 
 @jax.jit
 def learn(
-  state: TrainState, played: trajectory.Trajectory, *, agent: actor_critic.Agent, is_recorded: jax.Array | bool = True
+  state: TrainState, played: trajectory.Trajectory, *, agent: actor_critic.Agent
 ) -> tuple[TrainState, actor_critic.Metrics, trajectory.EpisodeEnds]:
   """One update from `played` `[T+1, B, ...]`, whose steps and episodes are counted."""
   trainable, optimizer_state, metrics = actor_critic.update(
-    agent, state.trainable, state.frozen, state.optimizer_state, played, is_recorded
+    agent, state.trainable, state.frozen, state.optimizer_state, played
   )
   progress, ends = trajectory.track_episodes(state.progress, played.timesteps)
   state = dataclasses.replace(

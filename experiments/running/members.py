@@ -51,19 +51,17 @@ def train_step(
   num_steps: int,
   width: int,
   mesh: jax.sharding.Mesh,
-  is_recorded: jax.Array | bool = True,
 ) -> tuple[loop.TrainState, dict[str, jax.Array], trajectory.EpisodeStatistics]:
   """`loop.train_step` of N members, every leaf `[N, ...]`, shared out over the devices of `mesh`.
 
   A device trains `width` of its members at once (all of its own, or 1: one after the other).
   """
 
-  def own(is_recorded: jax.Array, *members: Any) -> Any:
-    def one(member: tuple[loop.TrainState, actor_critic.Agent]) -> Any:
-      return loop.train_step(member[0], agent=member[1], batch=batch, num_steps=num_steps, is_recorded=is_recorded)
+  def one(member: tuple[loop.TrainState, actor_critic.Agent]) -> Any:
+    return loop.train_step(member[0], agent=member[1], batch=batch, num_steps=num_steps)
 
+  def own(*members: Any) -> Any:
     return jax.lax.map(one, members, batch_size=width if width > 1 else None)
 
-  along, whole = jax.P(_AXIS), jax.P()
-  mapped = jax.shard_map(own, mesh=mesh, in_specs=(whole, along, along), out_specs=along, check_vma=False)
-  return mapped(jnp.asarray(is_recorded), states, agents)
+  along = jax.P(_AXIS)
+  return jax.shard_map(own, mesh=mesh, in_specs=along, out_specs=along, check_vma=False)(states, agents)
