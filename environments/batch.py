@@ -6,6 +6,7 @@ observation is therefore made once, the last one of an episode included, and wor
 information; `agents.trajectory` gives it weight 0.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -58,6 +59,12 @@ class Batch(NamedTuple):
       observation={name: timestep.observation[name] for name in self.observations},
       privileged={name: signals[name] for name in self.privileged},
     )
+
+
+@functools.partial(jax.jit, static_argnames="batch")
+def begin(batch: Batch, key: jax.Array) -> BatchState:
+  """`batch.init`, compiled once for all batches that are equal."""
+  return batch.init(key)
 
 
 def _split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,6 +14,7 @@ import jax
 from progressive import column, network, partition
 
 METHODS = ("progressive", "finetune", "finetune_head", "scratch", "random_column")
+FINETUNING = ("finetune", "finetune_head")  # Those that keep the source's columns and add none.
 
 
 def prepare(
@@ -41,7 +42,7 @@ def prepare(
     source_spec = source_spec or network.Network((column_spec,))
   elif source_spec is None or source_params is None:
     raise ValueError(f"method={method!r} needs a source network: its spec and its parameters.")
-  if method in ("finetune", "finetune_head"):
+  if method in FINETUNING:
     _check_finetune(method, source_spec, column_spec)
     assert source_params is not None
     network.check_params(source_params, source_spec)

@@ -53,7 +53,7 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
     world_options=options,
     method=variant,
     source="" if variant in ("scratch", "random_column") else "experiments/released/jaco_corl2017",
-    train=_on_the_arm(_WIDE if variant.startswith("finetune") else _NARROW, LEARNING_RATES[variant]),
+    train=_on_the_arm(_WIDE if variant in baselines.FINETUNING else _NARROW, LEARNING_RATES[variant]),
   )
 
 

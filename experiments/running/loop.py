@@ -60,19 +60,13 @@ def init(
     trainable=trainable,
     frozen=frozen,
     optimizer_state=actor_critic.init(agent, trainable),
-    batch_state=_begin(batch, world_key) if batch else None,
+    batch_state=batch_lib.begin(batch, world_key) if batch else None,
     recurrent_state=actor_critic.initial_state(agent, num_worlds),
     progress=trajectory.init_progress(num_worlds),
     key=key,
     step=jnp.int32(0),
   )
   return jax.tree.map(jnp.array, state)  # No two leaves share a buffer: the state is donated to each update.
-
-
-@functools.partial(jax.jit, static_argnames="batch")
-def _begin(batch: batch_lib.Batch, key: jax.Array) -> batch_lib.BatchState:
-  """`batch.init`, compiled once for all runs in it."""
-  return batch.init(key)
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "num_steps"), donate_argnames="state")

@@ -26,7 +26,7 @@ from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
 from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
-from progressive import partition
+from progressive import baselines, partition
 
 
 class Member(NamedTuple):
@@ -239,7 +239,7 @@ def _batch(task: learn.Task, num_worlds: int) -> batch_lib.Batch | None:
 def _fitted(member: Member, batch: batch_lib.Batch | None) -> Member:
   """The run with a new column that has seen data, where the config says so."""
   config = member.config
-  if batch is None or config.train.column.start != "data" or config.method.startswith("finetune"):
+  if batch is None or config.train.column.start != "data" or config.method in baselines.FINETUNING:
     return member
   return member._replace(task=learn.fitted(member.task, batch, learn.make_key(config.seed, "start")))
 

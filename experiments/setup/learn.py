@@ -96,7 +96,7 @@ def _starts(
     alpha=config.alpha,
   )
   starts_as_previous = config.method == "progressive" and config.output_init == "previous"
-  if source is None or not (starts_as_previous or config.method.startswith("finetune")):
+  if source is None or not (starts_as_previous or config.method in baselines.FINETUNING):
     return params, spec, is_trainable
   if source.reward_scale is None:
     raise ValueError(
@@ -109,7 +109,7 @@ def _starts(
 
 def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: progressive_column.Column) -> _Network:
   """Zeros of the form of `spec`, whose newest column must be the config's where the method makes one."""
-  if not config.method.startswith("finetune") and spec.columns[-1] != newest:
+  if config.method not in baselines.FINETUNING and spec.columns[-1] != newest:
     raise ValueError(
       f"the run has learned with another network than train.column describes ({spec.columns[-1]} there, {newest} "
       f"here); use the config it was made with, or another --workdir"
@@ -124,7 +124,7 @@ def fitted(task: Task, batch: batch_lib.Batch, key: jax.Array) -> Task:
   start_key, act_key = jax.random.split(key)
   state = actor_critic.initial_state(task.agent, batch.num_worlds)
   num_steps = -(-_FRAMES_TO_FIT // batch.num_worlds)
-  begun = jax.jit(batch.init)(start_key)
+  begun = batch_lib.begin(batch, start_key)
   played = unroll.unroll(task.agent, trainable, frozen, batch, begun, state, act_key, num_steps)[2]
   params = jax.jit(start.standardise, static_argnames="spec")(
     auxiliary.without(task.params),

@@ -71,7 +71,7 @@ def random_play(batch: batch_lib.Batch, num_steps: int) -> Callable[[], None]:
   def play(state: batch_lib.BatchState, actions: jax.Array) -> batch_lib.BatchState:
     return jax.lax.scan(lambda state, action: (batch.step(state, action), None), state, actions)[0]
 
-  carry = [jax.jit(batch.init)(jax.random.key(0))]
+  carry = [batch_lib.begin(batch, jax.random.key(0))]
 
   def run() -> None:
     carry[0] = jax.block_until_ready(play(carry[0], actions))
@@ -120,7 +120,7 @@ def _timed(name: str, learner: Learner, settings: Settings) -> Iterator[Row]:
   """Choosing actions from a batch of pictures (act), world and policy without learning (play), or an update (learn)."""
   agent, trainable, frozen, batch = _pieces(learner, settings)
   sides = agent, trainable, frozen
-  start, key = jax.jit(batch.init)(jax.random.key(0)), jax.random.key(1)
+  start, key = batch_lib.begin(batch, jax.random.key(0)), jax.random.key(1)
   recurrent = actor_critic.initial_state(agent, settings.num_worlds)
   play = functools.partial(unroll.unroll, *sides, batch, start, recurrent, key, NUM_STEPS)
   title, num = name, settings.num_worlds * NUM_STEPS

@@ -140,7 +140,7 @@ def _play(player: Player, key: jax.Array, every: int) -> Iterator[Samples]:
   """What was seen at every `every`-th step, without end."""
   agent, batch = player.agent, player.batch
   world_key, key = jax.random.split(key)
-  state, recurrent = jax.jit(batch.init)(world_key), actor_critic.initial_state(agent, batch.num_worlds)
+  state, recurrent = batch_lib.begin(batch, world_key), actor_critic.initial_state(agent, batch.num_worlds)
   while True:
     play_key, key = jax.random.split(key)
     state, recurrent, played = unroll.unroll(agent, *player.sides, batch, state, recurrent, play_key, every)
