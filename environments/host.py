@@ -67,7 +67,7 @@ class HostWorld(dm_env.Environment):
     self._environment.close()
 
   def __getattr__(self, name: str) -> Any:
-    """What else the environment has: a `control_dt_s`."""
+    """What else the environment has: `control_dt_s` and `return_bounds`."""
     if name == "_environment":  # Not there yet: a copy asks before it is filled.
       raise AttributeError(name)
     return getattr(self._environment, name)

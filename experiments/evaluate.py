@@ -102,7 +102,7 @@ def main() -> None:
     is_greedy=binary.GREEDY.value,
     has_film=bool(binary.VIDEO.value),
   )
-  result = play.summarise(played.episodes)
+  result = play.summarise(task.place, played.episodes)
   low, high = result.get("return_ci_low"), result.get("return_ci_high")
   mean = intervals.words(result["return_mean"], low, high, places=2)
   print(f"{folder} in {world}: mean return {mean} over {binary.EPISODES.value} episodes")

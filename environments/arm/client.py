@@ -76,6 +76,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
   """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
 
   control_dt_s = constants.CONTROL_DT_S
+  return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
 
   def __init__(
     self,

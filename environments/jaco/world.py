@@ -106,6 +106,11 @@ class Jaco(core.ByValue):
     self._made_of = (task, num_joints, self._randomization, loop_near_m, loop_far_m, physics_kind, num_threads)
     self._physics = physics.make(physics_kind, num_threads)
 
+  @property
+  def return_bounds(self) -> tuple[float, float]:
+    """A step is worth 0 or 1."""
+    return 0.0, float(self.task.num_steps)
+
   def observation_spec(self) -> Mapping[str, specs.Array]:
     size = constants.IMAGE_SIZE
     return {

@@ -53,6 +53,7 @@ class Pong(core.ByValue):
   """
 
   control_dt_s = c.FRAMES_PER_STEP / c.FRAMES_PER_S
+  return_bounds = (-float(c.WINNING_SCORE), float(c.WINNING_SCORE))
 
   def __init__(
     self,

@@ -10,7 +10,7 @@ import math
 import pathlib
 import textwrap
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +22,23 @@ from experiments.store import run_directory
 Cell = np.ndarray | intervals.Interval | str
 Table = Mapping[str, Mapping[str, Cell]]  # Row -> column -> cell.
 PROVENANCE = "provenance.json"
-_NONE, _UNBOUNDED = "–", (-math.inf, math.inf)
+_NONE = "–"
 # Of what a picture says under itself in 7 points; the table lists all.
 _MOST_LINES, _LINE_INCHES, _CHARACTERS_PER_INCH = 5, 0.125, 17
+
+
+class Bounds(NamedTuple):
+  """What no number of a run can leave: intervals end there."""
+
+  low: float = -math.inf
+  high: float = math.inf
+  but_for: Collection[str] = ()  # Columns that are no such number.
+
+  def of(self, column: str) -> tuple[float, float]:
+    return (-math.inf, math.inf) if column in self.but_for else (self.low, self.high)
+
+
+_UNBOUNDED = Bounds()
 
 
 class Drawn(NamedTuple):
@@ -37,7 +51,7 @@ class Drawn(NamedTuple):
   more_tables: Mapping[str, Table] = types.MappingProxyType({})
   gaps: Mapping[str, str] = types.MappingProxyType({})  # What is missing from it -> why.
   places: int = 1  # Decimals in tables for people.
-  bounds: tuple[float, float] = _UNBOUNDED  # What no number of a run can leave, in any table.
+  bounds: Bounds = _UNBOUNDED  # Of all tables.
 
 
 def number(x: float) -> intervals.Interval:
@@ -46,19 +60,22 @@ def number(x: float) -> intervals.Interval:
   return intervals.Interval(np.asarray(x), none, none)
 
 
-def cells(table: Table, *, places: int = 1, bounds: tuple[float, float] = _UNBOUNDED) -> dict[str, dict[str, str]]:
+def cells(table: Table, *, places: int = 1, bounds: Bounds = _UNBOUNDED) -> dict[str, dict[str, str]]:
   """A table in words, row -> column -> cell; intervals over runs end at `bounds`."""
   rows = {}
   for row, columns in table.items():
     runs = [len(cell) for cell in columns.values() if isinstance(cell, np.ndarray)]
     rows[row] = {"runs": str(max(runs))} if runs else {}
-    rows[row] |= {column: _words(cell, places, bounds) for column, cell in columns.items()}
+    rows[row] |= {column: _words(cell, places, bounds.of(column)) for column, cell in columns.items()}
   return rows
 
 
-def numbers(table: Table, bounds: tuple[float, float]) -> dict[str, dict[str, Any]]:
+def numbers(table: Table, bounds: Bounds) -> dict[str, dict[str, Any]]:
   """A table as plain JSON values: mean, low, high and each run's number (null where there is none), or words."""
-  return {row: {column: _summary(cell, bounds) for column, cell in columns.items()} for row, columns in table.items()}
+  return {
+    row: {column: _summary(cell, bounds.of(column)) for column, cell in columns.items()}
+    for row, columns in table.items()
+  }
 
 
 def markdown(drawn: Drawn) -> str:

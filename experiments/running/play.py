@@ -48,9 +48,10 @@ def play(
   return Played(episodes, *(_film(task, trainable, frozen, film_key, is_greedy) if has_film else ()))
 
 
-def summarise(episodes: evaluation.Episodes) -> dict[str, float]:
+def summarise(place: place_lib.Place, episodes: evaluation.Episodes) -> dict[str, float]:
   """Mean return with its interval (`analysis.intervals`; one episode has none), episodes, mean length."""
-  mean, low, high = (float(x) for x in intervals.of_mean(episodes.returns))
+  bounds = place_lib.return_bounds(place)
+  mean, low, high = (float(x) for x in intervals.of_mean(episodes.returns, bounds=bounds))
   interval = {"return_ci_low": low, "return_ci_high": high} if len(episodes.returns) > 1 else {}
   return {
     "return_mean": mean,

@@ -317,7 +317,7 @@ def _evaluation(member: Member, num_episodes: int) -> tuple[Callable, Callable]:
       has_film=phase.video,
     )
     seen[:] = [played]
-    return [loop.Record(step, "eval", play.summarise(played.episodes))]
+    return [loop.Record(step, "eval", play.summarise(member.task.place, played.episodes))]
 
   def film(state: loop.TrainState, step: int) -> None:
     for played in seen:

@@ -65,6 +65,11 @@ def frames_per_s(place: Place) -> float:
   return 1.0 / getattr(place.world, "control_dt_s", _DEFAULT_CONTROL_DT_S)
 
 
+def return_bounds(place: Place) -> tuple[float, float]:
+  """The lowest and the highest return of an episode; infinite where the world does not say."""
+  return getattr(place.world, "return_bounds", (-float("inf"), float("inf")))
+
+
 def check_inputs(place: Place, spec: network.Network) -> None:
   """Refuses a place that does not show what the network reads.
 

@@ -14,6 +14,7 @@ from dm_env import specs
 from environments import batch, registry
 from environments.arm import protocol
 from environments.jaco import randomize
+from environments.maze import things as maze_things
 from tests.agents import worlds
 
 
@@ -224,3 +225,11 @@ def test_a_step_lasts_as_long_as_its_world_says():
   # Ten hertz; four frames of a sixtieth of a second.
   steps = {"jaco/reach/fixed": 0.1, "pong/pong": 4 / 60, "maze/static_small": 4 / 60, "atari/pong": 4 / 60}
   assert {name: registry.make(name).control_dt_s for name in steps} == pytest.approx(steps)
+
+
+def test_no_return_is_outside_the_bounds_of_its_world():
+  worst, best = np.array([-21.0, 0.0]), np.array([21.0, 50.0])  # Pong is lost or won by 21; 50 steps on a target.
+  bounds = [registry.make(name).return_bounds for name in ("pong/pong", "jaco/reach/fixed")]
+  np.testing.assert_array_equal(bounds, np.stack([worst, best], axis=1))
+  assert registry.make("maze/static_small").return_bounds == (0.0, np.inf)
+  assert np.all(maze_things.REWARD >= 0.0)

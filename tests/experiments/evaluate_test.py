@@ -12,7 +12,9 @@ from absl.testing import flagsaver
 from dm_env import specs
 
 from agents import evaluation
-from environments import dm_env_adapter, registry
+from environments import dm_env_adapter, host, registry
+from environments.jaco import tasks as jaco_tasks
+from environments.jaco import world as jaco_world
 from experiments import evaluate
 from experiments.configs import base
 from experiments.report import video as video_lib
@@ -124,17 +126,28 @@ def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch)
 
 def test_returns_have_student_s_interval_and_one_episode_has_none(capsys):
   returns = np.array([0.0, 17.0])
-  two = play.summarise(evaluation.Episodes(returns=returns, lengths=np.array([50, 50])))
+  unbounded = place.Simulation("recall", worlds.CueRecall())
+  two = play.summarise(unbounded, evaluation.Episodes(returns=returns, lengths=np.array([50, 50])))
   half = 12.7062 * 8.5  # Student's t of one degree of freedom, times the mean's deviation.
   assert (two["return_mean"], two["return_ci_low"]) == pytest.approx((8.5, 8.5 - half), rel=1e-5)
   assert two["return_ci_high"] == pytest.approx(8.5 + half, rel=1e-5)
-  one = play.summarise(evaluation.Episodes(returns=returns[1:], lengths=np.array([50])))
+  one = play.summarise(unbounded, evaluation.Episodes(returns=returns[1:], lengths=np.array([50])))
   assert set(one) == {"return_mean", "episodes", "length_mean"}
   console = recorder.Console(name="x", first_step=0, until_step=10, every_s=0.0)
   for summary in (two, one):
     console(loop.Record(10, "eval", summary))
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].endswith("| evaluation 8.5 [-99.5, 116.5]") and lines[1].endswith("| evaluation 17.0")
+
+
+def test_an_interval_ends_where_returns_of_its_world_do():
+  returns = evaluation.Episodes(returns=np.array([0.0, 17.0]), lengths=np.array([50, 50]))
+  jaco = jaco_world.Jaco(jaco_tasks.TASKS["reach/fixed"], num_steps=20)
+  arm = dm_env_adapter.DmEnv(jaco, seed=0)
+  arm.return_bounds = (0.0, 20.0)
+  for where in (place.Simulation("jaco", jaco), place.Host("arm", host.adapt(arm, name="arm"))):
+    summary = play.summarise(where, returns)
+    assert (summary["return_mean"], summary["return_ci_low"], summary["return_ci_high"]) == (8.5, 0.0, 20.0)
 
 
 def test_a_video_has_its_frames_enlarged(tmp_path):
@@ -201,7 +214,7 @@ def test_play_counts_whole_episodes(trained):
   key = learn.make_key(0, "evaluation")
   episodes = play.play(task, trainable, frozen, key, num_episodes=6, is_greedy=True).episodes
   assert episodes.lengths.tolist() == [worlds.CueRecall().length] * 6
-  summary = play.summarise(episodes)
+  summary = play.summarise(task.place, episodes)
   assert summary["episodes"] == 6 and summary["return_mean"] == pytest.approx(episodes.returns.mean())
 
 

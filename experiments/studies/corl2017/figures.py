@@ -11,7 +11,7 @@ from matplotlib import figure as mpl_figure
 from analysis import curves, paper, plots, records
 from experiments.report import drawing
 
-RETURN_BOUNDS = (0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
+RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
 _RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
 _BIN_STEPS = 1000  # Between two of the paper's points.
 COLORS = {

@@ -65,7 +65,7 @@ class Measures(NamedTuple):
 
   @property
   def score(self) -> intervals.Interval:
-    return intervals.of_mean(self.scores)
+    return intervals.of_mean(self.scores, bounds=world_lib.Maze.return_bounds)
 
 
 def feature_layer(spec: network.Network) -> str:

@@ -39,7 +39,7 @@ COLORS = {name: color for agent, color in _UNCLIPPED.items() for name in (agent,
 _OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
 SMOOTH_POINTS = 5
-_BOUNDS = (0.0, np.inf)  # Neither mazes nor the reacher take rewards away.
+_BOUNDS = drawing.Bounds(low=0.0)  # Neither mazes nor the reacher take rewards away.
 # Our agents -> the legends of figure 3, and the rows of table 1. Starred agents cut rewards; so do those of v1, whose
 # scores are the starred ones' and whose D regresses depth from the encoder.
 PAPER_FIG3 = {

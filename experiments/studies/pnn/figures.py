@@ -26,6 +26,7 @@ COLORS = {
 }
 _PONG = "pong/"  # The world that the paper's numbers are of.
 _PONG_LIMITS = (-21.0, 21.0)
+_BOUNDS = drawing.Bounds(*_PONG_LIMITS, but_for=("steps to 0", "lost"))
 _SHORTER = 0.775  # Of the horizon: the paper's figure 4a follows from its 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
 _MOST_PAIRS = 4
 _FIG4B_METHODS = ("scratch", "finetune", "progressive2")
@@ -107,7 +108,7 @@ def _learning_curves(
     panels_per_row=2 if len(panels) <= _MOST_PAIRS else 4,
     has_shared_legend=True,
   )
-  return drawing.Drawn(picture, statistics, gaps=gaps)
+  return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_bounds(matrix))
 
 
 def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
@@ -137,7 +138,7 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
       "source's parameters": f"unchanged in {num_same} of {len(measured)}",
     }
   picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=matrix.floors[0])
-  return drawing.Drawn(picture, statistics, gaps=gaps)
+  return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_bounds(matrix))
 
 
 def definition(matrix: matrix_folder.Matrix) -> transfer.Definition:
@@ -226,6 +227,11 @@ def _methods_of(matrix: matrix_folder.Matrix, sources: tuple[str, ...], target: 
   """The cells that a panel draws, in the order of the colours."""
   own = [result for cell, result in matrix.results.items() if cell.target == target and cell.sources in ((), sources)]
   return sorted(own, key=lambda result: list(COLORS).index(matrix_folder.row_of(result.cell).method))
+
+
+def _bounds(matrix: matrix_folder.Matrix) -> drawing.Bounds:
+  """Of scores: those of the games of Pong, none of worlds that are not known here."""
+  return _BOUNDS if matrix.world == _PONG else drawing.Bounds()
 
 
 def _curve_numbers(curve: curves.Curve, steps: int) -> dict[str, drawing.Cell]:

@@ -282,7 +282,7 @@ def _evaluate(config: config_dict.ConfigDict, trained: released.Source, there: p
     num_episodes=config.train.evaluation_episodes,
     is_greedy=config.train.evaluation_is_greedy,
   )
-  return play.summarise(played.episodes)
+  return play.summarise(there, played.episodes)
 
 
 def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pathlib.Path) -> None:

@@ -223,7 +223,7 @@ def test_cells_of_a_table_in_words():
   table = {
     "a": {"runs' numbers": np.asarray([1.0, 3.0]), "estimate": intervals.Interval(0.5, 0.25, 0.75), "word": "at 3%"}
   }
-  assert drawing.cells(table, places=2, bounds=(0.0, 50.0)) == {  # Student's t of two values is 12.706.
+  assert drawing.cells(table, places=2, bounds=drawing.Bounds(0.0, 50.0)) == {  # Student's t of two values is 12.706.
     "a": {"runs": "2", "runs' numbers": "2.00 [0.00, 14.71]", "estimate": "0.50 [0.25, 0.75]", "word": "at 3%"}
   }
   assert drawing.cells({"a": {"x": drawing.number(float("nan")), "y": drawing.number(12.0)}}) == {
