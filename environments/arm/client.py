@@ -40,7 +40,7 @@ def connect(
   Raises:
     protocol.BridgeError: no server, an arm in use, another task or number of joints, or an unknown observation.
   """
-  channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+  channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0), *protocol.KEEPALIVE])
   try:
     grpc.channel_ready_future(channel).result(timeout_s)
   except grpc.FutureTimeoutError:

@@ -14,6 +14,13 @@ WORLD_NAME = "arm"  # The only world a server offers: there is one arm.
 ACTION = "action"
 REWARD = "reward"
 SEED = "seed"  # Optional setting of JoinWorld: the seed of the coming episodes, int.
+# A side that is frozen, or cut off, is gone for the other one after 10 s.
+KEEPALIVE = (
+  ("grpc.keepalive_time_ms", 5_000),
+  ("grpc.keepalive_timeout_ms", 5_000),
+  ("grpc.http2.max_pings_without_data", 0),
+  ("grpc.http2.ping_timeout_ms", 5_000),  # What counts where another ping is under way, as that of the BDP probe.
+)
 TASK = "task"  # Optional setting of JoinWorld: the task that the client expects, refused where it is another.
 
 

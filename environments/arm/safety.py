@@ -2,8 +2,10 @@
 
 The gate is a driver around a driver, so nothing on the server has another way to the arm. It refuses what is not a
 command (wrong shape or dtype, NaN, infinity) and holds the arm; clamps what is one to the speed limits; lets a joint
-that is outside its position limits move only back; and stops the arm when no command came for `watchdog_s`. It keeps
-no thread of its own: `wait` and `poll` enforce the limits every `poll_s`, on the driver's clock.
+that is outside its position limits move only back; and stops the arm when no command came for `watchdog_s`. A fault of
+the arm itself (instruments that make no sense, a stop that it does not take) is latched: nothing moves until a person
+has looked and started the server again. The gate keeps no thread of its own: `wait` and `poll` enforce the limits every
+`poll_s`, on the driver's clock.
 """
 
 import dataclasses
@@ -13,13 +15,19 @@ import numpy as np
 
 from environments.arm import protocol
 
+_STOP_TRIES = 3
+
 
 class CommandRefusedError(ValueError):
   """A command that must not reach an arm. The arm has been told to hold still."""
 
 
 class ArmFaultError(RuntimeError):
-  """The arm's own instruments make no sense. The arm has been told to stop."""
+  """The arm's own instruments make no sense. The arm has been told to stop, and takes no command any more."""
+
+
+class StopFailedError(ArmFaultError):
+  """The arm cannot be stopped. Only its emergency stop is left."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +62,17 @@ class Gate:
     self.poll_s = limits.poll_s
     self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
     self._last_command_s = self._last_poll_s = self.now_s()
+    self._fault: str | None = None  # What is wrong with the arm, for good.
+    self.is_stoppable = True  # As far as is known.
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
     """Passes a velocity command on, clamped to the limits.
 
     Raises:
       CommandRefusedError: not a finite floating-point array of one velocity a joint. The arm holds still.
+      ArmFaultError: something is, or was, wrong with the arm.
     """
+    self._refuse_faulty()
     problem = self._problem(velocity_rad_s)
     if problem:
       self.stop()
@@ -69,12 +81,24 @@ class Gate:
     self._send(self._allowed(np.asarray(velocity_rad_s, np.float64), self.read().qpos_rad))
 
   def stop(self) -> None:
-    """Stops the arm at once, whatever it was told before."""
+    """Stops the arm at once, whatever it was told before.
+
+    Raises:
+      StopFailedError: the driver failed, several times.
+    """
     self._velocity = np.zeros_like(self._velocity)
-    self._driver.stop()
+    for _ in range(_STOP_TRIES):
+      try:
+        return self._driver.stop()
+      except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    self._fault, self.is_stoppable = f"the arm takes no stop ({reason}); press its emergency stop", False
+    raise StopFailedError(self._fault)
 
   def poll(self) -> None:
-    """Enforces the position limits and the watchdog. To be called every `poll_s` when nothing else is."""
+    """Enforces the position limits and the watchdog. To be called at least every `poll_s`, whatever else happens."""
+    if self._fault:
+      return
     now_s = self.now_s()
     if not self._velocity.any() or now_s == self._last_poll_s:
       return  # Nothing moves, or no time has passed (a twin that waits for its client).
@@ -95,7 +119,13 @@ class Gate:
       self.poll()
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
-    """Brings the arm to rest at `qpos_rad`; refuses a pose outside the limits (`CommandRefusedError`)."""
+    """Brings the arm to rest at `qpos_rad`.
+
+    Raises:
+      CommandRefusedError: the pose is outside the limits. The arm holds still.
+      ArmFaultError: something is, or was, wrong with the arm.
+    """
+    self._refuse_faulty()
     qpos_rad = np.asarray(qpos_rad, np.float64)
     is_inside = qpos_rad.shape == self._low.shape and np.all((qpos_rad >= self._low) & (qpos_rad <= self._high))
     if not is_inside:
@@ -108,12 +138,15 @@ class Gate:
     """The driver's reading.
 
     Raises:
-      ArmFaultError: NaN or infinity among the joints. The arm has been told to stop.
+      ArmFaultError: there is none, or NaN or infinity among the joints, now or before. The arm has been told to stop.
     """
-    reading = self._driver.read()
+    self._refuse_faulty()
+    try:
+      reading = self._driver.read()
+    except Exception as error:
+      raise self._faulty(f"its instruments cannot be read ({type(error).__name__}: {error})") from error
     if not (np.isfinite(reading.qpos_rad).all() and np.isfinite(reading.qvel_rad_s).all()):
-      self.stop()
-      raise ArmFaultError(f"arm stopped: its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
+      raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
     return reading
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
@@ -123,8 +156,21 @@ class Gate:
     return self._driver.image()
 
   def close(self) -> None:
+    """Stops the arm and lets go of it; raises as `stop`, when the driver is closed."""
+    try:
+      self.stop()
+    finally:
+      self._driver.close()
+
+  def _faulty(self, reason: str) -> ArmFaultError:
+    """Stops the arm for good; what to raise."""
     self.stop()
-    self._driver.close()
+    self._fault = f"arm stopped: {reason}; look at the arm, then start the server again"
+    return ArmFaultError(self._fault)
+
+  def _refuse_faulty(self) -> None:
+    if self._fault:
+      raise ArmFaultError(self._fault)
 
   def _problem(self, velocity: np.ndarray) -> str | None:
     """Why `velocity` is not a command, or None."""

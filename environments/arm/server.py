@@ -1,8 +1,9 @@
 """The bridge's server: one arm, one client at a time, over dm_env_rpc.
 
 Requests arrive on gRPC's threads and are answered on the thread that called `serve`, the only one that touches the
-arm (and OpenGL). Between requests that thread polls the safety gate, so the watchdog needs nobody's help. Whatever
-goes wrong with a request, the arm is held and the client gets one line that says why.
+arm (and OpenGL). After every request, and while none comes, that thread polls the safety gate, so the watchdog needs
+nobody's help. Whatever goes wrong with a request, the arm is held and the client gets one line that says why. A client
+waits for each answer: one that writes ahead is cut off, since what it wrote long ago must not move an arm.
 
     config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
     with server.launch(config) as address:  # In a process of its own.
@@ -31,7 +32,8 @@ import grpc
 import jax
 import numpy as np
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
-from dm_env_rpc.v1 import dm_env_rpc_pb2_grpc, dm_env_utils, tensor_utils
+from dm_env_rpc.v1 import dm_env_utils, tensor_utils
+from google.protobuf import message as protobuf_message
 from google.rpc import code_pb2, status_pb2
 
 from environments.arm import protocol, safety, world
@@ -87,32 +89,26 @@ def serve(
     stop: ends serving when set.
 
   Raises:
-    protocol.BridgeError: the port is busy, or the arm cannot be made.
+    protocol.BridgeError: the port is busy, the arm cannot be made, or it takes no stop.
   """
   stop = stop or threading.Event()
   jax.config.update("jax_platforms", "cpu")
   grpc_server, address = _listen(config)
-  mailbox = _Mailbox()
-  gate = safety.Gate(config.driver.make(), limits(watchdog_s=config.watchdog_s))
   try:
-    arm_world = world.ArmWorld(gate, tasks.TASKS[config.task], num_joints=config.num_joints, seed=config.seed)
-    arm_world.step(None)  # Compiles and allocates before the first client waits.
-    arm_world.observe(arm_world.observation_spec())
-    arm_world.step(None)
-    arm_world.seed(config.seed)
-    servicer = _Servicer(_Desk(arm_world, config), mailbox)
-    dm_env_rpc_pb2_grpc.add_EnvironmentServicer_to_server(servicer, grpc_server)
-    grpc_server.start()
-    with _signals(stop):
-      if on_ready:
+    with _signals(stop), contextlib.closing(_Mailbox()) as mailbox, _gate(config) as gate:
+      arm_world = world.ArmWorld(gate, tasks.TASKS[config.task], num_joints=config.num_joints, seed=config.seed)
+      arm_world.prepare()
+      grpc_server.add_generic_rpc_handlers((_handler(_Servicer(_Desk(arm_world, config), mailbox)),))
+      grpc_server.start()
+      if on_ready and not stop.is_set():
         on_ready(address)
-      while not stop.is_set():
-        if not mailbox.serve_one(gate.poll_s):
-          with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
-            gate.poll()
+      while gate.is_stoppable and not stop.is_set():
+        mailbox.serve_one(gate.poll_s)
+        with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
+          gate.poll()
+  except safety.StopFailedError as error:
+    raise protocol.BridgeError(str(error)) from error
   finally:
-    mailbox.close()
-    gate.close()
     grpc_server.stop(grace=0.1).wait()
 
 
@@ -181,6 +177,11 @@ def _run_child() -> None:
     sys.exit(1)
 
 
+def _gate(config: ServerConfig) -> contextlib.closing[safety.Gate]:
+  """The arm behind its gate, which stops and closes it at the end."""
+  return contextlib.closing(safety.Gate(config.driver.make(), limits(watchdog_s=config.watchdog_s)))
+
+
 class _Mailbox:
   """Carries calls from gRPC's threads to the arm's thread."""
 
@@ -219,24 +220,74 @@ class _Mailbox:
       self._calls.get()[1].cancel()
 
 
-class _Servicer(dm_env_rpc_pb2_grpc.EnvironmentServicer):
+class _Servicer:
   """gRPC's threads: carries requests to the arm's thread and answers back."""
 
   def __init__(self, desk: "_Desk", mailbox: _Mailbox):
     self._desk, self._mailbox = desk, mailbox
 
-  def Process(
-    self, request_iterator: Iterator[rpc.EnvironmentRequest], context: grpc.ServicerContext
-  ) -> Iterator[rpc.EnvironmentResponse]:
-    """One client's stream."""
-    client = object()
+  def Process(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[rpc.EnvironmentResponse]:
+    """One client's stream. It ends after a message that is none, or that did not wait for the last one's answer."""
+    client, inbox = object(), _Inbox(messages)
     try:
-      for request in request_iterator:
-        yield self._mailbox.put(functools.partial(self._desk.answer, client, request)).result()
+      for message in inbox:
+        fault, request = inbox.fault, rpc.EnvironmentRequest()
+        if not fault:
+          try:
+            request.ParseFromString(message)
+          except protobuf_message.DecodeError:
+            fault = "what came is no dm_env_rpc request"
+        if fault:
+          refuse = functools.partial(self._desk.refuse, client, code_pb2.INVALID_ARGUMENT, fault)
+          yield self._mailbox.put(refuse).result()
+          return
+        response = self._mailbox.put(functools.partial(self._desk.answer, client, request)).result()
+        inbox.answered()
+        yield response
     except (grpc.RpcError, futures.CancelledError):
       pass  # The client, or the server, is going.
     finally:
       self._mailbox.put(functools.partial(self._desk.leave, client))
+
+
+class _Inbox:
+  """A stream's messages, read as they come, and whether one came before the last was answered."""
+
+  def __init__(self, messages: Iterator[bytes]):
+    self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    self._lock = threading.Lock()
+    self._num_unanswered = 0
+    self.fault: str | None = None
+    threading.Thread(target=self._read, args=(messages,), daemon=True).start()
+
+  def __iter__(self) -> Iterator[bytes]:
+    return iter(self._waiting.get, None)
+
+  def answered(self) -> None:
+    """The message last taken has its answer; the client may have it from now on."""
+    with self._lock:
+      self._num_unanswered -= 1
+
+  def _read(self, messages: Iterator[bytes]) -> None:
+    with contextlib.suppress(grpc.RpcError):  # The client is gone.
+      for message in messages:
+        with self._lock:
+          self._num_unanswered += 1
+          if self._num_unanswered > 1:
+            self.fault = "a request came before the last one was answered; wait for each answer"
+        self._waiting.put(message)
+        if self.fault:
+          break
+    self._waiting.put(None)
+
+
+def _handler(servicer: _Servicer) -> grpc.GenericRpcHandler:
+  """The service as gRPC calls it. Messages are parsed here: gRPC's own threads log and leak those that are none."""
+  service = rpc.DESCRIPTOR.services_by_name["Environment"]
+  process = grpc.stream_stream_rpc_method_handler(
+    servicer.Process, response_serializer=rpc.EnvironmentResponse.SerializeToString
+  )
+  return grpc.method_handlers_generic_handler(service.full_name, {"Process": process})
 
 
 class _Desk:
@@ -265,9 +316,9 @@ class _Desk:
       payload = handler(client, getattr(request, kind))
       return rpc.EnvironmentResponse(**{kind: payload})
     except (protocol.BridgeError, safety.CommandRefusedError) as error:
-      return self._refuse(client, code_pb2.INVALID_ARGUMENT, str(error))
+      return self.refuse(client, code_pb2.INVALID_ARGUMENT, str(error))
     except Exception as error:  # The arm must be held and the client told, whatever it was.
-      return self._refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
+      return self.refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
 
   def leave(self, client: object, _: rpc.LeaveWorldRequest | None = None) -> rpc.LeaveWorldResponse:
     """Frees the arm, at rest, if `client` has it."""
@@ -278,7 +329,8 @@ class _Desk:
 
   _leave_world = leave
 
-  def _refuse(self, client: object, code: int, message: str) -> rpc.EnvironmentResponse:
+  def refuse(self, client: object, code: int, message: str) -> rpc.EnvironmentResponse:
+    """An error response, with the arm held if `client` has it."""
     if client is self._client:
       self._world.hold()
     return rpc.EnvironmentResponse(error=status_pb2.Status(code=code, message=message))
@@ -386,7 +438,11 @@ def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:
   """A server that holds its port and does not answer yet, and its address."""
   grpc_server = grpc.server(
     futures.ThreadPoolExecutor(max_workers=_MAX_CLIENTS),
-    options=[("grpc.so_reuseport", 0)],  # Without it two servers would share a port in silence.
+    options=[
+      ("grpc.so_reuseport", 0),  # Without it two servers would share a port in silence.
+      *protocol.KEEPALIVE,
+      ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),  # Of the client's own.
+    ],
   )
   try:
     port = grpc_server.add_insecure_port(f"{config.host}:{config.port}")
@@ -401,11 +457,11 @@ def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:
 
 @contextlib.contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
-  """SIGTERM and SIGINT set `stop` for as long as the context lasts."""
+  """What asks a process to end sets `stop` for as long as the context lasts."""
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-  kinds = (signal.SIGTERM, signal.SIGINT)
+  kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # SIGHUP: its terminal is gone.
   before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
   try:
     yield

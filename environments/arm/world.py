@@ -43,6 +43,12 @@ class ArmWorld:
     self.is_over = True  # Whether the next step starts an episode, whatever its action.
     self.seed(seed)
 
+  def prepare(self) -> None:
+    """Compiles and allocates what the first episode needs, before a client waits for it. Nothing moves."""
+    self._draw_start(np.uint32(0), np.uint32(0))
+    self._look(0)
+    self.observe(self._observers)
+
   def seed(self, seed: int) -> None:
     """Starts the sequence of episodes of `seed`; the next step is the first of its first episode."""
     self._seed = seed

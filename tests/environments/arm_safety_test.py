@@ -162,6 +162,53 @@ def test_instruments_that_read_nan_stop_the_arm(gate, driver):
   assert not driver.velocity.any()
 
 
+def test_a_fault_of_the_instruments_is_latched(gate, driver):
+  gate.command(np.full(3, 0.1))
+  driver.qpos = np.array([0.0, np.nan, 1.0])
+  with pytest.raises(safety.ArmFaultError, match="nan"):
+    gate.read()
+  driver.qpos = np.zeros(3)  # They look well again.
+  for move in (lambda: gate.command(np.full(3, 0.1)), lambda: gate.reset(np.zeros(3), seed=0), gate.read):
+    with pytest.raises(safety.ArmFaultError, match="start the server again"):
+      move()
+  assert not driver.velocity.any() and driver.calls[-1] == "stop"
+
+
+def test_instruments_that_cannot_be_read_stop_the_arm_for_good(gate, driver, monkeypatch):
+  gate.command(np.full(3, 0.1))
+  with monkeypatch.context() as broken:
+    broken.setattr(driver, "read", lambda: 1 / 0)
+    driver.time_s = 0.2
+    with pytest.raises(safety.ArmFaultError, match="cannot be read .ZeroDivisionError"):
+      gate.poll()
+  assert not driver.velocity.any()
+  with pytest.raises(safety.ArmFaultError, match="cannot be read"):
+    gate.command(np.full(3, 0.1))
+
+
+@pytest.mark.parametrize(("num_failures", "is_stoppable"), [(2, True), (3, False)])
+def test_a_stop_that_fails_is_tried_again(gate, driver, monkeypatch, num_failures, is_stoppable):
+  gate.command(np.full(3, 0.1))
+  failures = iter([OSError("cable")] * num_failures)
+  stop = driver.stop
+
+  def fail():
+    for failure in failures:
+      raise failure
+    stop()
+
+  monkeypatch.setattr(driver, "stop", fail)
+  if is_stoppable:
+    gate.stop()
+    gate.command(np.full(3, 0.1))
+  else:
+    with pytest.raises(safety.StopFailedError, match="takes no stop .OSError: cable.; press its emergency stop"):
+      gate.stop()
+    with pytest.raises(safety.ArmFaultError, match="emergency stop"):
+      gate.command(np.zeros(3))
+  assert gate.is_stoppable == is_stoppable
+
+
 def test_closing_stops_first(gate, driver):
   gate.command(np.array([0.1, 0.1, 0.1]))
   gate.close()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 from dm_env import test_utils
-from dm_env_rpc.v1 import connection, tensor_utils
+from dm_env_rpc.v1 import connection, dm_env_rpc_pb2_grpc, error, tensor_utils
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, reset, reset_world, step
 
@@ -300,6 +300,158 @@ def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free():
       assert other.reset().first()
 
 
+def test_a_stranger_who_keeps_asking_does_not_starve_the_watchdog():
+  shown, is_over = Shown(), threading.Event()
+
+  def ask(address):
+    with grpc.insecure_channel(address) as channel:
+      stream = connection.Connection(channel)
+      while not is_over.is_set():
+        with pytest.raises(error.DmEnvRpcError, match="in use"):
+          stream.send(rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME))
+
+  with served_here(server.ServerConfig(driver=shown, watchdog_s=0.5)) as address:
+    with connected(address, observations=["proprioception"]) as environment:
+      environment.reset()
+      stranger = threading.Thread(target=ask, args=(address,))
+      stranger.start()
+      set_going(environment, shown)
+      time.sleep(1.0)
+      speed = shown.made[0].speed()
+      is_over.set()
+      stranger.join()
+  assert speed < 0.02
+
+
+def test_a_client_that_writes_ahead_is_cut_off():
+  shown = Shown()
+  with served_here(server.ServerConfig(driver=shown, watchdog_s=30.0)) as address:
+    with grpc.insecure_channel(address) as channel:
+      stream = connection.StreamReaderWriter(dm_env_rpc_pb2_grpc.EnvironmentStub(channel))
+      stream.write(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
+      assert stream.read().WhichOneof("payload") == "join_world"
+      for _ in range(1000):
+        stream.write(rpc.EnvironmentRequest(step=rpc.StepRequest(actions={1: tensor_utils.pack_tensor(TURN)})))
+      answers = []
+      with contextlib.suppress(StopIteration):
+        while True:
+          answers.append(stream.read())
+      assert len(answers) <= 2 and "before the last one was answered" in answers[-1].error.message
+    with connected(address) as other:
+      assert other.reset().first()
+    assert shown.made[0].speed() < 0.02
+
+
+def test_what_is_no_request_is_refused_and_a_server_that_got_it_stops():
+  shown = Shown()
+  with served_here(server.ServerConfig(driver=shown)) as address:  # Fails if it does not stop.
+    for _ in range(50):
+      with grpc.insecure_channel(address) as channel:
+        process = channel.stream_stream("/dm_env_rpc.v1.Environment/Process")
+        answer = rpc.EnvironmentResponse.FromString(next(process(iter([b"\xff\xff\xff"]))))
+        assert "no dm_env_rpc request" in answer.error.message
+
+
+class Unstoppable(twin.Twin):
+  """A twin that takes no stop once it has moved."""
+
+  def command(self, velocity_rad_s):
+    super().command(velocity_rad_s)
+    if np.any(velocity_rad_s):
+      self.stop = lambda: 1 / 0
+
+  def close(self):
+    self.is_closed = True
+    super().close()
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeOnce:
+  """A driver's configuration that gives one driver."""
+
+  driver: object
+
+  def make(self):
+    return self.driver
+
+
+def test_an_arm_that_takes_no_stop_ends_the_server_with_one_line():
+  driver = Unstoppable(twin.TwinConfig())
+  ready, failures = threading.Event(), []
+
+  def serve():
+    try:
+      server.serve(server.ServerConfig(driver=MadeOnce(driver)), on_ready=lambda a: (addresses.append(a), ready.set()))
+    except protocol.BridgeError as failure:
+      failures.append(str(failure))
+
+  addresses = []
+  thread = threading.Thread(target=serve)
+  thread.start()
+  assert ready.wait(200)
+  environment = client.connect(addresses[0], observations=["target"])
+  environment.reset()
+  environment.step(TURN)
+  with pytest.raises((ValueError, protocol.BridgeError), match="takes no stop|lost the server"):
+    environment.step(np.full(9, 7, np.int32))  # Refused, so that the arm is to be held.
+  thread.join(20)
+  assert not thread.is_alive() and driver.is_closed
+  assert failures == ["the arm takes no stop (ZeroDivisionError: division by zero); press its emergency stop"]
+  environment.close()
+
+
+@pytest.fixture
+def own_server():
+  """(process, address) of a server to do harm to."""
+  code = (
+    "from environments.arm import server, twin\n"
+    "server.serve(server.ServerConfig(driver=twin.TwinConfig()), on_ready=lambda address: print(address, flush=True))\n"
+    "print('bye', flush=True)"
+  )
+  process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=VARIABLES)
+  try:
+    yield process, process.stdout.readline().strip()
+  finally:
+    process.kill()
+    process.stdout.close()
+
+
+def test_a_frozen_client_loses_the_arm(own_server):
+  _, address = own_server
+  code = (
+    "import sys, time\n"
+    "from environments.arm import client\n"
+    "environment = client.connect(sys.argv[1], observations=['target'])\n"
+    "environment.reset()\n"
+    "print('joined', flush=True)\n"
+    "time.sleep(300)"
+  )
+  frozen = subprocess.Popen([sys.executable, "-c", code, address], stdout=subprocess.PIPE, text=True, env=VARIABLES)
+  try:
+    assert frozen.stdout.readline() == "joined\n"
+    frozen.send_signal(signal.SIGSTOP)
+    until = time.monotonic() + 60
+    while True:
+      try:
+        return client.connect(address).close()
+      except protocol.BridgeError as failure:
+        assert "in use" in str(failure) and time.monotonic() < until
+        time.sleep(0.5)
+  finally:
+    frozen.kill()
+    frozen.stdout.close()
+
+
+def test_a_frozen_server_loses_its_client(own_server):
+  process, address = own_server
+  environment = client.connect(address, observations=["target"])
+  environment.reset()
+  process.send_signal(signal.SIGSTOP)
+  with pytest.raises(protocol.BridgeError, match="lost the server"):
+    environment.step(REST)
+  environment.close()
+
+
 def test_latency_delays_the_action_through_the_bridge():
   paths = []
   for latency_s in (0.0, 0.2):
@@ -401,27 +553,18 @@ def test_who_serves_a_real_arm_imports_no_simulated_one():
   assert printed.stdout == "[]\n"
 
 
-def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with_sigterm():
-  code = (
-    "from environments.arm import server, twin\n"
-    "server.serve(server.ServerConfig(driver=twin.TwinConfig()), on_ready=lambda address: print(address, flush=True))\n"
-    "print('bye', flush=True)"
-  )
-  process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=VARIABLES)
-  try:
-    address = process.stdout.readline().strip()
-    environment = client.connect(address, observations=["target"])
-    environment.reset()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 0
-    assert process.stdout.read() == "bye\n"
-    with pytest.raises(protocol.BridgeError, match="lost the server") as failure:
-      environment.step(REST)
-    assert "\n" not in str(failure.value)
-    environment.close()
-  finally:
-    process.kill()
-    process.stdout.close()
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with(own_server, kind):
+  process, address = own_server
+  environment = client.connect(address, observations=["target"])
+  environment.reset()
+  process.send_signal(kind)
+  assert process.wait(timeout=120) == 0
+  assert process.stdout.read() == "bye\n"
+  with pytest.raises(protocol.BridgeError, match="lost the server") as failure:
+    environment.step(REST)
+  assert "\n" not in str(failure.value)
+  environment.close()
 
 
 def test_a_launched_server_ends_with_the_process_that_launched_it():

@@ -189,3 +189,13 @@ def test_periods_keep_their_rate_and_a_late_client_starts_a_new_one(driver):
   driver.time_s += 0.27
   arm.step(REST)
   assert driver.time_s == pytest.approx(0.1 + 0.27 + 0.1)
+
+
+def test_getting_ready_moves_nothing(driver):
+  def moves(*_, **__):
+    raise AssertionError("the arm was moved")
+
+  arm_world = make_world(driver)
+  driver.command = driver.reset = moves
+  arm_world.prepare()
+  assert driver.num_images == 1
