@@ -19,6 +19,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
@@ -215,16 +216,25 @@ def load(file: str) -> config_dict.ConfigDict:
   path, _, variant = file.partition(":")
   if not pathlib.Path(path).is_file():
     raise ValueError(f"config file {path} does not exist; the project's own are in experiments/configs/")
+  config = call(path, "get_config", variant)
+  if not isinstance(config, config_dict.ConfigDict):
+    raise ValueError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict; see configs/base.py")
+  return config
+
+
+def call(path: str, name: str, variant: str) -> Any:
+  """What the function `name` of a Python file returns, of `variant` where there is one.
+
+  Raises:
+    ValueError: if there is no such function, it knows no variants, or it fails: with the line and what Python says.
+  """
   try:
-    get_config = runpy.run_path(path).get("get_config")
-    if get_config is None:
-      raise ValueError(f"{path} has no function get_config() that returns a ConfigDict; add it")
-    if variant and not inspect.signature(get_config).parameters:
+    function = runpy.run_path(path).get(name)
+    if function is None:
+      raise ValueError(f"{path} has no function {name}(); add it")
+    if variant and not inspect.signature(function).parameters:
       raise ValueError(f"{path} has no variants; leave out :{variant}")
-    config = get_config(variant) if variant else get_config()
-    if not isinstance(config, config_dict.ConfigDict):
-      raise ValueError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict; see configs/base.py")
-    return config
+    return function(variant) if variant else function()
   except ValueError:
     raise  # Refusals of the file's own.
   except SyntaxError as error:

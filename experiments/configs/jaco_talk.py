@@ -14,7 +14,7 @@ from ml_collections import config_dict
 
 from experiments.configs import base
 
-_STEPS, _NUM_WORLDS, _NUM_STEPS = 768_000, 64, 20
+_STEPS, _NUM_WORLDS, _NUM_STEPS = 384_000, 64, 20
 
 
 def get_config(variant: str = "vision") -> config_dict.ConfigDict:
@@ -37,7 +37,7 @@ def get_config(variant: str = "vision") -> config_dict.ConfigDict:
 def _vision() -> config_dict.ConfigDict:
   """Layer sizes are those of Rusu et al. 2017; the talks give none."""
   return base.phase(
-    column=base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,)),
+    column=base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,), start="data"),
     steps=_STEPS,
     num_worlds=_NUM_WORLDS,
     num_steps=_NUM_STEPS,
@@ -52,7 +52,8 @@ def _vision() -> config_dict.ConfigDict:
     value_cost=0.5,
     entropy_cost=5e-3,
     max_gradient_norm=0.05,
-    learning_rate=1e-3,
+    learning_rate=2e-3,
+    fan_in=64.0,
     anneal_updates=_STEPS // (_NUM_WORLDS * _NUM_STEPS),  # All of them.
   )
 

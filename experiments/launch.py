@@ -1,0 +1,99 @@
+"""Runs a plan: many runs in order of worth, side by side, those that need another's result after it.
+
+    python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
+    python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --status
+
+The same command goes on where it was stopped. A plan is a Python file (`running.plan`): PLAN, or PLAN:VARIANT.
+"""
+
+import pathlib
+import shlex
+import sys
+
+from absl import flags
+
+from experiments import binary
+from experiments.running import jobs as jobs_lib
+from experiments.running import plan as plan_lib
+from experiments.store import run_directory
+
+_PLAN = flags.DEFINE_string("plan", None, "Plan to run: FILE or FILE:VARIANT.")
+_HOURS = flags.DEFINE_float("hours", None, "After these all is stopped, so that it can go on later.", lower_bound=0.0)
+_JOBS = flags.DEFINE_integer("jobs", None, "Devices (or cores) to use at once; all without it.", lower_bound=1)
+_ONLY = flags.DEFINE_multi_string("only", [], "Only this job, and what it needs; may be repeated.")
+_STATUS = flags.DEFINE_bool("status", False, "Show what is done, running, failed and left; run nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands, in order; run nothing.")
+
+
+def main() -> None:
+  """Entry point."""
+  if not _PLAN.value:
+    raise ValueError("--plan is missing; give a file of experiments/plans/")
+  jobs = chosen(load(_PLAN.value), _ONLY.value)
+  folder = jobs_lib.Folder(pathlib.Path(binary.workdir()), jobs)
+  if _STATUS.value:
+    print(jobs_lib.table(jobs, folder))
+  elif _DRY_RUN.value:
+    for job in jobs:
+      print(shlex.join(["python", *folder.command(job)[1:]]))
+  else:
+    check_commands(jobs, folder)
+    is_done = jobs_lib.run(
+      jobs,
+      folder,
+      devices=jobs_lib.devices()[: _JOBS.value],
+      hours=float("inf") if _HOURS.value is None else _HOURS.value,
+    )
+    print(jobs_lib.table(jobs, folder))
+    sys.exit(0 if is_done else 1)
+
+
+def load(file: str) -> list[plan_lib.Job]:
+  """The jobs of FILE or FILE:VARIANT.
+
+  Raises:
+    ValueError: if there is no such plan, or it cannot be run.
+  """
+  path, _, variant = file.partition(":")
+  path = str(run_directory.present(path))
+  if not pathlib.Path(path).is_file():
+    raise ValueError(f"plan {path} does not exist; the project's own are in experiments/plans/")
+  jobs = binary.call(path, "get_plan", variant)
+  for job in jobs:
+    if not isinstance(job, plan_lib.Job):
+      raise ValueError(f"{path}: get_plan() returns {type(job).__name__}, not running.plan.Job")
+  plan_lib.check(jobs)
+  return jobs
+
+
+def chosen(jobs: list[plan_lib.Job], names: list[str]) -> list[plan_lib.Job]:
+  """The named ones and what they need, in order; all where none is named."""
+  by_name = {job.name: job for job in jobs}
+  wanted, left = set[str](), list(names)
+  while left:
+    name = left.pop()
+    if name not in by_name:
+      raise ValueError(f"no job is called {name!r}; the nearest is {binary.nearest(name, list(by_name))!r}")
+    wanted.add(name)
+    left += by_name[name].needs()
+  return [job for job in jobs if job.name in wanted or not names]
+
+
+def check_commands(jobs: list[plan_lib.Job], folder: jobs_lib.Folder) -> None:
+  """Refuses jobs that would fail at once.
+
+  Raises:
+    ValueError: naming the job, and the binary, config or field that is not there.
+  """
+  ours = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py"))
+  for job in jobs:
+    if job.binary not in ours:
+      raise ValueError(f"job {job.name!r}: no binary is called {job.binary!r}; they are {', '.join(ours)}")
+    try:
+      binary.check_fields(binary.with_config_present(folder.command(job)[2:]))
+    except ValueError as error:
+      raise ValueError(f"job {job.name!r}: {error}") from error
+
+
+if __name__ == "__main__":
+  binary.run(main, reads=(binary.WORKDIR,))

@@ -1,0 +1,49 @@
+"""What two cores can show of the three papers, some 60 hours of one core: a part of it is PLAN:learning, mazes or pong.
+
+python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
+"""
+
+from experiments.running import plan
+
+_NAVIGATION = "experiments/configs/navigation.py:laptop"
+_AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
+_STEPS = {"static_small": 160_000, "static_1": 500_000, "random_goal_small": 160_000}  # Agent steps a run.
+_STEPS_PER_HOUR = 660 * 3_600  # Of one core.
+
+
+def get_plan(variant: str = "") -> list[plan.Job]:
+  """All parts, or one of them."""
+  parts = {"learning": _learning(), "mazes": _mazes(), "pong": _pong()}
+  if variant and variant not in parts:
+    raise ValueError(f"laptop.py:{variant} is not one of the parts {', '.join(parts)}")
+  return parts[variant] if variant else [job for part in parts.values() for job in part]
+
+
+def _learning() -> list[plan.Job]:
+  """Does every seed learn? Five runs of each; the mazes' are below."""
+  talk = "experiments/configs/jaco_talk.py"
+  return [plan.Job(f"talk_{seed}", config=talk, fields={"seed": seed}, hours=0.15) for seed in range(5)]
+
+
+def _mazes() -> list[plan.Job]:
+  """Table 1 and figure 3 of Mirowski et al. 2017."""
+  jobs = []
+  for maze, steps in _STEPS.items():
+    for agent in _AGENTS:
+      name, fields = f"{maze}_{agent}", {"train.steps": steps}
+      hours = 5 * steps / _STEPS_PER_HOUR
+      jobs.append(plan.Job(name, config=f"{_NAVIGATION},{agent},{maze}", fields=fields, hours=round(hours, 2)))
+      jobs.append(plan.Job(f"{name}_test", "navigate", flags={"runs": f"{{{name}}}"}, hours=0.1))
+  tested = [f"{{{job.name}}}" for job in jobs if job.binary == "train"]
+  figures = {"figure": "nav", "runs": tested, "out": "{mazes_figures}"}
+  return [*jobs, plan.Job("mazes_figures", "figures", flags=figures, hours=0.1)]
+
+
+def _pong() -> list[plan.Job]:
+  """Figures of Rusu et al. 2016: ten cells, three runs of each."""
+  config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
+  return [
+    plan.Job("soup", "matrix", config=config, fields=fields, hours=6.0),
+    plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5),
+    plan.Job("soup_figures", "figures", flags={"figure": "pnn", "runs": "{soup}", "out": "{soup_figures}"}, hours=0.1),
+  ]

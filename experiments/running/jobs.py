@@ -1,0 +1,236 @@
+"""Runs the jobs of a plan on this machine, as many side by side as it has devices, within a time.
+
+    WORKDIR/NAME/           what the job makes
+    WORKDIR/NAME.log        what it prints
+    WORKDIR/NAME.job.json   what was run and what came of it: `Record`
+
+Jobs are processes: one that fails costs no other. A job that has not ended when time is up is asked to stop, saves, and
+goes on at the next start of the same plan. What was done by the same command is not done again.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.running import plan as plan_lib
+from experiments.running import stop
+from experiments.store import run_directory
+
+DONE, RUNNING, STOPPED, FAILED, LEFT = "done", "running", "stopped", "failed", "left"
+_POLL_S = 0.2
+_GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
+
+
+@dataclasses.dataclass
+class Record:
+  """What is known of a job, as it stands in its file."""
+
+  state: str = LEFT
+  job: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # As it was when it ran.
+  hours: float = 0.0  # Of all its starts.
+  code: int | None = None  # The process's last exit code.
+
+
+class Folder:
+  """The folder of a plan's jobs."""
+
+  def __init__(self, path: pathlib.Path, jobs: Sequence[plan_lib.Job]):
+    self.path = path
+    self._folders = {job.name: str(path / job.name) for job in jobs}
+
+  def command(self, job: plan_lib.Job) -> list[str]:
+    return job.command(self._folders)
+
+  def log(self, job: plan_lib.Job) -> pathlib.Path:
+    return self.path / f"{job.name}.log"
+
+  def read(self, job: plan_lib.Job) -> Record:
+    """What came of a job; `LEFT` where it never ran, or another command did."""
+    file = self._file(job)
+    if not file.exists():
+      return Record()
+    record = Record(**run_directory.read_json(file))
+    if record.state == RUNNING and not _is_locked(self.log(job)):
+      record.state = STOPPED  # Killed, and whoever watched it too.
+    if record.state == DONE and dict(record.job) != _as_json(job):
+      record.state = LEFT
+    return record
+
+  def write(self, job: plan_lib.Job, record: Record) -> None:
+    run_directory.write_json(self._file(job), dataclasses.asdict(record))
+
+  def _file(self, job: plan_lib.Job) -> pathlib.Path:
+    return self.path / f"{job.name}.job.json"
+
+
+class Device(NamedTuple):
+  """What a job has to itself."""
+
+  number: int
+  is_core: bool  # Of the CPU; else an NVIDIA card.
+
+
+def devices() -> list[Device]:
+  """This machine's: its cards, those that CUDA_VISIBLE_DEVICES leaves; or the cores of its CPU."""
+  cards = [int(path.name.removeprefix("nvidia")) for path in pathlib.Path("/dev").glob("nvidia[0-9]*")]
+  visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+  if cards and os.environ.get("JAX_PLATFORMS") != "cpu":
+    return [Device(number, False) for number in sorted(cards) if visible is None or str(number) in visible.split(",")]
+  return [Device(number, True) for number in sorted(os.sched_getaffinity(0))]
+
+
+def run(
+  jobs: Sequence[plan_lib.Job],
+  folder: Folder,
+  *,
+  devices: Sequence[Device],
+  hours: float = float("inf"),
+) -> bool:
+  """Runs what is not done, the worthiest first; True if all is done at the end.
+
+  Args:
+    devices: those of this machine, or some of them.
+    hours: after which what runs is stopped, so that it can go on later.
+
+  Raises:
+    ValueError: if a job asks for more devices than there are.
+  """
+  for job in jobs:
+    if job.devices > len(devices):
+      raise ValueError(f"job {job.name!r} asks for devices={job.devices}, but there are {len(devices)} here")
+  folder.path.mkdir(parents=True, exist_ok=True)
+  until_s = time.monotonic() + 3600.0 * hours
+  free, under_way = list(devices), dict[str, _Process]()
+  given_up = set[str]()  # What has run from here, and will not again.
+  with stop.deferred(), _all_stopped(under_way):
+    while not stop.asked() and time.monotonic() < until_s:
+      for name, process in list(under_way.items()):
+        if process.end():
+          free += under_way.pop(name).devices
+          given_up.add(name)
+      states = {job.name: folder.read(job).state for job in jobs}
+      waiting = [job for job in jobs if states[job.name] not in (DONE, RUNNING) and job.name not in given_up]
+      ready = [job for job in waiting if all(states[name] == DONE for name in job.needs())]
+      for job in ready:
+        if job.devices <= len(free):
+          under_way[job.name] = _Process(job, folder, [free.pop(0) for _ in range(job.devices)])
+      if not under_way:
+        break
+      time.sleep(_POLL_S)
+  return all(folder.read(job).state == DONE for job in jobs)
+
+
+def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
+  """Every job with its state, hours, what it waits for or said last."""
+  rows = [("job", "state", "hours", "expected", "")]
+  states = {job.name: folder.read(job) for job in jobs}
+  for job in jobs:
+    record = states[job.name]
+    waits = [name for name in job.needs() if states[name].state != DONE]
+    said = _last_line(folder.log(job)) if record.state in (RUNNING, STOPPED, FAILED) else ""
+    words = f"waits for {', '.join(waits)}" if waits and record.state == LEFT else said
+    rows.append((job.name, record.state, f"{record.hours:.2f}", f"{job.hours:g}", words))
+  widths = [max(len(row[i]) for row in rows) for i in range(4)]
+  return "\n".join(
+    "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows
+  )
+
+
+class _Process:
+  """A job that runs."""
+
+  def __init__(self, job: plan_lib.Job, folder: Folder, devices: Sequence[Device]):
+    self.job, self.devices, self._folder = job, devices, folder
+    command = folder.command(job)
+    before = folder.read(job)
+    cores = {device.number for device in devices if device.is_core}
+    cards = ",".join(str(device.number) for device in devices if not device.is_core)
+    self._started_s, self._hours = time.monotonic(), before.hours
+    with folder.log(job).open("a") as log:
+      fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      print(f"$ {shlex.join(command)}", file=log, flush=True)
+      self._process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=os.environ | ({"CUDA_VISIBLE_DEVICES": cards} if cards else {}),
+        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+        start_new_session=True,  # Ctrl-C is for the launcher, which asks its jobs to stop.
+      )
+    self._save(RUNNING, None)
+    print(f"{job.name}: started, log {folder.log(job)}", flush=True)
+
+  def end(self) -> bool:
+    """Whether the job has ended; what came of it is saved then."""
+    code = self._process.poll()
+    if code is None:
+      return False
+    stopped = [128 + kind for kind in stop.SIGNALS] + [-kind for kind in stop.SIGNALS]
+    state = DONE if code == 0 else STOPPED if code in stopped else FAILED
+    self._save(state, code)
+    why = f": {_last_line(self._folder.log(self.job))}" if state == FAILED else ""
+    print(f"{self.job.name}: {state} after {self._spent():.2f} h{why}", flush=True)
+    return True
+
+  def ask_to_stop(self) -> None:
+    with contextlib.suppress(ProcessLookupError):
+      self._process.send_signal(signal.SIGTERM)
+
+  def kill(self) -> None:
+    self._process.kill()
+    self._process.wait()
+
+  def _spent(self) -> float:
+    return self._hours + (time.monotonic() - self._started_s) / 3600.0
+
+  def _save(self, state: str, code: int | None) -> None:
+    self._folder.write(self.job, Record(state, _as_json(self.job), self._spent(), code))
+
+
+@contextlib.contextmanager
+def _all_stopped(under_way: Mapping[str, _Process]) -> Iterator[None]:
+  """Asks all that runs to stop at the end, waits, and kills what does not."""
+  try:
+    yield
+  finally:
+    left = list(under_way.values())
+    for process in left:
+      process.ask_to_stop()
+    until_s = time.monotonic() + _GRACE_S
+    while left and time.monotonic() < until_s:
+      left = [process for process in left if not process.end()]
+      time.sleep(_POLL_S)
+    for process in left:
+      process.kill()
+      process.end()
+
+
+def _is_locked(file: pathlib.Path) -> bool:
+  """Whether a job writes this log: it holds the lock as long as it has the file open, whoever started it."""
+  with file.open("a") as log:
+    try:
+      fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return True
+  return False
+
+
+def _as_json(job: plan_lib.Job) -> dict[str, Any]:
+  """A job as a file holds it: what is compared, apart from how long it was thought to take."""
+  words = {name: list(value) if isinstance(value, tuple) else value for name, value in job.flags.items()}
+  fields = {name: str(value) for name, value in job.fields.items()}
+  return {"binary": job.binary, "config": job.config, "fields": fields, "flags": words}
+
+
+def _last_line(log: pathlib.Path) -> str:
+  lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+  return next((line.strip() for line in reversed(lines) if line.strip()), "")

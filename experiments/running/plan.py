@@ -1,0 +1,90 @@
+"""A plan: jobs in order of worth, each one command of ours, and which of them needs what another leaves.
+
+    def get_plan(variant: str = "") -> list[plan.Job]:
+      config = "experiments/configs/jaco_corl2017.py"
+      return [
+        plan.Job("column", config=config, hours=2.0),
+        plan.Job("arm", config=f"{config}:progressive", fields={"source": "{column}"}, hours=0.2),
+        plan.Job("figure", "figures", flags={"figure": "corl2017_fig5", "runs": "{arm}", "out": "{figure}"}),
+      ]
+
+`{NAME}` is the folder of the job of that name, which is done first; its own is the `--workdir` of `train` and `matrix`.
+"""
+
+import dataclasses
+import graphlib
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_WITH_WORKDIR = ("train", "matrix")  # Binaries that make a folder of their own.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_FOLDER = re.compile(rf"\{{({_NAME.pattern})\}}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One command of ours.
+
+  Attributes:
+    name: of the job and of its folder.
+    binary: a module of `experiments` that is run.
+    config: its `--config`, with a variant or without; '' for none.
+    fields: of the config -> value.
+    flags: other flags of the binary -> value; a sequence repeats the flag.
+    hours: how long it takes, about.
+    devices: how many accelerators, or cores of a CPU, it has to itself.
+  """
+
+  name: str
+  binary: str = "train"
+  config: str = ""
+  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  hours: float = 1.0
+  devices: int = 1
+
+  def needs(self) -> tuple[str, ...]:
+    """Names of the jobs that this one waits for."""
+    named = [name for word in self._words() for name in _FOLDER.findall(word)]
+    return tuple(dict.fromkeys(name for name in named if name != self.name))
+
+  def command(self, folders: Mapping[str, str]) -> list[str]:
+    """What is run, by this process's Python; `folders`: name of every job -> its folder."""
+    words = [_FOLDER.sub(lambda match: folders[match[1]], word) for word in self._words()]
+    return [sys.executable, "-m", f"experiments.{self.binary}", *words]
+
+  def _words(self) -> Iterator[str]:
+    if self.config:
+      yield f"--config={self.config}"
+    if self.binary in _WITH_WORKDIR:
+      yield f"--workdir={{{self.name}}}"
+    for name, value in self.fields.items():
+      yield f"--config.{name}={value}"
+    for name, value in self.flags.items():
+      for one in value if isinstance(value, list | tuple) else (value,):
+        yield f"--{name}={one}"
+
+
+def check(jobs: Sequence[Job]) -> None:
+  """Refuses a plan that cannot be run.
+
+  Raises:
+    ValueError: for a name that is no folder's or stands twice, for a job that is needed and not there, for a circle.
+  """
+  names = [job.name for job in jobs]
+  for job in jobs:
+    if not _NAME.fullmatch(job.name):
+      raise ValueError(f"job {job.name!r}: a name is a folder's, of letters, digits and _ . -")
+    if names.count(job.name) > 1:
+      raise ValueError(f"two jobs are called {job.name!r}; give one another name")
+    if job.devices < 1 or not job.hours > 0:
+      raise ValueError(f"job {job.name!r}: devices={job.devices} and hours={job.hours} must be above 0")
+    for name in job.needs():
+      if name not in names:
+        raise ValueError(f"job {job.name!r} needs {{{name}}}, but no job is called that; all are {', '.join(names)}")
+  try:
+    graphlib.TopologicalSorter({job.name: job.needs() for job in jobs}).prepare()
+  except graphlib.CycleError as error:
+    raise ValueError(f"jobs wait for each other in a circle: {' -> '.join(error.args[1])}") from None

@@ -1,0 +1,155 @@
+"""Plans: what is refused, in which order jobs run, and what is known of them afterwards."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments.running import jobs as jobs_lib
+from experiments.running import plan
+from tests import conftest
+
+CORE = min(os.sched_getaffinity(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Script(plan.Job):
+  """A job that runs Python given as the flag `code`, with the folder of the plan as its argument."""
+
+  def command(self, folders):
+    return [sys.executable, "-c", self.flags["code"], os.path.dirname(folders[self.name])]
+
+
+def script(name, code, *, after=(), **options):
+  return Script(name, flags={"code": code, "after": [f"{{{one}}}" for one in after]}, **options)
+
+
+SAY = "import sys, pathlib; file = pathlib.Path(sys.argv[1], 'order'); file.open('a').write('{} ')"
+
+
+def run(jobs, path, *, num_devices=1, hours=1.0):
+  devices = [jobs_lib.Device(CORE, is_core=True)] * num_devices
+  return jobs_lib.run(jobs, jobs_lib.Folder(path, jobs), devices=devices, hours=hours)
+
+
+def states(jobs, path):
+  folder = jobs_lib.Folder(path, jobs)
+  return {job.name: folder.read(job).state for job in jobs}
+
+
+def test_a_command_has_its_config_fields_and_the_folders_of_other_jobs():
+  job = plan.Job(
+    "arm", config="c.py:v", fields={"source": "{column}", "train.auxiliary": {}}, flags={"cell": ("a", "b")}
+  )
+  assert job.command({"arm": "w/arm", "column": "w/column"})[1:] == [
+    *("-m", "experiments.train", "--config=c.py:v", "--workdir=w/arm"),
+    *("--config.source=w/column", "--config.train.auxiliary={}", "--cell=a", "--cell=b"),
+  ]
+  assert job.needs() == ("column",)
+  figure = plan.Job("figure", "figures", flags={"out": "{figure}", "runs": "{arm}"})
+  assert figure.needs() == ("arm",) and "--workdir=w/figure" not in figure.command({"arm": "", "figure": "w/figure"})
+
+
+@pytest.mark.parametrize(
+  ("jobs", "message"),
+  [
+    ([plan.Job("a/b")], "'a/b': a name is a folder's"),
+    ([plan.Job("a"), plan.Job("a")], "two jobs are called 'a'"),
+    ([plan.Job("a", fields={"source": "{b}"})], "'a' needs {b}, but no job is called that"),
+    ([plan.Job("a", fields={"source": "{b}"}), plan.Job("b", fields={"source": "{a}"})], "circle: (a -> b|b -> a)"),
+    ([plan.Job("a", devices=0)], "devices=0"),
+    ([plan.Job("a", hours=float("nan"))], "hours=nan"),
+  ],
+)
+def test_a_plan_that_cannot_be_run_is_refused(jobs, message):
+  with pytest.raises(ValueError, match=message):
+    plan.check(jobs)
+
+
+def test_the_worthiest_runs_first_and_after_what_it_needs(tmp_path):
+  jobs = [
+    script("third", SAY.format(3), after=["second"]),
+    script("first", SAY.format(1)),
+    script("second", SAY.format(2)),
+  ]
+  assert run(jobs, tmp_path)
+  assert (tmp_path / "order").read_text() == "1 2 3 "
+  assert run(jobs, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 "  # Nothing is done twice.
+  changed = [*jobs[:2], script("second", SAY.format(4))]
+  assert run(changed, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 4 "  # Another command is.
+
+
+def test_a_job_that_fails_costs_those_alone_that_need_it(tmp_path, capsys):
+  jobs = [
+    script("bad", "print('so far'); raise SystemExit('error: no such thing')"),
+    script("needy", SAY.format("needy"), after=["bad"]),
+    script("other", SAY.format("other")),
+  ]
+  assert not run(jobs, tmp_path)
+  assert states(jobs, tmp_path) == {"bad": jobs_lib.FAILED, "needy": jobs_lib.LEFT, "other": jobs_lib.DONE}
+  assert (tmp_path / "order").read_text() == "other "
+  assert "bad: failed" in capsys.readouterr().out
+  rows = jobs_lib.table(jobs, jobs_lib.Folder(tmp_path, jobs)).splitlines()
+  assert rows[1].endswith("error: no such thing") and rows[2].endswith("waits for bad")
+
+
+def test_jobs_run_side_by_side_each_on_its_device(tmp_path):
+  wait = (
+    "import os, pathlib, sys, time\n"
+    "pathlib.Path(sys.argv[1], '{0}.here').touch()\n"
+    "while not pathlib.Path(sys.argv[1], '{1}.here').exists(): time.sleep(0.05)\n"
+    "print(sorted(os.sched_getaffinity(0)))"
+  )
+  jobs = [script("a", wait.format("a", "b")), script("b", wait.format("b", "a"))]
+  assert run(jobs, tmp_path, num_devices=2)
+  assert (tmp_path / "a.log").read_text().splitlines()[-1] == str([CORE])
+  with pytest.raises(ValueError, match="'big' asks for devices=3, but there are 2"):
+    run([script("big", "", devices=3)], tmp_path, num_devices=2)
+
+
+def test_when_time_is_up_jobs_stop_and_go_on_at_the_next_start(tmp_path):
+  code = (
+    "import pathlib, signal, sys, time\n"
+    "saved = pathlib.Path(sys.argv[1], 'saved')\n"
+    "signal.signal(signal.SIGTERM, lambda *_: (saved.touch(), sys.exit(143)))\n"
+    "print('at work', flush=True)\n"
+    "if not saved.exists(): time.sleep(300)"
+  )
+  jobs = [script("long", code), script("next", "pass")]
+  assert not run(jobs, tmp_path, hours=3.0 / 3600.0)
+  assert states(jobs, tmp_path) == {"long": jobs_lib.STOPPED, "next": jobs_lib.LEFT}
+  first = jobs_lib.Folder(tmp_path, jobs).read(jobs[0]).hours
+  assert run(jobs, tmp_path)
+  assert jobs_lib.Folder(tmp_path, jobs).read(jobs[0]).hours > first > 0.0
+
+
+LASTING = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+LAUNCHER = """
+import pathlib, sys
+from tests.experiments.running import jobs_test
+jobs_test.run([jobs_test.script("long", jobs_test.LASTING)], pathlib.Path(sys.argv[1]))
+"""
+
+
+def wait_for(condition):
+  until_s = time.monotonic() + 60
+  while not condition():
+    assert time.monotonic() < until_s
+    time.sleep(0.05)
+
+
+def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_path):
+  (job,) = jobs = [script("long", LASTING)]
+  folder = jobs_lib.Folder(tmp_path, jobs)
+  launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path)], cwd=conftest.ROOT)
+  wait_for(lambda: folder.log(job).exists() and folder.log(job).read_text().splitlines()[-1:][0].isdigit())
+  launcher.kill()
+  launcher.wait()
+  assert folder.read(job).state == jobs_lib.RUNNING
+  assert not run(jobs, tmp_path)
+  os.kill(int(folder.log(job).read_text().splitlines()[-1]), signal.SIGKILL)
+  wait_for(lambda: folder.read(job).state == jobs_lib.STOPPED)
