@@ -56,10 +56,13 @@ def behind_dm_env(
   environment: dm_env.Environment,
   num_steps: int,
   until_step: int,
+  fit: Callable[[loop.TrainState, trajectory.Trajectory], loop.TrainState] | None = None,
+  num_to_fit: int = 0,
 ) -> Iterator[tuple[loop.TrainState, list[loop.Record]]]:
   """Trains in one world behind `dm_env`: an 'episode' record for each that ends, a 'train' record for each update.
 
-  Begins a new episode: the world's own state is not ours to save.
+  Begins a new episode: the world's own state is not ours to save. Where there is a `fit`, a run's first `num_to_fit`
+  steps are played by the policy that it starts with, and `fit` changes the state by what was seen.
   """
   timestep = unroll.host_init(agent, [environment])
   state = dataclasses.replace(
@@ -67,11 +70,23 @@ def behind_dm_env(
   )
   while (first_step := loop.step_of(state)) < until_step:
     started = time.monotonic()
+    is_to_fit = fit is not None and first_step == 0
     key, act_key = jax.random.split(state.key)
     timestep, recurrent_state, played = unroll.host_unroll(
-      agent, state.trainable, state.frozen, [environment], timestep, state.recurrent_state, act_key, num_steps
+      agent,
+      state.trainable,
+      state.frozen,
+      [environment],
+      timestep,
+      state.recurrent_state,
+      act_key,
+      num_to_fit if is_to_fit else num_steps,
     )
     state = dataclasses.replace(state, key=key, recurrent_state=recurrent_state)
+    if fit is not None and is_to_fit:
+      state, ends = loop.count(fit(state, played), played)
+      yield state, _episode_records(jax.device_get(ends), first_step)
+      continue
     state, metrics, ends = loop.learn(state, played, agent=agent)
     records = _episode_records(jax.device_get(ends), first_step)
     means = {name: float(value) for name, value in jax.device_get(metrics).items()}

@@ -91,15 +91,15 @@ def learn(
   trainable, optimizer_state, metrics = actor_critic.update(
     agent, state.trainable, state.frozen, state.optimizer_state, played
   )
-  progress, ends = trajectory.track_episodes(state.progress, played.timesteps)
-  state = dataclasses.replace(
-    state,
-    trainable=trainable,
-    optimizer_state=optimizer_state,
-    progress=progress,
-    step=state.step + jnp.int32(played.behaviour_log_prob.size),
-  )
+  state, ends = count(dataclasses.replace(state, trainable=trainable, optimizer_state=optimizer_state), played)
   return state, metrics, ends
+
+
+def count(state: TrainState, played: trajectory.Trajectory) -> tuple[TrainState, trajectory.EpisodeEnds]:
+  """The state after the steps and episodes of `played`, whatever was learned from them."""
+  progress, ends = trajectory.track_episodes(state.progress, played.timesteps)
+  step = state.step + jnp.int32(played.behaviour_log_prob.size)
+  return dataclasses.replace(state, progress=progress, step=step), ends
 
 
 def consume(

@@ -8,6 +8,7 @@ alone repeats each, while all of them are one checkpoint: a sweep resumes as exa
 there are then. `best` holds the best member's network, from which others start.
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
+from agents import trajectory
 from environments import batch as batch_lib
 from experiments.report import video
 from experiments.running import actors, loop, members, play, recorder
@@ -26,7 +28,7 @@ from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
 from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
-from progressive import baselines, partition
+from progressive import partition
 
 
 class Member(NamedTuple):
@@ -212,10 +214,6 @@ def _on_its_own(member: Member) -> Member:
   if isinstance(place, place_lib.Host):
     if phase.num_worlds != 1:
       raise ValueError(f"train.num_worlds={phase.num_worlds}: {place.name} is one world; set train.num_worlds=1")
-    if phase.column.start == "data":
-      raise ValueError(
-        f"train.column.start='data': {place.name} would have to be moved to see what it shows; set it to 'random'"
-      )
     if phase.evaluate_every:
       raise ValueError(
         f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
@@ -238,10 +236,15 @@ def _batch(task: learn.Task, num_worlds: int) -> batch_lib.Batch | None:
 
 def _fitted(member: Member, batch: batch_lib.Batch | None) -> Member:
   """The run with a new column that has seen data, where the config says so."""
-  config = member.config
-  if batch is None or config.train.column.start != "data" or config.method in baselines.FINETUNING:
+  if batch is None or not learn.is_fitted(member.config):  # Behind dm_env it is fitted to its first steps.
     return member
-  return member._replace(task=learn.fitted(member.task, batch, learn.make_key(config.seed, "start")))
+  return member._replace(task=learn.fitted(member.task, batch, learn.make_key(member.config.seed, "start")))
+
+
+def _fitted_state(member: Member, state: loop.TrainState, played: trajectory.Trajectory) -> loop.TrainState:
+  """The state with a new column that fits what was seen in `played`."""
+  task = learn.fitted_to(member.task._replace(params=partition.merge(state.trainable, state.frozen)), played)
+  return dataclasses.replace(state, trainable=partition.split(task.params, task.is_trainable)[0])
 
 
 def _init(member: Member, batch: batch_lib.Batch | None) -> loop.TrainState:
@@ -279,7 +282,13 @@ def _updates(
   task = everyone[0].task
   if batch is None:
     return actors.behind_dm_env(
-      state, agent=task.agent, environment=task.place.world, num_steps=phase.num_steps, until_step=phase.steps
+      state,
+      agent=task.agent,
+      environment=task.place.world,
+      num_steps=phase.num_steps,
+      until_step=phase.steps,
+      fit=functools.partial(_fitted_state, everyone[0]) if learn.is_fitted(everyone[0].config) else None,
+      num_to_fit=learn.FRAMES_TO_FIT,
     )
   train: Callable[..., Any] = functools.partial(loop.train_step, agent=task.agent)
   if is_sweep:

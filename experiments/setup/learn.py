@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from agents import actor_critic, auxiliary, unroll
+from agents import actor_critic, auxiliary, trajectory, unroll
 from agents import heads as heads_lib
 from environments import batch as batch_lib
 from environments import core, registry
@@ -26,7 +26,7 @@ from experiments.store import network_file, released
 from progressive import baselines, network, partition, start
 from progressive import column as progressive_column
 
-_FRAMES_TO_FIT = 640  # Of all worlds together.
+FRAMES_TO_FIT = 640  # Of all worlds together.
 
 
 class Task(NamedTuple):
@@ -118,19 +118,28 @@ def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: prog
   return zeros, spec, baselines.trainable(config.method, spec)
 
 
+def is_fitted(config: config_dict.ConfigDict) -> bool:
+  """Whether the newest column is to see data before it learns: it is new, and the config says so."""
+  return config.train.column.start == "data" and config.method not in baselines.FINETUNING
+
+
 def fitted(task: Task, batch: batch_lib.Batch, key: jax.Array) -> Task:
   """The task with a newest column that fits what the batch shows under its first policy (`progressive.start`)."""
   trainable, frozen = partition.split(task.params, task.is_trainable)
   start_key, act_key = jax.random.split(key)
   state = actor_critic.initial_state(task.agent, batch.num_worlds)
-  num_steps = -(-_FRAMES_TO_FIT // batch.num_worlds)
+  num_steps = -(-FRAMES_TO_FIT // batch.num_worlds)
   begun = batch_lib.begin(batch, start_key)
-  played = unroll.unroll(task.agent, trainable, frozen, batch, begun, state, act_key, num_steps)[2]
+  return fitted_to(task, unroll.unroll(task.agent, trainable, frozen, batch, begun, state, act_key, num_steps)[2])
+
+
+def fitted_to(task: Task, played: trajectory.Trajectory) -> Task:
+  """The task with a newest column that fits what was seen in `played`, `[T+1, B, ...]`."""
   params = jax.jit(start.standardise, static_argnames="spec")(
     auxiliary.without(task.params),
     spec=task.agent.spec,
     inputs=played.timesteps.observation,
-    state=state,
+    state=played.initial_state,
     is_first=played.timesteps.step_type == core.FIRST,
   )
   return task._replace(params=(*params[:-1], {**task.params[-1], **params[-1]}))

@@ -368,6 +368,25 @@ def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_
   assert steps == list(range(5, 601, 5))
 
 
+def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_path, monkeypatch):
+  seen, fitted_to = [], learn.fitted_to
+  monkeypatch.setattr(learn, "FRAMES_TO_FIT", 30)
+  monkeypatch.setattr(learn, "fitted_to", lambda task, played: seen.append(played) or fitted_to(task, played))
+  config = make_config(world="host")
+  config.train.column.start = "data"
+  config.train.update({"evaluate_every": 0, "evaluation_episodes": 0, "num_worlds": 1, "steps": 30})
+  state = run.run(config, tmp_path).state  # Nothing was learned from the first steps.
+  length = worlds.CueRecall().length
+  assert [(r["kind"], r["step"]) for r in lines(tmp_path)] == [("episode", s) for s in range(length, 31, length + 1)]
+  (played,) = seen
+  dense = partition.merge(state.trainable, state.frozen)[0]["dense1"]
+  x = played.timesteps.observation["signal"].reshape(-1, 3) @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+  np.testing.assert_allclose([x.mean(axis=0), x.std(axis=0)], np.stack([np.zeros(8), np.ones(8)]), atol=1e-4)
+  config.train.steps = 45
+  run.run(config, tmp_path)  # Goes on, and is not fitted again.
+  assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == [35, 40, 45] and len(seen) == 1
+
+
 def test_one_world_behind_dm_env_is_refused_as_many(tmp_path):
   config = make_config(world="host")
   with pytest.raises(ValueError, match="train.num_worlds=4: host is one world; set train.num_worlds=1"):
