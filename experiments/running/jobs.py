@@ -109,23 +109,32 @@ def run(
   folder.path.mkdir(parents=True, exist_ok=True)
   until_s = time.monotonic() + 3600.0 * hours
   free, under_way = list(devices), dict[str, _Process]()
-  given_up = set[str]()  # What has run from here, and will not again.
+  tried = set[str]()  # What was started from here.
   with stop.deferred(), _all_stopped(under_way):
     while not stop.asked() and time.monotonic() < until_s:
-      for name, process in list(under_way.items()):
-        if process.end():
-          free += under_way.pop(name).devices
-          given_up.add(name)
-      states = {job.name: folder.read(job).state for job in jobs}
-      waiting = [job for job in jobs if states[job.name] not in (DONE, RUNNING) and job.name not in given_up]
-      ready = [job for job in waiting if all(states[name] == DONE for name in job.needs())]
-      for job in ready:
-        if job.devices <= len(free):
-          under_way[job.name] = _Process(job, folder, [free.pop(0) for _ in range(job.devices)])
+      for job in _ready(jobs, folder):
+        if job.name not in tried and job.devices <= len(free):
+          tried.add(job.name)
+          with contextlib.suppress(BlockingIOError):  # Another launcher was sooner.
+            under_way[job.name] = _Process(job, folder, free[: job.devices])
+            del free[: job.devices]
       if not under_way:
         break
-      time.sleep(_POLL_S)
+      while not (ended := [name for name, process in under_way.items() if process.end()]):
+        if stop.asked() or time.monotonic() >= until_s:
+          break
+        time.sleep(_POLL_S)
+      for name in ended:
+        free += under_way.pop(name).devices
   return all(folder.read(job).state == DONE for job in jobs)
+
+
+def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
+  """What is neither done nor under way, and has all that it needs."""
+  states = {job.name: folder.read(job).state for job in jobs}
+  return [
+    job for job in jobs if states[job.name] not in (DONE, RUNNING) and all(states[name] == DONE for name in job.needs())
+  ]
 
 
 def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
