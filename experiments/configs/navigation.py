@@ -75,6 +75,7 @@ class Scale:
   reward_scale: float
   hyper: Mapping[str, Any]
   start: str = "random"  # Of the column.
+  costs: float = 1.0  # Those of the auxiliary losses, as a share of the paper's.
 
 
 # What the paper's agents learn by (papers.md 3.4, 4): A3C as it was published. The paper draws unrolls of 50 or 75, and
@@ -92,7 +93,7 @@ _A3C: Mapping[str, Any] = {
 # `laptop` compares agents at one rate and one entropy cost (docs/results/learning.md); the papers draw both.
 SCALES = {
   "smoke": Scale(1_240, 2, 10, 500, 10, 2, 1, (1e-4, 5e-4), (1e-4, 1e-3), False, 0.1, {}),
-  "laptop": Scale(160_000, 4, 20, 50_000, 20, 5, 5, (2e-3,), (2e-3,), False, 0.1, {"fan_in": 64.0}, "data"),
+  "laptop": Scale(160_000, 4, 20, 50_000, 20, 5, 5, (2e-3,), (1e-3,), False, 0.1, {"fan_in": 64.0}, "data", 0.1),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
@@ -111,7 +112,8 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
   if not agent.memory and any(LOSSES[loss][2] for loss in losses):
     raise ValueError(f"navigation.py:{variant}: d2 and l read an LSTM, which ff has not; give it d1, or choose lstm")
   reward_scale = _CLIP["reward_scale"] if rest else scale.reward_scale
-  costs = {name: tuple(cost / (reward_scale if rest else 1.0) for cost in of) for name, of in _COSTS.items()}
+  share = scale.costs / (reward_scale if rest else 1.0)
+  costs = {name: tuple(cost * share for cost in of) for name, of in _COSTS.items()}
   config = base.experiment(
     world=f"maze/{parts[2]}",
     world_options=_world_options(),
