@@ -4,8 +4,7 @@
   python -m experiments.figures --figure=nav_fig3 --runs=runs/auxiliary --out=runs/auxiliary/figures
 
 Agents: reacher, and reacher with any of d1, d2 (depth from encoder or LSTM; d1mse, d2mse regress it) and l (loop
-closure of the palm), as in reacher_d1d2l; reacher_pose has the readouts of jaco_talk.py instead, where palm and joints
-are.
+closure of the palm), as in reacher_d1d2l; reacher_pose has readouts of where palm and joints are, as jaco_corl2017.py.
 """
 
 from ml_collections import config_dict
@@ -18,16 +17,15 @@ _COSTS = {"d1": 1.0, "d2": 1.0, "l": 1.0}
 
 
 def get_config(agent: str = "reacher_d2") -> config_dict.ConfigDict:
-  """The talk's first column, from scratch, with other readouts or none; two runs side by side."""
+  """The talk's first column, from scratch, with readouts or none; five runs, one after the other on a CPU."""
   name, losses = navigation.parse(agent, (_BASE, _POSE))
   if losses is None or name not in (_BASE, _POSE) or (name == _POSE and losses):
     raise ValueError(f"jaco_auxiliary.py:{agent} is no agent such as reacher, reacher_d2 or reacher_pose")
   config = jaco_talk.get_config()
   config.agent = agent
-  config.train.steps = 320_000
   config.train.evaluate_every = 0
-  config.train.hyper.anneal_updates = config.train.steps // (config.train.num_worlds * config.train.num_steps)
-  if name != _POSE:
-    config.train.auxiliary = config_dict.ConfigDict(navigation.heads(losses, memory="lstm1", costs=_COSTS))
-  config.sweep = base.sweep(num_runs=2, top=2, sampled=())
+  pose = {"target": base.head("palm_to_target", "dense1", 30.0), "joints": base.head("joints", "dense1", 3.0)}
+  heads = pose if name == _POSE else navigation.heads(losses, memory="lstm1", costs=_COSTS)
+  config.train.auxiliary = config_dict.ConfigDict(heads)
+  config.sweep = base.sweep(num_runs=5, top=5, sampled=())
   return config

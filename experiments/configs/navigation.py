@@ -6,12 +6,13 @@ The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, n
 from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
 agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
-`laptop` makes five runs, four minutes each on one core: 55.8 [24.1, 87.5] in static_small with nav. Columns start from
-data and kernels learn by their number of inputs (docs/learning.md); `paper` has neither. In static_1, `docs/results/
-navigation` has what was learned by the scale as it was before: `--config.train.column.start=random
---config.train.hyper.fan_in=inf --config.train.num_worlds=8 --config.train.hyper.learning_rate=1e-3
---config.train.hyper.entropy_cost=5e-3 --config.train.steps=500000`, and with nav_d1 also
-`--config.train.auxiliary.d1.cost=100`.
+`laptop` makes five runs, four minutes each on one core (docs/results/learning.md). Columns start from data, kernels
+learn by their number of inputs (docs/learning.md), and auxiliary losses have a tenth of the paper's costs: Adam brings
+the gradient of a layer to one length, so that a large cost takes it from policy and value. `paper` has none of these.
+In static_1, `docs/results/navigation` has what was learned by the scale as it was before:
+`--config.train.column.start=random --config.train.hyper.fan_in=inf --config.train.num_worlds=8
+--config.train.hyper.learning_rate=1e-3 --config.train.hyper.entropy_cost=5e-3 --config.train.steps=500000`, and with
+nav_d1 also `--config.train.auxiliary.d1.cost=100`.
 """
 
 import dataclasses

@@ -21,12 +21,9 @@ def get_plan(variant: str = "") -> list[plan.Job]:
 
 def _learning() -> list[plan.Job]:
   """Does every seed learn? Five runs of each; the mazes' are below."""
-  talk, auxiliary = "experiments/configs/jaco_talk.py", "experiments/configs/jaco_auxiliary.py"
-  runs = {"sweep.num_runs": 5, "sweep.top": 5}
-  return [
-    *(plan.Job(f"talk_{seed}", config=talk, fields={"seed": seed}, hours=0.15) for seed in range(5)),
-    plan.Job("reacher", config=f"{auxiliary}:reacher", fields=runs, hours=0.5),  # Without helper losses.
-  ]
+  agents = ("reacher", "reacher_pose")  # Without helper losses, and with.
+  config = "experiments/configs/jaco_auxiliary.py"
+  return [plan.Job(agent, config=f"{config}:{agent}", hours=0.5) for agent in agents]
 
 
 def _mazes() -> list[plan.Job]:

@@ -25,7 +25,7 @@ def test_every_field_means_something(name):
 
 def test_words_and_values_are_those_of_the_code():
   by_name = {one.name: one for one in fields.describe(CONFIGS["talk"])}
-  assert by_name["train.steps"] == fields.Field("train.steps", 768_000, "agent steps, over all worlds.")
+  assert by_name["train.steps"] == fields.Field("train.steps", 320_000, "agent steps, over all worlds.")
   assert by_name["world_options.num_joints"].meaning == "9, or 6 without the fingers."
   assert by_name["train.hyper.anneal_updates"].meaning.startswith("Updates over which the learning rate falls")
   assert by_name["train.column.joins"].meaning.endswith("not named here join above the convolutions.")  # Two lines.
