@@ -10,6 +10,7 @@ from experiments.report import drawing
 _MEASURES = ("return_mean", "explained_variance", "information", "entropy", "clipped")
 _OF_LAYERS = ("dead/", "silent/", "step/")
 _NUM_BINS = 50  # Of a curve.
+_BOUNDS = drawing.Bounds(low=0.0, but_for=("return_mean", "explained_variance"))  # Shares, lengths and nats.
 _LATE = 0.75  # What tables show is the mean from this share of the steps on.
 
 
@@ -36,6 +37,9 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
     if any(np.any(line.solid.values) for line in lines):  # A layer that cannot die has no panel.
       panels.append(plots.Panel(name.replace("_", " ").replace("/", ", "), lines))
   picture = plots.learning_curves(panels, x_label="agent steps", y_label="", panels_per_row=5, has_shared_legend=True)
+  for axis, panel in zip(picture.axes, panels, strict=False):
+    if panel.title not in {name.replace("_", " ") for name in _BOUNDS.but_for}:
+      axis.set_ylim(bottom=0.0)
   late = {
     label: {
       name: curves.mean_within(each[name], _LATE * each[name].steps[-1], each[name].steps[-1])
@@ -44,7 +48,7 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
     }
     for label, each in measured.items()
   }
-  return drawing.Drawn(picture, late, places=4)
+  return drawing.Drawn(picture, late, places=4, bounds=_BOUNDS)
 
 
 def _name(run: records.Run) -> str:
