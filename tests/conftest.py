@@ -11,6 +11,7 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MUJOCO_GL", "osmesa")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # It would write among the words of a forked ffmpeg.
 
 import jax
 
