@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 60 hours of one core: a part of it is PLAN:learning, mazes or pong.
+"""What two cores can show of the three papers, some 20 hours of one core: a part of it is PLAN:learning, mazes or pong.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 """
