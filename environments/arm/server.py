@@ -441,7 +441,7 @@ def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:
     options=[
       ("grpc.so_reuseport", 0),  # Without it two servers would share a port in silence.
       *protocol.KEEPALIVE,
-      ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),  # Of the client's own.
+      ("grpc.http2.max_ping_strikes", 0),  # By default the third of a quiet client's pings cuts it off.
     ],
   )
   try:

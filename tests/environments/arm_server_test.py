@@ -452,6 +452,15 @@ def test_a_frozen_server_loses_its_client(own_server):
   environment.close()
 
 
+def test_a_client_that_thinks_and_pings_keeps_the_arm(address, monkeypatch):
+  often = {**dict(protocol.KEEPALIVE), "grpc.keepalive_time_ms": 50}
+  monkeypatch.setattr(protocol, "KEEPALIVE", tuple(often.items()))
+  with connected(address, observations=["target"]) as environment:
+    environment.reset()
+    time.sleep(6.0)  # gRPC lets a second pass between two pings.
+    assert environment.step(REST).mid()
+
+
 def test_latency_delays_the_action_through_the_bridge():
   paths = []
   for latency_s in (0.0, 0.2):
