@@ -40,6 +40,7 @@ from environments.arm import protocol, safety, world
 from environments.jaco import constants, tasks
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+_HOST = "127.0.0.1"
 _MAX_CLIENTS = 32  # Streams that may be open at once; one of them may join the world, the others are told so.
 
 
@@ -52,8 +53,7 @@ class ServerConfig:
     task: a name of `environments.jaco.tasks.TASKS`.
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
     seed: of the episodes, unless a client brings its own.
-    host: the interface to listen on. There is no authentication: leave the loopback only for a network you trust.
-    port: 0 takes any free one.
+    port: of the loopback; 0 takes any free one. Other machines come through SSH, since nothing here asks who comes.
     watchdog_s: silence of the client, on the driver's clock, after which the arm is stopped.
   """
 
@@ -61,7 +61,6 @@ class ServerConfig:
   task: str = "reach/random"
   num_joints: int = constants.NUM_JOINTS
   seed: int = 0
-  host: str = "127.0.0.1"
   port: int = 0
   watchdog_s: float = 0.5
 
@@ -445,14 +444,14 @@ def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:
     ],
   )
   try:
-    port = grpc_server.add_insecure_port(f"{config.host}:{config.port}")
+    port = grpc_server.add_insecure_port(f"{_HOST}:{config.port}")
   except RuntimeError:
     port = 0
   if port == 0:
     raise protocol.BridgeError(
-      f"cannot listen on {config.host}:{config.port}: the port is in use or not ours; stop who holds it or take another"
+      f"cannot listen on {_HOST}:{config.port}: the port is in use or not ours; stop who holds it or take another"
     )
-  return grpc_server, f"{config.host}:{port}"
+  return grpc_server, f"{_HOST}:{port}"
 
 
 @contextlib.contextmanager
