@@ -1,4 +1,4 @@
-"""Stopping a program without losing what it has learned: SIGTERM, as a scheduler sends it, and SIGINT, as Ctrl-C does.
+"""Stopping a program without losing what it has learned: SIGTERM and SIGUSR1 of schedulers, and Ctrl-C's SIGINT.
 
     stop.install()                    # once, in a binary
     with stop.deferred():             # around a loop that promises to look
@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # Signals so close are one: Ctrl-C reaches every process of a terminal, and again through whoever started this one.
 _TOGETHER_S = 1.0
 _DEFERRED = "stopping: this update is finished and saved first; once more stops at once"
@@ -31,7 +31,7 @@ _num_deferred = 0  # Contexts that are open.
 
 
 def install(*, is_importing: bool = False) -> None:
-  """Takes both signals over, for the rest of the program; does nothing outside of the main thread, or twice.
+  """Takes these signals over, for the rest of the program; does nothing outside of the main thread, or twice.
 
   Where `is_importing`, until it is called again, the first signal ends the process wherever it is.
   """
@@ -57,7 +57,7 @@ def deferred() -> Iterator[None]:
   """Within it the first signal only changes what `asked` says.
 
   Raises:
-    SystemExit: on leaving without another exception, if a signal has come: 143 for SIGTERM, 130 for SIGINT.
+    SystemExit: on leaving without another exception, if a signal has come: 128 and its number, 143 for SIGTERM.
   """
   global _num_deferred
   _num_deferred += 1

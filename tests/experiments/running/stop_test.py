@@ -47,7 +47,7 @@ def wait_for(process, word):
     assert line, process.stderr.read()
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_a_signal_finishes_the_update_saves_and_ends(kind, code):
   process = start()
   wait_for(process, "update")
