@@ -4,7 +4,8 @@
   python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \
     --config.source=runs/column --config.world=arm://localhost:5005
 
-Variants: column, the first one, in simulation; or a method, by which the arm is learned.
+Variants: column, the first one, in simulation; a method, by which the arm is learned; or wide, wide_ff, narrow,
+narrow_ff, the paper's four kinds of first columns (its figure 4), without helper losses.
 
 Episodes of column 1 may differ in looks and dynamics: `--config.world_options.randomization.mass=0.2` and so on; all
 are off.
@@ -15,6 +16,7 @@ Column 2: 60,000 arm steps in six minutes on two cores that had other work too; 
 21.2 after 30,000 (three runs), the paper's are 31.2 and 32.6.
 """
 
+import math
 from typing import Any
 
 from ml_collections import config_dict
@@ -38,16 +40,28 @@ _RANDOMIZATION = dict.fromkeys(
 )
 _WIDE = base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,))
 _NARROW = base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,))
+# The first columns that figure 4 compares, layers as in table 1; ff: feed-forward.
+FIGURE_4 = {
+  "wide": _WIDE,
+  "wide_ff": base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(512,), lstm=()),
+  "narrow": _NARROW,
+  "narrow_ff": base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(32,), lstm=()),
+}
 
 
 def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
   """Wide recurrent column on `reach/random`, or a narrow recurrent one on the arm (papers.md 2.2, 2.4)."""
-  if variant != COLUMN and variant not in baselines.METHODS:
-    raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join((COLUMN, *baselines.METHODS))}")
+  if variant not in (COLUMN, *FIGURE_4, *baselines.METHODS):
+    raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join((COLUMN, *FIGURE_4, *baselines.METHODS))}")
   world, options = "jaco/reach/random", dict[str, Any](num_joints=9)
-  if variant == COLUMN:
+  if variant in (COLUMN, *FIGURE_4):
     options["randomization"] = dict(_RANDOMIZATION)
-    return base.experiment(world=world, world_options=options, train=_first())
+    config = base.experiment(
+      world=world, world_options=options, train=_first() if variant == COLUMN else _plain(variant)
+    )
+    if variant in FIGURE_4:
+      config.sweep = base.sweep(num_runs=8, top=3, sampled=_DRAWN)
+    return config
   return base.experiment(
     world=world,
     world_options=options,
@@ -74,6 +88,32 @@ def _first() -> config_dict.ConfigDict:
     },
     entropy_cost=2e-3,
     learning_rate=1e-3,
+  )
+
+
+# Neither is in the paper, which draws both.
+_DRAWN = (
+  ("train.hyper.learning_rate", "log_uniform", (5e-4, 4e-3)),
+  ("train.hyper.entropy_cost", "log_uniform", (5e-4, 5e-3)),
+)
+
+
+def _plain(kind: str) -> config_dict.ConfigDict:
+  """Without helper losses, by what learns `reach/fixed` best (`jaco_talk.py`)."""
+  return base.phase(
+    column=base.column(**{**FIGURE_4[kind], "start": "data"}),
+    steps=50_000_000,
+    num_worlds=64,
+    num_steps=20,
+    evaluate_every=0,
+    evaluation_episodes=100,
+    save_every=500_000,
+    updates_per_record=50,
+    reward_scale=0.1,
+    value_cost=0.5,
+    max_gradient_norm=0.05,
+    fan_in=64.0,
+    anneal_updates=math.ceil(50_000_000 / (64 * 20)),  # All of them.
   )
 
 

@@ -27,6 +27,7 @@ from progressive import baselines, cost, layers, network, partition, wiring
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
 RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS)]
+SWEEPS += [jaco_corl2017.get_config(variant) for variant in jaco_corl2017.FIGURE_4]
 RUNS += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
 
 
@@ -35,6 +36,16 @@ def test_the_next_column_joins_the_released_one():
   assert [one.num_parameters for one in cost.report(spec)] == [298_700, 36_940]  # Rusu et al. 2017, table 1.
   spec = learn.make(jaco_talk.get_config("arm")).agent.spec
   assert [set(column_spec.input_shapes) for column_spec in spec.columns] == [{"pixels"}, {"proprioception", "target"}]
+
+
+@pytest.mark.parametrize(
+  ("kind", "num_parameters"),  # Rusu et al. 2017, table 1; there narrow ones count their laterals too.
+  [("wide", 298_700), ("wide_ff", 620_620), ("narrow", 10_364), ("narrow_ff", 13_324)],
+)
+def test_first_columns_are_the_paper_s(kind, num_parameters):
+  config = jaco_corl2017.get_config(kind)
+  assert [one.num_parameters for one in cost.report(learn.make(config).agent.spec)] == [num_parameters]
+  assert not config.train.auxiliary and config.train.steps == 50_000_000
 
 
 @pytest.mark.parametrize("config", RUNS + SWEEPS)
@@ -50,7 +61,7 @@ def test_every_run_can_begin(config):
 
 
 def test_variants_that_are_none_are_refused():
-  with pytest.raises(ValueError, match="jaco_corl2017.py:finetuning is not one of column, progressive"):
+  with pytest.raises(ValueError, match="jaco_corl2017.py:finetuning is not one of column, wide, .*, progressive"):
     jaco_corl2017.get_config("finetuning")
   with pytest.raises(ValueError, match="jaco_talk.py:column is neither vision nor arm"):
     jaco_talk.get_config("column")

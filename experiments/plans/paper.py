@@ -1,0 +1,77 @@
+"""The three papers at their own size, for accelerators, in order of worth; a part is PLAN:NAME, as paper.py:columns.
+
+  python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --hours=0.4
+
+Parts: benchmark, columns, soup, mazes. Hours are worked out from the aims of one card in docs/speed.md: no job of this
+plan has run on a card yet. A job that has not ended when time is up goes on at the next start, on a CPU as well.
+"""
+
+from experiments.running import plan
+
+_STEPS_PER_HOUR = 100_000 * 3_600  # Of one card, over all runs of a sweep, pixels and learning included: a guess.
+_RANDOMIZED = {
+  f"world_options.randomization.{name}": value
+  for name, value in {"camera_m": 0.03, "field_of_view": 0.05, "light": 0.3, "ambient": 0.2, "color": 0.15}.items()
+}
+
+
+def get_plan(variant: str = "") -> list[plan.Job]:
+  """All parts, or one of them."""
+  parts = {"benchmark": _benchmark(), "columns": _columns(), "soup": _soup(), "mazes": _mazes()}
+  if variant and variant not in parts:
+    raise ValueError(f"paper.py:{variant} is not one of the parts {', '.join(parts)}")
+  return parts[variant] if variant else [job for part in parts.values() for job in part]
+
+
+def _hours(steps: int, runs: int) -> float:
+  return round(steps * runs / _STEPS_PER_HOUR, 2)
+
+
+def _benchmark() -> list[plan.Job]:
+  """How fast each stage is at growing batches; the Jaco last, since it compiles longest."""
+  sizes = {"pong": (1024, 4096, 16384), "maze": (1024, 4096, 16384), "jaco": (256, 1024, 4096)}
+  return [
+    plan.Job(
+      f"{suite}_{size}",
+      "benchmark",
+      flags={"suite": suite, "num_worlds": size, "seconds": 3, "workdir": f"{{{suite}_{size}}}"},
+      hours=0.02,
+    )
+    for suite, of in sizes.items()
+    for size in of
+  ]
+
+
+def _columns() -> list[plan.Job]:
+  """Rusu et al. 2017: the wide column, plain and with looks that differ; the others of figure 4. Eight runs each."""
+  config, hours = "experiments/configs/jaco_corl2017.py", _hours(50_000_000, 8)
+  return [
+    plan.Job("wide", config=f"{config}:wide", hours=hours),
+    plan.Job("wide_randomized", config=f"{config}:wide", fields=_RANDOMIZED, hours=hours),
+    *(plan.Job(kind, config=f"{config}:{kind}", hours=hours) for kind in ("wide_ff", "narrow", "narrow_ff")),
+    plan.Job("wide_best", "evaluate", flags={"source": "{wide}/best", "episodes": 500}, hours=0.05),
+  ]
+
+
+def _soup() -> list[plan.Job]:
+  """Rusu et al. 2016: 25 runs a cell; White and H-flip from Pong first, then all of the matrix."""
+  config, hours = "experiments/configs/pong_soup.py:paper", _hours(40_000_000, 25)
+  first = [
+    "scratch_pong",
+    *(f"{how}_{to}" for to in ("white", "h_flip") for how in ("scratch", "progressive_pong_to", "finetune_pong_to")),
+  ]
+  return [
+    plan.Job("soup", "matrix", config=config, flags={"cell": first}, hours=round(hours * len(first), 1)),
+    plan.Job("soup_figures", "figures", flags={"figure": "pnn", "runs": "{soup}", "out": "{soup_figures}"}, hours=0.1),
+  ]
+
+
+def _mazes() -> list[plan.Job]:
+  """Mirowski et al. 2017: 64 runs an agent; D1D2L and Nav in the static and in the random maze before the others."""
+  return [
+    plan.Job(f"{maze}_{agent}", config=f"experiments/configs/navigation.py:paper,{agent},{maze}", hours=hours)
+    for agents in (("nav", "nav_d1d2l"), ("nav_d2", "nav_d1"))
+    for maze in ("static_1", "random_goal_1")
+    for agent in agents
+    for hours in (_hours(25_000_000, 64),)
+  ]
