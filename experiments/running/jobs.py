@@ -175,6 +175,7 @@ class _Process:
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         start_new_session=True,  # Ctrl-C is for the launcher, which asks its jobs to stop.
       )
+    self._is_killed = False
     self._save(RUNNING, None)
     print(f"{job.name}: started, log {folder.log(job)}", flush=True)
 
@@ -184,6 +185,7 @@ class _Process:
     if code is None:
       return False
     stopped = [128 + kind for kind in stop.SIGNALS] + [-kind for kind in stop.SIGNALS]
+    stopped += [-signal.SIGKILL] if self._is_killed else []  # Otherwise the system did: it has no memory left.
     state = DONE if code == 0 else STOPPED if code in stopped else FAILED
     self._save(state, code)
     why = f": {_last_line(self._folder.log(self.job))}" if state == FAILED else ""
@@ -195,6 +197,7 @@ class _Process:
       self._process.send_signal(signal.SIGTERM)
 
   def kill(self) -> None:
+    self._is_killed = True
     self._process.kill()
     self._process.wait()
 

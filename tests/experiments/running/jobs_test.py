@@ -127,6 +127,20 @@ def test_when_time_is_up_jobs_stop_and_go_on_at_the_next_start(tmp_path):
   assert jobs_lib.Folder(tmp_path, jobs).read(jobs[0]).hours > first > 0.0
 
 
+@pytest.mark.parametrize(
+  ("code", "state"),
+  [
+    ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)", jobs_lib.STOPPED),
+    ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", jobs_lib.FAILED),  # By the system.
+  ],
+)
+def test_who_does_not_stop_is_killed_and_may_go_on(tmp_path, monkeypatch, code, state):
+  monkeypatch.setattr(jobs_lib, "_GRACE_S", 0.5)
+  jobs = [script("deaf", code)]
+  assert not run(jobs, tmp_path, hours=2.0 / 3600.0)
+  assert states(jobs, tmp_path) == {"deaf": state}
+
+
 LASTING = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
 LAUNCHER = """
 import pathlib, sys
