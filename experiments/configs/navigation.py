@@ -6,13 +6,10 @@ The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, n
 from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
 agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
-`laptop` makes five runs, four minutes each on one core (docs/results/learning.md). Columns start from data, kernels
-learn by their number of inputs (docs/learning.md), and auxiliary losses have a tenth of the paper's costs: Adam brings
-the gradient of a layer to one length, so that a large cost takes it from policy and value. `paper` has none of these.
-In static_1, `docs/results/navigation` has what was learned by the scale as it was before:
-`--config.train.column.start=random --config.train.hyper.fan_in=inf --config.train.num_worlds=8
---config.train.hyper.learning_rate=1e-3 --config.train.hyper.entropy_cost=5e-3 --config.train.steps=500000`, and with
-nav_d1 also `--config.train.auxiliary.d1.cost=100`.
+`laptop` makes five runs (docs/results/learning.md), in 3x5 cells of four minutes each on one core. Columns start from
+data; kernels learn by their number of inputs, or behind a normalised dense layer (docs/learning.md). Auxiliary losses
+have a tenth of the paper's costs: Adam brings the gradient of a layer to one length, so that a large cost takes it
+from policy and value. `paper` has none of these.
 """
 
 import dataclasses
@@ -77,6 +74,7 @@ class Scale:
   hyper: Mapping[str, Any]
   start: str = "random"  # Of the column.
   costs: float = 1.0  # Those of the auxiliary losses, as a share of the paper's.
+  norm: str = "none"  # Of the column.
 
 
 # What the paper's agents learn by (papers.md 3.4, 4): A3C as it was published. The paper draws unrolls of 50 or 75, and
@@ -97,6 +95,18 @@ SCALES = {
   "laptop": Scale(160_000, 4, 20, 50_000, 20, 5, 5, (2e-3,), (1e-3,), False, 0.1, {"fan_in": 64.0}, "data", 0.1),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
+# Of `laptop`, in all mazes but these: a step earns a tenth, and most updates of 80 steps have seen no reward.
+_SMALL = ("static_small", "random_goal_small")
+_LARGE = dataclasses.replace(
+  SCALES["laptop"],
+  steps=500_000,
+  num_worlds=16,
+  updates_per_record=10,
+  learning_rate=(5e-4,),
+  entropy_cost=(5e-4,),
+  hyper={},
+  norm="layer",
+)
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
 # The paper's starred agents: 0.3 or 0.5, cut to 1. Its costs stand beside those: in raw rewards they are more.
 _CLIP: Mapping[str, Any] = {"reward_scale": 0.5, "reward_clip": 1.0}
@@ -110,6 +120,8 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
   if len(parts) != 3 or parts[0] not in SCALES or base_name not in AGENTS or losses is None or rest not in ([], [""]):
     raise ValueError(f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small")
   scale, agent = SCALES[parts[0]], AGENTS[base_name]
+  if parts[0] == "laptop" and parts[2] not in _SMALL:
+    scale = _LARGE
   if not agent.memory and any(LOSSES[loss][2] for loss in losses):
     raise ValueError(f"navigation.py:{variant}: d2 and l read an LSTM, which ff has not; give it d1, or choose lstm")
   reward_scale = _CLIP["reward_scale"] if rest else scale.reward_scale
@@ -119,7 +131,7 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
     world=f"maze/{parts[2]}",
     world_options=_world_options(),
     train=base.phase(
-      column=_column(agent, scale.start),
+      column=_column(agent, scale),
       auxiliary=heads(losses, memory=agent.memory, costs={name: of[1] for name, of in costs.items()}),
       steps=scale.steps,
       num_worlds=scale.num_worlds,
@@ -149,8 +161,16 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
   return config
 
 
-def _column(agent: Agent, start: str) -> config_dict.ConfigDict:
-  return base.column(inputs=agent.inputs, conv=_CONV, dense=_ENCODER, lstm=agent.lstm, joins=agent.joins, start=start)
+def _column(agent: Agent, scale: Scale) -> config_dict.ConfigDict:
+  return base.column(
+    inputs=agent.inputs,
+    conv=_CONV,
+    dense=_ENCODER,
+    lstm=agent.lstm,
+    joins=agent.joins,
+    start=scale.start,
+    norm=scale.norm,
+  )
 
 
 def parse(agent: str, bases: Collection[str]) -> tuple[str, tuple[str, ...] | None]:

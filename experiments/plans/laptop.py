@@ -3,11 +3,12 @@
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 """
 
+from experiments.configs import navigation
 from experiments.running import plan
 
 _NAVIGATION = "experiments/configs/navigation.py:laptop"
 _AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
-_STEPS = {"static_small": 160_000, "static_1": 500_000, "random_goal_small": 160_000}  # Agent steps a run.
+_MAZES = ("static_small", "static_1", "random_goal_small")
 _STEPS_PER_HOUR = 660 * 3_600  # Of one core.
 
 
@@ -29,11 +30,11 @@ def _learning() -> list[plan.Job]:
 def _mazes() -> list[plan.Job]:
   """Table 1 and figure 3 of Mirowski et al. 2017."""
   jobs = []
-  for maze, steps in _STEPS.items():
+  for maze in _MAZES:
+    hours = 5 * navigation.get_config(f"laptop,nav,{maze}").train.steps / _STEPS_PER_HOUR
     for agent in _AGENTS:
-      name, fields = f"{maze}_{agent}", {"train.steps": steps}
-      hours = 5 * steps / _STEPS_PER_HOUR
-      jobs.append(plan.Job(name, config=f"{_NAVIGATION},{agent},{maze}", fields=fields, hours=round(hours, 2)))
+      name = f"{maze}_{agent}"
+      jobs.append(plan.Job(name, config=f"{_NAVIGATION},{agent},{maze}", hours=round(hours, 2)))
       jobs.append(plan.Job(f"{name}_test", "navigate", flags={"runs": f"{{{name}}}"}, hours=0.1))
   tested = [f"{{{job.name}}}" for job in jobs if job.binary == "train"]
   figures = {"figure": "nav", "runs": tested, "out": "{mazes_figures}"}

@@ -199,7 +199,7 @@ def test_pong_s_paper_scale_is_a3c():
   ],
 )
 def test_what_navigators_terms_weigh_in_the_loss(variant, entropy, costs):
-  config = navigation.get_config(f"{variant},static_1")
+  config = navigation.get_config(f"{variant},static_small")
   scale = config.train.hyper.reward_scale
   drawn = {name: values for name, _, values in config.sweep.sampled}
   np.testing.assert_allclose(
@@ -209,8 +209,9 @@ def test_what_navigators_terms_weigh_in_the_loss(variant, entropy, costs):
   assert weights == pytest.approx(costs)
 
 
-def test_agents_that_a_laptop_compares_have_the_same_rate_and_costs():
-  configs = [navigation.get_config(f"laptop,{agent},static_small") for agent in ("nav", "nav_d1d2l", "ff")]
+@pytest.mark.parametrize("maze", ["static_small", "static_1"])
+def test_agents_that_a_laptop_compares_have_the_same_rate_and_costs(maze):
+  configs = [navigation.get_config(f"laptop,{agent},{maze}") for agent in ("nav", "nav_d1d2l", "ff")]
   assert all(config.sweep.sampled == () and config.sweep.num_runs == 5 for config in configs)
   first, *others = [config.train.hyper.to_dict() for config in configs]
   assert all(other == first for other in others)
