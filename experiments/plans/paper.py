@@ -4,6 +4,8 @@
 
 Parts: benchmark, columns, soup, mazes. Hours are worked out from the aims of one card in docs/speed.md: no job of this
 plan has run on a card yet. A job that has not ended when time is up goes on at the next start, on a CPU as well.
+Where there is no network, `offline.sh` beside this file carries it there and back; a state has 12 bytes a parameter
+and run, 2.5 MB in Pong, 4 MB on the Jaco, 16 MB in a maze.
 """
 
 from experiments.running import plan

@@ -1,6 +1,7 @@
 """What a plan's binary prints and refuses, and that the project's own plans can be run."""
 
 import pathlib
+import subprocess
 
 import pytest
 from absl import flags
@@ -64,3 +65,29 @@ def test_the_project_s_plans_can_be_run(tmp_path):
   for file in plans:
     jobs = launch.load(str(file))
     launch.check_commands(jobs, jobs_lib.Folder(tmp_path, jobs))
+
+
+def test_what_an_offline_machine_made_comes_home_without_old_states_and_those_of_what_is_done(tmp_path):
+  made = {
+    "a.job.json": '{\n  "state": "stopped"\n}',
+    "a/runs/00/metrics.jsonl": "{}",
+    "a/best/params.safetensors": "best",
+    "a/checkpoints/900.safetensors": "old",
+    "a/checkpoints/1000.safetensors": "newest",
+    "a/tensorboard/events": "large",
+    "b.job.json": '{\n  "state": "done"\n}',
+    "b/checkpoints/10.safetensors": "no longer needed",
+    "b/network.json": "{}",
+  }
+  for name, text in made.items():
+    file = tmp_path / "runs" / "offline" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+  script = str(pathlib.Path("experiments/plans/offline.sh").resolve())
+  subprocess.run(["bash", script, "pack", "out"], cwd=tmp_path, check=True, capture_output=True)
+  (tmp_path / "runs").rename(tmp_path / "there")
+  subprocess.run(["bash", script, "unpack", "out"], cwd=tmp_path, check=True, capture_output=True)
+  home = tmp_path / "runs" / "offline"
+  came = {str(file.relative_to(home)): file.read_text() for file in home.rglob("*") if file.is_file()}
+  left = {"a/checkpoints/900.safetensors", "a/tensorboard/events", "b/checkpoints/10.safetensors"}
+  assert came == {name: text for name, text in made.items() if name not in left}
