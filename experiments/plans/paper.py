@@ -56,14 +56,14 @@ def _columns() -> list[plan.Job]:
 
 
 def _soup() -> list[plan.Job]:
-  """Rusu et al. 2016: 25 runs a cell; White and H-flip from Pong first, then all of the matrix."""
+  """Rusu et al. 2016: 25 runs a cell; of the matrix White and H-flip from Pong."""
   config, hours = "experiments/configs/pong_soup.py:paper", _hours(40_000_000, 25)
-  first = [
+  cells = [
     "scratch_pong",
     *(f"{how}_{to}" for to in ("white", "h_flip") for how in ("scratch", "progressive_pong_to", "finetune_pong_to")),
   ]
   return [
-    plan.Job("soup", "matrix", config=config, flags={"cell": first}, hours=round(hours * len(first), 1)),
+    plan.Job("soup", "matrix", config=config, flags={"cell": cells}, hours=round(hours * len(cells), 1)),
     plan.Job("soup_figures", "figures", flags={"figure": "pnn", "runs": "{soup}", "out": "{soup_figures}"}, hours=0.1),
   ]
 
