@@ -15,7 +15,7 @@ setuptools.setup(
     "": ["py.typed"],
     "environments": ["**/assets/*", "**/levels/*"],
     "analysis": ["*.csv"],
-    "experiments": ["released/*/*", "report/*.css"],
+    "experiments": ["released/*/*", "report/*.css", "plans/*.sh"],
   },
   install_requires=[
     "absl-py>=2.1",
