@@ -21,10 +21,11 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from experiments.configs import base
+from experiments.configs import base, jaco_talk
 from progressive import baselines
 
 COLUMN = "column"
+_STEPS, _NUM_WORLDS, _NUM_STEPS = 50_000_000, 64, 20  # Of a first column.
 # Adam's learning rate on the arm by method: the best known, from docs/results/corl2017_fig5/tuning.md. Figure 5
 # there has finetuning at 2e-4, the choice of its runs of 10,000 steps; 1e-4 proved better afterwards.
 LEARNING_RATES = {
@@ -54,30 +55,29 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
   if variant not in (COLUMN, *FIGURE_4, *baselines.METHODS):
     raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join((COLUMN, *FIGURE_4, *baselines.METHODS))}")
   world, options = "jaco/reach/random", dict[str, Any](num_joints=9)
-  if variant in (COLUMN, *FIGURE_4):
-    options["randomization"] = dict(_RANDOMIZATION)
-    config = base.experiment(
-      world=world, world_options=options, train=_first() if variant == COLUMN else _plain(variant)
+  if variant in baselines.METHODS:
+    return base.experiment(
+      world=world,
+      world_options=options,
+      method=variant,
+      source="" if variant in ("scratch", "random_column") else "experiments/released/jaco_corl2017",
+      train=_on_the_arm(_WIDE if variant in baselines.FINETUNING else _NARROW, LEARNING_RATES[variant]),
     )
-    if variant in FIGURE_4:
-      config.sweep = base.sweep(num_runs=8, top=5, sampled=_DRAWN)  # Figure 4 shows five.
-    return config
-  return base.experiment(
-    world=world,
-    world_options=options,
-    method=variant,
-    source="" if variant in ("scratch", "random_column") else "experiments/released/jaco_corl2017",
-    train=_on_the_arm(_WIDE if variant in baselines.FINETUNING else _NARROW, LEARNING_RATES[variant]),
-  )
+  options["randomization"] = dict(_RANDOMIZATION)
+  if variant == COLUMN:
+    return base.experiment(world=world, world_options=options, train=_first())
+  config = base.experiment(world=world, world_options=options, train=_plain(FIGURE_4[variant]))
+  config.sweep = base.sweep(num_runs=8, top=5, sampled=_DRAWN)  # Figure 4 shows five.
+  return config
 
 
 def _first() -> config_dict.ConfigDict:
   """In simulation. Gamma, lambda, optimiser, worlds and unroll are this project's: the paper does not give them."""
   return base.phase(
     column=_WIDE,
-    steps=50_000_000,
-    num_worlds=64,
-    num_steps=20,
+    steps=_STEPS,
+    num_worlds=_NUM_WORLDS,
+    num_steps=_NUM_STEPS,
     evaluate_every=500_000,
     evaluation_episodes=100,
     save_every=100_000,
@@ -98,22 +98,19 @@ _DRAWN = (
 )
 
 
-def _plain(kind: str) -> config_dict.ConfigDict:
-  """Without helper losses, by what learns `reach/fixed` best (`jaco_talk.py`)."""
+def _plain(column: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """Without helper losses."""
   return base.phase(
-    column=base.column(**{**FIGURE_4[kind], "start": "data"}),
-    steps=50_000_000,
-    num_worlds=64,
-    num_steps=20,
+    column=base.column(**{**column, "start": "data"}),
+    steps=_STEPS,
+    num_worlds=_NUM_WORLDS,
+    num_steps=_NUM_STEPS,
     evaluate_every=0,
     evaluation_episodes=100,
     save_every=500_000,
     updates_per_record=50,
-    reward_scale=0.1,
-    value_cost=0.5,
-    max_gradient_norm=0.05,
-    fan_in=64.0,
-    anneal_updates=math.ceil(50_000_000 / (64 * 20)),  # All of them.
+    **jaco_talk.HYPER,
+    anneal_updates=math.ceil(_STEPS / (_NUM_WORLDS * _NUM_STEPS)),  # All of them.
   )
 
 

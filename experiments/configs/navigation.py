@@ -6,7 +6,7 @@ The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, n
 from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
 agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
-`laptop` makes five runs (docs/results/learning.md), in 3x5 cells of four minutes each on one core. Columns start from
+`laptop` makes five runs (docs/results/learning.md); in 3x5 cells one takes four minutes of one core. Columns start from
 data; kernels learn by their number of inputs, or behind a normalised dense layer (docs/learning.md). Auxiliary losses
 have a tenth of the paper's costs: Adam brings the gradient of a layer to one length, so that a large cost takes it
 from policy and value. `paper` has none of these.

@@ -14,10 +14,7 @@ _STEPS_PER_HOUR = 660 * 3_600  # Of one core.
 
 def get_plan(variant: str = "") -> list[plan.Job]:
   """All parts, or one of them."""
-  parts = {"learning": _learning(), "mazes": _mazes(), "pong": _pong()}
-  if variant and variant not in parts:
-    raise ValueError(f"laptop.py:{variant} is not one of the parts {', '.join(parts)}")
-  return parts[variant] if variant else [job for part in parts.values() for job in part]
+  return plan.of_parts(__file__, variant, {"learning": _learning(), "mazes": _mazes(), "pong": _pong()})
 
 
 def _learning() -> list[plan.Job]:

@@ -33,14 +33,17 @@ run() {
   python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" .whl/*.whl
   export PYTHONPATH="$site:$PWD" JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-/tmp/jax_cache}"
   if [ -d .carried ]; then unpack .carried; fi
-  python3 -m experiments.launch --plan="$plan" --workdir="$work" --hours="$(python3 -c "print($seconds / 3600)")" || true
+  python3 -m experiments.launch --plan="$plan" --workdir="$work" --hours="$(python3 -c "print($seconds / 3600)")" || true  # Not all was done.
   pack "$out"
 }
 
 pack() {
   mkdir -p "$1"
-  local files
-  files=$(mktemp)
+  worth_carrying | tar -C "$work" -c -z -f - -T - | split -b 15M -d - "$1/offline.tar.gz."
+  ls -l "$1"
+}
+
+worth_carrying() {
   (
     cd "$work"
     find . -type f \( -name "*.json" -o -name "*.jsonl" -o -name "*.log" -o -name "*.md" \)
@@ -49,9 +52,7 @@ pack() {
       if grep -qs '"state": *"done"' "$(cut -d / -f 2 <<< "$folder").job.json"; then continue; fi
       find "$folder" -name "*.safetensors" -printf "%f %p\n" | sort -n | tail -n 1 | cut -d " " -f 2-
     done
-  ) > "$files"
-  tar -C "$work" -c -z -f - -T "$files" | split -b 15M -d - "$1/offline.tar.gz."
-  ls -l "$1"
+  )
 }
 
 unpack() {

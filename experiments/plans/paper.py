@@ -8,6 +8,9 @@ Where there is no network, `offline.sh` beside this file carries it there and ba
 and run, 2.5 MB in Pong, 4 MB on the Jaco, 16 MB in a maze.
 """
 
+from ml_collections import config_dict
+
+from experiments.configs import jaco_corl2017, navigation, pong_soup
 from experiments.running import plan
 
 _STEPS_PER_HOUR = 100_000 * 3_600  # Of one card, over all runs of a sweep, pixels and learning included: a guess.
@@ -20,13 +23,11 @@ _RANDOMIZED = {
 def get_plan(variant: str = "") -> list[plan.Job]:
   """All parts, or one of them."""
   parts = {"benchmark": _benchmark(), "columns": _columns(), "soup": _soup(), "mazes": _mazes()}
-  if variant and variant not in parts:
-    raise ValueError(f"paper.py:{variant} is not one of the parts {', '.join(parts)}")
-  return parts[variant] if variant else [job for part in parts.values() for job in part]
+  return plan.of_parts(__file__, variant, parts)
 
 
-def _hours(steps: int, runs: int) -> float:
-  return round(steps * runs / _STEPS_PER_HOUR, 2)
+def _hours(sweep: config_dict.ConfigDict) -> float:
+  return round(sweep.train.steps * sweep.sweep.num_runs / _STEPS_PER_HOUR, 2)
 
 
 def _benchmark() -> list[plan.Job]:
@@ -46,7 +47,7 @@ def _benchmark() -> list[plan.Job]:
 
 def _columns() -> list[plan.Job]:
   """Rusu et al. 2017: the wide column, plain and with looks that differ; the others of figure 4. Eight runs each."""
-  config, hours = "experiments/configs/jaco_corl2017.py", _hours(50_000_000, 8)
+  config, hours = "experiments/configs/jaco_corl2017.py", _hours(jaco_corl2017.get_config("wide"))
   return [
     plan.Job("wide", config=f"{config}:wide", hours=hours),
     plan.Job("wide_randomized", config=f"{config}:wide", fields=_RANDOMIZED, hours=hours),
@@ -57,7 +58,7 @@ def _columns() -> list[plan.Job]:
 
 def _soup() -> list[plan.Job]:
   """Rusu et al. 2016: 25 runs a cell; of the matrix White and H-flip from Pong."""
-  config, hours = "experiments/configs/pong_soup.py:paper", _hours(40_000_000, 25)
+  config, hours = "experiments/configs/pong_soup.py:paper", _hours(pong_soup.get_config("paper"))
   cells = [
     "scratch_pong",
     *(f"{how}_{to}" for to in ("white", "h_flip") for how in ("scratch", "progressive_pong_to", "finetune_pong_to")),
@@ -70,10 +71,10 @@ def _soup() -> list[plan.Job]:
 
 def _mazes() -> list[plan.Job]:
   """Mirowski et al. 2017: 64 runs an agent; D1D2L and Nav in the static and in the random maze before the others."""
+  hours = _hours(navigation.get_config("paper,nav,static_1"))
   return [
     plan.Job(f"{maze}_{agent}", config=f"experiments/configs/navigation.py:paper,{agent},{maze}", hours=hours)
     for agents in (("nav", "nav_d1d2l"), ("nav_d2", "nav_d1"))
     for maze in ("static_1", "random_goal_1")
     for agent in agents
-    for hours in (_hours(25_000_000, 64),)
   ]

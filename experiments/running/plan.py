@@ -13,6 +13,7 @@
 
 import dataclasses
 import graphlib
+import pathlib
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,17 @@ class Job:
     for name, value in self.flags.items():
       for one in value if isinstance(value, list | tuple) else (value,):
         yield f"--{name}={one}"
+
+
+def of_parts(file: str, variant: str, parts: Mapping[str, Sequence[Job]]) -> list[Job]:
+  """The jobs of the part that `variant` names, of all parts where it is ''; `file` is the plan's own.
+
+  Raises:
+    ValueError: if no part is called so.
+  """
+  if variant and variant not in parts:
+    raise ValueError(f"{pathlib.Path(file).name}:{variant} is not one of the parts {', '.join(parts)}")
+  return [job for name, part in parts.items() if variant in ("", name) for job in part]
 
 
 def check(jobs: Sequence[Job]) -> None:

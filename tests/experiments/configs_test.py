@@ -192,14 +192,19 @@ def test_pong_s_paper_scale_is_a3c():
 @pytest.mark.parametrize(
   ("variant", "entropy", "costs"),
   [
-    ("laptop,nav_d1l", 1e-3, {"d1": 0.1, "l": 0.0333}),  # A tenth of the rewards, a hundredth of the paper's costs.
-    ("laptop,nav_d1l_clip", 1e-3, {"d1": 1.0, "l": 0.333}),
-    ("paper,nav_d1l", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),  # papers.md 3.4
-    ("paper,nav_d1l_clip", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),
+    ("laptop,nav_d1l,static_1", 5e-4, {"d1": 0.1, "l": 0.0333}),
+    (
+      "laptop,nav_d1l,static_small",
+      1e-3,
+      {"d1": 0.1, "l": 0.0333},
+    ),  # A tenth of the rewards, a hundredth of the paper's costs.
+    ("laptop,nav_d1l_clip,static_small", 1e-3, {"d1": 1.0, "l": 0.333}),
+    ("paper,nav_d1l,static_1", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),  # papers.md 3.4
+    ("paper,nav_d1l_clip,static_1", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),
   ],
 )
 def test_what_navigators_terms_weigh_in_the_loss(variant, entropy, costs):
-  config = navigation.get_config(f"{variant},static_small")
+  config = navigation.get_config(variant)
   scale = config.train.hyper.reward_scale
   drawn = {name: values for name, _, values in config.sweep.sampled}
   np.testing.assert_allclose(

@@ -70,6 +70,14 @@ def test_a_plan_that_cannot_be_run_is_refused(jobs, message):
     plan.check(jobs)
 
 
+def test_a_part_of_a_plan_is_named():
+  parts = {"one": [plan.Job("a")], "two": [plan.Job("b"), plan.Job("c")]}
+  assert [job.name for job in plan.of_parts("p.py", "", parts)] == ["a", "b", "c"]
+  assert [job.name for job in plan.of_parts("p.py", "two", parts)] == ["b", "c"]
+  with pytest.raises(ValueError, match="p.py:three is not one of the parts one, two"):
+    plan.of_parts("plans/p.py", "three", parts)
+
+
 def test_the_worthiest_runs_first_and_after_what_it_needs(tmp_path):
   jobs = [
     script("third", SAY.format(3), after=["second"]),
