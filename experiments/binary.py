@@ -7,6 +7,7 @@ reads: the rest, and words that are no flags, are refused. `--help` lists those 
 fields. JAX's compiled programs are kept between runs.
 """
 
+import contextlib
 import ctypes
 import difflib
 import functools
@@ -50,6 +51,12 @@ EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_boun
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
 SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.", lower_bound=0, upper_bound=2**32 - 1)  # As keys have.
 VIDEO = flags.DEFINE(PATH, "video", "", "Write a video here (mp4).")
+COORDINATOR = flags.DEFINE_string(
+  "coordinator", "", 'One run on many hosts: HOST:PORT of the first process, or "auto" under SLURM or MPI.'
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes share the run out.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is; 0 writes.", lower_bound=0)
+HOSTS = (COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
@@ -90,7 +97,17 @@ def guard(main: Callable[[], None]) -> None:
   logging.set_verbosity(logging.ERROR)
   keep_freed_memory()
   keep_compiled_programs()
+  with contextlib.ExitStack() as stack:
+    _guard(main, stack)
+
+
+def _guard(main: Callable[[], None], stack: contextlib.ExitStack) -> None:
+  """`guard` where the program is set up; an error leaves the other processes of its run in `stack` last."""
   try:
+    if COORDINATOR.value:
+      from experiments.running import hosts
+
+      stack.enter_context(hosts.joined(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value))
     check_platform()
     main()
   except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError) as error:

@@ -4,8 +4,9 @@
     python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \\
       --config.source=runs/column --config.world=arm://localhost:5005
 
-Any method in any world, with any auxiliary heads; a config with a sweep is many runs side by side. The same command
-continues a run that was stopped, exactly.
+Any method in any world, with any auxiliary heads; a config with a sweep is many runs side by side. Runs and worlds
+are shared out over all devices, and over hosts (`running.hosts`). The same command continues a run that was stopped,
+exactly.
 """
 
 from experiments import binary
@@ -18,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.CONFIG, binary.WORKDIR))
+  binary.run(main, reads=(binary.CONFIG, binary.WORKDIR, *binary.HOSTS))

@@ -50,6 +50,7 @@ ALLOWED = (
   (
     "experiments.binary",
     (
+      "experiments.running.hosts",
       "experiments.running.stop",
       "experiments.setup.fields",
       "experiments.store.run_directory",

@@ -18,7 +18,7 @@ from flax import struct
 
 from agents import actor_critic, auxiliary, trajectory, unroll
 from environments import batch as batch_lib
-from experiments.running import stop
+from experiments.running import hosts, stop
 from progressive import column, network, partition
 
 
@@ -127,7 +127,7 @@ def consume(
   with stop.deferred():
     for state, records in updates:
       step = step_of(state)
-      is_over, is_asked = step >= until_step, stop.asked()
+      is_over, is_asked = step >= until_step, hosts.asked_to_stop()
       is_evaluated = is_over or (_is_due(previous, step, evaluate_every) and not is_asked)
       if is_evaluated:
         records = [*records, *evaluate(state, step)]

@@ -4,15 +4,17 @@
     checkpoint, video
 
 A run has its directory; the members of a sweep have ordinary run directories in it, `runs/00` and on, whose config
-alone repeats each, while all of them are one checkpoint: a sweep resumes as exactly as a run, on as many devices as
-there are then. `best` holds the best member's network, from which others start.
+alone repeats each, while all of them are one checkpoint: a sweep resumes as exactly as a run, either on as many devices
+as there are then. `best` holds the best member's network, from which others start. On several hosts every process does
+the same, and the first alone writes (`hosts`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,11 +25,12 @@ from ml_collections import config_dict
 from agents import trajectory
 from environments import batch as batch_lib
 from experiments.report import video
-from experiments.running import actors, loop, members, play, recorder
+from experiments.running import actors, devices, hosts, loop, play, recorder
 from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
 from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
+from experiments.store import lock as lock_lib
 from progressive import partition
 
 
@@ -54,66 +57,82 @@ def run(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> Learned:
       or the config asks for what cannot be.
     FloatingPointError: if the loss stops being a number.
   """
-  with run_directory.alone(workdir) as lock:
-    folder, sweep = lock.path.parent, lock.path.parent.parent
+  path = run_directory.local(workdir).absolute()
+  with lock_lib.alone(path) if hosts.is_first() else contextlib.nullcontext() as lock:
+    folder, sweep = path.parent, path.parent.parent
     if folder.name == "runs" and checkpoint.steps(sweep / "checkpoints") and (sweep / network_file.NAME).exists():
-      raise ValueError(f"{lock.path} is a run of the sweep in {sweep}, which continues it; use another --workdir")
-    learned = run_alone(config, lock)
-    if "sweep" in config:
-      _keep_best(lock.path, learned.members)
+      raise ValueError(f"{path} is a run of the sweep in {sweep}, which continues it; use another --workdir")
+    learned = run_alone(config, path, lock)
+    if "sweep" in config and lock:
+      _keep_best(path, learned.members)
     return learned
 
 
 def run_alone(
-  config: config_dict.ConfigDict, lock: run_directory.Lock, *, source: released.Source | None = None
+  config: config_dict.ConfigDict,
+  path: pathlib.Path,
+  lock: lock_lib.Lock | None,
+  *,
+  source: released.Source | None = None,
 ) -> Learned:
   """`run` for a caller who has the directory to itself, and keeps it for what comes after.
 
   Args:
     config: of the run or sweep.
-    lock: of its directory.
+    path: its directory.
+    lock: of the directory; None in a process that writes nothing, since the first one of its run does.
     source: the network to start from; None: that of `config.source`.
   """
   checks.check(config)
-  before = run_directory.read_config(lock.path) if checkpoint.steps(lock.path / "checkpoints") else {}
+  before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
-  path, phase, is_sweep = lock.path, config.train, "sweep" in config
+  phase, is_sweep = config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
   states = [_init(member if before else _fitted(member, batch), batch) for member in everyone]
-  about = run_directory.provenance()
-  for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
-    run_directory.claim(owner.path, owner.config, sweep=path, about=about)
-    network_file.write_spec(owner.path, owner.task.agent.spec)
-  state, first_step = restore(path, members.stack(states) if is_sweep else states[0], phase.steps)
+  if lock:
+    _claim([Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone, sweep=path)
+  state, first_step = restore(path, devices.stack(states) if is_sweep else states[0], phase.steps)
+  hosts.check_same(first_step, what=f"{path} at steps")
   if first_step >= phase.steps:
     return Learned(everyone, state)
 
-  write = _recorder(everyone, path, phase, first_step)
+  write = _recorder(everyone, path, phase, first_step) if lock else None
 
   def own(state: loop.TrainState) -> loop.TrainState:  # The rest fill a last device's share.
     return jax.tree.map(lambda leaf: leaf[: len(everyone)], state) if is_sweep else state
 
   def save(state: loop.TrainState, step: int) -> None:
-    lock.check()
-    loop.refuse_overflow(state, everyone[0].task.agent.spec)
-    write.sync()
-    checkpoint.save(path / "checkpoints", step, own(state), keep=phase.keep_checkpoints)
+    state = hosts.local(state)
+    if lock and write:
+      lock.check()
+      loop.refuse_overflow(state, everyone[0].task.agent.spec)
+      write.sync()
+      checkpoint.save(path / "checkpoints", step, own(state), keep=phase.keep_checkpoints)
 
   evaluate, film = _evaluation(everyone[0], 0 if is_sweep else phase.evaluation_episodes)
-  print(f"{path}: compiling; the first update takes a while", flush=True)
+  if lock:
+    print(f"{path}: compiling; the first update takes a while", flush=True)
   state = loop.consume(
     _updates(everyone, phase, batch, state, is_sweep=is_sweep),
     first_step=first_step,
     until_step=phase.steps,
-    sinks=(write,),
+    sinks=(write,) if write else (),
     evaluate=evaluate,
     evaluate_every=phase.evaluate_every,
     save=save,
     save_every=phase.save_every,
     film=film,
   )
-  return Learned(everyone, own(state))
+  return Learned(everyone, own(hosts.local(state)))
+
+
+def _claim(owners: Sequence[Member], *, sweep: pathlib.Path) -> None:
+  """Makes the directories of a run, or of a sweep and its runs, theirs."""
+  about = run_directory.provenance()
+  for owner in owners:
+    run_directory.claim(owner.path, owner.config, sweep=sweep, about=about)
+    network_file.write_spec(owner.path, owner.task.agent.spec)
 
 
 def make_members(
@@ -219,6 +238,8 @@ def _on_its_own(member: Member) -> Member:
         f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
         f"is being learned from; set it to 0, which evaluates at the end"
       )
+    if jax.process_count() > 1:
+      raise ValueError(f"{place.name} is one world, which {jax.process_count()} processes cannot share out; start one")
   return member
 
 
@@ -290,17 +311,23 @@ def _updates(
       fit=functools.partial(_fitted_state, everyone[0]) if learn.is_fitted(everyone[0].config) else None,
       num_to_fit=learn.FRAMES_TO_FIT,
     )
-  train: Callable[..., Any] = functools.partial(loop.train_step, agent=task.agent)
+  layout = devices.lay_out(len(everyone), phase.num_worlds)
+  agent = task.agent
   if is_sweep:
-    mesh, share = members.share_out(len(everyone))
-    agents = members.stack([jax.tree.map(jnp.float32, member.task.agent) for member in everyone])
-    state, agents = members.spread((state, agents), mesh, share)
+    agents = devices.stack([jax.tree.map(jnp.float32, member.task.agent) for member in everyone])
+    agent = devices.place_agents(agents, layout)
+  train = functools.partial(
+    devices.train_step,
+    agent=agent,
+    batch=batch,
+    num_steps=phase.num_steps,
+    mesh=layout.mesh,
     # A CPU has no idle lanes to fill: there one member after the other is fastest (measured: see `benchmark`).
-    width = 1 if jax.default_backend() == "cpu" else share
-    train = functools.partial(members.train_step, agents=agents, width=width, mesh=mesh)
+    width=1 if jax.default_backend() == "cpu" else layout.share,
+  )
   return actors.in_batch(
-    state,
-    functools.partial(train, batch=batch, num_steps=phase.num_steps),
+    devices.place(state, layout),
+    train,
     steps_per_update=phase.num_steps * phase.num_worlds,
     until_step=phase.steps,
     updates_per_record=phase.updates_per_record,
@@ -316,10 +343,11 @@ def _evaluation(member: Member, num_episodes: int) -> tuple[Callable, Callable]:
   def evaluate(state: loop.TrainState, step: int) -> list[loop.Record]:
     if not num_episodes:
       return []
+    trainable, frozen = hosts.local((state.trainable, state.frozen))
     played = play.play(
       member.task,
-      state.trainable,
-      state.frozen,
+      trainable,
+      frozen,
       jax.random.fold_in(key, step),
       num_episodes=num_episodes,
       is_greedy=phase.evaluation_is_greedy,
@@ -330,7 +358,7 @@ def _evaluation(member: Member, num_episodes: int) -> tuple[Callable, Callable]:
 
   def film(state: loop.TrainState, step: int) -> None:
     for played in seen:
-      if played.frames:
+      if played.frames and hosts.is_first():
         rate, file = place_lib.frames_per_s(member.task.place), member.path / "videos" / f"step_{step}.mp4"
         video.try_write(file, played.frames, frames_per_s=rate, captions=played.captions)
 

@@ -47,9 +47,15 @@ def install(*, is_importing: bool = False) -> None:
   threading.Thread(target=_watch, args=(reader,), name="stop", daemon=True).start()
 
 
-def asked() -> bool:
-  """Whether a signal has come."""
-  return _signal is not None
+def asked() -> int:
+  """The first signal that has come, or that `ask` has passed on; 0 where none has."""
+  return _signal or 0
+
+
+def ask(kind: int) -> None:
+  """As if the signal `kind` had come, which came to another process of the same run; 0 is none."""
+  global _signal
+  _signal = _signal or kind or None
 
 
 @contextlib.contextmanager

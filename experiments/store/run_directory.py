@@ -7,7 +7,6 @@ with more steps goes on, one with another config is refused with the difference 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -20,9 +19,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Any, NamedTuple, TextIO
+from typing import Any
 
 import jax
 from ml_collections import config_dict
@@ -31,50 +30,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "
 CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
-_LOCK = "lock"
 # Fields that configs of earlier versions lack, and what was done without them.
 _ADDED = {"train.column.memory": "lstm", "train.column.norm": "none"}
 _FREE = {"wandb"}  # Where records go: what is learned does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
-
-
-class Lock(NamedTuple):
-  """A directory that this process has to itself. The lock is the file's, not its name's: it moves with the file."""
-
-  path: pathlib.Path  # Of the directory.
-  file: TextIO  # Locked as long as it is open.
-
-  def check(self) -> None:
-    """To be called before anything is saved: who writes by name would make a second directory.
-
-    Raises:
-      OSError: if the directory is not at its path any more.
-    """
-    own, there = os.fstat(self.file.fileno()), None
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-      there = os.stat(self.path / _LOCK)
-    if there is None or not os.path.samestat(own, there):
-      raise OSError(
-        f"{self.path} was moved or deleted while it was at work, and nothing was saved since; start again with its "
-        f"--workdir as it is now"
-      )
-
-
-@contextlib.contextmanager
-def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
-  """Makes the directory where there is none and keeps other processes out; the lock goes with the process.
-
-  Raises:
-    ValueError: if another process is at work there.
-  """
-  path = local(workdir).absolute()
-  path.mkdir(parents=True, exist_ok=True)
-  with (path / _LOCK).open("w") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise ValueError(f"another process is at work in {path}; wait for it, or use another --workdir") from None
-    yield Lock(path, file)
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:

@@ -14,7 +14,7 @@ from environments import batch as batch_lib
 from environments import registry
 from environments.atari import vector
 from experiments.configs import pong_soup
-from experiments.running import loop, members
+from experiments.running import devices, loop
 from experiments.setup import learn
 from experiments.setup import sweep as sweep_lib
 from experiments.suites import stages
@@ -65,19 +65,20 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
   tasks = [learn.make(sweep_lib.sample(pong_soup.get_config(), i)) for i in range(_NUM_RUNS)]
   batch = stages.batch_of(tasks[0], settings.num_worlds)
   states = [_start(task, batch, i) for i, task in enumerate(tasks)]
-  agents = members.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
+  agents = devices.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
+  mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("runs", "worlds"))
 
   def alone() -> None:
     states[0], metrics, _ = loop.train_step(states[0], agent=tasks[0].agent, batch=batch, num_steps=stages.NUM_STEPS)
     jax.block_until_ready(metrics)
 
   def together(carry: list[Any], width: int) -> None:
-    carry[0], metrics, _ = members.train_step(
-      carry[0], agents=agents, batch=batch, num_steps=stages.NUM_STEPS, width=width, mesh=members.share_out(1)[0]
+    carry[0], metrics, _ = devices.train_step(
+      carry[0], agent=agents, batch=batch, num_steps=stages.NUM_STEPS, width=width, mesh=mesh
     )
     jax.block_until_ready(metrics)
 
-  calls = [alone] + [functools.partial(together, [members.stack(states)], width) for width in (1, _NUM_RUNS)]
+  calls = [alone] + [functools.partial(together, [devices.stack(states)], width) for width in (1, _NUM_RUNS)]
   for call in calls:
     call()
   seconds = stages.blocks(calls, settings)

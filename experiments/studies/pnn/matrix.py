@@ -17,6 +17,7 @@ from ml_collections import config_dict
 
 from experiments.running import play, run
 from experiments.setup import checks, column, learn, place
+from experiments.store import lock as lock_lib
 from experiments.store import released, run_directory, sweep_folder
 from progressive import baselines, network, partition
 
@@ -167,7 +168,7 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
     ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
   """
   path = workdir / cell.name
-  with run_directory.alone(path) as lock:
+  with lock_lib.alone(path) as lock:
     if is_done(path):
       return run_directory.read_json(path / OUTCOME)
     if reason := failure(path):
@@ -185,9 +186,7 @@ def failure(path: pathlib.Path) -> str:
   return str(run_directory.read_json(file)["reason"]) if file.exists() else ""
 
 
-def _run_cell(
-  config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path, lock: run_directory.Lock
-) -> dict[str, Any]:
+def _run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path, lock: lock_lib.Lock) -> dict[str, Any]:
   path, own = workdir / cell.name, cell_config(config, cell, workdir)
   source = None
   if cell.before is not None:
@@ -199,7 +198,7 @@ def _run_cell(
       )
     source = released.load_source(own.source)
     _check_source(own, source)
-  learned = run.run_alone(own, lock, source=source)
+  learned = run.run_alone(own, path, lock, source=source)
   return _finish(own, cell, path, learned.members, source)
 
 

@@ -9,7 +9,7 @@ import pytest
 from analysis import records
 from environments import registry
 from experiments.configs import base, jaco_auxiliary, navigation, pong_soup
-from experiments.running import members, run
+from experiments.running import devices, run
 from experiments.setup import learn
 from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, network_file, released, sweep_folder
@@ -17,6 +17,7 @@ from progressive import partition
 from tests.agents import worlds
 from tests.experiments.running import run_test
 
+ONE_DEVICE = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("runs", "worlds"))
 SAMPLED = (
   ("train.hyper.learning_rate", "choice", (1e-2, 1e-3, 1e-4)),
   ("train.hyper.entropy_cost", "log_uniform", (1e-4, 1e-2)),
@@ -60,7 +61,7 @@ def test_parameters_come_with_their_auxiliary_heads_where_asked_for(tmp_path):
   configs = [sweep_lib.sample(config, i) for i in range(2)]
   everyone = [run.Member(one, tmp_path, learn.make(one)) for one in configs]
   batch = run._batch(everyone[0].task, 2)
-  state = members.stack([run._init(member, batch) for member in everyone])
+  state = devices.stack([run._init(member, batch) for member in everyone])
   checkpoint.save(tmp_path / "checkpoints", 10, state)
   network_file.write_spec(tmp_path, everyone[0].task.agent.spec)
   own = everyone[1].task.params
@@ -94,32 +95,26 @@ def several(config, num):
   """Members of a sweep of `num` in four worlds, their agents stacked, and what makes their states."""
   everyone = [run.Member(one, None, learn.make(one)) for one in (sweep_lib.sample(config, i) for i in range(num))]
   batch = run._batch(everyone[0].task, 4)
-  agents = members.stack([jax.tree.map(np.float32, member.task.agent) for member in everyone])
-  return batch, agents, lambda: members.stack([run._init(member, batch) for member in everyone])
+  agents = devices.stack([jax.tree.map(np.float32, member.task.agent) for member in everyone])
+  return batch, agents, lambda: devices.stack([run._init(member, batch) for member in everyone])
 
 
 def test_all_at_once_is_one_after_the_other():
   batch, agents, init = several(make_config(), 3)
-  alike = {"agents": agents, "batch": batch, "num_steps": 5, "mesh": members.share_out(1)[0]}
-  ends = [members.train_step(init(), **alike, width=width)[0].trainable for width in (1, 3)]
+  alike = {"agent": agents, "batch": batch, "num_steps": 5, "mesh": ONE_DEVICE}
+  ends = [devices.train_step(init(), **alike, width=width)[0].trainable for width in (1, 3)]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
 
 
 def test_devices_share_a_sweep_out_and_change_nothing():
   """Two devices here: three members are two on one and one on the other, which is given a second to fill its share."""
-  assert [(mesh.size, share) for mesh, share in map(members.share_out, (1, 2, 3, 4))] == [
-    (1, 1),
-    (2, 1),
-    (2, 2),
-    (2, 2),
-  ]
   batch, agents, init = several(make_config(), 3)
   ends = []
-  for mesh, share in (members.share_out(1)[0], 3), members.share_out(3):
-    states, own = members.spread((init(), agents), mesh, share)
-    assert len(states.step) == mesh.size * share
-    state, _, _ = members.train_step(states, agents=own, batch=batch, num_steps=5, width=1, mesh=mesh)
-    assert len(state.step.sharding.device_set) == mesh.size
+  for layout in devices.Layout(ONE_DEVICE, 3), devices.lay_out(3, 4):
+    states, own = devices.place(init(), layout), devices.place_agents(agents, layout)
+    assert len(states.step) == layout.mesh.size * layout.share
+    state, _, _ = devices.train_step(states, agent=own, batch=batch, num_steps=5, mesh=layout.mesh)
+    assert len(state.step.sharding.device_set) == layout.mesh.size
     ends.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:3], state.trainable))
   jax.tree.map(np.testing.assert_array_equal, *ends)
 
@@ -138,9 +133,8 @@ def test_a_gpu_trains_all_members_at_once_and_never_asks_the_host(config, monkey
   monkeypatch.undo()  # The true worlds.
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   batch, agents, init = several(config, 2)
-  num_steps, mesh = config.train.num_steps, members.share_out(1)[0]
-  traced = members.train_step.trace(
-    jax.eval_shape(init), agents=agents, batch=batch, num_steps=num_steps, width=2, mesh=mesh
+  traced = devices.train_step.trace(
+    jax.eval_shape(init), agent=agents, batch=batch, num_steps=config.train.num_steps, width=2, mesh=ONE_DEVICE
   )
   program = traced.lower(lowering_platforms=("cuda",)).as_text()
   assert "stablehlo.convolution" in program and "callback" not in program

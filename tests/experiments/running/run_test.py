@@ -17,7 +17,8 @@ from environments import dm_env_adapter, registry
 from experiments.configs import base
 from experiments.running import loop, run
 from experiments.setup import checks, learn
-from experiments.store import checkpoint, released, run_directory
+from experiments.store import checkpoint, released
+from experiments.store import lock as lock_lib
 from progressive import network, partition
 from tests.agents import worlds
 
@@ -184,7 +185,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, caps
 
 
 def test_a_directory_that_is_at_work_is_refused(tmp_path):
-  with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process"):
+  with lock_lib.alone(tmp_path), pytest.raises(ValueError, match="another process"):
     run.run(make_config(), tmp_path)
 
 

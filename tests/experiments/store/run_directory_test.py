@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import math
-import os
 import pathlib
 import shlex
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import pytest
 from ml_collections import config_dict
 
-from experiments.store import run_directory
+from experiments.store import lock, run_directory
 
 
 def make_config(**fields):
@@ -208,7 +207,7 @@ def test_the_commit_is_that_of_the_code_and_of_no_checkout_around_it(tmp_path, m
 @pytest.mark.parametrize("place", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run", "gs:/bucket/run"])
 def test_a_place_on_no_disk_of_this_machine_s_is_refused_and_nothing_made(tmp_path, monkeypatch, place):
   monkeypatch.chdir(tmp_path)
-  for use in (claim, lambda path: run_directory.alone(path).__enter__()):
+  for use in (claim, lambda path: lock.alone(path).__enter__()):
     with pytest.raises(ValueError, match=rf"^{place} is no path of this machine; name a folder"):
       use(place)
   assert not list(tmp_path.iterdir())
@@ -216,31 +215,5 @@ def test_a_place_on_no_disk_of_this_machine_s_is_refused_and_nothing_made(tmp_pa
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
-  with run_directory.alone("~/run") as lock:
-    assert lock.path == tmp_path / "run" == claim("~/run")
-
-
-def test_one_process_at_a_time(tmp_path):
-  with run_directory.alone(tmp_path), pytest.raises(ValueError, match="another process is at work"):
-    run_directory.alone(tmp_path).__enter__()
-  with run_directory.alone(tmp_path) as lock:
-    lock.check()
-
-
-@pytest.mark.parametrize("what", ["renamed", "deleted", "made again", "made again and locked"])
-def test_a_directory_that_is_not_there_any_more_is_noticed(tmp_path, monkeypatch, what):
-  monkeypatch.chdir(tmp_path)
-  with run_directory.alone("run") as lock:
-    monkeypatch.chdir("/")
-    lock.check()
-    os.rename(tmp_path / "run", tmp_path / "away")
-    if what == "deleted":
-      (tmp_path / "away/lock").unlink()
-      (tmp_path / "away").rmdir()
-    elif what == "made again":
-      (tmp_path / "run").mkdir()
-    elif what == "made again and locked":
-      with run_directory.alone(tmp_path / "run"):
-        pass
-    with pytest.raises(OSError, match=rf"^{tmp_path}/run was moved or deleted while it was at work, and nothing"):
-      lock.check()
+  with lock.alone("~/run") as own:
+    assert own.path == tmp_path / "run" == claim("~/run")

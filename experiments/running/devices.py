@@ -1,0 +1,137 @@
+"""Runs and their worlds, shared out over all devices of all hosts: one mesh along runs and along worlds.
+
+The protocol of the papers is a sample of hyper-parameters, of which the best few count (Rusu et al. 2016: 25 jobs a
+cell, top 3; Mirowski et al. 2017: 64, top 5). Runs side by side share network, world and shapes, so one program trains
+all of them and is compiled once; what a run may have of its own are the leaves of its agent: numbers, which are data.
+Devices that are left over share out each run's worlds. Parameters are whole on every device of a run; which sums go
+over devices (a gradient's, a metric's) the compiler finds. One device is the same program.
+"""
+
+import functools
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents import actor_critic, trajectory
+from environments import batch as batch_lib
+from experiments.running import loop
+
+_RUNS, _WORLDS = "runs", "worlds"
+_OF_WORLDS = ("batch_state", "recurrent_state", "progress")  # Fields of a state with an axis of worlds.
+
+
+class Layout(NamedTuple):
+  """Who trains what."""
+
+  mesh: jax.sharding.Mesh  # [devices along runs, devices along the worlds of each].
+  share: int  # Runs of each device.
+
+
+def stack(trees: list[Any]) -> Any:
+  """Trees of the same form as one, every leaf `[N, ...]`."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def lay_out(num_runs: int, num_worlds: int) -> Layout:
+  """Over as many devices as have something to do; says on stderr if that is not all of them.
+
+  Raises:
+    ValueError: if it is not all of them, and there are several processes: one would wait for ever.
+  """
+  devices = jax.devices()
+  share = -(-num_runs // len(devices))
+  along_runs = -(-num_runs // share)
+  left = len(devices) // along_runs
+  along_worlds = max(k for k in range(1, left + 1) if num_worlds % k == 0)
+  mesh = jax.sharding.Mesh(
+    np.array(devices[: along_runs * along_worlds]).reshape(along_runs, along_worlds), (_RUNS, _WORLDS)
+  )
+  if mesh.size < len(devices):
+    why = f"{num_runs} runs of train.num_worlds={num_worlds} occupy {mesh.size} of {len(devices)} devices"
+    fix = f"a multiple of {left} worlds occupies {along_runs * left}"
+    if jax.process_count() > 1:
+      raise ValueError(f"{why}, but every process must have something to do; {fix}")
+    print(f"warning: {why}; {fix}", file=sys.stderr)
+  return Layout(mesh, share)
+
+
+def place(state: loop.TrainState, layout: Layout) -> loop.TrainState:
+  """The state of a run, or of N (every leaf `[N, ...]`), over its devices.
+
+  Of N runs the first one again fills the last device's share: leaves are `[devices along runs * share, ...]` then.
+  """
+  if state.step.ndim:
+    state = _fill(state, layout)
+  return _put(state, _shardings(state, layout.mesh))
+
+
+def place_agents(agents: actor_critic.Agent, layout: Layout) -> actor_critic.Agent:
+  """Those of N runs, every leaf `[N, ...]`, over their devices, filled up as by `place`."""
+  agents = _fill(agents, layout)
+  along = jax.NamedSharding(layout.mesh, jax.P(_RUNS))
+  return _put(agents, jax.tree.map(lambda _: along, agents))
+
+
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "width", "mesh"), donate_argnames="state")
+def train_step(
+  state: loop.TrainState,
+  *,
+  agent: actor_critic.Agent,
+  batch: batch_lib.Batch,
+  num_steps: int,
+  mesh: jax.sharding.Mesh,
+  width: int = 1,
+) -> tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]:
+  """`loop.train_step` of a run, or of N (every leaf of `state` and `agent` `[N, ...]`), over the devices of `mesh`.
+
+  A device trains `width` of its runs at once (all of its own, or 1: one after the other).
+  """
+
+  def one(run: tuple[loop.TrainState, actor_critic.Agent]) -> Any:
+    return loop.train_step(run[0], agent=run[1], batch=batch, num_steps=num_steps)
+
+  def own(*runs: Any) -> Any:
+    return jax.lax.map(one, runs, batch_size=width if width > 1 else None)
+
+  if state.step.ndim:
+    along = jax.P(_RUNS)
+    step = jax.shard_map(own, mesh=mesh, in_specs=along, out_specs=along, check_vma=False, axis_names={_RUNS})
+    state, *results = step(state, agent)
+  else:
+    state, *results = one((state, agent))
+  metrics, episodes = jax.lax.with_sharding_constraint(results, jax.NamedSharding(mesh, jax.P()))
+  return jax.lax.with_sharding_constraint(state, _shardings(state, mesh)), metrics, episodes
+
+
+def _shardings(state: loop.TrainState, mesh: jax.sharding.Mesh) -> loop.TrainState:
+  """Where every leaf of a state lies; every process has all counters of steps."""
+  runs = (_RUNS,) if state.step.ndim else ()
+  axes = dict.fromkeys(state.__dataclass_fields__, runs) | dict.fromkeys(_OF_WORLDS, (*runs, _WORLDS)) | {"step": ()}
+
+  def everywhere(name: str) -> Any:
+    sharding = jax.NamedSharding(mesh, jax.P(*axes[name]))
+    return jax.tree.map(lambda _: sharding, getattr(state, name))
+
+  return loop.TrainState(**{name: everywhere(name) for name in axes})
+
+
+def _fill(tree: Any, layout: Layout) -> Any:
+  def fill(leaf: jax.Array) -> jax.Array:
+    missing = layout.mesh.shape[_RUNS] * layout.share - len(leaf)
+    return jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, axis=0)]) if missing else leaf
+
+  return jax.tree.map(fill, tree)
+
+
+def _put(tree: Any, shardings: Any) -> Any:
+  """`jax.device_put`, which over several processes takes no keys, only their data."""
+  is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(tree)]
+  leaves, treedef = jax.tree.flatten(tree)
+  data = [jax.random.key_data(leaf) if key else leaf for key, leaf in zip(is_key, leaves, strict=True)]
+  placed = jax.device_put(data, jax.tree.leaves(shardings))
+  return treedef.unflatten(
+    [jax.random.wrap_key_data(leaf) if key else leaf for key, leaf in zip(is_key, placed, strict=True)]
+  )

@@ -1,0 +1,137 @@
+"""One run on several hosts: the same program in every process, which JAX joins into one machine of many devices.
+
+    srun python -m experiments.train ... --coordinator=auto                 # SLURM and MPI say who is who
+    python -m experiments.train ... --coordinator=HOST:PORT --num_processes=2 --process_id=0     # and 1, by hand
+
+Every process computes the same; the first alone writes, all read the same run directory. When one process ends before
+its time the others cannot go on: each holds a connection to the first, which closes with the process, whatever ended
+it, so that all end within a second, each with one line. The same commands go on from what is saved.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from experiments.running import stop
+
+_DONE = b"d"  # Said before a connection is closed in good order.
+_CONNECT_S = 60
+_NOTICE_S = 2.0
+_is_ending = False  # All processes have agreed to end.
+
+
+@contextlib.contextmanager
+def joined(coordinator: str, num_processes: int | None, process_id: int | None) -> Iterator[None]:
+  """Within it this process is one of many; it ends with them.
+
+  Args:
+    coordinator: HOST:PORT of the first process, at which it listens; "auto" where a scheduler says all of this.
+    num_processes, process_id: of all, and of this one, 0 and on; None: as the scheduler says.
+
+  Raises:
+    ValueError: if they do not come together.
+  """
+  jax.config.update("jax_enable_preemption_service", False)  # Signals are `running.stop`'s.
+  try:
+    jax.distributed.initialize(
+      None if coordinator == "auto" else coordinator, num_processes, process_id, initialization_timeout=_CONNECT_S
+    )
+  except (RuntimeError, ValueError, TypeError) as error:
+    raise ValueError(f"the processes of this run do not come together at {coordinator} ({error})") from error
+  peers = _connect(coordinator)
+  try:
+    yield
+  except BaseException as error:
+    if not _is_ending:  # The others wait for this process, and it must not wait for them.
+      _end_alone(error)
+    raise
+  finally:
+    for peer in peers:
+      with contextlib.suppress(OSError):
+        peer.send(_DONE)
+
+
+def is_first() -> bool:
+  """Whether this process is the one that writes; the only one, where there is one."""
+  return jax.process_index() == 0
+
+
+def asked_to_stop() -> bool:
+  """Whether a signal has come to any process, which all of them ask at the same time; then they end together."""
+  global _is_ending
+  if jax.process_count() > 1:
+    stop.ask(int(multihost_utils.process_allgather(np.array(stop.asked())).max()))
+    _is_ending = bool(stop.asked())
+  return bool(stop.asked())
+
+
+def check_same(number: int, *, what: str) -> None:
+  """Returns once all processes ask it.
+
+  Raises:
+    ValueError: if they do not bring the same number: they do not see the same files.
+  """
+  if jax.process_count() > 1:
+    numbers = multihost_utils.process_allgather(np.array(number)).tolist()
+    if len(set(numbers)) > 1:
+      raise ValueError(f"the processes see {what} of {numbers}; all of them need the same --workdir, on a shared disk")
+
+
+def local(tree: Any) -> Any:
+  """The same arrays on this process's own devices, and on one of them what each holds whole: to work on alone."""
+  if jax.process_count() > 1:
+    mesh = next(leaf.sharding.mesh for leaf in jax.tree.leaves(tree))
+    tree = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(tree)
+  return jax.tree.map(lambda leaf: leaf.addressable_data(0) if leaf.is_fully_replicated else leaf, tree)
+
+
+def _connect(coordinator: str) -> list[socket.socket]:
+  """Connections to the other processes, of the first, or to the first; each is watched."""
+  num_others = jax.process_count() - 1
+  server = socket.create_server(("", 0))
+  host = socket.gethostname() if coordinator == "auto" else coordinator.rpartition(":")[0]
+  word = f"{host} {server.getsockname()[1]}".ljust(256).encode()
+  host, port = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(word, np.uint8))).decode().split()
+  if not is_first():
+    peer = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
+    peer.send(jax.process_index().to_bytes(4, "big"))
+    peers, names = [peer], [0]
+  else:
+    peers = [server.accept()[0] for _ in range(num_others)]
+    names = [int.from_bytes(peer.recv(4), "big") for peer in peers]
+  server.close()
+  for peer, name in zip(peers, names, strict=True):
+    peer.settimeout(None)
+    threading.Thread(target=_watch, args=(peer, name), name=f"process {name}", daemon=True).start()
+  return peers
+
+
+def _watch(peer: socket.socket, name: int) -> None:
+  """Ends this process when another does before its time."""
+  word = b""
+  with contextlib.suppress(OSError):  # Reset by a process that was killed.
+    word = peer.recv(1)
+  if word != _DONE:
+    line = f"error: process {name} of {jax.process_count()} has ended before its time; start all of them again"
+    with contextlib.suppress(OSError):
+      os.write(2, f"{line} with the same commands, which go on from what is saved\n".encode())
+    os._exit(1)
+
+
+def _end_alone(error: BaseException) -> NoReturn:
+  """Ends this process at once, by what went wrong in it."""
+  if not isinstance(error, SystemExit):
+    time.sleep(_NOTICE_S)  # If it is that another process has ended, `_watch` says so and ends this one.
+    traceback.print_exception(error)
+  sys.stdout.flush()
+  os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)

@@ -1,0 +1,136 @@
+"""A run directory has one writer at a time, on all hosts that see it.
+
+Processes of one host keep each other out by `flock`, which the kernel takes back when a process dies. Not every shared
+file system passes it on to other hosts; so the owner also writes its name into the lock file, with a number that it
+counts up. Who finds the name of another host there looks for a while whether the number grows: no clocks are compared.
+A name is erased at the end, and what a killed process left is taken over.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from experiments.store import run_directory
+
+_NAME = "lock"
+_SIZE = 512  # Bytes of the file.
+_BEAT_S = 10.0  # Between two signs of life.
+_PATIENCE_S = 45.0  # Without one an owner is gone.
+
+
+class Lock:
+  """A directory that this process has to itself. The lock is the file's, not its name's: it moves with the file.
+
+  Attributes:
+    path: of the directory.
+  """
+
+  def __init__(self, path: pathlib.Path, file: TextIO):
+    self.path, self._file = path, file
+    self._owner = {"host": socket.gethostname(), "process": os.getpid()}
+    self._is_over = threading.Event()
+    self._write({**self._owner, "beat": 0})
+    self._thread = threading.Thread(target=self._keep_alive, name="lock", daemon=True)
+    self._thread.start()
+
+  def check(self) -> None:
+    """To be called before anything is saved: who writes by name would make a second directory.
+
+    Raises:
+      OSError: if the directory is not at its path any more, or another process has taken it over.
+    """
+    own, there = os.fstat(self._file.fileno()), None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+      there = os.stat(self.path / _NAME)
+    if there is None or not os.path.samestat(own, there):
+      raise OSError(
+        f"{self.path} was moved or deleted while it was at work, and nothing was saved since; start again with its "
+        f"--workdir as it is now"
+      )
+    if (other := self._other()) is not None:
+      raise OSError(
+        f"{_name(other)} took {self.path} over while this process gave no sign of life; nothing was saved here since"
+      )
+
+  def close(self) -> None:
+    """Gives the directory back; what was left undone another process may go on with at once."""
+    self._is_over.set()
+    self._thread.join()
+    if self._other() is None:
+      self._write(None)
+
+  def _keep_alive(self) -> None:
+    beat = 0
+    while not self._is_over.wait(_BEAT_S):
+      beat += 1
+      with contextlib.suppress(OSError):  # The file system is away; `check` says so when something is to be saved.
+        if self._other() is None:
+          self._write({**self._owner, "beat": beat})
+
+  def _other(self) -> dict[str, Any] | None:
+    """Who owns the directory, if it is not this process."""
+    owner = _read(self.path / _NAME)
+    return owner if owner and {**self._owner, "beat": owner["beat"]} != owner else None
+
+  def _write(self, owner: dict[str, Any] | None) -> None:
+    text = json.dumps(owner) if owner else ""
+    os.pwrite(self._file.fileno(), text.ljust(_SIZE).encode(), 0)  # At once: a reader sees the old or the new.
+    os.fsync(self._file.fileno())  # So that other hosts see it.
+
+
+@contextlib.contextmanager
+def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
+  """Makes the directory where there is none and keeps other processes out; the lock goes with the process.
+
+  Raises:
+    ValueError: if another process is at work there.
+  """
+  path = run_directory.local(workdir).absolute()
+  path.mkdir(parents=True, exist_ok=True)
+  with os.fdopen(os.open(path / _NAME, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(f"another process is at work in {path}; wait for it, or use another --workdir") from None
+    _wait_for_other_hosts(path)
+    lock = Lock(path, file)
+    try:
+      yield lock
+    finally:
+      lock.close()
+
+
+def _wait_for_other_hosts(path: pathlib.Path) -> None:
+  """Returns once no process of another host is at work in `path`; raises ValueError if one is."""
+  owner = _read(path / _NAME)
+  if owner is None or owner["host"] == socket.gethostname():  # Here `flock` has decided.
+    return
+  print(f"{path}: {_name(owner)} was at work here; looking for {_PATIENCE_S:.0f} s whether it still is", flush=True)
+  until_s = time.monotonic() + _PATIENCE_S
+  while time.monotonic() < until_s:
+    time.sleep(min(1.0, _BEAT_S))
+    now = _read(path / _NAME)
+    if now is None:
+      return
+    if now != owner:
+      raise ValueError(f"{_name(now)} is at work in {path}; wait for it, or use another --workdir")
+
+
+def _read(file: pathlib.Path) -> dict[str, Any] | None:
+  """The owner that a lock file names; None where it names none. Opened anew: hosts keep what they have read."""
+  try:
+    owner = json.loads(file.read_text())
+    return {"host": owner["host"], "process": owner["process"], "beat": owner["beat"]}
+  except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):  # Between two writes, or older.
+    return None
+
+
+def _name(owner: dict[str, Any]) -> str:
+  return f"process {owner['process']} of host {owner['host']}"

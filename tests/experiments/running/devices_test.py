@@ -1,0 +1,91 @@
+"""Worlds of one run on many devices: what is learned is what one device learns. Two devices here, see `conftest`."""
+
+import jax
+import numpy as np
+import pytest
+
+from environments import registry
+from experiments.running import devices, run
+from experiments.setup import learn
+from tests.agents import worlds
+from tests.experiments.running import run_test
+
+ONE_DEVICE = devices.Layout(jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("runs", "worlds")), 1)
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+
+
+def learned(layout, num_updates, **hyper):
+  """A run's state after so many updates, and its last metrics and episodes."""
+  config = run_test.make_config()
+  config.train.hyper.update(hyper)
+  member = run.Member(config, None, learn.make(config))
+  batch = run._batch(member.task, 4)
+  state = devices.place(run._init(member, batch), layout)
+  for _ in range(num_updates):
+    state, *results = devices.train_step(state, agent=member.task.agent, batch=batch, num_steps=5, mesh=layout.mesh)
+  return state, results
+
+
+@pytest.mark.parametrize(
+  ("num_runs", "num_worlds", "num_devices", "shape", "share"),
+  [
+    (1, 4, 1, (1, 1), 1),
+    (1, 4, 2, (1, 2), 1),
+    (1, 12, 8, (1, 6), 1),
+    (3, 4, 2, (2, 1), 2),
+    (3, 4, 8, (3, 2), 1),
+    (4, 16, 8, (4, 2), 1),
+    (8, 5, 8, (8, 1), 1),
+    (10, 5, 8, (5, 1), 2),
+  ],
+)
+def test_runs_come_first_and_worlds_take_what_is_left(num_runs, num_worlds, num_devices, shape, share, monkeypatch):
+  monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * num_devices)
+  layout = devices.lay_out(num_runs, num_worlds)
+  assert (layout.mesh.devices.shape, layout.share) == (shape, share)
+
+
+def test_idle_devices_are_said_and_an_idle_process_is_refused(monkeypatch, capsys):
+  devices.lay_out(1, 3)
+  line = "1 runs of train.num_worlds=3 occupy 1 of 2 devices"
+  assert capsys.readouterr().err == f"warning: {line}; a multiple of 2 worlds occupies 2\n"
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(ValueError, match=f"^{line}, but every process must have something to do; a multiple of 2"):
+    devices.lay_out(1, 3)
+
+
+@pytest.mark.parametrize("hyper", [{}, {"reduction": "sum", "optimizer": "rmsprop", "epsilon": 0.1}])
+def test_two_devices_learn_what_one_does(hyper):
+  both = devices.lay_out(1, 4)
+  (alone, one), (shared, two) = (learned(layout, 1, **hyper) for layout in (ONE_DEVICE, both))
+  held = [[shard.data.shape[0] for shard in leaf.addressable_shards] for leaf in jax.tree.leaves(shared.batch_state)]
+  assert held == [[2, 2]] * len(held) and len(held) > 3
+  assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves((shared.trainable, two)))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), alone.trainable, shared.trainable)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), one, two)
+  later = [learned(layout, 20, **hyper) for layout in (ONE_DEVICE, both)]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), *(state.trainable for state, _ in later))
+  assert later[0][0].progress.episode_length.tolist() == later[1][0].progress.episode_length.tolist()
+
+
+def test_the_same_devices_give_the_same_bits_twice():
+  both = devices.lay_out(1, 4)
+  first, second = (learned(both, 10)[0].trainable for _ in range(2))
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_another_number_of_devices_goes_on(tmp_path, monkeypatch):
+  config = run_test.make_config()
+  expected = run.run(config, tmp_path / "whole").state
+  config.train.steps = 300
+  run.run(config, tmp_path / "broken")
+  config.train.steps = 600
+  monkeypatch.setattr(devices, "lay_out", lambda num_runs, num_worlds: ONE_DEVICE)
+  found = run.run(config, tmp_path / "broken").state
+  assert len(found.step.sharding.device_set) == 1
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), expected.trainable, found.trainable)

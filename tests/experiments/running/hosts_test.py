@@ -1,0 +1,123 @@
+"""One run in two processes, each with devices of its own, as on two hosts."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments.store import checkpoint
+from tests.experiments.running import run_test
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+# The binary on a small world: WORKDIR, steps, and flags of `binary`.
+_PROGRAM = """
+import sys
+sys.path.insert(0, {root!r})
+from absl import flags
+from environments import registry
+from experiments import binary
+from experiments.running import run
+from tests.agents import worlds
+from tests.experiments.running import run_test
+registry.make = lambda name, **options: worlds.CueRecall()
+registry.resolve = lambda name, options: options
+config = run_test.make_config()
+config.train.steps, config.train.evaluate_every = int(sys.argv.pop(1)), 0
+binary.run(lambda: run.run(config, binary.workdir()), reads=(binary.WORKDIR, *binary.HOSTS))
+"""
+
+
+def start(workdir, *flags_of_each, steps):
+  """Processes of a run, with their flags."""
+  script = workdir.with_name("program.py")
+  script.write_text(_PROGRAM.format(root=str(ROOT)))
+  environ = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
+  commands = [[sys.executable, str(script), str(steps), f"--workdir={workdir}", *flags] for flags in flags_of_each]
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+  return [subprocess.Popen(command, env=environ, cwd=ROOT, **pipes) for command in commands]
+
+
+def start_two(workdir, *, steps):
+  port = free_port()
+  flags = [[f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}"] for i in range(2)]
+  return start(workdir, *flags, steps=steps)
+
+
+def free_port():
+  with socket.socket() as one:
+    one.bind(("127.0.0.1", 0))
+    return one.getsockname()[1]
+
+
+def end(processes):
+  """(exit code, stdout, stderr) of each, without what the backend says of itself."""
+  ends = []
+  for process in processes:
+    out, error = process.communicate(timeout=300)
+    words = ("".join(line for line in text.splitlines(True) if "[Gloo]" not in line) for text in (out, error))
+    ends.append((process.returncode, *words))
+  return ends
+
+
+def wait_for_checkpoint(workdir, processes):
+  deadline = time.monotonic() + 300
+  while not checkpoint.steps(workdir / "checkpoints"):
+    assert time.monotonic() < deadline and not any(map(subprocess.Popen.poll, processes)), end(processes)
+    time.sleep(0.05)
+
+
+def test_two_processes_learn_what_one_does_and_the_first_alone_writes(tmp_path):
+  together = end(start_two(tmp_path / "together", steps=200))
+  assert [code for code, *_ in together] == [0, 0], together
+  assert "step 200 of 200" in together[0][1] and not together[1][1]
+  ((code, *_),) = end(start(tmp_path / "alone", [], steps=200))
+  assert code == 0
+  (step, two), (same, one) = (checkpoint.load_newest(tmp_path / name / "checkpoints") for name in ("together", "alone"))
+  assert step == same == 200
+  for name in one:
+    np.testing.assert_allclose(two[name], one[name], atol=1e-4)
+  records = [run_test.lines(tmp_path / name) for name in ("together", "alone")]
+  for a, b in zip(*records, strict=True):  # Once each.
+    assert (a["step"], a["kind"], a["episodes"]) == (b["step"], b["kind"], b["episodes"])
+    np.testing.assert_allclose(a["return_mean"], b["return_mean"], atol=1e-6)
+  ((code, out, _),) = end(start(tmp_path / "together", [], steps=400))  # One goes on where two were.
+  assert code == 0 and "continues from step 200" in out
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_one_that_is_killed_ends_all_with_one_line(tmp_path, killed):
+  processes = start_two(tmp_path / "run", steps=10_000_000)
+  wait_for_checkpoint(tmp_path / "run", processes)
+  processes[killed].kill()
+  code, _, error = end(processes)[1 - killed]
+  line = f"error: process {killed} of 2 has ended before its time; start all of them again with the same commands"
+  assert code == 1 and error.count(line) == 1, error
+
+
+def test_what_one_is_asked_to_stop_all_save_and_they_go_on(tmp_path):
+  processes = start_two(tmp_path / "run", steps=10_000_000)
+  wait_for_checkpoint(tmp_path / "run", processes)
+  processes[1].send_signal(signal.SIGTERM)
+  ends = end(processes)
+  assert [code for code, *_ in ends] == [143, 143], ends
+  newest = checkpoint.steps(tmp_path / "run" / "checkpoints")[-1]
+  ends = end(start_two(tmp_path / "run", steps=newest + 100))
+  assert [code for code, *_ in ends] == [0, 0] and f"continues from step {newest:,}" in ends[0][1], ends
+
+
+def test_what_the_first_refuses_ends_all(tmp_path):
+  (tmp_path / "run").write_text("a file")
+  ends = end(start_two(tmp_path / "run", steps=100))
+  assert [code for code, *_ in ends] == [1, 1] and "error: " in ends[0][2] and "File exists" in ends[0][2], ends
+
+
+def test_a_run_whose_processes_are_not_said_is_refused(tmp_path):
+  ((code, _, error),) = end(start(tmp_path / "run", ["--coordinator=127.0.0.1:9"], steps=100))
+  line = "error: the processes of this run do not come together at 127.0.0.1:9 ("
+  assert code == 1 and error.startswith(line) and error.count("\n") == 1, error
