@@ -78,7 +78,9 @@ def deferred() -> Iterator[None]:
 def _handle(kind: int, _: object) -> None:
   """Runs in the main thread, as soon as it can."""
   global _signal
-  _signal = _signal or kind
+  if _signal is not None:
+    return  # The same one again, by another way; or the second, which `_watch` sees.
+  _signal = kind
   if not _num_deferred:
     _say(_AT_ONCE)
     if _is_importing:

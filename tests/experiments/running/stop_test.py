@@ -82,6 +82,28 @@ def test_a_second_signal_ends_a_program_that_holds_no_bytecode():
   assert error == "stopped; the same command goes on from what is saved\n"
 
 
+def test_the_same_signal_by_another_way_does_not_break_into_the_end():
+  text = """
+import time
+from experiments.running import stop
+stop.install()
+try:
+  with stop.deferred():
+    print("update", flush=True)
+    while not stop.asked(): time.sleep(0.01)
+finally:
+  print("closing", flush=True)
+  time.sleep(0.5)
+  print("closed")
+"""
+  process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+  wait_for(process, "update")
+  process.send_signal(signal.SIGTERM)
+  wait_for(process, "closing")
+  process.send_signal(signal.SIGTERM)
+  assert process.communicate(timeout=300)[0] == "closed\n" and process.returncode == 143
+
+
 def test_handlers_of_somebody_else_are_left_to_them():
   text = """
 import signal, time
