@@ -2,6 +2,7 @@
 
     python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
     python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --status
+    python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --on=slurm
 
 The same command goes on where it was stopped. A plan is a Python file (`running.plan`): PLAN, or PLAN:VARIANT.
 """
@@ -18,6 +19,13 @@ from experiments.running import plan as plan_lib
 from experiments.store import run_directory
 
 _PLAN = flags.DEFINE_string("plan", None, "Plan to run: FILE or FILE:VARIANT.")
+_ON = flags.DEFINE_enum(
+  "on",
+  "local",
+  ["local", "slurm", "node"],
+  "Run here; or queue all on a SLURM cluster, which starts `node` for each job.",
+)
+_SBATCH = flags.DEFINE_multi_string("sbatch", [], "Option of sbatch's, NAME=VALUE, for --on=slurm; may be repeated.")
 _HOURS = flags.DEFINE_float("hours", None, "After these all is stopped, so that it can go on later.", lower_bound=0.0)
 _JOBS = flags.DEFINE_integer("jobs", None, "Devices (or cores) to use at once; all without it.", lower_bound=1)
 _ONLY = flags.DEFINE_multi_string("only", [], "Only this job, and what it needs; may be repeated.")
@@ -31,8 +39,16 @@ def main() -> None:
     raise ValueError("--plan is missing; give a file of experiments/plans/")
   jobs = chosen(load(_PLAN.value), _ONLY.value)
   folder = jobs_lib.Folder(pathlib.Path(binary.workdir()), jobs)
+  check_flags()
   if _STATUS.value:
     print(jobs_lib.table(jobs, folder))
+  elif _ON.value == "node":
+    jobs_lib.run_on_node(next(job for job in jobs if job.name in _ONLY.value), folder)
+  elif _ON.value == "slurm":
+    check_commands(jobs, folder)
+    jobs_lib.submit(jobs, folder, start=on_node, options=_SBATCH.value, is_dry=_DRY_RUN.value)
+    if not _DRY_RUN.value:
+      print(jobs_lib.table(jobs, folder))
   elif _DRY_RUN.value:
     for job in jobs:
       print(shlex.join(["python", *folder.command(job)[1:]]))
@@ -46,6 +62,25 @@ def main() -> None:
     )
     print(jobs_lib.table(jobs, folder))
     sys.exit(0 if is_done else 1)
+
+
+def on_node(job: plan_lib.Job) -> list[str]:
+  """This command again, for one job on the node that SLURM gives it."""
+  words = [f"--plan={_PLAN.value}", f"--workdir={binary.workdir()}", f"--only={job.name}", "--on=node"]
+  return [sys.executable, "-m", "experiments.launch", *words]
+
+
+def check_flags() -> None:
+  """Refuses flags that would change nothing.
+
+  Raises:
+    ValueError: naming the flag.
+  """
+  for flag, on in ((_HOURS, "local"), (_JOBS, "local"), (_SBATCH, "slurm")):
+    if flag.value != flag.default and _ON.value != on:
+      raise ValueError(f"--{flag.name} is for --on={on}, not for --on={_ON.value}; leave it out")
+  if _ON.value == "node" and len(_ONLY.value) != 1:
+    raise ValueError("--on=node is for one job: name it by --only=NAME")
 
 
 def load(file: str) -> list[plan_lib.Job]:

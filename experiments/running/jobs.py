@@ -1,30 +1,33 @@
-"""Runs the jobs of a plan on this machine, as many side by side as it has devices, within a time.
+"""Runs the jobs of a plan on this machine, as many side by side as it has devices, within a time; or through SLURM.
 
     WORKDIR/NAME/           what the job makes
     WORKDIR/NAME.log        what it prints
     WORKDIR/NAME.job.json   what was run and what came of it: `Record`
 
 Jobs are processes: one that fails costs no other. A job that has not ended when time is up is asked to stop, saves, and
-goes on at the next start of the same plan. What was done by the same command is not done again.
+goes on at the next start of the same plan. What was done by the same command is not done again. `submit` leaves order
+and time to SLURM, which starts `run_on_node` for each job; what is queued or runs there, SLURM is asked.
 """
 
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import os
 import pathlib
 import shlex
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from experiments.running import plan as plan_lib
-from experiments.running import stop
+from experiments.running import slurm, stop
 from experiments.store import run_directory
 
-DONE, RUNNING, STOPPED, FAILED, LEFT = "done", "running", "stopped", "failed", "left"
+DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
 _POLL_S = 0.2
 _GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
 
@@ -37,6 +40,7 @@ class Record:
   job: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # As it was when it ran.
   hours: float = 0.0  # Of all its starts.
   code: int | None = None  # The process's last exit code.
+  on_slurm: bool = False  # SLURM had it last, and knows whether it is queued or runs.
 
 
 class Folder:
@@ -46,22 +50,31 @@ class Folder:
     self.path = path
     self._folders = {job.name: str(path / job.name) for job in jobs}
 
+  @functools.cached_property
+  def queue(self) -> dict[str, slurm.Queued]:
+    """What SLURM had of these jobs when it was first asked, by name."""
+    return slurm.queue(self.path)
+
   def command(self, job: plan_lib.Job) -> list[str]:
     return job.command(self._folders)
 
   def log(self, job: plan_lib.Job) -> pathlib.Path:
     return self.path / f"{job.name}.log"
 
-  def read(self, job: plan_lib.Job) -> Record:
-    """What came of a job; `LEFT` where it never ran, or another command did."""
+  def stored(self, job: plan_lib.Job) -> Record:
+    """A job's record as it was written last."""
     file = self._file(job)
-    if not file.exists():
-      return Record()
-    record = Record(**run_directory.read_json(file))
-    if record.state == RUNNING and not _is_locked(self.log(job)):
-      record.state = STOPPED  # Killed, and whoever watched it too.
+    return Record(**run_directory.read_json(file)) if file.exists() else Record()
+
+  def read(self, job: plan_lib.Job) -> Record:
+    """What came of a job, and whether it is at work; `LEFT` where it never ran, or another command did."""
+    record = self.stored(job)
     if record.state == DONE and dict(record.job) != _as_json(job):
       record.state = LEFT
+    if record.on_slurm and record.state != DONE and job.name in self.queue:
+      record.state = QUEUED if self.queue[job.name].state == "PENDING" else RUNNING
+    elif record.state == RUNNING and (record.on_slurm or not _is_locked(self.log(job))):
+      record.state = STOPPED  # Killed, and whoever watched it too.
     return record
 
   def write(self, job: plan_lib.Job, record: Record) -> None:
@@ -94,7 +107,7 @@ def run(
   devices: Sequence[Device],
   hours: float = float("inf"),
 ) -> bool:
-  """Runs what is not done, the worthiest first; True if all is done at the end.
+  """Runs what is not done on this machine, the worthiest first; True if all is done at the end.
 
   Args:
     devices: those of this machine, or some of them.
@@ -120,12 +133,8 @@ def run(
             del free[: job.devices]
       if not under_way:
         break
-      while not (ended := [name for name, process in under_way.items() if process.end()]):
-        if stop.asked() or time.monotonic() >= until_s:
-          break
-        time.sleep(_POLL_S)
-      for name in ended:
-        free += under_way.pop(name).devices
+      for process in _ended(under_way, until_s):
+        free += process.devices
   return all(folder.read(job).state == DONE for job in jobs)
 
 
@@ -133,8 +142,71 @@ def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
   """What is neither done nor under way, and has all that it needs."""
   states = {job.name: folder.read(job).state for job in jobs}
   return [
-    job for job in jobs if states[job.name] not in (DONE, RUNNING) and all(states[name] == DONE for name in job.needs())
+    job
+    for job in jobs
+    if states[job.name] not in (DONE, QUEUED, RUNNING) and all(states[name] == DONE for name in job.needs())
   ]
+
+
+def _ended(under_way: dict[str, "_Process"], until_s: float) -> list["_Process"]:
+  """Waits until a job has ended, and takes it out; none where time is up, or this process is asked to stop."""
+  while not (ended := [name for name, process in under_way.items() if process.end()]):
+    if stop.asked() or time.monotonic() >= until_s:
+      break
+    time.sleep(_POLL_S)
+  return [under_way.pop(name) for name in ended]
+
+
+def submit(
+  jobs: Sequence[plan_lib.Job],
+  folder: Folder,
+  *,
+  start: Callable[[plan_lib.Job], Sequence[str]],
+  options: Sequence[str] = (),
+  is_dry: bool = False,
+) -> None:
+  """Hands what is neither done nor at work to SLURM, the worthiest first, each after what it needs.
+
+  Args:
+    start: what a node runs for a job: `run_on_node`.
+    options: of sbatch's, for all jobs.
+    is_dry: print the commands, hand over nothing.
+
+  Raises:
+    ValueError: with SLURM's words, if it refuses a job; those before it are queued.
+  """
+  states = {job.name: folder.read(job).state for job in jobs}
+  left = [job for job in jobs if states[job.name] not in (DONE, QUEUED, RUNNING)]
+  while left:
+    job = next(job for job in left if not {other.name for other in left} & set(job.needs()))
+    left.remove(job)
+    waits = [name for name in job.needs() if states[name] != DONE]
+    if not all(name in folder.queue for name in waits):
+      continue  # It needs what runs outside of SLURM.
+    after = [folder.queue[name].number for name in waits]
+    command = slurm.command(job, folder.path, start=start(job), after=after, options=options, grace_s=_GRACE_S)
+    if is_dry:
+      print(shlex.join(command))
+      number = f"{{{job.name}}}"
+    else:
+      folder.path.mkdir(parents=True, exist_ok=True)
+      folder.write(job, dataclasses.replace(folder.stored(job), on_slurm=True))
+      number = slurm.submit(job.name, command)
+    folder.queue[job.name] = slurm.Queued(number, "PENDING", "")
+
+
+def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
+  """Runs a job with all that SLURM has given to this process, and ends it: 0 if the job is done, which others wait for.
+
+  A job that was stopped, by its time limit or by a signal, goes back into the queue.
+  """
+  with stop.deferred():
+    under_way = {job.name: (process := _Process(job, folder, (), on_slurm=True))}
+    with _all_stopped(under_way):
+      _ended(under_way, float("inf"))
+    if process.state == STOPPED:
+      slurm.requeue()
+    sys.exit(0 if process.state == DONE else 1)  # Whatever signal came, what is done is done.
 
 
 def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
@@ -144,8 +216,12 @@ def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
   for job in jobs:
     record = states[job.name]
     waits = [name for name in job.needs() if states[name].state != DONE]
-    said = _last_line(folder.log(job)) if record.state in (RUNNING, STOPPED, FAILED) else ""
-    words = f"waits for {', '.join(waits)}" if waits and record.state == LEFT else said
+    has_log = record.state in (RUNNING, STOPPED, FAILED) or (record.state == LEFT and record.on_slurm)
+    words = _last_line(folder.log(job)) if has_log else ""
+    if record.on_slurm and record.state in (QUEUED, RUNNING):
+      words = ": ".join(filter(None, (folder.queue[job.name].words(), words)))
+    elif waits and record.state == LEFT:
+      words = f"waits for {', '.join(waits)}"
     rows.append((job.name, record.state, f"{record.hours:.2f}", f"{job.hours:g}", words))
   widths = [max(len(row[i]) for row in rows) for i in range(4)]
   return "\n".join(
@@ -156,15 +232,17 @@ def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
 class _Process:
   """A job that runs."""
 
-  def __init__(self, job: plan_lib.Job, folder: Folder, devices: Sequence[Device]):
-    self.job, self.devices, self._folder = job, devices, folder
+  def __init__(self, job: plan_lib.Job, folder: Folder, devices: Sequence[Device], *, on_slurm: bool = False):
+    self.job, self.devices, self._folder, self._on_slurm = job, devices, folder, on_slurm
     command = folder.command(job)
-    before = folder.read(job)
     cores = {device.number for device in devices if device.is_core}
     cards = ",".join(str(device.number) for device in devices if not device.is_core)
-    self._started_s, self._hours = time.monotonic(), before.hours
+    self._started_s, self._hours = time.monotonic(), folder.stored(job).hours
     with folder.log(job).open("a") as log:
-      fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise BlockingIOError(f"job {job.name!r} runs already, by another launcher here") from None
       print(f"$ {shlex.join(command)}", file=log, flush=True)
       self._process = subprocess.Popen(
         command,
@@ -205,7 +283,8 @@ class _Process:
     return self._hours + (time.monotonic() - self._started_s) / 3600.0
 
   def _save(self, state: str, code: int | None) -> None:
-    self._folder.write(self.job, Record(state, _as_json(self.job), self._spent(), code))
+    self.state = state
+    self._folder.write(self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm))
 
 
 @contextlib.contextmanager

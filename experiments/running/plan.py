@@ -91,8 +91,8 @@ def check(jobs: Sequence[Job]) -> None:
       raise ValueError(f"job {job.name!r}: a name is a folder's, of letters, digits and _ . -")
     if names.count(job.name) > 1:
       raise ValueError(f"two jobs are called {job.name!r}; give one another name")
-    if job.devices < 1 or not job.hours > 0:
-      raise ValueError(f"job {job.name!r}: devices={job.devices} and hours={job.hours} must be above 0")
+    if job.devices < 1 or not 0 < job.hours < float("inf"):
+      raise ValueError(f"job {job.name!r}: devices={job.devices} and hours={job.hours} must be above 0, and finite")
     for name in job.needs():
       if name not in names:
         raise ValueError(f"job {job.name!r} needs {{{name}}}, but no job is called that; all are {', '.join(names)}")

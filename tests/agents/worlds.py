@@ -1,9 +1,11 @@
 """Worlds whose right answers are known: what to choose, what to remember, what a state is worth."""
 
 import dataclasses
+import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from dm_env import specs
 from flax import struct
 
@@ -82,6 +84,19 @@ class CueRecall(_World):
     cue = jnp.where(state.time == 0, jax.nn.one_hot(state.cue, 2), 0.0)
     is_time = (state.time == self.length - 1).astype(jnp.float32)
     return jnp.append(cue, is_time)
+
+
+@dataclasses.dataclass(frozen=True)
+class SlowCueRecall(CueRecall):
+  """The same in a hundredth of a second a step, whatever the processor: sleeping."""
+
+  def step(self, state, action):
+    def sleep(value):
+      time.sleep(0.01)
+      return np.asarray(value)
+
+    state = super().step(state, action)
+    return state.replace(time=jax.pure_callback(sleep, state.time, state.time, vmap_method="broadcast_all"))
 
 
 @dataclasses.dataclass(frozen=True)

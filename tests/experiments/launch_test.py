@@ -1,7 +1,9 @@
 """What a plan's binary prints and refuses, and that the project's own plans can be run."""
 
 import pathlib
+import shlex
 import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -41,6 +43,36 @@ def test_commands_are_printed_in_order(write, tmp_path, capsys):
   first, second = capsys.readouterr().out.splitlines()
   assert first.endswith(f"--config=experiments/configs/jaco_talk.py --workdir={tmp_path}/w/a")
   assert second.endswith(f"--workdir={tmp_path}/w/b --config.source={tmp_path}/w/a")
+
+
+def test_slurm_is_given_this_command_again_for_each_job(write, tmp_path, capsys, monkeypatch):
+  monkeypatch.setenv("PATH", str(tmp_path))  # A machine without SLURM can print what would be queued.
+  plan, workdir = write(PLAN % ""), str(tmp_path / "a w")
+  with flagsaver.flagsaver(plan=plan, workdir=workdir, dry_run=True, on="slurm", sbatch=["partition=gpu"]):
+    launch.main()
+  a, b = (shlex.split(line) for line in capsys.readouterr().out.splitlines())
+  assert a[0] == "sbatch" and "--partition=gpu" in a and "--dependency=afterok:{a}" in b
+  start = ["exec", sys.executable, "-m", "experiments.launch", f"--plan={plan}", f"--workdir={workdir}"]
+  assert shlex.split(b[-1].removeprefix("--wrap=")) == [*start, "--only=b", "--on=node"]
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    ({"on": "slurm", "hours": 1.0}, "--hours is for --on=local, not for --on=slurm; leave it out"),
+    ({"on": "slurm", "jobs": 1}, "--jobs is for --on=local"),
+    ({"sbatch": ["partition=gpu"]}, "--sbatch is for --on=slurm, not for --on=local"),
+    ({"on": "node"}, "--on=node is for one job: name it by --only=NAME"),
+    ({"on": "node", "only": ["a", "b"]}, "--on=node is for one job"),
+  ],
+)
+def test_flags_that_would_change_nothing_are_refused(write, tmp_path, given, message):
+  with (
+    flagsaver.flagsaver(plan=write(PLAN % ""), workdir=str(tmp_path / "w"), **given),
+    pytest.raises(ValueError, match=message),
+  ):
+    launch.main()
+  assert not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_a_command_has_its_config_fields_and_the_folders_of_other_jobs():
     ([plan.Job("a", fields={"source": "{b}"}), plan.Job("b", fields={"source": "{a}"})], "circle: (a -> b|b -> a)"),
     ([plan.Job("a", devices=0)], "devices=0"),
     ([plan.Job("a", hours=float("nan"))], "hours=nan"),
+    ([plan.Job("a", hours=float("inf"))], "hours=inf must be above 0, and finite"),
   ],
 )
 def test_a_plan_that_cannot_be_run_is_refused(jobs, message):
