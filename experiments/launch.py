@@ -7,6 +7,7 @@
 The same command goes on where it was stopped. A plan is a Python file (`running.plan`): PLAN, or PLAN:VARIANT.
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -71,7 +72,7 @@ def on_node(job: plan_lib.Job) -> list[str]:
 
 
 def check_flags() -> None:
-  """Refuses flags that would change nothing.
+  """Refuses flags that would change nothing, and a node's part outside of SLURM.
 
   Raises:
     ValueError: naming the flag.
@@ -79,8 +80,8 @@ def check_flags() -> None:
   for flag, on in ((_HOURS, "local"), (_JOBS, "local"), (_SBATCH, "slurm")):
     if flag.value != flag.default and _ON.value != on:
       raise ValueError(f"--{flag.name} is for --on={on}, not for --on={_ON.value}; leave it out")
-  if _ON.value == "node" and len(_ONLY.value) != 1:
-    raise ValueError("--on=node is for one job: name it by --only=NAME")
+  if _ON.value == "node" and (len(_ONLY.value) != 1 or "SLURM_JOB_ID" not in os.environ):
+    raise ValueError("--on=node is what SLURM starts, for one --only=NAME; on this machine use --on=local")
 
 
 def load(file: str) -> list[plan_lib.Job]:

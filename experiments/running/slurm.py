@@ -46,12 +46,13 @@ def queue(folder: pathlib.Path) -> dict[str, Queued]:
   if shutil.which("squeue") is None:
     print(f"warning: no squeue here to ask what SLURM has of {folder}; taken as nothing", file=sys.stderr)
     return {}
-  rows = [line.split("|", 3) for line in _call("squeue", "--me", "--noheader", "--format=%i|%T|%r|%j").splitlines()]
-  return {
-    name.partition("@")[0]: Queued(number, state, reason)
-    for number, state, reason, name in rows
-    if name.partition("@")[2] == str(folder.resolve())
-  }
+  found = {}
+  for line in _call("squeue", "--me", "--noheader", "--format=%i|%T|%r|%j").splitlines():
+    number, state, reason, title = line.split("|", 3)
+    name, _, where = title.partition("@")
+    if where == str(folder.resolve()):
+      found[name] = Queued(number, state, reason)
+  return found
 
 
 def command(
@@ -123,9 +124,7 @@ def _call(*command: str) -> str:
   try:
     done = subprocess.run(command, capture_output=True, text=True, env=env)
   except FileNotFoundError:
-    raise ValueError(
-      f"{command[0]} is not on this machine; SLURM is reached where its commands are installed"
-    ) from None
+    raise ValueError(f"{command[0]} is not on this machine; start this on a login node of the cluster") from None
   if done.returncode:
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     raise ValueError("; ".join(said) or f"{command[0]} ended with {done.returncode} and without a word")

@@ -62,11 +62,11 @@ def test_slurm_is_given_this_command_again_for_each_job(write, tmp_path, capsys,
     ({"on": "slurm", "hours": 1.0}, "--hours is for --on=local, not for --on=slurm; leave it out"),
     ({"on": "slurm", "jobs": 1}, "--jobs is for --on=local"),
     ({"sbatch": ["partition=gpu"]}, "--sbatch is for --on=slurm, not for --on=local"),
-    ({"on": "node"}, "--on=node is for one job: name it by --only=NAME"),
-    ({"on": "node", "only": ["a", "b"]}, "--on=node is for one job"),
+    ({"on": "node", "only": ["a"]}, "--on=node is what SLURM starts, for one --only=NAME; .* use --on=local"),
   ],
 )
-def test_flags_that_would_change_nothing_are_refused(write, tmp_path, given, message):
+def test_flags_that_would_change_nothing_are_refused(write, tmp_path, monkeypatch, given, message):
+  monkeypatch.delenv("SLURM_JOB_ID", raising=False)
   with (
     flagsaver.flagsaver(plan=write(PLAN % ""), workdir=str(tmp_path / "w"), **given),
     pytest.raises(ValueError, match=message),
