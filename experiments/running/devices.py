@@ -50,7 +50,7 @@ def lay_out(num_runs: int, num_worlds: int) -> Layout:
     np.array(devices[: along_runs * along_worlds]).reshape(along_runs, along_worlds), (_RUNS, _WORLDS)
   )
   if mesh.size < len(devices):
-    why = f"{num_runs} runs of train.num_worlds={num_worlds} occupy {mesh.size} of {len(devices)} devices"
+    why = f"num_runs={num_runs} of train.num_worlds={num_worlds} occupy {mesh.size} of {len(devices)} devices"
     fix = f"a multiple of {left} worlds occupies {along_runs * left}"
     if jax.process_count() > 1:
       raise ValueError(f"{why}, but every process must have something to do; {fix}")

@@ -10,6 +10,7 @@ it, so that all end within a second, each with one line. The same commands go on
 
 import contextlib
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -25,7 +26,7 @@ from jax.experimental import multihost_utils
 from experiments.running import stop
 
 _DONE = b"d"  # Said before a connection is closed in good order.
-_CONNECT_S = 60
+_CONNECT_S = 300  # Processes of a cluster may start minutes apart.
 _NOTICE_S = 2.0
 _is_ending = False  # All processes have agreed to end.
 
@@ -97,32 +98,35 @@ def local(tree: Any) -> Any:
 
 def _connect(coordinator: str) -> list[socket.socket]:
   """Connections to the other processes, of the first, or to the first; each is watched."""
-  num_others = jax.process_count() - 1
   server = socket.create_server(("", 0))
   host = socket.gethostname() if coordinator == "auto" else coordinator.rpartition(":")[0]
-  word = f"{host} {server.getsockname()[1]}".ljust(256).encode()
-  host, port = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(word, np.uint8))).decode().split()
-  if not is_first():
-    peer = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
-    peer.send(jax.process_index().to_bytes(4, "big"))
-    peers, names = [peer], [0]
+  word = f"{host} {server.getsockname()[1]} {secrets.token_hex(16)}".ljust(256).encode()
+  host, port, token = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(word, np.uint8))).decode().split()
+  peers: dict[int, socket.socket] = {}
+  if is_first():
+    server.settimeout(_CONNECT_S)
+    while len(peers) < jax.process_count() - 1:
+      peer, _ = server.accept()
+      said = peer.recv(64, socket.MSG_WAITALL).decode(errors="replace").split()
+      if said[:1] == [token]:  # Anybody may have found the port.
+        peers[int(said[1])] = peer
   else:
-    peers = [server.accept()[0] for _ in range(num_others)]
-    names = [int.from_bytes(peer.recv(4), "big") for peer in peers]
+    peers[0] = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
+    peers[0].sendall(f"{token} {jax.process_index()}".ljust(64).encode())
   server.close()
-  for peer, name in zip(peers, names, strict=True):
+  for index, peer in peers.items():
     peer.settimeout(None)
-    threading.Thread(target=_watch, args=(peer, name), name=f"process {name}", daemon=True).start()
-  return peers
+    threading.Thread(target=_watch, args=(peer, index), name=f"process {index}", daemon=True).start()
+  return list(peers.values())
 
 
-def _watch(peer: socket.socket, name: int) -> None:
+def _watch(peer: socket.socket, index: int) -> None:
   """Ends this process when another does before its time."""
   word = b""
   with contextlib.suppress(OSError):  # Reset by a process that was killed.
     word = peer.recv(1)
   if word != _DONE:
-    line = f"error: process {name} of {jax.process_count()} has ended before its time; start all of them again"
+    line = f"error: process {index} of {jax.process_count()} has ended before its time; start all of them again"
     with contextlib.suppress(OSError):
       os.write(2, f"{line} with the same commands, which go on from what is saved\n".encode())
     os._exit(1)

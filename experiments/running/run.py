@@ -173,7 +173,8 @@ def restore(path: pathlib.Path, state: loop.TrainState, until_step: int) -> tupl
   step, arrays = saved
   state = checkpoint.unflatten(arrays, state, source=str(checkpoint.file_of(path / "checkpoints", step)))
   word = f"is finished: {step:,} of {until_step:,} steps" if step >= until_step else f"continues from step {step:,}"
-  print(f"{path} {word}", flush=True)
+  if hosts.is_first():
+    print(f"{path} {word}", flush=True)
   return state, step
 
 

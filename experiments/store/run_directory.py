@@ -224,16 +224,17 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
-  """`first` with `now` as one more start; other code is said on stderr."""
-  before = [first, *first.get("resumed", [])][-1]
-  is_other = before.get("code_sha256", now["code_sha256"]) != now["code_sha256"]
-  if is_other and (path / "checkpoints").is_dir():  # Of a sweep, once.
-    print(
-      f"warning: {path} goes on with other code than it has learned with (commit {before['commit']} before, "
-      f"{now['commit']} now); provenance.json says so",
-      file=sys.stderr,
-    )
-  keys = ("command", "commit", "code_sha256", "device", "started")
+  """`first` with `now` as one more start; other code and other versions are said on stderr."""
+  before = {**first, **[first, *first.get("resumed", [])][-1]}
+  changes = []
+  if before.get("code_sha256", now["code_sha256"]) != now["code_sha256"]:
+    changes.append(f"other code than it has learned with (commit {before['commit']} before, {now['commit']} now)")
+  if versions := difference(before.get("packages", now["packages"]), now["packages"]):
+    changes.append(f"other versions ({'; '.join(versions)})")
+  if (path / "checkpoints").is_dir():  # Of a sweep, once.
+    for change in changes:
+      print(f"warning: {path} goes on with {change}; provenance.json says so", file=sys.stderr)
+  keys = ("command", "commit", "code_sha256", "packages", "device", "started")
   first = first | {"resumed": [*first.get("resumed", []), {key: now[key] for key in keys}]}
   return first | ({"source": now["source"]} if "source" in now else {})
 

@@ -52,7 +52,7 @@ def test_runs_come_first_and_worlds_take_what_is_left(num_runs, num_worlds, num_
 
 def test_idle_devices_are_said_and_an_idle_process_is_refused(monkeypatch, capsys):
   devices.lay_out(1, 3)
-  line = "1 runs of train.num_worlds=3 occupy 1 of 2 devices"
+  line = "num_runs=1 of train.num_worlds=3 occupy 1 of 2 devices"
   assert capsys.readouterr().err == f"warning: {line}; a multiple of 2 worlds occupies 2\n"
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   with pytest.raises(ValueError, match=f"^{line}, but every process must have something to do; a multiple of 2"):

@@ -160,6 +160,14 @@ def test_other_code_is_said_and_recorded(tmp_path, monkeypatch, capsys):
   )
   about = read(tmp_path / "provenance.json")
   assert [one["code_sha256"] for one in (about, *about["resumed"])] == ["1", "1", "2"]
+  before = run_directory._version
+  monkeypatch.setattr(run_directory, "_version", lambda package: "9.9" if package == "jax" else before(package))
+  claim(tmp_path)
+  line = f"goes on with other versions (jax: '{before('jax')}' there, '9.9' here); provenance.json says so\n"
+  error = capsys.readouterr().err
+  assert error.endswith(line) and error.count("\n") == 1
+  claim(tmp_path)
+  assert capsys.readouterr().err == ""
 
 
 def test_the_code_s_hash_sees_names_and_bytes_of_python_files_and_mazes(tmp_path, monkeypatch):
