@@ -47,7 +47,7 @@ class Driver(Protocol):
     """Brings the arm to rest at `qpos_rad`, `[J]`. `seed` is for what a simulated driver draws (noise)."""
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    """Puts the target at `[3]`, x y z."""
+    """Brings the target to `[3]`, x y z; one that moves is told at every step, and has until the step's end."""
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
     """Joint velocities to keep from now on, `[J]`."""

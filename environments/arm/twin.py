@@ -105,7 +105,7 @@ class Twin:
     self._rng = np.random.default_rng(seed)
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    self._data.mocap_pos[0] = target_in_base_m
+    _place_target(self._model, self._data, target_in_base_m)
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
     """Joint velocities `[9]`; they reach the motors `action_latency_s` later."""
@@ -207,11 +207,19 @@ def picture(config: TwinConfig, qpos_rad: np.ndarray, target_in_base_m: np.ndarr
   """What the camera sees of a pose, `[9]` and `[3]`, at any size and without noise: uint8 `[size, size, 3]`."""
   model = build_model(config, image_size=size)
   data = mujoco.MjData(model)
-  data.qpos[:], data.mocap_pos[0] = qpos_rad, target_in_base_m
+  data.qpos[:] = qpos_rad
+  _place_target(model, data, target_in_base_m)
   camera = Camera(model, size)
   pixels = camera.render(data)
   camera.close()
   return pixels
+
+
+def _place_target(model: mujoco.MjModel, data: mujoco.MjData, target_in_base_m: np.ndarray) -> None:
+  """The ball at `[3]`; its post reaches from there to the table, whatever the height."""
+  data.mocap_pos[0] = target_in_base_m
+  half_m, post = (target_in_base_m[2] - constants.TABLE_HEIGHT_M) / 2, model.geom("post")
+  post.size[1], post.pos[2] = half_m, -half_m
 
 
 def build_model(config: TwinConfig, *, image_size: int = constants.IMAGE_SIZE) -> mujoco.MjModel:

@@ -1,8 +1,9 @@
 """A task played on a driver: the episodes behind the bridge.
 
-The simulation's own code draws where an episode starts and says what it pays and when it ends; here it is fed what
-the arm's instruments read. A step gives the arm its velocities and waits for the end of the control period, so steps
-come at a fixed rate on the driver's clock; a client that is late finds a period that starts with its command.
+The simulation's own code draws where an episode starts and how its target moves, and says what it pays and when it
+ends; here it is fed what the arm's instruments read. A step gives the arm its velocities, sends a target that moves on
+its way, and waits for the end of the control period, so steps come at a fixed rate on the driver's clock; a client that
+is late finds a period that starts with its command.
 """
 
 import functools
@@ -22,7 +23,7 @@ from environments.jaco import world as simulation
 class ArmWorld:
   """Episodes of `task` on the arm behind `gate`. Not a `dm_env.Environment`: observations are made when asked for.
 
-  The start of episode n depends on the seed and n alone.
+  The start of episode n, and where its target goes, depend on the seed and n alone.
   """
 
   def __init__(self, gate: safety.Gate, task: tasks.Task, *, num_joints: int = constants.NUM_JOINTS, seed: int = 0):
@@ -36,6 +37,7 @@ class ArmWorld:
     offered = simulated.observation_spec()
     self._observation_spec = {name: offered[name] for name in self._observers}
     self._action_spec = simulated.action_spec()
+    self._is_moving = task.is_moving
     self._draw_start = jax.jit(functools.partial(_draw_start, task))
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
     self._period_end_s = gate.now_s()
@@ -80,6 +82,8 @@ class ArmWorld:
     if self.is_over:
       return self._start()
     self._gate.command(self._velocities(action))
+    if self._is_moving:
+      self._gate.place_target(self._path[self._elapsed + 1])
     now_s = self._gate.now_s()
     is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
     self._period_end_s = (now_s if is_late else self._period_end_s) + constants.CONTROL_DT_S
@@ -101,10 +105,11 @@ class ArmWorld:
     self._gate.stop()
 
   def _start(self) -> tuple[dm_env.StepType, float, float]:
-    start, noise_seed = self._draw_start(np.uint32(self._seed), np.uint32(self._num_episodes))
+    qpos, path, noise_seed = self._draw_start(np.uint32(self._seed), np.uint32(self._num_episodes))
     self._num_episodes += 1
-    self._gate.reset(np.asarray(start.qpos, np.float64), seed=int(noise_seed))
-    self._gate.place_target(np.asarray(start.target, np.float64))
+    self._path = np.asarray(path, np.float64)
+    self._gate.reset(np.asarray(qpos, np.float64), seed=int(noise_seed))
+    self._gate.place_target(self._path[0])
     self._period_end_s = self._gate.now_s()
     self.is_over = False
     return self._look(0)
@@ -146,10 +151,11 @@ class ArmWorld:
     return None
 
 
-def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[tasks.Start, jax.Array]:
-  """The start of episode number `episode`, and a seed for the driver's noise."""
+def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Of episode number `episode`: joint angles `[9]`, the target's path `[T + 1, 3]`, a seed for the driver's noise."""
   start_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), episode))
-  return tasks.draw_start(task, start_key), jax.random.bits(noise_key)
+  start = tasks.draw_start(task, start_key)
+  return start.qpos, tasks.path(task, start.target), jax.random.bits(noise_key)
 
 
 def _evaluate(task: tasks.Task, state: jax.Array, target: jax.Array, elapsed: jax.Array) -> tuple[jax.Array, jax.Array]:

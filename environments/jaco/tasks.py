@@ -1,11 +1,23 @@
-"""The tasks of the arm: where an episode starts, what it pays and how it ends.
+"""The tasks of the arm: where an episode starts, how the target moves, what a step pays and how an episode ends.
 
 Reward is 1 on every step with the palm within 10 cm of the target, nothing else (papers.md 2.1). An episode ends with
 discount 0 when the arm touches itself or the table or comes to a joint limit, and is cut with discount 1 after 50
-steps of 0.1 s. The ceiling: the scripted oracle's mean return over 600 episodes is 44.5 +- 0.3 on `reach/fixed` and
-42.7 +- 0.3 on `reach/random`, with 6 and with 9 joints (`tests/environments/oracle.py`). Everything here is a pure
-function of joint angles and target, in JAX but with no physics, pixels or batch, so that the simulated world and the
-arm behind the bridge are paid and ended by the same code.
+steps of 0.1 s. Tasks differ in their target alone. The papers and talks name most of them and define only the reacher
+(papers.md 2.1, 2.5, 2.6): how a target moves, and all numbers, are ours. The ceiling is the mean return of a scripted
+oracle over 600 episodes, +- its standard error, the same with 6 and with 9 joints (`python -m
+tests.environments.oracle`):
+
+    reach/fixed    44.5 +- 0.3  one place, 20 cm above the middle of the work area
+    reach/random   42.8 +- 0.3  anywhere in 30 x 40 cm, 20 cm above the table
+    reach/table    36.3 +- 0.4  the same on the table itself, as the paper's flat target
+    reach/3d       43.0 +- 0.3  anywhere in a box over that area
+    reach/moving   42.8 +- 0.3  slides straight on in the area of `reach/random`
+    conveyor       43.4 +- 0.3  pulled along a line, with random reversals
+    catch          40.3 +- 0.2  thrown from one side to the other; caught while within 10 cm
+    catch_the_bee  41.4 +- 0.3  flies through the box of `reach/3d`, with sudden turns
+
+Everything here is a pure function, in JAX but with no physics, pixels or batch, so that in the simulated world and on
+the arm behind the bridge targets move, steps pay and episodes end by the same code.
 """
 
 import dataclasses
@@ -13,6 +25,7 @@ import dataclasses
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from environments import core
@@ -25,11 +38,17 @@ _NUM_CANDIDATES = 4  # Poses drawn for a start; the first that touches nothing i
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A reaching task.
+  """A target to keep the palm by: how it starts and moves, and what an episode is.
 
   Attributes:
-    name: the last two parts of its registered name.
-    target_low_m, target_high_m: corners of the box in which the target is drawn uniformly, x y z in the base frame.
+    name: its registered name, without `jaco/`.
+    target_low_m, target_high_m: corners of the box in which the target is drawn uniformly, x y z in the base frame. It
+      stays in there: it bounces off the faces.
+    target_speed_m_s: least and greatest speed, drawn uniformly for a whole episode. The direction is drawn uniformly
+      from those that the box has room for: to and fro on a line, in a plane, or in space.
+    turns_per_s: how often, on average and at random, the direction is drawn anew. On a line every other turn reverses.
+    is_thrown: the target starts on a side of the box, where y is least or greatest, on its straight way to a point of
+      the other side.
     max_start_spread_rad: every joint starts uniformly within a spread of home (fingers within their stops), which is
       itself drawn, uniformly, between 0 and this: from easy starts to hard ones, so that chance finds the reward.
     num_steps: length of an episode.
@@ -39,15 +58,44 @@ class Task:
   name: str
   target_low_m: tuple[float, float, float]
   target_high_m: tuple[float, float, float]
+  target_speed_m_s: tuple[float, float] = (0.0, 0.0)
+  turns_per_s: float = 0.0
+  is_thrown: bool = False
   max_start_spread_rad: float = 1.0
   num_steps: int = constants.NUM_EPISODE_STEPS
   reach_distance_m: float = constants.REACH_DISTANCE_M
 
+  @property
+  def is_moving(self) -> bool:
+    return self.target_speed_m_s[1] > 0.0
 
-_FIXED_TARGET = (0.45, 0.0, constants.TARGET_HEIGHT_M)
-REACH_FIXED = Task("reach/fixed", _FIXED_TARGET, _FIXED_TARGET)
-REACH_RANDOM = Task("reach/random", tuple(constants.TARGET_LOW_M.tolist()), tuple(constants.TARGET_HIGH_M.tolist()))
-TASKS = {task.name: task for task in (REACH_FIXED, REACH_RANDOM)}
+
+(_X_LOW, _Y_LOW, _Z), (_X_HIGH, _Y_HIGH, _) = constants.TARGET_LOW_M.tolist(), constants.TARGET_HIGH_M.tolist()
+_X, _LYING = 0.45, constants.TARGET_RADIUS_M
+_AIR_LOW, _AIR_HIGH = 0.15, 0.40  # Lower, the hand of an arm that comes from the side would touch the table.
+TASKS = {
+  task.name: task
+  for task in (
+    Task("reach/fixed", (_X, 0.0, _Z), (_X, 0.0, _Z)),
+    Task("reach/random", (_X_LOW, _Y_LOW, _Z), (_X_HIGH, _Y_HIGH, _Z)),
+    Task("reach/table", (_X_LOW, _Y_LOW, _LYING), (_X_HIGH, _Y_HIGH, _LYING)),
+    Task("reach/3d", (_X_LOW, _Y_LOW, _AIR_LOW), (_X_HIGH, _Y_HIGH, _AIR_HIGH)),
+    Task("reach/moving", (_X_LOW, _Y_LOW, _Z), (_X_HIGH, _Y_HIGH, _Z), (0.05, 0.15)),
+    Task("conveyor", (_X, _Y_LOW, _Z), (_X, _Y_HIGH, _Z), (0.10, 0.20), turns_per_s=1.0),
+    # All in view; the fastest throw crosses the 70 cm in an episode.
+    Task("catch", (_X_LOW, -0.35, _AIR_LOW), (0.50, 0.35, _AIR_HIGH), (0.10, 0.14), is_thrown=True),
+    Task("catch_the_bee", (_X_LOW, _Y_LOW, _AIR_LOW), (_X_HIGH, _Y_HIGH, _AIR_HIGH), (0.20, 0.30), turns_per_s=2.0),
+  )
+}
+
+
+@struct.dataclass
+class Target:
+  """The target at one instant of an episode."""
+
+  position: jax.Array  # [3] metres, base frame
+  velocity: jax.Array  # [3] m/s
+  key: jax.Array  # [] of the turns to come
 
 
 @struct.dataclass
@@ -55,7 +103,7 @@ class Start:
   """The start of an episode; joints are at rest."""
 
   qpos: jax.Array  # [9] radians
-  target: jax.Array  # [3] metres, base frame
+  target: Target
 
 
 @struct.dataclass
@@ -87,7 +135,7 @@ def draw_start(task: Task, key: jax.Array) -> Start:
 
   Of a few candidates the first valid one is taken, and home itself if none is.
   """
-  pose_key, spread_key, target_key = jax.random.split(key, 3)
+  pose_key, spread_key, target_key, motion_key = jax.random.split(key, 4)
   home = jnp.asarray(constants.HOME_RAD, jnp.float32)
   noise = jax.random.uniform(pose_key, (_NUM_CANDIDATES, constants.NUM_JOINTS), minval=-1.0, maxval=1.0)
   low = jnp.asarray(constants.JOINT_LOW_RAD, jnp.float32) + constants.JOINT_LIMIT_MARGIN_RAD
@@ -97,9 +145,56 @@ def draw_start(task: Task, key: jax.Array) -> Start:
   endings = jax.vmap(lambda qpos: find_ending(qpos, kinematics.forward(qpos)))(candidates)
   is_valid = jnp.append(endings == RUNNING, True)
   candidates = jnp.concatenate([candidates, home[None]])
-  target_low, target_high = jnp.float32(task.target_low_m), jnp.float32(task.target_high_m)
-  target = target_low + jax.random.uniform(target_key, (3,)) * (target_high - target_low)
-  return Start(qpos=candidates[jnp.argmax(is_valid)], target=target)
+  return Start(qpos=candidates[jnp.argmax(is_valid)], target=_draw_target(task, target_key, motion_key))
+
+
+def move(task: Task, target: Target) -> Target:
+  """The target a control step later."""
+  if not task.is_moving:
+    return target
+  low, high = jnp.float32(task.target_low_m), jnp.float32(task.target_high_m)
+  position, velocity, key = target.position + target.velocity * constants.CONTROL_DT_S, target.velocity, target.key
+  if not task.is_thrown:
+    is_low, is_high = position < low, position > high
+    position = jnp.where(is_low, 2 * low - position, jnp.where(is_high, 2 * high - position, position))
+    velocity = jnp.where(is_low | is_high, -velocity, velocity)
+  if task.turns_per_s:
+    key, is_turn_key, turn_key = jax.random.split(key, 3)
+    is_turn = jax.random.bernoulli(is_turn_key, -np.expm1(-task.turns_per_s * constants.CONTROL_DT_S))
+    velocity = jnp.where(is_turn, jnp.linalg.norm(velocity) * _draw_direction(task, turn_key), velocity)
+  return Target(position, velocity, key)
+
+
+def path(task: Task, target: Target) -> jax.Array:
+  """Where an episode's target is at its start and after each step, base frame, metres: float32 `[T + 1, 3]`."""
+  return jax.lax.scan(lambda here, _: (move(task, here), here.position), target, length=task.num_steps + 1)[1]
+
+
+def _draw_target(task: Task, point_key: jax.Array, motion_key: jax.Array) -> Target:
+  low, high = jnp.float32(task.target_low_m), jnp.float32(task.target_high_m)
+
+  def draw_point(key: jax.Array) -> jax.Array:
+    return low + jax.random.uniform(key, (3,)) * (high - low)
+
+  position, velocity = draw_point(point_key), jnp.zeros(3, jnp.float32)
+  speed_key, direction_key, aim_key, side_key, turn_key = jax.random.split(motion_key, 5)
+  if task.is_moving:
+    direction = _draw_direction(task, direction_key)
+    if task.is_thrown:
+      from_side, to_side = jax.random.permutation(side_key, jnp.stack([low[1], high[1]]))
+      position = position.at[1].set(from_side)
+      way = draw_point(aim_key).at[1].set(to_side) - position
+      direction = way / jnp.linalg.norm(way)
+    least, most = task.target_speed_m_s
+    velocity = jax.random.uniform(speed_key, minval=least, maxval=most) * direction
+  return Target(position, velocity, turn_key)
+
+
+def _draw_direction(task: Task, key: jax.Array) -> jax.Array:
+  """A unit vector `[3]`, uniform among those along which the box extends."""
+  has_room = np.less(task.target_low_m, task.target_high_m)
+  way = jnp.where(has_room, jax.random.normal(key, (3,)), 0.0)
+  return way / jnp.linalg.norm(way)
 
 
 def evaluate(

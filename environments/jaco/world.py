@@ -26,7 +26,7 @@ class State:
 
   qpos: jax.Array  # [9] radians
   qvel: jax.Array  # [9] rad/s
-  target: jax.Array  # [3] metres, base frame
+  target: tasks.Target
   elapsed: jax.Array  # [] int32 control steps
   is_diverged: jax.Array  # [] bool: physics gave no finite number; qpos and qvel are the last good ones
   dynamics: physics.Dynamics | None  # None: nominal
@@ -35,7 +35,7 @@ class State:
 
 
 class Jaco(core.ByValue):
-  """A Jaco arm that reaches for a ball on a table (`core.Environment`).
+  """A Jaco arm that keeps its palm by a ball over a table (`core.Environment`).
 
   Actions: 3 per joint, 0, 1, 2 for -v, 0, +v, v = `constants.COMMAND_RAD_S`; 6 joints, or 9 with the fingers.
 
@@ -161,6 +161,7 @@ class Jaco(core.ByValue):
       state,
       qpos=jnp.where(is_good, qpos, state.qpos),
       qvel=jnp.where(is_good, qvel, state.qvel),
+      target=tasks.move(self.task, state.target),
       elapsed=state.elapsed + 1,
       is_diverged=~is_good,
       path=loop_closure.append(state.path, state.elapsed, palm),
@@ -169,9 +170,10 @@ class Jaco(core.ByValue):
   def observe(self, state: State) -> core.TimeStep:
     """Poses, then reward and ending, then the picture."""
     poses = kinematics.forward(state.qpos)
-    evaluation = tasks.evaluate_poses(self.task, state.qpos, poses, state.target, state.elapsed, state.is_diverged)
+    target = state.target.position
+    evaluation = tasks.evaluate_poses(self.task, state.qpos, poses, target, state.elapsed, state.is_diverged)
     path = loop_closure.append(state.path, state.elapsed, evaluation.palm)
-    pixels, depth = camera.render(state.appearance or camera.nominal(), poses, state.target)
+    pixels, depth = camera.render(state.appearance or camera.nominal(), poses, target)
     return core.TimeStep(
       step_type=evaluation.step_type,
       reward=evaluation.reward,
@@ -179,7 +181,7 @@ class Jaco(core.ByValue):
       observation={
         "pixels": pixels,
         "proprioception": proprioception(state.qpos, state.qvel),
-        "target": state.target,
+        "target": target,
       },
       privileged={
         "depth": camera.depth_bands(depth),
@@ -188,7 +190,7 @@ class Jaco(core.ByValue):
         "loop_closure": loop_closure.label(path, state.elapsed, near=self._loop_near_m, far=self._loop_far_m),
         "joints": jnp.concatenate([jnp.sin(state.qpos), jnp.cos(state.qpos)]),
         "palm": evaluation.palm,
-        "palm_to_target": state.target - evaluation.palm,
+        "palm_to_target": target - evaluation.palm,
         "is_success": evaluation.is_reached,
         "ending": evaluation.ending,
       },

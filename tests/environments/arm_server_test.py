@@ -192,7 +192,7 @@ class DmEnvTest(test_utils.EnvironmentTestMixin, absltest.TestCase):
 
 
 def test_specs_are_the_simulations(address):
-  expected = simulation.Jaco(tasks.REACH_RANDOM, num_threads=1)
+  expected = simulation.Jaco(tasks.TASKS["reach/random"], num_threads=1)
   with connected(address) as environment:
     assert environment.action_spec() == expected.action_spec()
     assert environment.observation_spec() == expected.observation_spec()
@@ -598,7 +598,7 @@ def test_a_launched_server_ends_with_the_process_that_launched_it():
 
 def test_it_does_not_move_as_the_simulation_does():
   """The same task, start and actions; another servo, other friction and a late command."""
-  simulated = simulation.Jaco(tasks.REACH_RANDOM, num_threads=1)
+  simulated = simulation.Jaco(tasks.TASKS["reach/random"], num_threads=1)
   state = jax.jit(simulated.reset)(jax.random.key(0))
   driver = twin.Twin(twin.TwinConfig())
   driver.reset(np.asarray(state.qpos), seed=0)

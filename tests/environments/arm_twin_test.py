@@ -138,6 +138,16 @@ def test_a_target_is_seen_where_it_is_put():
   assert np.abs(driver.image().astype(int) - before).max() > 50
 
 
+@pytest.mark.parametrize("height_m", [0.04, 0.2, 0.4])
+def test_the_post_reaches_from_the_ball_down_to_the_table(height_m):
+  driver = twin.Twin(EXACT)
+  driver.place_target(np.array([0.5, 0.1, height_m]))
+  mujoco.mj_kinematics(driver._model, driver._data)
+  post, half_m = driver._data.geom("post"), driver._model.geom("post").size[1]
+  np.testing.assert_allclose(np.abs(post.xmat[8]), 1.0)  # Upright.
+  np.testing.assert_allclose([*post.xpos[:2], post.xpos[2] - half_m, post.xpos[2] + half_m], [0.5, 0.1, 0.0, height_m])
+
+
 def test_real_time_is_wall_time():
   driver = twin.Twin(dataclasses.replace(EXACT, is_real_time=True))
   driver.reset(constants.HOME_RAD, seed=0)

@@ -1,11 +1,13 @@
 """Episodes on a driver: the simulation's tasks, fed by an arm's instruments."""
 
+import contextlib
+
 import dm_env
 import jax
 import numpy as np
 import pytest
 
-from environments.arm import protocol, safety, server, world
+from environments.arm import protocol, safety, server, twin, world
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 from tests.environments import oracle
@@ -60,6 +62,7 @@ def make_world(driver, task="reach/random", **options):
 
 
 REST = np.ones(9, np.int32)
+MOVING = ("reach/moving", "conveyor", "catch", "catch_the_bee")
 
 
 def test_an_action_moves_each_joint_by_its_speed_for_one_period(driver):
@@ -93,7 +96,7 @@ def test_it_pays_and_ends_as_the_task_says(driver):
   """Every step against `tasks.evaluate` of what the driver shows; the driver is noiseless."""
   arm = make_world(driver)
   act = jax.jit(lambda qpos, target: oracle.act(qpos, target, num_joints=9))
-  evaluate = jax.jit(lambda qpos, target, elapsed: tasks.evaluate(tasks.REACH_RANDOM, qpos, target, elapsed))
+  evaluate = jax.jit(lambda qpos, target, elapsed: tasks.evaluate(tasks.TASKS["reach/random"], qpos, target, elapsed))
   rng, total, endings = np.random.default_rng(0), 0.0, set()
   for _ in range(6):
     for elapsed in range(51):
@@ -112,6 +115,47 @@ def test_it_pays_and_ends_as_the_task_says(driver):
 
 def shown(driver):
   return driver.qpos.astype(np.float32), driver.target.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def exact_twin():
+  config = twin.TwinConfig(qpos_noise_rad=0.0, qvel_noise_rad_s=0.0, target_noise_m=0.0)
+  with contextlib.closing(twin.Twin(config)) as driver:
+    yield driver
+
+
+@pytest.mark.parametrize("task", MOVING)
+def test_a_target_goes_the_same_way_on_the_twin_as_in_the_simulation(exact_twin, task):
+  """The second episode of a seed, whose draw is the one of `world.ArmWorld`, played in the simulation too."""
+  simulated = simulation.Jaco(tasks.TASKS[task], num_threads=1)
+  start_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(3), 1))
+  start = jax.jit(tasks.draw_start, static_argnums=0)(tasks.TASKS[task], start_key)
+  state = jax.jit(simulated.reset)(jax.random.key(0)).replace(qpos=start.qpos, target=start.target)
+  step, look = jax.jit(simulated.step), jax.jit(lambda state: simulated.observe(state).observation["target"])
+  arm = make_world(exact_twin, task=task, seed=3)
+  arm.step(None)
+  arm.restart()
+  arm.step(None)
+  np.testing.assert_allclose(exact_twin.read().qpos_rad, start.qpos, atol=1e-6)
+  for _ in range(50):
+    np.testing.assert_allclose(exact_twin.read().target_in_base_m, look(state), atol=1e-6)
+    np.testing.assert_allclose(arm.observe(["target"])["target"], look(state), atol=1e-6)
+    state = step(state, REST)
+    arm.step(REST)
+
+
+def test_a_target_moves_with_the_steps_and_one_at_rest_is_placed_once(driver):
+  places = []
+  driver.place_target = lambda target: places.append(target) or PuppetDriver.place_target(driver, target)
+  for task, num_places in (("reach/random", 1), ("conveyor", 4)):
+    arm = make_world(driver, task=task)
+    places.clear()
+    for action in (None, REST, REST, None):  # An empty action is a step too.
+      arm.step(action)
+    with pytest.raises(safety.CommandRefusedError):  # No time passes.
+      arm.step(np.full(9, 3, np.int32))
+    assert len(places) == num_places
+    assert (np.abs(np.diff(places, axis=0)).max(-1) > 0.005).all()
 
 
 def test_after_the_last_step_the_arm_rests_and_a_new_episode_begins(driver):

@@ -16,13 +16,31 @@ _STATE = ("proprioception", "target")
 class ConformanceTest(test_utils.EnvironmentTestMixin, absltest.TestCase):
   """Short episodes, so that the sequence of actions crosses several."""
 
+  world = "jaco/reach/random"
+
   def make_object_under_test(self):
-    return dm_env_adapter.DmEnv(registry.make("jaco/reach/random", num_steps=3), seed=0, observations=_STATE)
+    return dm_env_adapter.DmEnv(registry.make(self.world, num_steps=3), seed=0, observations=_STATE)
 
   def make_action_sequence(self):
     rng = np.random.default_rng(0)
     for _ in range(20):
       yield rng.integers(0, 3, 9).astype(np.int32)
+
+
+class MovingConformanceTest(ConformanceTest):
+  world = "jaco/reach/moving"
+
+
+class ConveyorConformanceTest(ConformanceTest):
+  world = "jaco/conveyor"
+
+
+class CatchConformanceTest(ConformanceTest):
+  world = "jaco/catch"
+
+
+class BeeConformanceTest(ConformanceTest):
+  world = "jaco/catch_the_bee"
 
 
 def test_an_episode_is_the_worlds_own():

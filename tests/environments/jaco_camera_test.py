@@ -1,5 +1,7 @@
 """The picture shows the target, the arm and the table where they are."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,13 +53,12 @@ def test_the_target_is_seen_where_it_is(render, corner):
   assert along - constants.TARGET_RADIUS_M - 1e-3 < nearest < along - 0.5 * constants.TARGET_RADIUS_M
 
 
-def test_random_starts_show_the_target_nearly_always(render):
-  starts = jax.jit(jax.vmap(lambda k: tasks.draw_start(tasks.REACH_RANDOM, k)))(
-    jax.random.split(jax.random.key(0), 100)
-  )
-  seen = [
-    _is_red(render(q, t)[0]).sum() >= 9 for q, t in zip(*map(np.asarray, (starts.qpos, starts.target)), strict=True)
-  ]
+@pytest.mark.parametrize("name", ["reach/random", "reach/table", "reach/3d", "catch"])
+def test_random_starts_show_the_target_nearly_always(render, name):
+  draw = jax.jit(jax.vmap(lambda key: tasks.draw_start(tasks.TASKS[name], key)))
+  starts = draw(jax.random.split(jax.random.key(0), 100))
+  arms, targets = np.asarray(starts.qpos), np.asarray(starts.target.position)
+  seen = [_is_red(render(q, t)[0]).sum() >= 9 for q, t in zip(arms, targets, strict=True)]
   assert np.mean(seen) > 0.9  # Now and then the arm hides it.
 
 
@@ -85,7 +86,8 @@ def test_depth_of_the_bare_table_is_that_of_its_plane(render):
   np.testing.assert_allclose(depth[round(row), round(column)], expected, atol=1e-4)
 
 
-def test_the_whole_target_area_is_in_view():
-  for x, y in _CORNERS:
-    row, column, _ = _project(np.array([x, y, constants.TARGET_HEIGHT_M]))
-    assert 3 < row < _SIZE - 4 and 3 < column < _SIZE - 4
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_the_whole_target_area_is_in_view(name):
+  for corner in itertools.product(*zip(tasks.TASKS[name].target_low_m, tasks.TASKS[name].target_high_m, strict=True)):
+    row, column, _ = _project(np.array(corner))
+    assert 2 < row < _SIZE - 3 and 2 < column < _SIZE - 3, corner

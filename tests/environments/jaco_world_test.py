@@ -176,11 +176,60 @@ def test_a_diverged_simulation_ends_the_episode_with_finite_observations(fixed):
   assert np.isfinite(timestep.observation["proprioception"]).all()
 
 
-@pytest.mark.parametrize("name", ["jaco/reach/fixed", "jaco/reach/random"])
+@pytest.mark.parametrize("name", tasks.TASKS)
 def test_the_oracle_reaches(name):
-  returns = jax.jit(lambda key: oracle.play(registry.make(name), key, 48))(jax.random.key(0))
+  returns = jax.jit(lambda key: oracle.play(registry.make(f"jaco/{name}"), key, 48))(jax.random.key(0))
   assert returns.shape == (48,)
   assert float(returns.mean()) > 30.0 and float(returns.max()) <= 50.0
+
+
+@pytest.fixture(scope="module", params=["reach/moving", "conveyor", "catch", "catch_the_bee"])
+def moving(request):
+  """The start, the step and the sight of a world whose target moves, compiled."""
+  arm = registry.make(f"jaco/{request.param}", num_joints=6)
+  return jax.jit(arm.reset), jax.jit(arm.step), jax.jit(arm.observe)
+
+
+def test_a_step_pays_where_the_target_has_come_to(moving):
+  """The palm is held at x 45 cm, 5 cm above the target's height; the target comes by 1 cm a step."""
+  reset, step, observe = moving
+  state = reset(jax.random.key(0)).replace(qpos=jnp.float32(constants.HOME_RAD))
+  palm = np.asarray(observe(state).privileged["palm"])
+  np.testing.assert_allclose(palm, [0.45, 0.0, 0.25], atol=0.01)
+  away = np.sqrt(0.105**2 - (palm[2] - 0.20) ** 2 - (palm[0] - 0.45) ** 2)
+  for side in (1.0, -1.0):
+    for start, speed, reward in ((away, -0.1, 1.0), (away - 0.01, 0.1, 0.0)):  # 10.5 cm away to 9.6, and back.
+      target = tasks.Target(
+        jnp.float32([0.45, palm[1] + side * start, 0.20]), jnp.float32([0.0, side * speed, 0.0]), jax.random.key(1)
+      )
+      timestep = observe(step(state.replace(target=target), jnp.ones(6, jnp.int32)))
+      assert float(timestep.reward) == reward
+      expected = [0.45, palm[1] + side * (start + 0.1 * speed), 0.20]
+      np.testing.assert_allclose(timestep.observation["target"], expected, atol=1e-6)
+
+
+def test_a_target_goes_its_way_whatever_the_arm_does_and_is_not_felt(moving):
+  """Two targets and two ways to move the arm: proprioception tells the arm's way alone, the picture both."""
+  reset, step, observe = moving
+  starts = [reset(jax.random.key(0))]
+  starts.append(starts[0].replace(target=reset(jax.random.key(7)).target))
+  actions = np.random.default_rng(0).integers(0, 3, (2, 10, 6)).astype(np.int32)
+
+  def play(state, commands):
+    seen = [observe(state).observation]
+    for action in commands:
+      state = step(state, jnp.asarray(action))
+      seen.append(observe(state).observation)
+    return {name: np.stack([one[name] for one in seen]) for name in seen[0]}
+
+  there, here = [[play(start, commands) for commands in actions] for start in starts]
+  for one, other in zip(there, here, strict=True):
+    np.testing.assert_array_equal(one["proprioception"], other["proprioception"])
+    assert all((one[name] != other[name]).any() for name in ("target", "pixels"))
+  for one, other in (there, here):
+    np.testing.assert_array_equal(one["target"], other["target"])
+    assert (np.abs(np.diff(one["target"], axis=0)).max(1) > 0.001).all()
+    assert (one["proprioception"] != other["proprioception"]).any()
 
 
 def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
@@ -198,7 +247,7 @@ def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
   same = jax.jit(none.reset)(key)
   assert same.dynamics is None and same.appearance is None  # No other program than the nominal one.
   nominal, other = (jax.jit(lambda e=e: play(e))() for e in (fixed, some))
-  jax.tree.map(np.testing.assert_array_equal, nominal[0], same)
+  assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), nominal[0], same))
   np.testing.assert_array_equal(nominal[0].qpos, other[0].qpos)  # The same start and target,
   assert np.abs(nominal[1].qpos - other[1].qpos).max() > 1e-4  # another motion,
   assert (nominal[2].observation["pixels"] != other[2].observation["pixels"]).mean() > 0.3  # and another picture.
@@ -215,6 +264,7 @@ def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
     ({"max_start_spread_rad": 4.0}, "max_start_spread_rad=4.0"),
     ({"physics_kind": "warp"}, "warp"),
     ({"joints": 6}, "joints"),
+    ({"target_speed_m_s": 0.1}, 'no option "target_speed_m_s"'),
   ],
 )
 def test_options_that_cannot_be_are_refused_by_name(options, words):

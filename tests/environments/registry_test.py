@@ -58,7 +58,8 @@ HERE = "tests.environments.registry_test"
 
 
 def test_every_name_makes_a_world():
-  assert {"jaco/reach/fixed", "jaco/reach/random"} <= set(registry.names())
+  reaching = {f"jaco/reach/{name}" for name in ("fixed", "random", "table", "3d", "moving")}
+  assert reaching | {"jaco/conveyor", "jaco/catch", "jaco/catch_the_bee"} <= set(registry.names())
   for name in registry.names():
     world = registry.make(name)
     assert world.action_spec().shape and "pixels" in world.observation_spec()
@@ -68,6 +69,7 @@ def test_every_name_makes_a_world():
   ("name", "nearest"),
   [
     ("jaco/reach/randon", "jaco/reach/random"),
+    ("jaco/conveyer", "jaco/conveyor"),
     ("atary/pong", "atari/pong"),
     ("arm//localhost:5005", "arm://localhost:5005"),
     ("", ""),
@@ -114,6 +116,7 @@ def test_a_maker_gets_seed_and_observations_where_it_has_a_place_for_them(monkey
   ("name", "options", "words"),
   [
     ("jaco/reach/fixed", {"joints": 6}, 'has no option "joints"; its options are num_joints, max_start_spread_rad'),
+    ("jaco/catch", {"speed": 0.1}, 'has no option "speed"; its options are num_joints, max_start_spread_rad'),
     ("maze/static_small", {"maze": 1}, 'has no option "maze"; its options are layout, num_steps'),
     ("pong/noisy", {"sigma": 1}, 'has no option "sigma"; its options are .*noise_sigma, noise_seed, zoom_offset'),
     ("atari/pong", {"frames": 4}, 'has no option "frames"; its options are num_actions, max_episode_steps'),
