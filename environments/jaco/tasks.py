@@ -72,7 +72,7 @@ class Task:
 
 (_X_LOW, _Y_LOW, _Z), (_X_HIGH, _Y_HIGH, _) = constants.TARGET_LOW_M.tolist(), constants.TARGET_HIGH_M.tolist()
 _X, _LYING = 0.45, constants.TARGET_RADIUS_M
-_AIR_LOW, _AIR_HIGH = 0.15, 0.40  # Lower, the hand of an arm that comes from the side would touch the table.
+_AIR_LOW, _AIR_HIGH = 0.15, 0.40  # The hand, which hangs 10 cm below the palm, stays clear of the table.
 TASKS = {
   task.name: task
   for task in (
@@ -154,10 +154,9 @@ def move(task: Task, target: Target) -> Target:
     return target
   low, high = jnp.float32(task.target_low_m), jnp.float32(task.target_high_m)
   position, velocity, key = target.position + target.velocity * constants.CONTROL_DT_S, target.velocity, target.key
-  if not task.is_thrown:
-    is_low, is_high = position < low, position > high
-    position = jnp.where(is_low, 2 * low - position, jnp.where(is_high, 2 * high - position, position))
-    velocity = jnp.where(is_low | is_high, -velocity, velocity)
+  is_low, is_high = position < low, position > high
+  position = jnp.where(is_low, 2 * low - position, jnp.where(is_high, 2 * high - position, position))
+  velocity = jnp.where(is_low | is_high, -velocity, velocity)
   if task.turns_per_s:
     key, is_turn_key, turn_key = jax.random.split(key, 3)
     is_turn = jax.random.bernoulli(is_turn_key, -np.expm1(-task.turns_per_s * constants.CONTROL_DT_S))

@@ -2,8 +2,8 @@
 
 Resolved-rate inverse kinematics on privileged state: damped least squares turns the way from palm to target into joint
 rates, dq = J' (J J' + k I)^-1 e, and each joint takes the action nearest its rate. It has the agent's own action set,
-speeds and control rate. Of a target that moves it goes for where that is now. Not below 13 cm, since there the hand,
-which hangs 10 cm below the palm, would touch the table.
+speeds and control rate. It goes for where the target is now, but not below 13 cm: there the hand, which hangs 10 cm
+below the palm, would touch the table.
 
   python -m tests.environments.oracle  # Its mean returns, those of `environments/jaco/tasks.py`.
 """
@@ -15,7 +15,6 @@ from environments import core
 from environments.jaco import constants, kinematics, tasks, world
 
 _DAMPING_M2 = 0.05
-_LOWEST_M = 0.13
 _LOWEST_M = 0.13
 _MAX_STEP_M = 0.30  # Longer ways are cut to this before they become joint rates.
 
