@@ -8,7 +8,7 @@ actor had, so recurrent state is carried exactly across unrolls, and gradients r
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -33,7 +33,7 @@ Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is adde
 class Hyper:
   """Hyper-parameters of learning. Where the papers are silent, the defaults are this project's.
 
-  All but the optimiser's name are data: other values need no other program, and many runs, each with its own values,
+  All but words are data: other values need no other program, and many runs, each with its own values,
   go through one `vmap`.
 
   `value_cost` decides whether a recurrent agent learns. With +1 per step values reach 30, and through the features
@@ -59,6 +59,7 @@ class Hyper:
   value_cost: float = 0.05  # Weight of the value's loss, of scaled returns; A3C has 0.5 (papers.md 4); see above.
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
   reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
+  correction: str = struct.field(pytree_node=False, default="none")  # Of steps an older policy played: or 'vtrace'.
   reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum', A3C's.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.
@@ -241,11 +242,15 @@ def loss(
   params = partition.merge(trainable, frozen)
   activations, _ = apply(agent, params, timesteps, trajectory.initial_state)
   logits, values = heads.split(activations[column.OUTPUT], agent.num_choices)  # [T+1, B, A, N], [T+1, B]
-  # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
-  lambda_returns = functools.partial(returns.lambda_returns, discount=hyper.discount, lambda_=hyper.lambda_)
   reward = jnp.clip(hyper.reward_scale * timesteps.reward, -hyper.reward_clip, hyper.reward_clip)
-  scaled = dataclasses.replace(timesteps, reward=reward, observation={}, privileged={})
-  targets = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(scaled, values)  # [T, B]
+  # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
+  read = [dataclasses.replace(timesteps, reward=reward, observation={}, privileged={}), values]
+  make_targets: Callable[..., jax.Array] = returns.lambda_returns
+  if hyper.correction == "vtrace":
+    make_targets = returns.vtrace
+    read.append(distributions.log_prob(logits[:-1], trajectory.actions) - trajectory.behaviour_log_prob)
+  make_targets = functools.partial(make_targets, discount=hyper.discount, lambda_=hyper.lambda_)
+  targets = jax.vmap(make_targets, in_axes=1, out_axes=1)(*read)  # [T, B]
   weights = trajectory_lib.weights(timesteps.step_type)
   chex.assert_equal_shape([targets, weights, trajectory.behaviour_log_prob])
 

@@ -3,7 +3,8 @@
 G_t = r_{t+1} + gamma_{t+1} [(1 - lambda_{t+1}) v_{t+1} + lambda_{t+1} G_{t+1}], with G_T = v_T. lambda = 1 is A3C's
 n-step return (papers.md 4: every step of an unroll reaches for the unroll's end), lambda = 0 is TD(0). Where t+1 is
 LAST, lambda is cut to 0: a truncated episode (discount 1) bootstraps from its last observation, a terminated one
-(discount 0) from nothing, and neither reads the next episode. Unbatched: `[T]`; vmap at the caller.
+(discount 0) from nothing, and neither reads the next episode. V-trace is the same for steps that an older policy has
+played. Unbatched: `[T]`; vmap at the caller.
 """
 
 import chex
@@ -40,3 +41,41 @@ def lambda_returns(timesteps: core.TimeStep, values: jax.Array, *, discount: flo
 
   inputs = (timesteps.reward[1:], discounts_t, values_t, lambdas_t)
   return jax.lax.scan(step, values_t[-1], inputs, reverse=True)[1]
+
+
+def vtrace(
+  timesteps: core.TimeStep, values: jax.Array, log_ratios: jax.Array, *, discount: float, lambda_: float
+) -> jax.Array:
+  """V-trace targets of one world's unroll (Espeholt et al. 2018, equation 1, both clips at 1, with lambda).
+
+  With rho_t = min(1, pi(a_t) / mu(a_t)) and delta_t = r_{t+1} + gamma_{t+1} v_{t+1} - v_t:
+
+      target_t - v_t = rho_t [delta_t + gamma_{t+1} lambda_{t+1} (target_{t+1} - v_{t+1})]
+
+  which is the paper's advantage too. Where the policy has not changed targets are `lambda_returns`.
+
+  Args:
+    timesteps, values, discount, lambda_: as of `lambda_returns`.
+    log_ratios: `[T]` float32, log pi(a_t) - log mu(a_t): of the policy that learns and of the one that played.
+
+  Returns:
+    As `lambda_returns`.
+  """
+  chex.assert_rank([timesteps.step_type, timesteps.reward, timesteps.discount, values, log_ratios], 1)
+  chex.assert_equal_shape([timesteps.step_type, timesteps.reward, timesteps.discount, values])
+  chex.assert_equal_shape([values[1:], log_ratios])
+  chex.assert_type([timesteps.reward, timesteps.discount, values, log_ratios], jnp.float32)
+
+  values, log_ratios = jax.lax.stop_gradient((values, log_ratios))
+  rhos = jnp.exp(jnp.minimum(log_ratios, 0.0))
+  discounts_t = jnp.float32(discount) * timesteps.discount[1:]
+  deltas = timesteps.reward[1:] + discounts_t * values[1:] - values[:-1]
+  lambdas_t = jnp.where(timesteps.step_type[1:] == core.LAST, jnp.float32(0), jnp.float32(lambda_))
+
+  def step(above_t: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    rho, delta, decay = inputs
+    above_tm1 = rho * (delta + decay * above_t)
+    return above_tm1, above_tm1
+
+  inputs = (rhos, deltas, discounts_t * lambdas_t)
+  return values[:-1] + jax.lax.scan(step, jnp.zeros_like(values[0]), inputs, reverse=True)[1]

@@ -99,6 +99,8 @@ def phase(
   evaluation_is_greedy: bool = False,
   keep_checkpoints: int = 3,
   video: bool = True,
+  replay_updates: int = 0,
+  replay_size: int = 200,
   **hyper: Any,
 ) -> config_dict.ConfigDict:
   """A phase of learning.
@@ -117,6 +119,9 @@ def phase(
     evaluation_is_greedy: evaluate the most probable actions instead of drawn ones.
     keep_checkpoints: how many, the newest.
     video: film evaluations, where there are pixels.
+    replay_updates: after each update, so many more from earlier unrolls drawn at random; behind `dm_env` alone, where
+      a step costs time, and with hyper.correction="vtrace".
+    replay_size: of the newest so many unrolls. A run that goes on begins to fill them anew.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
   return config_dict.ConfigDict(
@@ -133,6 +138,8 @@ def phase(
       "keep_checkpoints": keep_checkpoints,
       "updates_per_record": updates_per_record,
       "video": video,
+      "replay_updates": replay_updates,
+      "replay_size": replay_size,
       "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),
     }
   )
@@ -148,7 +155,7 @@ def head(signal: str, layer: str, cost: float, *, hidden: int = 0, num_classes: 
 def sweep(
   *, num_runs: int, top: int, sampled: tuple[tuple[str, str, tuple[float, ...]], ...]
 ) -> config_dict.ConfigDict:
-  """Many runs side by side (`running.members`).
+  """Many runs side by side (`running.devices`).
 
   Args:
     num_runs: members, each with its own seed.

@@ -3,6 +3,7 @@
 Either is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`.
 """
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,12 +59,16 @@ def behind_dm_env(
   until_step: int,
   fit: Callable[[loop.TrainState, trajectory.Trajectory], loop.TrainState] | None = None,
   num_to_fit: int = 0,
+  replay_updates: int = 0,
+  replay_size: int = 1,
 ) -> Iterator[tuple[loop.TrainState, list[loop.Record]]]:
   """Trains in one world behind `dm_env`: an 'episode' record for each that ends, a 'train' record for each update.
 
   Begins a new episode: the world's own state is not ours to save. Where there is a `fit`, a run's first `num_to_fit`
-  steps are played by the policy that it starts with, and `fit` changes the state by what was seen.
+  steps are played by the policy that it starts with, and `fit` changes the state by what was seen. After each update
+  come `replay_updates` from unrolls drawn at random of the newest `replay_size`.
   """
+  kept = collections.deque[trajectory.Trajectory](maxlen=replay_size if replay_updates else 0)
   timestep = unroll.host_init(agent, [environment])
   state = dataclasses.replace(
     state, recurrent_state=actor_critic.initial_state(agent, 1), progress=trajectory.init_progress(1)
@@ -88,6 +93,10 @@ def behind_dm_env(
       yield state, _episode_records(jax.device_get(ends), first_step)
       continue
     state, metrics, ends = loop.learn(state, played, agent=agent)
+    kept.append(played)
+    for i in range(replay_updates):
+      drawn = kept[int(jax.random.randint(jax.random.fold_in(act_key, i), (), 0, len(kept)))]
+      state, _ = loop.learn_again(state, drawn, agent=agent)
     records = _episode_records(jax.device_get(ends), first_step)
     means = {name: float(value) for name, value in jax.device_get(metrics).items()}
     means["steps_per_s"] = num_steps / (time.monotonic() - started)

@@ -1,7 +1,7 @@
 """What training changes, one step of it, and what becomes of the results.
 
 The whole training state is one pytree, so saving it is exact resume; it may be that of one run or of many, every leaf
-then `[N, ...]` (`members`). `actors` makes trajectories and states; what becomes of a record (console, file,
+then `[N, ...]` (`devices`). `actors` makes trajectories and states; what becomes of a record (console, file,
 TensorBoard) and of a state (evaluation, checkpoint, video) is decided by `consume`, in an order that survives a kill at
 any moment: a checkpoint follows the records that it supersedes, and all after the newest one is forgotten on resume.
 """
@@ -88,11 +88,20 @@ def learn(
   state: TrainState, played: trajectory.Trajectory, *, agent: actor_critic.Agent
 ) -> tuple[TrainState, actor_critic.Metrics, trajectory.EpisodeEnds]:
   """One update from `played` `[T+1, B, ...]`, whose steps and episodes are counted."""
+  state, metrics = learn_again(state, played, agent=agent)
+  state, ends = count(state, played)
+  return state, metrics, ends
+
+
+@jax.jit
+def learn_again(
+  state: TrainState, played: trajectory.Trajectory, *, agent: actor_critic.Agent
+) -> tuple[TrainState, actor_critic.Metrics]:
+  """One update from `played` `[T+1, B, ...]`, whose steps were counted when they were new."""
   trainable, optimizer_state, metrics = actor_critic.update(
     agent, state.trainable, state.frozen, state.optimizer_state, played
   )
-  state, ends = count(dataclasses.replace(state, trainable=trainable, optimizer_state=optimizer_state), played)
-  return state, metrics, ends
+  return dataclasses.replace(state, trainable=trainable, optimizer_state=optimizer_state), metrics
 
 
 def count(state: TrainState, played: trajectory.Trajectory) -> tuple[TrainState, trajectory.EpisodeEnds]:

@@ -89,6 +89,11 @@ def run_alone(
   phase, is_sweep = config.train, "sweep" in config
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
+  if batch and phase.replay_updates:
+    raise ValueError(
+      f"train.replay_updates={phase.replay_updates}: in {config.world}, a world in JAX, new steps cost less than "
+      f"learning from old ones; set it to 0"
+    )
   states = [_init(member if before else _fitted(member, batch), batch) for member in everyone]
   if lock:
     _claim([Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone, sweep=path)
@@ -311,6 +316,8 @@ def _updates(
       until_step=phase.steps,
       fit=functools.partial(_fitted_state, everyone[0]) if learn.is_fitted(everyone[0].config) else None,
       num_to_fit=learn.FRAMES_TO_FIT,
+      replay_updates=phase.replay_updates,
+      replay_size=phase.replay_size,
     )
   layout = devices.lay_out(len(everyone), phase.num_worlds)
   agent = task.agent

@@ -48,6 +48,8 @@ _NUMBERS: Mapping[str, _Range] = {
   "evaluate_every": _whole(0),
   "evaluation_episodes": _whole(0),
   "save_every": _whole(0),
+  "replay_updates": _whole(0),
+  "replay_size": _whole(1),
   "hyper.discount": _SHARE,
   "hyper.lambda_": _SHARE,
   "hyper.entropy_cost": _NOT_NEGATIVE,
@@ -65,6 +67,7 @@ _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_
 _WORDS: Mapping[str, tuple[str, ...]] = {
   "hyper.optimizer": ("adam", "rmsprop"),
   "hyper.reduction": ("mean", "sum"),
+  "hyper.correction": ("none", "vtrace"),
   "column.pixel_init": ("lecun", "contrast"),
   "column.start": ("random", "data"),
   "column.memory": ("lstm", "gru"),
@@ -108,6 +111,11 @@ def check(config: config_dict.ConfigDict) -> None:
   check_phase(config.train, prefix="train.")
   _check_last_step(config.train)
   check_annealing(config.train)
+  if config.train.replay_updates and config.train.hyper.correction != "vtrace":
+    raise ValueError(
+      f"train.replay_updates={config.train.replay_updates}: an older policy played those steps; set "
+      f"--config.train.hyper.correction=vtrace"
+    )
   if "sweep" in config:
     check_sweep(config.sweep)
     if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member has its own, one larger than the last's.
@@ -160,6 +168,7 @@ def check_annealing(phase: config_dict.ConfigDict) -> None:
     ValueError: naming both numbers of updates, and the field to set.
   """
   each = phase.num_worlds if phase.hyper.get("reduction") == "sum" else 1  # Every world makes an update of its own.
+  each *= 1 + phase.get("replay_updates", 0)
   num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps)) * each
   if 0 < phase.hyper.anneal_updates < num_updates:
     raise ValueError(

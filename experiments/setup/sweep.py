@@ -1,6 +1,6 @@
 """The configs of a sweep's members: each has its own seed, and values drawn for what `sweep.sampled` names.
 
-What a member may have of its own are the leaves of its agent: numbers, which are data (`running.members`).
+What a member may have of its own are the leaves of its agent: numbers, which are data (`running.devices`).
 """
 
 import dataclasses

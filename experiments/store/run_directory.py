@@ -31,7 +31,13 @@ CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
 # Fields that configs of earlier versions lack, and what was done without them.
-_ADDED = {"train.column.memory": "lstm", "train.column.norm": "none"}
+_ADDED = {
+  "train.column.memory": "lstm",
+  "train.column.norm": "none",
+  "train.hyper.correction": "none",
+  "train.replay_size": 200,
+  "train.replay_updates": 0,
+}
 _FREE = {"wandb"}  # Where records go: what is learned does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 

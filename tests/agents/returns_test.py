@@ -80,3 +80,27 @@ def test_no_gradient_flows_through_returns():
   timesteps, values = _unroll(4)
   gradient = jax.grad(lambda v: returns.lambda_returns(timesteps, v, discount=0.9, lambda_=0.95).sum())(values)
   np.testing.assert_array_equal(gradient, 0.0)
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.6, 1.0])
+def test_vtrace_of_the_policy_itself_is_lambda_returns(lambda_):
+  timesteps, values = _unroll(3)
+  expected = returns.lambda_returns(timesteps, values, discount=0.9, lambda_=lambda_)
+  actual = returns.vtrace(timesteps, values, jnp.zeros(len(values) - 1), discount=0.9, lambda_=lambda_)
+  counts = STEP_TYPE[:-1] != LAST
+  np.testing.assert_allclose(actual[counts], expected[counts], atol=1e-5)
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.6, 1.0])
+def test_vtrace_equals_rlax_in_each_episode(lambda_):
+  """Both its targets, and its advantages, which are targets above values."""
+  timesteps, values = _unroll(4)
+  log_ratios = jnp.asarray(np.random.default_rng(5).normal(size=len(values) - 1).astype(np.float32))
+  actual = returns.vtrace(timesteps, values, log_ratios, discount=0.9, lambda_=lambda_)
+  for first, last in ((0, 2), (3, 5), (6, 8)):
+    ours, theirs = slice(first, last), slice(first + 1, last + 1)
+    steps = (timesteps.reward[theirs], 0.9 * timesteps.discount[theirs], jnp.exp(log_ratios[ours]))
+    with jax.numpy_dtype_promotion("standard"):
+      result = rlax.vtrace_td_error_and_advantage(values[ours], values[theirs], *steps, lambda_)
+    np.testing.assert_allclose(actual[ours] - values[ours], result.errors, atol=1e-5)
+    np.testing.assert_allclose(actual[ours] - values[ours], result.pg_advantage, atol=1e-5)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from agents import unroll
 from environments import dm_env_adapter, registry
 from experiments.configs import base
 from experiments.running import loop, run
@@ -386,6 +387,52 @@ def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_pat
   config.train.steps = 45
   run.run(config, tmp_path)  # Goes on, and is not fitted again.
   assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == [35, 40, 45] and len(seen) == 1
+
+
+def test_behind_dm_env_the_newest_steps_are_learned_from_again(tmp_path, monkeypatch):
+  config = make_config(world="host")
+  config.train.update(
+    {"evaluate_every": 0, "evaluation_episodes": 0, "num_worlds": 1, "steps": 60, "replay_updates": 2}
+  )
+  config.train.replay_size = 3
+  with pytest.raises(ValueError, match="replay_updates=2: an older policy played those steps; set .*correction=vtrace"):
+    run.run(config, tmp_path / "refused")
+  config.train.hyper.correction = "vtrace"
+  played, drawn = [], []
+  host_unroll, learn_again = unroll.host_unroll, loop.learn_again
+
+  def spy_unroll(*arguments):
+    played.append(host_unroll(*arguments))
+    return played[-1]
+
+  def spy_again(state, one, *, agent):
+    drawn.extend(ago for ago, new in enumerate(reversed(played)) if new[2] is one)  # None while `learn` is compiled.
+    return learn_again(state, one, agent=agent)
+
+  monkeypatch.setattr(unroll, "host_unroll", spy_unroll)
+  monkeypatch.setattr(loop, "learn_again", spy_again)
+  state = run.run(config, tmp_path / "replayed").state
+  assert int(state.step) == 60 and len(played) == 12 and len(drawn) == 24 and set(drawn) == {0, 1, 2}
+  num_updates = next(x for name, x in checkpoint.flatten(state.optimizer_state).items() if name.endswith("count"))
+  assert num_updates == 36
+  assert [r["step"] for r in lines(tmp_path / "replayed") if r["kind"] == "train"] == list(range(5, 61, 5))
+
+
+def test_vtrace_learns_from_new_steps_what_lambda_returns_do(tmp_path):
+  states = []
+  for correction in ("none", "vtrace"):
+    config = make_config()
+    config.train.update({"evaluate_every": 0, "evaluation_episodes": 0, "steps": 200})
+    config.train.hyper.correction = correction
+    states.append(run.run(config, tmp_path / correction).state.trainable)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *states)
+
+
+def test_steps_are_learned_from_again_only_where_they_are_dear(tmp_path):
+  config = make_config()
+  config.train.replay_updates, config.train.hyper.correction = 1, "vtrace"
+  with pytest.raises(ValueError, match="train.replay_updates=1: in recall, a world in JAX, new steps cost less"):
+    run.run(config, tmp_path)
 
 
 def test_one_world_behind_dm_env_is_refused_as_many(tmp_path):

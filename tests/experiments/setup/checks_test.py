@@ -55,6 +55,8 @@ def make_config(seed=0):
     ("evaluation_episodes", -1, "an integer >= 0"),
     ("evaluate_every", -1, "an integer >= 0"),
     ("save_every", -1, "an integer >= 0"),
+    ("replay_updates", -1, "an integer >= 0"),
+    ("replay_size", 0, "an integer >= 1"),
     ("hyper.learning_rate", 0.0, "a finite number > 0"),
     ("hyper.learning_rate", -1e-3, "a finite number > 0"),
     ("hyper.learning_rate", math.inf, "a finite number > 0"),
