@@ -1,4 +1,4 @@
-"""Serves the twin arm behind the bridge, or drives an arm that is served, by hand or by a policy.
+"""Serves an arm behind the bridge, or drives an arm that is served, by hand or by a policy.
 
 python -m experiments.arm --mode=serve --port=5005                       # until Ctrl-C
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
@@ -7,10 +7,11 @@ python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/ar
 
 import pathlib
 import sys
+from collections.abc import Callable, Mapping
 
 from absl import flags
 
-from environments.arm import by_hand, client
+from environments.arm import by_hand, client, protocol
 from environments.jaco import constants
 from experiments import binary
 from experiments.report import video as video_lib
@@ -20,26 +21,40 @@ from experiments.setup import place as place_lib
 from experiments.store import released
 from progressive import partition
 
-_MODE = flags.DEFINE_enum("mode", "serve", ("serve", "drive"), "Serve the twin, or drive what is served.")
+_MODE = flags.DEFINE_enum("mode", "serve", ("serve", "drive"), "Serve an arm, or drive what is served.")
+_DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS.")
 _PORT = flags.DEFINE_integer("port", 5005, "Port to serve at; 0 takes any free one.", lower_bound=0, upper_bound=65535)
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
-_REAL_TIME = flags.DEFINE_bool("real_time", False, "Serve on the wall clock; else as fast as it goes.")
+_REAL_TIME = flags.DEFINE_bool("real_time", False, "Serve the twin on the wall clock; else as fast as it goes.")
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
 
-def serve() -> None:
-  """Serves the twin until interrupted."""
-  from environments.arm import server, twin  # Who drives a real arm needs no simulated one.
+def _twin() -> protocol.DriverConfig:
+  from environments.arm import twin  # Who serves a real arm needs no simulated one.
 
+  return twin.TwinConfig(is_real_time=_REAL_TIME.value)
+
+
+DRIVERS: Mapping[str, Callable[[], protocol.DriverConfig]] = {"twin": _twin}
+
+
+def serve() -> None:
+  """Serves an arm until interrupted."""
+  from environments.arm import server
+
+  if _DRIVER.value not in DRIVERS:
+    raise ValueError(f"--driver={_DRIVER.value} is unknown; there are {', '.join(DRIVERS)}")
   config = server.ServerConfig(
-    driver=twin.TwinConfig(is_real_time=_REAL_TIME.value),
+    driver=DRIVERS[_DRIVER.value](),
     task=_TASK.value,
     num_joints=_NUM_JOINTS.value,
     seed=binary.SEED.value,
     port=_PORT.value,
   )
-  server.serve(config, on_ready=lambda address: print(f"the twin plays {config.task} at {address}", flush=True))
+  server.serve(
+    config, on_ready=lambda address: print(f"the {_DRIVER.value} plays {config.task} at {address}", flush=True)
+  )
 
 
 def drive() -> None:

@@ -1,11 +1,14 @@
 """The two seams of the bridge: what a driver is, and what travels between server and client.
 
 A driver is whatever makes an arm move: the twin's physics, later Kinova's controller. It takes joint velocities,
-keeps the latest until told otherwise, says what its instruments read, and owns the clock that everything behind the
-bridge counts in (wall time on an arm, simulated time on a twin that runs as fast as it can). The wire is
-`dm_env_rpc`: one action, `ACTION`, and the observations of the simulated world under the same names.
+says what its instruments read, and owns the clock that everything behind the bridge counts in: `time.monotonic` where
+time passes by itself, simulated time on a twin that runs as fast as it can. Its camera is another device, and may live
+in another process. The wire is `dm_env_rpc`: one action, `ACTION`, and the observations of the simulated world under
+the same names.
 """
 
+import dataclasses
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -28,48 +31,103 @@ class BridgeError(RuntimeError):
   """Something a person must put right (server, port, task, spec); the message is one line that names the fix."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """What an arm may do, one entry a joint, infinite where there is no limit; and how closely it is watched.
+
+  Numbers without a source are choices of ours.
+  """
+
+  max_velocity_rad_s: tuple[float, ...]  # [J]
+  low_rad: tuple[float, ...]  # [J]
+  high_rad: tuple[float, ...]  # [J]
+  max_acceleration_rad_s2: float = 8.0  # Of the commanded speed; the twin's motors give 3 to 8.
+  braking_rad_s2: float = 2.0  # What every joint brakes by at least; Kinova's firmware allows 3.5.
+  reaction_s: float = 0.08  # From a command to the joint: latency, servo, one poll.
+  max_age_s: float = 0.1  # Of a reading: with an older one the arm is braked to rest,
+  fault_age_s: float = 0.5  # and this is a fault: more than a machine that is busy elsewhere.
+  poll_s: float = 0.02  # How often the arm gets its command.
+  read_s: float = 0.02  # How often its instruments are read, where time passes by itself.
+
+  def __post_init__(self) -> None:
+    lengths = {len(self.max_velocity_rad_s), len(self.low_rad), len(self.high_rad)}
+    if len(lengths) > 1:
+      raise ValueError(f"Limits: one entry a joint, but the three limits have lengths {sorted(lengths)}")
+    for name in ("max_acceleration_rad_s2", "braking_rad_s2", "max_age_s", "fault_age_s", "poll_s", "read_s"):
+      if not 0 < getattr(self, name) < math.inf:
+        raise ValueError(f"Limits: {name}={getattr(self, name)} must be positive and finite")
+
+
 class Reading(NamedTuple):
   """What an arm's own instruments say at one instant."""
 
-  time_s: float  # On the driver's clock.
+  time_s: float  # When, on the driver's clock: the instruments' own time, which stands still if they do.
   qpos_rad: np.ndarray  # [J] float64
   qvel_rad_s: np.ndarray  # [J] float64
   target_in_base_m: np.ndarray  # [3] float64, x y z
+  scene: np.ndarray | None = None  # What a simulated camera draws; a real one looks for itself.
 
 
 class Driver(Protocol):
-  """An arm. Called from one thread only."""
+  """An arm. Where time passes by itself `read` is called from a thread of its own, the rest from another one."""
 
   def now_s(self) -> float:
-    """The driver's clock."""
+    """The driver's clock; `time.monotonic()` where time passes by itself."""
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
-    """Brings the arm to rest at `qpos_rad`, `[J]`. `seed` is for what a simulated driver draws (noise)."""
+    """Gets ready to start at `qpos_rad`, `[J]`; a simulated arm is put there, a real one is moved by commands later.
+
+    `seed` is for what a simulated driver draws (noise).
+    """
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     """Brings the target to `[3]`, x y z; one that moves is told at every step, and has until the step's end."""
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
-    """Joint velocities to keep from now on, `[J]`."""
+    """Joint velocities, `[J]`, to keep until the next call, which comes after `Limits.poll_s`.
+
+    An arm that can should stop by itself if none comes: nobody is left to stop it if its process dies.
+    """
 
   def stop(self) -> None:
-    """Brings every joint to rest, now."""
+    """Brings every joint to rest, now, even while `read` hangs."""
 
   def wait(self, until_s: float) -> None:
-    """Returns when the clock shows `until_s`; at once if it already does."""
+    """Simulates until the clock shows `until_s`; only called where time does not pass by itself."""
 
   def read(self) -> Reading:
     """The joints and the target, now."""
-
-  def image(self) -> np.ndarray:
-    """What the camera sees now, uint8 `[H, W, 3]`."""
 
   def close(self) -> None:
     """Releases the arm. The last call."""
 
 
+class Camera(Protocol):
+  """What looks at the arm. Called from one thread only, which may not be the driver's, nor in its process."""
+
+  def image(self, reading: Reading) -> np.ndarray:
+    """What it sees now, uint8 `[H, W, 3]`; a simulated one draws the scene of the reading."""
+
+  def close(self) -> None:
+    """Releases the camera. The last call."""
+
+
 class DriverConfig(Protocol):
   """Which arm, and how: a frozen dataclass that can be sent to another process."""
 
+  @property
+  def is_real_time(self) -> bool:
+    """Whether time passes by itself, or only in `Driver.wait`."""
+
+  @property
+  def lock(self) -> str | None:
+    """A name of the arm, which one process of this machine can hold; None where there may be many."""
+
+  def limits(self) -> Limits:
+    """What the arm may do."""
+
   def make(self) -> Driver:
     """The driver that this configures."""
+
+  def make_camera(self) -> Camera:
+    """The camera that looks at its arm."""

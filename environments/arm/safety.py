@@ -1,19 +1,20 @@
 """The gate between whoever commands an arm and the arm itself. No client can open it.
 
 The gate is a driver around a driver, so nothing on the server has another way to the arm. It refuses what is not a
-command (wrong shape or dtype, NaN, infinity) and holds the arm; clamps what is one to the speed limits; lets a joint
-that is outside its position limits move only back; and stops the arm when no command came for `watchdog_s`. A fault of
-the arm itself (instruments that make no sense, a stop that it does not take) is latched: nothing moves until a person
-has looked and started the server again. The gate keeps no thread of its own: `wait` and `poll` enforce the limits every
-`poll_s`, on the driver's clock.
+command (wrong shape or dtype, NaN, infinity) and holds the arm. What is one it keeps until it expires, and `poll`, on
+the driver's clock, sends as much of it as is safe: within the speed limits, no faster up or down than the acceleration
+limit, and no faster towards a position limit than the joint can still brake. A fault of the arm itself (instruments
+that make no sense, are old, or cannot be read; a call that fails) is latched: nothing moves until a person has looked
+and started the server again. The gate keeps no thread: `environments.arm.driver` polls it where time passes by itself.
 """
 
-import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from environments.arm import protocol
+from environments.jaco import constants
 
 _STOP_TRIES = 3
 
@@ -23,50 +24,38 @@ class CommandRefusedError(ValueError):
 
 
 class ArmFaultError(RuntimeError):
-  """The arm's own instruments make no sense. The arm has been told to stop, and takes no command any more."""
+  """Something is wrong with the arm. It has been told to stop, and takes no command any more."""
 
 
-class StopFailedError(ArmFaultError):
-  """The arm cannot be stopped. Only its emergency stop is left."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """What an arm may do; one entry a joint, infinite where there is no limit."""
-
-  max_velocity_rad_s: tuple[float, ...]  # [J]
-  low_rad: tuple[float, ...]  # [J]
-  high_rad: tuple[float, ...]  # [J]
-  watchdog_s: float = 0.5  # Silence after which the arm is stopped: five control steps (a choice of ours).
-  poll_s: float = 0.02  # How often the limits are enforced between commands (a choice of ours).
-
-  def __post_init__(self) -> None:
-    lengths = {len(self.max_velocity_rad_s), len(self.low_rad), len(self.high_rad)}
-    if len(lengths) > 1:
-      raise ValueError(f"Limits: one entry a joint, but the three limits have lengths {sorted(lengths)}")
-    if not 0 < self.poll_s <= self.watchdog_s < math.inf:
-      raise ValueError(
-        f"Limits: need 0 < poll_s <= watchdog_s < inf, got poll_s={self.poll_s}, watchdog_s={self.watchdog_s}"
-      )
+class ArmLostError(RuntimeError):
+  """The arm can no longer be stopped from here. Only its emergency stop is left."""
 
 
 class Gate:
   """A driver that obeys `limits`, around one that need not know them (`protocol.Driver`)."""
 
-  def __init__(self, driver: protocol.Driver, limits: Limits):
+  def __init__(
+    self,
+    driver: protocol.Driver,
+    limits: protocol.Limits,
+    *,
+    read: Callable[[], protocol.Reading] | None = None,
+  ):
+    """The gate of `driver`, whose newest reading is `read()`; `driver.read()` without it."""
     self._driver = driver
+    self._read = read or driver.read
     self._limits = limits
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
     self.now_s = driver.now_s
-    self.poll_s = limits.poll_s
+    self._wanted = np.zeros_like(self._max_velocity)  # What was commanded, and holds until
+    self._expires_s = -math.inf
     self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
-    self._last_command_s = self._last_poll_s = self.now_s()
-    self._fault: str | None = None  # What is wrong with the arm, for good.
-    self.is_stoppable = True  # As far as is known.
+    self._polled_s = self.now_s() - limits.poll_s
+    self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
 
-  def command(self, velocity_rad_s: np.ndarray) -> None:
-    """Passes a velocity command on, clamped to the limits.
+  def command(self, velocity_rad_s: np.ndarray, *, expires_s: float) -> None:
+    """Takes a velocity command that holds until `expires_s`, on the driver's clock; then the arm is braked to rest.
 
     Raises:
       CommandRefusedError: not a finite floating-point array of one velocity a joint. The arm holds still.
@@ -75,51 +64,68 @@ class Gate:
     self._refuse_faulty()
     problem = self._problem(velocity_rad_s)
     if problem:
-      self.stop()
+      self.hold()
       raise CommandRefusedError(f"command refused, arm held: {problem}")
-    self._last_command_s = self._last_poll_s = self.now_s()
-    self._send(self._allowed(np.asarray(velocity_rad_s, np.float64), self.read().qpos_rad))
+    self._wanted = np.clip(velocity_rad_s.astype(np.float64), -self._max_velocity, self._max_velocity)
+    self._expires_s = expires_s
+
+  def hold(self) -> None:
+    """Brakes the arm to rest, within its acceleration limit."""
+    self._wanted = np.zeros_like(self._wanted)
 
   def stop(self) -> None:
     """Stops the arm at once, whatever it was told before.
 
     Raises:
-      StopFailedError: the driver failed, several times.
+      ArmLostError: the driver failed, several times.
     """
-    self._velocity = np.zeros_like(self._velocity)
+    self.hold()
+    self._velocity = self._wanted
     for _ in range(_STOP_TRIES):
       try:
         return self._driver.stop()
       except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-    self._fault, self.is_stoppable = f"the arm takes no stop ({reason}); press its emergency stop", False
-    raise StopFailedError(self._fault)
+    self._fault = ArmLostError(f"the arm takes no stop ({reason}); press its emergency stop")
+    self._refuse_faulty()
 
   def poll(self) -> None:
-    """Enforces the position limits and the watchdog. To be called at least every `poll_s`, whatever else happens."""
+    """Sends what may be sent now. To be called every `limits.poll_s`, whatever else happens.
+
+    Raises:
+      ArmFaultError: something is wrong with the arm, and was not before.
+      ArmLostError: it takes no stop, now or before.
+    """
+    if isinstance(self._fault, ArmLostError):
+      self._refuse_faulty()
     if self._fault:
       return
     now_s = self.now_s()
-    if not self._velocity.any() or now_s == self._last_poll_s:
-      return  # Nothing moves, or no time has passed (a twin that waits for its client).
-    self._last_poll_s = now_s
-    if now_s - self._last_command_s > self._limits.watchdog_s:
-      self.stop()
-      return
-    allowed = self._allowed(self._velocity, self.read().qpos_rad)
-    if not np.array_equal(allowed, self._velocity):
-      self._send(allowed)
+    elapsed_s = min(now_s - self._polled_s, self._limits.poll_s)
+    if elapsed_s <= 0:
+      return  # No time has passed: a twin waits for its client.
+    self._polled_s = now_s
+    reading = self.read()
+    if now_s >= self._expires_s or now_s - reading.time_s > self._limits.max_age_s:
+      self.hold()
+    change = self._limits.max_acceleration_rad_s2 * elapsed_s
+    velocity = np.clip(self._brakeable(self._wanted, reading), self._velocity - change, self._velocity + change)
+    try:
+      self._driver.command(velocity)
+    except Exception as error:
+      raise self._faulty(f"it takes no command ({type(error).__name__}: {error})") from error
+    self._velocity = velocity
 
   def wait(self, until_s: float) -> None:
-    """Waits on the driver's clock, enforcing the limits on the way."""
-    next_s = self._driver.now_s()
-    while next_s < until_s:
-      next_s = min(until_s, next_s + self._limits.poll_s)
-      self._driver.wait(next_s)
+    """Waits on the driver's clock, polling on the way."""
+    start_s, poll_s = self.now_s(), self._limits.poll_s
+    num_polls = math.ceil((until_s - start_s) / poll_s - 1e-6)  # Rounding makes no poll of its own.
+    for num_polled in range(1, num_polls + 1):
       self.poll()
+      self._driver.wait(until_s if num_polled == num_polls else start_s + num_polled * poll_s)
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
-    """Brings the arm to rest at `qpos_rad`.
+    """Stops the arm and makes it ready to start at `qpos_rad`, where a simulated one is put.
 
     Raises:
       CommandRefusedError: the pose is outside the limits. The arm holds still.
@@ -128,32 +134,32 @@ class Gate:
     self._refuse_faulty()
     qpos_rad = np.asarray(qpos_rad, np.float64)
     is_inside = qpos_rad.shape == self._low.shape and np.all((qpos_rad >= self._low) & (qpos_rad <= self._high))
-    if not is_inside:
-      self.stop()
-      raise CommandRefusedError(f"start pose refused, arm held: {qpos_rad} rad is not inside the joint limits")
     self.stop()
+    if not is_inside:
+      raise CommandRefusedError(f"start pose refused, arm held: {qpos_rad} rad is not inside the joint limits")
     self._driver.reset(qpos_rad, seed=seed)
 
   def read(self) -> protocol.Reading:
-    """The driver's reading.
+    """The newest reading.
 
     Raises:
-      ArmFaultError: there is none, or NaN or infinity among the joints, now or before. The arm has been told to stop.
+      ArmFaultError: there is none, it is old, or has NaN or infinity among the joints, now or before. The arm has been
+        told to stop.
     """
     self._refuse_faulty()
     try:
-      reading = self._driver.read()
+      reading = self._read()
     except Exception as error:
       raise self._faulty(f"its instruments cannot be read ({type(error).__name__}: {error})") from error
     if not (np.isfinite(reading.qpos_rad).all() and np.isfinite(reading.qvel_rad_s).all()):
       raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
+    age_s = self.now_s() - reading.time_s
+    if not age_s <= self._limits.fault_age_s:
+      raise self._faulty(f"its instruments show nothing newer than {age_s:.2f} s")
     return reading
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     self._driver.place_target(target_in_base_m)
-
-  def image(self) -> np.ndarray:
-    return self._driver.image()
 
   def close(self) -> None:
     """Stops the arm and lets go of it; raises as `stop`, when the driver is closed."""
@@ -165,12 +171,12 @@ class Gate:
   def _faulty(self, reason: str) -> ArmFaultError:
     """Stops the arm for good; what to raise."""
     self.stop()
-    self._fault = f"arm stopped: {reason}; look at the arm, then start the server again"
-    return ArmFaultError(self._fault)
+    self._fault = ArmFaultError(f"arm stopped: {reason}; look at the arm, then start the server again")
+    return self._fault
 
   def _refuse_faulty(self) -> None:
     if self._fault:
-      raise ArmFaultError(self._fault)
+      raise type(self._fault)(*self._fault.args)
 
   def _problem(self, velocity: np.ndarray) -> str | None:
     """Why `velocity` is not a command, or None."""
@@ -182,12 +188,23 @@ class Gate:
       return f"velocities must be finite, got {velocity}"
     return None
 
-  def _allowed(self, velocity: np.ndarray, qpos: np.ndarray) -> np.ndarray:
-    """`velocity` within the speed limits, and without what leads further out of the position limits."""
-    velocity = np.clip(velocity, -self._max_velocity, self._max_velocity)
-    is_outward = ((qpos <= self._low) & (velocity < 0)) | ((qpos >= self._high) & (velocity > 0))
-    return np.where(is_outward, 0.0, velocity)
+  def _brakeable(self, velocity: np.ndarray, reading: protocol.Reading) -> np.ndarray:
+    """`velocity`, no faster than each joint can still stop before its position limit; outside, only back.
 
-  def _send(self, velocity: np.ndarray) -> None:
-    self._velocity = velocity
-    self._driver.command(velocity)
+    A joint goes on for as long as its reading is old and the arm reacts, t, and brakes by a: v t + v^2 / 2a = room.
+    """
+    braking = self._limits.braking_rad_s2
+    blind_s = self._limits.reaction_s + max(0.0, self.now_s() - reading.time_s)
+    room = np.maximum(0.0, np.stack([reading.qpos_rad - self._low, self._high - reading.qpos_rad]))
+    down, up = braking * (np.sqrt(blind_s**2 + 2.0 * room / braking) - blind_s)
+    return np.clip(velocity, -down, up)
+
+
+def jaco_limits(*, poll_s: float = 0.02) -> protocol.Limits:
+  """The Jaco's; an episode ends before its joints come to their limits."""
+  return protocol.Limits(
+    max_velocity_rad_s=tuple(constants.MAX_VELOCITY_RAD_S),
+    low_rad=tuple(constants.JOINT_LOW_RAD),
+    high_rad=tuple(constants.JOINT_HIGH_RAD),
+    poll_s=poll_s,
+  )

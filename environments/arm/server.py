@@ -1,9 +1,9 @@
 """The bridge's server: one arm, one client at a time, over dm_env_rpc.
 
-Requests arrive on gRPC's threads and are answered on the thread that called `serve`, the only one that touches the
-arm (and OpenGL). After every request, and while none comes, that thread polls the safety gate, so the watchdog needs
-nobody's help. Whatever goes wrong with a request, the arm is held and the client gets one line that says why. A client
-waits for each answer: one that writes ahead is cut off, since what it wrote long ago must not move an arm.
+Requests arrive on gRPC's threads and are answered on the thread that called `serve`. The arm is in other hands
+(`environments.arm.driver`): a command that is not followed by another one expires there, so this process may hang or
+die. Whatever goes wrong with a request, the arm is held and the client gets one line that says why. A client waits for
+each answer: one that writes ahead is cut off, since what it wrote long ago must not move an arm.
 
     config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
     with server.launch(config) as address:  # In a process of its own.
@@ -14,8 +14,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import os
-import pathlib
+import math
 import pickle
 import queue
 import select
@@ -36,11 +35,12 @@ from dm_env_rpc.v1 import dm_env_utils, tensor_utils
 from google.protobuf import message as protobuf_message
 from google.rpc import code_pb2, status_pb2
 
-from environments.arm import protocol, safety, world
+from environments.arm import driver, protocol, safety, world
 from environments.jaco import constants, tasks
 
-_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _HOST = "127.0.0.1"
+_POLL_S = 0.02  # How often it is asked whether there is still an arm, while no request comes.
+_CAMERA_S = 2.0  # Before a camera is said to hang; the arm stands still long before.
 _MAX_CLIENTS = 32  # Streams that may be open at once; one of them may join the world, the others are told so.
 
 
@@ -54,7 +54,7 @@ class ServerConfig:
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
     seed: of the episodes, unless a client brings its own.
     port: of the loopback; 0 takes any free one. Other machines come through SSH, since nothing here asks who comes.
-    watchdog_s: silence of the client, on the driver's clock, after which the arm is stopped.
+    watchdog_s: how long a command holds, on the driver's clock; then the arm is braked to rest.
   """
 
   driver: protocol.DriverConfig
@@ -62,7 +62,7 @@ class ServerConfig:
   num_joints: int = constants.NUM_JOINTS
   seed: int = 0
   port: int = 0
-  watchdog_s: float = 0.5
+  watchdog_s: float = 0.15
 
   def __post_init__(self) -> None:
     if self.task not in tasks.TASKS:
@@ -70,6 +70,8 @@ class ServerConfig:
       raise ValueError(f"task={self.task!r} is unknown; the nearest is {nearest!r}, all are {', '.join(tasks.TASKS)}")
     if self.num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={self.num_joints} must be {constants.NUM_ARM_JOINTS} or {constants.NUM_JOINTS}")
+    if not constants.CONTROL_DT_S < self.watchdog_s < math.inf:
+      raise ValueError(f"watchdog_s={self.watchdog_s} must be more than a control step, {constants.CONTROL_DT_S}")
 
 
 def serve(
@@ -88,24 +90,31 @@ def serve(
     stop: ends serving when set.
 
   Raises:
-    protocol.BridgeError: the port is busy, the arm cannot be made, or it takes no stop.
+    protocol.BridgeError: the port is busy, the arm or its camera cannot be made, or nobody can stop the arm any more.
   """
   stop = stop or threading.Event()
   jax.config.update("jax_platforms", "cpu")
   grpc_server, address = _listen(config)
   try:
-    with _signals(stop), contextlib.closing(_Mailbox()) as mailbox, _gate(config) as gate:
-      arm_world = world.ArmWorld(gate, tasks.TASKS[config.task], num_joints=config.num_joints, seed=config.seed)
+    with (
+      _signals(stop),
+      contextlib.closing(_Mailbox()) as mailbox,
+      contextlib.closing(_Photographer(config.driver.make_camera)) as photographer,
+      contextlib.closing(driver.connect(config.driver)) as gate,
+    ):
+      task = tasks.TASKS[config.task]
+      arm_world = world.ArmWorld(
+        gate, photographer.image, task, num_joints=config.num_joints, seed=config.seed, valid_for_s=config.watchdog_s
+      )
       arm_world.prepare()
-      grpc_server.add_generic_rpc_handlers((_handler(_Servicer(_Desk(arm_world, config), mailbox)),))
+      grpc_server.add_generic_rpc_handlers((_handler(_Servicer(_Desk(arm_world, config, stop), mailbox)),))
       grpc_server.start()
       if on_ready and not stop.is_set():
         on_ready(address)
-      while gate.is_stoppable and not stop.is_set():
-        mailbox.serve_one(gate.poll_s)
-        with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
-          gate.poll()
-  except safety.StopFailedError as error:
+      while not stop.is_set():
+        mailbox.serve_one(_POLL_S)
+        gate.poll()
+  except safety.ArmLostError as error:
     raise protocol.BridgeError(str(error)) from error
   finally:
     grpc_server.stop(grace=0.1).wait()
@@ -152,8 +161,7 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
 
 def child_environment() -> dict[str, str]:
   """This process's, with this checkout to import from and its cache of compiled programs."""
-  variables = {**os.environ, "JAX_PLATFORMS": "cpu"}
-  variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")]))
+  variables = {**driver.environment_variables(), "JAX_PLATFORMS": "cpu"}
   if jax.config.jax_compilation_cache_dir:
     variables["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -176,13 +184,8 @@ def _run_child() -> None:
     sys.exit(1)
 
 
-def _gate(config: ServerConfig) -> contextlib.closing[safety.Gate]:
-  """The arm behind its gate, which stops and closes it at the end."""
-  return contextlib.closing(safety.Gate(config.driver.make(), limits(watchdog_s=config.watchdog_s)))
-
-
 class _Mailbox:
-  """Carries calls from gRPC's threads to the arm's thread."""
+  """Carries calls to the thread that makes them."""
 
   def __init__(self) -> None:
     self._calls: queue.SimpleQueue[tuple[Callable[[], Any], futures.Future[Any]]] = queue.SimpleQueue()
@@ -190,7 +193,7 @@ class _Mailbox:
     self._is_closed = False
 
   def put(self, function: Callable[[], Any]) -> futures.Future[Any]:
-    """Leaves a call, to be made on the arm's thread; cancelled where nobody will make it any more."""
+    """Leaves a call, to be made on the other thread; cancelled where nobody will make it any more."""
     future: futures.Future[Any] = futures.Future()
     with self._lock:
       if self._is_closed:
@@ -199,7 +202,7 @@ class _Mailbox:
         self._calls.put((function, future))
     return future
 
-  def serve_one(self, timeout_s: float) -> bool:
+  def serve_one(self, timeout_s: float | None = None) -> bool:
     """Makes the next call; False where none came in time."""
     try:
       function, future = self._calls.get(timeout=timeout_s)
@@ -219,15 +222,49 @@ class _Mailbox:
       self._calls.get()[1].cancel()
 
 
+class _Photographer:
+  """The camera on a thread of its own (OpenGL wants just one): one that hangs keeps nobody waiting for long."""
+
+  def __init__(self, make: Callable[[], protocol.Camera]):
+    self._make = make
+    self._camera: protocol.Camera | None = None  # Made on that thread, for the first picture.
+    self._mailbox = _Mailbox()
+    threading.Thread(target=self._work, daemon=True).start()
+
+  def image(self, reading: protocol.Reading) -> np.ndarray:
+    """The camera's picture; `protocol.BridgeError` where none comes."""
+    try:
+      return self._mailbox.put(functools.partial(self._look, reading)).result(_CAMERA_S)
+    except futures.TimeoutError:
+      raise protocol.BridgeError(f"the camera gave no picture for {_CAMERA_S:g} s; the arm was held") from None
+
+  def close(self) -> None:
+    """Releases the camera, if it does not hang."""
+    if self._camera is not None:
+      with contextlib.suppress(futures.TimeoutError):
+        self._mailbox.put(self._camera.close).result(_CAMERA_S)
+
+  def _look(self, reading: protocol.Reading) -> np.ndarray:
+    if self._camera is None:
+      self._camera = self._make()
+    return self._camera.image(reading)
+
+  def _work(self) -> None:
+    while True:
+      self._mailbox.serve_one()
+
+
 class _Servicer:
-  """gRPC's threads: carries requests to the arm's thread and answers back."""
+  """gRPC's threads: carries requests to the thread that serves and answers back."""
 
   def __init__(self, desk: "_Desk", mailbox: _Mailbox):
     self._desk, self._mailbox = desk, mailbox
 
   def Process(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[rpc.EnvironmentResponse]:
     """One client's stream. It ends after a message that is none, or that did not wait for the last one's answer."""
-    client, inbox = object(), _Inbox(messages)
+    client, inbox = threading.Event(), _Inbox(messages)
+    if not context.add_callback(client.set):
+      client.set()
     try:
       for message in inbox:
         fault, request = inbox.fault, rpc.EnvironmentRequest()
@@ -290,12 +327,13 @@ def _handler(servicer: _Servicer) -> grpc.GenericRpcHandler:
 
 
 class _Desk:
-  """Answers requests, on the arm's thread: each kind by the method of its name."""
+  """Answers requests, on the thread that serves: each kind by the method of its name. A client is set once gone."""
 
-  def __init__(self, arm_world: world.ArmWorld, config: ServerConfig):
+  def __init__(self, arm_world: world.ArmWorld, config: ServerConfig, stop: threading.Event):
     self._world = arm_world
     self._config = config
-    self._client: object | None = None  # Who has joined.
+    self._stop = stop
+    self._client: threading.Event | None = None  # Who has joined.
     actions = {1: arm_world.action_spec().replace(name=protocol.ACTION)}
     observations = [spec.replace(name=name) for name, spec in sorted(arm_world.observation_spec().items())]
     reward = dm_env.specs.Array((), np.float32, name=protocol.REWARD)
@@ -305,7 +343,7 @@ class _Desk:
       observations={uid: dm_env_utils.dm_env_spec_to_tensor_spec(spec) for uid, spec in self._observations.items()},
     )
 
-  def answer(self, client: object, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
+  def answer(self, client: threading.Event, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
     """The response to a request; an error response, with the arm held, where it cannot be met."""
     kind = request.WhichOneof("payload")
     try:
@@ -319,7 +357,7 @@ class _Desk:
     except Exception as error:  # The arm must be held and the client told, whatever it was.
       return self.refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
 
-  def leave(self, client: object, _: rpc.LeaveWorldRequest | None = None) -> rpc.LeaveWorldResponse:
+  def leave(self, client: threading.Event, _: rpc.LeaveWorldRequest | None = None) -> rpc.LeaveWorldResponse:
     """Frees the arm, at rest, if `client` has it."""
     if client is self._client:
       self._client = None
@@ -328,22 +366,23 @@ class _Desk:
 
   _leave_world = leave
 
-  def refuse(self, client: object, code: int, message: str) -> rpc.EnvironmentResponse:
+  def refuse(self, client: threading.Event, code: int, message: str) -> rpc.EnvironmentResponse:
     """An error response, with the arm held if `client` has it."""
     if client is self._client:
-      self._world.hold()
+      with contextlib.suppress(safety.ArmLostError):  # The server is about to end for it.
+        self._world.hold()
     return rpc.EnvironmentResponse(error=status_pb2.Status(code=code, message=message))
 
-  def _create_world(self, client: object, request: rpc.CreateWorldRequest) -> rpc.CreateWorldResponse:
+  def _create_world(self, client: threading.Event, request: rpc.CreateWorldRequest) -> rpc.CreateWorldResponse:
     del client  # The world is the arm; it is always there.
     _refuse_unknown(request.settings, ())
     return rpc.CreateWorldResponse(world_name=protocol.WORLD_NAME)
 
-  def _destroy_world(self, client: object, request: rpc.DestroyWorldRequest) -> rpc.DestroyWorldResponse:
+  def _destroy_world(self, client: threading.Event, request: rpc.DestroyWorldRequest) -> rpc.DestroyWorldResponse:
     self._check_world(client, request.world_name)
     return rpc.DestroyWorldResponse()
 
-  def _join_world(self, client: object, request: rpc.JoinWorldRequest) -> rpc.JoinWorldResponse:
+  def _join_world(self, client: threading.Event, request: rpc.JoinWorldRequest) -> rpc.JoinWorldResponse:
     self._check_world(client, request.world_name)
     if client is self._client:
       raise protocol.BridgeError("this client has joined already; leave the world first")
@@ -361,25 +400,27 @@ class _Desk:
     self._client = client
     return rpc.JoinWorldResponse(specs=self._specs)
 
-  def _reset(self, client: object, request: rpc.ResetRequest) -> rpc.ResetResponse:
+  def _reset(self, client: threading.Event, request: rpc.ResetRequest) -> rpc.ResetResponse:
     self._check_joined(client)
     _refuse_unknown(request.settings, ())
     self._world.restart()
     return rpc.ResetResponse(specs=self._specs)
 
-  def _reset_world(self, client: object, request: rpc.ResetWorldRequest) -> rpc.ResetWorldResponse:
+  def _reset_world(self, client: threading.Event, request: rpc.ResetWorldRequest) -> rpc.ResetWorldResponse:
     self._check_world(client, request.world_name)
     _refuse_unknown(request.settings, ())
     self._world.restart()
     return rpc.ResetWorldResponse()
 
-  def _step(self, client: object, request: rpc.StepRequest) -> rpc.StepResponse:
+  def _step(self, client: threading.Event, request: rpc.StepRequest) -> rpc.StepResponse:
     self._check_joined(client)
     for uid in request.requested_observations:  # Before anything moves.
       if uid not in self._observations:
         raise protocol.BridgeError(f"observation {uid} is not one of {sorted(self._observations)}")
     action = None if self._world.is_over else self._action(request)
-    step_type, reward, discount = self._world.step(action)
+    step_type, reward, discount = self._world.step(
+      action, is_wanted=lambda: not (client.is_set() or self._stop.is_set())
+    )
     values: dict[str, np.ndarray] = {protocol.REWARD: np.array(reward, np.float32)}
     names = {uid: self._observations[uid].name for uid in request.requested_observations}
     values.update(self._world.observe(set(names.values()) - values.keys()))
@@ -406,13 +447,13 @@ class _Desk:
     values = tensor_utils.unpack_proto(tensor)
     return np.full(expected, values[0]) if values.shape == (1,) else values
 
-  def _check_world(self, client: object, name: str) -> None:
+  def _check_world(self, client: threading.Event, name: str) -> None:
     if name != protocol.WORLD_NAME:
       raise protocol.BridgeError(f"world {name!r} does not exist; the one world is {protocol.WORLD_NAME!r}")
     if self._client is not None and client is not self._client:
       raise protocol.BridgeError("the arm is in use by another client; end that one first")
 
-  def _check_joined(self, client: object) -> None:
+  def _check_joined(self, client: threading.Event) -> None:
     if client is not self._client:
       raise protocol.BridgeError("this client has not joined the world")
 
@@ -421,16 +462,6 @@ def _refuse_unknown(settings: "dict[str, rpc.Tensor]", known: tuple[str, ...]) -
   for name in settings:
     if name not in known:
       raise protocol.BridgeError(f"setting {name!r} is unknown; known here: {', '.join(known) or 'none'}")
-
-
-def limits(*, watchdog_s: float) -> safety.Limits:
-  """The arm's own; an episode ends before its joints come to their limits."""
-  return safety.Limits(
-    max_velocity_rad_s=tuple(constants.MAX_VELOCITY_RAD_S),
-    low_rad=tuple(constants.JOINT_LOW_RAD),
-    high_rad=tuple(constants.JOINT_HIGH_RAD),
-    watchdog_s=watchdog_s,
-  )
 
 
 def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:

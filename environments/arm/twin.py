@@ -11,13 +11,14 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
+import threading
 import time
 from typing import Any
 
 import mujoco
 import numpy as np
 
-from environments.arm import protocol
+from environments.arm import protocol, safety
 from environments.jaco import constants
 
 Rgb = tuple[float, float, float]
@@ -69,50 +70,58 @@ class TwinConfig:
     if self.physics_dt_s <= 0:
       raise ValueError(f"TwinConfig: physics_dt_s={self.physics_dt_s} must be positive, seconds")
 
+  lock = None  # There may be many.
+
+  def limits(self) -> protocol.Limits:
+    return safety.jaco_limits()
+
   def make(self) -> "Twin":
     return Twin(self)
 
+  def make_camera(self) -> "TwinCamera":
+    return TwinCamera(self)
+
 
 class Twin:
-  """A `protocol.Driver` of a simulated arm with the nine joints of `environments.jaco.constants`."""
+  """A `protocol.Driver` of a simulated arm with the nine joints of `environments.jaco.constants`.
+
+  On the wall clock the physics are advanced to the present by whoever calls, of two threads.
+  """
 
   def __init__(self, config: TwinConfig):
     self._config = config
     self._model = build_model(config)
     self._data = mujoco.MjData(self._model)
-    self._camera: Camera | None = None  # Made when first needed: drivers that no one looks through need no OpenGL.
     self._pending: collections.deque[tuple[float, np.ndarray]] = collections.deque()  # (due time, velocities)
     self._rng = np.random.default_rng(0)
-    # Pixels take their noise from a strip drawn once, each picture from another place: a fifth of the cost of drawing.
-    num_pixels = 3 * constants.IMAGE_SIZE**2
-    grains = config.pixel_noise * self._rng.standard_normal(_NUM_GRAINS + num_pixels)
-    self._grains = np.round(grains).astype(np.int16)
-    self._started_s = time.monotonic()
+    self._lock = threading.Lock()
     self.reset(constants.HOME_RAD, seed=0)
 
   def now_s(self) -> float:
-    """Wall time since construction, or simulated time."""
-    return time.monotonic() - self._started_s if self._config.is_real_time else self._data.time
+    """Wall time, or simulated time."""
+    return time.monotonic() if self._config.is_real_time else self._data.time
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
     """Puts the arm at rest at `qpos_rad`, `[9]`, without the time a motion would take. `seed` starts the noise."""
-    now_s, target = self.now_s(), self._data.mocap_pos.copy()
-    mujoco.mj_resetData(self._model, self._data)
-    self._data.qpos[:] = qpos_rad
-    self._data.mocap_pos[:] = target
-    self._data.time = now_s
-    self._pending.clear()
-    self._rng = np.random.default_rng(seed)
+    with self._lock:
+      now_s, target = self.now_s(), self._data.mocap_pos.copy()
+      mujoco.mj_resetData(self._model, self._data)
+      self._data.qpos[:] = qpos_rad
+      self._data.mocap_pos[:] = target
+      self._data.time = now_s
+      self._pending.clear()
+      self._rng = np.random.default_rng(seed)
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     _place_target(self._model, self._data, target_in_base_m)
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
     """Joint velocities `[9]`; they reach the motors `action_latency_s` later."""
-    now_s = self.now_s()
-    self._advance(now_s)
     velocity = self._config.servo_speed_scale * np.asarray(velocity_rad_s, np.float64)
-    self._pending.append((now_s + self._config.action_latency_s, velocity))
+    with self._lock:
+      now_s = self.now_s()
+      self._advance(now_s)
+      self._pending.append((now_s + self._config.action_latency_s, velocity))
 
   def stop(self) -> None:
     """Zero velocities, as late as any command: a twin that stopped faster than an arm would flatter the watchdog."""
@@ -122,35 +131,24 @@ class Twin:
     """Sleeps on the wall clock, or simulates, until `until_s`."""
     if self._config.is_real_time:
       time.sleep(max(0.0, until_s - self.now_s()))
-    self._advance(until_s)
+    with self._lock:
+      self._advance(until_s)
 
   def read(self) -> protocol.Reading:
-    """Noisy joints and target."""
-    self._advance(self.now_s())
-    config, normal = self._config, self._rng.standard_normal(2 * constants.NUM_JOINTS + 3)
-    return protocol.Reading(
-      time_s=self._data.time,
-      qpos_rad=self._data.qpos + config.qpos_noise_rad * normal[: constants.NUM_JOINTS],
-      qvel_rad_s=self._data.qvel + config.qvel_noise_rad_s * normal[constants.NUM_JOINTS : -3],
-      target_in_base_m=self._data.mocap_pos[0] + config.target_noise_m * normal[-3:],
-    )
-
-  def image(self) -> np.ndarray:
-    """Noisy picture, uint8 `[64, 64, 3]`."""
-    self._advance(self.now_s())
-    if self._camera is None:
-      self._camera = Camera(self._model, constants.IMAGE_SIZE)
-    pixels = self._camera.render(self._data)
-    if self._config.pixel_noise == 0:
-      return pixels
-    start = self._rng.integers(_NUM_GRAINS)
-    grains = self._grains[start : start + pixels.size].reshape(pixels.shape)
-    return np.clip(pixels + grains, 0, 255).astype(np.uint8)
+    """Noisy joints and target, and what the camera has to see of it: the true ones, and where its noise starts."""
+    with self._lock:
+      self._advance(self.now_s())
+      config, normal = self._config, self._rng.standard_normal(2 * constants.NUM_JOINTS + 3)
+      return protocol.Reading(
+        time_s=self._data.time,
+        qpos_rad=self._data.qpos + config.qpos_noise_rad * normal[: constants.NUM_JOINTS],
+        qvel_rad_s=self._data.qvel + config.qvel_noise_rad_s * normal[constants.NUM_JOINTS : -3],
+        target_in_base_m=self._data.mocap_pos[0] + config.target_noise_m * normal[-3:],
+        scene=np.concatenate([self._data.qpos, self._data.mocap_pos[0], [self._rng.integers(_NUM_GRAINS)]]),
+      )
 
   def close(self) -> None:
-    if self._camera is not None:
-      self._camera.close()
-      self._camera = None
+    pass
 
   def _advance(self, until_s: float) -> None:
     """Simulates up to `until_s`, giving each command to the motors when it is due."""
@@ -163,6 +161,30 @@ class Twin:
           continue
         num_steps = min(num_steps, num_early)
       mujoco.mj_step(self._model, self._data, num_steps)
+
+
+class TwinCamera:
+  """A `protocol.Camera` that draws the scenes of a twin's readings, noisily."""
+
+  def __init__(self, config: TwinConfig):
+    self._model = build_model(config)
+    self._data = mujoco.MjData(self._model)
+    self._camera = Camera(self._model, constants.IMAGE_SIZE)
+    # Pixels take their noise from a strip drawn once, each picture from another place: a fifth of the cost of drawing.
+    num_pixels = 3 * constants.IMAGE_SIZE**2
+    grains = config.pixel_noise * np.random.default_rng(0).standard_normal(_NUM_GRAINS + num_pixels)
+    self._grains = np.round(grains).astype(np.int16)
+
+  def image(self, reading: protocol.Reading) -> np.ndarray:
+    """Noisy picture, uint8 `[64, 64, 3]`."""
+    assert reading.scene is not None
+    self._data.qpos[:], self._data.mocap_pos[0] = np.split(reading.scene[:-1], [constants.NUM_JOINTS])
+    pixels, start = self._camera.render(self._data), int(reading.scene[-1])
+    grains = self._grains[start : start + pixels.size].reshape(pixels.shape)
+    return np.clip(pixels + grains, 0, 255).astype(np.uint8)
+
+  def close(self) -> None:
+    self._camera.close()
 
 
 class Camera:

@@ -15,9 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
-from environments.arm import protocol, safety
+from environments.arm import driver, protocol, safety
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
+
+# The way to the start of an episode, at half of an action's speed. Choices of ours.
+_GO_TO_NEAR_RAD = 0.02
+_GO_TO_POLL_S = 0.05
+_GO_TO_S = 60.0
 
 
 class ArmWorld:
@@ -26,11 +31,22 @@ class ArmWorld:
   The start of episode n, and where its target goes, depend on the seed and n alone.
   """
 
-  def __init__(self, gate: safety.Gate, task: tasks.Task, *, num_joints: int = constants.NUM_JOINTS, seed: int = 0):
+  def __init__(
+    self,
+    gate: safety.Gate | driver.RemoteGate,
+    image: Callable[[protocol.Reading], np.ndarray],
+    task: tasks.Task,
+    *,
+    num_joints: int = constants.NUM_JOINTS,
+    seed: int = 0,
+    valid_for_s: float = 0.15,
+  ):
+    """Episodes on the arm behind `gate`, of which `image` makes pictures; a command holds for `valid_for_s`."""
     self._gate = gate
+    self._valid_for_s = valid_for_s
     simulated = simulation.Jaco(task, num_joints=num_joints, physics_kind="mujoco", num_threads=1)
     self._observers: dict[str, Callable[[], np.ndarray]] = {
-      "pixels": gate.image,
+      "pixels": lambda: image(self._reading),
       "proprioception": lambda: self._proprioception,
       "target": lambda: self._target,
     }
@@ -59,7 +75,7 @@ class ArmWorld:
 
   def restart(self) -> None:
     """Leaves the episode; the arm holds still and the next step starts a new one."""
-    self._gate.stop()
+    self._gate.hold()
     self.is_over = True
 
   def observation_spec(self) -> dict[str, specs.Array]:
@@ -70,21 +86,28 @@ class ArmWorld:
     """The simulation's: int32 `[A]`, 0, 1, 2 for -v, 0, +v."""
     return self._action_spec
 
-  def step(self, action: np.ndarray | None) -> tuple[dm_env.StepType, float, float]:
+  def step(
+    self, action: np.ndarray | None, *, is_wanted: Callable[[], bool] = lambda: True
+  ) -> tuple[dm_env.StepType, float, float]:
     """One control period with `action`, int32 `[A]`, or at rest for None; after a LAST step, a new episode.
+
+    Args:
+      action: `[A]`.
+      is_wanted: whether anybody still waits for the step; asked while the arm goes to the start of an episode.
 
     Returns:
       Kind of the step, reward and discount of the transition that led to it.
 
     Raises:
       safety.CommandRefusedError: not an action. The arm holds still and no time passes.
+      protocol.BridgeError: the arm did not come to the start of the episode. It holds still.
     """
     if self.is_over:
-      return self._start()
-    self._gate.command(self._velocities(action))
+      return self._start(is_wanted)
+    now_s = self._gate.now_s()
+    self._gate.command(self._velocities(action), expires_s=now_s + self._valid_for_s)
     if self._is_moving:
       self._gate.place_target(self._path[self._elapsed + 1])
-    now_s = self._gate.now_s()
     is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
     self._period_end_s = (now_s if is_late else self._period_end_s) + constants.CONTROL_DT_S
     self._gate.wait(self._period_end_s)
@@ -101,23 +124,43 @@ class ArmWorld:
     return {name: self._observers[name]() for name in names}
 
   def hold(self) -> None:
-    """Stops the arm; the episode goes on."""
-    self._gate.stop()
+    """Brakes the arm to rest; the episode goes on."""
+    self._gate.hold()
 
-  def _start(self) -> tuple[dm_env.StepType, float, float]:
+  def _start(self, is_wanted: Callable[[], bool]) -> tuple[dm_env.StepType, float, float]:
     qpos, path, noise_seed = self._draw_start(np.uint32(self._seed), np.uint32(self._num_episodes))
     self._num_episodes += 1
     self._path = np.asarray(path, np.float64)
     self._gate.reset(np.asarray(qpos, np.float64), seed=int(noise_seed))
     self._gate.place_target(self._path[0])
+    self._go_to(np.asarray(qpos, np.float64), is_wanted)
     self._period_end_s = self._gate.now_s()
     self.is_over = False
     return self._look(0)
 
+  def _go_to(self, qpos_rad: np.ndarray, is_wanted: Callable[[], bool]) -> None:
+    """Moves the arm to `qpos_rad`, `[9]`, slowly; a simulated one is there. Joints without limits go the short way."""
+    give_up_s = self._gate.now_s() + _GO_TO_S
+    while True:
+      gap = qpos_rad - self._gate.read().qpos_rad
+      gap = np.where(constants.IS_LIMITED, gap, np.remainder(gap + np.pi, 2 * np.pi) - np.pi)
+      farthest, now_s = int(np.abs(gap).argmax()), self._gate.now_s()
+      if abs(gap[farthest]) <= _GO_TO_NEAR_RAD:
+        return self._gate.hold()
+      if not is_wanted() or now_s > give_up_s:
+        self._gate.hold()
+        raise protocol.BridgeError(
+          f"the arm did not come to the start of the episode: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
+          f"after {now_s - give_up_s + _GO_TO_S:.0f} s; see what is in its way"
+        )
+      speed = 0.5 * constants.COMMAND_RAD_S
+      self._gate.command(np.clip(2.0 * gap, -speed, speed), expires_s=now_s + self._valid_for_s)
+      self._gate.wait(now_s + _GO_TO_POLL_S)
+
   def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
     """Reads the instruments after `elapsed` steps and asks the task what it makes of them."""
     self._elapsed = elapsed
-    reading = self._gate.read()
+    self._reading = reading = self._gate.read()
     state = np.stack([reading.qpos_rad, reading.qvel_rad_s]).astype(np.float32)
     self._target = reading.target_in_base_m.astype(np.float32)
     outcome, proprioception = self._evaluate(state, self._target, np.int32(elapsed))
@@ -132,7 +175,7 @@ class ArmWorld:
       return velocities
     problem = self._problem(action)
     if problem:
-      self._gate.stop()
+      self._gate.hold()
       raise safety.CommandRefusedError(f"action refused, arm held: {problem}")
     velocities[: action.size] = constants.COMMAND_RAD_S[: action.size] * (action - 1)
     return velocities

@@ -1,17 +1,24 @@
 """The gate in front of an arm, with a clock that the test turns and a driver that only remembers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from environments.arm import protocol, safety
 
-LIMITS = safety.Limits(
+LIMITS = protocol.Limits(
   max_velocity_rad_s=(0.5, 1.0, 1.0),
   low_rad=(-np.inf, -1.0, 0.0),
   high_rad=(np.inf, 1.0, 2.0),
-  watchdog_s=0.5,
+  max_acceleration_rad_s2=4.0,
+  braking_rad_s2=1.0,
+  reaction_s=0.1,
+  max_age_s=0.15,
+  fault_age_s=0.35,
   poll_s=0.1,
 )
+FOR_LONG_S = 1e6
 
 
 class FakeDriver:
@@ -22,6 +29,7 @@ class FakeDriver:
     self.qpos = np.array([0.0, 0.0, 1.0])
     self.velocity = np.zeros(3)
     self.calls = []
+    self.told = [self.velocity]  # Every velocity, in order.
 
   def now_s(self):
     return self.time_s
@@ -36,6 +44,7 @@ class FakeDriver:
   def command(self, velocity_rad_s):
     self.calls.append("command")
     self.velocity = np.array(velocity_rad_s)
+    self.told.append(self.velocity)
 
   def stop(self):
     self.calls.append("stop")
@@ -47,9 +56,6 @@ class FakeDriver:
 
   def read(self):
     return protocol.Reading(self.time_s, self.qpos, self.velocity, np.zeros(3))
-
-  def image(self):
-    return np.zeros((2, 2, 3), np.uint8)
 
   def close(self):
     self.calls.append("close")
@@ -65,14 +71,47 @@ def gate(driver):
   return safety.Gate(driver, LIMITS)
 
 
+def move(gate, driver, velocity, *, num_polls=4):
+  """Commands `velocity` for long, and polls until the acceleration limit has let it through."""
+  gate.command(np.array(velocity), expires_s=FOR_LONG_S)
+  for _ in range(num_polls):
+    driver.time_s += LIMITS.poll_s
+    gate.poll()
+
+
 def test_a_command_within_the_limits_passes_unchanged(gate, driver):
-  gate.command(np.array([0.5, -1.0, 0.25]))
-  np.testing.assert_array_equal(driver.velocity, [0.5, -1.0, 0.25])
+  move(gate, driver, [0.5, -0.8, 0.25])
+  np.testing.assert_array_equal(driver.velocity, [0.5, -0.8, 0.25])
 
 
 def test_speeds_are_clamped(gate, driver):
-  gate.command(np.array([9.0, -9.0, 0.25]))
-  np.testing.assert_array_equal(driver.velocity, [0.5, -1.0, 0.25])
+  driver.qpos = np.array([0.0, 0.0, 0.0])
+  move(gate, driver, [-9.0, 0.0, 9.0])
+  np.testing.assert_array_equal(driver.velocity, [-0.5, 0.0, 1.0])
+
+
+def test_speeds_change_no_faster_than_the_acceleration_limit(gate, driver):
+  for wanted in ([0.0, 0.8, 0.0], [0.0, -0.8, 0.0]):
+    gate.command(np.array(wanted), expires_s=FOR_LONG_S)
+    for _ in range(5):
+      driver.time_s += LIMITS.poll_s
+      gate.poll()
+  driver.time_s += 100.0  # A poll that is late may not catch up.
+  gate.hold()
+  gate.poll()
+  joint = [velocity[1] for velocity in driver.told]
+  np.testing.assert_allclose(joint, [0, 0.4, 0.8, 0.8, 0.8, 0.8, 0.4, 0, -0.4, -0.8, -0.8, -0.4], atol=1e-9)
+
+
+def test_polls_at_odd_times_do_not_exceed_the_acceleration_limit(gate, driver):
+  rng, last_s, limit = np.random.default_rng(0), -LIMITS.poll_s, LIMITS.max_acceleration_rad_s2
+  for _ in range(500):
+    gate.command(rng.uniform(-2, 2, 3), expires_s=FOR_LONG_S)
+    driver.time_s += rng.exponential(0.03)
+    before = driver.velocity
+    gate.poll()
+    assert np.abs(driver.velocity - before).max() <= limit * (driver.time_s - last_s) + 1e-9
+    last_s = driver.time_s
 
 
 @pytest.mark.parametrize(
@@ -90,59 +129,65 @@ def test_speeds_are_clamped(gate, driver):
   ],
 )
 def test_what_is_not_a_command_is_refused_and_the_arm_held(gate, driver, velocity, word):
-  gate.command(np.array([0.1, 0.1, 0.1]))
+  move(gate, driver, [0.1, 0.1, 0.1])
   with pytest.raises(safety.CommandRefusedError, match=word):
-    gate.command(velocity)
-  assert driver.calls[-1] == "stop"
+    gate.command(velocity, expires_s=FOR_LONG_S)
+  driver.time_s += LIMITS.poll_s
+  gate.poll()
   assert not driver.velocity.any()
-  assert driver.calls.count("stop") == 1
 
 
 def test_a_joint_at_its_limit_may_only_go_back(gate, driver):
   driver.qpos = np.array([99.0, 1.0, 0.0])  # Joint 0 has no limits; 1 is at its high one, 2 at its low one.
-  gate.command(np.array([0.5, 0.5, -0.5]))
+  move(gate, driver, [0.5, 0.5, -0.5])
   np.testing.assert_array_equal(driver.velocity, [0.5, 0.0, 0.0])
-  gate.command(np.array([0.5, -0.5, 0.5]))
+  move(gate, driver, [0.5, -0.5, 0.5])
   np.testing.assert_array_equal(driver.velocity, [0.5, -0.5, 0.5])
+  driver.qpos = np.array([99.0, 1.5, -0.5])  # And so outside.
+  move(gate, driver, [0.5, 0.5, -0.5])
+  np.testing.assert_array_equal(driver.velocity, [0.5, 0.0, 0.0])
 
 
-def test_limits_are_enforced_between_commands(gate, driver):
-  gate.command(np.array([0.5, 1.0, 0.0]))
-  gate.wait(1.5)  # One command for 1.5 s; at 1 rad/s joint 1 meets its limit after 1 s, the watchdog bites at 0.5 s.
-  assert driver.qpos[1] <= 0.6 + 1e-9
-  driver.qpos[1] = 0.95
-  gate.command(np.array([0.5, 1.0, 0.0]))
-  gate.wait(1.9)
-  assert driver.qpos[1] <= 1.05 + 1e-9  # One poll of 0.1 s at 1 rad/s beyond where it was seen inside.
+def test_no_joint_is_faster_than_it_can_brake_before_its_limit(gate, driver):
+  """By hand: it goes on for 0.1 s and brakes by 1 rad/s^2, so at 0.5 rad/s it needs 0.05 + 0.125 rad."""
+  driver.qpos = np.array([0.0, 1.0 - 0.175, 0.175])
+  move(gate, driver, [0.0, 1.0, -1.0])
+  np.testing.assert_allclose(driver.velocity, [0.0, 0.5, -0.5])
+
+
+def test_an_old_reading_makes_it_slower(driver):
+  reading = driver.read()._replace(qpos_rad=np.array([0.0, 0.8, 1.0]))
+  gate = safety.Gate(driver, dataclasses.replace(LIMITS, max_age_s=9.0, fault_age_s=9.0), read=lambda: reading)
+  move(gate, driver, [0.0, 1.0, 0.0], num_polls=3)
+  blind_s = 0.1 + 0.3
+  np.testing.assert_allclose(driver.velocity[1] * blind_s + driver.velocity[1] ** 2 / 2.0, 0.2)
+
+
+def test_the_limits_are_not_passed(gate, driver):
+  gate.command(np.array([0.5, 1.0, -1.0]), expires_s=FOR_LONG_S)
+  gate.wait(10.0)
+  assert 0.9 < driver.qpos[1] <= 1.0 + 1e-9 and -1e-9 <= driver.qpos[2] < 0.1
   assert driver.velocity[0] == 0.5  # The other joint goes on.
 
 
-def test_the_watchdog_counts_from_the_last_command(gate, driver):
-  for time_s in (0.0, 0.4, 0.8):
-    driver.time_s = time_s
-    gate.command(np.array([0.1, 0.1, 0.1]))
-    gate.poll()
-  driver.time_s = 1.3  # Silent for just the limit.
-  gate.poll()
-  assert driver.velocity.any()
-  driver.time_s = 1.31
-  gate.poll()
+def test_a_command_expires(gate, driver):
+  gate.command(np.full(3, 0.1), expires_s=0.45)
+  gate.wait(0.4)
+  assert driver.velocity.all()
+  gate.wait(0.7)
   assert not driver.velocity.any()
-  assert driver.calls.count("stop") == 1
-  gate.poll()
-  assert driver.calls.count("stop") == 1  # One silence is one stop.
+  gate.command(np.full(3, 0.1), expires_s=0.6)  # It comes too late.
+  gate.wait(0.9)
+  assert not driver.velocity.any()
+  assert "stop" not in driver.calls  # It is no fault.
 
 
-def test_a_refused_command_does_not_feed_the_watchdog(gate, driver):
-  gate.command(np.array([0.1, 0.1, 0.1]))
-  driver.time_s = 0.4
+def test_a_refused_command_does_not_prolong_the_last_one(gate, driver):
+  gate.command(np.full(3, 0.1), expires_s=0.3)
   with pytest.raises(safety.CommandRefusedError):
-    gate.command(np.full(3, np.nan))
-  driver.velocity = np.array([0.1, 0.1, 0.1])  # As if an arm had not heard the stop.
-  gate.command(np.array([0.1, 0.1, 0.1]))
-  driver.time_s = 0.91
-  gate.poll()
-  assert not driver.velocity.any()
+    gate.command(np.full(3, np.nan), expires_s=FOR_LONG_S)
+  gate.wait(0.5)
+  assert not np.any(driver.told)
 
 
 def test_a_start_outside_the_limits_is_refused(gate, driver):
@@ -155,40 +200,69 @@ def test_a_start_outside_the_limits_is_refused(gate, driver):
 
 
 def test_instruments_that_read_nan_stop_the_arm(gate, driver):
-  gate.command(np.array([0.1, 0.1, 0.1]))
-  driver.qpos, driver.time_s = np.array([0.0, np.nan, 0.0]), 0.1
+  move(gate, driver, [0.1, 0.1, 0.1])
+  driver.qpos = np.array([0.0, np.nan, 0.0])
+  driver.time_s += 0.1
   with pytest.raises(safety.ArmFaultError, match="stopped"):
     gate.poll()
   assert not driver.velocity.any()
 
 
+def test_instruments_that_stand_still_stop_the_arm(gate, driver):
+  frozen = driver.read()
+  driver.read = lambda: frozen
+  gate = safety.Gate(driver, LIMITS)
+  gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)
+  driver.time_s = 0.14
+  gate.poll()
+  assert driver.velocity.all()
+  driver.time_s = 0.24
+  gate.poll()
+  assert not driver.velocity.any() and "stop" not in driver.calls
+  driver.time_s = 0.36
+  with pytest.raises(safety.ArmFaultError, match="nothing newer than 0.36 s"):
+    gate.poll()
+  assert driver.calls[-1] == "stop"
+  driver.time_s = frozen.time_s  # They are new again.
+  with pytest.raises(safety.ArmFaultError, match="nothing newer than 0.36 s"):
+    gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)
+
+
 def test_a_fault_of_the_instruments_is_latched(gate, driver):
-  gate.command(np.full(3, 0.1))
+  move(gate, driver, [0.1, 0.1, 0.1])
   driver.qpos = np.array([0.0, np.nan, 1.0])
   with pytest.raises(safety.ArmFaultError, match="nan"):
     gate.read()
   driver.qpos = np.zeros(3)  # They look well again.
-  for move in (lambda: gate.command(np.full(3, 0.1)), lambda: gate.reset(np.zeros(3), seed=0), gate.read):
+  command = lambda: gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)  # noqa: E731
+  for call in (command, lambda: gate.reset(np.zeros(3), seed=0), gate.read):
     with pytest.raises(safety.ArmFaultError, match="start the server again"):
-      move()
+      call()
+  driver.time_s += 0.1
+  gate.poll()
   assert not driver.velocity.any() and driver.calls[-1] == "stop"
 
 
-def test_instruments_that_cannot_be_read_stop_the_arm_for_good(gate, driver, monkeypatch):
-  gate.command(np.full(3, 0.1))
-  with monkeypatch.context() as broken:
-    broken.setattr(driver, "read", lambda: 1 / 0)
-    driver.time_s = 0.2
-    with pytest.raises(safety.ArmFaultError, match="cannot be read .ZeroDivisionError"):
+@pytest.mark.parametrize(
+  ("broken", "word"),
+  [("read", "cannot be read .ZeroDivisionError"), ("command", "takes no command .ZeroDivisionError")],
+)
+def test_a_driver_that_fails_stops_the_arm_for_good(gate, driver, monkeypatch, broken, word):
+  gate = safety.Gate(driver, LIMITS, read=lambda: driver.read())
+  move(gate, driver, [0.1, 0.1, 0.1])
+  with monkeypatch.context() as patched:
+    patched.setattr(driver, broken, lambda *_: 1 / 0)
+    driver.time_s += 0.1
+    with pytest.raises(safety.ArmFaultError, match=word):
       gate.poll()
   assert not driver.velocity.any()
-  with pytest.raises(safety.ArmFaultError, match="cannot be read"):
-    gate.command(np.full(3, 0.1))
+  with pytest.raises(safety.ArmFaultError, match=word):
+    gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)
 
 
 @pytest.mark.parametrize(("num_failures", "is_stoppable"), [(2, True), (3, False)])
 def test_a_stop_that_fails_is_tried_again(gate, driver, monkeypatch, num_failures, is_stoppable):
-  gate.command(np.full(3, 0.1))
+  move(gate, driver, [0.1, 0.1, 0.1])
   failures = iter([OSError("cable")] * num_failures)
   stop = driver.stop
 
@@ -200,26 +274,28 @@ def test_a_stop_that_fails_is_tried_again(gate, driver, monkeypatch, num_failure
   monkeypatch.setattr(driver, "stop", fail)
   if is_stoppable:
     gate.stop()
-    gate.command(np.full(3, 0.1))
+    gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)
+    gate.poll()
   else:
-    with pytest.raises(safety.StopFailedError, match="takes no stop .OSError: cable.; press its emergency stop"):
+    with pytest.raises(safety.ArmLostError, match="takes no stop .OSError: cable.; press its emergency stop"):
       gate.stop()
-    with pytest.raises(safety.ArmFaultError, match="emergency stop"):
-      gate.command(np.zeros(3))
-  assert gate.is_stoppable == is_stoppable
+    for call in (lambda: gate.command(np.zeros(3), expires_s=FOR_LONG_S), gate.poll, gate.read):
+      with pytest.raises(safety.ArmLostError, match="emergency stop"):
+        call()
 
 
 def test_closing_stops_first(gate, driver):
-  gate.command(np.array([0.1, 0.1, 0.1]))
+  move(gate, driver, [0.1, 0.1, 0.1])
   gate.close()
   assert driver.calls[-2:] == ["stop", "close"]
 
 
-def test_where_no_time_passes_nothing_is_read(gate, driver):
+def test_where_no_time_passes_nothing_is_read_or_sent(gate, driver):
   """A twin that waits for its client must not draw noise at the whim of this machine's clock."""
-  gate.command(np.array([0.1, 0.1, 0.1]))
-  driver.read = None
+  move(gate, driver, [0.1, 0.1, 0.1])
+  num_calls, gate._read = len(driver.calls), None
   gate.poll()
+  assert len(driver.calls) == num_calls
 
 
 def test_wait_ends_where_it_was_asked_to(gate, driver):
@@ -227,8 +303,22 @@ def test_wait_ends_where_it_was_asked_to(gate, driver):
   assert driver.time_s == 0.25
 
 
+def test_a_command_takes_effect_at_once_whatever_the_clock_rounds(gate, driver):
+  """Periods of three polls: in each the first poll already sends what came at its start."""
+  for period in range(200):
+    driver.calls.clear()
+    velocity = np.full(3, 0.1 if period % 2 else -0.1)
+    gate.command(velocity, expires_s=FOR_LONG_S)
+    driver.qpos, wait = np.array([0.0, 0.0, 1.0]), driver.wait
+    seen = []
+    driver.wait = lambda until_s: (seen.append(driver.velocity.copy()), wait(until_s))  # noqa: B023
+    gate.wait(0.3 * (period + 1))
+    driver.wait = wait
+    np.testing.assert_array_equal(seen, [velocity] * 3)
+
+
 def test_wrong_limits_are_refused():
   with pytest.raises(ValueError, match="one entry a joint"):
-    safety.Limits(max_velocity_rad_s=(1.0,), low_rad=(0.0, 0.0), high_rad=(1.0,))
-  with pytest.raises(ValueError, match="watchdog_s=inf"):
-    safety.Limits(max_velocity_rad_s=(1.0,), low_rad=(0.0,), high_rad=(1.0,), watchdog_s=np.inf)
+    protocol.Limits(max_velocity_rad_s=(1.0,), low_rad=(0.0, 0.0), high_rad=(1.0,))
+  with pytest.raises(ValueError, match="max_age_s=inf"):
+    protocol.Limits(max_velocity_rad_s=(1.0,), low_rad=(0.0,), high_rad=(1.0,), max_age_s=np.inf)

@@ -5,6 +5,7 @@ One twin in a process of its own serves most tests; where a test must look at th
 
 import contextlib
 import dataclasses
+import os
 import signal
 import socket
 import subprocess
@@ -26,10 +27,12 @@ from environments import core, registry
 from environments.arm import client, protocol, server, twin
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
+from tests.environments import arm_rig
 
 REST = np.ones(9, np.int32)
 FORWARD = np.full(9, 2, np.int32)
 TURN = np.array([2, 1, 1, 1, 1, 1, 1, 1, 1], np.int32)  # Joint 1 alone.
+SLACK_S = 0.3  # What a busy machine may add.
 VARIABLES = server.child_environment()
 ONE_SERVER = {}  # Shared with the unittest classes of the compliance suite, which take no fixtures.
 
@@ -70,39 +73,25 @@ def served_here(config):
     assert not thread.is_alive()
 
 
-class Locked(twin.Twin):
-  """A twin that two threads may read."""
-
-  def __init__(self, config):
-    self.lock = threading.Lock()
-    super().__init__(config)
-
-  def _advance(self, until_s):
-    with self.lock:
-      super()._advance(until_s)
-
-  def speed(self):
-    """Of the fastest joint, rad/s, now."""
-    return np.abs(self.read().qvel_rad_s).max()
+@pytest.fixture
+def rig(tmp_path):
+  """An arm of this process, on the wall clock, for a server to drive."""
+  rig = arm_rig.Rig(str(tmp_path / "rig"))
+  yield rig
+  rig.close()
 
 
-@dataclasses.dataclass(frozen=True)
-class Shown:
-  """A driver's configuration that keeps the driver it made, on the wall clock and without noise, for a test to see."""
-
-  config: twin.TwinConfig = twin.TwinConfig(is_real_time=True, qvel_noise_rad_s=0.0)
-  made: list = dataclasses.field(default_factory=list)
-
-  def make(self):
-    self.made.append(Locked(self.config))
-    return self.made[-1]
+@pytest.fixture
+def rig_config(rig, tmp_path):
+  """What serves the rig; a command holds for so long that nothing but what is tested stops it."""
+  return server.ServerConfig(driver=arm_rig.RigConfig(str(tmp_path / "rig")), watchdog_s=30.0)
 
 
-def set_going(environment, shown):
-  """Three steps, for the first may be cut short on a busy machine; the arm then moves until it is stopped."""
+def set_going(environment, rig):
+  """Three steps; the arm then moves until it is stopped."""
   for _ in range(3):
     environment.step(TURN)
-  assert shown.made[0].speed() > 0.2
+  assert rig.velocity[0] > 0.2
 
 
 # --- dm_env_rpc's compliance suite ---
@@ -263,45 +252,54 @@ def test_what_is_not_an_action_is_refused_and_the_arm_held(address, action, word
     assert abs(after[18:24]).max() < 0.2
 
 
-def test_a_refusal_alone_stops_the_arm():
-  """Nothing follows the refused action: the driver itself must have come to rest."""
-  shown = Shown()
-  with served_here(server.ServerConfig(driver=shown, watchdog_s=30.0)) as address:
+def test_a_refusal_alone_stops_the_arm(rig, rig_config):
+  """Nothing follows the refused action: the arm itself must have come to rest."""
+  with served_here(rig_config) as address:
     with connected(address, observations=["proprioception"]) as environment:
       environment.reset()
-      set_going(environment, shown)
+      set_going(environment, rig)
       with pytest.raises(ValueError, match="NaN"):
         environment.step(np.full(9, np.nan))
-      time.sleep(0.3)
-      assert shown.made[0].speed() < 0.02
+      assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
 
 
-def test_the_watchdog_stops_the_arm_of_a_silent_client():
-  shown = Shown()
-  with served_here(server.ServerConfig(driver=shown, watchdog_s=1.0)) as address:
+def test_the_watchdog_stops_the_arm_of_a_silent_client(rig, rig_config):
+  with served_here(dataclasses.replace(rig_config, watchdog_s=0.15)) as address:
     with connected(address, observations=["proprioception"]) as environment:
       environment.reset()
       for _ in range(2):  # The second time the client is back, and so is the arm.
-        set_going(environment, shown)
-        time.sleep(1.5)
-        assert shown.made[0].speed() < 0.02
+        set_going(environment, rig)
+        assert rig.stood_after(time.monotonic()) < 0.2 + SLACK_S
 
 
-def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free():
-  shown = Shown()
-  with served_here(server.ServerConfig(driver=shown, watchdog_s=30.0)) as address:
+def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free(rig, rig_config):
+  with served_here(rig_config) as address:
     environment = client.connect(address, observations=["proprioception"])
     environment.reset()
-    set_going(environment, shown)
+    set_going(environment, rig)
+    start_s = time.monotonic()
     environment._channel.close()  # No word of farewell.
-    time.sleep(0.5)
-    assert shown.made[0].speed() < 0.02
+    assert rig.stood_after(start_s) < 0.2 + SLACK_S
     with connected(address) as other:
       assert other.reset().first()
 
 
-def test_a_stranger_who_keeps_asking_does_not_starve_the_watchdog():
-  shown, is_over = Shown(), threading.Event()
+def test_a_client_that_leaves_on_the_way_to_a_start_leaves_the_arm_at_rest(rig, rig_config):
+  rig.is_placed = False
+  with served_here(rig_config) as address:
+    environment = client.connect(address, observations=["target"])
+    waiting = threading.Thread(target=lambda: pytest.raises(protocol.BridgeError, environment.reset))
+    waiting.start()
+    while not rig.velocity.any():
+      time.sleep(0.01)
+    start_s = time.monotonic()
+    environment._channel.close()
+    assert rig.stood_after(start_s) < 0.2 + SLACK_S
+    waiting.join()
+
+
+def test_a_stranger_who_keeps_asking_does_not_starve_the_watchdog(rig, rig_config):
+  is_over = threading.Event()
 
   def ask(address):
     with grpc.insecure_channel(address) as channel:
@@ -310,22 +308,77 @@ def test_a_stranger_who_keeps_asking_does_not_starve_the_watchdog():
         with pytest.raises(error.DmEnvRpcError, match="in use"):
           stream.send(rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME))
 
-  with served_here(server.ServerConfig(driver=shown, watchdog_s=0.5)) as address:
+  with served_here(dataclasses.replace(rig_config, watchdog_s=0.5)) as address:
     with connected(address, observations=["proprioception"]) as environment:
       environment.reset()
       stranger = threading.Thread(target=ask, args=(address,))
       stranger.start()
-      set_going(environment, shown)
-      time.sleep(1.0)
-      speed = shown.made[0].speed()
+      set_going(environment, rig)
+      stood_s = rig.stood_after(time.monotonic())
       is_over.set()
       stranger.join()
-  assert speed < 0.02
+  assert stood_s < 0.5 + SLACK_S
 
 
-def test_a_client_that_writes_ahead_is_cut_off():
-  shown = Shown()
-  with served_here(server.ServerConfig(driver=shown, watchdog_s=30.0)) as address:
+@pytest.mark.parametrize("fault", ["image hangs", "image hangs alone"])
+def test_a_camera_that_hangs_leaves_the_arm_in_charge_of_itself(rig, rig_config, fault):
+  """The picture is asked for after the control period, 0.1 s after its command."""
+  config = dataclasses.replace(rig_config, watchdog_s=0.15)
+  with server.launch(config) as address, connected(address) as environment:
+    environment.reset()
+    set_going(environment, rig)
+    rig.fault, start_s = fault, time.monotonic()
+    refused = pytest.raises(ValueError, match="the camera gave no picture for 2 s; the arm was held")
+    with refused if fault == "image hangs" else contextlib.suppress(ValueError):  # Else the clock hangs with it.
+      environment.step(TURN)
+    assert rig.changes[-1][0] - start_s < 0.1 + 0.2 + SLACK_S and not rig.velocity.any()
+    rig.fault = ""
+    time.sleep(arm_rig.HANG_S / 2)
+    environment.step(TURN)  # It goes on.
+    assert rig.velocity[0] > 0.2
+
+
+def test_a_fault_of_the_arm_is_told_to_every_client(rig, rig_config):
+  with served_here(rig_config) as address:
+    for _ in range(2):
+      with connected(address, observations=["target"]) as environment:
+        rig.fault = "frozen"
+        time.sleep(0.3)
+        with pytest.raises(ValueError, match="ArmFaultError: arm stopped: its instruments show nothing newer than"):
+          environment.reset()
+
+
+@pytest.mark.parametrize("is_moving", [False, True])
+def test_a_server_whose_arm_is_lost_says_so_and_ends(rig, rig_config, is_moving):
+  """`own_server` of the rig: one line for the client, one on stderr, and the exit code."""
+  code = (
+    "from environments.arm import server\n"
+    "from tests.environments import arm_rig\n"
+    f"driver = arm_rig.RigConfig({rig_config.driver.path!r})\n"
+    "server.serve(server.ServerConfig(driver=driver), on_ready=lambda address: print(address, flush=True))"
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=VARIABLES
+  )
+  with process:
+    environment = client.connect(process.stdout.readline().strip(), observations=["target"])
+    environment.reset()
+    if is_moving:
+      set_going(environment, rig)
+    os.kill(rig.driver_pid, signal.SIGKILL)
+    if is_moving:
+      with pytest.raises((ValueError, protocol.BridgeError), match="was ended by SIGKILL|lost the server"):
+        environment.step(TURN)
+    assert process.wait(20) == 1
+    environment.close()
+    last_line = process.stderr.read().strip().splitlines()[-1]
+  assert last_line.endswith(
+    "the process that owns the arm was ended by SIGKILL; look at the arm, then start the server again"
+  )
+
+
+def test_a_client_that_writes_ahead_is_cut_off(rig, rig_config):
+  with served_here(rig_config) as address:
     with grpc.insecure_channel(address) as channel:
       stream = connection.StreamReaderWriter(dm_env_rpc_pb2_grpc.EnvironmentStub(channel))
       stream.write(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
@@ -339,12 +392,11 @@ def test_a_client_that_writes_ahead_is_cut_off():
       assert len(answers) <= 2 and "before the last one was answered" in answers[-1].error.message
     with connected(address) as other:
       assert other.reset().first()
-    assert shown.made[0].speed() < 0.02
+    assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
 
 
-def test_what_is_no_request_is_refused_and_a_server_that_got_it_stops():
-  shown = Shown()
-  with served_here(server.ServerConfig(driver=shown)) as address:  # Fails if it does not stop.
+def test_what_is_no_request_is_refused_and_a_server_that_got_it_stops(rig_config):
+  with served_here(rig_config) as address:  # Fails if it does not stop.
     for _ in range(50):
       with grpc.insecure_channel(address) as channel:
         process = channel.stream_stream("/dm_env_rpc.v1.Environment/Process")
@@ -367,9 +419,11 @@ class Unstoppable(twin.Twin):
 
 @dataclasses.dataclass(frozen=True)
 class MadeOnce:
-  """A driver's configuration that gives one driver."""
+  """A twin's configuration that gives one driver."""
 
   driver: object
+  is_real_time = False
+  limits, make_camera = twin.TwinConfig().limits, twin.TwinConfig().make_camera
 
   def make(self):
     return self.driver
@@ -386,14 +440,14 @@ def test_an_arm_that_takes_no_stop_ends_the_server_with_one_line():
       failures.append(str(failure))
 
   addresses = []
-  thread = threading.Thread(target=serve)
+  thread = threading.Thread(target=serve, daemon=True)
   thread.start()
   assert ready.wait(200)
   environment = client.connect(addresses[0], observations=["target"])
   environment.reset()
   environment.step(TURN)
   with pytest.raises((ValueError, protocol.BridgeError), match="takes no stop|lost the server"):
-    environment.step(np.full(9, 7, np.int32))  # Refused, so that the arm is to be held.
+    environment.reset()
   thread.join(20)
   assert not thread.is_alive() and driver.is_closed
   assert failures == ["the arm takes no stop (ZeroDivisionError: division by zero); press its emergency stop"]
@@ -550,6 +604,8 @@ def test_wrong_configurations_are_refused():
     server.ServerConfig(driver=twin.TwinConfig(), task="reach/randm")
   with pytest.raises(ValueError, match="num_joints=7"):
     server.ServerConfig(driver=twin.TwinConfig(), num_joints=7)
+  with pytest.raises(ValueError, match="watchdog_s=0.1 must be more than a control step"):
+    server.ServerConfig(driver=twin.TwinConfig(), watchdog_s=0.1)
 
 
 def test_who_serves_a_real_arm_imports_no_simulated_one():

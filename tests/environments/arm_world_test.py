@@ -1,13 +1,14 @@
 """Episodes on a driver: the simulation's tasks, fed by an arm's instruments."""
 
 import contextlib
+import dataclasses
 
 import dm_env
 import jax
 import numpy as np
 import pytest
 
-from environments.arm import protocol, safety, server, twin, world
+from environments.arm import protocol, safety, twin, world
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 from tests.environments import oracle
@@ -20,12 +21,16 @@ class PuppetDriver:
     self.time_s = 0.0
     self.qpos, self.velocity, self.target = constants.HOME_RAD.copy(), np.zeros(9), np.zeros(3)
     self.num_images = 0
+    self.is_placed = True  # Where an episode starts, as a simulated arm is.
+    self.is_stuck = False
 
   def now_s(self):
     return self.time_s
 
   def reset(self, qpos_rad, *, seed):
-    self.qpos, self.velocity = qpos_rad.copy(), np.zeros(9)
+    self.velocity = np.zeros(9)
+    if self.is_placed:
+      self.qpos = qpos_rad.copy()
 
   def place_target(self, target_in_base_m):
     self.target = target_in_base_m
@@ -37,13 +42,14 @@ class PuppetDriver:
     self.velocity = np.zeros(9)
 
   def wait(self, until_s):
-    self.qpos = self.qpos + self.velocity * (until_s - self.time_s)
+    if not self.is_stuck:
+      self.qpos = self.qpos + self.velocity * (until_s - self.time_s)
     self.time_s = until_s
 
   def read(self):
     return protocol.Reading(self.time_s, self.qpos.copy(), self.velocity, self.target)
 
-  def image(self):
+  def image(self, reading):
     self.num_images += 1
     return np.zeros((64, 64, 3), np.uint8)
 
@@ -57,8 +63,10 @@ def driver():
 
 
 def make_world(driver, task="reach/random", **options):
-  gate = safety.Gate(driver, server.limits(watchdog_s=0.5))
-  return world.ArmWorld(gate, tasks.TASKS[task], **options)
+  # Acceleration is the gate's own matter (`arm_safety_test`).
+  limits = dataclasses.replace(safety.jaco_limits(), max_acceleration_rad_s2=1e6)
+  image = getattr(driver, "image", None)  # The twin's camera is not looked through here.
+  return world.ArmWorld(safety.Gate(driver, limits), image, tasks.TASKS[task], **options)
 
 
 REST = np.ones(9, np.int32)
@@ -219,9 +227,10 @@ def test_what_is_not_an_action_is_refused_and_the_arm_held(driver, action, word)
   time_s = driver.time_s
   with pytest.raises(safety.CommandRefusedError, match=word):
     arm.step(action)
-  assert not driver.velocity.any()
   assert driver.time_s == time_s
+  qpos = driver.qpos
   assert arm.step(REST)[0] is dm_env.StepType.MID  # The episode goes on.
+  np.testing.assert_array_equal(driver.qpos, qpos)
 
 
 def test_periods_keep_their_rate_and_a_late_client_starts_a_new_one(driver):
@@ -243,3 +252,52 @@ def test_getting_ready_moves_nothing(driver):
   driver.command = driver.reset = moves
   arm_world.prepare()
   assert driver.num_images == 1
+
+
+def test_an_arm_goes_to_the_start_of_an_episode_slowly(driver):
+  arm = make_world(driver)
+  driver.is_placed = False
+  driver.qpos = constants.HOME_RAD + [2 * np.pi - 0.2, 0.3, -0.3, 0.1, 0.1, 4 * np.pi + 0.5, 0.3, 0.3, 0.3]
+  before, told = driver.qpos, []
+  command = driver.command
+  driver.command = lambda velocity: (told.append(velocity), command(velocity))
+  assert arm.step(None)[0] is dm_env.StepType.FIRST
+  placed = PuppetDriver()
+  make_world(placed).step(None)
+  gap = np.where(constants.IS_LIMITED, driver.qpos - placed.qpos, np.sin(driver.qpos - placed.qpos))
+  assert np.abs(gap).max() <= 0.02
+  assert np.abs(driver.qpos - before).max() < np.pi  # Not the long way round.
+  assert (np.abs(told) <= constants.COMMAND_RAD_S / 2 + 1e-9).all()
+  assert np.abs(told).max() > 0.1
+  arm.step(np.full(9, 2, np.int32))  # And goes on from there.
+  assert driver.velocity.all()
+
+
+def test_an_arm_that_does_not_get_to_the_start_is_given_up(driver):
+  arm = make_world(driver)
+  driver.is_placed, driver.is_stuck = False, True
+  driver.qpos = driver.qpos + 0.5
+  with pytest.raises(protocol.BridgeError, match="did not come to the start of the episode: joint .* after 60 s"):
+    arm.step(None)
+  arm.hold()
+  driver.is_stuck = False
+  assert arm.step(None)[0] is dm_env.StepType.FIRST
+
+
+def test_nobody_who_waits_means_no_way_to_the_start(driver):
+  arm = make_world(driver)
+  driver.is_placed = False
+  driver.qpos = driver.qpos + 1.0
+  with pytest.raises(protocol.BridgeError, match="did not come"):
+    arm.step(None, is_wanted=lambda: driver.time_s < 0.5)
+  assert driver.time_s < 0.6
+
+
+def test_a_command_holds_for_as_long_as_said(driver):
+  arm = make_world(driver, valid_for_s=0.3)
+  arm.step(None)
+  arm.step(np.full(9, 2, np.int32))
+  arm._gate.wait(0.28)
+  assert driver.velocity.all()
+  arm._gate.wait(0.4)
+  assert not driver.velocity.any()

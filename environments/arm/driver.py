@@ -1,0 +1,271 @@
+"""The process that owns an arm, and is in charge of it whoever else hangs or dies.
+
+Where time passes by itself an arm's driver lives here, behind its gate, away from gRPC, cameras and the episodes. One
+thread does nothing but take calls from the server and poll the gate at its own rate; another one reads the instruments,
+so that a `read` that hangs leaves an old reading, which the gate takes for the fault that it is. The server's pipe
+ends when it dies: the arm is stopped at once. Who hangs here all the same, say in C code that keeps the interpreter's
+lock, is ended by the kernel after `HANG_S`, and the arm by its own guard. Where time passes only when asked nothing
+can happen in between, and `connect` makes the gate in the caller's own process.
+"""
+
+import contextlib
+import multiprocessing.connection
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from environments.arm import protocol, safety
+
+HANG_S = 0.2  # After this long without a round the process is ended: by SIGALRM, which needs nothing of it.
+_START_S = 60.0
+_ANSWER_S = 1.0  # A call takes a millisecond.
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def connect(config: protocol.DriverConfig) -> "safety.Gate | RemoteGate":
+  """The gate of the arm that `config` describes, which nothing else can reach; `close` it.
+
+  Raises:
+    protocol.BridgeError: the arm cannot be made, or another process holds it.
+  """
+  if config.is_real_time:
+    return RemoteGate(config)
+  return safety.Gate(config.make(), config.limits())
+
+
+def environment_variables() -> dict[str, str]:
+  """This process's, with this checkout to import from."""
+  path = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")]))
+  return {**os.environ, "PYTHONPATH": path}
+
+
+class RemoteGate:
+  """A `safety.Gate` in a process of its own. Its calls may come from any thread, one after the other.
+
+  A call is answered or the process is ended; it then raises `safety.ArmLostError`, and so does every later one.
+  """
+
+  def __init__(self, config: protocol.DriverConfig):
+    self._lock = threading.Lock()
+    self._lost: str | None = None  # Why the process is gone.
+    self._pipe, theirs = multiprocessing.connection.Pipe()
+    with theirs:
+      self._process = subprocess.Popen(
+        [sys.executable, "-c", f"from environments.arm import driver; driver._own({theirs.fileno()})"],
+        pass_fds=[theirs.fileno()],
+        env=environment_variables(),
+        start_new_session=True,  # Ctrl-C is for the server.
+      )
+    try:
+      self._exchange(config, _START_S)
+    except Exception as error:
+      self._process.kill()
+      self._process.wait()
+      raise protocol.BridgeError(str(error)) from error
+
+  def now_s(self) -> float:
+    return time.monotonic()
+
+  def command(self, velocity_rad_s: np.ndarray, *, expires_s: float) -> None:
+    self._call("command", velocity_rad_s, expires_s=expires_s)
+
+  def hold(self) -> None:
+    self._call("hold")
+
+  def stop(self) -> None:
+    self._call("stop")
+
+  def wait(self, until_s: float) -> None:
+    time.sleep(max(0.0, until_s - time.monotonic()))
+
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
+    self._call("reset", qpos_rad, seed=seed)
+
+  def read(self) -> protocol.Reading:
+    return self._call("read")
+
+  def place_target(self, target_in_base_m: np.ndarray) -> None:
+    self._call("place_target", target_in_base_m)
+
+  def poll(self) -> None:
+    """Raises `safety.ArmLostError` if the process is gone, or has said that it cannot stop the arm."""
+    with self._lock:
+      self._refuse_lost()
+      if self._pipe.poll():
+        self._receive()
+
+  def close(self) -> None:
+    """Stops the arm and ends the process; raises as `safety.Gate.close`, the first time."""
+    if self._pipe.closed:
+      return
+    try:
+      self._call("close")
+    finally:
+      self._pipe.close()
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        self._process.wait(_ANSWER_S)
+      self._process.kill()
+      self._process.wait()
+
+  def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
+    with self._lock:
+      self._refuse_lost()
+      return self._exchange((name, arguments, options), _ANSWER_S)
+
+  def _exchange(self, message: Any, timeout_s: float) -> Any:
+    try:
+      self._pipe.send(message)
+    except OSError:
+      pass  # What it said last may still be there.
+    if not self._pipe.poll(timeout_s):
+      self._process.kill()
+      raise self._gone(f"did not answer for {timeout_s:g} s, and was killed")
+    return self._receive()
+
+  def _receive(self) -> Any:
+    try:
+      answer = self._pipe.recv()
+    except (EOFError, OSError):
+      raise self._gone(_ending(self._process.wait())) from None
+    if isinstance(answer, safety.ArmLostError):
+      self._lost = str(answer)
+    if isinstance(answer, Exception):
+      raise answer
+    return answer
+
+  def _gone(self, how: str) -> safety.ArmLostError:
+    self._lost = f"the process that owns the arm {how}; look at the arm, then start the server again"
+    return safety.ArmLostError(self._lost)
+
+  def _refuse_lost(self) -> None:
+    if self._lost:
+      raise safety.ArmLostError(self._lost)
+
+
+def _ending(code: int) -> str:
+  """How a process ended."""
+  if code == -signal.SIGALRM:
+    return f"hung for {HANG_S:g} s in a call to its driver, and was ended"
+  return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def _own(handle: int) -> None:
+  """The other end of `RemoteGate`: the configuration comes first, then calls, then the pipe's end."""
+  for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(kind, lambda *_: sys.exit("the process that owns the arm was told to end"))
+  with contextlib.suppress(PermissionError):  # It needs little, but on time.
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
+  pipe = multiprocessing.connection.Connection(handle)
+  config: protocol.DriverConfig = pipe.recv()
+  with contextlib.ExitStack() as held:
+    try:
+      held.enter_context(_hold(config.lock))
+      driver, limits = config.make(), config.limits()
+      gate = safety.Gate(driver, limits, read=_Reader(driver, limits.read_s).newest)
+    except protocol.BridgeError as error:
+      return pipe.send(error)
+    except Exception as error:
+      return pipe.send(protocol.BridgeError(f"the arm cannot be had ({type(error).__name__}: {error})"))
+    lateness, farewell = _Lateness(), None
+    try:
+      pipe.send(None)
+      _run(pipe, gate, limits.poll_s, lateness)
+    except (SystemExit, safety.ArmLostError) as error:
+      farewell = safety.ArmLostError(str(error))
+    finally:
+      signal.setitimer(signal.ITIMER_REAL, _ANSWER_S)
+      try:
+        gate.close()
+      except safety.ArmLostError as error:
+        farewell = error
+    print(f"{farewell or 'the arm rests'}; {lateness}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # The server may be gone.
+      pipe.send(farewell)
+
+
+def _run(pipe: multiprocessing.connection.Connection, gate: safety.Gate, poll_s: float, lateness: "_Lateness") -> None:
+  """Answers calls and polls `gate` every `poll_s`, until told to close or the pipe ends."""
+  due_s = time.monotonic()
+  while True:
+    signal.setitimer(signal.ITIMER_REAL, HANG_S)
+    if pipe.poll(max(0.0, due_s - time.monotonic())):
+      try:
+        name, arguments, options = pipe.recv()
+      except EOFError:
+        return  # The server is gone.
+      if name == "close":
+        return
+      try:
+        answer = getattr(gate, name)(*arguments, **options)
+      except (safety.ArmFaultError, safety.CommandRefusedError) as error:
+        answer = error
+      pipe.send(answer)
+    now_s = time.monotonic()
+    if now_s >= due_s:  # Also after a call: many calls must not starve it.
+      with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; who calls next is told.
+        gate.poll()
+      lateness.add(now_s - due_s)
+      due_s = max(due_s + poll_s, now_s)
+
+
+class _Reader:
+  """Reads the instruments on a thread of its own."""
+
+  def __init__(self, driver: protocol.Driver, period_s: float):
+    self._driver, self._period_s = driver, period_s
+    self._newest: protocol.Reading | Exception = driver.read()
+    threading.Thread(target=self._run, daemon=True).start()
+
+  def newest(self) -> protocol.Reading:
+    """The newest reading, or the exception that ended them."""
+    if isinstance(self._newest, Exception):
+      raise self._newest
+    return self._newest
+
+  def _run(self) -> None:
+    while not isinstance(self._newest, Exception):
+      time.sleep(self._period_s)
+      try:
+        self._newest = self._driver.read()
+      except Exception as error:
+        self._newest = error
+
+
+class _Lateness:
+  """How late the polls came."""
+
+  _BUCKET_S = 1e-4
+
+  def __init__(self) -> None:
+    self._counts = np.zeros(round(HANG_S / self._BUCKET_S) + 1, np.int64)
+
+  def add(self, late_s: float) -> None:
+    self._counts[min(int(late_s / self._BUCKET_S), self._counts.size - 1)] += 1
+
+  def __str__(self) -> str:
+    total = self._counts.cumsum()
+    p99, most = np.searchsorted(total, [0.99 * total[-1], total[-1]]) * self._BUCKET_S * 1e3
+    return f"it got {total[-1]:,} commands, 99 % of them less than {p99 + 0.1:.1f} ms late, all {most + 0.1:.1f} ms"
+
+
+@contextlib.contextmanager
+def _hold(lock: str | None) -> Iterator[None]:
+  """Holds the name `lock` on this machine; the kernel lets go of it when this process ends, however that happens."""
+  with socket.socket(socket.AF_UNIX) as holder:
+    if lock is not None:
+      try:
+        holder.bind(f"\0progressive-robots/arm/{lock}")
+      except OSError:
+        raise protocol.BridgeError(
+          f"the arm {lock} is held by another server on this machine; end that first"
+        ) from None
+    yield

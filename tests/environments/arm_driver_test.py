@@ -1,0 +1,260 @@
+"""The process that owns an arm: whatever hangs, breaks or dies, the arm comes to stand still.
+
+The arm is a rig of the test's own process, which outlives the code under test and keeps going until it is told to stop.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from environments.arm import driver, protocol, safety, twin
+from tests.environments import arm_rig
+
+VARIABLES = driver.environment_variables()
+TURN = np.array([0.3, 0, 0, 0, 0, 0, 0, 0, 0.4])
+SLACK_S = 0.3  # What a busy machine may add.
+
+
+@pytest.fixture
+def rig(tmp_path):
+  rig = arm_rig.Rig(str(tmp_path / "rig"))
+  yield rig
+  rig.close()
+
+
+@pytest.fixture
+def config(rig, tmp_path):
+  return arm_rig.RigConfig(str(tmp_path / "rig"))
+
+
+@pytest.fixture
+def gate(config):
+  gate = driver.connect(config)
+  yield gate
+  try:
+    gate.close()
+  except safety.ArmLostError:
+    pass  # Tests that lose the arm say so themselves.
+
+
+def set_going(gate, rig, *, valid_for_s=60.0):
+  """The arm moves, and its command holds for long; told again where a busy machine's reading was late."""
+  for _ in range(100):
+    gate.command(TURN, expires_s=time.monotonic() + valid_for_s)
+    time.sleep(0.1)
+    if np.array_equal(rig.velocity, TURN):
+      return
+  pytest.fail(f"it does not move: {rig.changes}")
+
+
+def test_it_moves_the_arm_as_told(gate, rig):
+  before = rig.qpos()
+  set_going(gate, rig)
+  time.sleep(0.3)
+  reading = gate.read()
+  assert 0.05 < reading.qpos_rad[0] - before[0] < 0.3 and abs(time.monotonic() - reading.time_s) < 0.1 + SLACK_S
+  gate.hold()
+  assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
+  np.testing.assert_array_equal(gate.read().qvel_rad_s, np.zeros(9))
+
+
+def test_a_command_expires(gate, rig):
+  set_going(gate, rig, valid_for_s=0.4)
+  assert rig.stood_after(time.monotonic()) < 0.4 + SLACK_S
+  set_going(gate, rig)  # That was no fault.
+
+
+def test_a_command_that_arrives_late_moves_nothing(gate, rig):
+  gate.command(TURN, expires_s=time.monotonic() - 0.001)
+  time.sleep(0.2)
+  assert len(rig.changes) == 1
+
+
+def test_calls_do_not_starve_it(gate, rig):
+  is_over = threading.Event()
+
+  def ask():
+    while not is_over.is_set():
+      gate.read()
+
+  threads = [threading.Thread(target=ask) for _ in range(3)]
+  for thread in threads:
+    thread.start()
+  set_going(gate, rig, valid_for_s=0.4)
+  stood_s = rig.stood_after(time.monotonic())
+  is_over.set()
+  for thread in threads:
+    thread.join()
+  assert stood_s < 0.4 + SLACK_S
+
+
+@pytest.mark.parametrize(
+  ("fault", "word"),
+  [
+    ("read hangs", "show nothing newer than 0.5"),
+    ("frozen", "show nothing newer than 0.5"),
+    ("read raises", "cannot be read .OSError: the cable is out"),
+    ("command raises", "takes no command .OSError: the cable is out"),
+  ],
+)
+def test_a_fault_stops_the_arm_for_good(gate, rig, fault, word):
+  set_going(gate, rig)
+  rig.fault = fault
+  assert rig.stood_after(time.monotonic()) < 0.2 + SLACK_S
+  time.sleep(0.3)
+  rig.fault = ""
+  if "hangs" in fault:
+    time.sleep(arm_rig.HANG_S)  # Until it is over.
+  with pytest.raises(safety.ArmFaultError, match=word + ".*start the server again"):
+    gate.command(TURN, expires_s=time.monotonic() + 1.0)
+  gate.hold()  # Whoever waits for its client goes on.
+  gate.poll()
+  time.sleep(0.1)
+  assert not rig.velocity.any()
+
+
+def test_instruments_that_show_the_past_for_a_moment_are_no_fault(gate, rig):
+  set_going(gate, rig)
+  rig.fault, start_s = "frozen", time.monotonic()
+  while rig.velocity.any():
+    assert time.monotonic() < start_s + 0.2 + SLACK_S
+    time.sleep(0.001)
+  rig.fault = ""
+  time.sleep(0.1)
+  assert not rig.velocity.any()  # It waits for the next command.
+  set_going(gate, rig)
+
+
+@pytest.mark.parametrize("fault", ["read hangs alone", "command hangs", "command hangs alone", "stop hangs"])
+def test_who_hangs_at_the_control_is_ended_by_the_kernel(gate, rig, fault):
+  set_going(gate, rig)
+  rig.fault = fault
+  start_s = time.monotonic()
+  if fault.startswith("stop"):
+    with pytest.raises(safety.ArmLostError):
+      gate.stop()
+  # The link ends; the rig then stops by itself.
+  assert rig.stood_after(start_s) < driver.HANG_S + 0.05 + SLACK_S
+  with pytest.raises(safety.ArmLostError, match="hung for 0.2 s in a call to its driver, and was ended; look at the"):
+    gate.poll()
+  with pytest.raises(safety.ArmLostError, match="hung for"):
+    gate.hold()
+
+
+def test_an_arm_that_takes_no_stop_is_reported_and_let_go(capfd, config, rig):
+  gate = driver.connect(config)
+  set_going(gate, rig)
+  rig.fault = "stop raises"
+  with pytest.raises(safety.ArmLostError, match="takes no stop .OSError: the cable is out.; press its emergency stop"):
+    gate.stop()
+  with pytest.raises(safety.ArmLostError, match="emergency stop"):
+    gate.close()
+  assert "press its emergency stop" in capfd.readouterr().err
+  assert not rig.velocity.any()  # Its link ended.
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_an_owner_that_is_ended_is_reported(gate, rig, kind):
+  set_going(gate, rig)
+  start_s = time.monotonic()
+  os.kill(rig.driver_pid, kind)
+  assert rig.stood_after(start_s) < 0.1 + SLACK_S
+  word = "was ended by SIGKILL" if kind == signal.SIGKILL else "was told to end"
+  for _ in range(2):
+    with pytest.raises(safety.ArmLostError, match=word):
+      gate.poll()
+
+
+def test_an_owner_that_is_frozen_is_killed(gate, rig):
+  set_going(gate, rig)
+  os.kill(rig.driver_pid, signal.SIGSTOP)
+  with pytest.raises(safety.ArmLostError, match="did not answer for 1 s, and was killed"):
+    gate.read()
+  assert rig.stood_after(time.monotonic()) < SLACK_S
+
+
+@pytest.mark.parametrize(("kind", "valid_for_s"), [(signal.SIGKILL, 60.0), (signal.SIGSTOP, 0.4)])
+def test_a_server_that_dies_or_freezes_leaves_the_arm_at_rest(rig, config, kind, valid_for_s):
+  code = (
+    "import time, numpy as np\n"
+    "from environments.arm import driver\n"
+    "from tests.environments import arm_rig\n"
+    f"gate = driver.connect(arm_rig.RigConfig({config.path!r}))\n"
+    f"gate.command(np.full(9, 0.2), expires_s=time.monotonic() + {valid_for_s})\n"
+    "time.sleep(0.2)\n"
+    "print('moving', flush=True)\n"
+    "time.sleep(60)"
+  )
+  with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=VARIABLES) as process:
+    assert process.stdout.readline() == b"moving\n" and rig.velocity.all()
+    start_s = time.monotonic()
+    process.send_signal(kind)
+    stood_s = rig.stood_after(start_s)
+    process.kill()
+  assert stood_s < (0.1 if kind == signal.SIGKILL else 0.3) + SLACK_S
+
+
+def test_one_arm_has_one_owner(config):
+  held = arm_rig.RigConfig(config.path, lock=f"test-{os.getpid()}")
+  first = driver.connect(held)
+  with pytest.raises(protocol.BridgeError, match="is held by another server on this machine"):
+    driver.connect(held)
+  first.close()
+  second = driver.connect(held)
+  os.kill(second._process.pid, signal.SIGKILL)  # Whoever dies holds nothing.
+  second._process.wait()
+  driver.connect(held).close()
+
+
+def test_an_arm_that_cannot_be_had_is_one_line(tmp_path):
+  with pytest.raises(protocol.BridgeError, match="the arm cannot be had .FileNotFoundError") as failure:
+    driver.connect(arm_rig.RigConfig(str(tmp_path / "nowhere")))
+  assert "\n" not in str(failure.value)
+
+
+def test_the_arm_gets_its_commands_at_its_own_rate_and_its_owner_says_how_late(capfd, config, rig):
+  gate = driver.connect(config)
+  before = rig.num_commands
+  time.sleep(1.0)
+  assert 50 < rig.num_commands - before < 110  # 100 Hz; few are lost, and none too many.
+  gate.close()
+  assert "the arm rests; it got" in capfd.readouterr().err
+
+
+def test_the_gate_works_there(gate, rig):
+  """Refusals cross the pipe, speeds are clamped, and stops are ramps."""
+  set_going(gate, rig)
+  with pytest.raises(safety.CommandRefusedError, match="finite"):
+    gate.command(np.full(9, np.nan), expires_s=time.monotonic() + 60.0)
+  assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
+  gate.command(np.full(9, 9.0), expires_s=time.monotonic() + 60.0)
+  time.sleep(0.5)
+  limits = arm_rig.RigConfig("").limits()
+  np.testing.assert_allclose(rig.velocity[:6], limits.max_velocity_rad_s[:6])
+  velocities = np.array([velocity for _, velocity in rig.changes])
+  assert np.abs(np.diff(velocities, axis=0)).max() <= limits.max_acceleration_rad_s2 * limits.poll_s + 1e-9
+
+
+def test_a_twin_on_the_wall_clock_lives_there_too():
+  gate = driver.connect(twin.TwinConfig(is_real_time=True, qvel_noise_rad_s=0.0))
+  try:
+    assert isinstance(gate, driver.RemoteGate)
+    gate.command(TURN, expires_s=gate.now_s() + 0.5)
+    gate.wait(gate.now_s() + 0.4)
+    assert gate.read().qvel_rad_s[0] > 0.2
+    gate.wait(gate.now_s() + 0.6)
+    assert np.abs(gate.read().qvel_rad_s).max() < 0.02
+  finally:
+    gate.close()
+
+
+def test_where_time_does_not_pass_by_itself_there_is_no_other_process():
+  gate = driver.connect(twin.TwinConfig())
+  assert isinstance(gate, safety.Gate)
+  gate.close()

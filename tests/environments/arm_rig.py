@@ -1,0 +1,165 @@
+"""An arm that outlives whoever drives it: joints on a thread of the test, reached through a socket.
+
+It keeps a velocity until it is told another one, as a bad arm does; only the end of its driver's connection stops it.
+The driver and the camera, in the processes of the code under test, do what `Rig.fault` says: hang, raise, be old.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import multiprocessing.connection
+import os
+import threading
+import time
+
+import numpy as np
+
+from environments.arm import protocol, safety
+from environments.jaco import constants
+
+HANG_S = 4.0
+
+
+class Rig:
+  """Nine joints that go exactly where they are told, on the wall clock."""
+
+  def __init__(self, path):
+    self.fault = ""
+    self.is_placed = True  # At the start of an episode, as a simulated arm is.
+    self.driver_pid = None
+    self.changes = [(time.monotonic(), np.zeros(9))]  # When the velocity changed, and to what.
+    self.num_commands = 0
+    self._qpos = constants.HOME_RAD.copy()
+    self._lock = threading.Lock()
+    self._listener = multiprocessing.connection.Listener(path, "AF_UNIX")
+    threading.Thread(target=self._accept, daemon=True).start()
+
+  @property
+  def velocity(self):
+    return self.changes[-1][1]
+
+  def qpos(self):
+    with self._lock:
+      return self._qpos + self.velocity * (time.monotonic() - self.changes[-1][0])
+
+  def stood_after(self, start_s, timeout_s=3.0):
+    """Seconds from `start_s` until it stood still; it must still stand a while later."""
+    while self.velocity.any() and time.monotonic() < start_s + timeout_s:
+      time.sleep(0.001)
+    time.sleep(0.3)
+    assert not self.velocity.any(), "it still moves"
+    return max(0.0, self.changes[-1][0] - start_s)
+
+  def close(self):
+    self._listener.close()
+
+  def _accept(self):
+    with contextlib.suppress(OSError):
+      while True:
+        threading.Thread(target=self._serve, args=(self._listener.accept(),), daemon=True).start()
+
+  def _serve(self, connection):
+    is_driver = False
+    with contextlib.suppress(EOFError, OSError):
+      while True:
+        kind, value = connection.recv()
+        if kind == "drive":
+          is_driver, self.driver_pid = True, value
+        elif kind == "velocity":
+          self.num_commands += 1
+          self._set(value)
+        elif kind == "place" and self.is_placed:
+          self._qpos = value
+        connection.send((self.fault, self.qpos(), self.velocity))
+    if is_driver:
+      self._set(np.zeros(9))
+
+  def _set(self, velocity):
+    if np.array_equal(velocity, self.velocity):
+      return
+    qpos = self.qpos()
+    with self._lock:
+      self._qpos = qpos
+      self.changes.append((time.monotonic(), velocity))
+
+
+@dataclasses.dataclass(frozen=True)
+class RigConfig:
+  path: str
+  lock: str | None = None
+  is_real_time = True
+
+  def limits(self):
+    return safety.jaco_limits(poll_s=0.01)
+
+  def make(self):
+    return RigDriver(self.path)
+
+  def make_camera(self):
+    return RigCamera(self.path)
+
+
+class Link:
+  """Asks the rig, from any thread."""
+
+  def __init__(self, path):
+    self._connection, self._lock = multiprocessing.connection.Client(path, "AF_UNIX"), threading.Lock()
+
+  def ask(self, kind, value=None):
+    with self._lock:
+      self._connection.send((kind, value))
+      return self._connection.recv()
+
+  def suffer(self, fault, what):
+    """What `fault` does to a call of the kind `what`."""
+    if fault == f"{what} hangs":
+      time.sleep(HANG_S)
+    elif fault == f"{what} hangs alone":  # In C code that does not let go of the interpreter's lock.
+      ctypes.PyDLL(None).usleep(int(HANG_S * 1e6))
+    elif fault == f"{what} raises":
+      raise OSError("the cable is out")
+
+
+class RigDriver(Link):
+  def __init__(self, path):
+    super().__init__(path)
+    self.ask("drive", os.getpid())
+    self._frozen = None
+
+  def now_s(self):
+    return time.monotonic()
+
+  def reset(self, qpos_rad, *, seed):
+    self.ask("place", qpos_rad)
+
+  def place_target(self, target_in_base_m):
+    pass
+
+  def command(self, velocity_rad_s):
+    fault, _, _ = self.ask("velocity", velocity_rad_s)
+    self.suffer(fault, "command")
+
+  def stop(self):
+    fault, _, _ = self.ask("look")
+    self.suffer(fault, "stop")
+    self.ask("velocity", np.zeros(9))
+
+  def read(self):
+    fault, qpos, velocity = self.ask("look")
+    self.suffer(fault, "read")
+    reading = protocol.Reading(time.monotonic(), qpos, velocity, np.array([0.45, 0.0, constants.TARGET_HEIGHT_M]))
+    self._frozen = fault == "frozen" and (self._frozen or reading)
+    return self._frozen or reading
+
+  def close(self):
+    pass
+
+
+class RigCamera(Link):
+  def image(self, reading):
+    fault, _, _ = self.ask("look")
+    self.suffer(fault, "image")
+    return np.zeros((64, 64, 3), np.uint8)
+
+  def close(self):
+    pass
