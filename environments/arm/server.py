@@ -41,6 +41,7 @@ from environments.jaco import constants, tasks
 _HOST = "127.0.0.1"
 _POLL_S = 0.02  # How often it is asked whether there is still an arm, while no request comes.
 _CAMERA_S = 2.0  # Before a camera is said to hang; the arm stands still long before.
+_CAMERA_START_S = 60.0
 _MAX_CLIENTS = 32  # Streams that may be open at once; one of them may join the world, the others are told so.
 
 
@@ -99,12 +100,12 @@ def serve(
     with (
       _signals(stop),
       contextlib.closing(_Mailbox()) as mailbox,
-      contextlib.closing(_Photographer(config.driver.make_camera)) as photographer,
+      _camera(config.driver) as image,
       contextlib.closing(driver.connect(config.driver)) as gate,
     ):
       task = tasks.TASKS[config.task]
       arm_world = world.ArmWorld(
-        gate, photographer.image, task, num_joints=config.num_joints, seed=config.seed, valid_for_s=config.watchdog_s
+        gate, image, task, num_joints=config.num_joints, seed=config.seed, valid_for_s=config.watchdog_s
       )
       arm_world.prepare()
       grpc_server.add_generic_rpc_handlers((_handler(_Servicer(_Desk(arm_world, config, stop), mailbox)),))
@@ -214,6 +215,11 @@ class _Mailbox:
       future.set_exception(error)
     return True
 
+  def serve(self) -> None:
+    """Makes all calls, for ever."""
+    while True:
+      self.serve_one()
+
   def close(self) -> None:
     """Cancels what waits and what comes."""
     with self._lock:
@@ -222,36 +228,31 @@ class _Mailbox:
       self._calls.get()[1].cancel()
 
 
-class _Photographer:
-  """The camera on a thread of its own (OpenGL wants just one): one that hangs keeps nobody waiting for long."""
+@contextlib.contextmanager
+def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Reading], np.ndarray]]:
+  """What makes pictures; on a thread of its own where time passes by itself, so that a camera that hangs ends a step.
 
-  def __init__(self, make: Callable[[], protocol.Camera]):
-    self._make = make
-    self._camera: protocol.Camera | None = None  # Made on that thread, for the first picture.
-    self._mailbox = _Mailbox()
-    threading.Thread(target=self._work, daemon=True).start()
+  That a step was in vain is a `protocol.BridgeError`.
+  """
+  if not config.is_real_time:
+    with contextlib.closing(config.make_camera()) as camera:
+      yield camera.image
+    return
+  mailbox = _Mailbox()
+  threading.Thread(target=mailbox.serve, daemon=True).start()
 
-  def image(self, reading: protocol.Reading) -> np.ndarray:
-    """The camera's picture; `protocol.BridgeError` where none comes."""
+  def call(function: Callable[[], Any], timeout_s: float = _CAMERA_S) -> Any:
     try:
-      return self._mailbox.put(functools.partial(self._look, reading)).result(_CAMERA_S)
+      return mailbox.put(function).result(timeout_s)
     except futures.TimeoutError:
-      raise protocol.BridgeError(f"the camera gave no picture for {_CAMERA_S:g} s; the arm was held") from None
+      raise protocol.BridgeError(f"the camera gave no picture for {timeout_s:g} s; the arm was held") from None
 
-  def close(self) -> None:
-    """Releases the camera, if it does not hang."""
-    if self._camera is not None:
-      with contextlib.suppress(futures.TimeoutError):
-        self._mailbox.put(self._camera.close).result(_CAMERA_S)
-
-  def _look(self, reading: protocol.Reading) -> np.ndarray:
-    if self._camera is None:
-      self._camera = self._make()
-    return self._camera.image(reading)
-
-  def _work(self) -> None:
-    while True:
-      self._mailbox.serve_one()
+  camera = call(config.make_camera, _CAMERA_START_S)
+  try:
+    yield lambda reading: call(functools.partial(camera.image, reading))
+  finally:
+    with contextlib.suppress(protocol.BridgeError):
+      call(camera.close)
 
 
 class _Servicer:

@@ -137,6 +137,8 @@ def test_who_hangs_at_the_control_is_ended_by_the_kernel(gate, rig, fault):
   rig.fault = fault
   start_s = time.monotonic()
   if fault.startswith("stop"):
+    time.sleep(0.1)  # Until it is known there.
+    start_s = time.monotonic()
     with pytest.raises(safety.ArmLostError):
       gate.stop()
   # The link ends; the rig then stops by itself.
@@ -151,6 +153,7 @@ def test_an_arm_that_takes_no_stop_is_reported_and_let_go(capfd, config, rig):
   gate = driver.connect(config)
   set_going(gate, rig)
   rig.fault = "stop raises"
+  time.sleep(0.1)  # Until it is known there.
   with pytest.raises(safety.ArmLostError, match="takes no stop .OSError: the cable is out.; press its emergency stop"):
     gate.stop()
   with pytest.raises(safety.ArmLostError, match="emergency stop"):

@@ -70,7 +70,8 @@ class Rig:
           self._set(value)
         elif kind == "place" and self.is_placed:
           self._qpos = value
-        connection.send((self.fault, self.qpos(), self.velocity))
+        elif kind == "look":
+          connection.send((self.fault, self.qpos(), self.velocity))
     if is_driver:
       self._set(np.zeros(9))
 
@@ -99,66 +100,65 @@ class RigConfig:
     return RigCamera(self.path)
 
 
-class Link:
-  """Asks the rig, from any thread."""
+def look(connection):
+  """The rig's fault, angles and velocities."""
+  connection.send(("look", None))
+  return connection.recv()
+
+
+def suffer(fault, what):
+  """What `fault` does to a call of the kind `what`."""
+  if fault == f"{what} hangs":
+    time.sleep(HANG_S)
+  elif fault == f"{what} hangs alone":  # In C code that does not let go of the interpreter's lock.
+    ctypes.PyDLL(None).usleep(int(HANG_S * 1e6))
+  elif fault == f"{what} raises":
+    raise OSError("the cable is out")
+
+
+class RigDriver:
+  """Commands wait for nothing, since a busy test must not look like an arm that hangs."""
 
   def __init__(self, path):
-    self._connection, self._lock = multiprocessing.connection.Client(path, "AF_UNIX"), threading.Lock()
-
-  def ask(self, kind, value=None):
-    with self._lock:
-      self._connection.send((kind, value))
-      return self._connection.recv()
-
-  def suffer(self, fault, what):
-    """What `fault` does to a call of the kind `what`."""
-    if fault == f"{what} hangs":
-      time.sleep(HANG_S)
-    elif fault == f"{what} hangs alone":  # In C code that does not let go of the interpreter's lock.
-      ctypes.PyDLL(None).usleep(int(HANG_S * 1e6))
-    elif fault == f"{what} raises":
-      raise OSError("the cable is out")
-
-
-class RigDriver(Link):
-  def __init__(self, path):
-    super().__init__(path)
-    self.ask("drive", os.getpid())
-    self._frozen = None
+    self._commands, self._readings = (multiprocessing.connection.Client(path, "AF_UNIX") for _ in range(2))
+    self._commands.send(("drive", os.getpid()))
+    self._fault, self._frozen = "", None
 
   def now_s(self):
     return time.monotonic()
 
   def reset(self, qpos_rad, *, seed):
-    self.ask("place", qpos_rad)
+    self._commands.send(("place", qpos_rad))
 
   def place_target(self, target_in_base_m):
     pass
 
   def command(self, velocity_rad_s):
-    fault, _, _ = self.ask("velocity", velocity_rad_s)
-    self.suffer(fault, "command")
+    suffer(self._fault, "command")
+    self._commands.send(("velocity", velocity_rad_s))
 
   def stop(self):
-    fault, _, _ = self.ask("look")
-    self.suffer(fault, "stop")
-    self.ask("velocity", np.zeros(9))
+    suffer(self._fault, "stop")
+    self._commands.send(("velocity", np.zeros(9)))
 
   def read(self):
-    fault, qpos, velocity = self.ask("look")
-    self.suffer(fault, "read")
+    self._fault, qpos, velocity = look(self._readings)
+    suffer(self._fault, "read")
     reading = protocol.Reading(time.monotonic(), qpos, velocity, np.array([0.45, 0.0, constants.TARGET_HEIGHT_M]))
-    self._frozen = fault == "frozen" and (self._frozen or reading)
+    self._frozen = self._fault == "frozen" and (self._frozen or reading)
     return self._frozen or reading
 
   def close(self):
     pass
 
 
-class RigCamera(Link):
+class RigCamera:
+  def __init__(self, path):
+    self._connection = multiprocessing.connection.Client(path, "AF_UNIX")
+
   def image(self, reading):
-    fault, _, _ = self.ask("look")
-    self.suffer(fault, "image")
+    fault, _, _ = look(self._connection)
+    suffer(fault, "image")
     return np.zeros((64, 64, 3), np.uint8)
 
   def close(self):

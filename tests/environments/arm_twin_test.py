@@ -1,5 +1,6 @@
 """The twin: another arm than the simulation's, with the same joints, and every difference in its configuration."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -8,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from environments.arm import twin
+from environments.arm import safety, twin
 from environments.jaco import constants, kinematics
 
 EXACT = twin.TwinConfig(
@@ -27,6 +28,48 @@ def positions(config, num_periods=6, velocity=FORWARD):
     driver.wait(period * constants.CONTROL_DT_S)
     path.append(driver.read().qpos_rad)
   return np.array(path)
+
+
+class Watched(twin.Twin):
+  """A twin that shows every physics step."""
+
+  def __init__(self, config):
+    self.speeds, self.angles, self.has_touched = [], [], False
+    super().__init__(config)
+
+  def _advance(self, until_s):
+    for time_s in np.arange(self._data.time, until_s, self._config.physics_dt_s)[1:]:
+      super()._advance(time_s)
+      self._look()
+    super()._advance(until_s)
+    self._look()
+
+  def _look(self):
+    self.has_touched |= self._data.ncon > 0
+    if not self.has_touched:  # What it runs into moves it as it will.
+      self.speeds.append(self._data.qvel.copy())
+      self.angles.append(self._data.qpos.copy())
+
+
+def test_no_hostile_command_takes_it_out_of_its_limits():
+  driver, rng = Watched(EXACT), np.random.default_rng(0)
+  gate = safety.Gate(driver, EXACT.limits())
+  for _ in range(2000):
+    velocity = [rng.uniform(-3, 3, 9), rng.choice([-1e30, 1e30, 0.6, -0.6], 9), np.full(9, np.nan)][rng.integers(3)]
+    if driver.has_touched:
+      gate.reset(constants.HOME_RAD, seed=0)
+      driver.has_touched = False
+      driver.speeds.append(np.full(9, np.nan))
+    with contextlib.suppress(safety.CommandRefusedError):
+      gate.command(velocity, expires_s=driver.now_s() + rng.choice([0.0, 0.05, 0.5]))
+    gate.wait(driver.now_s() + rng.choice([0.005, 0.02, 0.1]))
+  assert len(driver.angles) > 10_000
+  share = np.nanmax(np.abs(driver.speeds), axis=0) / constants.MAX_VELOCITY_RAD_S
+  assert np.all((share > 0.5) & (share <= 1.0))  # It was no rest.
+  acceleration = np.abs(np.diff(driver.speeds, axis=0)) / EXACT.physics_dt_s
+  assert np.nanmax(acceleration) < 9.0  # 8 are commanded; the fingers would follow 18.
+  assert np.all((driver.angles >= constants.JOINT_LOW_RAD) & (driver.angles <= constants.JOINT_HIGH_RAD))
+  assert np.min(driver.angles, axis=0)[6:].min() < constants.JOINT_LOW_RAD[6] + 0.05  # One came to its limit.
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
