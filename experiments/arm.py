@@ -1,13 +1,16 @@
 """Serves an arm behind the bridge, or drives an arm that is served, by hand or by a policy.
 
-python -m experiments.arm --mode=serve --port=5005                       # until Ctrl-C
+python -m experiments.arm --mode=serve --port=5005                       # the twin, until Ctrl-C
+python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova/Kinova.API.USBCommandLayerUbuntu.so
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
 python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/arm --episodes=10
 """
 
+import ast
+import importlib
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -22,31 +25,49 @@ from experiments.store import released
 from progressive import partition
 
 _MODE = flags.DEFINE_enum("mode", "serve", ("serve", "drive"), "Serve an arm, or drive what is served.")
-_DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS.")
+_DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS, or package.module:Config.")
+_SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scale=1.2; may be repeated.")
 _PORT = flags.DEFINE_integer("port", 5005, "Port to serve at; 0 takes any free one.", lower_bound=0, upper_bound=65535)
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
-_REAL_TIME = flags.DEFINE_bool("real_time", False, "Serve the twin on the wall clock; else as fast as it goes.")
+_REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: --set=is_real_time=True.")
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
 
-def _twin() -> protocol.DriverConfig:
-  from environments.arm import twin  # Who serves a real arm needs no simulated one.
-
-  return twin.TwinConfig(is_real_time=_REAL_TIME.value)
+# Imported when named: who serves a real arm needs no simulated one.
+DRIVERS = {"twin": "environments.arm.twin:TwinConfig", "kinova": "environments.arm.kinova:KinovaConfig"}
 
 
-DRIVERS: Mapping[str, Callable[[], protocol.DriverConfig]] = {"twin": _twin}
+def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
+  """The config of the driver `name` with fields `settings`, each `field=value`.
+
+  Raises:
+    ValueError: there is no such driver or field, or a field is missing or wrong.
+  """
+  module, _, maker = DRIVERS.get(name, name).partition(":")
+  if not maker:
+    raise ValueError(f"--driver={name} is unknown; give package.module:Config or one of {', '.join(DRIVERS)}")
+  make = getattr(importlib.import_module(module), maker)
+  fields = {}
+  for setting in settings:
+    field, _, text = setting.partition("=")
+    try:
+      fields[field] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      fields[field] = text  # A path, a name.
+  try:
+    return make(**fields)
+  except TypeError as error:
+    raise ValueError(f"--driver={name} --set={' --set='.join(settings)}: {error}") from None
 
 
 def serve() -> None:
   """Serves an arm until interrupted."""
   from environments.arm import server
 
-  if _DRIVER.value not in DRIVERS:
-    raise ValueError(f"--driver={_DRIVER.value} is unknown; there are {', '.join(DRIVERS)}")
+  settings = [*_SET.value, "is_real_time=True"] if _REAL_TIME.value else _SET.value
   config = server.ServerConfig(
-    driver=DRIVERS[_DRIVER.value](),
+    driver=driver_config(_DRIVER.value, settings),
     task=_TASK.value,
     num_joints=_NUM_JOINTS.value,
     seed=binary.SEED.value,

@@ -185,8 +185,8 @@ def _own(handle: int) -> None:
       signal.setitimer(signal.ITIMER_REAL, _ANSWER_S)
       try:
         gate.close()
-      except safety.ArmLostError as error:
-        farewell = error
+      except Exception as error:
+        farewell = farewell or safety.ArmLostError(f"the arm was not let go of ({type(error).__name__}: {error})")
     print(f"{farewell or 'the arm rests'}; {lateness}", file=sys.stderr)
     with contextlib.suppress(OSError):  # The server may be gone.
       pipe.send(farewell)

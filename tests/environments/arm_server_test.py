@@ -608,16 +608,6 @@ def test_wrong_configurations_are_refused():
     server.ServerConfig(driver=twin.TwinConfig(), watchdog_s=0.1)
 
 
-def test_who_serves_a_real_arm_imports_no_simulated_one():
-  code = (
-    "import sys\n"
-    "from environments.arm import client, server\n"
-    "print([name for name in sys.modules if name in ('environments.arm.twin', 'dm_control')])"
-  )
-  printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=VARIABLES, check=True)
-  assert printed.stdout == "[]\n"
-
-
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
 def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with(own_server, kind):
   process, address = own_server
