@@ -160,8 +160,9 @@ def _ending(code: int) -> str:
 
 def _own(handle: int) -> None:
   """The other end of `RemoteGate`: the configuration comes first, then calls, then the pipe's end."""
+  is_told = threading.Event()
   for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-    signal.signal(kind, lambda *_: sys.exit("the process that owns the arm was told to end"))
+    signal.signal(kind, lambda *_: is_told.set())
   with contextlib.suppress(PermissionError):  # It needs little, but on time.
     os.setpriority(os.PRIO_PROCESS, 0, -20)
   pipe = multiprocessing.connection.Connection(handle)
@@ -178,43 +179,55 @@ def _own(handle: int) -> None:
     lateness, farewell = _Lateness(), None
     try:
       pipe.send(None)
-      _run(pipe, gate, limits.poll_s, lateness)
-    except (SystemExit, safety.ArmLostError) as error:
-      farewell = safety.ArmLostError(str(error))
+      _run(pipe, gate, limits.poll_s, is_told, lateness)
+      if is_told.is_set():
+        farewell = safety.ArmLostError("the process that owns the arm was told to end")
+    except safety.ArmLostError as error:
+      farewell = error
     finally:
       signal.setitimer(signal.ITIMER_REAL, _ANSWER_S)
       try:
         gate.close()
       except Exception as error:
         farewell = farewell or safety.ArmLostError(f"the arm was not let go of ({type(error).__name__}: {error})")
-    print(f"{farewell or 'the arm rests'}; {lateness}", file=sys.stderr)
-    with contextlib.suppress(OSError):  # The server may be gone.
+    with contextlib.suppress(OSError):  # The server may be gone, and its terminal.
+      print(f"{farewell or 'the arm rests'}; {lateness}", file=sys.stderr)
       pipe.send(farewell)
 
 
-def _run(pipe: multiprocessing.connection.Connection, gate: safety.Gate, poll_s: float, lateness: "_Lateness") -> None:
-  """Answers calls and polls `gate` every `poll_s`, until told to close or the pipe ends."""
+def _run(
+  pipe: multiprocessing.connection.Connection,
+  gate: safety.Gate,
+  poll_s: float,
+  is_told: threading.Event,
+  lateness: "_Lateness",
+) -> None:
+  """Answers calls and polls `gate` every `poll_s`, until told to end or the pipe ends."""
   due_s = time.monotonic()
-  while True:
+  while not is_told.is_set():
     signal.setitimer(signal.ITIMER_REAL, HANG_S)
     if pipe.poll(max(0.0, due_s - time.monotonic())):
       try:
         name, arguments, options = pipe.recv()
-      except EOFError:
+        if name == "close":
+          return
+        pipe.send(_answer(gate, name, arguments, options))
+      except (EOFError, OSError):
         return  # The server is gone.
-      if name == "close":
-        return
-      try:
-        answer = getattr(gate, name)(*arguments, **options)
-      except (safety.ArmFaultError, safety.CommandRefusedError) as error:
-        answer = error
-      pipe.send(answer)
     now_s = time.monotonic()
     if now_s >= due_s:  # Also after a call: many calls must not starve it.
       with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; who calls next is told.
         gate.poll()
       lateness.add(now_s - due_s)
       due_s = max(due_s + poll_s, now_s)
+
+
+def _answer(gate: safety.Gate, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+  """What the gate answers to a call, or the exception that it raises."""
+  try:
+    return getattr(gate, name)(*arguments, **options)
+  except (safety.ArmFaultError, safety.CommandRefusedError) as error:
+    return error
 
 
 class _Reader:

@@ -10,6 +10,7 @@ and started the server again. The gate keeps no thread: `environments.arm.driver
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -110,10 +111,7 @@ class Gate:
       self.hold()
     change = self._limits.max_acceleration_rad_s2 * elapsed_s
     velocity = np.clip(self._brakeable(self._wanted, reading), self._velocity - change, self._velocity + change)
-    try:
-      self._driver.command(velocity)
-    except Exception as error:
-      raise self._faulty(f"it takes no command ({type(error).__name__}: {error})") from error
+    self._call("it takes no command", self._driver.command, velocity)
     self._velocity = velocity
 
   def wait(self, until_s: float) -> None:
@@ -137,7 +135,7 @@ class Gate:
     self.stop()
     if not is_inside:
       raise CommandRefusedError(f"start pose refused, arm held: {qpos_rad} rad is not inside the joint limits")
-    self._driver.reset(qpos_rad, seed=seed)
+    self._call("it cannot be made ready", self._driver.reset, qpos_rad, seed=seed)
 
   def read(self) -> protocol.Reading:
     """The newest reading.
@@ -147,10 +145,7 @@ class Gate:
         told to stop.
     """
     self._refuse_faulty()
-    try:
-      reading = self._read()
-    except Exception as error:
-      raise self._faulty(f"its instruments cannot be read ({type(error).__name__}: {error})") from error
+    reading = self._call("its instruments cannot be read", self._read)
     if not (np.isfinite(reading.qpos_rad).all() and np.isfinite(reading.qvel_rad_s).all()):
       raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
     age_s = self.now_s() - reading.time_s
@@ -159,7 +154,7 @@ class Gate:
     return reading
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    self._driver.place_target(target_in_base_m)
+    self._call("its target cannot be placed", self._driver.place_target, target_in_base_m)
 
   def close(self) -> None:
     """Stops the arm and lets go of it; raises as `stop`, when the driver is closed."""
@@ -167,6 +162,13 @@ class Gate:
       self.stop()
     finally:
       self._driver.close()
+
+  def _call(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """A call to the driver; if it fails, a fault that says `what`."""
+    try:
+      return function(*arguments, **options)
+    except Exception as error:
+      raise self._faulty(f"{what} ({type(error).__name__}: {error})") from error
 
   def _faulty(self, reason: str) -> ArmFaultError:
     """Stops the arm for good; what to raise."""

@@ -114,8 +114,9 @@ def serve(
         on_ready(address)
       while not stop.is_set():
         mailbox.serve_one(_POLL_S)
-        gate.poll()
-  except safety.ArmLostError as error:
+        with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
+          gate.poll()
+  except (safety.ArmLostError, safety.ArmFaultError) as error:
     raise protocol.BridgeError(str(error)) from error
   finally:
     grpc_server.stop(grace=0.1).wait()

@@ -260,6 +260,17 @@ def test_a_driver_that_fails_stops_the_arm_for_good(gate, driver, monkeypatch, b
     gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)
 
 
+@pytest.mark.parametrize("broken", ["reset", "place_target"])
+def test_a_driver_that_cannot_start_an_episode_is_at_fault(gate, driver, broken):
+  setattr(driver, broken, lambda *_, **__: 1 / 0)
+  with pytest.raises(safety.ArmFaultError, match="ZeroDivisionError"):
+    gate.reset(np.array([0.0, 0.0, 1.0]), seed=0)
+    gate.place_target(np.zeros(3))
+  assert driver.calls[-1] == "stop"
+  with pytest.raises(safety.ArmFaultError, match="ZeroDivisionError"):
+    gate.read()
+
+
 @pytest.mark.parametrize(("num_failures", "is_stoppable"), [(2, True), (3, False)])
 def test_a_stop_that_fails_is_tried_again(gate, driver, monkeypatch, num_failures, is_stoppable):
   move(gate, driver, [0.1, 0.1, 0.1])

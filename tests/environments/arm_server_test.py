@@ -350,7 +350,7 @@ def test_a_fault_of_the_arm_is_told_to_every_client(rig, rig_config):
 
 @pytest.mark.parametrize("is_moving", [False, True])
 def test_a_server_whose_arm_is_lost_says_so_and_ends(rig, rig_config, is_moving):
-  """`own_server` of the rig: one line for the client, one on stderr, and the exit code."""
+  """One line for the client, one on stderr, and the exit code."""
   code = (
     "from environments.arm import server\n"
     "from tests.environments import arm_rig\n"
@@ -360,7 +360,7 @@ def test_a_server_whose_arm_is_lost_says_so_and_ends(rig, rig_config, is_moving)
   process = subprocess.Popen(
     [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=VARIABLES
   )
-  with process:
+  try:
     environment = client.connect(process.stdout.readline().strip(), observations=["target"])
     environment.reset()
     if is_moving:
@@ -372,6 +372,9 @@ def test_a_server_whose_arm_is_lost_says_so_and_ends(rig, rig_config, is_moving)
     assert process.wait(20) == 1
     environment.close()
     last_line = process.stderr.read().strip().splitlines()[-1]
+  finally:
+    process.kill()
+    process.communicate()
   assert last_line.endswith(
     "the process that owns the arm was ended by SIGKILL; look at the arm, then start the server again"
   )
