@@ -3,9 +3,9 @@
 Where time passes by itself an arm's driver lives here, behind its gate, away from gRPC, cameras and the episodes. One
 thread does nothing but take calls from the server and poll the gate at its own rate; another one reads the instruments,
 so that a `read` that hangs leaves an old reading, which the gate takes for the fault that it is. The server's pipe
-ends when it dies: the arm is stopped at once. Who hangs here all the same, say in C code that keeps the interpreter's
-lock, is ended by the kernel after `HANG_S`, and the arm by its own guard. Where time passes only when asked nothing
-can happen in between, and `connect` makes the gate in the caller's own process.
+ends when it dies: the arm is stopped at once. What hangs here all the same, say in C code that keeps the interpreter's
+lock, is ended by the kernel after `Limits.hang_s`; the arm's own guard is left. Where time passes only when asked,
+nothing can happen in between, and `connect` makes the gate in the caller's own process.
 """
 
 import contextlib
@@ -25,7 +25,6 @@ import numpy as np
 
 from environments.arm import protocol, safety
 
-HANG_S = 0.2  # After this long without a round the process is ended: by SIGALRM, which needs nothing of it.
 _START_S = 60.0
 _ANSWER_S = 1.0  # A call takes a millisecond.
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -154,7 +153,7 @@ class RemoteGate:
 def _ending(code: int) -> str:
   """How a process ended."""
   if code == -signal.SIGALRM:
-    return f"hung for {HANG_S:g} s in a call to its driver, and was ended"
+    return "hung in a call to its driver, and was ended"
   return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
@@ -179,7 +178,7 @@ def _own(handle: int) -> None:
     lateness, farewell = _Lateness(), None
     try:
       pipe.send(None)
-      _run(pipe, gate, limits.poll_s, is_told, lateness)
+      _run(pipe, gate, limits, is_told, lateness)
       if is_told.is_set():
         farewell = safety.ArmLostError("the process that owns the arm was told to end")
     except safety.ArmLostError as error:
@@ -198,14 +197,14 @@ def _own(handle: int) -> None:
 def _run(
   pipe: multiprocessing.connection.Connection,
   gate: safety.Gate,
-  poll_s: float,
+  limits: protocol.Limits,
   is_told: threading.Event,
   lateness: "_Lateness",
 ) -> None:
-  """Answers calls and polls `gate` every `poll_s`, until told to end or the pipe ends."""
+  """Answers calls and polls `gate`, until told to end or the pipe ends. SIGALRM ends what makes no round in time."""
   due_s = time.monotonic()
   while not is_told.is_set():
-    signal.setitimer(signal.ITIMER_REAL, HANG_S)
+    signal.setitimer(signal.ITIMER_REAL, limits.hang_s)
     if pipe.poll(max(0.0, due_s - time.monotonic())):
       try:
         name, arguments, options = pipe.recv()
@@ -219,7 +218,7 @@ def _run(
       with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; who calls next is told.
         gate.poll()
       lateness.add(now_s - due_s)
-      due_s = max(due_s + poll_s, now_s)
+      due_s = max(due_s + limits.poll_s, now_s)
 
 
 def _answer(gate: safety.Gate, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -256,13 +255,13 @@ class _Reader:
 class _Lateness:
   """How late the polls came."""
 
-  _BUCKET_S = 1e-4
+  _BUCKET_S, _NUM_BUCKETS = 1e-4, 10_000
 
   def __init__(self) -> None:
-    self._counts = np.zeros(round(HANG_S / self._BUCKET_S) + 1, np.int64)
+    self._counts = np.zeros(self._NUM_BUCKETS, np.int64)
 
   def add(self, late_s: float) -> None:
-    self._counts[min(int(late_s / self._BUCKET_S), self._counts.size - 1)] += 1
+    self._counts[min(int(late_s / self._BUCKET_S), self._NUM_BUCKETS - 1)] += 1
 
   def __str__(self) -> str:
     total = self._counts.cumsum()

@@ -46,14 +46,15 @@ class Limits:
   reaction_s: float = 0.08  # From a command to the joint: latency, servo, one poll.
   max_age_s: float = 0.1  # Of a reading: with an older one the arm is braked to rest,
   fault_age_s: float = 0.5  # and this is a fault: more than a machine that is busy elsewhere.
-  poll_s: float = 0.02  # How often the arm gets its command.
+  hang_s: float = 0.2  # For which the process that owns it may hang before the kernel ends that.
+  poll_s: float = 0.025  # How often the arm gets its command: four times a control step.
   read_s: float = 0.02  # How often its instruments are read, where time passes by itself.
 
   def __post_init__(self) -> None:
     lengths = {len(self.max_velocity_rad_s), len(self.low_rad), len(self.high_rad)}
     if len(lengths) > 1:
       raise ValueError(f"Limits: one entry a joint, but the three limits have lengths {sorted(lengths)}")
-    for name in ("max_acceleration_rad_s2", "braking_rad_s2", "max_age_s", "fault_age_s", "poll_s", "read_s"):
+    for name in ("max_acceleration_rad_s2", "braking_rad_s2", "max_age_s", "fault_age_s", "hang_s", "poll_s", "read_s"):
       if not 0 < getattr(self, name) < math.inf:
         raise ValueError(f"Limits: {name}={getattr(self, name)} must be positive and finite")
 

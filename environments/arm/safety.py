@@ -48,6 +48,7 @@ class Gate:
     self._limits = limits
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
+    self._sides, self._ends = np.array([[-1.0], [1.0]]), np.stack([-self._low, self._high])  # [2, 1], [2, J]
     self.now_s = driver.now_s
     self._wanted = np.zeros_like(self._max_velocity)  # What was commanded, and holds until
     self._expires_s = -math.inf
@@ -110,7 +111,8 @@ class Gate:
     if now_s >= self._expires_s or now_s - reading.time_s > self._limits.max_age_s:
       self.hold()
     change = self._limits.max_acceleration_rad_s2 * elapsed_s
-    velocity = np.clip(self._brakeable(self._wanted, reading), self._velocity - change, self._velocity + change)
+    velocity = self._brakeable(self._wanted, reading)
+    velocity = np.maximum(np.minimum(velocity, self._velocity + change), self._velocity - change)
     self._call("it takes no command", self._driver.command, velocity)
     self._velocity = velocity
 
@@ -197,12 +199,12 @@ class Gate:
     """
     braking = self._limits.braking_rad_s2
     blind_s = self._limits.reaction_s + max(0.0, self.now_s() - reading.time_s)
-    room = np.maximum(0.0, np.stack([reading.qpos_rad - self._low, self._high - reading.qpos_rad]))
-    down, up = braking * (np.sqrt(blind_s**2 + 2.0 * room / braking) - blind_s)
-    return np.clip(velocity, -down, up)
+    room = np.maximum(self._ends - self._sides * reading.qpos_rad, 0.0)  # [2, J] down, up
+    down, up = braking * (np.sqrt(room * (2.0 / braking) + blind_s**2) - blind_s)
+    return np.maximum(np.minimum(velocity, up), -down)
 
 
-def jaco_limits(*, poll_s: float = 0.02) -> protocol.Limits:
+def jaco_limits(*, poll_s: float = 0.025) -> protocol.Limits:
   """The Jaco's; an episode ends before its joints come to their limits."""
   return protocol.Limits(
     max_velocity_rad_s=tuple(constants.MAX_VELOCITY_RAD_S),

@@ -144,7 +144,7 @@ class Twin:
         qpos_rad=self._data.qpos + config.qpos_noise_rad * normal[: constants.NUM_JOINTS],
         qvel_rad_s=self._data.qvel + config.qvel_noise_rad_s * normal[constants.NUM_JOINTS : -3],
         target_in_base_m=self._data.mocap_pos[0] + config.target_noise_m * normal[-3:],
-        scene=np.concatenate([self._data.qpos, self._data.mocap_pos[0], [self._rng.integers(_NUM_GRAINS)]]),
+        scene=np.concatenate([self._data.qpos, self._data.mocap_pos[0], [self._rng.random()]]),
       )
 
   def close(self) -> None:
@@ -179,7 +179,7 @@ class TwinCamera:
     """Noisy picture, uint8 `[64, 64, 3]`."""
     assert reading.scene is not None
     self._data.qpos[:], self._data.mocap_pos[0] = np.split(reading.scene[:-1], [constants.NUM_JOINTS])
-    pixels, start = self._camera.render(self._data), int(reading.scene[-1])
+    pixels, start = self._camera.render(self._data), int(reading.scene[-1] * _NUM_GRAINS)
     grains = self._grains[start : start + pixels.size].reshape(pixels.shape)
     return np.clip(pixels + grains, 0, 255).astype(np.uint8)
 

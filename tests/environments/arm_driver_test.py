@@ -3,6 +3,7 @@
 The arm is a rig of the test's own process, which outlives the code under test and keeps going until it is told to stop.
 """
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -35,6 +36,16 @@ def config(rig, tmp_path):
 
 @pytest.fixture
 def gate(config):
+  yield from connected(config)
+
+
+@pytest.fixture
+def strict_gate(config):
+  """With the limits of every other arm."""
+  yield from connected(dataclasses.replace(config, is_patient=False))
+
+
+def connected(config):
   gate = driver.connect(config)
   yield gate
   try:
@@ -103,8 +114,8 @@ def test_calls_do_not_starve_it(gate, rig):
     ("command raises", "takes no command .OSError: the cable is out"),
   ],
 )
-def test_a_fault_stops_the_arm_for_good(gate, rig, fault, word):
-  set_going(gate, rig)
+def test_a_fault_stops_the_arm_for_good(strict_gate, rig, fault, word):
+  set_going(strict_gate, rig)
   rig.fault = fault
   assert rig.stood_after(time.monotonic()) < 0.2 + SLACK_S
   time.sleep(0.3)
@@ -112,15 +123,15 @@ def test_a_fault_stops_the_arm_for_good(gate, rig, fault, word):
   if "hangs" in fault:
     time.sleep(arm_rig.HANG_S)  # Until it is over.
   with pytest.raises(safety.ArmFaultError, match=word + ".*start the server again"):
-    gate.command(TURN, expires_s=time.monotonic() + 1.0)
-  gate.hold()  # Whoever waits for its client goes on.
-  gate.poll()
+    strict_gate.command(TURN, expires_s=time.monotonic() + 1.0)
+  strict_gate.hold()  # Whoever waits for its client goes on.
+  strict_gate.poll()
   time.sleep(0.1)
   assert not rig.velocity.any()
 
 
-def test_instruments_that_show_the_past_for_a_moment_are_no_fault(gate, rig):
-  set_going(gate, rig)
+def test_instruments_that_show_the_past_for_a_moment_are_no_fault(strict_gate, rig):
+  set_going(strict_gate, rig)
   rig.fault, start_s = "frozen", time.monotonic()
   while rig.velocity.any():
     assert time.monotonic() < start_s + 0.2 + SLACK_S
@@ -128,25 +139,25 @@ def test_instruments_that_show_the_past_for_a_moment_are_no_fault(gate, rig):
   rig.fault = ""
   time.sleep(0.1)
   assert not rig.velocity.any()  # It waits for the next command.
-  set_going(gate, rig)
+  set_going(strict_gate, rig)
 
 
 @pytest.mark.parametrize("fault", ["read hangs alone", "command hangs", "command hangs alone", "stop hangs"])
-def test_who_hangs_at_the_control_is_ended_by_the_kernel(gate, rig, fault):
-  set_going(gate, rig)
+def test_who_hangs_at_the_control_is_ended_by_the_kernel(strict_gate, rig, fault):
+  set_going(strict_gate, rig)
   rig.fault = fault
   start_s = time.monotonic()
   if fault.startswith("stop"):
     time.sleep(0.1)  # Until it is known there.
     start_s = time.monotonic()
     with pytest.raises(safety.ArmLostError):
-      gate.stop()
+      strict_gate.stop()
   # The link ends; the rig then stops by itself.
-  assert rig.stood_after(start_s) < driver.HANG_S + 0.05 + SLACK_S
-  with pytest.raises(safety.ArmLostError, match="hung for 0.2 s in a call to its driver, and was ended; look at the"):
-    gate.poll()
-  with pytest.raises(safety.ArmLostError, match="hung for"):
-    gate.hold()
+  assert rig.stood_after(start_s) < 0.2 + 0.05 + SLACK_S
+  with pytest.raises(safety.ArmLostError, match="hung in a call to its driver, and was ended; look at the"):
+    strict_gate.poll()
+  with pytest.raises(safety.ArmLostError, match="hung in a call"):
+    strict_gate.hold()
 
 
 def test_an_arm_that_takes_no_stop_is_reported_and_let_go(capfd, config, rig):

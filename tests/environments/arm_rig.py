@@ -88,10 +88,12 @@ class Rig:
 class RigConfig:
   path: str
   lock: str | None = None
+  is_patient: bool = True  # A busy machine is no fault.
   is_real_time = True
 
   def limits(self):
-    return safety.jaco_limits(poll_s=0.01)
+    limits = safety.jaco_limits(poll_s=0.01)
+    return dataclasses.replace(limits, hang_s=3.0, max_age_s=2.0, fault_age_s=3.0) if self.is_patient else limits
 
   def make(self):
     return RigDriver(self.path)

@@ -339,11 +339,12 @@ def test_a_camera_that_hangs_leaves_the_arm_in_charge_of_itself(rig, rig_config,
 
 
 def test_a_fault_of_the_arm_is_told_to_every_client(rig, rig_config):
-  with served_here(rig_config) as address:
+  strict = dataclasses.replace(rig_config.driver, is_patient=False)
+  with served_here(dataclasses.replace(rig_config, driver=strict)) as address:
     for _ in range(2):
       with connected(address, observations=["target"]) as environment:
         rig.fault = "frozen"
-        time.sleep(0.3)
+        time.sleep(0.7)
         with pytest.raises(ValueError, match="ArmFaultError: arm stopped: its instruments show nothing newer than"):
           environment.reset()
 
