@@ -18,7 +18,7 @@ from environments.jaco import constants
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the fake SDK needs a C compiler")
 SOURCE = pathlib.Path(__file__).parent / "fake_kinova.c"
-TURN = np.array([0.3, 0, 0, 0, 0, -0.4, 0.4, 0, 0])
+TURN = np.array([0.3, 0, 0, 0, 0, -0.4, 0.15, 0, 0])
 UNITS = 6800 / np.deg2rad(80)
 
 
