@@ -44,8 +44,9 @@ class Environment(Protocol):
   """A world in JAX. Hyper-parameters live in the object, everything that changes lives in the state.
 
   Programs are compiled for a world: it needs a hash, and should equal those made alike (`ByValue`; a frozen dataclass).
-  Two attributes are read where a world has them: `control_dt_s`, how long a step lasts, seconds, for videos, and
-  `return_bounds`, the lowest and the highest return of an episode, at which intervals end.
+  Three attributes are read where a world has them: `control_dt_s`, how long a step lasts, seconds, for videos;
+  `return_bounds`, the lowest and the highest return of an episode, at which intervals end; `calls_host`, whether a step
+  calls Python, which one device alone can do for a run.
   """
 
   def observation_spec(self) -> Mapping[str, specs.Array]:

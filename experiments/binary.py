@@ -104,6 +104,9 @@ def guard(main: Callable[[], None]) -> None:
 def _guard(main: Callable[[], None], stack: contextlib.ExitStack) -> None:
   """`guard` where the program is set up; an error leaves the other processes of its run in `stack` last."""
   try:
+    for flag in HOSTS[1:]:
+      if flag.present and not COORDINATOR.value:
+        raise ValueError(f"--{flag.name} needs --coordinator=HOST:PORT of process 0")
     if COORDINATOR.value:
       from experiments.running import hosts
 

@@ -47,10 +47,14 @@ class Step(Protocol):
     """
 
 
+def resolve(kind: str) -> str:
+  """What "auto" stands for here; any other kind is itself."""
+  return kind if kind != "auto" else "mujoco" if jax.default_backend() == "cpu" else "mjx"
+
+
 def make(kind: str = "auto", num_threads: int | None = None) -> Step:
   """The physics named `kind`: "mjx", "mujoco", or "auto", MuJoCo on a CPU and MJX elsewhere."""
-  if kind == "auto":
-    kind = "mujoco" if jax.default_backend() == "cpu" else "mjx"
+  kind = resolve(kind)
   if kind == "mujoco":
     return _mujoco_step(num_threads or len(os.sched_getaffinity(0)))
   if kind == "mjx":

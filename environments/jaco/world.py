@@ -105,6 +105,7 @@ class Jaco(core.ByValue):
     self._randomization = randomize.make(randomization)
     self._made_of = (task, num_joints, self._randomization, loop_near_m, loop_far_m, physics_kind, num_threads)
     self._physics = physics.make(physics_kind, num_threads)
+    self.calls_host = physics.resolve(physics_kind) == "mujoco"
 
   @property
   def return_bounds(self) -> tuple[float, float]:

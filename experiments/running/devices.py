@@ -35,26 +35,31 @@ def stack(trees: list[Any]) -> Any:
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def lay_out(num_runs: int, num_worlds: int) -> Layout:
+def lay_out(num_runs: int, num_worlds: int, *, is_split: bool = True) -> Layout:
   """Over as many devices as have something to do; says on stderr if that is not all of them.
+
+  Args:
+    num_runs, num_worlds: N, and B of each.
+    is_split: whether a run's worlds may be shared out; those that call the host may not.
 
   Raises:
     ValueError: if it is not all of them, and there are several processes: one would wait for ever.
   """
   devices = jax.devices()
   share = -(-num_runs // len(devices))
-  along_runs = -(-num_runs // share)
+  along_runs = next(k for k in range(-(-num_runs // share), len(devices) + 1) if len(devices) % k == 0)
   left = len(devices) // along_runs
-  along_worlds = max(k for k in range(1, left + 1) if num_worlds % k == 0)
+  along_worlds = max(k for k in range(1, left + 1) if num_worlds % k == 0) if is_split else 1
   mesh = jax.sharding.Mesh(
     np.array(devices[: along_runs * along_worlds]).reshape(along_runs, along_worlds), (_RUNS, _WORLDS)
   )
   if mesh.size < len(devices):
-    why = f"num_runs={num_runs} of train.num_worlds={num_worlds} occupy {mesh.size} of {len(devices)} devices"
-    fix = f"a multiple of {left} worlds occupies {along_runs * left}"
+    runs = f"{num_runs} runs" if num_runs > 1 else "a run"
+    fix = f"a multiple of {left} would occupy all" if is_split else "its worlds call the host, from one device alone"
+    words = f"{mesh.size} of {len(devices)} devices can share out {runs} of train.num_worlds={num_worlds}; {fix}"
     if jax.process_count() > 1:
-      raise ValueError(f"{why}, but every process must have something to do; {fix}")
-    print(f"warning: {why}; {fix}", file=sys.stderr)
+      raise ValueError(f"{words}, and every process must have something to do")
+    print(f"warning: {words}", file=sys.stderr)
   return Layout(mesh, share)
 
 
@@ -98,7 +103,9 @@ def train_step(
 
   if state.step.ndim:
     along = jax.P(_RUNS)
-    step = jax.shard_map(own, mesh=mesh, in_specs=along, out_specs=along, check_vma=False, axis_names={_RUNS})
+    # What calls the host, such as physics on a CPU, can be in no program that the compiler has to split.
+    manual = {_RUNS} | {axis for axis, size in mesh.shape.items() if size == 1}
+    step = jax.shard_map(own, mesh=mesh, in_specs=along, out_specs=along, check_vma=False, axis_names=manual)
     state, *results = step(state, agent)
   else:
     state, *results = one((state, agent))

@@ -10,12 +10,15 @@ it, so that all end within a second, each with one line. The same commands go on
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import sys
+import textwrap
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -28,6 +31,7 @@ from experiments.running import stop
 _DONE = b"d"  # Said before a connection is closed in good order.
 _CONNECT_S = 300  # Processes of a cluster may start minutes apart.
 _NOTICE_S = 2.0
+_WORD = 64  # Bytes of what a process says of itself.
 _is_ending = False  # All processes have agreed to end.
 
 
@@ -42,15 +46,21 @@ def joined(coordinator: str, num_processes: int | None, process_id: int | None) 
   Raises:
     ValueError: if they do not come together.
   """
+  if coordinator != "auto" and not re.fullmatch(r".+:\d+", coordinator):
+    raise ValueError(f"--coordinator={coordinator} is not HOST:PORT of process 0")
   jax.config.update("jax_enable_preemption_service", False)  # Signals are `running.stop`'s.
+  stop.install(is_importing=True)  # There is nothing to lose yet, and no way to look while JAX waits.
   try:
     jax.distributed.initialize(
       None if coordinator == "auto" else coordinator, num_processes, process_id, initialization_timeout=_CONNECT_S
     )
   except (RuntimeError, ValueError, TypeError) as error:
-    raise ValueError(f"the processes of this run do not come together at {coordinator} ({error})") from error
-  peers = _connect(coordinator)
+    fix = "give --coordinator=HOST:PORT of process 0, --num_processes and --process_id"
+    raise ValueError(f"the processes of this run do not come together at {coordinator} ({error}); {fix}") from error
+  stop.install()
+  peers: list[socket.socket] = []
   try:
+    peers += _connect(coordinator)
     yield
   except BaseException as error:
     if not _is_ending:  # The others wait for this process, and it must not wait for them.
@@ -67,25 +77,29 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
-def asked_to_stop() -> bool:
-  """Whether a signal has come to any process, which all of them ask at the same time; then they end together."""
+def asked_to_stop(*, is_over: bool = False) -> bool:
+  """Whether a signal has come to any process, which all of them ask at the same time.
+
+  Where it `is_over`, all that is to be saved is: from then on no process waits for another.
+  """
   global _is_ending
   if jax.process_count() > 1:
     stop.ask(int(multihost_utils.process_allgather(np.array(stop.asked())).max()))
-    _is_ending = bool(stop.asked())
+    _is_ending = is_over
   return bool(stop.asked())
 
 
-def check_same(number: int, *, what: str) -> None:
+def check_same(value: str, *, what: str) -> None:
   """Returns once all processes ask it.
 
   Raises:
-    ValueError: if they do not bring the same number: they do not see the same files.
+    ValueError: if they do not bring the same value: they would learn different things, or wait for each other.
   """
   if jax.process_count() > 1:
-    numbers = multihost_utils.process_allgather(np.array(number)).tolist()
-    if len(set(numbers)) > 1:
-      raise ValueError(f"the processes see {what} of {numbers}; all of them need the same --workdir, on a shared disk")
+    number = zlib.crc32(value.encode()) >> 1  # int32
+    if len(set(multihost_utils.process_allgather(np.array(number)).tolist())) > 1:
+      fix = "give all of them the same flags, code and --workdir, in a folder that all of them see"
+      raise ValueError(f"the processes of this run differ in {what} ({textwrap.shorten(value, 80)} here); {fix}")
 
 
 def local(tree: Any) -> Any:
@@ -103,21 +117,33 @@ def _connect(coordinator: str) -> list[socket.socket]:
   word = f"{host} {server.getsockname()[1]} {secrets.token_hex(16)}".ljust(256).encode()
   host, port, token = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(word, np.uint8))).decode().split()
   peers: dict[int, socket.socket] = {}
-  if is_first():
-    server.settimeout(_CONNECT_S)
-    while len(peers) < jax.process_count() - 1:
-      peer, _ = server.accept()
-      said = peer.recv(64, socket.MSG_WAITALL).decode(errors="replace").split()
-      if said[:1] == [token]:  # Anybody may have found the port.
-        peers[int(said[1])] = peer
-  else:
-    peers[0] = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
-    peers[0].sendall(f"{token} {jax.process_index()}".ljust(64).encode())
+  try:
+    if is_first():
+      server.settimeout(_CONNECT_S)
+      while len(peers) < jax.process_count() - 1:
+        index, peer = _accept(server, token)
+        peers |= {index: peer} if index else {}
+    else:
+      peers[0] = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
+      peers[0].sendall(f"{token} {jax.process_index()}".ljust(_WORD).encode())
+  except OSError as error:
+    raise ValueError(f"the processes of this run cannot reach each other at {host}:{port} ({error})") from error
   server.close()
   for index, peer in peers.items():
     peer.settimeout(None)
     threading.Thread(target=_watch, args=(peer, index), name=f"process {index}", daemon=True).start()
   return list(peers.values())
+
+
+def _accept(server: socket.socket, token: str) -> tuple[int, socket.socket]:
+  """The next process that connects, and which it is; 0 for anybody else, who may have found the port."""
+  peer, _ = server.accept()
+  peer.settimeout(5.0)
+  said = b""
+  with contextlib.suppress(TimeoutError, ConnectionError):
+    said = peer.recv(_WORD, socket.MSG_WAITALL)
+  word, _, index = said.decode(errors="replace").strip().partition(" ")
+  return (int(index) if word == token else 0), peer
 
 
 def _watch(peer: socket.socket, index: int) -> None:

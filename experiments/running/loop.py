@@ -150,6 +150,7 @@ def consume(
       if is_asked:
         break
       previous = step
+    hosts.asked_to_stop(is_over=True)  # A signal during the last evaluation, too.
   return state
 
 

@@ -87,6 +87,7 @@ def run_alone(
   before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
   phase, is_sweep = config.train, "sweep" in config
+  hosts.check_same(f"{path} {run_directory.code_hash()} {config.to_json()}", what="--workdir, code or config")
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
   if batch and phase.replay_updates:
@@ -98,7 +99,7 @@ def run_alone(
   if lock:
     _claim([Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone, sweep=path)
   state, first_step = restore(path, devices.stack(states) if is_sweep else states[0], phase.steps)
-  hosts.check_same(first_step, what=f"{path} at steps")
+  hosts.check_same(str(first_step), what="the step at which they find it")
   if first_step >= phase.steps:
     return Learned(everyone, state)
 
@@ -122,7 +123,7 @@ def run_alone(
     _updates(everyone, phase, batch, state, is_sweep=is_sweep),
     first_step=first_step,
     until_step=phase.steps,
-    sinks=(write,) if write else (),
+    sinks=(lambda _: lock.check(), write) if lock and write else (),
     evaluate=evaluate,
     evaluate_every=phase.evaluate_every,
     save=save,
@@ -319,7 +320,8 @@ def _updates(
       replay_updates=phase.replay_updates,
       replay_size=phase.replay_size,
     )
-  layout = devices.lay_out(len(everyone), phase.num_worlds)
+  is_split = not getattr(batch.environment, "calls_host", False)
+  layout = devices.lay_out(len(everyone), phase.num_worlds, is_split=is_split)
   agent = task.agent
   if is_sweep:
     agents = devices.stack([jax.tree.map(jnp.float32, member.task.agent) for member in everyone])

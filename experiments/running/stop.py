@@ -98,6 +98,9 @@ def _watch(reader: int) -> None:
       first = time.monotonic()
       if _num_deferred:
         _say(_DEFERRED)
+      elif _is_importing:  # Who waits in C code gets to no handler.
+        _say(_AT_ONCE)
+        os._exit(128 + kind)
     elif time.monotonic() - first > _TOGETHER_S:
       _say(_AT_ONCE)
       os._exit(128 + kind)

@@ -63,8 +63,9 @@ class Lock:
     """Gives the directory back; what was left undone another process may go on with at once."""
     self._is_over.set()
     self._thread.join()
-    if self._other() is None:
-      self._write(None)
+    with contextlib.suppress(OSError):  # A name that stays is what a killed process leaves: it is taken over.
+      if self._other() is None:
+        self._write(None)
 
   def _keep_alive(self) -> None:
     beat = 0
@@ -81,8 +82,11 @@ class Lock:
 
   def _write(self, owner: dict[str, Any] | None) -> None:
     text = json.dumps(owner) if owner else ""
-    os.pwrite(self._file.fileno(), text.ljust(_SIZE).encode(), 0)  # At once: a reader sees the old or the new.
-    os.fsync(self._file.fileno())  # So that other hosts see it.
+    try:
+      os.pwrite(self._file.fileno(), text.ljust(_SIZE).encode(), 0)  # At once: a reader sees the old or the new.
+      os.fsync(self._file.fileno())  # So that other hosts see it.
+    except OSError as error:
+      raise OSError(error.errno, f"cannot write {self._file.name} ({error.strerror})") from error
 
 
 @contextlib.contextmanager

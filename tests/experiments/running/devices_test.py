@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from environments import registry
+from experiments.configs import base
 from experiments.running import devices, run
 from experiments.setup import learn
 from tests.agents import worlds
@@ -38,10 +39,11 @@ def learned(layout, num_updates, **hyper):
     (1, 4, 2, (1, 2), 1),
     (1, 12, 8, (1, 6), 1),
     (3, 4, 2, (2, 1), 2),
-    (3, 4, 8, (3, 2), 1),
+    (3, 4, 8, (4, 2), 1),
     (4, 16, 8, (4, 2), 1),
     (8, 5, 8, (8, 1), 1),
-    (10, 5, 8, (5, 1), 2),
+    (10, 5, 8, (8, 1), 2),
+    (25, 16, 16, (16, 1), 2),
   ],
 )
 def test_runs_come_first_and_worlds_take_what_is_left(num_runs, num_worlds, num_devices, shape, share, monkeypatch):
@@ -52,11 +54,36 @@ def test_runs_come_first_and_worlds_take_what_is_left(num_runs, num_worlds, num_
 
 def test_idle_devices_are_said_and_an_idle_process_is_refused(monkeypatch, capsys):
   devices.lay_out(1, 3)
-  line = "num_runs=1 of train.num_worlds=3 occupy 1 of 2 devices"
-  assert capsys.readouterr().err == f"warning: {line}; a multiple of 2 worlds occupies 2\n"
+  line = "1 of 2 devices can share out a run of train.num_worlds=3; a multiple of 2 would occupy all"
+  assert capsys.readouterr().err == f"warning: {line}\n"
+  assert devices.lay_out(1, 4, is_split=False).mesh.size == 1
+  assert "its worlds call the host, from one device alone" in capsys.readouterr().err
   monkeypatch.setattr(jax, "process_count", lambda: 2)
-  with pytest.raises(ValueError, match=f"^{line}, but every process must have something to do; a multiple of 2"):
+  with pytest.raises(ValueError, match=f"^{line}, and every process must have something to do"):
     devices.lay_out(1, 3)
+
+
+class CallsHost(worlds.CueRecall):
+  """Its rewards come from Python, as physics on a CPU does."""
+
+  calls_host = True
+
+  def reward(self, state, action):
+    own = super().reward(state, action)
+    return jax.pure_callback(np.asarray, jax.ShapeDtypeStruct((), np.float32), own, vmap_method="expand_dims")
+
+
+@pytest.mark.parametrize("num_runs", [0, 2, 3])
+def test_worlds_that_call_the_host_learn_what_others_do(tmp_path, monkeypatch, num_runs):
+  """Alone and in sweeps, with and without a device that is left over."""
+  config = run_test.make_config()
+  config.train.update({"steps": 60, "evaluate_every": 0, "evaluation_episodes": 0})
+  if num_runs:
+    config.sweep = base.sweep(num_runs=num_runs, top=1, sampled=())
+  expected = run.run(config, tmp_path / "expected").state.trainable
+  monkeypatch.setattr(registry, "make", lambda name, **options: CallsHost())
+  found = run.run(config, tmp_path / "found").state.trainable
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, found)
 
 
 @pytest.mark.parametrize("hyper", [{}, {"reduction": "sum", "optimizer": "rmsprop", "epsilon": 0.1}])
@@ -85,7 +112,7 @@ def test_another_number_of_devices_goes_on(tmp_path, monkeypatch):
   config.train.steps = 300
   run.run(config, tmp_path / "broken")
   config.train.steps = 600
-  monkeypatch.setattr(devices, "lay_out", lambda num_runs, num_worlds: ONE_DEVICE)
+  monkeypatch.setattr(devices, "lay_out", lambda *arguments, **options: ONE_DEVICE)
   found = run.run(config, tmp_path / "broken").state
   assert len(found.step.sharding.device_set) == 1
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), expected.trainable, found.trainable)

@@ -17,7 +17,7 @@ from tests.experiments.running import run_test
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 # The binary on a small world: WORKDIR, steps, and flags of `binary`.
 _PROGRAM = """
-import sys
+import os, sys
 sys.path.insert(0, {root!r})
 from absl import flags
 from environments import registry
@@ -29,24 +29,28 @@ registry.make = lambda name, **options: worlds.CueRecall()
 registry.resolve = lambda name, options: options
 config = run_test.make_config()
 config.train.steps, config.train.evaluate_every = int(sys.argv.pop(1)), 0
+config.train.hyper.learning_rate = float(os.environ.get("RATE", 1e-3))
 binary.run(lambda: run.run(config, binary.workdir()), reads=(binary.WORKDIR, *binary.HOSTS))
 """
 
 
-def start(workdir, *flags_of_each, steps):
-  """Processes of a run, with their flags."""
+def start(workdir, *flags_of_each, steps, rates=(1e-3, 1e-3)):
+  """Processes of a run, with their flags and learning rates."""
   script = workdir.with_name("program.py")
   script.write_text(_PROGRAM.format(root=str(ROOT)))
   environ = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
   commands = [[sys.executable, str(script), str(steps), f"--workdir={workdir}", *flags] for flags in flags_of_each]
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-  return [subprocess.Popen(command, env=environ, cwd=ROOT, **pipes) for command in commands]
+  return [
+    subprocess.Popen(command, env=environ | {"RATE": str(rate)}, cwd=ROOT, **pipes)
+    for command, rate in zip(commands, rates, strict=False)
+  ]
 
 
-def start_two(workdir, *, steps):
+def start_two(workdir, **options):
   port = free_port()
   flags = [[f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}"] for i in range(2)]
-  return start(workdir, *flags, steps=steps)
+  return start(workdir, *flags, **options)
 
 
 def free_port():
@@ -117,7 +121,22 @@ def test_what_the_first_refuses_ends_all(tmp_path):
   assert [code for code, *_ in ends] == [1, 1] and "error: " in ends[0][2] and "File exists" in ends[0][2], ends
 
 
-def test_a_run_whose_processes_are_not_said_is_refused(tmp_path):
-  ((code, _, error),) = end(start(tmp_path / "run", ["--coordinator=127.0.0.1:9"], steps=100))
-  line = "error: the processes of this run do not come together at 127.0.0.1:9 ("
-  assert code == 1 and error.startswith(line) and error.count("\n") == 1, error
+def test_processes_with_different_configs_are_refused(tmp_path):
+  ends = end(start_two(tmp_path / "run", steps=100, rates=(1e-3, 0.1)))
+  assert [code for code, *_ in ends] == [1, 1]
+  lines = [error.splitlines()[0] for *_, error in ends]
+  assert all("error: " in line for line in lines) and any("differ in --workdir, code or config" in x for x in lines)
+  assert not checkpoint.steps(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.parametrize(
+  ("flags", "line"),
+  [
+    (["--coordinator=localhost"], "--coordinator=localhost is not HOST:PORT of process 0"),
+    (["--coordinator=127.0.0.1:9"], "the processes of this run do not come together at 127.0.0.1:9 ("),
+    (["--process_id=1", "--num_processes=2"], "--num_processes needs --coordinator=HOST:PORT of process 0"),
+  ],
+)
+def test_a_run_whose_processes_are_not_said_is_refused(tmp_path, flags, line):
+  ((code, _, error),) = end(start(tmp_path / "run", flags, steps=100))
+  assert code == 1 and error.startswith(f"error: {line}") and error.count("\n") == 1, error
