@@ -5,6 +5,8 @@ where a ray meets a plane. The shadow of a link is that of its segment, thrown a
 colour * (ambient + (1 - ambient) * max(n.l, 0)).
 """
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,7 @@ class Appearance:
 
 
 def nominal() -> Appearance:
-  """The appearance without randomisation."""
+  """The appearance without randomisation or change."""
   return Appearance(
     camera=raycast.Camera(
       position=jnp.asarray(constants.CAMERA_POSITION_M, jnp.float32),
@@ -51,6 +53,26 @@ def nominal() -> Appearance:
     ambient=jnp.float32(constants.AMBIENT),
     colors=jnp.asarray(constants.COLORS, jnp.float32),
   )
+
+
+def changed(change: constants.Change) -> Appearance:
+  """The nominal appearance with a change; colours that leave [0, 1] are clipped."""
+  appearance, axis = nominal(), np.ones(3) / np.sqrt(3.0)
+  look_at = constants.CAMERA_LOOK_AT_M
+  position = look_at + _turn(np.array([0.0, 0.0, 1.0]), change.camera_deg) @ (constants.CAMERA_POSITION_M - look_at)
+  colors = np.clip(constants.COLORS @ _turn(axis, change.hue_deg).T, 0.0, 1.0)
+  return dataclasses.replace(
+    appearance,
+    camera=dataclasses.replace(appearance.camera, position=jnp.asarray(position, jnp.float32)),
+    colors=jnp.asarray(colors, jnp.float32),
+  )
+
+
+def _turn(axis: np.ndarray, angle_deg: float) -> np.ndarray:
+  """The matrix `[3, 3]` of a turn about a unit axis `[3]`, by Rodrigues' formula."""
+  x, y, z = axis
+  cross, angle = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]), np.deg2rad(angle_deg)
+  return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
 
 
 def render(

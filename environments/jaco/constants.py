@@ -7,6 +7,8 @@ from its meshes); torques and velocity gains are those of its kinova/jaco_arm.py
 Kinova's data sheet. Quaternions are w x y z.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 NUM_ARM_JOINTS = 6
@@ -136,3 +138,19 @@ COLORS = np.array(  # [7, 3] RGB in [0, 1] by material
     [0.42, 0.47, 0.52],  # floor
   ]
 )
+
+
+class Change(NamedTuple):
+  """How a scene differs from this one."""
+
+  camera_deg: float = 0.0  # The camera, turned about the vertical through the point that it looks at.
+  hue_deg: float = 0.0  # All colours, turned about the axis of greys.
+
+
+# Fixed changes by the names in Rusu et al. 2017, figure 6, which gives no magnitudes: all of these are ours.
+CHANGES = {
+  "subtle_perspective": Change(camera_deg=20.0),
+  "significant_perspective": Change(camera_deg=30.0),
+  "subtle_color": Change(hue_deg=20.0),
+  "significant_color": Change(hue_deg=-120.0),  # Red becomes blue.
+}

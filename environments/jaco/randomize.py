@@ -59,9 +59,8 @@ def make(ranges: Randomization | Mapping[str, float] | None) -> Randomization:
   return Randomization(**(ranges or {}))
 
 
-def draw_appearance(ranges: Randomization, key: jax.Array) -> camera.Appearance:
-  """The appearance of one episode."""
-  nominal = camera.nominal()
+def draw_appearance(ranges: Randomization, key: jax.Array, nominal: camera.Appearance) -> camera.Appearance:
+  """The appearance of one episode, about the nominal one."""
   position, look_at, fov, light, ambient, colors = jax.random.split(key, 6)
 
   def around(key: jax.Array, value: jax.Array, half_width: float) -> jax.Array:

@@ -65,6 +65,7 @@ class Jaco(core.ByValue):
     max_start_spread_rad: float | None = None,
     num_steps: int | None = None,
     randomization: randomize.Randomization | Mapping[str, float] | None = None,
+    change: str | None = None,
     loop_near_m: float = 0.03,
     loop_far_m: float = 0.06,
     physics_kind: str = "auto",
@@ -78,6 +79,7 @@ class Jaco(core.ByValue):
       max_start_spread_rad: replaces the task's spread of starts about home.
       num_steps: replaces the task's length of an episode.
       randomization: how worlds differ, or the fields of that; None for not at all.
+      change: how every episode looks, one of `constants.CHANGES`, before what is randomised; None for the nominal look.
       loop_near_m: distance within which the palm's place is the same one, eta_1; random actions move it 1.4 cm a step,
         and 7 of 100 steps then close a loop.
       loop_far_m: how far away the palm must have been between, eta_2.
@@ -103,7 +105,10 @@ class Jaco(core.ByValue):
     self._loop_near_m, self._loop_far_m = loop_near_m, loop_far_m
     self.num_joints = num_joints
     self._randomization = randomize.make(randomization)
-    self._made_of = (task, num_joints, self._randomization, loop_near_m, loop_far_m, physics_kind, num_threads)
+    if change not in (None, *constants.CHANGES):
+      raise ValueError(f"change={change!r} is not one of {', '.join(constants.CHANGES)}")
+    self._change = change
+    self._made_of = (task, num_joints, self._randomization, change, loop_near_m, loop_far_m, physics_kind, num_threads)
     self._physics = physics.make(physics_kind, num_threads)
     self.calls_host = physics.resolve(physics_kind) == "mujoco"
 
@@ -149,7 +154,7 @@ class Jaco(core.ByValue):
       elapsed=jnp.int32(0),
       is_diverged=jnp.bool_(False),
       dynamics=randomize.draw_dynamics(ranges, dynamics_key) if ranges.is_dynamic else None,
-      appearance=randomize.draw_appearance(ranges, appearance_key) if ranges.is_visual else None,
+      appearance=randomize.draw_appearance(ranges, appearance_key, self._appearance()) if ranges.is_visual else None,
       path=jnp.zeros((3, self.task.num_steps + 1), jnp.float32),
     )
 
@@ -174,7 +179,7 @@ class Jaco(core.ByValue):
     target = state.target.position
     evaluation = tasks.evaluate_poses(self.task, state.qpos, poses, target, state.elapsed, state.is_diverged)
     path = loop_closure.append(state.path, state.elapsed, evaluation.palm)
-    pixels, depth = camera.render(state.appearance or camera.nominal(), poses, target)
+    pixels, depth = camera.render(state.appearance or self._appearance(), poses, target)
     return core.TimeStep(
       step_type=evaluation.step_type,
       reward=evaluation.reward,
@@ -196,6 +201,10 @@ class Jaco(core.ByValue):
         "ending": evaluation.ending,
       },
     )
+
+  def _appearance(self) -> camera.Appearance:
+    """How the scene looks where nothing is drawn."""
+    return camera.changed(constants.CHANGES[self._change]) if self._change else camera.nominal()
 
 
 def command(action: jax.Array) -> jax.Array:

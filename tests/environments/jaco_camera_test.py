@@ -24,13 +24,13 @@ def _is_red(pixels: np.ndarray) -> np.ndarray:
   return (pixels[..., 0] > 90) & (pixels[..., 1] < 60) & (pixels[..., 2] < 60)
 
 
-def _project(point: np.ndarray) -> tuple[float, float, float]:
-  """Row, column and depth of a point in the nominal camera, by hand."""
-  forward = constants.CAMERA_LOOK_AT_M - constants.CAMERA_POSITION_M
+def _project(point: np.ndarray, position: np.ndarray = constants.CAMERA_POSITION_M) -> tuple[float, float, float]:
+  """Row, column and depth of a point in the nominal camera, or one at another position, by hand."""
+  forward = constants.CAMERA_LOOK_AT_M - position
   forward = forward / np.linalg.norm(forward)
   right = np.cross(forward, [0, 0, 1])
   right = right / np.linalg.norm(right)
-  way = point - constants.CAMERA_POSITION_M
+  way = point - position
   depth = way @ forward
   half = np.tan(np.deg2rad(constants.CAMERA_FOV_Y_DEG) / 2) * depth
   column = (way @ right / half + 1) * _SIZE / 2 - 0.5
@@ -90,4 +90,35 @@ def test_depth_of_the_bare_table_is_that_of_its_plane(render):
 def test_the_whole_target_area_is_in_view(name):
   for corner in itertools.product(*zip(tasks.TASKS[name].target_low_m, tasks.TASKS[name].target_high_m, strict=True)):
     row, column, _ = _project(np.array(corner))
+    assert 2 < row < _SIZE - 3 and 2 < column < _SIZE - 3, corner
+
+
+def test_a_turned_camera_looks_at_the_same_point_from_as_far_and_as_high():
+  turned = camera.changed(constants.Change(camera_deg=20.0)).camera
+  np.testing.assert_array_equal(turned.look_at, camera.nominal().camera.look_at)
+  before, after = (
+    np.asarray(one) - constants.CAMERA_LOOK_AT_M for one in (constants.CAMERA_POSITION_M, turned.position)
+  )
+  np.testing.assert_allclose(after[2], before[2], rtol=1e-6)
+  np.testing.assert_allclose(np.hypot(*after[:2]), np.hypot(*before[:2]), rtol=1e-6)
+  angles = np.rad2deg([np.arctan2(one[1], one[0]) for one in (before, after)])
+  np.testing.assert_allclose(angles[1] - angles[0], 20.0, rtol=1e-5)
+
+
+def test_hues_that_turn_by_a_third_swap_the_channels():
+  colors = camera.changed(constants.Change(hue_deg=-120.0)).colors
+  np.testing.assert_allclose(colors, constants.COLORS[:, [1, 2, 0]], atol=1e-6)  # Red becomes blue.
+  small = np.asarray(camera.changed(constants.Change(hue_deg=1.0)).colors)
+  np.testing.assert_allclose(small.sum(1), constants.COLORS.sum(1), atol=1e-5)  # As light as before.
+
+
+def test_no_change_is_the_nominal_appearance():
+  jax.tree.map(np.testing.assert_array_equal, camera.changed(constants.Change()), camera.nominal())
+
+
+@pytest.mark.parametrize("name", constants.CHANGES)
+def test_the_target_stays_in_view_whatever_changes(name):
+  position = np.asarray(camera.changed(constants.CHANGES[name]).camera.position)
+  for corner in itertools.product(*zip(constants.TARGET_LOW_M, constants.TARGET_HIGH_M, strict=True)):
+    row, column, _ = _project(np.array(corner), position)
     assert 2 < row < _SIZE - 3 and 2 < column < _SIZE - 3, corner

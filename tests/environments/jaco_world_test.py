@@ -1,5 +1,7 @@
 """The Jaco world as a batch, as one arm, and as what the oracle makes of it."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -230,6 +232,42 @@ def test_a_target_goes_its_way_whatever_the_arm_does_and_is_not_felt(moving):
     np.testing.assert_array_equal(one["target"], other["target"])
     assert (np.abs(np.diff(one["target"], axis=0)).max(1) > 0.001).all()
     assert (one["proprioception"] != other["proprioception"]).any()
+
+
+def test_a_change_is_seen_and_nothing_else(fixed):
+  """One episode in every look: what is not seen is the same to the bit."""
+  action = jnp.full(9, 2, jnp.int32)
+
+  def play(change):
+    arm = registry.make("jaco/reach/fixed", change=change) if change else fixed
+    start = jax.jit(arm.reset)(jax.random.key(5))
+    return jax.tree.map(np.asarray, jax.jit(arm.observe)(fixed.step(start, action)))
+
+  nominal = play(None)
+  seen = {"nominal": nominal.observation["pixels"]}
+  for change in constants.CHANGES:
+    other = play(change)
+    seen[change] = other.observation["pixels"]
+    for name in _STATE:
+      np.testing.assert_array_equal(other.observation[name], nominal.observation[name])
+    for name in ("palm", "palm_to_target", "joints", "is_success", "ending"):
+      np.testing.assert_array_equal(other.privileged[name], nominal.privileged[name])
+    assert (other.reward, other.discount, other.step_type) == (nominal.reward, nominal.discount, nominal.step_type)
+  for one, other in itertools.combinations(seen, 2):
+    assert (seen[one] != seen[other]).any(-1).mean() > 0.1, (one, other)
+
+
+def test_a_change_makes_another_world_and_an_unknown_one_is_refused(fixed):
+  assert registry.make("jaco/reach/fixed", change=None) == fixed
+  assert registry.make("jaco/reach/fixed", change="subtle_color") != fixed
+  with pytest.raises(ValueError, match="change='colour' is not one of subtle_perspective, significant_perspective, "):
+    registry.make("jaco/reach/fixed", change="colour")
+
+
+def test_a_changed_scene_is_randomised_about_itself():
+  arm = registry.make("jaco/reach/fixed", change="significant_color", randomization={"color": 0.01})
+  colors = np.asarray(jax.jit(arm.reset)(jax.random.key(0)).appearance.colors)
+  assert np.abs(colors - constants.COLORS[:, [1, 2, 0]]).max() < 0.0101  # Its hues are turned by a third.
 
 
 def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
