@@ -62,6 +62,7 @@ def column(
   dense: tuple[int, ...] = (128,),
   lstm: tuple[int, ...] = (128,),
   joins: tuple[tuple[str, str], ...] = (),
+  embed: tuple[tuple[str, int], ...] = (),
   pixel_init: str = "lecun",
   memory: str = "lstm",
   norm: str = "none",
@@ -76,6 +77,7 @@ def column(
     lstm: units of each memory, `lstm1` and on.
     joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
       are not named here join above the convolutions.
+    embed: (input, units): an input `[D]` that goes through a dense layer of its own, which then stands in its place.
     pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `layers.Conv`.
     memory: what kind these are, "lstm" or "gru".
     norm: "layer" normalises what each dense layer makes, before its ReLU (`layers.LayerNorm`); "none": nothing does.

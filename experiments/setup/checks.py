@@ -81,6 +81,7 @@ _TUPLES: Mapping[str, tuple[Any, str]] = {
   "column.dense": (int, "(128,): units of each layer"),
   "column.lstm": (int, "(128,): units of each layer"),
   "column.joins": ((str, str), "(('velocity', 'lstm2'),): what, and the layer that reads it"),
+  "column.embed": ((str, int), "(('velocity', 16),): an input, and the units of its own layer"),
 }
 _MATRIX: Mapping[str, tuple[Any, str]] = {
   "methods": (str, "('scratch', 'progressive'): names of methods"),

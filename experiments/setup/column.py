@@ -14,7 +14,7 @@ from agents import heads
 from progressive import column, layers
 
 MEMORIES = {"lstm": layers.LSTM, "gru": layers.GRU}
-_LINEAR = "_linear"  # Ends the name of what is normalised.
+_LINEAR, _EMBEDDED = "_linear", "_dense"  # End the names of what is normalised, and of an input's own layer.
 
 
 def make(
@@ -32,12 +32,13 @@ def make(
   if bool(pictures) != bool(config.conv):
     raise ValueError(f"column.inputs={tuple(config.inputs)} and column.conv={tuple(config.conv)}: give both or neither")
   joined = {what for what, _ in config.joins}
-  vectors = tuple(name for name in config.inputs if name not in pictures and name not in joined)
+  made: list[layers.Layer] = [layers.Dense(name + _EMBEDDED, (name,), size=size) for name, size in config.embed]
+  stands_for = {layer.inputs[0]: layer.name for layer in made}
+  vectors = tuple(stands_for.get(name, name) for name in config.inputs if name not in pictures and name not in joined)
 
   def reads(layer: str) -> tuple[str, ...]:
-    return (*below, *(what for what, into in config.joins if into == layer))
+    return (*below, *(stands_for.get(what, what) for what, into in config.joins if into == layer))
 
-  made: list[layers.Layer] = []
   below = pictures
   for i, (features, kernel, stride) in enumerate(config.conv):
     name = f"conv{i + 1}"

@@ -32,6 +32,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
 # Fields that configs of earlier versions lack, and what was done without them.
 _ADDED = {
+  "train.column.embed": [],
   "train.column.memory": "lstm",
   "train.column.norm": "none",
   "train.hyper.correction": "none",

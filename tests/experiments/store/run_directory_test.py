@@ -58,7 +58,7 @@ def test_a_config_with_infinity_is_json_and_equal_to_one_of_before(tmp_path):
 def test_a_field_that_an_older_config_lacks_is_what_was_done_without_it(tmp_path):
   claim(tmp_path, make_config(train={"steps": 9, "column": {"lstm": [8]}}))
   learn(tmp_path, 5)
-  new = {"lstm": [8], "memory": "lstm", "norm": "none"}
+  new = {"lstm": [8], "memory": "lstm", "norm": "none", "embed": ()}
   claim(tmp_path, make_config(train={"steps": 9, "column": new}, wandb="robots"))
   (tmp_path / "config.json").write_text(json.dumps({"seed": 3, "train": {"steps": 9, "column": {"lstm": [8]}}}))
   with pytest.raises(ValueError, match="train.column.memory: None there, 'gru' here"):
