@@ -117,7 +117,17 @@ def last(run: Run, *, kind: str | None = None) -> dict[str, float]:
 
 
 def episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
-  """The finished episodes of a run: the step each ended at, int64 `[N]`, and its return, float64 `[N]`."""
+  """The finished episodes of a run: the step each ended at, int64 `[N]`, and its return, float64 `[N]`.
+
+  In simulation, where a 'train' record has a mean over its episodes, that and the record's step stand for each.
+
+  Raises:
+    ValueError: none has ended.
+  """
+  steps, count, means = columns(run, kind="train", names=("step", "episodes", "return_mean")).values()
+  if count.any() and not any(block.kind == "episode" for block in run.blocks):
+    num = count.astype(np.int64)
+    return np.repeat(steps.astype(np.int64), num), np.repeat(means, num)
   return series(run, kind="episode", name="return")
 
 

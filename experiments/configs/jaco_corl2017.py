@@ -4,8 +4,11 @@
   python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \
     --config.source=runs/column --config.world=arm://localhost:5005
 
-Variants: column, the first one, in simulation; a method, by which the arm is learned; or wide, wide_ff, narrow,
-narrow_ff, the paper's four kinds of first columns (its figure 4), without helper losses.
+Variants: column, the first one, in simulation; a method, by which the arm is learned; or, of the paper's figures,
+
+  4  wide, wide_ff, narrow, narrow_ff: four kinds of first columns, without helper losses
+  6  finetune_subtle_color and so on: 30 runs of a method in a simulation that looks different
+  7  fig7_static, fig7_three, fig7_two: columns that feel, for a target on a conveyor
 
 Episodes of column 1 may differ in looks and dynamics: `--config.world_options.randomization.mass=0.2` and so on; all
 are off.
@@ -17,10 +20,12 @@ Column 2: 60,000 arm steps in six minutes on two cores that had other work too; 
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import config_dict
 
+from environments.jaco import constants
 from experiments.configs import base, jaco_talk
 from progressive import baselines
 
@@ -49,25 +54,71 @@ FIGURE_4 = {
   "narrow_ff": base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(32,), lstm=()),
 }
 
+# Figure 6: variant -> method, and the fixed change of the scene that it is learned in.
+FIGURE_6 = {
+  f"{method}_{change}": (method, change) for change in constants.CHANGES for method in ("finetune", "progressive")
+}
+_SEES_AND_FEELS = base.column(**{**_NARROW, "inputs": ("pixels", "proprioception"), "embed": (("proprioception", 16),)})
+# Figure 7: variant -> world, and the narrow column that learns there. The second of three columns learns a static
+# target; the third, from that run, sees by laterals alone. Against it: two columns, the second on the conveyor itself.
+FIGURE_7 = {
+  "fig7_static": ("jaco/reach/random", _SEES_AND_FEELS),
+  "fig7_three": ("jaco/conveyor", base.column(inputs=("proprioception",), conv=(), dense=(16,), lstm=(16,))),
+  "fig7_two": ("jaco/conveyor", _SEES_AND_FEELS),
+}
+VARIANTS = (COLUMN, *FIGURE_4, *FIGURE_6, *FIGURE_7, *baselines.METHODS)
+_RELEASED = "experiments/released/jaco_corl2017"
+
 
 def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
-  """Wide recurrent column on `reach/random`, or a narrow recurrent one on the arm (papers.md 2.2, 2.4)."""
-  if variant not in (COLUMN, *FIGURE_4, *baselines.METHODS):
-    raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join((COLUMN, *FIGURE_4, *baselines.METHODS))}")
+  """Wide recurrent column on `reach/random`, or a narrow recurrent one on the arm (papers.md 2.2, 2.4, 2.5)."""
+  if variant not in VARIANTS:
+    raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join(VARIANTS)}")
   world, options = "jaco/reach/random", dict[str, Any](num_joints=9)
   if variant in baselines.METHODS:
     return base.experiment(
       world=world,
       world_options=options,
       method=variant,
-      source="" if variant in ("scratch", "random_column") else "experiments/released/jaco_corl2017",
+      source="" if variant in ("scratch", "random_column") else _RELEASED,
       train=_on_the_arm(_WIDE if variant in baselines.FINETUNING else _NARROW, LEARNING_RATES[variant]),
     )
+  if variant in FIGURE_6:
+    return _figure_6(*FIGURE_6[variant], options)
+  if variant in FIGURE_7:
+    return _figure_7(variant, options)
   options["randomization"] = dict(_RANDOMIZATION)
   if variant == COLUMN:
     return base.experiment(world=world, world_options=options, train=_first())
   config = base.experiment(world=world, world_options=options, train=_plain(FIGURE_4[variant]))
   config.sweep = base.sweep(num_runs=8, top=5, sampled=_DRAWN)  # Figure 4 shows five.
+  return config
+
+
+def _figure_6(method: str, change: str, options: Mapping[str, Any]) -> config_dict.ConfigDict:
+  """Runs whose rate and entropy cost are drawn as the paper's; all of them count."""
+  config = base.experiment(
+    world="jaco/reach/random",
+    world_options={**options, "change": change},
+    method=method,
+    source=_RELEASED,
+    train=_changed(_WIDE if method in baselines.FINETUNING else _NARROW),
+  )
+  config.sweep = base.sweep(num_runs=30, top=30, sampled=_DRAWN_BY_THE_PAPER)
+  return config
+
+
+def _figure_7(variant: str, options: Mapping[str, Any]) -> config_dict.ConfigDict:
+  """A column after the released one or, for three columns, after the run of `fig7_static` that `source` names."""
+  world, column = FIGURE_7[variant]
+  config = base.experiment(
+    world=world,
+    world_options=options,
+    method="progressive",
+    source="" if variant == "fig7_three" else _RELEASED,
+    train=_on_the_arm(column, LEARNING_RATES["progressive"]),
+  )
+  config.agent = variant
   return config
 
 
@@ -91,8 +142,11 @@ def _first() -> config_dict.ConfigDict:
   )
 
 
-# Narrower than the paper's, of 30 runs: 5e-5 to 5e-3 and 1e-5 to 1e-2 (papers.md 2.4).
-_DRAWN = (
+_DRAWN_BY_THE_PAPER = (  # papers.md 2.4
+  ("train.hyper.learning_rate", "log_uniform", (5e-5, 5e-3)),
+  ("train.hyper.entropy_cost", "log_uniform", (1e-5, 1e-2)),
+)
+_DRAWN = (  # Narrower.
   ("train.hyper.learning_rate", "log_uniform", (5e-4, 4e-3)),
   ("train.hyper.entropy_cost", "log_uniform", (5e-4, 5e-3)),
 )
@@ -128,4 +182,18 @@ def _on_the_arm(column: config_dict.ConfigDict, learning_rate: float) -> config_
     entropy_cost=1e-2,
     lambda_=0.8,  # In one world the value's error is shared by all steps of an episode: bootstrap early.
     learning_rate=learning_rate,
+  )
+
+
+def _changed(column: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """In simulation, after a change: short, so that many runs can be had."""
+  return base.phase(
+    column=column,
+    steps=40_000,
+    num_worlds=16,
+    num_steps=20,
+    evaluate_every=0,
+    evaluation_episodes=0,
+    save_every=10_000,
+    updates_per_record=5,
   )

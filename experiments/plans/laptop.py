@@ -1,11 +1,14 @@
-"""What two cores can show of the three papers, some 20 hours of one core: a part of it is PLAN:learning, mazes or pong.
+"""What two cores can show of the three papers, some 24 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
+
+Parts: learning, mazes, pong, changes, conveyor.
 """
 
-from experiments.configs import navigation
+from experiments.configs import jaco_corl2017, navigation
 from experiments.running import plan
 
+_SIM_TO_REAL = "experiments/configs/jaco_corl2017.py"
 _NAVIGATION = "experiments/configs/navigation.py:laptop"
 _AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
 _MAZES = ("static_small", "static_1", "random_goal_small")
@@ -14,7 +17,14 @@ _STEPS_PER_HOUR = 660 * 3_600  # Of one core.
 
 def get_plan(variant: str = "") -> list[plan.Job]:
   """All parts, or one of them."""
-  return plan.of_parts(__file__, variant, {"learning": _learning(), "mazes": _mazes(), "pong": _pong()})
+  parts = {
+    "learning": _learning(),
+    "mazes": _mazes(),
+    "pong": _pong(),
+    "changes": _changes(),
+    "conveyor": _conveyor(),
+  }
+  return plan.of_parts(__file__, variant, parts)
 
 
 def _learning() -> list[plan.Job]:
@@ -46,3 +56,22 @@ def _pong() -> list[plan.Job]:
     plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5),
     plan.Job("soup_figures", "figures", flags={"figure": "pnn", "runs": "{soup}", "out": "{soup_figures}"}, hours=0.1),
   ]
+
+
+def _changes() -> list[plan.Job]:
+  """Figure 6 of Rusu et al. 2017: eight cells, 30 runs of each."""
+  jobs = [plan.Job(cell, config=f"{_SIM_TO_REAL}:{cell}", hours=0.5) for cell in jaco_corl2017.FIGURE_6]
+  figures = {"figure": "corl2017_fig6", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{changes_figure}"}
+  return [*jobs, plan.Job("changes_figure", "figures", flags=figures, hours=0.1)]
+
+
+def _conveyor() -> list[plan.Job]:
+  """Figure 7 of the same in simulation, three runs: the third column starts from its own run's second."""
+  jobs = []
+  for seed in range(3):
+    for variant in jaco_corl2017.FIGURE_7:
+      own = {"source": f"{{fig7_static_{seed}}}"} if variant == "fig7_three" else {}
+      fields = {"seed": seed, **own}
+      jobs.append(plan.Job(f"{variant}_{seed}", config=f"{_SIM_TO_REAL}:{variant}", fields=fields, hours=0.1))
+  figures = {"figure": "corl2017_fig7", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{conveyor_figure}"}
+  return [*jobs, plan.Job("conveyor_figure", "figures", flags=figures, hours=0.1)]

@@ -2,10 +2,10 @@
 
   python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --hours=0.4
 
-Parts: benchmark, columns, soup, mazes. Hours are worked out from the aims of one card in docs/speed.md: no job of this
-plan has run on a card yet. A job that has not ended when time is up goes on at the next start, on a CPU as well.
-Where there is no network, `offline.sh` beside this file carries it there and back; a state has 12 bytes a parameter
-and run, 2.5 MB in Pong, 4 MB on the Jaco, 16 MB in a maze.
+Parts: benchmark, columns, changes, soup, mazes. Hours are worked out from the aims of one card in docs/speed.md: no job
+of this plan has run on a card yet. A job that has not ended when time is up goes on at the next start, on a CPU as
+well. Where there is no network, `offline.sh` beside this file carries it there and back; a state has 12 bytes a
+parameter and run, 2.5 MB in Pong, 4 MB on the Jaco, 16 MB in a maze.
 """
 
 from ml_collections import config_dict
@@ -22,7 +22,13 @@ _RANDOMIZED = {
 
 def get_plan(variant: str = "") -> list[plan.Job]:
   """All parts, or one of them."""
-  parts = {"benchmark": _benchmark(), "columns": _columns(), "soup": _soup(), "mazes": _mazes()}
+  parts = {
+    "benchmark": _benchmark(),
+    "columns": _columns(),
+    "changes": _changes(),
+    "soup": _soup(),
+    "mazes": _mazes(),
+  }
   return plan.of_parts(__file__, variant, parts)
 
 
@@ -54,6 +60,18 @@ def _columns() -> list[plan.Job]:
     *(plan.Job(kind, config=f"{config}:{kind}", hours=hours) for kind in ("wide_ff", "narrow", "narrow_ff")),
     plan.Job("wide_best", "evaluate", flags={"source": "{wide}/best", "episodes": 500}, hours=0.05),
   ]
+
+
+def _changes() -> list[plan.Job]:
+  """Rusu et al. 2017, figure 6: 300 runs a cell, of a length that the paper does not give."""
+  jobs = []
+  for cell in jaco_corl2017.FIGURE_6:
+    sweep, fields = jaco_corl2017.get_config(cell), {"sweep.num_runs": 300, "sweep.top": 300}
+    sweep.update_from_flattened_dict(fields)
+    config = f"experiments/configs/jaco_corl2017.py:{cell}"
+    jobs.append(plan.Job(cell, config=config, fields=fields, hours=_hours(sweep)))
+  figures = {"figure": "corl2017_fig6", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{changes_figure}"}
+  return [*jobs, plan.Job("changes_figure", "figures", flags=figures, hours=0.1)]
 
 
 def _soup() -> list[plan.Job]:

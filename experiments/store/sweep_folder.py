@@ -73,8 +73,7 @@ def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarra
     start: the value at step 0, what is scored before anything is learned; None: what the first episodes returned, which
       were played before much was.
   """
-  ends, count, returns = _ended(run)
-  ends, returns = np.repeat(ends, count), np.repeat(returns, count)
+  ends, returns = records.episodes(run)
   num_steps = min(records.num_steps(run), steps)
   is_within = ends <= num_steps
   bin_steps = max(1, round(steps / NUM_POINTS))

@@ -48,3 +48,35 @@ def test_the_table_can_be_read_by_name():
   (row,) = [r for r in paper.navigation_table1() if (r.version, r.maze, r.agent) == ("v1", "i_maze", "LSTM A3C")]
   assert (row.auc, row.score, row.goals, row.position_percent) == (112.4, 244, 100, 87.8)
   assert (row.first_s, row.later_s, row.test_score) == (15.3, 3.2, 203)
+
+
+@pytest.mark.parametrize(
+  ("change", "method", "most", "mean", "num_above_1", "at_100"),  # papers.md 2.5
+  [
+    ("subtle_perspective", "finetuned", 7.9, 2.2, 115, 3.4),
+    ("subtle_perspective", "progressive", 29.4, 13.5, 300, 17.7),
+    ("significant_perspective", "finetuned", 17.7, 6.2, 126, 14.7),
+    ("significant_perspective", "progressive", 22.1, 16.7, 300, 17.8),
+    ("subtle_color", "finetuned", 38.0, 15.9, 198, 20.4),
+    ("subtle_color", "progressive", 33.3, 21.8, 300, 26.4),
+    ("significant_color", "finetuned", 34.9, 5.9, 129, 11.2),
+    ("significant_color", "progressive", 28.2, 15.9, 300, 18.7),
+  ],
+)
+def test_figure_6_s_curves_have_the_numbers_of_its_table(change, method, most, mean, num_above_1, at_100):
+  ranks, returns = paper.rusu2017(f"fig6_{change}")[method]
+  every_rank = np.interp(np.arange(300), ranks, returns)
+  assert (ranks[0], ranks[-1]) == (0, 299) and (np.diff(returns) < 0.01).all()
+  np.testing.assert_allclose([every_rank[0], every_rank.mean(), every_rank[100]], [most, mean, at_100], atol=0.12)
+  assert abs((every_rank > 1).sum() - num_above_1) <= 1
+
+
+def test_figure_7_s_curves_are_those_that_were_described():
+  """papers.md 2.5; its means of the first 10,000 steps have the 0 at step 0 and not the point at 10,000."""
+  curves = paper.rusu2017("fig7")
+  for name, levels, mean in (("3col", [18.5, 26.2, 24.9, 27.7], 20.6), ("2col", [9.4, 11.7, None, 27.3], 10.1)):
+    steps, returns = curves[f"{name}_median"]
+    for step, level in zip((1_000, 10_000, 40_000, 60_000), levels, strict=True):
+      assert level is None or np.interp(step, steps, returns) == pytest.approx(level, abs=0.1)
+    steps, raw = curves[f"{name}_raw"]
+    assert raw[steps < 10_000].mean() == pytest.approx(mean, abs=0.05)

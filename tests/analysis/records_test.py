@@ -34,6 +34,22 @@ def test_reads_what_was_written(tmp_path):
   assert records.num_steps(run) == 20
 
 
+def test_episodes_of_a_simulation_are_those_that_its_records_average(tmp_path):
+  train = {"wall_s": 1, "kind": "train", "episodes": 2, "return_mean": 3.5}
+  lines = [
+    train | {"step": 10},
+    train | {"step": 20, "episodes": 0, "return_mean": None},
+    train | {"step": 30, "episodes": 1},
+  ]
+  ends, returns = records.episodes(records.read(write(tmp_path / "run", lines)))
+  np.testing.assert_array_equal(ends, [10, 10, 30])
+  np.testing.assert_array_equal(returns, [3.5, 3.5, 3.5])
+  arm = records.read(write(tmp_path / "arm", [*lines[:1], GOOD | {"step": 9}]))  # It has a line for each.
+  np.testing.assert_array_equal(records.episodes(arm), [[9], [3.0]])
+  with pytest.raises(ValueError, match="none: no 'episode' record has 'return'; there are train/episodes, train/ret"):
+    records.episodes(records.read(write(tmp_path / "none", lines[1:2])))
+
+
 @pytest.mark.parametrize(
   ("line", "message"),
   [

@@ -5,6 +5,7 @@ import inspect
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -26,8 +27,8 @@ from progressive import baselines, cost, layers, network, partition, wiring
 
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
-RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS)]
-SWEEPS += [jaco_corl2017.get_config(variant) for variant in jaco_corl2017.FIGURE_4]
+RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS, "fig7_static", "fig7_two")]
+SWEEPS += [jaco_corl2017.get_config(variant) for variant in (*jaco_corl2017.FIGURE_4, *jaco_corl2017.FIGURE_6)]
 RUNS += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
 
 
@@ -58,6 +59,87 @@ def test_every_run_can_begin(config):
   task = learn.make(config)
   assert task.agent.num_choices == (3,) * config.world_options.num_joints
   assert len(task.agent.spec.columns) == (2 if config.method in ("progressive", "random_column") else 1)
+
+
+@pytest.mark.parametrize("variant", jaco_corl2017.FIGURE_6)
+def test_figure_6_learns_from_the_released_column_in_a_changed_scene(variant):
+  config = jaco_corl2017.get_config(variant)
+  method, _, change = variant.partition("_")
+  drawn = {name: values for name, _, values in config.sweep.sampled}
+  assert drawn == {  # papers.md 2.4
+    "train.hyper.learning_rate": (5e-5, 5e-3),
+    "train.hyper.entropy_cost": (1e-5, 1e-2),
+  }
+  assert config.sweep.num_runs == config.sweep.top == 30
+  task = learn.make(sweep_lib.sample(config, 0))
+  assert task.place.world == registry.make("jaco/reach/random", num_joints=9, change=change)
+  sizes = [one.num_parameters for one in cost.report(task.agent.spec)]
+  assert sizes == ([298_700] if method == "finetune" else [298_700, 36_940])  # Rusu et al. 2017, table 1.
+
+
+@pytest.fixture(scope="module")
+def three_columns():
+  """The network of figure 7 after its second column, whose weights are random."""
+  second = learn.make(jaco_corl2017.get_config("fig7_static"))
+  return learn.make(
+    jaco_corl2017.get_config("fig7_three"),
+    source=released.Source(second.agent.spec, second.params, 0, reward_scale=1.0),
+  )
+
+
+def test_figure_7_s_third_column_feels_and_is_to_find_a_target_that_moves(three_columns):
+  spec = three_columns.agent.spec
+  assert [tuple(one.input_shapes) for one in spec.columns] == [
+    ("pixels",),
+    ("pixels", "proprioception"),
+    ("proprioception",),
+  ]
+  second = spec.columns[1]
+  assert second.layer("proprioception_dense") == layers.Dense("proprioception_dense", ("proprioception",), size=16)
+  assert second.layer("dense1").inputs == ("conv2", "proprioception_dense")
+  worlds = [jaco_corl2017.get_config(variant).world for variant in jaco_corl2017.FIGURE_7]
+  assert worlds == ["jaco/reach/random", "jaco/conveyor", "jaco/conveyor"]
+  with pytest.raises(ValueError, match="no network is named to start from; set --config.source"):
+    learn.make(jaco_corl2017.get_config("fig7_three"))
+
+
+def test_figure_7_s_third_column_sees_by_laterals_alone(three_columns):
+  """Other pixels give other outputs, from either column before it; without laterals nothing but proprioception does."""
+  spec, rng = three_columns.agent.spec, np.random.default_rng(0)
+  params = network.init(jax.random.key(1), spec)  # Not the second column's policy, which the new one starts as.
+  inputs = {
+    "pixels": rng.integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8),  # Two pictures, and what is felt, for 3 steps.
+    "proprioception": rng.normal(size=(2, 3, 27)).astype(np.float32),
+  }
+
+  def answer(params, pixels, proprioception):
+    seen = {"pixels": inputs["pixels"][pixels], "proprioception": inputs["proprioception"][proprioception]}
+    activations, _ = network.apply(params, spec, inputs=seen, state=network.initial_state(spec))
+    return np.asarray(activations[-1]["output"])
+
+  def without(*columns):
+    """The parameters with the third column's laterals from these at 0."""
+    names = {f"column_{j}" for j in columns}
+    leaves, treedef = jax.tree.flatten(params)
+    is_cut = [path[0] == 2 and bool(names & set(path)) for path in partition.paths(params)]
+    return treedef.unflatten([0.0 * leaf if cut else leaf for leaf, cut in zip(leaves, is_cut, strict=True)])
+
+  for whole in (params, without(0), without(1)):
+    assert np.abs(answer(whole, 0, 0) - answer(whole, 1, 0)).max() > 1e-4
+  blind = without(0, 1)
+  np.testing.assert_array_equal(answer(blind, 0, 0), answer(blind, 1, 0))
+  assert np.abs(answer(blind, 0, 0) - answer(blind, 0, 1)).max() > 1e-4
+
+
+def test_an_input_with_a_layer_of_its_own_goes_where_it_would_have_gone_itself():
+  rest = {"inputs": ("pixels", "velocity", "last_action"), "conv": ((8, 8, 4),), "dense": (4,), "lstm": (5,)}
+  joins = (("velocity", "lstm1"),)
+  spec = column.make(base.column(**rest, joins=joins, embed=(("velocity", 3), ("last_action", 2))), OBSERVED, (8,))
+  assert spec.layer("velocity_dense") == layers.Dense("velocity_dense", ("velocity",), size=3)
+  assert spec.layer("dense1").inputs == ("conv1", "last_action_dense")
+  assert spec.layer("lstm1").inputs == ("dense1", "velocity_dense")
+  with pytest.raises(ValueError, match="'speed_dense' reads 'speed', which is none of the inputs"):
+    column.make(base.column(**rest, joins=joins, embed=(("speed", 3),)), OBSERVED, (8,))
 
 
 def test_variants_that_are_none_are_refused():

@@ -1,6 +1,6 @@
 """The figures of Rusu et al. 2017 (CoRL) from run directories, the paper's own curves beside ours.
 
-Methods in two widths, any number of seeds each.
+Methods in two widths, any number of seeds each; in figure 6 all runs of a sweep, each by its final return.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib import figure as mpl_figure
 
 from analysis import curves, paper, plots, records
+from environments.jaco import constants
 from experiments.report import drawing
+from experiments.store import sweep_folder
 
 RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
 _RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
@@ -31,35 +33,73 @@ _PAPER_FIG5 = {
   "scratch, wide": "wide scratch",
   "scratch, narrow": "narrow scratch",
 }
+_PAPER_FIG6 = {"finetune": "finetuned", "progressive": "progressive"}
+# Variant of jaco_corl2017.py -> what figure 7 calls it, and the paper's name.
+_FIG7 = {"fig7_three": ("three columns", "3col"), "fig7_two": ("two columns", "2col")}
+_ELSEWHERE = "fig7_static"  # The second of three columns.
 
 
 def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns on the arm over arm steps by method: raw points each 1,000 steps (dotted) and their running median."""
-  panels, statistics = fig5_panels(runs)
-  note = f"ours: running median of {curves.MEDIAN_POINTS} points, one each {_BIN_STEPS:,} steps, as the paper's"
-  drawn = _drawn(panels, "arm steps", statistics, _short_runs(_by_label(runs, _method_and_width)), note)
-  return drawn._replace(bounds=RETURN_BOUNDS)
+  return _over_arm_steps(*fig5_panels(runs), _short_runs(_by_label(runs, _method_and_width)))
 
 
 def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], drawing.Table]:
   """Figure 5's two panels, ours and the paper's, and its table."""
-  ours = {label: _episode_curve(group) for label, group in _by_label(runs, _method_and_width).items()}
-  digitised = paper.rusu2017("fig5")
-  theirs = {}
-  for label, name in _PAPER_FIG5.items():
-    theirs[label] = tuple(curves.stack([digitised[f"{name}_{line}"]]) for line in ("median", "raw"))
-  longest = max(curve.steps[-1] for curve, _ in ours.values())
-  shown = {label: tuple(_until(curve, longest) for curve in pair) for label, pair in theirs.items()}
-  statistics = {}
-  for label, (solid, dotted) in _in_order(ours).items():
-    statistics[f"{label} (ours)"] = _fig5_statistics(solid, dotted)
-    if label in theirs:
-      statistics[f"{label} (paper)"] = _fig5_statistics(*theirs[label])
-  panels = [
-    plots.Panel("ours, on the twin arm", [_line(label, *pair) for label, pair in _in_order(ours).items()]),
-    plots.Panel("Rusu et al. 2017, figure 5, on the Jaco", [_line(label, *pair) for label, pair in shown.items()]),
-  ]
-  return panels, statistics
+  groups = _in_order(_by_label(runs, _method_and_width))
+  titles = ("ours, on the twin arm", "Rusu et al. 2017, figure 5, on the Jaco")
+  return _beside_the_paper(groups, "fig5", _PAPER_FIG5, titles)
+
+
+def fig7(runs: Sequence[records.Run]) -> drawing.Drawn:
+  """Returns on the conveyor over arm steps, as figure 5; runs of the second of three columns, elsewhere, are left out.
+
+  Raises:
+    ValueError: for a run of another experiment, or if none is on the conveyor.
+  """
+  by_agent = _by_label(runs, _agent)
+  groups = {label: by_agent[agent] for agent, (label, _) in _FIG7.items() if agent in by_agent}
+  if not groups:
+    raise ValueError(f"all runs are of {_ELSEWHERE}; give --runs those of {', '.join(_FIG7)}")
+  is_arm = any("://" in run.config["world"] for group in groups.values() for run in group)
+  titles = (
+    f"ours, {'on an arm or its twin' if is_arm else 'in simulation'}",
+    "Rusu et al. 2017, figure 7, on the Jaco",
+  )
+  panels, statistics = _beside_the_paper(groups, "fig7", dict(_FIG7.values()), titles)
+  gaps = {label: "not run" for label, _ in _FIG7.values() if label not in groups}
+  return _over_arm_steps(panels, statistics, gaps | _short_runs(groups))
+
+
+def fig6(runs: Sequence[records.Run]) -> drawing.Drawn:
+  """Final returns of runs, the best first, by change of the simulated scene and by method."""
+  groups = _by_label(runs, _method_and_change)
+  panels, gaps = [], {}
+  statistics: dict[str, dict[str, drawing.Cell]] = {}
+  for change in constants.CHANGES:
+    lines = []
+    for method in _PAPER_FIG6:
+      label = f"{method}_{change}"
+      ours, theirs = _final_returns(groups.get(label, ())), _paper_final_returns(change, method)
+      if isinstance(ours, str):
+        gaps[label] = ours
+        statistics[f"{label} (ours)"] = {"mean": ours}
+      else:
+        lines.append(_sorted_line(f"{method}, ours", method, ours))
+        statistics[f"{label} (ours)"] = _fig6_statistics(ours)
+      lines.append(_sorted_line(f"{method}, Rusu et al. 2017", method, theirs)._replace(is_dashed=True))
+      statistics[f"{label} (paper)"] = _fig6_statistics(theirs)
+    panels.append(plots.Panel(change.replace("_", " "), lines))
+  picture = plots.learning_curves(
+    panels,
+    x_label="runs, best first, %",
+    y_label="final return",
+    y_limits=_RETURN_LIMITS,
+    panels_per_row=len(panels),
+    has_shared_legend=True,
+    note="ours: mean of the episodes that ended in the last tenth of a run",
+  )
+  return drawing.Drawn(picture, statistics, gaps=gaps, bounds=RETURN_BOUNDS)
 
 
 def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
@@ -95,6 +135,38 @@ def _drawn(
   panels: Sequence[plots.Panel], x_label: str, statistics: drawing.Table, gaps: Mapping[str, str], note: str = ""
 ) -> drawing.Drawn:
   return drawing.Drawn(draw(panels, x_label=x_label, note=note), statistics, gaps=gaps)
+
+
+def _over_arm_steps(panels: Sequence[plots.Panel], statistics: drawing.Table, gaps: Mapping[str, str]) -> drawing.Drawn:
+  note = f"ours: running median of {curves.MEDIAN_POINTS} points, one each {_BIN_STEPS:,} steps, as the paper's"
+  return _drawn(panels, "arm steps", statistics, gaps, note)._replace(bounds=RETURN_BOUNDS)
+
+
+def _beside_the_paper(
+  groups: Mapping[str, Sequence[records.Run]], figure: str, names: Mapping[str, str], titles: tuple[str, str]
+) -> tuple[Sequence[plots.Panel], drawing.Table]:
+  """Two panels over arm steps, ours and the paper's, and their table.
+
+  Args:
+    groups: label -> runs.
+    figure: the paper's.
+    names: label -> what the paper's curve is called there.
+    titles: of the panels.
+  """
+  ours = {label: _episode_curve(group) for label, group in groups.items()}
+  digitised = paper.rusu2017(figure)
+  theirs = {}
+  for label, name in names.items():
+    theirs[label] = tuple(curves.stack([digitised[f"{name}_{kind}"]]) for kind in ("median", "raw"))
+  longest = max(curve.steps[-1] for curve, _ in ours.values())
+  shown = {label: tuple(_until(curve, longest) for curve in pair) for label, pair in theirs.items()}
+  statistics = {}
+  for label, pair in ours.items():
+    statistics[f"{label} (ours)"] = _fig5_statistics(*pair)
+    if label in theirs:
+      statistics[f"{label} (paper)"] = _fig5_statistics(*theirs[label])
+  lines = [[_line(label, *pair) for label, pair in side.items()] for side in (ours, shown)]
+  return [plots.Panel(title, side) for title, side in zip(titles, lines, strict=True)], statistics
 
 
 def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Curve]:
@@ -137,6 +209,42 @@ def _fig4_statistics(curve: curves.Curve) -> dict[str, np.ndarray]:
   return values | {"end": curve.values[:, -1], "steps": np.full(len(curve.values), curve.steps[-1])}
 
 
+def _fig6_statistics(finals: np.ndarray) -> dict[str, drawing.Cell]:
+  """Of final returns `[N]`, the highest first."""
+  return {
+    "mean": finals,
+    "max": drawing.number(finals[0]),
+    "at a third": drawing.number(finals[len(finals) // 3]),
+    "% above 1": drawing.number(100.0 * float(np.mean(finals > 1.0))),  # The others failed.
+  }
+
+
+def _final_returns(runs: Sequence[records.Run]) -> np.ndarray | str:
+  """Of all runs of a sweep that has ended, the highest first, `[N]`; or why there are none."""
+  if not runs:
+    return "not run"
+  reached, steps = min(map(records.num_steps, runs)), max(run.config["train"]["steps"] for run in runs)
+  if reached < steps:
+    return f"at step {reached:,} of {steps:,}"
+  try:
+    finals = [sweep_folder.late_return(run) for run in runs]
+  except ValueError as error:  # No episode has ended there.
+    return str(error)
+  return np.sort(np.maximum(finals, RETURN_BOUNDS.low))[::-1]  # A run that broke down has failed too.
+
+
+def _paper_final_returns(change: str, method: str) -> np.ndarray:
+  """Those of the paper's 300 runs, off the line through the ranks that were read."""
+  ranks, returns = paper.rusu2017(f"fig6_{change}")[_PAPER_FIG6[method]]
+  return np.interp(np.arange(ranks[-1] + 1), ranks, returns)
+
+
+def _sorted_line(label: str, method: str, finals: np.ndarray) -> plots.Line:
+  """Over the share of runs, in %, so that sweeps of any size lie above each other."""
+  share = 100.0 * (np.arange(len(finals)) + 0.5) / len(finals)
+  return plots.Line(label, COLORS[method][0], curves.Curve(share, finals[None]))
+
+
 def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) -> dict[str, list[records.Run]]:
   groups: dict[str, list[records.Run]] = {}
   for run in runs:
@@ -144,7 +252,7 @@ def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) 
   return groups
 
 
-def _in_order(by_label: Mapping[str, tuple]) -> dict[str, tuple]:
+def _in_order(by_label: Mapping[str, list[records.Run]]) -> dict[str, list[records.Run]]:
   """Sorted as the methods in `COLORS`, wide before narrow."""
   methods = list(COLORS)
   return dict(sorted(by_label.items(), key=lambda item: (methods.index(item[0].split(", ")[0]), item[0][::-1])))
@@ -156,6 +264,23 @@ def _method_and_width(run: records.Run) -> str:
     raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(COLORS)}")
   rate = run.config.get("train", {}).get("hyper", {}).get("learning_rate", 1.0)
   return f"{method if rate > _LEAST_RATE else 'unchanged'}, {_width(run)}"
+
+
+def _method_and_change(run: records.Run) -> str:
+  change, method = run.config.get("world_options", {}).get("change"), run.config.get("method")
+  if change not in constants.CHANGES or method not in _PAPER_FIG6:
+    raise ValueError(
+      f"{run.path}: change {change!r} and method {method!r} in config.json are none of figure 6, which has "
+      f"{', '.join(constants.CHANGES)} by {' and '.join(_PAPER_FIG6)}"
+    )
+  return f"{method}_{change}"
+
+
+def _agent(run: records.Run) -> str:
+  agent = run.config.get("agent")
+  if agent not in (*_FIG7, _ELSEWHERE):
+    raise ValueError(f"{run.path}: agent {agent!r} in config.json is not one of {', '.join(_FIG7)}")
+  return agent
 
 
 def _memory_and_width(run: records.Run) -> str:
@@ -177,8 +302,8 @@ def _layers(run: records.Run) -> Sequence[Mapping]:
 
 
 def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -> plots.Line:
-  name, width = label.split(", ")
-  colors = COLORS.get(name, COLORS["progressive"] if name == "LSTM" else COLORS["finetune"])
+  name, _, width = label.partition(", ")
+  colors = COLORS.get(name, COLORS["progressive"] if name in ("LSTM", "three columns") else COLORS["finetune"])
   num_runs = len(solid.values)
   return plots.Line(
     label=f"{label} ({num_runs} runs)" if num_runs > 1 else label,

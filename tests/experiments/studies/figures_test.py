@@ -139,5 +139,5 @@ def test_main(runs, tmp_path):
   done = subprocess.run([*command, "--figure=corl2017_fig5"], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert (tmp_path / "out/corl2017_fig5.png").stat().st_size > 10_000
-  done = subprocess.run([*command, "--figure=corl2017_fig6"], cwd=ROOT, capture_output=True, text=True)
+  done = subprocess.run([*command, "--figure=corl2017_fig8"], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nearest is corl2017_fig" in done.stderr

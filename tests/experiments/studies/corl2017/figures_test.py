@@ -1,0 +1,124 @@
+"""Figures 6 and 7 from made-up run directories: ranks, means and shares are those that were put in."""
+
+import json
+
+import numpy as np
+import pytest
+
+from analysis import records
+from environments.jaco import constants
+from experiments.configs import jaco_corl2017
+from experiments.running import run
+from experiments.studies import figures
+
+
+def make_run(path, config, returns, *, steps=1_000):
+  """A run whose episodes return `returns` in turn, each of them a tenth of `steps`, without records of episodes."""
+  path.mkdir(parents=True)
+  (path / "config.json").write_text(json.dumps({"train": {"steps": 1_000}, **config}))
+  (path / "provenance.json").write_text("{}")
+  lines = [
+    {"step": (i + 1) * steps // 10, "wall_s": 1.0, "kind": "train", "loss": 0.0, "episodes": 2.0, "return_mean": value}
+    for i, value in enumerate(returns)
+  ]
+  (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  return path
+
+
+def make_cell(folder, variant, finals, **options):
+  method, change = jaco_corl2017.FIGURE_6[variant]
+  config = {"method": method, "world_options": {"change": change}}
+  for i, final in enumerate(finals):
+    make_run(folder / variant / "runs" / f"{i:02}", config, [25.0] * 9 + [final], **options)
+
+
+def make(name, folder):
+  return figures.make(name, [records.read(path) for path in records.find([str(folder)])])
+
+
+def test_figure_6_ranks_what_was_put_in(tmp_path):
+  make_cell(tmp_path, "finetune_subtle_color", [0.5, 30.0, 9.0, 1.0, 3.0, 0.0])
+  make_cell(tmp_path, "progressive_subtle_color", [12.0, 20.0, 16.0])
+  drawn = make("corl2017_fig6", tmp_path)
+  ours = drawn.statistics["finetune_subtle_color (ours)"]
+  np.testing.assert_allclose(ours["mean"], [30.0, 9.0, 3.0, 1.0, 0.5, 0.0])  # Its mean is 7.25.
+  assert [float(ours[name].mean) for name in ("max", "at a third", "% above 1")] == [30.0, 3.0, 50.0]
+  progressive = drawn.statistics["progressive_subtle_color (ours)"]
+  assert [float(progressive[name].mean) for name in ("max", "at a third", "% above 1")] == [20.0, 16.0, 100.0]
+  theirs = drawn.statistics["finetune_subtle_color (paper)"]  # papers.md 2.5: 198 of 300 are above 1.
+  assert theirs["mean"].mean() == pytest.approx(15.9, abs=0.1)
+  numbers = [float(theirs[name].mean) for name in ("max", "at a third", "% above 1")]
+  np.testing.assert_allclose(numbers, [38.0, 20.4, 66.0], atol=0.4)
+  panels = {axis.get_title(loc="left"): axis for axis in drawn.picture.axes}
+  lines = {line.get_label(): line.get_xydata() for line in panels["subtle color"].lines}
+  np.testing.assert_allclose(lines["progressive, ours"], [[100 / 6, 20.0], [50, 16.0], [500 / 6, 12.0]])
+  assert len(lines["finetune, Rusu et al. 2017"]) == 300 and len(panels) == 4
+
+
+def test_figure_6_says_what_it_lacks_and_draws_no_zero_for_it(tmp_path):
+  make_cell(tmp_path, "progressive_subtle_color", [12.0, 20.0])
+  make_cell(tmp_path, "finetune_subtle_color", [12.0, 20.0], steps=800)
+  make_cell(tmp_path, "finetune_significant_color", [12.0, float("nan")])
+  path = tmp_path / "finetune_significant_color/runs/01/metrics.jsonl"
+  path.write_text(path.read_text().replace('"loss": 0.0', '"loss": null'))
+  drawn = make("corl2017_fig6", tmp_path)
+  assert drawn.gaps.pop("finetune_subtle_color") == "at step 800 of 1,000"
+  assert set(drawn.gaps.values()) == {"not run"} and len(drawn.gaps) == 5
+  assert drawn.statistics["finetune_subtle_perspective (ours)"] == {"mean": "not run"}
+  labels = [[line.get_label() for line in axis.lines] for axis in drawn.picture.axes]
+  assert [sum("ours" in label for label in each) for each in labels] == [0, 0, 1, 1]
+  # A run that ended in no numbers is one that failed.
+  np.testing.assert_allclose(drawn.statistics["finetune_significant_color (ours)"]["mean"], [12.0, 0.0])
+
+
+def test_figure_6_refuses_other_runs(tmp_path):
+  make_run(tmp_path / "own", {"method": "scratch", "world_options": {"change": "subtle_color"}}, [1.0] * 10)
+  with pytest.raises(ValueError, match="own: change 'subtle_color' and method 'scratch' in config.json are none"):
+    make("corl2017_fig6", tmp_path)
+
+
+def test_figure_7_has_what_was_put_in_and_leaves_the_second_column_out(tmp_path):
+  for variant, level in (("fig7_two", 9.0), ("fig7_static", 40.0), ("fig7_three", 20.0)):
+    config = {"agent": variant, "world": jaco_corl2017.FIGURE_7[variant][0]}
+    make_run(tmp_path / variant, config, [level] * 10, steps=10_000)
+  drawn = make("corl2017_fig7", tmp_path)
+  assert list(drawn.statistics) == [
+    f"{label} columns ({who})" for label in ("three", "two") for who in ("ours", "paper")
+  ]
+  np.testing.assert_allclose(drawn.statistics["three columns (ours)"]["raw mean to 10k"], [20.0])
+  np.testing.assert_allclose(drawn.statistics["two columns (ours)"]["raw @1k"], [9.0])
+  paper = [drawn.statistics[f"{label} columns (paper)"]["@60k"][0] for label in ("three", "two")]
+  np.testing.assert_allclose(paper, [27.7, 27.3], atol=0.1)  # papers.md 2.5
+  ours = drawn.picture.axes[0]
+  assert ours.get_title(loc="left") == "ours, in simulation" and not drawn.gaps
+  assert [line.get_ydata().max() for line in ours.lines] == [20.0, 20.0, 9.0, 9.0]
+
+
+def test_figure_7_says_what_it_lacks(tmp_path):
+  make_run(tmp_path / "static", {"agent": "fig7_static", "world": "jaco/reach/random"}, [1.0] * 10, steps=10_000)
+  with pytest.raises(ValueError, match="all runs are of fig7_static; give --runs those of fig7_three, fig7_two"):
+    make("corl2017_fig7", tmp_path)
+  make_run(tmp_path / "two", {"agent": "fig7_two", "world": "arm://localhost:5005"}, [1.0] * 10, steps=10_000)
+  drawn = make("corl2017_fig7", tmp_path)
+  assert drawn.gaps == {"three columns": "not run"}
+  assert drawn.picture.axes[0].get_title(loc="left") == "ours, on an arm or its twin"
+  make_run(tmp_path / "other", {"world": "jaco/conveyor"}, [1.0] * 10)
+  with pytest.raises(ValueError, match="other: agent None in config.json is not one of fig7_three, fig7_two"):
+    make("corl2017_fig7", tmp_path)
+
+
+def test_a_tiny_sweep_of_figure_6_is_learned_and_drawn(tmp_path):
+  """Episodes of two steps, of two runs that differ in what was drawn for them alone."""
+  config = jaco_corl2017.get_config("progressive_significant_color")
+  config.world_options.num_steps = 2
+  config.sweep.num_runs = 2
+  config.train.update({"steps": 40, "num_worlds": 2, "num_steps": 2, "save_every": 0, "updates_per_record": 1})
+  members = run.run(config, tmp_path).members
+  rates, costs = (
+    {getattr(member.config.train.hyper, name) for member in members} for name in ("learning_rate", "entropy_cost")
+  )
+  assert len(rates) == len(costs) == 2
+  assert {member.task.place.world for member in members} == {members[0].task.place.world}
+  drawn = make("corl2017_fig6", tmp_path)
+  assert len(drawn.statistics["progressive_significant_color (ours)"]["mean"]) == 2
+  assert len(drawn.gaps) == 2 * len(constants.CHANGES) - 1
