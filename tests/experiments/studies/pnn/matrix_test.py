@@ -172,10 +172,10 @@ def test_a_cell_whose_loss_is_no_number_is_a_gap_and_the_others_go_on(tmp_path, 
   config.sweep.sampled = ()
   learn_ = run.run_alone
 
-  def fail_on_bb(own, lock, *, source):
+  def fail_on_bb(own, path, lock, *, source):
     if own.world == "recall/bb":
       own.train.hyper.learning_rate = 1e30
-    return learn_(own, lock, source=source)
+    return learn_(own, path, lock, source=source)
 
   monkeypatch.setattr(run, "run_alone", fail_on_bb)
   for name in ("scratch_bb", "progressive_a_to_bb"):
