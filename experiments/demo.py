@@ -1,6 +1,6 @@
 """The main job, end to end: a column learned in simulation goes to work on an arm behind a bridge.
 
-    make demo                    # from the released column, about ten minutes on two cores
+    make demo                    # from the released column, three to ten minutes on two cores
     make demo FROM_SCRATCH=1     # trains a column on `reach/fixed` first
 
 Serves the twin arm, plays `jaco_corl2017` there as it is, transfers it for 10,000 arm steps with each of three methods
@@ -23,7 +23,7 @@ _COLUMN = flags.DEFINE(
 _FROM_SCRATCH = flags.DEFINE_bool("from_scratch", False, "Train a column on reach/fixed first, and start from that.")
 _STEPS = flags.DEFINE_integer("steps", 10_000, "Arm steps of each method.")
 _TRAIN_STEPS = flags.DEFINE_integer("train_steps", 2_500_000, "Steps in simulation, with --from_scratch.")
-_EPISODES = flags.DEFINE_integer("evaluation_episodes", 10, "Episodes on the arm after learning.", lower_bound=1)
+_EPISODES = flags.DEFINE_integer("evaluation_episodes", 40, "Episodes on the arm after learning.", lower_bound=1)
 
 
 def main() -> None:
