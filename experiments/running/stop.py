@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # Signals so close are one: Ctrl-C reaches every process of a terminal, and again through whoever started this one.
@@ -28,6 +29,7 @@ _AT_ONCE = "stopped; the same command goes on from what is saved"
 _signal: int | None = None  # The first that came.
 _is_importing = False  # Some modules crash when an exception comes in between.
 _num_deferred = 0  # Contexts that are open.
+_ending = threading.Lock()
 
 
 def install(*, is_importing: bool = False) -> None:
@@ -82,9 +84,9 @@ def _handle(kind: int, _: object) -> None:
     return  # The same one again, by another way; or the second, which `_watch` sees.
   _signal = kind
   if not _num_deferred:
-    _say(_AT_ONCE)
     if _is_importing:
-      os._exit(128 + kind)
+      _end(kind)
+    _say(_AT_ONCE)
     raise SystemExit(128 + kind)
 
 
@@ -99,11 +101,16 @@ def _watch(reader: int) -> None:
       if _num_deferred:
         _say(_DEFERRED)
       elif _is_importing:  # Who waits in C code gets to no handler.
-        _say(_AT_ONCE)
-        os._exit(128 + kind)
+        _end(kind)
     elif time.monotonic() - first > _TOGETHER_S:
-      _say(_AT_ONCE)
-      os._exit(128 + kind)
+      _end(kind)
+
+
+def _end(kind: int) -> NoReturn:
+  """Ends the process wherever it is, with one line, whichever threads call it."""
+  with _ending:
+    _say(_AT_ONCE)
+    os._exit(128 + kind)
 
 
 def _say(line: str) -> None:
