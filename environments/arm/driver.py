@@ -121,10 +121,8 @@ class RemoteGate:
       return self._exchange((name, arguments, options), _ANSWER_S)
 
   def _exchange(self, message: Any, timeout_s: float) -> Any:
-    try:
+    with contextlib.suppress(OSError):  # What it said last may still be there.
       self._pipe.send(message)
-    except OSError:
-      pass  # What it said last may still be there.
     if not self._pipe.poll(timeout_s):
       self._process.kill()
       raise self._gone(f"did not answer for {timeout_s:g} s, and was killed")

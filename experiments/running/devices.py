@@ -9,6 +9,7 @@ over devices (a gradient's, a metric's) the compiler finds. One device is the sa
 
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ import numpy as np
 from agents import actor_critic, trajectory
 from environments import batch as batch_lib
 from experiments.running import loop
+from experiments.store import checkpoint
 
 _RUNS, _WORLDS = "runs", "worlds"
 _OF_WORLDS = ("batch_state", "recurrent_state", "progress")  # Fields of a state with an axis of worlds.
@@ -50,9 +52,7 @@ def lay_out(num_runs: int, num_worlds: int, *, is_split: bool = True) -> Layout:
   along_runs = next(k for k in range(-(-num_runs // share), len(devices) + 1) if len(devices) % k == 0)
   left = len(devices) // along_runs
   along_worlds = max(k for k in range(1, left + 1) if num_worlds % k == 0) if is_split else 1
-  mesh = jax.sharding.Mesh(
-    np.array(devices[: along_runs * along_worlds]).reshape(along_runs, along_worlds), (_RUNS, _WORLDS)
-  )
+  mesh = make_mesh(devices[: along_runs * along_worlds], along_runs)
   if mesh.size < len(devices):
     runs = f"{num_runs} runs" if num_runs > 1 else "a run"
     fix = f"a multiple of {left} would occupy all" if is_split else "its worlds call the host, from one device alone"
@@ -61,6 +61,11 @@ def lay_out(num_runs: int, num_worlds: int, *, is_split: bool = True) -> Layout:
       raise ValueError(f"{words}, and every process must have something to do")
     print(f"warning: {words}", file=sys.stderr)
   return Layout(mesh, share)
+
+
+def make_mesh(devices: Sequence[jax.Device], along_runs: int = 1) -> jax.sharding.Mesh:
+  """`devices` as so many along runs, and the others along the worlds of each."""
+  return jax.sharding.Mesh(np.array(devices).reshape(along_runs, -1), (_RUNS, _WORLDS))
 
 
 def place(state: loop.TrainState, layout: Layout) -> loop.TrainState:
@@ -135,10 +140,6 @@ def _fill(tree: Any, layout: Layout) -> Any:
 
 def _put(tree: Any, shardings: Any) -> Any:
   """`jax.device_put`, which over several processes takes no keys, only their data."""
-  is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(tree)]
-  leaves, treedef = jax.tree.flatten(tree)
-  data = [jax.random.key_data(leaf) if key else leaf for key, leaf in zip(is_key, leaves, strict=True)]
-  placed = jax.device_put(data, jax.tree.leaves(shardings))
-  return treedef.unflatten(
-    [jax.random.wrap_key_data(leaf) if key else leaf for key, leaf in zip(is_key, placed, strict=True)]
-  )
+  data = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if checkpoint.is_key(leaf) else leaf, tree)
+  placed = jax.device_put(data, shardings)
+  return jax.tree.map(lambda leaf, x: jax.random.wrap_key_data(x) if checkpoint.is_key(leaf) else x, tree, placed)

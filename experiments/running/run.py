@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -87,7 +87,8 @@ def run_alone(
   before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
   phase, is_sweep = config.train, "sweep" in config
-  hosts.check_same(f"{path} {run_directory.code_hash()} {config.to_json()}", what="--workdir, code or config")
+  about = run_directory.provenance()
+  hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
   if batch and phase.replay_updates:
@@ -97,7 +98,9 @@ def run_alone(
     )
   states = [_init(member if before else _fitted(member, batch), batch) for member in everyone]
   if lock:
-    _claim([Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone, sweep=path)
+    for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
+      run_directory.claim(owner.path, owner.config, sweep=path, about=about)
+      network_file.write_spec(owner.path, owner.task.agent.spec)
   state, first_step = restore(path, devices.stack(states) if is_sweep else states[0], phase.steps)
   hosts.check_same(str(first_step), what="the step at which they find it")
   if first_step >= phase.steps:
@@ -131,14 +134,6 @@ def run_alone(
     film=film,
   )
   return Learned(everyone, own(hosts.local(state)))
-
-
-def _claim(owners: Sequence[Member], *, sweep: pathlib.Path) -> None:
-  """Makes the directories of a run, or of a sweep and its runs, theirs."""
-  about = run_directory.provenance()
-  for owner in owners:
-    run_directory.claim(owner.path, owner.config, sweep=sweep, about=about)
-    network_file.write_spec(owner.path, owner.task.agent.spec)
 
 
 def make_members(

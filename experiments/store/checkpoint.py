@@ -24,7 +24,7 @@ Arrays = dict[str, np.ndarray]
 def flatten(state: Any) -> Arrays:
   """Every leaf of a pytree as numpy, named by its path; PRNG keys as their data."""
   leaves = jax.tree_util.tree_leaves_with_path(state)
-  data = jax.device_get([jax.random.key_data(leaf) if _is_key(leaf) else leaf for _, leaf in leaves])
+  data = jax.device_get([jax.random.key_data(leaf) if is_key(leaf) else leaf for _, leaf in leaves])
   names = [name_of(path) for path, _ in leaves]
   return {name: np.asarray(value) for name, value in zip(names, data, strict=True)}
 
@@ -44,7 +44,7 @@ def unflatten(arrays: Arrays, like: State, *, source: str) -> State:
   for name, (_, leaf) in zip(names, leaves, strict=True):
     if name not in arrays:
       raise ValueError(f"{source} lacks {name}, which this config's network has; use the config it was made with")
-    wanted = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    wanted = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
     array = arrays[name]
     if array.shape != wanted.shape or array.dtype != wanted.dtype:
       raise ValueError(
@@ -52,7 +52,7 @@ def unflatten(arrays: Arrays, like: State, *, source: str) -> State:
         f"{wanted.dtype}{list(wanted.shape)}; use the config it was made with"
       )
     value = jax.numpy.asarray(array)
-    values.append(jax.random.wrap_key_data(value) if _is_key(leaf) else value)
+    values.append(jax.random.wrap_key_data(value) if is_key(leaf) else value)
   return jax.tree.unflatten(treedef, values)
 
 
@@ -185,5 +185,6 @@ def name_of(path: tuple[Any, ...]) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+  """Whether a leaf is a PRNG key, which is saved and sent as its data."""
   return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -66,7 +66,7 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
   batch = stages.batch_of(tasks[0], settings.num_worlds)
   states = [_start(task, batch, i) for i, task in enumerate(tasks)]
   agents = devices.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
-  mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("runs", "worlds"))
+  mesh = devices.make_mesh(jax.devices()[:1])
 
   def alone() -> None:
     states[0], metrics, _ = loop.train_step(states[0], agent=tasks[0].agent, batch=batch, num_steps=stages.NUM_STEPS)

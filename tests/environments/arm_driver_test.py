@@ -19,39 +19,28 @@ from tests.environments import arm_rig
 
 VARIABLES = driver.environment_variables()
 TURN = np.array([0.3, 0, 0, 0, 0, 0, 0, 0, 0.4])
-SLACK_S = 1.0  # What a busy machine may add.
+SLACK_S = arm_rig.SLACK_S
 
 
 @pytest.fixture
 def rig(tmp_path):
-  rig = arm_rig.Rig(str(tmp_path / "rig"))
-  yield rig
-  rig.close()
+  yield from arm_rig.made(tmp_path)
 
 
 @pytest.fixture
-def config(rig, tmp_path):
-  return arm_rig.RigConfig(str(tmp_path / "rig"))
+def config(rig):
+  return arm_rig.RigConfig(rig.path)
 
 
 @pytest.fixture
 def gate(config):
-  yield from connected(config)
+  yield from arm_rig.connected(config)
 
 
 @pytest.fixture
 def strict_gate(config):
   """With the limits of every other arm."""
-  yield from connected(dataclasses.replace(config, is_patient=False))
-
-
-def connected(config):
-  gate = driver.connect(config)
-  yield gate
-  try:
-    gate.close()
-  except safety.ArmLostError:
-    pass  # Tests that lose the arm say so themselves.
+  yield from arm_rig.connected(dataclasses.replace(config, is_patient=False))
 
 
 def set_going(gate, rig, *, valid_for_s=60.0):

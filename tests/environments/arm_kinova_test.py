@@ -15,6 +15,7 @@ import pytest
 
 from environments.arm import driver, kinova, protocol, safety, webcam
 from environments.jaco import constants
+from tests.environments import arm_rig
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the fake SDK needs a C compiler")
 SOURCE = pathlib.Path(__file__).parent / "fake_kinova.c"
@@ -60,12 +61,7 @@ def config(library, tmp_path):
 
 @pytest.fixture
 def gate(state, config):
-  gate = driver.connect(config)
-  yield gate
-  try:
-    gate.close()
-  except safety.ArmLostError:
-    pass
+  yield from arm_rig.connected(config)
 
 
 def test_it_moves_at_the_commanded_speed_and_stops(gate, state):

@@ -14,16 +14,32 @@ import time
 
 import numpy as np
 
-from environments.arm import protocol, safety
+from environments.arm import driver, protocol, safety
 from environments.jaco import constants
 
 HANG_S = 4.0
+SLACK_S = 1.0  # What a busy machine may add.
+
+
+def made(folder):
+  """For a fixture: a rig in a folder, which is closed at the end."""
+  with contextlib.closing(Rig(str(folder / "rig"))) as rig:
+    yield rig
+
+
+def connected(config):
+  """For a fixture: the gate of an arm, which is closed at the end."""
+  gate = driver.connect(config)
+  yield gate
+  with contextlib.suppress(safety.ArmLostError):  # Tests that lose the arm say so themselves.
+    gate.close()
 
 
 class Rig:
   """Nine joints that go exactly where they are told, on the wall clock."""
 
   def __init__(self, path):
+    self.path = path
     self.fault = ""
     self.is_placed = True  # At the start of an episode, as a simulated arm is.
     self.driver_pid = None

@@ -32,7 +32,7 @@ from tests.environments import arm_rig
 REST = np.ones(9, np.int32)
 FORWARD = np.full(9, 2, np.int32)
 TURN = np.array([2, 1, 1, 1, 1, 1, 1, 1, 1], np.int32)  # Joint 1 alone.
-SLACK_S = 1.0  # What a busy machine may add.
+SLACK_S = arm_rig.SLACK_S
 VARIABLES = server.child_environment()
 ONE_SERVER = {}  # Shared with the unittest classes of the compliance suite, which take no fixtures.
 
@@ -76,15 +76,13 @@ def served_here(config):
 @pytest.fixture
 def rig(tmp_path):
   """An arm of this process, on the wall clock, for a server to drive."""
-  rig = arm_rig.Rig(str(tmp_path / "rig"))
-  yield rig
-  rig.close()
+  yield from arm_rig.made(tmp_path)
 
 
 @pytest.fixture
-def rig_config(rig, tmp_path):
+def rig_config(rig):
   """What serves the rig; a command holds for so long that nothing but what is tested stops it."""
-  return server.ServerConfig(driver=arm_rig.RigConfig(str(tmp_path / "rig")), watchdog_s=30.0)
+  return server.ServerConfig(driver=arm_rig.RigConfig(rig.path), watchdog_s=30.0)
 
 
 def set_going(environment, rig):

@@ -11,7 +11,7 @@ from experiments.setup import learn
 from tests.agents import worlds
 from tests.experiments.running import run_test
 
-ONE_DEVICE = devices.Layout(jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("runs", "worlds")), 1)
+ONE_DEVICE = devices.Layout(devices.make_mesh(jax.devices()[:1]), 1)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from progressive import partition
 from tests.agents import worlds
 from tests.experiments.running import run_test
 
-ONE_DEVICE = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("runs", "worlds"))
+ONE_DEVICE = devices.make_mesh(jax.devices()[:1])
 SAMPLED = (
   ("train.hyper.learning_rate", "choice", (1e-2, 1e-3, 1e-4)),
   ("train.hyper.entropy_cost", "log_uniform", (1e-4, 1e-2)),
