@@ -40,6 +40,7 @@ setuptools.setup(
     "tensorboardX>=2.6",
   ],
   extras_require={
+    "arm": ["h5py>=3.12,<4", "mcap>=1.5,<2"],
     "atari": ["ale-py>=0.12"],
     "gpu": ["jax[cuda12]>=0.10,<0.13"],
     "twin": ["dm_control==1.0.50"],
@@ -47,6 +48,8 @@ setuptools.setup(
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0,<2"],
     "dev": [
       "ale-py>=0.12",
+      "h5py>=3.12,<4",
+      "mcap>=1.5,<2",
       "mypy>=1.15",
       "nbmake>=1.5,<2",
       "pytest>=8",

@@ -81,6 +81,8 @@ CONFINED = {
   "dm_control": ("environments.arm.twin", "environments.*.derive_*", "environments.*.assets.*"),
   "ale_py": ("environments.atari*",),
   "dm_env_rpc": ("environments.arm*",),
+  "mcap": ("environments.arm.record*",),
+  "h5py": ("environments.arm.export",),
   "labmaze": ("environments.maze.derive_*",),
   "ml_collections": ("experiments*",),
   "absl": ("experiments*",),

@@ -92,6 +92,9 @@ class RemoteGate:
   def read(self) -> protocol.Reading:
     return self._call("read")
 
+  def told(self) -> list[safety.Told]:
+    return self._call("told")
+
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     self._call("place_target", target_in_base_m)
 

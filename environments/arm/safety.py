@@ -8,9 +8,10 @@ that make no sense, are old, or cannot be read; a call that fails) is latched: n
 and started the server again. The gate keeps no thread: `environments.arm.driver` polls it where time passes by itself.
 """
 
+import collections
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ from environments.arm import protocol
 from environments.jaco import constants
 
 _STOP_TRIES = 3
+_MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
+_MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
+
+
+class Told(NamedTuple):
+  """What the gate told the arm from one instant on, and why it differs from what was asked."""
+
+  time_s: float  # On the driver's clock.
+  asked_rad_s: np.ndarray  # [J] What was commanded and still holds, within the speed limits.
+  allowed_rad_s: np.ndarray  # [J]
+  why: str = ""  # "expired", "old reading", "stop", or "fault: " and what it is.
 
 
 class CommandRefusedError(ValueError):
@@ -55,6 +67,8 @@ class Gate:
     self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
     self._polled_s = self.now_s() - limits.poll_s
     self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
+    self._told = collections.deque[Told](maxlen=_MOST_TOLD)  # Changes that nobody has asked for yet, and the
+    self._last = (self._wanted, self._velocity)  # last one.
 
   def command(self, velocity_rad_s: np.ndarray, *, expires_s: float) -> None:
     """Takes a velocity command that holds until `expires_s`, on the driver's clock; then the arm is braked to rest.
@@ -85,7 +99,8 @@ class Gate:
     self._velocity = self._wanted
     for _ in range(_STOP_TRIES):
       try:
-        return self._driver.stop()
+        self._driver.stop()
+        return self._note("stop")
       except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     self._fault = ArmLostError(f"the arm takes no stop ({reason}); press its emergency stop")
@@ -108,13 +123,20 @@ class Gate:
       return  # No time has passed: a twin waits for its client.
     self._polled_s = now_s
     reading = self.read()
-    if now_s >= self._expires_s or now_s - reading.time_s > self._limits.max_age_s:
+    is_old = now_s - reading.time_s > self._limits.max_age_s
+    why = "" if not self._wanted.any() else "old reading" if is_old else "expired" if now_s >= self._expires_s else ""
+    if why:
       self.hold()
     change = self._limits.max_acceleration_rad_s2 * elapsed_s
     velocity = self._brakeable(self._wanted, reading)
     velocity = np.maximum(np.minimum(velocity, self._velocity + change), self._velocity - change)
     self._call("it takes no command", self._driver.command, velocity)
     self._velocity = velocity
+    self._note(why)
+
+  def told(self) -> list[Told]:
+    """What the arm was told since the last call, one entry a change, the oldest first; the rest at the next call."""
+    return [self._told.popleft() for _ in range(min(len(self._told), _MOST_TOLD_AT_ONCE))]
 
   def wait(self, until_s: float) -> None:
     """Waits on the driver's clock, polling on the way."""
@@ -165,6 +187,13 @@ class Gate:
     finally:
       self._driver.close()
 
+  def _note(self, why: str) -> None:
+    """Keeps what the arm is told now, if that is new or there is a reason to give."""
+    now = self._wanted, self._velocity
+    if why or not all(map(np.array_equal, now, self._last)):
+      self._told.append(Told(self.now_s(), *now, why))
+      self._last = now
+
   def _call(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """A call to the driver; if it fails, a fault that says `what`."""
     try:
@@ -175,6 +204,7 @@ class Gate:
   def _faulty(self, reason: str) -> ArmFaultError:
     """Stops the arm for good; what to raise."""
     self.stop()
+    self._note(f"fault: {reason}")
     self._fault = ArmFaultError(f"arm stopped: {reason}; look at the arm, then start the server again")
     return self._fault
 

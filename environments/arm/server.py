@@ -15,6 +15,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import pathlib
 import pickle
 import queue
 import select
@@ -35,7 +36,7 @@ from dm_env_rpc.v1 import dm_env_utils, tensor_utils
 from google.protobuf import message as protobuf_message
 from google.rpc import code_pb2, status_pb2
 
-from environments.arm import driver, protocol, safety, world
+from environments.arm import driver, protocol, recording, replay, safety, world
 from environments.jaco import constants, tasks
 
 _HOST = "127.0.0.1"
@@ -56,6 +57,7 @@ class ServerConfig:
     seed: of the episodes, unless a client brings its own.
     port: of the loopback; 0 takes any free one. Other machines come through SSH, since nothing here asks who comes.
     watchdog_s: how long a command holds, on the driver's clock; then the arm is braked to rest.
+    record: a folder that every step is recorded into (`recorder`); '' records nothing.
   """
 
   driver: protocol.DriverConfig
@@ -64,6 +66,7 @@ class ServerConfig:
   seed: int = 0
   port: int = 0
   watchdog_s: float = 0.15
+  record: str = ""
 
   def __post_init__(self) -> None:
     if self.task not in tasks.TASKS:
@@ -91,7 +94,8 @@ def serve(
     stop: ends serving when set.
 
   Raises:
-    protocol.BridgeError: the port is busy, the arm or its camera cannot be made, or nobody can stop the arm any more.
+    protocol.BridgeError: the port is busy, the arm or its camera cannot be made, nothing can be recorded where it
+      should be, or nobody can stop the arm any more.
   """
   stop = stop or threading.Event()
   jax.config.update("jax_platforms", "cpu")
@@ -100,22 +104,22 @@ def serve(
     with (
       _signals(stop),
       contextlib.closing(_Mailbox()) as mailbox,
-      _camera(config.driver) as image,
-      contextlib.closing(driver.connect(config.driver)) as gate,
+      contextlib.ExitStack() as last,  # What waits for a disk is closed when the arm rests.
+      _world(config) as arm_world,
     ):
-      task = tasks.TASKS[config.task]
-      arm_world = world.ArmWorld(
-        gate, image, task, num_joints=config.num_joints, seed=config.seed, valid_for_s=config.watchdog_s
-      )
-      arm_world.prepare()
-      grpc_server.add_generic_rpc_handlers((_handler(_Servicer(_Desk(arm_world, config, stop), mailbox)),))
+      record = last.enter_context(_recorder(config, arm_world))
+      desk = _Desk(arm_world, config, stop, record)
+      grpc_server.add_generic_rpc_handlers((_handler(_Servicer(desk, mailbox)),))
       grpc_server.start()
       if on_ready and not stop.is_set():
         on_ready(address)
       while not stop.is_set():
         mailbox.serve_one(_POLL_S)
         with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
-          gate.poll()
+          arm_world.poll()
+        if config.record:
+          for told in arm_world.told():
+            record(told)
   except (safety.ArmLostError, safety.ArmFaultError) as error:
     raise protocol.BridgeError(str(error)) from error
   finally:
@@ -256,6 +260,58 @@ def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Readin
       call(camera.close)
 
 
+@contextlib.contextmanager
+def _world(config: ServerConfig) -> Iterator[world.ArmWorld | replay.ReplayWorld]:
+  """The episodes that are served: an arm's, or those of a recording."""
+  if isinstance(config.driver, replay.ReplayConfig):
+    yield replay.ReplayWorld(config.driver, task=config.task, num_joints=config.num_joints)
+    return
+  with _camera(config.driver) as image, contextlib.closing(driver.connect(config.driver)) as gate:
+    task = tasks.TASKS[config.task]
+    arm_world = world.ArmWorld(
+      gate, image, task, num_joints=config.num_joints, seed=config.seed, valid_for_s=config.watchdog_s
+    )
+    arm_world.prepare()
+    yield arm_world
+
+
+@contextlib.contextmanager
+def _recorder(
+  config: ServerConfig, arm_world: world.ArmWorld | replay.ReplayWorld
+) -> Iterator[Callable[[recording.Item], None]]:
+  """What records, or takes note of nothing."""
+  if not config.record:
+    yield lambda item: None
+    return
+  try:
+    from environments.arm import recorder  # The extra `arm`.
+
+    about = recording.pack_about(
+      task=config.task,
+      driver=repr(config.driver),
+      control_dt_s=constants.CONTROL_DT_S,
+      offered=_offered(arm_world),
+    )
+    opened = recorder.Recorder(pathlib.Path(config.record), about, now_s=arm_world.now_s)
+  except ModuleNotFoundError:
+    raise protocol.BridgeError(recording.NEEDS) from None
+  except OSError as error:
+    raise protocol.BridgeError(f"nothing can be recorded in {config.record} ({error}); name another folder") from None
+  with opened:
+    yield opened.put
+
+
+def _offered(arm_world: world.ArmWorld | replay.ReplayWorld) -> rpc.ActionObservationSpecs:
+  """What a client may do and see, by number: reward is 1, observations follow in the order of their names."""
+  action = arm_world.action_spec().replace(name=protocol.ACTION)
+  shown = [spec.replace(name=name) for name, spec in sorted(arm_world.observation_spec().items())]
+  observations = enumerate([dm_env.specs.Array((), np.float32, name=protocol.REWARD), *shown], start=1)
+  return rpc.ActionObservationSpecs(
+    actions={1: dm_env_utils.dm_env_spec_to_tensor_spec(action)},
+    observations={uid: dm_env_utils.dm_env_spec_to_tensor_spec(spec) for uid, spec in observations},
+  )
+
+
 class _Servicer:
   """gRPC's threads: carries requests to the thread that serves and answers back."""
 
@@ -331,19 +387,21 @@ def _handler(servicer: _Servicer) -> grpc.GenericRpcHandler:
 class _Desk:
   """Answers requests, on the thread that serves: each kind by the method of its name. A client is set once gone."""
 
-  def __init__(self, arm_world: world.ArmWorld, config: ServerConfig, stop: threading.Event):
+  def __init__(
+    self,
+    arm_world: world.ArmWorld | replay.ReplayWorld,
+    config: ServerConfig,
+    stop: threading.Event,
+    record: Callable[[recording.Item], None],
+  ):
     self._world = arm_world
     self._config = config
     self._stop = stop
+    self._record = record
     self._client: threading.Event | None = None  # Who has joined.
-    actions = {1: arm_world.action_spec().replace(name=protocol.ACTION)}
-    observations = [spec.replace(name=name) for name, spec in sorted(arm_world.observation_spec().items())]
-    reward = dm_env.specs.Array((), np.float32, name=protocol.REWARD)
-    self._observations = dict(enumerate([reward, *observations], start=1))
-    self._specs = rpc.ActionObservationSpecs(
-      actions={uid: dm_env_utils.dm_env_spec_to_tensor_spec(spec) for uid, spec in actions.items()},
-      observations={uid: dm_env_utils.dm_env_spec_to_tensor_spec(spec) for uid, spec in self._observations.items()},
-    )
+    self._specs = _offered(arm_world)
+    self._observations = {uid: spec.name for uid, spec in self._specs.observations.items()}
+    self._cheap = set(self._observations.values()) - {protocol.REWARD, recording.PIXELS}
 
   def answer(self, client: threading.Event, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
     """The response to a request; an error response, with the arm held, where it cannot be met."""
@@ -364,6 +422,7 @@ class _Desk:
     if client is self._client:
       self._client = None
       self._world.restart()
+      self._say(recording.INFORMATION, "the client left")
     return rpc.LeaveWorldResponse()
 
   _leave_world = leave
@@ -373,6 +432,7 @@ class _Desk:
     if client is self._client:
       with contextlib.suppress(safety.ArmLostError):  # The server is about to end for it.
         self._world.hold()
+    self._say(recording.ERROR if code == code_pb2.INTERNAL else recording.REFUSAL, message)
     return rpc.EnvironmentResponse(error=status_pb2.Status(code=code, message=message))
 
   def _create_world(self, client: threading.Event, request: rpc.CreateWorldRequest) -> rpc.CreateWorldResponse:
@@ -400,6 +460,7 @@ class _Desk:
       raise protocol.BridgeError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
     self._world.seed(int(seed))
     self._client = client
+    self._say(recording.INFORMATION, f"a client joined, seed={seed}")
     return rpc.JoinWorldResponse(specs=self._specs)
 
   def _reset(self, client: threading.Event, request: rpc.ResetRequest) -> rpc.ResetResponse:
@@ -423,15 +484,24 @@ class _Desk:
     step_type, reward, discount = self._world.step(
       action, is_wanted=lambda: not (client.is_set() or self._stop.is_set())
     )
-    values: dict[str, np.ndarray] = {protocol.REWARD: np.array(reward, np.float32)}
-    names = {uid: self._observations[uid].name for uid in request.requested_observations}
-    values.update(self._world.observe(set(names.values()) - values.keys()))
+    time_s = self._world.now_s()
+    names = {uid: self._observations[uid] for uid in request.requested_observations}
+    observation = self._world.observe(self._cheap)
+    try:
+      observation |= self._world.observe(set(names.values()) - {protocol.REWARD, *observation})
+    finally:  # The arm has moved, whatever its camera does.
+      asked_rad_s, reading = self._world.asked_rad_s, self._world.reading
+      self._record(recording.Step(time_s, step_type, reward, discount, action, asked_rad_s, reading, observation))
+    values = {**observation, protocol.REWARD: np.array(reward, np.float32)}
     state = rpc.EnvironmentStateType.RUNNING
     if step_type.last():
       state = rpc.EnvironmentStateType.INTERRUPTED if discount else rpc.EnvironmentStateType.TERMINATED
     return rpc.StepResponse(
       state=state, observations={uid: tensor_utils.pack_tensor(values[name]) for uid, name in names.items()}
     )
+
+  def _say(self, level: int, text: str) -> None:
+    self._record(recording.Event(self._world.now_s(), level, text))
 
   def _action(self, request: rpc.StepRequest) -> np.ndarray | None:
     """The action in a request as it came, or None where there is none."""

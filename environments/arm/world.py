@@ -43,10 +43,11 @@ class ArmWorld:
   ):
     """Episodes on the arm behind `gate`, of which `image` makes pictures; a command holds for `valid_for_s`."""
     self._gate = gate
+    self.now_s, self.poll, self.told = gate.now_s, gate.poll, gate.told
     self._valid_for_s = valid_for_s
     simulated = simulation.Jaco(task, num_joints=num_joints, physics_kind="mujoco", num_threads=1)
     self._observers: dict[str, Callable[[], np.ndarray]] = {
-      "pixels": lambda: image(self._reading),
+      "pixels": lambda: image(self.reading),
       "proprioception": lambda: self._proprioception,
       "target": lambda: self._target,
     }
@@ -59,6 +60,7 @@ class ArmWorld:
     self._period_end_s = gate.now_s()
     self._elapsed = 0
     self.is_over = True  # Whether the next step starts an episode, whatever its action.
+    self.asked_rad_s = np.zeros(constants.NUM_JOINTS)  # What the last step's action asks for, [9].
     self.seed(seed)
 
   def prepare(self) -> None:
@@ -104,8 +106,8 @@ class ArmWorld:
     """
     if self.is_over:
       return self._start(is_wanted)
-    now_s = self._gate.now_s()
-    self._gate.command(self._velocities(action), expires_s=now_s + self._valid_for_s)
+    now_s, self.asked_rad_s = self._gate.now_s(), self._velocities(action)
+    self._gate.command(self.asked_rad_s, expires_s=now_s + self._valid_for_s)
     if self._is_moving:
       self._gate.place_target(self._path[self._elapsed + 1])
     is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
@@ -135,6 +137,7 @@ class ArmWorld:
     self._gate.place_target(self._path[0])
     self._go_to(np.asarray(qpos, np.float64), is_wanted)
     self._period_end_s = self._gate.now_s()
+    self.asked_rad_s = np.zeros(constants.NUM_JOINTS)
     self.is_over = False
     return self._look(0)
 
@@ -160,7 +163,7 @@ class ArmWorld:
   def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
     """Reads the instruments after `elapsed` steps and asks the task what it makes of them."""
     self._elapsed = elapsed
-    self._reading = reading = self._gate.read()
+    self.reading = reading = self._gate.read()
     state = np.stack([reading.qpos_rad, reading.qvel_rad_s]).astype(np.float32)
     self._target = reading.target_in_base_m.astype(np.float32)
     outcome, proprioception = self._evaluate(state, self._target, np.int32(elapsed))

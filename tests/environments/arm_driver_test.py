@@ -242,6 +242,9 @@ def test_the_gate_works_there(gate, rig):
   np.testing.assert_allclose(rig.velocity[:6], limits.max_velocity_rad_s[:6])
   velocities = np.array([velocity for _, velocity in rig.changes])
   assert np.abs(np.diff(velocities, axis=0)).max() <= limits.max_acceleration_rad_s2 * limits.poll_s + 1e-9
+  told = gate.told()
+  np.testing.assert_allclose(told[0].asked_rad_s, TURN)
+  np.testing.assert_allclose(told[-1].allowed_rad_s, rig.velocity)
 
 
 def test_a_twin_on_the_wall_clock_lives_there_too():

@@ -333,3 +333,39 @@ def test_wrong_limits_are_refused():
     protocol.Limits(max_velocity_rad_s=(1.0,), low_rad=(0.0, 0.0), high_rad=(1.0,))
   with pytest.raises(ValueError, match="max_age_s=inf"):
     protocol.Limits(max_velocity_rad_s=(1.0,), low_rad=(0.0,), high_rad=(1.0,), max_age_s=np.inf)
+
+
+def test_the_gate_keeps_what_it_told_the_arm_and_why(driver):
+  """A change of 0.4 rad/s a poll, joint 1 at most 0.5 rad/s; the command expires at 0.35 s."""
+  ages_s = [0.0]
+  gate = safety.Gate(driver, LIMITS, read=lambda: driver.read()._replace(time_s=driver.time_s - ages_s[-1]))
+  gate.command(np.array([0.7, 0.0, 0.0]), expires_s=0.35)
+  for _ in range(6):
+    driver.time_s += LIMITS.poll_s
+    gate.poll()
+  told = gate.told()
+  assert [(round(one.time_s, 1), one.asked_rad_s[0], one.why) for one in told] == [
+    (0.1, 0.5, ""),
+    (0.2, 0.5, ""),  # And the same at 0.3: no change.
+    (0.4, 0.0, "expired"),
+    (0.5, 0.0, ""),
+  ]
+  np.testing.assert_allclose([one.allowed_rad_s[0] for one in told], [0.4, 0.5, 0.1, 0.0], atol=1e-9)
+  assert gate.told() == []  # Told once.
+  move(gate, driver, [0.3, 0.0, 0.0], num_polls=1)
+  ages_s.append(0.2)
+  driver.time_s += LIMITS.poll_s
+  gate.poll()
+  driver.qpos = np.full(3, np.nan)
+  with pytest.raises(safety.ArmFaultError):
+    gate.read()
+  whys = [one.why for one in gate.told()]
+  assert whys[:-1] == ["", "old reading", "stop"] and whys[-1].startswith("fault: its joints read [nan")
+
+
+def test_what_nobody_asks_for_does_not_grow(gate, driver, monkeypatch):
+  monkeypatch.setattr(safety, "_MOST_TOLD_AT_ONCE", 7)
+  for i in range(10):
+    move(gate, driver, [0.01 * (i + 1), 0.0, 0.0], num_polls=1)
+  assert [len(gate.told()) for _ in range(3)] == [7, 3, 0]
+  assert gate._told.maxlen == safety._MOST_TOLD

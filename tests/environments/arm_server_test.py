@@ -6,6 +6,7 @@ One twin in a process of its own serves most tests; where a test must look at th
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, reset, reset_world, step
 
 from environments import core, registry
-from environments.arm import client, protocol, server, twin
+from environments.arm import client, protocol, recording, replay, safety, server, twin
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 from tests.environments import arm_rig
@@ -38,9 +39,10 @@ ONE_SERVER = {}  # Shared with the unittest classes of the compliance suite, whi
 
 
 @pytest.fixture(scope="module", autouse=True)
-def address():
-  with server.launch(server.ServerConfig(driver=twin.TwinConfig(), seed=5)) as address:
-    ONE_SERVER["address"] = address
+def address(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("recording")
+  with server.launch(server.ServerConfig(driver=twin.TwinConfig(), seed=5, record=str(folder))) as address:
+    ONE_SERVER.update(address=address, recording=folder)
     yield address
 
 
@@ -223,6 +225,74 @@ def test_only_what_is_asked_for_is_sent(address):
   with connected(address, observations=["target"]) as environment:
     assert set(environment.observation_spec()) == {"target"}
     assert set(environment.reset().observation) == {"target"}
+
+
+# --- Recorded, and played again through the bridge ---
+
+
+def test_what_a_client_saw_is_recorded_and_served_again(address, tmp_path):
+  """Of the server of this module, which goes on: what it has recorded so far, the last episode of which is this."""
+  with connected(address, seed=11) as environment:
+    specs = environment.observation_spec(), environment.action_spec(), environment.reward_spec()
+    seen = [environment.reset(), *(environment.step(TURN) for _ in range(3)), environment.step({})]
+    with pytest.raises(ValueError, match="NaN"):
+      environment.step(np.full(9, np.nan, np.float32))
+  until_s = time.monotonic() + 60
+  while "the client left" not in [i.text for i in last_items(ONE_SERVER["recording"], 1)]:
+    assert time.monotonic() < until_s
+    time.sleep(0.1)
+  items = last_items(ONE_SERVER["recording"], 40)
+  told = [item for item in items if isinstance(item, safety.Told)]
+  said = [item.text for item in items if isinstance(item, recording.Event)][-3:]
+  assert said[0] == "a client joined, seed=11" and "NaN" in said[1]
+  steps = [item for item in items if isinstance(item, recording.Step)][-5:]
+  np.testing.assert_allclose(np.diff([one.time_s for one in steps]), 0.1, atol=1e-5)
+  assert [None if one.action is None else one.action[0] for one in steps] == [None, 2, 2, 2, None]
+  np.testing.assert_allclose([one.asked_rad_s for one in steps[1:4]], [simulation.command(TURN)] * 3, rtol=1e-6)
+  during = [one for one in told if steps[0].time_s <= one.time_s < steps[3].time_s and not one.why]
+  np.testing.assert_allclose([one.asked_rad_s for one in during[:2]], [steps[1].asked_rad_s] * 2, atol=1e-6)
+  np.testing.assert_allclose([one.allowed_rad_s[0] for one in during[:2]], [0.2, steps[1].asked_rad_s[0]], atol=1e-6)
+
+  (file,) = recording.files(ONE_SERVER["recording"])
+  shutil.copy(file, tmp_path)
+  num_before = sum(len(episode) > 1 for episode in recording.episodes(tmp_path, pictures=False)) - 1
+  with served_here(server.ServerConfig(driver=replay.ReplayConfig(str(tmp_path)))) as replayed:
+    with connected(replayed) as environment:
+      assert (environment.observation_spec(), environment.action_spec(), environment.reward_spec()) == specs
+      for _ in range(num_before):
+        environment.reset()
+      again = [environment.reset(), *(environment.step(REST) for _ in range(4))]
+  assert again[-1].last()  # Where the client left.
+  for one, other in zip(seen, again, strict=True):
+    assert (one.reward, one.discount) == (other.reward, other.discount)
+    for name, value in one.observation.items():
+      np.testing.assert_array_equal(value, other.observation[name])
+
+
+def last_items(folder, count):
+  return list(recording.read(folder, pictures=False))[-count:]
+
+
+def test_a_step_is_recorded_though_its_camera_hangs(rig, rig_config, tmp_path):
+  with served_here(dataclasses.replace(rig_config, record=str(tmp_path))) as address:
+    with connected(address) as environment:
+      environment.reset()
+      rig.fault = "image raises"
+      with pytest.raises(ValueError, match="the cable is out"):
+        environment.step(TURN)
+  (episode,) = recording.episodes(tmp_path)
+  assert [set(one.observation) for one in episode] == [
+    {"proprioception", "target", "pixels"},
+    {"proprioception", "target"},
+  ]
+  assert any(one.allowed_rad_s.any() for one in recording.read(tmp_path) if isinstance(one, safety.Told))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+  (tmp_path / "taken").touch()
+  config = server.ServerConfig(driver=twin.TwinConfig(), record=str(tmp_path / "taken"))
+  with pytest.raises(protocol.BridgeError, match="nothing can be recorded in .*taken .*; name another folder"):
+    server.serve(config)
 
 
 # --- Safety, seen through the bridge ---

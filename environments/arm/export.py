@@ -1,0 +1,53 @@
+"""A recording as a data set of robomimic's: one HDF5 file, a demonstration for each episode.
+
+Of T transitions, `data/demo_N` holds `obs/NAME` and `next_obs/NAME` `[T, ...]`, `actions` `[T, A]`, `rewards` and
+`dones` `[T]`, as robomimic's documentation has it (docs/datasets/overview). Its actions are from -1 to 1, and so are
+these: a joint goes back, rests or goes forwards. An episode that was cut, by its client or by the clock, is not done.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+
+from environments.arm import recording
+
+_GYM_TYPE = 2  # Of robomimic's kinds of environments.
+
+
+def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
+  """Writes the recording `path` to `out`, a new file; returns how many demonstrations and transitions it has.
+
+  Raises:
+    ValueError: there is no recording, or nothing in it; or h5py is missing.
+    OSError: `out` is there already, or cannot be written.
+  """
+  try:
+    import h5py
+  except ModuleNotFoundError:
+    raise ValueError('HDF5 needs h5py: pip install "progressive-robots[arm]"') from None
+  about = recording.read_about(path)
+  spec, num_demos, total = about.action_spec, 0, 0
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with h5py.File(out, "x") as file:
+    data = file.create_group("data")
+    for episode in recording.episodes(path):
+      num_steps = len(episode) - 1
+      if not num_steps:
+        continue
+      demo = data.create_group(f"demo_{num_demos}")
+      demo.attrs["num_samples"] = num_steps
+      rest = (spec.minimum + spec.maximum) / 2
+      actions = np.stack([rest if step.action is None else step.action for step in episode[1:]])
+      demo["actions"] = ((actions - rest) / (spec.maximum - rest)).astype(np.float32)
+      demo["rewards"] = np.array([step.reward for step in episode[1:]], np.float32)
+      demo["dones"] = np.array([step.discount == 0 for step in episode[1:]], np.int64)
+      for name in set.intersection(*(set(step.observation) for step in episode)):
+        values = np.stack([step.observation[name] for step in episode])
+        packed = {"compression": "gzip", "chunks": (1, *values.shape[1:])} if name == recording.PIXELS else {}
+        demo.create_dataset(f"obs/{name}", data=values[:-1], **packed)
+        demo.create_dataset(f"next_obs/{name}", data=values[1:], **packed)
+      num_demos, total = num_demos + 1, total + num_steps
+    data.attrs["total"] = total
+    data.attrs["env_args"] = json.dumps({"env_name": about.task, "type": _GYM_TYPE, "env_kwargs": {}})
+  return num_demos, total

@@ -1,0 +1,206 @@
+"""What an arm did, as it lies on the disk: MCAP files, which Foxglove opens, and what reads them back.
+
+A server writes them (`recorder`): one file after the other into a folder, each of which says by itself what it is of.
+Messages are JSON: a `Step` on /step, with its picture just before it on /camera (foxglove.CompressedImage, a PNG, so
+nothing is lost); what the gate told the arm on /told (`safety.Told`); what was said to clients on /log (foxglove.Log).
+Times are UNIX seconds that go on as the driver's clock does. A file that ends in the middle, as one does whose server
+was killed, is read up to its last whole chunk.
+"""
+
+import base64
+import io
+import pathlib
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import dm_env
+import numpy as np
+import orjson
+from dm_env import specs
+from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+from dm_env_rpc.v1 import dm_env_utils
+from google.protobuf import json_format
+from PIL import Image
+
+from environments.arm import protocol, safety
+
+STEP, CAMERA, TOLD, LOG = "/step", "/camera", "/told", "/log"
+ABOUT = "arm"  # The name of a file's metadata.
+NEEDS = 'recordings need mcap: pip install "progressive-robots[arm]"'
+INFORMATION, REFUSAL, ERROR = 2, 3, 4  # Levels of foxglove.Log.
+PIXELS = "pixels"  # The observation that is a picture.
+
+
+class Step(NamedTuple):
+  """A step of an episode as the server played it."""
+
+  time_s: float  # When it was over.
+  step_type: dm_env.StepType
+  reward: float
+  discount: float
+  action: np.ndarray | None  # [A] int32; None at FIRST, and where none was given.
+  asked_rad_s: np.ndarray  # [J] The velocities that the action stands for.
+  reading: protocol.Reading
+  observation: Mapping[str, np.ndarray]
+
+
+class Event(NamedTuple):
+  """Something that was said."""
+
+  time_s: float
+  level: int  # INFORMATION, REFUSAL or ERROR.
+  text: str
+
+
+class About(NamedTuple):
+  """What a file is of."""
+
+  task: str
+  driver: str  # Which arm: its config, in words.
+  control_dt_s: float
+  action_spec: specs.BoundedArray
+  observation_spec: Mapping[str, specs.Array]
+
+
+Item = Step | safety.Told | Event
+
+
+def pack_about(*, task: str, driver: str, control_dt_s: float, offered: rpc.ActionObservationSpecs) -> dict[str, str]:
+  """`About` as a file's metadata."""
+  text = json_format.MessageToJson(offered, indent=None)
+  return {"task": task, "driver": driver, "control_dt_s": str(control_dt_s), "specs": text}
+
+
+def files(path: pathlib.Path) -> list[pathlib.Path]:
+  """The files of a recording, which is a folder or one file of it, in the order in which they were written.
+
+  Raises:
+    ValueError: there is none.
+  """
+  found = sorted(path.glob("*.mcap")) if path.is_dir() else [path]
+  if not found or not found[0].exists():
+    raise ValueError(f"--recording={path}: there is no recording (.mcap); name one, or the folder of --record")
+  return found
+
+
+def read_about(path: pathlib.Path) -> About:
+  """What the recording `path` is of.
+
+  Raises:
+    ValueError: there is none, or its files are of different tasks or joints.
+  """
+  every = {file: next(_read_file(file, pictures=False), None) for file in files(path)}
+  known = {file: about for file, about in every.items() if isinstance(about, About)}  # The rest was killed too early.
+  if not known:
+    raise ValueError(f"{path} holds nothing of an arm; if its server was killed at once, delete it")
+  (first, about), *others = known.items()
+  for file, other in others:
+    if (other.task, other.action_spec) != (about.task, about.action_spec):
+      raise ValueError(
+        f"{file} is of {other.task} with {other.action_spec.shape[0]} joints, {first} of {about.task} with "
+        f"{about.action_spec.shape[0]}; name one of them, or move them into two folders"
+      )
+  return about
+
+
+def read(path: pathlib.Path, *, pictures: bool = True) -> Iterator[Item]:
+  """All that the recording `path` holds, in the order in which it was written.
+
+  Args:
+    path: a file, or a folder of them.
+    pictures: whether steps have theirs, as the observation `pixels`.
+
+  Raises:
+    ValueError: there is none, or a file is damaged.
+  """
+  for file in files(path):
+    for item in _read_file(file, pictures):
+      if not isinstance(item, About):
+        yield item
+
+
+def episodes(path: pathlib.Path, *, pictures: bool = True) -> Iterator[list[Step]]:
+  """The recorded episodes, each from its FIRST step on; those that a client left early have no LAST one.
+
+  As `read`. Steps whose FIRST is missing, as in the second file of a folder alone, are left out.
+  """
+  episode: list[Step] = []
+  for item in read(path, pictures=pictures):
+    if not isinstance(item, Step):
+      continue
+    if item.step_type.first() and episode:
+      yield episode
+      episode = []
+    if item.step_type.first() or episode:
+      episode.append(item)
+  if episode:
+    yield episode
+
+
+def _read_file(file: pathlib.Path, pictures: bool) -> Iterator[About | Item]:
+  """What stands in a file, `About` first."""
+  try:
+    import zstandard  # A server that records nothing needs neither.
+    from mcap import exceptions, records, stream_reader
+  except ModuleNotFoundError:
+    raise ValueError(NEEDS) from None
+  topics: dict[int, str] = {}
+  picture: dict[str, np.ndarray] = {}  # Of the next step.
+  try:
+    with file.open("rb") as stream:
+      for record in stream_reader.StreamReader(stream, validate_crcs=True).records:
+        if isinstance(record, records.Metadata) and record.name == ABOUT:
+          yield _about(record.metadata)
+        elif isinstance(record, records.Channel):
+          topics[record.id] = record.topic
+        elif isinstance(record, records.Message):
+          topic, time_s = topics[record.channel_id], record.log_time * 1e-9
+          if topic == CAMERA:
+            picture = {PIXELS: _pixels(record.data)} if pictures else {}
+          elif topic in _ITEMS:
+            yield _ITEMS[topic](time_s, orjson.loads(record.data), picture)
+          if topic == STEP:
+            picture = {}
+  except (exceptions.EndOfFile, struct.error):
+    print(f"warning: {file} ends in the middle; it is read up to its last whole chunk", file=sys.stderr)
+  except (exceptions.McapError, stream_reader.CRCValidationError, zstandard.ZstdError) as error:
+    raise ValueError(f"{file} is no recording, or is damaged: {error}") from error
+
+
+def _about(metadata: Mapping[str, str]) -> About:
+  offered = json_format.Parse(metadata["specs"], rpc.ActionObservationSpecs())
+  (action,) = map(dm_env_utils.tensor_spec_to_dm_env_spec, offered.actions.values())
+  observations = map(dm_env_utils.tensor_spec_to_dm_env_spec, offered.observations.values())
+  shown = {spec.name: spec for spec in observations if spec.name != protocol.REWARD}
+  return About(metadata["task"], metadata["driver"], float(metadata["control_dt_s"]), action, shown)
+
+
+def _step(time_s: float, fields: Mapping[str, Any], picture: Mapping[str, np.ndarray]) -> Step:
+  reading = {name: np.array(value) for name, value in fields["reading"].items()}
+  observation = {name: np.array(value, np.float32) for name, value in fields["observation"].items()}
+  return Step(
+    time_s,
+    dm_env.StepType(fields["step_type"]),
+    fields["reward"],
+    fields["discount"],
+    None if fields["action"] is None else np.array(fields["action"], np.int32),
+    np.array(fields["asked_rad_s"]),
+    protocol.Reading(float(reading.pop("time_s")), **reading),
+    {**observation, **picture},
+  )
+
+
+_ITEMS: Mapping[str, Callable[[float, Mapping[str, Any], Mapping[str, np.ndarray]], Item]] = {
+  STEP: _step,
+  TOLD: lambda time_s, fields, _: safety.Told(
+    time_s, np.array(fields["asked_rad_s"]), np.array(fields["allowed_rad_s"]), fields["why"]
+  ),
+  LOG: lambda time_s, fields, _: Event(time_s, fields["level"], fields["message"]),
+}
+
+
+def _pixels(message: bytes) -> np.ndarray:
+  """uint8 `[H, W, 3]` of a foxglove.CompressedImage."""
+  return np.asarray(Image.open(io.BytesIO(base64.b64decode(orjson.loads(message)["data"]))))

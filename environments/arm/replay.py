@@ -1,0 +1,152 @@
+"""A recording played again: as an environment of this process, or served as an arm is.
+
+Actions change nothing: every step is the recorded one, with the same observations, rewards and ends. After the last
+episode comes the first one again. An episode that its client left early is cut at its last step, with the discount that
+this has.
+
+    environment = replay.Replay("runs/recordings")
+    environment = registry.make("environments.arm.replay:Replay", path="runs/recordings")  # As a config names it.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import dm_env
+import numpy as np
+from dm_env import specs
+
+from environments.arm import protocol, recording, safety
+from environments.jaco import constants
+
+
+class Replay(dm_env.Environment):
+  """The episodes of a recording, in their order."""
+
+  control_dt_s = constants.CONTROL_DT_S
+  return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
+
+  def __init__(self, path: str, observations: Sequence[str] | None = None):
+    """The recording `path`, a file or a folder of them, of which `observations` are shown; None: all that it has.
+
+    Raises:
+      ValueError: there is no recording, or it has no whole step or no such observation.
+    """
+    self._path = pathlib.Path(path)
+    self.about = recording.read_about(self._path)
+    first = next(recording.episodes(self._path), None)
+    if first is None:
+      raise ValueError(f"{path} has no episode")
+    names = tuple(first[0].observation if observations is None else observations)
+    for name in names:
+      if name not in first[0].observation:
+        raise ValueError(f"observation {name!r} was not recorded; {path} has {', '.join(sorted(first[0].observation))}")
+    self._spec = {name: self.about.observation_spec[name] for name in sorted(names)}
+    self._episodes: Iterator[list[recording.Step]] = iter(())
+    self._rest: Iterator[recording.Step] = iter(())
+    self.restart()
+
+  def restart(self) -> None:
+    """Goes back to the first episode."""
+    self._episodes = self._again()
+    self._is_over = True
+
+  def reset(self) -> dm_env.TimeStep:
+    episode = next(self._episodes)
+    self._rest, self._last = iter(episode), episode[-1]
+    return self._show(next(self._rest))
+
+  def step(self, action: object) -> dm_env.TimeStep:
+    """The next recorded step, whatever `action` is; after the last one of an episode, the first of the next."""
+    return self.reset() if self._is_over else self._show(next(self._rest))
+
+  def observation_spec(self) -> Mapping[str, specs.Array]:
+    return self._spec
+
+  def reward_spec(self) -> specs.Array:
+    return specs.Array((), np.float32, name=protocol.REWARD)
+
+  def action_spec(self) -> specs.BoundedArray:
+    return self.about.action_spec
+
+  def _again(self) -> Iterator[list[recording.Step]]:
+    """Episodes for ever; one of a single step is none."""
+    while True:
+      yield from (episode for episode in recording.episodes(self._path) if len(episode) > 1)
+
+  def _show(self, step: recording.Step) -> dm_env.TimeStep:
+    self.recorded = step
+    self._is_over = step is self._last
+    missing = self._spec.keys() - step.observation.keys()
+    if missing:
+      raise ValueError(f"{self._path}: an episode has no {min(missing)}; its client did not ask for it")
+    observation = {name: step.observation[name] for name in self._spec}
+    if step.step_type.first():
+      return dm_env.restart(observation)
+    step_type = dm_env.StepType.LAST if self._is_over else dm_env.StepType.MID
+    return dm_env.TimeStep(step_type, np.float32(step.reward), step.discount, observation)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+  """A recording in place of an arm: its path."""
+
+  recording: str
+
+
+class ReplayWorld:
+  """A recording as the server plays an arm's episodes (`world.ArmWorld`): every client finds its beginning."""
+
+  def __init__(self, config: ReplayConfig, *, task: str, num_joints: int):
+    """Raises `protocol.BridgeError` where there is no recording, or one of another task or number of joints."""
+    try:
+      self._environment = Replay(config.recording)
+    except ValueError as error:
+      raise protocol.BridgeError(str(error)) from None
+    about = self._environment.about
+    if (task, num_joints) != (about.task, *about.action_spec.shape):
+      (recorded,) = about.action_spec.shape
+      raise protocol.BridgeError(
+        f"{config.recording} is of {about.task} with {recorded} joints; serve it with --task={about.task} "
+        f"--num_joints={recorded}"
+      )
+    self.now_s = time.monotonic
+    self.observation_spec, self.action_spec = self._environment.observation_spec, self._environment.action_spec
+    self.is_over = True
+
+  @property
+  def asked_rad_s(self) -> np.ndarray:
+    return self._environment.recorded.asked_rad_s
+
+  @property
+  def reading(self) -> protocol.Reading:
+    return self._environment.recorded.reading
+
+  def seed(self, seed: int) -> None:
+    self._environment.restart()
+    self.is_over = True
+
+  def restart(self) -> None:
+    self.is_over = True
+
+  def step(
+    self, action: np.ndarray | None, *, is_wanted: Callable[[], bool] = lambda: True
+  ) -> tuple[dm_env.StepType, float, float]:
+    timestep = self._environment.reset() if self.is_over else self._environment.step(action)
+    self.is_over, self._observation = timestep.last(), timestep.observation
+    if timestep.first():
+      return timestep.step_type, 0.0, 1.0
+    return timestep.step_type, float(timestep.reward), float(timestep.discount)
+
+  def observe(self, names: Collection[str]) -> dict[str, np.ndarray]:
+    return {name: self._observation[name] for name in names}
+
+  def hold(self) -> None:
+    pass
+
+  def poll(self) -> None:
+    pass
+
+  def told(self) -> list[safety.Told]:
+    return []

@@ -1,0 +1,255 @@
+"""Recordings: what is written is read back, whatever happens to the disk or to who writes; played again; exported."""
+
+import errno
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import h5py
+import mcap.reader
+import numpy as np
+import pytest
+from absl.testing import absltest
+from dm_env import test_utils
+
+from environments.arm import driver, export, protocol, recorder, recording, replay
+from tests.environments import arm_recordings
+
+ITEMS = arm_recordings.items()
+STEPS = [item for item in ITEMS if isinstance(item, recording.Step)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return arm_recordings.write(tmp_path_factory.mktemp("recording"), ITEMS)
+
+
+def assert_same(got, expected):
+  """Equal but for the clock: what is read back is UNIX time."""
+  for one, other in zip(got, expected, strict=True):
+    assert type(one) is type(other)
+    assert one.time_s - got[0].time_s == pytest.approx(other.time_s - expected[0].time_s, abs=1e-6)
+    assert abs(one.time_s - time.time()) < 1000
+    if isinstance(one, recording.Step):
+      lag = one.time_s - one.reading.time_s
+      assert lag == pytest.approx(other.time_s - other.reading.time_s, abs=1e-6)
+      one, other = one._replace(reading=one.reading[1:]), other._replace(reading=other.reading[1:])
+    fields, others = one._replace(time_s=0), other._replace(time_s=0)
+    for value, known in zip(fields, others, strict=True):
+      np.testing.assert_equal(value, known)
+
+
+def test_what_is_recorded_is_read_back(folder):
+  got = list(recording.read(folder))
+  assert_same(got[:-1], ITEMS)
+  assert got[-1].text == "the server ends"
+  pixels = got[1].observation["pixels"]
+  assert pixels.dtype == np.uint8 and got[1].observation["target"].dtype == np.float32
+  assert "pixels" not in list(recording.read(folder, pictures=False))[1].observation
+  about = recording.read_about(folder)
+  assert (about.task, about.driver, about.control_dt_s) == ("reach/random", "a made-up arm", 0.1)
+  assert about.action_spec == arm_recordings.ACTION
+  assert about.observation_spec == {spec.name: spec for spec in arm_recordings.OBSERVATIONS[1:]}
+
+
+def test_a_stranger_s_reader_finds_foxglove_s_schemas_in_order(folder):
+  """The library's own reader, by its index, as Foxglove does."""
+  (file,) = recording.files(folder)
+  with file.open("rb") as stream:
+    reader = mcap.reader.SeekingReader(stream)
+    schemas = {channel.topic: schema for schema, channel, _ in reader.iter_messages()}
+    counts = reader.get_summary().statistics.channel_message_counts.values()
+    picture = next(json.loads(message.data) for _, _, message in reader.iter_messages(topics="/camera"))
+  assert schemas["/camera"].name == "foxglove.CompressedImage" and schemas["/log"].name == "foxglove.Log"
+  assert {schema.encoding for schema in schemas.values()} == {"jsonschema"}
+  assert sorted(counts) == sorted([15, 15, 6, 2])
+  assert picture.keys() == {"timestamp", "frame_id", "data", "format"} and picture["format"] == "png"
+
+
+def test_files_follow_each_other_and_each_stands_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(recorder, "_FLUSH_S", 0.0)
+  arm_recordings.write(tmp_path, ITEMS, most_bytes=8_000)
+  files = recording.files(tmp_path)
+  assert len(files) > 2
+  assert_same(list(recording.read(tmp_path))[:-1], ITEMS)
+  assert recording.read_about(files[-1]) == recording.read_about(tmp_path)
+  whole = [len(episode) for episode in recording.episodes(tmp_path)]
+  assert whole == [5, 5, 5]
+  (rest,) = [list(recording.episodes(file)) for file in files[-1:]]
+  assert all(episode[0].step_type.first() for episode in rest)  # What lacks its beginning is left out.
+
+
+def test_a_file_that_is_cut_anywhere_is_read_up_to_there(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(recorder, "_FLUSH_S", 0.0)
+  (file,) = recording.files(arm_recordings.write(tmp_path / "whole", ITEMS))
+  content, cut, counts = file.read_bytes(), tmp_path / "cut.mcap", []
+  for size in range(0, len(content), 199):
+    cut.write_bytes(content[:size])
+    got = list(recording.read(cut))
+    assert_same(got[:-1], ITEMS[: len(got) - 1]) if len(got) > len(ITEMS) else assert_same(got, ITEMS[: len(got)])
+    counts.append(len(got))
+  assert counts == sorted(counts) and counts[-1] > len(ITEMS) and len(set(counts)) > 10
+  assert "ends in the middle; it is read up to its last whole chunk" in capsys.readouterr().err
+
+
+def test_a_damaged_file_is_named(folder, tmp_path):
+  (file,) = recording.files(folder)
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 255
+  damaged = tmp_path / "damaged.mcap"
+  damaged.write_bytes(content)
+  with pytest.raises(ValueError, match="damaged.mcap is no recording, or is damaged"):
+    list(recording.read(damaged))
+  damaged.write_text("no recording at all, whatever its name may say of it")
+  with pytest.raises(ValueError, match="damaged.mcap is no recording, or is damaged"):
+    recording.read_about(damaged)
+
+
+def test_recordings_of_other_tasks_are_not_mixed(folder, tmp_path):
+  shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+  with recorder.Recorder(tmp_path, arm_recordings.about("conveyor"), now_s=time.monotonic):
+    pass
+  with pytest.raises(ValueError, match="is of conveyor with 3 joints, .* of reach/random with 3; name one"):
+    recording.read_about(tmp_path)
+  with pytest.raises(ValueError, match="there is no recording"):
+    recording.read_about(tmp_path / "nowhere")
+
+
+def test_a_killed_recorder_loses_less_than_a_second(tmp_path):
+  """Its last words are the number of the event that it put then."""
+  code = (
+    "import pathlib, sys, time\n"
+    "from environments.arm import recorder, recording\n"
+    "from tests.environments import arm_recordings\n"
+    "opened = recorder.Recorder(pathlib.Path(sys.argv[1]), arm_recordings.about(), now_s=time.monotonic)\n"
+    "for number in range(1000):\n"
+    "  opened.put(recording.Event(time.monotonic(), recording.INFORMATION, str(number)))\n"
+    "  print(number, flush=True)\n"
+    "  time.sleep(0.02)\n"
+  )
+  command = [sys.executable, "-c", code, str(tmp_path)]
+  process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=driver.environment_variables())
+  try:
+    for line in process.stdout:
+      if int(line) == 75:
+        break
+    process.kill()
+    last = int(([line, *process.stdout])[-1])
+  finally:
+    process.kill()
+    process.communicate()
+  got = [int(item.text) for item in recording.read(tmp_path)]
+  assert got == list(range(len(got))) and last - got[-1] <= 50
+
+
+def test_a_disk_that_is_full_is_one_warning(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(recorder, "_FLUSH_S", 0.0)
+  add, calls = recorder.writer.Writer.add_message, []
+
+  def fill(*arguments):
+    calls.append(arguments)
+    if len(calls) > 3:
+      raise OSError(errno.ENOSPC, "No space left on device")
+    add(*arguments)
+
+  monkeypatch.setattr(recorder.writer.Writer, "add_message", fill)
+  arm_recordings.write(tmp_path, ITEMS)
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1 and "is no whole recording (OSError: [Errno 28] No space left on device)" in error
+  assert_same(list(recording.read(tmp_path)), ITEMS[:2])  # Three messages.
+
+
+def test_a_disk_that_hangs_delays_nobody(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(recorder, "_FLUSH_S", 0.0)
+  monkeypatch.setattr(recorder, "_CLOSE_S", 0.05)
+  is_free, hangs = threading.Event(), []
+  flush = recorder.writer.Writer.flush
+
+  def hang(writer):
+    if hangs:
+      is_free.wait()
+    hangs.append(writer)
+    flush(writer)
+
+  monkeypatch.setattr(recorder.writer.Writer, "flush", hang)
+  with recorder.Recorder(tmp_path, arm_recordings.about(), now_s=lambda: 0.0) as opened:
+    for _ in range(3 * recorder._MOST_WAITING):
+      opened.put(ITEMS[0])  # Comes back, or this test hangs.
+  is_free.set()
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1 and "(the disk does not keep up, and steps are missing); the arm goes on" in error
+
+
+# --- Played again ---
+
+
+class DmEnvTest(test_utils.EnvironmentTestMixin, absltest.TestCase):
+  """dm_env's own conformance suite, over the cut episode and past the end of the recording."""
+
+  def make_object_under_test(self):
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    return replay.Replay(str(arm_recordings.write(pathlib.Path(folder.name), ITEMS)))
+
+  def make_action_sequence(self):
+    for _ in range(20):
+      yield np.zeros(3, np.int32)
+
+
+def test_a_replay_shows_what_was_recorded_over_and_over(folder):
+  environment = replay.Replay(str(folder))
+  for _ in range(2):
+    for i, step in enumerate(STEPS):
+      timestep = environment.step(None)
+      assert timestep.first() == step.step_type.first()
+      np.testing.assert_equal(timestep.observation, dict(step.observation))
+      if i % 5:
+        assert (timestep.reward, timestep.discount) == (step.reward, step.discount)
+      assert timestep.last() == (i % 5 == 4)  # Also where the client left.
+  assert environment.reset().observation["target"] == pytest.approx(STEPS[0].observation["target"])
+  assert replay.Replay(str(folder), ["target"]).reset().observation.keys() == {"target"}
+  with pytest.raises(ValueError, match="'depth' was not recorded; .* has pixels, target"):
+    replay.Replay(str(folder), ["depth"])
+
+
+def test_an_observation_that_some_client_did_not_ask_for_is_named(tmp_path):
+  blind = [step._replace(observation={"target": step.observation["target"]}) for step in STEPS[5:10]]
+  environment = replay.Replay(str(arm_recordings.write(tmp_path, [*STEPS[:5], *blind])))
+  environment.reset()
+  with pytest.raises(ValueError, match="an episode has no pixels; its client did not ask for it"):
+    environment.reset()
+
+
+def test_a_recording_of_another_task_than_is_served_is_refused(folder):
+  with pytest.raises(protocol.BridgeError, match="serve it with --task=reach/random --num_joints=3"):
+    replay.ReplayWorld(replay.ReplayConfig(str(folder)), task="conveyor", num_joints=3)
+
+
+# --- Exported ---
+
+
+def test_robomimic_s_file_has_its_documented_layout(folder, tmp_path):
+  """As robomimic's `SequenceDataset` reads it: demonstrations by number, `num_samples` of each, all of that length."""
+  out = tmp_path / "new" / "data.hdf5"
+  assert export.robomimic(folder, out) == (3, 12)
+  with h5py.File(out) as file:
+    data = file["data"]
+    assert data.attrs["total"] == 12 and json.loads(data.attrs["env_args"])["env_name"] == "reach/random"
+    assert sorted(data, key=lambda name: int(name[5:])) == ["demo_0", "demo_1", "demo_2"]
+    for i, demo in enumerate(data[f"demo_{i}"] for i in range(3)):
+      steps = STEPS[5 * i : 5 * i + 5]
+      assert demo.attrs["num_samples"] == 4
+      np.testing.assert_array_equal(demo["actions"], [step.action - 1.0 for step in steps[1:]])
+      np.testing.assert_array_equal(demo["rewards"], [step.reward for step in steps[1:]])
+      np.testing.assert_array_equal(demo["dones"], [0, 0, 0, int(i != 1)])
+      for name in ("pixels", "target"):
+        np.testing.assert_array_equal(demo[f"obs/{name}"], [step.observation[name] for step in steps[:-1]])
+        np.testing.assert_array_equal(demo[f"next_obs/{name}"], [step.observation[name] for step in steps[1:]])
+      assert demo["obs/pixels"].dtype == np.uint8 and demo["actions"].dtype == np.float32
+  with pytest.raises(OSError, match="exists"):
+    export.robomimic(folder, out)

@@ -1,0 +1,68 @@
+"""Recordings of made-up episodes, for tests of what reads them."""
+
+import dm_env
+import numpy as np
+from dm_env import specs
+from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+from dm_env_rpc.v1 import dm_env_utils
+
+from environments.arm import protocol, recorder, recording, safety
+
+ACTION = specs.BoundedArray((3,), np.int32, 0, 2, name="action")
+OBSERVATIONS = (
+  specs.Array((), np.float32, name="reward"),
+  specs.BoundedArray((8, 8, 3), np.uint8, 0, 255, name="pixels"),
+  specs.Array((2,), np.float32, name="target"),
+)
+CLOCK_S = 77.0  # The driver's, when recording begins.
+
+
+def about(task="reach/random"):
+  offered = rpc.ActionObservationSpecs(
+    actions={1: dm_env_utils.dm_env_spec_to_tensor_spec(ACTION)},
+    observations={i: dm_env_utils.dm_env_spec_to_tensor_spec(spec) for i, spec in enumerate(OBSERVATIONS, start=1)},
+  )
+  return recording.pack_about(task=task, driver="a made-up arm", control_dt_s=0.1, offered=offered)
+
+
+def episode(rng, *, start_s=CLOCK_S, num_steps=4, is_cut=False):
+  """Steps 0.1 s apart; a reward of 1 for every action whose first entry is 2, and what it was can be seen."""
+  steps = []
+  for i in range(num_steps + 1):
+    last = dm_env.StepType.MID if is_cut else dm_env.StepType.LAST
+    action = rng.integers(0, 3, 3, dtype=np.int32)
+    steps.append(
+      recording.Step(
+        time_s=start_s + 0.1 * i,
+        step_type=dm_env.StepType.FIRST if i == 0 else last if i == num_steps else dm_env.StepType.MID,
+        reward=float(i > 0 and action[0] == 2),
+        discount=0.0 if i == num_steps and not is_cut else 1.0,
+        action=None if i == 0 else action,
+        asked_rad_s=rng.normal(size=3),
+        reading=protocol.Reading(start_s + 0.1 * i - 0.01, *rng.normal(size=(3, 3))),
+        observation={
+          "pixels": rng.integers(0, 256, (8, 8, 3), dtype=np.uint8),
+          "target": rng.normal(size=2).astype(np.float32),
+        },
+      )
+    )
+  return steps
+
+
+def items(*, num_episodes=3, num_steps=4):
+  """Episodes, of which the second is cut, what the gate told the arm, and what was said."""
+  rng, every = np.random.default_rng(0), []
+  for i in range(num_episodes):
+    start_s = CLOCK_S + 10.0 * i
+    every.append(safety.Told(start_s, np.zeros(3), np.zeros(3), "stop"))
+    every += episode(rng, start_s=start_s, num_steps=num_steps, is_cut=i == 1)
+    every.append(safety.Told(start_s + 0.05, np.array([1.0, 2.0, 3.0]), np.array([0.5, 2.0, 3.0])))
+  every.append(recording.Event(CLOCK_S + 60.0, recording.REFUSAL, "no"))
+  return every
+
+
+def write(folder, every, **options):
+  with recorder.Recorder(folder, about(), now_s=lambda: CLOCK_S, **options) as opened:
+    for item in every:
+      opened.put(item)
+  return folder
