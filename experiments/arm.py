@@ -1,20 +1,30 @@
-"""Serves an arm behind the bridge, or drives an arm that is served, by hand or by a policy.
+"""Serves an arm behind the bridge, drives one that is served, by hand or by a policy, or looks at what was recorded.
 
 python -m experiments.arm --mode=serve --port=5005                       # the twin, until Ctrl-C
 python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova/Kinova.API.USBCommandLayerUbuntu.so
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
 python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/arm --episodes=10
+python -m experiments.arm --mode=serve --record=runs/recordings          # every step, as MCAP, which Foxglove opens
+python -m experiments.arm --mode=inspect --recording=runs/recordings --out=runs/recordings.png
+python -m experiments.arm --mode=replay --recording=runs/recordings --out=runs/recordings.mp4
+python -m experiments.arm --mode=serve --driver=replay --recording=runs/recordings
+python -m experiments.arm --mode=export --recording=runs/recordings --out=runs/recordings.hdf5
 """
 
 import ast
+import datetime
 import importlib
 import pathlib
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
 
-from environments.arm import by_hand, client, protocol
+from analysis import arm_plots, plots
+from environments.arm import by_hand, client, protocol, recording, safety
+from environments.arm import export as export_lib
+from environments.arm import replay as replay_lib
 from environments.jaco import constants
 from experiments import binary
 from experiments.report import video as video_lib
@@ -24,18 +34,30 @@ from experiments.setup import place as place_lib
 from experiments.store import released
 from progressive import partition
 
-_MODE = flags.DEFINE_enum("mode", "serve", ("serve", "drive"), "Serve an arm, or drive what is served.")
+_MODE = flags.DEFINE_enum(
+  "mode",
+  "serve",
+  ("serve", "drive", "replay", "inspect", "export"),
+  "Serve an arm; drive what is served; of --recording, play it, tell what it holds, or write it as robomimic's HDF5.",
+)
 _DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS, or package.module:Config.")
 _SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scale=1.2; may be repeated.")
 _PORT = flags.DEFINE_integer("port", 5005, "Port to serve at; 0 takes any free one.", lower_bound=0, upper_bound=65535)
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
 _REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: --set=is_real_time=True.")
+_RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step of the served arm into; '': none.")
+_RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
+_OUT = flags.DEFINE(binary.PATH, "out", "", "File to write: replay's video, inspect's figure, export's data.")
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
 
 # Imported when named: who serves a real arm needs no simulated one.
-DRIVERS = {"twin": "environments.arm.twin:TwinConfig", "kinova": "environments.arm.kinova:KinovaConfig"}
+DRIVERS = {
+  "twin": "environments.arm.twin:TwinConfig",
+  "kinova": "environments.arm.kinova:KinovaConfig",
+  "replay": "environments.arm.replay:ReplayConfig",
+}
 
 
 def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
@@ -66,15 +88,19 @@ def serve() -> None:
   from environments.arm import server
 
   settings = [*_SET.value, "is_real_time=True"] if _REAL_TIME.value else _SET.value
+  if _RECORDING.value:
+    settings = [*settings, f"recording={_RECORDING.value}"]
   config = server.ServerConfig(
     driver=driver_config(_DRIVER.value, settings),
     task=_TASK.value,
     num_joints=_NUM_JOINTS.value,
     seed=binary.SEED.value,
     port=_PORT.value,
+    record=_RECORD.value,
   )
+  kept = f"recorded in {config.record}" if config.record else "not recorded (--record=FOLDER)"
   server.serve(
-    config, on_ready=lambda address: print(f"the {_DRIVER.value} plays {config.task} at {address}", flush=True)
+    config, on_ready=lambda address: print(f"the {_DRIVER.value} plays {config.task} at {address}, {kept}", flush=True)
   )
 
 
@@ -101,9 +127,79 @@ def drive() -> None:
     video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
 
 
+def replay() -> None:
+  """Plays the first `--episodes` of a recording, and films them."""
+  path = _recording()
+  environment = video_lib.Filmed(replay_lib.Replay(str(path)), max_frames=sys.maxsize if _OUT.value else 0)
+  num_recorded = sum(len(episode) > 1 for episode in recording.episodes(path, pictures=False))
+  for number in range(1, min(num_recorded, binary.EPISODES.value) + 1):
+    timestep, total, num_steps = environment.reset(), 0.0, 0
+    while not timestep.last():
+      timestep = environment.step(None)
+      total, num_steps = total + timestep.reward, num_steps + 1
+    print(f"episode {number}: {num_steps} steps, return {total:g}")
+  if _OUT.value:
+    frames_per_s = 1.0 / replay_lib.Replay.control_dt_s
+    video_lib.write(
+      pathlib.Path(_OUT.value), environment.frames, frames_per_s=frames_per_s, captions=environment.captions
+    )
+
+
+def inspect() -> None:
+  """Prints what a recording holds, and draws it."""
+  path = _recording()
+  about, items = recording.read_about(path), list(recording.read(path, pictures=False))
+  steps = [item for item in items if isinstance(item, recording.Step)]
+  told = [item for item in items if isinstance(item, safety.Told)]
+  said = [item for item in items if isinstance(item, recording.Event)]
+  print(f"{path}: {about.task}, {about.driver}")
+  traces = arm_plots.Steps(
+    np.array([step.time_s for step in steps]),
+    np.cumsum([step.step_type.first() for step in steps]),
+    np.array([step.reward for step in steps]),
+    np.array([step.reading.qpos_rad for step in steps]),
+  )
+  for line in arm_plots.summary(traces, control_dt_s=about.control_dt_s):
+    print(line)
+  refused = sum(event.level == recording.REFUSAL for event in said)
+  faults = [one for one in told if one.why.startswith("fault")]
+  expired = sum(one.why == "expired" for one in told)
+  print(f"{len(faults)} faults, {refused} refusals, {expired} commands that expired")
+  for one in faults:
+    print(f"  {datetime.datetime.fromtimestamp(one.time_s).isoformat(timespec='milliseconds')} {one.why}")
+  if _OUT.value and steps:
+    shape = len(told), traces.qpos_rad.shape[1]
+    commands = arm_plots.Commands(
+      np.array([one.time_s for one in told]),
+      np.reshape([one.asked_rad_s for one in told], shape),
+      np.reshape([one.allowed_rad_s for one in told], shape),
+    )
+    fault_s = [one.time_s for one in faults]
+    plots.save(
+      arm_plots.figure(traces, commands, control_dt_s=about.control_dt_s, fault_s=fault_s), pathlib.Path(_OUT.value)
+    )
+
+
+def export() -> None:
+  """Writes a recording as robomimic's HDF5."""
+  if not _OUT.value:
+    raise ValueError("--out is missing; name the file to write, as --out=recording.hdf5")
+  num_demos, num_steps = export_lib.robomimic(_recording(), pathlib.Path(_OUT.value))
+  print(f"{_OUT.value}: {num_demos} demonstrations, {num_steps:,} transitions")
+
+
+def _recording() -> pathlib.Path:
+  if not _RECORDING.value:
+    raise ValueError("--recording is missing; name a folder of --record, or one .mcap file of it")
+  return pathlib.Path(_RECORDING.value)
+
+
+_MODES = {"serve": serve, "drive": drive, "replay": replay, "inspect": inspect, "export": export}
+
+
 def main() -> None:
   """Entry point."""
-  serve() if _MODE.value == "serve" else drive()
+  _MODES[_MODE.value]()
 
 
 if __name__ == "__main__":

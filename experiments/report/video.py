@@ -1,5 +1,6 @@
 """Videos: what a world shows as `pixels`, kept while it plays, and frames as an mp4, with a line of words below."""
 
+import contextlib
 import errno
 import functools
 import pathlib
@@ -104,20 +105,27 @@ def write(
     raise ValueError(f"{path}: a frame is {wrong[0]}, not [H, W, 3]; make it red, green and blue (`rgb`)")
   if not frames or (captions is not None and len(captions) != len(frames)):
     raise ValueError(f"{path}: {len(frames)} frames and {len(captions or [])} captions; give some, and one for each")
-  large = [frame.repeat(scale, axis=0).repeat(scale, axis=1) for frame in frames]
-  if captions is not None:
-    large = [np.concatenate([one, _line(words, one.shape[1])]) for one, words in zip(large, captions, strict=True)]
-  height, width, _ = large[0].shape
+
+  def large(index: int) -> np.ndarray:
+    frame = frames[index].repeat(scale, axis=0).repeat(scale, axis=1)
+    return frame if captions is None else np.concatenate([frame, _line(captions[index], frame.shape[1])])
+
+  height, width, _ = large(0).shape
   raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(frames_per_s), "-i", "-"]
   coded = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path.absolute())]
   path.parent.mkdir(parents=True, exist_ok=True)
   try:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded]
-    done = subprocess.run(command, input=b"".join(frame.tobytes() for frame in large), capture_output=True)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+      assert process.stdin is not None
+      with contextlib.suppress(BrokenPipeError):  # It ended early; its own words say why.
+        for index in range(len(frames)):
+          process.stdin.write(large(index).tobytes())
+      _, words = process.communicate()
   except (RuntimeError, OSError) as error:  # imageio_ffmpeg knows of none, or it does not start.
     raise OSError(errno.ENOENT, f"ffmpeg: {str(error).splitlines()[0]}", str(path)) from error
-  if done.returncode:
-    lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ffmpeg ended with {done.returncode}"]
+  if process.returncode:
+    lines = words.decode(errors="replace").strip().splitlines() or [f"ffmpeg ended with {process.returncode}"]
     path.unlink(missing_ok=True)
     raise OSError(errno.EIO, lines[-1], str(path))
 

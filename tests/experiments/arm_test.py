@@ -1,12 +1,16 @@
 """Which arm is served: by name or by module, with the fields that are set."""
 
+import contextlib
 import subprocess
 import sys
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from environments.arm import driver, twin
+from environments.arm import driver, replay, twin
 from experiments import arm
+from tests.environments import arm_recordings
 
 
 def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
@@ -15,13 +19,14 @@ def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
   expected = twin.TwinConfig(is_real_time=True, mass_scale=1.5, table_rgb=(0.5, 0.5, 0.5))
   assert arm.driver_config("twin", settings) == expected
   assert arm.driver_config("kinova", ["library=/opt/kinova.so"]).library == "/opt/kinova.so"
+  assert arm.driver_config("replay", ["recording=runs/x"]) == replay.ReplayConfig("runs/x")
   assert arm.driver_config("tests.environments.arm_rig:RigConfig", ["path=/tmp/rig"]).path == "/tmp/rig"
 
 
 @pytest.mark.parametrize(
   ("name", "settings", "message"),
   [
-    ("twn", [], "--driver=twn is unknown; give package.module:Config or one of twin, kinova"),
+    ("twn", [], "--driver=twn is unknown; give package.module:Config or one of twin, kinova, replay"),
     ("twin", ["mass=2"], "--driver=twin --set=mass=2: .* unexpected keyword argument 'mass'"),
     ("kinova", [], "missing 1 required positional argument: 'library'"),
   ],
@@ -44,3 +49,32 @@ def test_who_serves_a_real_arm_imports_no_simulated_one():
   variables = driver.environment_variables() | {"JAX_PLATFORMS": "cpu"}
   printed = subprocess.run(command, capture_output=True, text=True, env=variables, check=True)
   assert printed.stdout == "[]\n"
+
+
+def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
+  folder = arm_recordings.write(tmp_path / "recording", arm_recordings.items())
+
+  def run(mode, out):
+    with parsed(f"--mode={mode}", f"--recording={folder}", f"--out={tmp_path / out}"):
+      arm.main()
+    assert (tmp_path / out).stat().st_size > 1000
+    return capsys.readouterr().out
+
+  told = run("inspect", "figure.png")
+  assert "reach/random, a made-up arm" in told and "12 steps in 3 episodes" in told
+  assert "0 faults, 1 refusals, 0 commands that expired" in told
+  assert run("replay", "film.mp4").count(": 4 steps, return ") == 3
+  assert "3 demonstrations, 12 transitions" in run("export", "data.hdf5")
+
+
+@pytest.mark.parametrize("mode", ["replay", "inspect", "export"])
+def test_what_looks_at_a_recording_needs_one(mode):
+  with parsed(f"--mode={mode}", "--out=out"), pytest.raises(ValueError, match="--recording is missing"):
+    arm.main()
+
+
+@contextlib.contextmanager
+def parsed(*words):
+  with flagsaver.flagsaver():
+    flags.FLAGS(["arm", *words])
+    yield

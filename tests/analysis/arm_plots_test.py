@@ -1,0 +1,33 @@
+"""Numbers and the figure of an arm's recording, against hand."""
+
+import numpy as np
+
+from analysis import arm_plots
+
+# Two episodes: periods of 100, 103, 100 and 250 ms, and 5 s between them.
+TIME_S = np.array([50.0, 50.1, 50.203, 55.203, 55.303, 55.553])
+STEPS = arm_plots.Steps(TIME_S, np.array([1, 1, 1, 2, 2, 2]), np.array([0.0, 1, 1, 0, 0, 1]), np.ones((6, 4)))
+COMMANDS = arm_plots.Commands(np.array([50.0, 51.0, 90.0]), np.full((3, 4), 0.3), np.full((3, 4), 0.2))
+
+
+def test_the_summary_is_counted_by_hand():
+  assert arm_plots.summary(STEPS, control_dt_s=0.1) == [
+    "4 steps in 2 episodes: 0.000 h of 0.002 h",
+    "return 1.50, from 1 to 2",
+    "jitter about 100 ms: p50 1.50 ms, p99 145.59 ms, at most 150.00 ms",  # Of 0, 0, 3, 150.
+    "1 gaps, the longest 0.25 s",
+  ]
+  empty = arm_plots.Steps(np.zeros(0), np.zeros(0, int), np.zeros(0), np.zeros((0, 4)))
+  assert arm_plots.summary(empty, control_dt_s=0.1) == ["no whole step"]
+
+
+def test_the_figure_shows_every_joint_and_fault():
+  fig = arm_plots.figure(STEPS, COMMANDS, control_dt_s=0.1, fault_s=[52.0])
+  angles, jitter, spread, *joints = [axis for axis in fig.axes if axis.get_visible()]
+  assert len(angles.lines) == 4 + 1 and len(joints) == 4  # One line is the fault's.
+  assert angles.lines[-1].get_xdata()[0] == (52.0 - 50.0) / 60
+  np.testing.assert_allclose(jitter.lines[0].get_ydata(), [100, 103, np.nan, 100, 250], atol=1e-6)
+  np.testing.assert_allclose(spread.lines[0].get_xdata(), [0, 0, 3, 150], atol=1e-6)
+  asked, allowed = joints[3].lines
+  np.testing.assert_array_equal(asked.get_ydata(), [0.3, 0.3])  # Of the first ten seconds.
+  np.testing.assert_array_equal(allowed.get_ydata(), [0.2, 0.2])
