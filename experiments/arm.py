@@ -130,16 +130,16 @@ def drive() -> None:
 def replay() -> None:
   """Plays the first `--episodes` of a recording, and films them."""
   path = _recording()
-  environment = video_lib.Filmed(replay_lib.Replay(str(path)), max_frames=sys.maxsize if _OUT.value else 0)
-  num_recorded = sum(len(episode) > 1 for episode in recording.episodes(path, pictures=False))
-  for number in range(1, min(num_recorded, binary.EPISODES.value) + 1):
+  recorded = replay_lib.Replay(str(path))
+  environment = video_lib.Filmed(recorded, max_frames=sys.maxsize if _OUT.value else 0)
+  for number, _ in zip(range(1, binary.EPISODES.value + 1), recorded.episodes(), strict=False):
     timestep, total, num_steps = environment.reset(), 0.0, 0
     while not timestep.last():
       timestep = environment.step(None)
       total, num_steps = total + timestep.reward, num_steps + 1
     print(f"episode {number}: {num_steps} steps, return {total:g}")
   if _OUT.value:
-    frames_per_s = 1.0 / replay_lib.Replay.control_dt_s
+    frames_per_s = 1.0 / recorded.control_dt_s
     video_lib.write(
       pathlib.Path(_OUT.value), environment.frames, frames_per_s=frames_per_s, captions=environment.captions
     )

@@ -9,6 +9,7 @@ this has.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,32 +29,35 @@ class Replay(dm_env.Environment):
   return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
 
   def __init__(self, path: str, observations: Sequence[str] | None = None):
-    """The recording `path`, a file or a folder of them, of which `observations` are shown; None: all that it has.
+    """The recording `path`, a file or a folder of them, of which `observations` are shown; None: all of the arm's.
+
+    An episode is left out if it has no step, or if one lacks such an observation: a picture that no client asked for.
 
     Raises:
-      ValueError: there is no recording, or it has no whole step or no such observation.
+      ValueError: there is no recording, or no such episode.
     """
     self._path = pathlib.Path(path)
     self.about = recording.read_about(self._path)
-    first = next(recording.episodes(self._path), None)
-    if first is None:
-      raise ValueError(f"{path} has no episode")
-    names = tuple(first[0].observation if observations is None else observations)
-    for name in names:
-      if name not in first[0].observation:
-        raise ValueError(f"observation {name!r} was not recorded; {path} has {', '.join(sorted(first[0].observation))}")
-    self._spec = {name: self.about.observation_spec[name] for name in sorted(names)}
-    self._episodes: Iterator[list[recording.Step]] = iter(())
-    self._rest: Iterator[recording.Step] = iter(())
+    names = sorted(self.about.observation_spec if observations is None else observations)
+    self._spec = {name: spec for name, spec in self.about.observation_spec.items() if name in names}
+    if len(self._spec) < len(names) or next(self.episodes(), None) is None:
+      every = {name for episode in recording.episodes(self._path) for name in episode[0].observation}
+      raise ValueError(f"{path} has no episode with {', '.join(names)}; what it has is {', '.join(sorted(every))}")
     self.restart()
 
   def restart(self) -> None:
     """Goes back to the first episode."""
-    self._episodes = self._again()
+    self._coming = itertools.chain.from_iterable(self.episodes() for _ in itertools.count())
     self._is_over = True
 
+  def episodes(self) -> Iterator[list[recording.Step]]:
+    """Those that are played, once."""
+    for episode in recording.episodes(self._path):
+      if len(episode) > 1 and all(self._spec.keys() <= step.observation.keys() for step in episode):
+        yield episode
+
   def reset(self) -> dm_env.TimeStep:
-    episode = next(self._episodes)
+    episode = next(self._coming)
     self._rest, self._last = iter(episode), episode[-1]
     return self._show(next(self._rest))
 
@@ -70,17 +74,9 @@ class Replay(dm_env.Environment):
   def action_spec(self) -> specs.BoundedArray:
     return self.about.action_spec
 
-  def _again(self) -> Iterator[list[recording.Step]]:
-    """Episodes for ever; one of a single step is none."""
-    while True:
-      yield from (episode for episode in recording.episodes(self._path) if len(episode) > 1)
-
   def _show(self, step: recording.Step) -> dm_env.TimeStep:
     self.recorded = step
     self._is_over = step is self._last
-    missing = self._spec.keys() - step.observation.keys()
-    if missing:
-      raise ValueError(f"{self._path}: an episode has no {min(missing)}; its client did not ask for it")
     observation = {name: step.observation[name] for name in self._spec}
     if step.step_type.first():
       return dm_env.restart(observation)
@@ -90,9 +86,10 @@ class Replay(dm_env.Environment):
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-  """A recording in place of an arm: its path."""
+  """A recording in place of an arm: the arguments of `Replay`."""
 
   recording: str
+  observations: tuple[str, ...] | None = None
 
 
 class ReplayWorld:
@@ -101,7 +98,7 @@ class ReplayWorld:
   def __init__(self, config: ReplayConfig, *, task: str, num_joints: int):
     """Raises `protocol.BridgeError` where there is no recording, or one of another task or number of joints."""
     try:
-      self._environment = Replay(config.recording)
+      self._environment = Replay(config.recording, config.observations)
     except ValueError as error:
       raise protocol.BridgeError(str(error)) from None
     about = self._environment.about

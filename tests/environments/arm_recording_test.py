@@ -213,16 +213,18 @@ def test_a_replay_shows_what_was_recorded_over_and_over(folder):
       assert timestep.last() == (i % 5 == 4)  # Also where the client left.
   assert environment.reset().observation["target"] == pytest.approx(STEPS[0].observation["target"])
   assert replay.Replay(str(folder), ["target"]).reset().observation.keys() == {"target"}
-  with pytest.raises(ValueError, match="'depth' was not recorded; .* has pixels, target"):
+  with pytest.raises(ValueError, match="has no episode with depth; what it has is pixels, target"):
     replay.Replay(str(folder), ["depth"])
 
 
-def test_an_observation_that_some_client_did_not_ask_for_is_named(tmp_path):
+def test_an_episode_without_what_is_to_be_shown_is_left_out(tmp_path):
+  """The second one has no pictures; the third one is of one step alone."""
   blind = [step._replace(observation={"target": step.observation["target"]}) for step in STEPS[5:10]]
-  environment = replay.Replay(str(arm_recordings.write(tmp_path, [*STEPS[:5], *blind])))
-  environment.reset()
-  with pytest.raises(ValueError, match="an episode has no pixels; its client did not ask for it"):
-    environment.reset()
+  path = str(arm_recordings.write(tmp_path / "some", [*STEPS[:5], *blind, STEPS[10]]))
+  assert [len(list(replay.Replay(path, shown).episodes())) for shown in (None, ["target"])] == [1, 2]
+  path = str(arm_recordings.write(tmp_path / "none", blind))
+  with pytest.raises(ValueError, match="has no episode with pixels, target; what it has is target"):
+    replay.Replay(path)
 
 
 def test_a_recording_of_another_task_than_is_served_is_refused(folder):
