@@ -78,6 +78,7 @@ class Agent:
   num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
   auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
+  learns_policy: bool = struct.field(pytree_node=False, default=True)  # False: value and heads alone (`loss`).
 
 
 class ActOutput(NamedTuple):
@@ -236,7 +237,8 @@ def loss(
 ) -> tuple[jax.Array, Outcome]:
   """What `update` descends: policy + value_cost * value + reward_scale * (sum of cost * head - entropy_cost * entropy).
 
-  Means over transitions. And what it was made of.
+  Means over transitions. And what it was made of. Without policy and entropy where the agent does not learn these: from
+  steps that somebody else chose.
   """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
@@ -257,7 +259,9 @@ def loss(
   policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, targets - values[:-1], weights)
   value_loss = losses.value_loss(values[:-1], targets, weights)
   entropy = losses.mean_entropy(logits[:-1], weights)
-  total = policy_loss + hyper.value_cost * value_loss - hyper.reward_scale * hyper.entropy_cost * entropy
+  total = hyper.value_cost * value_loss
+  if agent.learns_policy:
+    total = policy_loss + total - hyper.reward_scale * hyper.entropy_cost * entropy
   auxiliary_losses = {}
   for head in agent.auxiliary_heads:
     signal, features = timesteps.privileged[head.signal], activations[head.layer]

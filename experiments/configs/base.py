@@ -103,6 +103,8 @@ def phase(
   video: bool = True,
   replay_updates: int = 0,
   replay_size: int = 200,
+  recording: str = "",
+  recording_updates: int = 1000,
   **hyper: Any,
 ) -> config_dict.ConfigDict:
   """A phase of learning.
@@ -124,6 +126,9 @@ def phase(
     replay_updates: after each update, so many more from earlier unrolls drawn at random; behind `dm_env` alone, where
       a step costs time, and with hyper.correction="vtrace".
     replay_size: of the newest so many unrolls. A run that goes on begins to fill them anew.
+    recording: of an arm (`arm --record`), from whose steps value and heads learn before the first step; the policy does
+      not. '': none.
+    recording_updates: how many updates these are, of `num_steps` steps each, in their order and again from the first.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
   return config_dict.ConfigDict(
@@ -142,6 +147,8 @@ def phase(
       "video": video,
       "replay_updates": replay_updates,
       "replay_size": replay_size,
+      "recording": recording,
+      "recording_updates": recording_updates,
       "hyper": dataclasses.asdict(actor_critic.Hyper(**hyper)),
     }
   )

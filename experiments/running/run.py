@@ -96,7 +96,7 @@ def run_alone(
       f"train.replay_updates={phase.replay_updates}: in {config.world}, a world in JAX, new steps cost less than "
       f"learning from old ones; set it to 0"
     )
-  states = [_init(member if before else _fitted(member, batch), batch) for member in everyone]
+  states = [_init(member if before else _rehearsed(_fitted(member, batch)), batch) for member in everyone]
   if lock:
     for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
       run_directory.claim(owner.path, owner.config, sweep=path, about=about)
@@ -264,6 +264,22 @@ def _fitted(member: Member, batch: batch_lib.Batch | None) -> Member:
   return member._replace(task=learn.fitted(member.task, batch, learn.make_key(member.config.seed, "start")))
 
 
+def _rehearsed(member: Member) -> Member:
+  """The run whose value and heads have learned from a recording, where the config names one."""
+  phase = member.config.train
+  if not phase.recording:
+    return member
+  task = learn.rehearsed(
+    member.task,
+    learn.recording(member.task, phase.recording),
+    learn.make_key(member.config.seed, "recording"),
+    num_updates=phase.recording_updates,
+    num_steps=phase.num_steps,
+    is_fitted=isinstance(member.task.place, place_lib.Host) and learn.is_fitted(member.config),
+  )
+  return member._replace(task=task)
+
+
 def _fitted_state(member: Member, state: loop.TrainState, played: trajectory.Trajectory) -> loop.TrainState:
   """The state with a new column that fits what was seen in `played`."""
   task = learn.fitted_to(member.task._replace(params=partition.merge(state.trainable, state.frozen)), played)
@@ -304,13 +320,14 @@ def _updates(
   """The actors' generator: on the host, in a batch, or in as many batches as there are members."""
   task = everyone[0].task
   if batch is None:
+    is_to_fit = learn.is_fitted(everyone[0].config) and not phase.recording  # Which it was fitted to.
     return actors.behind_dm_env(
       state,
       agent=task.agent,
       environment=task.place.world,
       num_steps=phase.num_steps,
       until_step=phase.steps,
-      fit=functools.partial(_fitted_state, everyone[0]) if learn.is_fitted(everyone[0].config) else None,
+      fit=functools.partial(_fitted_state, everyone[0]) if is_to_fit else None,
       num_to_fit=learn.FRAMES_TO_FIT,
       replay_updates=phase.replay_updates,
       replay_size=phase.replay_size,

@@ -50,6 +50,7 @@ _NUMBERS: Mapping[str, _Range] = {
   "save_every": _whole(0),
   "replay_updates": _whole(0),
   "replay_size": _whole(1),
+  "recording_updates": _whole(1),
   "hyper.discount": _SHARE,
   "hyper.lambda_": _SHARE,
   "hyper.entropy_cost": _NOT_NEGATIVE,

@@ -36,6 +36,8 @@ _ADDED = {
   "train.column.memory": "lstm",
   "train.column.norm": "none",
   "train.hyper.correction": "none",
+  "train.recording": "",
+  "train.recording_updates": 1000,
   "train.replay_size": 200,
   "train.replay_updates": 0,
 }

@@ -109,8 +109,10 @@ def _values(agent, trainable, frozen, played):
   return np.stack(values, axis=1)
 
 
-@pytest.mark.parametrize(("memory", "scale"), [(False, 1.0), (True, 1.0), (True, 0.1)])
-def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale):
+@pytest.mark.parametrize(
+  ("memory", "scale", "learns_policy"), [(False, 1.0, True), (True, 0.1, True), (True, 1.0, False)]
+)
+def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale, learns_policy):
   """The whole loss again, from rlax's parts and a head by hand, on a terminating world with one softmax.
 
   Here in rewards as they are, with the value's output divided by `scale`: all terms but the value's go with `scale`,
@@ -120,7 +122,7 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale):
   agent, params, _ = agents_for_tests.make(world, memory=memory, reward_scale=scale)
   params = auxiliary.init(jax.random.key(1), agent.spec, params, (head,), world.privileged_spec())
   trainable, frozen = partition.split(params, lambda path: True)
-  agent, hyper = agent.replace(auxiliary_heads=(head,)), agent.hyper
+  agent, hyper = agent.replace(auxiliary_heads=(head,), learns_policy=learns_policy), agent.hyper
   played = _played(agent, trainable, frozen, world)
   num_counting = float((played.timesteps.step_type[:-1] != core.LAST).sum())
 
@@ -143,9 +145,10 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale):
         jax.lax.stop_gradient(rlax.lambda_returns(timesteps.reward[1:], discounts, values[1:], lambda_)) - values[:-1]
       )
       w = (timesteps.step_type[:-1] != core.LAST).astype(jnp.float32)
-      total += scale * w.size * rlax.policy_gradient_loss(logits[:-1], played.actions[:, b, 0], advantages, w)
+      if learns_policy:
+        total += scale * w.size * rlax.policy_gradient_loss(logits[:-1], played.actions[:, b, 0], advantages, w)
+        total += scale * hyper.entropy_cost * w.size * rlax.entropy_loss(logits[:-1], w)
       total += scale**2 * hyper.value_cost * 0.5 * jnp.sum(w * advantages**2)
-      total += scale * hyper.entropy_cost * w.size * rlax.entropy_loss(logits[:-1], w)
       (readout,) = params[-1][auxiliary.NAME][head.name]
       read = activations[-1]["memory"] @ readout["kernel"] + readout["bias"][None]
       square = 0.5 * jnp.mean((read - timesteps.privileged["cue"]) ** 2)

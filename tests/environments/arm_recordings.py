@@ -49,9 +49,9 @@ def episode(rng, *, start_s=CLOCK_S, num_steps=4, is_cut=False):
   return steps
 
 
-def items(*, num_episodes=3, num_steps=4):
+def items(*, num_episodes=3, num_steps=4, seed=0):
   """Episodes, of which the second is cut, what the gate told the arm, and what was said."""
-  rng, every = np.random.default_rng(0), []
+  rng, every = np.random.default_rng(seed), []
   for i in range(num_episodes):
     start_s = CLOCK_S + 10.0 * i
     every.append(safety.Told(start_s, np.zeros(3), np.zeros(3), "stop"))

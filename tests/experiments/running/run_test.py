@@ -62,7 +62,8 @@ def small_world(monkeypatch):
 
 def make_world(name, **options):
   """The world in JAX, or the same behind dm_env."""
-  return dm_env_adapter.DmEnv(worlds.CueRecall(), seed=0) if name == "host" else worlds.CueRecall()
+  is_host = name in ("host", "environments.arm.replay:Replay")
+  return dm_env_adapter.DmEnv(worlds.CueRecall(), seed=0) if is_host else worlds.CueRecall()
 
 
 def lines(workdir):
@@ -387,6 +388,28 @@ def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_pat
   config.train.steps = 45
   run.run(config, tmp_path)  # Goes on, and is not fitted again.
   assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == [35, 40, 45] and len(seen) == 1
+
+
+def test_recorded_steps_come_before_the_first_and_only_there(tmp_path, monkeypatch):
+  """The new column is fitted to them, and not to the first steps. Zeros, such as come of them here, stay zeros."""
+  calls = []
+
+  def rehearsed(task, recorded, key, **options):
+    calls.append(options)
+    return task._replace(params=jax.tree.map(np.zeros_like, task.params))
+
+  monkeypatch.setattr(learn, "rehearsed", rehearsed)
+  config = make_config(world="host")
+  config.train.update({"evaluate_every": 0, "evaluation_episodes": 0, "num_worlds": 1, "steps": 10})
+  config.train.update({"recording": "runs/recordings", "recording_updates": 2})
+  config.train.column.start = "data"
+  state = run.run(config, tmp_path).state
+  assert calls == [{"num_updates": 2, "num_steps": 5, "is_fitted": True}]
+  assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == [5, 10]
+  assert not np.any(state.trainable[0]["dense1"]["kernel"])
+  config.train.steps = 15
+  run.run(config, tmp_path)
+  assert len(calls) == 1
 
 
 def test_behind_dm_env_the_newest_steps_are_learned_from_again(tmp_path, monkeypatch):
