@@ -38,7 +38,7 @@ _MODE = flags.DEFINE_enum(
   "mode",
   "serve",
   ("serve", "drive", "replay", "inspect", "export"),
-  "Serve an arm; drive what is served; of --recording, play it, tell what it holds, or write it as robomimic's HDF5.",
+  "Serve an arm; drive what is served; of --recording, play and film it, tell and draw what it holds, or write HDF5.",
 )
 _DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS, or package.module:Config.")
 _SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scale=1.2; may be repeated.")
@@ -48,7 +48,6 @@ _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client comman
 _REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: --set=is_real_time=True.")
 _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step of the served arm into; '': none.")
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
-_OUT = flags.DEFINE(binary.PATH, "out", "", "File to write: replay's video, inspect's figure, export's data.")
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
 
@@ -131,17 +130,17 @@ def replay() -> None:
   """Plays the first `--episodes` of a recording, and films them."""
   path = _recording()
   recorded = replay_lib.Replay(str(path))
-  environment = video_lib.Filmed(recorded, max_frames=sys.maxsize if _OUT.value else 0)
+  environment = video_lib.Filmed(recorded, max_frames=sys.maxsize if binary.OUT.value else 0)
   for number, _ in zip(range(1, binary.EPISODES.value + 1), recorded.episodes(), strict=False):
     timestep, total, num_steps = environment.reset(), 0.0, 0
     while not timestep.last():
       timestep = environment.step(None)
       total, num_steps = total + timestep.reward, num_steps + 1
     print(f"episode {number}: {num_steps} steps, return {total:g}")
-  if _OUT.value:
+  if binary.OUT.value:
     frames_per_s = 1.0 / recorded.control_dt_s
     video_lib.write(
-      pathlib.Path(_OUT.value), environment.frames, frames_per_s=frames_per_s, captions=environment.captions
+      pathlib.Path(binary.OUT.value), environment.frames, frames_per_s=frames_per_s, captions=environment.captions
     )
 
 
@@ -167,7 +166,7 @@ def inspect() -> None:
   print(f"{len(faults)} faults, {refused} refusals, {expired} commands that expired")
   for one in faults:
     print(f"  {datetime.datetime.fromtimestamp(one.time_s).isoformat(timespec='milliseconds')} {one.why}")
-  if _OUT.value and steps:
+  if binary.OUT.value and steps:
     shape = len(told), traces.qpos_rad.shape[1]
     commands = arm_plots.Commands(
       np.array([one.time_s for one in told]),
@@ -176,16 +175,17 @@ def inspect() -> None:
     )
     fault_s = [one.time_s for one in faults]
     plots.save(
-      arm_plots.figure(traces, commands, control_dt_s=about.control_dt_s, fault_s=fault_s), pathlib.Path(_OUT.value)
+      arm_plots.figure(traces, commands, control_dt_s=about.control_dt_s, fault_s=fault_s),
+      pathlib.Path(binary.OUT.value),
     )
 
 
 def export() -> None:
   """Writes a recording as robomimic's HDF5."""
-  if not _OUT.value:
+  if not binary.OUT.value:
     raise ValueError("--out is missing; name the file to write, as --out=recording.hdf5")
-  num_demos, num_steps = export_lib.robomimic(_recording(), pathlib.Path(_OUT.value))
-  print(f"{_OUT.value}: {num_demos} demonstrations, {num_steps:,} transitions")
+  num_demos, num_steps = export_lib.robomimic(_recording(), pathlib.Path(binary.OUT.value))
+  print(f"{binary.OUT.value}: {num_demos} demonstrations, {num_steps:,} transitions")
 
 
 def _recording() -> pathlib.Path:
@@ -203,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO))
+  binary.run(main, reads=(binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO, binary.OUT))

@@ -51,6 +51,9 @@ EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_boun
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
 SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.", lower_bound=0, upper_bound=2**32 - 1)  # As keys have.
 VIDEO = flags.DEFINE(PATH, "video", "", "Write a video here (mp4).")
+OUT = flags.DEFINE(
+  PATH, "out", "", "Where to write: a folder of figures (runs/figures where empty), one file of an arm's."
+)
 COORDINATOR = flags.DEFINE_string(
   "coordinator", "", 'One run on many hosts: HOST:PORT of the first process, or "auto" under SLURM or MPI.'
 )

@@ -19,12 +19,11 @@ from experiments.report import drawing
 from experiments.studies import figures
 
 _FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES, or the beginning of some (pnn).")
-_OUT = flags.DEFINE(binary.PATH, "out", "runs/figures", "Folder to write to.")
 
 
 def main() -> None:
   """Reads, draws, writes; of several figures those that can be drawn, and names the others at the end."""
-  names, out = figures.names(_FIGURE.value or ""), pathlib.Path(_OUT.value)
+  names, out = figures.names(_FIGURE.value or ""), pathlib.Path(binary.OUT.value or "runs/figures")
   patterns = binary.RUNS.value or ()
   if not patterns:
     raise ValueError(f"--figure={names[0]} needs run directories: give --runs")
@@ -48,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.RUNS,))
+  binary.run(main, reads=(binary.RUNS, binary.OUT))
