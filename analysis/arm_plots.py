@@ -82,7 +82,7 @@ def figure(
   for axis in (angles, jitter):
     axis.set_xlabel("minutes")
     for time_s in fault_s:
-      axis.axvline((time_s - start_s) / 60, color=_FAULT, linewidth=1.0, label="fault")
+      axis.axvline((time_s - start_s) / 60, color=_FAULT, linewidth=1.0)
   late = np.abs(period[np.isfinite(period)] - control_dt_s * 1e3)
   spread.plot(np.sort(late), np.linspace(0, 100, len(late)), color=_ALLOWED)
   most = max(1.0, 1.1 * late.max(initial=0.0))

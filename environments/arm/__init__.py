@@ -2,5 +2,6 @@
 
 agent - client (`dm_env.Environment`) - dm_env_rpc - server - world (a task's episodes) - safety (the gate) - driver.
 
+What it did is kept by `recorder`, read by `recording`, played again by `replay`, and passed on by `export`.
 A driver is anything that meets `protocol.Driver`; `twin` is a simulated one that differs from the simulation.
 """

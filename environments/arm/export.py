@@ -19,7 +19,7 @@ def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
   """Writes the recording `path` to `out`, a new file; returns how many demonstrations and transitions it has.
 
   Raises:
-    ValueError: there is no recording, or nothing in it; or h5py is missing.
+    ValueError: there is no recording; or h5py is missing.
     OSError: `out` is there already, or cannot be written.
   """
   try:
@@ -42,7 +42,7 @@ def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
       demo["actions"] = ((actions - rest) / (spec.maximum - rest)).astype(np.float32)
       demo["rewards"] = np.array([step.reward for step in episode[1:]], np.float32)
       demo["dones"] = np.array([step.discount == 0 for step in episode[1:]], np.int64)
-      for name in set.intersection(*(set(step.observation) for step in episode)):
+      for name in sorted(set.intersection(*(set(step.observation) for step in episode))):
         values = np.stack([step.observation[name] for step in episode])
         packed = {"compression": "gzip", "chunks": (1, *values.shape[1:])} if name == recording.PIXELS else {}
         demo.create_dataset(f"obs/{name}", data=values[:-1], **packed)

@@ -57,7 +57,7 @@ class Recorder:
     self._began_s = time.time() - self._last_s
     self._name = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
     self._num_files = 0
-    self._has_warned = False
+    self._has_warned = self._is_cut = False
     self._waiting: queue.Queue[recording.Item | None] = queue.Queue(_MOST_WAITING)
     folder.mkdir(parents=True, exist_ok=True)
     self._begin_file()
@@ -67,9 +67,14 @@ class Recorder:
   def put(self, item: recording.Item) -> None:
     """Leaves something to be written. Takes microseconds, whatever the disk does, and never fails."""
     self._last_s = item.time_s
+    if isinstance(item, recording.Step):
+      self._is_cut = self._is_cut and not item.step_type.first()
+      if self._is_cut:
+        return  # What follows a missing step would look as if it followed the one before.
     try:
       self._waiting.put_nowait(item)
     except queue.Full:
+      self._is_cut = True  # At the latest from the next step on.
       self._warn("the disk does not keep up, and steps are missing")
 
   def __enter__(self) -> "Recorder":

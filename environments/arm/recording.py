@@ -8,6 +8,7 @@ was killed, is read up to its last whole chunk.
 """
 
 import base64
+import functools
 import io
 import pathlib
 import struct
@@ -164,9 +165,15 @@ def _read_file(file: pathlib.Path, pictures: bool) -> Iterator[About | Item]:
           if topic == STEP:
             picture = {}
   except (exceptions.EndOfFile, struct.error):
-    print(f"warning: {file} ends in the middle; it is read up to its last whole chunk", file=sys.stderr)
+    _warn(file)
   except (exceptions.McapError, stream_reader.CRCValidationError, zstandard.ZstdError) as error:
-    raise ValueError(f"{file} is no recording, or is damaged: {error}") from error
+    raise ValueError(f"{file} is no recording, or is damaged ({error}); `mcap recover` keeps what is whole") from error
+
+
+@functools.cache
+def _warn(file: pathlib.Path) -> None:
+  """Once, however often it is read."""
+  print(f"warning: {file} ends in the middle; it is read up to its last whole chunk", file=sys.stderr)
 
 
 def _about(metadata: Mapping[str, str]) -> About:

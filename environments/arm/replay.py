@@ -25,7 +25,6 @@ from environments.jaco import constants
 class Replay(dm_env.Environment):
   """The episodes of a recording, in their order."""
 
-  control_dt_s = constants.CONTROL_DT_S
   return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
 
   def __init__(self, path: str, observations: Sequence[str] | None = None):
@@ -38,6 +37,7 @@ class Replay(dm_env.Environment):
     """
     self._path = pathlib.Path(path)
     self.about = recording.read_about(self._path)
+    self.control_dt_s = self.about.control_dt_s
     names = sorted(self.about.observation_spec if observations is None else observations)
     self._spec = {name: spec for name, spec in self.about.observation_spec.items() if name in names}
     if len(self._spec) < len(names) or next(self.episodes(), None) is None:

@@ -51,7 +51,7 @@ class ServerConfig:
   """What is served, and where.
 
   Attributes:
-    driver: which arm: what makes its driver, once, in the process that serves.
+    driver: which arm: what makes its driver, once, in the process that serves; or a recording of one.
     task: a name of `environments.jaco.tasks.TASKS`.
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
     seed: of the episodes, unless a client brings its own.
@@ -60,7 +60,7 @@ class ServerConfig:
     record: a folder that every step is recorded into (`recorder`); '' records nothing.
   """
 
-  driver: protocol.DriverConfig
+  driver: protocol.DriverConfig | replay.ReplayConfig
   task: str = "reach/random"
   num_joints: int = constants.NUM_JOINTS
   seed: int = 0
@@ -401,7 +401,7 @@ class _Desk:
     self._client: threading.Event | None = None  # Who has joined.
     self._specs = _offered(arm_world)
     self._observations = {uid: spec.name for uid, spec in self._specs.observations.items()}
-    self._cheap = set(self._observations.values()) - {protocol.REWARD, recording.PIXELS}
+    self._cheap = set(self._observations.values()) - {protocol.REWARD, recording.PIXELS}  # They are there.
 
   def answer(self, client: threading.Event, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
     """The response to a request; an error response, with the arm held, where it cannot be met."""
