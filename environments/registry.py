@@ -35,6 +35,7 @@ _OURS: dict[str, tuple[str, Any]] = {
 # The same where the rest of the name is the argument, with an example.
 _OPEN = {
   "arm://": ("environments.arm.client:connect", "arm://localhost:5005"),
+  "twin/": ("environments.arm.client:connect_to_twin", "twin/reach/random"),
   "atari/": ("environments.atari.world:Atari", "atari/pong"),
 }
 _REGISTERED: dict[str, Maker] = {}
@@ -57,7 +58,7 @@ def register(name: str, maker: Maker) -> None:
 
 
 def names() -> tuple[str, ...]:
-  """All whole names, sorted; beside them there are `arm://host:port`, `atari/game` and `package.module:maker`."""
+  """All whole names, sorted; beside them `arm://host:port`, `twin/task`, `atari/game` and `package.module:maker`."""
   return tuple(sorted({*_OURS, *_REGISTERED}))
 
 
@@ -65,7 +66,7 @@ def make(name: str, *, seed: int | None = None, observations: Sequence[str] | No
   """The world called `name`.
 
   Args:
-    name: one of `names()`, `arm://host:port`, `atari/game` or `package.module:maker`.
+    name: one of `names()`, `arm://host:port`, `twin/task`, `atari/game` or `package.module:maker`.
     seed: of the episodes of a world behind dm_env, None for its own; a world in JAX takes keys.
     observations: those that will be read, for a world that can leave the others out (the arm); None for all.
     **options: keyword arguments of its maker.
@@ -136,7 +137,7 @@ def _maker(name: str) -> Maker:
   nearest = difflib.get_close_matches(name, [*names(), *(example for _, example in _OPEN.values())], n=1, cutoff=0.0)
   raise ValueError(
     f'no world is called "{name}"; the nearest is "{nearest[0]}", all are {", ".join(names())}, arm://host:port, '
-    f"atari/game and package.module:maker"
+    f"twin/task, atari/game and package.module:maker"
   )
 
 

@@ -1,6 +1,7 @@
 """Serves an arm behind the bridge, drives one that is served, by hand or by a policy, or looks at what was recorded.
 
 python -m experiments.arm --mode=serve --port=5005                       # the twin, until Ctrl-C
+python -m experiments.arm --mode=serve --gap=camera:full,light:subtle    # a twin with a part of the reality gap
 python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova/Kinova.API.USBCommandLayerUbuntu.so
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
 python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/arm --episodes=10
@@ -48,12 +49,13 @@ _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client comman
 _REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: --set=is_real_time=True.")
 _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step of the served arm into; '': none.")
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
+_GAP = flags.DEFINE_string("gap", None, "How much the twin differs from the simulation, full without it: --set=gap=...")
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
 
 # Imported when named: who serves a real arm needs no simulated one.
 DRIVERS = {
-  "twin": "environments.arm.twin:TwinConfig",
+  "twin": "environments.arm.gap:make_twin",
   "kinova": "environments.arm.kinova:KinovaConfig",
   "replay": "environments.arm.replay:ReplayConfig",
 }
@@ -86,9 +88,10 @@ def serve() -> None:
   """Serves an arm until interrupted."""
   from environments.arm import server
 
-  settings = [*_SET.value, "is_real_time=True"] if _REAL_TIME.value else _SET.value
-  if _RECORDING.value:
-    settings = [*settings, f"recording={_RECORDING.value}"]
+  settings = [*_SET.value]
+  settings += ["is_real_time=True"] if _REAL_TIME.value else []
+  settings += [f"gap={_GAP.value}"] if _GAP.value is not None else []
+  settings += [f"recording={_RECORDING.value}"] if _RECORDING.value else []
   config = server.ServerConfig(
     driver=driver_config(_DRIVER.value, settings),
     task=_TASK.value,

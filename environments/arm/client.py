@@ -4,6 +4,7 @@ dm_env_rpc's own adaptor does the work; around it stands what a person meets whe
 another task or number of joints than expected: one line each).
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,37 @@ def connect(
     raise
 
 
+def connect_to_twin(
+  task: str,
+  *,
+  gap: str = "full",
+  seed: int | None = None,
+  observations: Sequence[str] | None = None,
+  num_joints: int = constants.NUM_JOINTS,
+) -> "ArmEnvironment":
+  """Serves a twin in a process of its own, which ends with the environment or with this process, and joins it.
+
+  Args:
+    task: a name of `environments.jaco.tasks.TASKS`.
+    gap: how much it differs from the simulation, see `gap.make_twin`.
+    seed, observations: as of `connect`.
+    num_joints: how many the caller commands, 6 or 9.
+
+  Raises:
+    ValueError: for an unknown task, gap or number of joints.
+    protocol.BridgeError: the twin cannot be made, or an unknown observation.
+  """
+  from environments.arm import gap as gap_lib  # Here, since who joins a real arm needs neither.
+  from environments.arm import server
+
+  config = server.ServerConfig(driver=gap_lib.make_twin(gap), task=task, num_joints=num_joints)
+  with contextlib.ExitStack() as stack:
+    address = stack.enter_context(server.launch(config))
+    environment = connect(address, seed=seed, observations=observations)
+    environment.served_by = stack.pop_all()
+  return environment
+
+
 class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
   """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
 
@@ -93,6 +125,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     super().__init__(stream, joined, requested_observations=observations, nested_tensors=False)
     self._action_specs = _ActionSpecs(joined.actions)
     self._channel = channel
+    self.served_by = contextlib.ExitStack()  # What ends with the environment: a server of its own.
 
   def action_spec(self) -> specs.BoundedArray:
     """int32 `[A]`: 0, 1, 2 for -v, 0, +v."""
@@ -118,6 +151,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
       pass  # The server is gone, and with it what there was to leave.
     finally:
       self._channel.close()
+      self.served_by.close()
 
 
 class _Stream(connection.Connection):

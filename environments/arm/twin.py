@@ -2,8 +2,9 @@
 
 C MuJoCo moves the true Jaco meshes (dm_control's Kinova model, Apache-2.0) and OpenGL draws them, so shapes, contacts
 and pictures differ from the world of primitives and ray casting; on top of that the masses, friction, servos, latency,
-sensors, camera, colours and light of `TwinConfig` do. That is the reality gap, all of it in one place. The numbers
-are guesses of the size that a bench without calibration gives, unless a comment says otherwise.
+sensors, camera, colours, light and shadows of `TwinConfig` do. That is the reality gap, all of it in one place. The
+numbers are guesses of the size that a bench without calibration gives, unless a comment says otherwise; `arm.gap` has
+smaller gaps, and parts of this one.
 """
 
 import collections
@@ -23,11 +24,21 @@ from environments.jaco import constants
 
 Rgb = tuple[float, float, float]
 _NUM_GRAINS = 2**18
+_PALM = "hand/gripsite"
+# Segments whose shadow falls on the table, from body to body, and their radius in metres: `jaco.camera`'s.
+_SHADOWS = (
+  ("b_2", "b_3", 0.035),
+  ("b_3", "b_4", 0.032),
+  ("b_4", "b_6", 0.032),
+  ("b_6", _PALM, 0.04),
+  ("target", "target", constants.TARGET_RADIUS_M),
+)
+_SHADOW_HEIGHT_M, _SHADOW_THICKNESS_M = 1e-3, 1e-4  # Over the table's top.
 
 
 @dataclasses.dataclass(frozen=True)
 class TwinConfig:
-  """How the twin differs from the simulation. Scales multiply dm_control's numbers."""
+  """How the twin differs from the simulation, in full. Scales multiply dm_control's numbers."""
 
   # Time
   is_real_time: bool = False  # True: the wall clock; False: as fast as it can, all times are simulated.
@@ -59,14 +70,19 @@ class TwinConfig:
   table_rgb: Rgb = (0.56, 0.47, 0.37)
   floor_rgb: Rgb = (0.33, 0.36, 0.38)
   target_rgb: Rgb = (0.85, 0.13, 0.10)
+  post_rgb: Rgb = (0.62, 0.60, 0.58)
   light_position_m: tuple[float, float, float] = (0.2, 1.6, 2.2)
   light_rgb: Rgb = (0.72, 0.70, 0.62)
   ambient_rgb: Rgb = (0.45, 0.45, 0.50)
+  specular: float = 0.2  # Of the light, in highlights.
+  shadow: float = 0.0  # Share of the light that arm and target keep from the table.
 
   def __post_init__(self) -> None:
     for name in ("action_latency_s", "qpos_noise_rad", "qvel_noise_rad_s", "target_noise_m", "pixel_noise"):
       if getattr(self, name) < 0:
         raise ValueError(f"TwinConfig: {name}={getattr(self, name)} is negative; it must be 0 or more")
+    if not 0 <= self.shadow <= 1:
+      raise ValueError(f"TwinConfig: shadow={self.shadow} is a share of the light, from 0 to 1")
     if self.physics_dt_s <= 0:
       raise ValueError(f"TwinConfig: physics_dt_s={self.physics_dt_s} must be positive, seconds")
 
@@ -169,7 +185,7 @@ class TwinCamera:
   def __init__(self, config: TwinConfig):
     self._model = build_model(config)
     self._data = mujoco.MjData(self._model)
-    self._camera = Camera(self._model, constants.IMAGE_SIZE)
+    self._camera = Camera(self._model, constants.IMAGE_SIZE, config)
     # Pixels take their noise from a strip drawn once, each picture from another place: a fifth of the cost of drawing.
     num_pixels = 3 * constants.IMAGE_SIZE**2
     grains = config.pixel_noise * np.random.default_rng(0).standard_normal(_NUM_GRAINS + num_pixels)
@@ -188,14 +204,16 @@ class TwinCamera:
 
 
 class Camera:
-  """OpenGL pictures of a model's first camera, without shadows and antialiasing (three times as fast).
+  """OpenGL pictures of a model's first camera, without antialiasing and OpenGL's shadows (three times as fast).
+
+  Those of a twin whose `config` is given lie on its table as in the simulation, as dark flat geoms.
 
   `MUJOCO_GL` chooses the library, osmesa (the default here) or egl. It is asked for here and not through
   `mujoco.Renderer`, which settles the matter when mujoco is imported and has no default without a screen.
   """
 
-  def __init__(self, model: mujoco.MjModel, size: int):
-    self._model = model
+  def __init__(self, model: mujoco.MjModel, size: int, config: TwinConfig | None = None):
+    self._model, self._config = model, config
     self._context = _gl_context(size)
     self._context.make_current()
     self._renderer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
@@ -215,6 +233,8 @@ class Camera:
     mujoco.mjv_updateScene(
       self._model, data, mujoco.MjvOption(), None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
     )
+    if self._config and self._config.shadow:
+      _add_shadows(self._scene, self._config, data)
     self._context.make_current()
     mujoco.mjr_render(self._rectangle, self._scene, self._renderer)
     mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._renderer)
@@ -231,7 +251,7 @@ def picture(config: TwinConfig, qpos_rad: np.ndarray, target_in_base_m: np.ndarr
   data = mujoco.MjData(model)
   data.qpos[:] = qpos_rad
   _place_target(model, data, target_in_base_m)
-  camera = Camera(model, size)
+  camera = Camera(model, size, config)
   pixels = camera.render(data)
   camera.close()
   return pixels
@@ -292,13 +312,13 @@ def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
   depth_m = constants.TABLE_HEIGHT_M - constants.TARGET_HEIGHT_M
   target.add_geom(
     name="post", type=post, fromto=(0, 0, depth_m, 0, 0, 0), size=(constants.POST_RADIUS_M, 0, 0),
-    rgba=(*config.arm_light_rgb, 1.0), **untouched,
+    rgba=(*config.post_rgb, 1.0), **untouched,
   )  # fmt: skip
   spec.visual.headlight.active = 0
   light = np.array(config.light_position_m)
   world.add_light(
     pos=light, dir=-light / np.linalg.norm(light), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-    diffuse=config.light_rgb, ambient=config.ambient_rgb, specular=(0.2, 0.2, 0.2), castshadow=False,
+    diffuse=config.light_rgb, ambient=config.ambient_rgb, specular=(config.specular,) * 3, castshadow=False,
   )  # fmt: skip
   world.add_camera(
     name="camera",
@@ -306,6 +326,32 @@ def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
     quat=_camera_quaternion(config),
     fovy=constants.CAMERA_FOV_Y_DEG + config.camera_fov_shift_deg,
   )
+
+
+def _add_shadows(scene: mujoco.MjvScene, config: TwinConfig, data: mujoco.MjData) -> None:
+  """Throws the segments of `_SHADOWS` along the light on the table, as flat capsules of its own darkened colour."""
+  light = np.array(config.light_position_m) / np.linalg.norm(config.light_position_m)
+  ambient, direct = np.array(config.ambient_rgb), light[2] * np.array(config.light_rgb)
+  dark = np.array(config.table_rgb) * (ambient + (1.0 - config.shadow) * direct) / (ambient + direct)
+  for start, end, radius_m in _SHADOWS:
+    points = [(data.site if name == _PALM else data.body)(name).xpos for name in (start, end)]
+    ends = _on_table(*(point[:2] - light[:2] / light[2] * (point[2] - constants.TABLE_HEIGHT_M) for point in points))
+    if ends is None:
+      continue
+    geom = scene.geoms[scene.ngeom]
+    scene.ngeom += 1
+    capsule, height_m = mujoco.mjtGeom.mjGEOM_CAPSULE, constants.TABLE_HEIGHT_M + _SHADOW_HEIGHT_M
+    mujoco.mjv_initGeom(geom, capsule, np.zeros(3), np.zeros(3), np.eye(3).ravel(), np.array([*dark, 1.0], np.float32))
+    mujoco.mjv_connector(geom, capsule, radius_m, *(np.array([*point, height_m]) for point in ends))
+    geom.mat[2] *= _SHADOW_THICKNESS_M / radius_m
+
+
+def _on_table(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+  """The part of a segment, `[2]` to `[2]`, x y in metres, that lies on the table; None where none does."""
+  way = np.where(np.abs(end - start) > 1e-6, end - start, 1e-6)
+  shares = np.sort([(constants.TABLE_LOW_M - start) / way, (constants.TABLE_HIGH_M - start) / way], axis=0)
+  first, last = max(0.0, *shares[0]), min(1.0, *shares[1])
+  return (start + first * way, start + last * way) if first < last else None
 
 
 def _camera_quaternion(config: TwinConfig) -> np.ndarray:

@@ -26,6 +26,7 @@ from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, res
 
 from environments import core, registry
 from environments.arm import client, protocol, recording, replay, safety, server, twin
+from environments.arm import gap as gap_lib
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 from tests.environments import arm_rig
@@ -622,6 +623,28 @@ def test_the_arm_has_a_name_among_the_worlds(address):
     np.testing.assert_array_equal(same.reset().observation["target"], first.observation["target"])
 
 
+def test_a_twin_of_ones_own_is_what_is_asked_for_and_ends_with_its_environment(address, monkeypatch):
+  launched, ended = [], []
+
+  @contextlib.contextmanager
+  def launch(config):
+    launched.append(config)
+    try:
+      yield address
+    finally:
+      ended.append(config)
+
+  monkeypatch.setattr(server, "launch", launch)
+  environment = registry.make("twin/reach/random", gap="camera:full", num_joints=9, observations=("target",))
+  assert launched == [server.ServerConfig(driver=gap_lib.make_twin("camera:full"), task="reach/random", num_joints=9)]
+  assert environment.reset().first() and not ended
+  environment.close()
+  assert ended == launched
+  with pytest.raises(protocol.BridgeError, match="'depth' is not offered"):
+    registry.make("twin/reach/random", observations=("depth",))
+  assert len(ended) == 2
+
+
 def test_another_task_is_refused(address):
   with pytest.raises(protocol.BridgeError, match="plays reach/random, the client expects reach/fixed"):
     client.connect(address, task="reach/fixed")
@@ -712,16 +735,19 @@ def test_a_launched_server_ends_with_the_process_that_launched_it():
   pytest.fail("the server is still there")
 
 
-def test_it_does_not_move_as_the_simulation_does():
+def test_it_moves_as_the_simulation_does_only_without_the_gap():
   """The same task, start and actions; another servo, other friction and a late command."""
   simulated = simulation.Jaco(tasks.TASKS["reach/random"], num_threads=1)
   state = jax.jit(simulated.reset)(jax.random.key(0))
-  driver = twin.Twin(twin.TwinConfig())
-  driver.reset(np.asarray(state.qpos), seed=0)
+  drivers = [twin.Twin(gap_lib.make_twin(gap)) for gap in ("full", "none")]
+  for driver in drivers:
+    driver.reset(np.asarray(state.qpos), seed=0)
   move, velocity = jax.jit(simulated.step), np.asarray(simulation.command(TURN))
   for _ in range(5):
     state = move(state, TURN)
-    driver.command(velocity)
-    driver.wait(driver.now_s() + constants.CONTROL_DT_S)
-  gap = abs(float(state.qpos[0]) - driver.read().qpos_rad[0])
-  assert 0.01 < gap < 0.15
+    for driver in drivers:
+      driver.command(velocity)
+      driver.wait(driver.now_s() + constants.CONTROL_DT_S)
+  full, none = (np.abs(np.asarray(state.qpos) - driver.read().qpos_rad) for driver in drivers)
+  assert 0.01 < full[0] < 0.15
+  assert none.max() < 2e-3

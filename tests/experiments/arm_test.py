@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from environments.arm import driver, replay, twin
+from environments.arm import driver, gap, replay, server, twin
 from experiments import arm
 from tests.environments import arm_recordings
 
@@ -18,6 +18,8 @@ def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
   settings = ["is_real_time=True", "mass_scale=1.5", "table_rgb=(0.5, 0.5, 0.5)"]
   expected = twin.TwinConfig(is_real_time=True, mass_scale=1.5, table_rgb=(0.5, 0.5, 0.5))
   assert arm.driver_config("twin", settings) == expected
+  part = ["gap=camera:full,light:subtle", "mass_scale=1.5"]
+  assert arm.driver_config("twin", part) == gap.make_twin("camera:full,light:subtle", mass_scale=1.5)
   assert arm.driver_config("kinova", ["library=/opt/kinova.so"]).library == "/opt/kinova.so"
   assert arm.driver_config("replay", ["recording=runs/x"]) == replay.ReplayConfig("runs/x")
   assert arm.driver_config("tests.environments.arm_rig:RigConfig", ["path=/tmp/rig"]).path == "/tmp/rig"
@@ -28,6 +30,8 @@ def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
   [
     ("twn", [], "--driver=twn is unknown; give package.module:Config or one of twin, kinova, replay"),
     ("twin", ["mass=2"], "--driver=twin --set=mass=2: .* unexpected keyword argument 'mass'"),
+    ("twin", ["gap=huge"], "gap=huge: no level is called 'huge'"),
+    ("kinova", ["library=a", "gap=none"], "unexpected keyword argument 'gap'"),
     ("kinova", [], "missing 1 required positional argument: 'library'"),
   ],
 )
@@ -35,6 +39,17 @@ def test_a_mistake_is_one_line(name, settings, message):
   with pytest.raises(ValueError, match=message) as mistake:
     arm.driver_config(name, settings)
   assert "\n" not in str(mistake.value)
+
+
+def test_the_flags_say_what_is_served(monkeypatch):
+  served = []
+  monkeypatch.setattr(server, "serve", lambda config, on_ready: served.append(config.driver))
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  for given in ({}, {"gap": "none", "real_time": True}):
+    with flagsaver.flagsaver(**given):
+      arm.serve()
+  assert served == [twin.TwinConfig(), gap.make_twin("none", is_real_time=True)]
 
 
 def test_who_serves_a_real_arm_imports_no_simulated_one():

@@ -7,7 +7,6 @@ scores there is what learning has to beat.
 
 import json
 import pathlib
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
-from environments.arm import server, twin
 from experiments.store import checkpoint
 
 METHODS = ("progressive", "finetune", "scratch")
@@ -47,9 +45,8 @@ def evaluate(workdir: pathlib.Path, *, task: str, source: str, episodes: int) ->
   if file.exists() and json.loads(file.read_text())["episodes"] == episodes:
     print(f"{path} is finished")
     return
-  with server.launch(server.ServerConfig(driver=twin.TwinConfig(), task=task), timeout_s=180.0) as address:
-    flags = {"source": source, "target": f"arm://{address}", "episodes": episodes, "release": path}
-    _run("experiments.evaluate", path, flags | {"video": path / "videos" / "evaluation.mp4"})
+  flags = {"source": source, "target": f"twin/{task}", "episodes": episodes, "release": path}
+  _run("experiments.evaluate", path, flags | {"video": path / "videos" / "evaluation.mp4"})
 
 
 def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, steps: int, episodes: int) -> None:
@@ -58,10 +55,8 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
   if is_finished(path, steps):
     print(f"{path} is finished")
     return
-  config = server.ServerConfig(driver=twin.TwinConfig(), task=task, port=_port(path))
-  with server.launch(config, timeout_s=180.0) as address:
-    fields = {"world": f"arm://{address}", "train.steps": steps, "train.evaluation_episodes": episodes}
-    _learn(f":{method}", path, fields | ({} if method == "scratch" else {"source": source}))
+  fields = {"world": f"twin/{task}", "train.steps": steps, "train.evaluation_episodes": episodes}
+  _learn(f":{method}", path, fields | ({} if method == "scratch" else {"source": source}))
 
 
 def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
@@ -102,13 +97,3 @@ def _stop(started: Sequence[futures.Future]) -> None:
       child.terminate()
       asked.add(child)
     time.sleep(0.1)
-
-
-def _port(path: pathlib.Path) -> int:
-  """The port that the run at `path` was started with (it is part of its config), else a free one."""
-  config = path / "config.json"
-  if config.exists():
-    return int(json.loads(config.read_text())["world"].rpartition(":")[2])
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    return probe.getsockname()[1]

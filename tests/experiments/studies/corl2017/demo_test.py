@@ -31,7 +31,7 @@ def columns():
 
 def make_run(path, method, spec, level):
   path.mkdir(parents=True)
-  (path / "config.json").write_text(json.dumps({"method": method, "world": "arm://127.0.0.1:5055"}))
+  (path / "config.json").write_text(json.dumps({"method": method, "world": "twin/reach/random"}))
   (path / "provenance.json").write_text(json.dumps({"command": f"command of {method}", "commit": "abc", "seed": 0}))
   network_file.write_spec(path, spec)
   (path / "checkpoints").mkdir()
@@ -90,10 +90,9 @@ def test_the_report_holds_what_the_runs_hold(workdir):
   assert not re.findall(r'(?:src|href)="(?!data:)', page)  # One file is all it takes.
 
 
-def test_a_finished_run_is_not_repeated_and_keeps_its_port(workdir):
+def test_a_finished_run_is_not_repeated(workdir):
   assert demo.is_finished(workdir / "finetune", 2000) and not demo.is_finished(workdir / "finetune", 2001)
   assert not demo.is_finished(workdir / "nothing", 1)
-  assert demo._port(workdir / "finetune") == 5055
 
 
 def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
