@@ -4,7 +4,8 @@
   python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \
     --config.source=runs/column --config.world=arm://localhost:5005
 
-Variants: column, the first one, in simulation; a method, by which the arm is learned; or, of the paper's figures,
+Variants: column, the first one, in simulation; a method, by which the arm is learned, or, with _twin behind it, a twin
+that the run serves for itself (progressive_twin with --config.world_options.gap=subtle); or, of the paper's figures,
 
   4  wide, wide_ff, narrow, narrow_ff: four kinds of first columns, without helper losses
   6  finetune_subtle_color and so on: 30 runs of a method in a simulation that looks different
@@ -66,7 +67,11 @@ FIGURE_7 = {
   "fig7_three": ("jaco/conveyor", base.column(inputs=("proprioception",), conv=(), dense=(16,), lstm=(16,))),
   "fig7_two": ("jaco/conveyor", _SEES_AND_FEELS),
 }
-VARIANTS = (COLUMN, *FIGURE_4, *FIGURE_6, *FIGURE_7, *baselines.METHODS)
+_TWIN = "_twin"
+VARIANTS = (
+  *(COLUMN, *FIGURE_4, *FIGURE_6, *FIGURE_7, *baselines.METHODS),
+  *(method + _TWIN for method in baselines.METHODS),
+)
 _RELEASED = "experiments/released/jaco_corl2017"
 
 
@@ -75,6 +80,10 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join(VARIANTS)}")
   world, options = "jaco/reach/random", dict[str, Any](num_joints=9)
+  if variant.endswith(_TWIN):
+    config = get_config(variant.removesuffix(_TWIN))
+    config.world, config.world_options.gap = "twin/reach/random", "full"
+    return config
   if variant in baselines.METHODS:
     return base.experiment(
       world=world,

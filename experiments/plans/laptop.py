@@ -1,10 +1,14 @@
-"""What two cores can show of the three papers, some 24 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 28 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
-Parts: learning, mazes, pong, changes, conveyor.
+Parts: learning, mazes, pong, changes, conveyor, gap.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from environments.arm import gap
 from experiments.configs import jaco_corl2017, navigation
 from experiments.running import plan
 
@@ -23,6 +27,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
     "pong": _pong(),
     "changes": _changes(),
     "conveyor": _conveyor(),
+    "gap": _gap(),
   }
   return plan.of_parts(__file__, variant, parts)
 
@@ -75,3 +80,25 @@ def _conveyor() -> list[plan.Job]:
       jobs.append(plan.Job(f"{variant}_{seed}", config=f"{_SIM_TO_REAL}:{variant}", fields=fields, hours=0.1))
   figures = {"figure": "corl2017_fig7", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{conveyor_figure}"}
   return [*jobs, plan.Job("conveyor_figure", "figures", flags=figures, hours=0.1)]
+
+
+def _gap() -> list[plan.Job]:
+  """The twin at every level of the reality gap: the released column unchanged, which also meets each difference alone,
+  and figure 5's ways to learn, three runs of each.
+  """
+  alone = [f"{difference}:full" for difference in gap.DIFFERENCES]
+  # At this rate nothing changes.
+  unchanged = {"train.steps": 10_000, "train.hyper.learning_rate": 1e-12}
+  jobs = [_on_the_twin("unchanged", "finetune_head", one, unchanged, 0.04) for one in (*gap.LEVELS, *alone)]
+  for level in gap.LEVELS:
+    for method in ("progressive", "finetune"):
+      jobs += [_on_the_twin(f"{method}_{seed}", method, level, {"seed": seed}, 0.15) for seed in range(3)]
+  figures = {"figure": "corl2017_gap", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{gap_figure}"}
+  return [*jobs, plan.Job("gap_figure", "figures", flags=figures, hours=0.1)]
+
+
+def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], hours: float) -> plan.Job:
+  fields = {"world_options.gap": size, "train.evaluation_episodes": 0, **fields}
+  return plan.Job(
+    f"{name}_{size.replace(':', '_')}", config=f"{_SIM_TO_REAL}:{method}_twin", fields=fields, hours=hours
+  )

@@ -30,6 +30,7 @@ FIGURES: Mapping[str, Figure] = {
   "corl2017_fig5": Figure(_read_runs, corl2017_figures.fig5),
   "corl2017_fig6": Figure(_read_runs, corl2017_figures.fig6),
   "corl2017_fig7": Figure(_read_runs, corl2017_figures.fig7),
+  "corl2017_gap": Figure(_read_runs, corl2017_figures.gap),
   "learning": Figure(_read_runs, learning.learning),
   "nav_fig3": Figure(folder.read_all, navigation_figures.fig3),
   "nav_fig4": Figure(folder.read_all, episode_figures.fig4),

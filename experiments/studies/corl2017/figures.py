@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import curves, paper, plots, records
+from analysis import curves, intervals, paper, plots, records
+from environments.arm import gap as gap_lib
 from environments.jaco import constants
 from experiments.report import drawing
 from experiments.store import sweep_folder
@@ -36,6 +37,7 @@ _PAPER_FIG5 = {
 _PAPER_FIG6 = {"finetune": "finetuned", "progressive": "progressive"}
 # Variant of jaco_corl2017.py -> what figure 7 calls it, and the paper's name.
 _FIG7 = {"fig7_three": ("three columns", "3col"), "fig7_two": ("two columns", "2col")}
+_ALL_EPISODES = "all episodes"
 _ELSEWHERE = "fig7_static"  # The second of three columns.
 
 
@@ -61,7 +63,7 @@ def fig7(runs: Sequence[records.Run]) -> drawing.Drawn:
   groups = {label: by_agent[agent] for agent, (label, _) in _FIG7.items() if agent in by_agent}
   if not groups:
     raise ValueError(f"all runs are of {_ELSEWHERE}; give --runs those of {', '.join(_FIG7)}")
-  is_arm = any("://" in run.config["world"] for group in groups.values() for run in group)
+  is_arm = any(run.config["world"].startswith(("arm://", "twin/")) for group in groups.values() for run in group)
   titles = (
     f"ours, {'on an arm or its twin' if is_arm else 'in simulation'}",
     "Rusu et al. 2017, figure 7, on the Jaco",
@@ -100,6 +102,35 @@ def fig6(runs: Sequence[records.Run]) -> drawing.Drawn:
     note="ours: mean of the episodes that ended in the last tenth of a run",
   )
   return drawing.Drawn(picture, statistics, gaps=gaps, bounds=RETURN_BOUNDS)
+
+
+def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
+  """Returns on the twin over the size of the reality gap: of the unchanged column, and of learning by each method.
+
+  Raises:
+    ValueError: for a run that is not on a twin.
+  """
+  by_gap = _by_label(runs, _gap_of)
+  sizes = [level for level in gap_lib.LEVELS if level in by_gap] + sorted(set(by_gap) - set(gap_lib.LEVELS))
+  statistics: dict[str, dict[str, drawing.Cell]] = {}
+  points: dict[tuple[str, str], dict[float, np.ndarray]] = {}  # Method and part of the run -> size in % -> returns.
+  for size in sizes:
+    for label, group in _in_order(_by_label(by_gap[size], _method_and_width)).items():
+      returns = _returns_by_part(label, group)
+      statistics[f"{size}: {label}"] = {
+        part: intervals.of_mean(x, bounds=RETURN_BOUNDS[:2]) if part == _ALL_EPISODES else x
+        for part, x in returns.items()
+      }
+      if size in gap_lib.LEVELS:
+        for part, x in returns.items():
+          points.setdefault((label, part), {})[100.0 * gap_lib.LEVELS[size]] = x
+  lines = [_over_the_gap(*key, at) for key, at in points.items()]
+  for label in ("progressive, narrow", "finetune, wide"):
+    steps, values = paper.rusu2017("fig5")[f"{_PAPER_FIG5[label]}_raw"]
+    start = curves.Curve(np.array([0.0, 100.0]), np.full((1, 2), np.interp(_BIN_STEPS, steps, values)))
+    lines.append(plots.Line(f"{label}: paper at {_BIN_STEPS:,}", _color(label), start, is_dashed=True))
+  picture = draw([plots.Panel("on the twin", lines)], x_label="reality gap, % of the twin's in full")
+  return drawing.Drawn(picture, statistics, gaps=_short_runs(_by_label(runs, _method_and_width)), bounds=RETURN_BOUNDS)
 
 
 def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
@@ -204,6 +235,21 @@ def _fig5_statistics(solid: curves.Curve, dotted: curves.Curve) -> dict[str, np.
   }
 
 
+def _returns_by_part(label: str, runs: Sequence[records.Run]) -> dict[str, np.ndarray]:
+  """Of an unchanged column every episode's return; of runs that learn their means early and late, one a run."""
+  if label.startswith("unchanged"):
+    return {_ALL_EPISODES: np.concatenate([records.episodes(run)[1] for run in runs])}
+  _, raw = _episode_curve(runs)
+  return {"mean to 10k": curves.mean_within(raw, 0, 10_000), "mean 30k to 60k": curves.mean_within(raw, 30_000, 60_000)}
+
+
+def _over_the_gap(label: str, part: str, at: Mapping[float, np.ndarray]) -> plots.Line:
+  """One line; of as many runs, or episodes, as every size of the gap has."""
+  num = min(map(len, at.values()))
+  curve = curves.Curve(np.array(list(at)), np.stack([x[:num] for x in at.values()], axis=1))
+  return plots.Line(f"{label}: {part}", _color(label), curve)
+
+
 def _fig4_statistics(curve: curves.Curve) -> dict[str, np.ndarray]:
   values = {f"@{step / 1e6:g}M": curves.at(curve, step) for step in (1e6, 5e6, 1e7, 2e7)}
   return values | {"end": curve.values[:, -1], "steps": np.full(len(curve.values), curve.steps[-1])}
@@ -276,6 +322,13 @@ def _method_and_change(run: records.Run) -> str:
   return f"{method}_{change}"
 
 
+def _gap_of(run: records.Run) -> str:
+  size = run.config.get("world_options", {}).get("gap")
+  if size is None:
+    raise ValueError(f"{run.path}: config.json has no world_options.gap; only runs on a twin of their own have a gap")
+  return size
+
+
 def _agent(run: records.Run) -> str:
   agent = run.config.get("agent")
   if agent not in (*_FIG7, _ELSEWHERE):
@@ -302,16 +355,20 @@ def _layers(run: records.Run) -> Sequence[Mapping]:
 
 
 def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -> plots.Line:
-  name, _, width = label.partition(", ")
-  colors = COLORS.get(name, COLORS["progressive"] if name in ("LSTM", "three columns") else COLORS["finetune"])
-  num_runs = len(solid.values)
+  name, num_runs = label.partition(", ")[0], len(solid.values)
   return plots.Line(
     label=f"{label} ({num_runs} runs)" if num_runs > 1 else label,
-    color=colors[width == "narrow"],
+    color=_color(label),
     solid=solid,
     dotted=dotted,
     is_dashed=name == "unchanged",
   )
+
+
+def _color(label: str) -> str:
+  name, _, width = label.partition(", ")
+  colors = COLORS.get(name, COLORS["progressive"] if name in ("LSTM", "three columns") else COLORS["finetune"])
+  return colors[width == "narrow"]
 
 
 def _until(curve: curves.Curve, step: float) -> curves.Curve:
