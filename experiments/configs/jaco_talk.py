@@ -1,9 +1,12 @@
-"""The talks' first two columns: vision in simulation, then proprioception on the arm; 6 joints.
+"""The talks' four columns: vision in simulation, then proprioception on the arm, task after task; 6 joints.
 
   python -m experiments.train --config=experiments/configs/jaco_talk.py --workdir=runs/talk
   python -m experiments.arm --mode=serve --port=5005 --num_joints=6    # The twin, in another terminal.
   python -m experiments.train --config=experiments/configs/jaco_talk.py:arm --workdir=runs/talk_arm \
     --config.source=runs/talk --config.world=arm://localhost:5005
+
+Variants: vision, column 1; arm, column 2; reach, catch and bee, columns 2 to 4 on twins that the runs serve for
+themselves, each from the run of the one before (`plans/laptop.py:ladder`).
 
 Column 1: 41 to 45 of 50 in the last quarter of five runs of 320,000 steps, six minutes each on one core. It starts from
 data, and kernels learn by their number of inputs (docs/learning.md). Starts reach 0.4 rad from home here and 1 rad in
@@ -23,23 +26,26 @@ from experiments.configs import base
 # updates it stands at 12.8 in rewards, with the whole reward (a value_cost of 0.05, clipped at 0.5) at 2.8.
 HYPER: Mapping[str, Any] = {"reward_scale": 0.1, "value_cost": 0.5, "max_gradient_norm": 0.05, "fan_in": 64.0}
 _STEPS, _NUM_WORLDS, _NUM_STEPS = 320_000, 64, 20
+_RELEASED = "experiments/released/jaco_talk"
+# Variant -> the task of a column that grows on the columns before; the first of them on the released one.
+LADDER = {"reach": "reach/random", "catch": "catch", "bee": "catch_the_bee"}
 
 
 def get_config(variant: str = "vision") -> config_dict.ConfigDict:
-  """Column 1 sees pixels of `reach/fixed`; column 2 feels joints and target of `reach/random` (papers.md 2.6)."""
-  match variant:
-    case "vision":
-      options = {"num_joints": 6, "max_start_spread_rad": 0.4}
-      return base.experiment(world="jaco/reach/fixed", world_options=options, train=_vision())
-    case "arm":
-      return base.experiment(
-        world="jaco/reach/random",
-        world_options={"num_joints": 6},
-        method="progressive",
-        source="experiments/released/jaco_talk",
-        train=_proprioception(),
-      )
-  raise ValueError(f"jaco_talk.py:{variant} is neither vision nor arm")
+  """Column 1 sees pixels of `reach/fixed`; later ones feel joints and target, and see by laterals (papers.md 2.6)."""
+  if variant == "vision":
+    options = {"num_joints": 6, "max_start_spread_rad": 0.4}
+    return base.experiment(world="jaco/reach/fixed", world_options=options, train=_vision())
+  if variant not in ("arm", *LADDER):
+    raise ValueError(f"jaco_talk.py:{variant} is not one of vision, arm, {', '.join(LADDER)}")
+  is_arm = variant == "arm"
+  return base.experiment(
+    world="jaco/reach/random" if is_arm else f"twin/{LADDER[variant]}",
+    world_options={"num_joints": 6} if is_arm else {"num_joints": 6, "gap": "full"},
+    method="progressive",
+    source=_RELEASED if variant in ("arm", "reach") else "",
+    train=_proprioception(),
+  )
 
 
 def _vision() -> config_dict.ConfigDict:

@@ -2,14 +2,14 @@
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
-Parts: learning, mazes, pong, changes, conveyor, gap.
+Parts: learning, mazes, pong, changes, conveyor, gap, ladder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from environments.arm import gap
-from experiments.configs import jaco_corl2017, navigation
+from experiments.configs import jaco_corl2017, jaco_talk, navigation
 from experiments.running import plan
 
 _SIM_TO_REAL = "experiments/configs/jaco_corl2017.py"
@@ -28,6 +28,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
     "changes": _changes(),
     "conveyor": _conveyor(),
     "gap": _gap(),
+    "ladder": _ladder(),
   }
   return plan.of_parts(__file__, variant, parts)
 
@@ -102,3 +103,24 @@ def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], h
   return plan.Job(
     f"{name}_{size.replace(':', '_')}", config=f"{_SIM_TO_REAL}:{method}_twin", fields=fields, hours=hours
   )
+
+
+def _ladder() -> list[plan.Job]:
+  """The talks' four columns, one task after the other on the twin, and every column on every task."""
+  config, before = "experiments/configs/jaco_talk.py", "experiments/released/jaco_talk"
+  columns, played = [], [*_played("vision", before)]
+  for variant in jaco_talk.LADDER:
+    fields = {"source": before, "train.evaluation_episodes": 0}
+    columns.append(plan.Job(variant, config=f"{config}:{variant}", fields=fields, hours=0.2))
+    before = f"{{{variant}}}"
+    played += _played(variant, before)
+  figures = {"figure": "talk_ladder", "runs": [f"{{{job.name}}}" for job in played], "out": "{ladder_figure}"}
+  return [*columns, *played, plan.Job("ladder_figure", "figures", flags=figures, hours=0.1)]
+
+
+def _played(name: str, source: str) -> Iterator[plan.Job]:
+  """A network on every task of the ladder."""
+  for task in ("reach/fixed", *jaco_talk.LADDER.values()):
+    job = f"{name}_on_{task.replace('/', '_')}"
+    flags = {"source": source, "target": f"twin/{task}", "option": "num_joints=6", "episodes": 100}
+    yield plan.Job(job, "evaluate", flags=flags | {"release": f"{{{job}}}"}, hours=0.02)

@@ -8,6 +8,7 @@ from analysis import records
 from experiments.report import drawing
 from experiments.studies import learning
 from experiments.studies.corl2017 import figures as corl2017_figures
+from experiments.studies.corl2017 import ladder
 from experiments.studies.navigation import episode_figures, folder
 from experiments.studies.navigation import figures as navigation_figures
 from experiments.studies.pnn import figures as pnn_figures
@@ -32,6 +33,7 @@ FIGURES: Mapping[str, Figure] = {
   "corl2017_fig7": Figure(_read_runs, corl2017_figures.fig7),
   "corl2017_gap": Figure(_read_runs, corl2017_figures.gap),
   "learning": Figure(_read_runs, learning.learning),
+  "talk_ladder": Figure(ladder.read, ladder.draw),
   "nav_fig3": Figure(folder.read_all, navigation_figures.fig3),
   "nav_fig4": Figure(folder.read_all, episode_figures.fig4),
   "nav_fig56": Figure(folder.read_all, episode_figures.fig56),

@@ -145,8 +145,18 @@ def test_an_input_with_a_layer_of_its_own_goes_where_it_would_have_gone_itself()
 def test_variants_that_are_none_are_refused():
   with pytest.raises(ValueError, match="jaco_corl2017.py:finetuning is not one of column, wide, .*, progressive"):
     jaco_corl2017.get_config("finetuning")
-  with pytest.raises(ValueError, match="jaco_talk.py:column is neither vision nor arm"):
+  with pytest.raises(ValueError, match="jaco_talk.py:column is not one of vision, arm, reach, catch, bee"):
     jaco_talk.get_config("column")
+
+
+def test_a_variant_on_a_twin_differs_in_its_world_alone():
+  for arm, twin in (
+    (jaco_corl2017.get_config("finetune_head"), jaco_corl2017.get_config("finetune_head_twin")),
+    (jaco_talk.get_config("arm"), jaco_talk.get_config("reach")),
+  ):
+    assert run_directory.difference(arm.to_dict(), twin.to_dict()) == [
+      "world: 'jaco/reach/random' there, 'twin/reach/random' here", "world_options.gap: None there, 'full' here"
+    ]  # fmt: skip
 
 
 def test_finetuning_a_vision_column_on_proprioception_is_refused():

@@ -1,4 +1,4 @@
-"""Figures 6 and 7 from made-up run directories: ranks, means and shares are those that were put in."""
+"""Figures 6, 7 and the gap's from made-up run directories: ranks, means and shares are those that were put in."""
 
 import json
 
@@ -13,12 +13,19 @@ from experiments.studies import figures
 
 
 def make_run(path, config, returns, *, steps=1_000):
-  """A run whose episodes return `returns` in turn, each of them a tenth of `steps`, without records of episodes."""
+  """A run whose episodes return `returns` in turn, in equal parts of `steps`, without records of episodes."""
   path.mkdir(parents=True)
   (path / "config.json").write_text(json.dumps({"train": {"steps": 1_000}, **config}))
   (path / "provenance.json").write_text("{}")
   lines = [
-    {"step": (i + 1) * steps // 10, "wall_s": 1.0, "kind": "train", "loss": 0.0, "episodes": 2.0, "return_mean": value}
+    {
+      "step": (i + 1) * steps // len(returns),
+      "wall_s": 1.0,
+      "kind": "train",
+      "loss": 0.0,
+      "episodes": 2.0,
+      "return_mean": value,
+    }
     for i, value in enumerate(returns)
   ]
   (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -105,6 +112,41 @@ def test_figure_7_says_what_it_lacks(tmp_path):
   make_run(tmp_path / "other", {"world": "jaco/conveyor"}, [1.0] * 10)
   with pytest.raises(ValueError, match="other: agent None in config.json is not one of fig7_three, fig7_two"):
     make("corl2017_fig7", tmp_path)
+
+
+def make_on_twin(path, size, method, rate, returns, **options):
+  config = {"method": method, "world": "twin/reach/random", "world_options": {"gap": size}}
+  config["train"] = {"steps": 60_000, "hyper": {"learning_rate": rate}}
+  make_run(path, config, returns, **options)
+  layers = [{"type": "Conv", "features": 8 if method == "progressive" else 16}]
+  (path / "network.json").write_text(json.dumps({"columns": [{"layers": layers}]}))
+
+
+def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
+  for size, level in (("none", 36.0), ("full", 20.0), ("shadow:full", 23.0)):
+    make_on_twin(tmp_path / f"u_{size[:4]}", size, "finetune_head", 1e-12, [level - 1.0, level + 1.0] * 5, steps=10_000)
+  for seed, (early, late) in enumerate(((21.0, 25.0), (19.0, 29.0))):
+    make_on_twin(tmp_path / f"p_{seed}", "full", "progressive", 5e-4, [early] * 30 + [late] * 30, steps=60_000)
+  drawn = make("corl2017_gap", tmp_path)
+  assert list(drawn.statistics) == [
+    "none: unchanged, wide", "full: progressive, narrow", "full: unchanged, wide", "shadow:full: unchanged, wide"
+  ]  # fmt: skip
+  cell = drawn.statistics["shadow:full: unchanged, wide"]["all episodes"]  # 20 episodes: ten of 22, ten of 24.
+  reach = 2.093 * np.sqrt(20 / 19) / np.sqrt(20)  # Student's t of 19 degrees of freedom at 97.5 %.
+  np.testing.assert_allclose(cell, (23.0, 23.0 - reach, 23.0 + reach), atol=1e-3)
+  learned = drawn.statistics["full: progressive, narrow"]
+  np.testing.assert_allclose(learned["mean to 10k"], [21.0, 19.0])
+  np.testing.assert_allclose(learned["mean 30k to 60k"], [25.0, 29.0])
+  lines = {line.get_label(): line.get_xydata() for line in drawn.picture.axes[0].lines}
+  np.testing.assert_allclose(lines["unchanged, wide: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
+  np.testing.assert_allclose(lines["finetune, wide: paper at 1,000"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
+  assert not drawn.gaps
+
+
+def test_the_gap_s_figure_refuses_runs_without_one(tmp_path):
+  make_run(tmp_path / "own", {"method": "scratch", "world": "jaco/reach/random"}, [1.0] * 10)
+  with pytest.raises(ValueError, match="own: config.json has no world_options.gap"):
+    make("corl2017_gap", tmp_path)
 
 
 def test_a_tiny_sweep_of_figure_6_is_learned_and_drawn(tmp_path):

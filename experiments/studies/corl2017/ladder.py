@@ -1,0 +1,92 @@
+"""The talks' ladder of columns, read from released networks: what each column returns on every task, and how it grows.
+
+A network of k columns plays by its newest, so the row of column k is what the network did after k tasks. That later
+tasks change no earlier column is shown by a hash of each column's content, over all networks that hold it.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis import curves, intervals, plots
+from experiments.report import drawing
+from experiments.store import released, run_directory
+from progressive import cost, network, partition
+
+_COLORS = ("#1f4e9c", "#d9661f", "#2f8f5b", "#8c5a9e", "#b3a02c", "#555555")
+_BOUNDS = drawing.Bounds(0.0, 50.0)  # Of returns: 50 steps of a reward of 0 or 1.
+
+
+class Played(NamedTuple):
+  """A released network that has played a task."""
+
+  path: pathlib.Path
+  provenance: Mapping[str, Any]  # Of the evaluation.
+  task: str
+  returns: intervals.Interval  # Over episodes.
+  spec: network.Network
+  hashes: tuple[str, ...]  # Of each column's parameters.
+
+
+def read(patterns: Sequence[str]) -> tuple[Played, ...]:
+  """The folders that `experiments.evaluate --release` wrote; ValueError for one that it did not."""
+  return tuple(_read(pathlib.Path(path)) for path in patterns)
+
+
+def draw(played: Sequence[Played]) -> drawing.Drawn:
+  """Returns on every task by column, and the columns."""
+  counts = sorted({len(one.spec.columns) for one in played})
+  found = {(len(one.spec.columns), one.task): one for one in played}
+  names = list(dict.fromkeys(one.task for one in played))
+  returns = {
+    f"column {k}": {task: found[k, task].returns if (k, task) in found else "not run" for task in names} for k in counts
+  }
+  lines = []
+  for task, color in zip(names, _COLORS, strict=False):
+    own = [k for k in counts if (k, task) in found]
+    means = np.array([[float(found[k, task].returns.mean) for k in own]])
+    lines.append(plots.Line(task, color, curves.Curve(np.array(own, np.float64), means)))
+  picture = plots.learning_curves(
+    [plots.Panel("the newest column on each task", lines)], x_label="columns", y_label="return", y_limits=(-1.0, 50.0)
+  )
+  gaps = {f"column {k} on {task}": "not run" for k in counts for task in names if (k, task) not in found}
+  return drawing.Drawn(picture, returns, more_tables={"growth": _growth(played)}, gaps=gaps, bounds=_BOUNDS)
+
+
+def _growth(played: Sequence[Played]) -> drawing.Table:
+  """Column -> what it reads, its parameters, and its content in all networks that hold it."""
+  largest = max(played, key=lambda one: len(one.spec.columns))
+  rows: dict[str, dict[str, drawing.Cell]] = {}
+  for k, (column, own) in enumerate(zip(cost.report(largest.spec), largest.hashes, strict=True)):
+    holders = [one for one in played if len(one.spec.columns) > k]
+    num_same = sum(one.hashes[k] == own for one in holders)
+    rows[f"column {k + 1}"] = {
+      "reads": ", ".join(name for name, _ in column.inputs),
+      "parameters": f"{column.num_parameters:,}",
+      "of them in laterals": f"{_in_laterals(column):,}",
+      "content (SHA-256)": f"{own[:12]}, the same in {num_same} of {len(holders)} networks",
+    }
+  total = sum(column.num_parameters for column in cost.report(largest.spec))
+  return rows | {"together": {"parameters": f"{total:,}"}}
+
+
+def _in_laterals(column: cost.ColumnReport) -> int:
+  return sum(lateral.num_parameters for layer in column.layers for lateral in layer.laterals)
+
+
+def _read(path: pathlib.Path) -> Played:
+  network_, file = released.load(path), path / "evaluation.json"
+  known = run_directory.read_json(file)
+  if "mean_return" not in known:
+    raise ValueError(f"{file} holds no return; give --runs the folders that evaluate --release wrote")
+  low, high = (np.nan if known.get(name) is None else known[name] for name in ("return_ci_low", "return_ci_high"))
+  return Played(
+    path,
+    run_directory.read_provenance(path)["evaluation"],
+    known["world"],
+    intervals.Interval(*map(np.asarray, (known["mean_return"], low, high))),
+    network_.spec,
+    tuple(partition.content_hash(column) for column in network_.params),
+  )
