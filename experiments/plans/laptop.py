@@ -86,12 +86,9 @@ def _conveyor() -> list[plan.Job]:
 
 
 def _gap() -> list[plan.Job]:
-  """The twin at every level of the reality gap: the released column unchanged, which also meets each difference alone,
-  and figure 5's ways to learn, three runs of each.
-  """
+  """Levels of the reality gap: the released column as it is, by each difference alone too, and figure 5's learners."""
   alone = [f"{difference}:full" for difference in gap.DIFFERENCES]
-  # At this rate nothing changes.
-  unchanged = {"train.steps": 10_000, "train.hyper.learning_rate": 1e-12}
+  unchanged = {"train.steps": 10_000, "train.hyper.learning_rate": 1e-12}  # At this rate nothing changes.
   jobs = [_on_the_twin("unchanged", "finetune_head", one, unchanged, 0.04) for one in (*gap.LEVELS, *alone)]
   for level in gap.LEVELS:
     for method in ("progressive", "finetune"):

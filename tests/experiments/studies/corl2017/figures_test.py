@@ -139,7 +139,7 @@ def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
   np.testing.assert_allclose(learned["mean 30k to 60k"], [25.0, 29.0])
   lines = {line.get_label(): line.get_xydata() for line in drawn.picture.axes[0].lines}
   np.testing.assert_allclose(lines["unchanged, wide: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
-  np.testing.assert_allclose(lines["finetune, wide: paper at 1,000"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
+  np.testing.assert_allclose(lines["finetune, wide: paper, 1,000 steps"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
   assert not drawn.gaps
 
 
