@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 35 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 30 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
@@ -17,8 +17,6 @@ _NAVIGATION = "experiments/configs/navigation.py:laptop"
 _AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
 _MAZES = ("static_small", "static_1", "random_goal_small")
 _STEPS_PER_HOUR = 660 * 3_600  # Of one core.
-# Of a column. 60,000 steps of one world teach it nothing; 64 worlds needed about so many (`actor_critic.Hyper`).
-_LADDER_STEPS = 1_000_000
 
 
 def get_plan(variant: str = "") -> list[plan.Job]:
@@ -105,12 +103,11 @@ def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], h
 
 
 def _ladder() -> list[plan.Job]:
-  """The talks' four columns, one task after the other on the twin, and every column on every task."""
+  """The talks' four columns, one task after the other in simulation, and every column on every task on the twin."""
   config, before = "experiments/configs/jaco_talk.py", "experiments/released/jaco_talk"
   columns, played = [], [*_played("vision", before)]
   for variant in jaco_talk.LADDER:
-    fields = {"source": before, "train.steps": _LADDER_STEPS, "train.evaluation_episodes": 0}
-    columns.append(plan.Job(variant, config=f"{config}:{variant}", fields=fields, hours=2.0))
+    columns.append(plan.Job(variant, config=f"{config}:{variant}", fields={"source": before}, hours=0.5))
     before = f"{{{variant}}}"
     played += _played(variant, before)
   figures = {"figure": "talk_ladder", "runs": [f"{{{job.name}}}" for job in played], "out": "{ladder_figure}"}

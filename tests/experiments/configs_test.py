@@ -150,13 +150,18 @@ def test_variants_that_are_none_are_refused():
 
 
 def test_a_variant_on_a_twin_differs_in_its_world_alone():
-  for arm, twin in (
-    (jaco_corl2017.get_config("finetune_head"), jaco_corl2017.get_config("finetune_head_twin")),
-    (jaco_talk.get_config("arm"), jaco_talk.get_config("reach")),
-  ):
-    assert run_directory.difference(arm.to_dict(), twin.to_dict()) == [
-      "world: 'jaco/reach/random' there, 'twin/reach/random' here", "world_options.gap: None there, 'full' here"
-    ]  # fmt: skip
+  arm, twin = (jaco_corl2017.get_config(variant) for variant in ("finetune_head", "finetune_head_twin"))
+  assert run_directory.difference(arm.to_dict(), twin.to_dict()) == [
+    "world: 'jaco/reach/random' there, 'twin/reach/random' here",
+    "world_options.gap: None there, 'full' here",
+  ]
+
+
+def test_every_column_of_the_ladder_has_its_task_and_the_same_layers():
+  configs = [jaco_talk.get_config(variant) for variant in ("arm", *jaco_talk.LADDER)]
+  assert [config.world for config in configs[1:]] == ["jaco/reach/random", "jaco/catch", "jaco/catch_the_bee"]
+  assert all(config.train.column == configs[0].train.column for config in configs)
+  assert [bool(config.source) for config in configs] == [True, True, False, False]
 
 
 def test_finetuning_a_vision_column_on_proprioception_is_refused():
