@@ -210,6 +210,8 @@ def test_wrong_numbers_are_refused():
     twin.TwinConfig(pixel_noise=-1)
   with pytest.raises(ValueError, match="physics_dt_s=0"):
     twin.TwinConfig(physics_dt_s=0)
+  with pytest.raises(ValueError, match="shadow=1.5 is a share"):
+    twin.TwinConfig(shadow=1.5)
 
 
 @pytest.mark.skipif("LP_NUM_THREADS" in os.environ, reason="the number of threads is set from outside")
