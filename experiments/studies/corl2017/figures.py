@@ -38,7 +38,7 @@ _PAPER_FIG5 = {
 _PAPER_FIG6 = {"finetune": "finetuned", "progressive": "progressive"}
 # Variant of jaco_corl2017.py -> what figure 7 calls it, and the paper's name.
 _FIG7 = {"fig7_three": ("three columns", "3col"), "fig7_two": ("two columns", "2col")}
-_ALL_EPISODES, _EARLY = "all episodes", "mean to 10k"
+_ALL_EPISODES, _EARLY = "all episodes", "to 10k"
 _ELSEWHERE = "fig7_static"  # The second of three columns.
 
 
@@ -129,7 +129,7 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
   for label, color in (("progressive, narrow", "0.5"), ("finetune, wide", "0.7")):
     steps, values = paper.rusu2017("fig5")[f"{_PAPER_FIG5[label]}_raw"]
     start = curves.Curve(np.array([0.0, 100.0]), np.full((1, 2), np.interp(_BIN_STEPS, steps, values)))
-    lines.append(plots.Line(f"{label}: paper, {_BIN_STEPS:,} steps", color, start, is_dashed=True))
+    lines.append(plots.Line(f"{_method(label)} @1k (paper)", color, start, is_dashed=True))
   panel, note = plots.Panel("ours, on the twin", lines), "unchanged: over episodes"
   picture = draw([panel], x_label="reality gap, % of the full one", note=note)
   return drawing.Drawn(picture, statistics, gaps=_short_runs(_by_label(runs, _method_and_width)), bounds=RETURN_BOUNDS)
@@ -242,14 +242,14 @@ def _returns_by_part(label: str, runs: Sequence[records.Run]) -> dict[str, np.nd
   if label.startswith("unchanged"):
     return {_ALL_EPISODES: np.concatenate([records.episodes(run)[1] for run in runs])}
   _, raw = _episode_curve(runs)
-  return {_EARLY: curves.mean_within(raw, 0, 10_000), "mean 30k to 60k": curves.mean_within(raw, 30_000, 60_000)}
+  return {_EARLY: curves.mean_within(raw, 0, 10_000), "30k to 60k": curves.mean_within(raw, 30_000, 60_000)}
 
 
 def _over_the_gap(label: str, part: str, at: Mapping[float, np.ndarray]) -> plots.Line:
   """One line; of as many runs, or episodes, as every size of the gap has."""
   num = min(map(len, at.values()))
   curve = curves.Curve(np.array(list(at)), np.stack([x[:num] for x in at.values()], axis=1))
-  return plots.Line(f"{label}: {part}", _color(label), curve, is_dashed=part == _EARLY)
+  return plots.Line(f"{_method(label)}: {part}", _color(label), curve, is_dashed=part == _EARLY)
 
 
 def _fig4_statistics(curve: curves.Curve) -> dict[str, np.ndarray]:
@@ -357,14 +357,18 @@ def _layers(run: records.Run) -> Sequence[Mapping]:
 
 
 def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -> plots.Line:
-  name, num_runs = label.partition(", ")[0], len(solid.values)
+  num_runs = len(solid.values)
   return plots.Line(
     label=f"{label} ({num_runs} runs)" if num_runs > 1 else label,
     color=_color(label),
     solid=solid,
     dotted=dotted,
-    is_dashed=name == "unchanged",
+    is_dashed=_method(label) == "unchanged",
   )
+
+
+def _method(label: str) -> str:
+  return label.partition(", ")[0]
 
 
 def _color(label: str) -> str:

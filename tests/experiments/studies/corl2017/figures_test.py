@@ -135,11 +135,11 @@ def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
   reach = 2.093 * np.sqrt(20 / 19) / np.sqrt(20)  # Student's t of 19 degrees of freedom at 97.5 %.
   np.testing.assert_allclose(cell, (23.0, 23.0 - reach, 23.0 + reach), atol=1e-3)
   learned = drawn.statistics["full: progressive, narrow"]
-  np.testing.assert_allclose(learned["mean to 10k"], [21.0, 19.0])
-  np.testing.assert_allclose(learned["mean 30k to 60k"], [25.0, 29.0])
+  np.testing.assert_allclose(learned["to 10k"], [21.0, 19.0])
+  np.testing.assert_allclose(learned["30k to 60k"], [25.0, 29.0])
   lines = {line.get_label(): line.get_xydata() for line in drawn.picture.axes[0].lines}
-  np.testing.assert_allclose(lines["unchanged, wide: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
-  np.testing.assert_allclose(lines["finetune, wide: paper, 1,000 steps"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
+  np.testing.assert_allclose(lines["unchanged: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
+  np.testing.assert_allclose(lines["finetune @1k (paper)"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
   assert not drawn.gaps
 
 
