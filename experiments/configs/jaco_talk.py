@@ -39,12 +39,14 @@ def get_config(variant: str = "vision") -> config_dict.ConfigDict:
     return base.experiment(world="jaco/reach/fixed", world_options=_EASY, train=_vision())
   if variant not in ("arm", *LADDER):
     raise ValueError(f"jaco_talk.py:{variant} is not one of vision, arm, {', '.join(LADDER)}")
-  if variant == "arm":
-    world, options, train = "jaco/reach/random", {"num_joints": 6}, _proprioception()
-  else:
-    world, options, train = f"jaco/{LADDER[variant]}", _EASY, _feeling()
-  source = _RELEASED if variant in ("arm", "reach") else ""
-  return base.experiment(world=world, world_options=options, method="progressive", source=source, train=train)
+  is_arm = variant == "arm"
+  return base.experiment(
+    world=f"jaco/{'reach/random' if is_arm else LADDER[variant]}",
+    world_options={"num_joints": 6} if is_arm else _EASY,
+    method="progressive",
+    source=_RELEASED if variant in ("arm", "reach") else "",
+    train=_proprioception() if is_arm else _feeling(),
+  )
 
 
 def _vision() -> config_dict.ConfigDict:
