@@ -6,8 +6,8 @@
     --config.source=runs/talk --config.world=arm://localhost:5005
 
 Variants: vision, column 1; arm, column 2; reach, catch and bee, columns 2 to 4 in 64 simulated worlds, each from the
-run of the one before (`plans/laptop.py:ladder`). One like reach, from scratch, was at 12 of 50 after 128,000 steps and
-at 21 after 400,000, two and a half minutes on a busy core; in one world 240,000 had taught it nothing.
+run of the one before (`plans/laptop.py:ladder`). A column like reach's, from scratch, was at 12 of 50 after 128,000
+steps and at 21 after 400,000, three minutes of a busy core; in one world 240,000 taught one nothing (3 of 50).
 
 Column 1: 41 to 45 of 50 in the last quarter of five runs of 320,000 steps, six minutes each on one core. It starts from
 data, and kernels learn by their number of inputs (docs/learning.md). Starts reach 0.4 rad from home here and 1 rad in
