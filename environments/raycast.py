@@ -3,16 +3,22 @@
 With a unit axis u from end a, length L and m = o - a, a ray o + t d meets the endless cylinder at the smaller root of
 A t^2 + 2 B t + C, A = 1 - (u.d)^2, B = m.d - (u.m)(u.d), C = m.m - (u.m)^2 - r^2; past its ends it meets a sphere or a
 flat disc. Shading needs no normals: for light l, n.l = (m.l + t d.l - h u.l) / r is three products on numbers of the
-primitive. A `lax.scan` over the primitives keeps the nearest hit. A hit is one int32 with the distance in the highest
-bits, so that nearest is `minimum`: with one array to carry, XLA makes each pass one vectorised loop, without
-intermediates in memory (several arrays to carry cost four times as much on a CPU).
+primitive. A hit is one int32 with the distance in the highest bits, so that nearest is `minimum`: with one array to
+carry, XLA makes each pass one vectorised loop (several arrays to carry cost four times as much on a CPU).
+
+Accelerators try every primitive with every ray. A primitive covers few of the 8 x 8 pixel tiles, so that on a CPU a
+tile tries only those that its cone of rays may meet: a seventeenth of the tests of a Jaco, a quarter of the time.
 """
 
+import functools
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 FAR_M = 8.0  # Depth where nothing is hit, and the farthest that can be told.
@@ -22,6 +28,9 @@ MAX_MATERIALS = 1 << _MATERIAL_BITS
 _PER_METRE = ((1 << _DISTANCE_BITS) - 1) / FAR_M
 _FACING_STEPS = (1 << _FACING_BITS) - 1
 _MISS = (1 << 31) - 1  # Farther than every hit.
+_TILE = 8  # Pixels, both ways.
+_CHUNK = 256  # Tiles that are worked on at once: their rays and hits fit into a core's cache.
+_SLACK = 1e-3  # Sine by which a tile's cone is widened, for rounding.
 
 
 @struct.dataclass
@@ -51,120 +60,230 @@ class Camera:
 
 
 class Rays(NamedTuple):
-  """One ray a pixel, row by row from the upper left; `P` pixels."""
+  """One ray a pixel of a picture: `T` tiles, row by row from the upper left, of `S` pixels, row by row as well."""
 
   origin: jax.Array  # [3]
-  x: jax.Array  # [P] components of the unit directions
-  y: jax.Array  # [P]
-  z: jax.Array  # [P]
-  forward: jax.Array  # [P] cosine to the camera's axis: z-buffer depth = distance * forward
+  x: jax.Array  # [T, S] components of the unit directions
+  y: jax.Array  # [T, S]
+  z: jax.Array  # [T, S]
+  forward: jax.Array  # [T, S] cosine to the camera's axis: z-buffer depth = distance * forward
 
 
 class Hits(NamedTuple):
   """What each ray meets first."""
 
-  distance: jax.Array  # [P] metres along the ray, to 31 micrometres
-  facing: jax.Array  # [P] cosine between normal and light, in [0, 1]; 0 where the surface faces away
-  material: jax.Array  # [P] int32
+  distance: jax.Array  # [T, S] metres along the ray, to 31 micrometres
+  facing: jax.Array  # [T, S] cosine between normal and light, in [0, 1]; 0 where the surface faces away
+  material: jax.Array  # [T, S] int32
 
 
 def rays(camera: Camera, *, height: int, width: int) -> Rays:
-  """The rays through the centres of `height * width` pixels."""
+  """The rays through the centres of `height * width` pixels, in tiles of 8 x 8 where both are multiples of 8."""
   chex.assert_shape((camera.position, camera.look_at), (3,))
   forward = _unit(camera.look_at - camera.position)
   right = _unit(jnp.cross(forward, jnp.array([0.0, 0.0, 1.0], jnp.float32)))
   up = jnp.cross(right, forward)
   half = jnp.tan(0.5 * camera.fov_y_rad)
-  across = (2.0 * (jnp.arange(width, dtype=jnp.float32) + 0.5) / width - 1.0) * half * (width / height)
-  down = (1.0 - 2.0 * (jnp.arange(height, dtype=jnp.float32) + 0.5) / height) * half
-  a, b = (grid.reshape(-1) for grid in jnp.meshgrid(across, down))
+  across = (2.0 * (np.arange(width, dtype=np.float32) + 0.5) / width - 1.0) * (width / height)
+  down = 1.0 - 2.0 * (np.arange(height, dtype=np.float32) + 0.5) / height
+  a, b = (_tiles(grid.astype(np.float32)) * half for grid in np.meshgrid(across, down))
   scale = jax.lax.rsqrt(1.0 + a * a + b * b)
   x, y, z = ((forward[i] + a * right[i] + b * up[i]) * scale for i in range(3))
   return Rays(origin=camera.position, x=x, y=y, z=z, forward=scale)
 
 
-def cast(beams: Rays, scene: Scene, light: jax.Array, background: Hits) -> Hits:
-  """The nearest of `scene` and `background` along each of `P` rays that start outside of every primitive.
+def picture(x: jax.Array, *, height: int, width: int) -> jax.Array:
+  """What `rays` of as many pixels met, `[T, S, ...]`, as a picture `[H, W, ...]`."""
+  high, wide = _tile(height, width)
+  x = x.reshape(height // high, width // wide, high, wide, *x.shape[2:])
+  return x.swapaxes(1, 2).reshape(height, width, *x.shape[4:])
 
-  `light` is the unit vector towards the light, `[3]`.
+
+def _tile(height: int, width: int) -> tuple[int, int]:
+  return math.gcd(height, _TILE), math.gcd(width, _TILE)
+
+
+def _tiles(x: np.ndarray) -> np.ndarray:
+  """`[H, W]` -> `[T, S]`."""
+  high, wide = _tile(*x.shape)
+  x = x.reshape(x.shape[0] // high, high, x.shape[1] // wide, wide)
+  return x.swapaxes(1, 2).reshape(-1, high * wide)
+
+
+def cast(beams: Rays, scene: Scene, light: jax.Array, background: Hits, *, is_tiled: bool | None = None) -> Hits:
+  """The nearest of `scene` and `background` along each of the rays, which start outside of every primitive.
+
+  `light` is the unit vector towards the light, `[3]`. `is_tiled` tries only what may be met in a ray's tile of the
+  picture, instead of everything; None does so where the default backend is a CPU.
   """
   chex.assert_shape(light, (3,))
-  lit = beams.x * light[0] + beams.y * light[1] + beams.z * light[2]  # d.l
-  nearest = _pack(background)
+  if is_tiled is None:
+    is_tiled = jax.default_backend() == "cpu"
+  return _unpack((_meet_seen if is_tiled else _meet_all)(beams, scene, light, _pack(background)))
+
+
+def _meet_all(beams: Rays, scene: Scene, light: jax.Array, nearest: jax.Array) -> jax.Array:
+  """The nearer of `nearest` and packed hits `[T, S]`: every ray tries every primitive."""
   for primitives, is_flat in ((scene.capsules, False), (scene.cylinders, True)):
 
-    def nearer(nearest: jax.Array, one: _Numbers, is_flat: bool = is_flat) -> tuple[jax.Array, None]:
-      return jnp.minimum(nearest, _meet(beams, lit, one, is_flat=is_flat)), None
+    def nearer(nearest: jax.Array, one: jax.Array, is_flat: bool = is_flat) -> tuple[jax.Array, None]:
+      return jnp.minimum(nearest, _meet((beams.x, beams.y, beams.z), one, is_flat=is_flat)), None
 
-    nearest, _ = jax.lax.scan(nearer, nearest, _numbers(beams.origin, primitives, light))
-  return _unpack(nearest)
-
-
-class _Numbers(NamedTuple):
-  """What a ray needs to know of a primitive; names as in the module's text."""
-
-  u: jax.Array
-  m: jax.Array
-  um: jax.Array
-  c: jax.Array
-  c_start: jax.Array  # C of the spheres about the ends.
-  c_end: jax.Array
-  length: jax.Array
-  ml: jax.Array
-  ul: jax.Array
-  inverse_radius: jax.Array
-  material: jax.Array
+    numbers = jax.vmap(_numbers, (None, 0, None))(beams.origin, primitives, light)
+    nearest, _ = jax.lax.scan(nearer, nearest, numbers)
+  return nearest
 
 
-def _numbers(origin: jax.Array, primitives: Primitives, light: jax.Array) -> _Numbers:
-  chex.assert_equal_shape((primitives.start, primitives.end))
-  m = origin[None] - primitives.start  # [N, 3]
-  axis = primitives.end - primitives.start
-  length = jnp.sqrt(jnp.sum(axis * axis, -1))
-  u = axis / jnp.maximum(length, 1e-9)[:, None]
-  mm, um = jnp.sum(m * m, -1), jnp.sum(m * u, -1)
-  return _Numbers(
-    u=u,
-    m=m,
-    um=um,
-    c=mm - um * um - primitives.radius**2,
-    c_start=mm - primitives.radius**2,
-    c_end=mm - 2.0 * um * length + length**2 - primitives.radius**2,
-    length=length,
-    ml=jnp.sum(m * light[None], -1),
-    ul=jnp.sum(u * light[None], -1),
-    inverse_radius=1.0 / primitives.radius,
-    material=primitives.material,
-  )
+def _meet_seen(beams: Rays, scene: Scene, light: jax.Array, nearest: jax.Array) -> jax.Array:
+  """The same: every ray tries what is seen in its tile."""
+  directions = jnp.stack([beams.x, beams.y, beams.z], axis=1)  # [T, 3, S]
+  primitives = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *scene)
+  numbers = jax.vmap(_numbers, (None, 0, None))(beams.origin, primitives, light)
+  meet = _tile_by_tile(scene.capsules.radius.size)
+  return meet(directions[None], seen(beams, primitives)[None], numbers[None], nearest[None])[0]
 
 
-def _meet(beams: Rays, lit: jax.Array, one: _Numbers, *, is_flat: bool) -> jax.Array:
-  """Packed hits `[P]` with one primitive."""
-  ud = one.u[0] * beams.x + one.u[1] * beams.y + one.u[2] * beams.z
-  md = one.m[0] * beams.x + one.m[1] * beams.y + one.m[2] * beams.z
+def seen(beams: Rays, primitives: Primitives) -> jax.Array:
+  """Which of at most 32 primitives a cone about each tile's rays may meet: bit n for primitive n, uint32 `[T]`."""
+  num = primitives.radius.size
+  assert num <= 32, f"{num} primitives need more bits than a uint32 has"
+  directions = jnp.stack([beams.x, beams.y, beams.z])
+  axis = jnp.mean(directions, axis=-1)  # [3, T]
+  axis = axis / jnp.sqrt(_dot(axis, axis))[None]
+  cosine = jnp.min(_dot(directions, axis[:, :, None]), axis=-1)
+  sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 0.0)) + _SLACK
+
+  def add(bits: jax.Array, one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    planes, bit = one
+    is_seen = functools.reduce(jnp.logical_and, [_dot(plane, axis) >= -sine for plane in planes])
+    return bits | jnp.where(is_seen, bit, jnp.uint32(0)), None
+
+  each = jax.vmap(_outline, (None, 0))(beams.origin, primitives), jnp.uint32(1) << jnp.arange(num, dtype=jnp.uint32)
+  return jax.lax.scan(add, jnp.zeros(sine.shape, jnp.uint32), each)[0]
+
+
+def _outline(origin: jax.Array, one: Primitives) -> jax.Array:
+  """Four planes through `origin` that a primitive lies between, as unit normals to its side, `[4, 3]`.
+
+  Two touch its sides, two its ends, taken as round. A normal of 0 stands where there is no such plane.
+  """
+  start, end = one.start - origin, one.end - origin
+  axis = end - start
+  length = jnp.sqrt(_dot(axis, axis))
+  u = jnp.where(length > 1e-6, axis / jnp.maximum(length, 1e-6), jnp.float32([0.0, 0.0, 1.0]))
+  foot = start - _dot(start, u) * u  # Nearest to the origin on the endless axis.
+  side = jnp.cross(u, foot)
+
+  def plane(center: jax.Array, across: jax.Array, onward: jax.Array) -> jax.Array:
+    """Touches the sphere about `center` on the side opposite to `across`; is none if the other end lies behind it."""
+    square = _dot(center, center)
+    across = across - _dot(across, center) / square * center
+    tangent = jnp.sqrt(jnp.maximum(square - one.radius**2, 0.0) / (square * jnp.maximum(_dot(across, across), 1e-12)))
+    normal = one.radius / square * center + tangent * across
+    return jnp.where((square > one.radius**2) & (_dot(normal, onward) > -1e-6), normal, 0.0)
+
+  across, onward = jnp.stack([side, -side, u, -u]), jnp.stack([axis, -axis, axis, -axis])
+  return jax.vmap(plane)(jnp.stack([foot, foot, start, end]), across, onward)
+
+
+@functools.cache
+def _tile_by_tile(num_capsules: int) -> Callable[..., jax.Array]:
+  """`meet(directions, seen, numbers, nearest)`: the nearer of `nearest` and the packed hits `[B, T, S]` of B worlds.
+
+  Directions are `[B or 1, T, 3, S]`, bits of what is seen `[B, T]`, numbers `[B, N, 18]`. Tiles of all worlds are
+  sorted by how much is seen in them, so that those of a chunk try about as many primitives each.
+  """
+
+  @jax.custom_batching.custom_vmap
+  def meet(directions: jax.Array, seen: jax.Array, numbers: jax.Array, nearest: jax.Array) -> jax.Array:
+    shape, num_primitives = nearest.shape, numbers.shape[1]
+    directions, seen, numbers = directions.reshape(-1, 3, shape[-1]), seen.reshape(-1), numbers.reshape(-1, 18)
+    chunk = math.gcd(seen.size, _CHUNK)
+    count = jax.lax.population_count(seen).astype(jnp.int32)
+    order = jnp.sort((32 - count) * seen.size + jnp.arange(seen.size, dtype=jnp.int32)) % seen.size
+
+    def meet_chunk(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+      i, nearest = state
+      tile = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))
+      first = tile // shape[1] * num_primitives  # Of the tile's world.
+      beams = directions[tile % directions.shape[0]].swapaxes(0, 1)  # [3, chunk, S]
+      hits = jnp.full((chunk, shape[-1]), _MISS, jnp.int32)
+      capsules = jnp.uint32((1 << num_capsules) - 1)
+      for kind, is_flat in ((capsules, False), (~capsules, True)):
+
+        def meet_next(state: tuple[jax.Array, jax.Array], is_flat: bool = is_flat) -> tuple[jax.Array, jax.Array]:
+          left, hits = state
+          lowest = 31 - jax.lax.clz(left & -left).astype(jnp.int32)  # -1 where none is left.
+          one = numbers[first + jnp.maximum(lowest, 0)].T
+          hit = _meet((beams[0], beams[1], beams[2]), one[..., None], is_flat=is_flat)
+          return left & (left - 1), jnp.where((left != 0)[:, None], jnp.minimum(hits, hit), hits)
+
+        _, hits = jax.lax.while_loop(lambda state: jnp.any(state[0] != 0), meet_next, (seen[tile] & kind, hits))
+      return i + 1, nearest.at[tile].min(hits, unique_indices=True, mode="promise_in_bounds")
+
+    num_chunks = -(-jnp.sum(count > 0, dtype=jnp.int32) // chunk)
+    start = jnp.int32(0), nearest.reshape(-1, shape[-1])
+    return jax.lax.while_loop(lambda state: state[0] < num_chunks, meet_chunk, start)[1].reshape(shape)
+
+  @meet.def_vmap
+  def meet_batches(size: int, is_batched: list[bool], *arrays: jax.Array) -> tuple[jax.Array, bool]:
+    """A batch of batches is one batch."""
+    directions, *rest = (
+      x if batched else jnp.broadcast_to(x[None], (size, *x.shape))
+      for x, batched in zip(arrays, is_batched, strict=True)
+    )
+    if is_batched[0] or directions.shape[1] > 1:
+      directions = jnp.broadcast_to(directions, (*rest[0].shape[:2], *directions.shape[2:]))
+    else:
+      directions = directions[:1]
+    joined = meet(*(x.reshape(-1, *x.shape[2:]) for x in (directions, *rest)))
+    return joined.reshape(size, -1, *joined.shape[1:]), True
+
+  return meet
+
+
+def _numbers(origin: jax.Array, one: Primitives, light: jax.Array) -> jax.Array:
+  """What a ray needs to know of a primitive, `[18]`; names as in the module's text."""
+  chex.assert_shape((one.start, one.end), (3,))
+  m, axis = origin - one.start, one.end - one.start
+  length = jnp.sqrt(_dot(axis, axis))
+  u = axis / jnp.maximum(length, 1e-9)
+  mm, um = _dot(m, m), _dot(m, u)
+  c = mm - um**2 - one.radius**2
+  c_start = mm - one.radius**2  # C of the spheres about the ends.
+  c_end = mm - 2.0 * um * length + length**2 - one.radius**2
+  material = one.material.astype(jnp.float32)
+  rest = um, c, c_start, c_end, length, _dot(m, light), _dot(u, light), 1.0 / one.radius, material
+  return jnp.concatenate([u, m, light, jnp.stack(rest)])
+
+
+def _meet(beams: tuple[jax.Array, ...], numbers: jax.Array, *, is_flat: bool) -> jax.Array:
+  """Packed hits of rays in directions (x, y, z), `[...]`, with one primitive's numbers, `[18, ...]`."""
+  um, c, c_start, c_end, length, ml, ul, inverse_radius, material = numbers[9:]
+  ud, md, lit = (_dot(numbers[i : i + 3], beams) for i in (0, 3, 6))
   a = at_least(1.0 - ud * ud, 1e-9)
-  b = md - one.um * ud
-  square = b * b - a * one.c
+  b = md - um * ud
+  square = b * b - a * c
   root = jnp.sqrt(at_least(square, 0.0))
   t_side = (-b - root) / a
-  along = one.um + t_side * ud  # From the start, where the ray meets the endless cylinder.
-  is_before, is_after = along < 0.0, along > one.length
+  along = um + t_side * ud  # From the start, where the ray meets the endless cylinder.
+  is_before, is_after = along < 0.0, along > length
   is_past = is_before | is_after
-  h = between(along, 0.0, one.length)
+  h = between(along, 0.0, length)
   if is_flat:  # Past an end: a disc across it,
-    t_end = (h - one.um) / jnp.where(jnp.abs(ud) < 1e-9, 1e-9, ud)
+    t_end = (h - um) / jnp.where(jnp.abs(ud) < 1e-9, 1e-9, ud)
     meets_end = jnp.abs(b + a * t_end) <= root
   else:  # or a sphere about it.
     b_end = md - h * ud
-    square_end = b_end * b_end - jnp.where(is_before, one.c_start, one.c_end)
+    square_end = b_end * b_end - jnp.where(is_before, c_start, c_end)
     t_end = -b_end - jnp.sqrt(at_least(square_end, 0.0))
     meets_end = square_end >= 0.0
   t = jnp.where(is_past, t_end, t_side)
   is_hit = (square >= 0.0) & (meets_end | ~is_past) & (t > 0.0)
-  facing = (one.ml + t * lit - h * one.ul) * one.inverse_radius
+  facing = (ml + t * lit - h * ul) * inverse_radius
   if is_flat:
-    facing = jnp.where(is_past, jnp.where(is_before, -one.ul, one.ul), facing)
-  return jnp.where(is_hit, _pack(Hits(distance=t, facing=facing, material=one.material)), _MISS)
+    facing = jnp.where(is_past, jnp.where(is_before, -ul, ul), facing)
+  return jnp.where(is_hit, _pack(Hits(distance=t, facing=facing, material=material.astype(jnp.int32))), _MISS)
 
 
 def _pack(hits: Hits) -> jax.Array:
@@ -204,6 +323,11 @@ def at_most(x: jax.Array, high: jax.Array | float) -> jax.Array:
 def between(x: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
   """`x` cut off at `low` and at `high`, as `at_least`."""
   return at_most(at_least(x, low), high)
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Of vectors `[3, ...]`, as a sum: XLA's reductions of three numbers cost more on a CPU."""
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _unit(vector: jax.Array) -> jax.Array:

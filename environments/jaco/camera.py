@@ -6,6 +6,8 @@ colour * (ambient + (1 - ambient) * max(n.l, 0)).
 """
 
 import dataclasses
+import functools
+import math
 
 import chex
 import jax
@@ -26,6 +28,7 @@ PLANK, OTHER_PLANK, BORDER, FLOOR = range(3, 7)
 _FLOOR_HEIGHT_M = -0.7
 _PLANK_WIDTH_M = 0.11
 _BORDER_WIDTH_M = 0.03
+_NOWHERE_M = 1e3
 MAX_DEPTH_M = 4.0
 DEPTH_GRID = (8, 8)  # Of the depth heads' target: 64 places, as many as Mirowski et al. 2017 have in a maze.
 DEPTH_EDGES_M = (0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.2)  # Of their 8 bands: narrow where the arm moves, 0.8 to 1.6 m away.
@@ -75,22 +78,56 @@ def _turn(axis: np.ndarray, angle_deg: float) -> np.ndarray:
   return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
 
 
-def render(
-  appearance: Appearance, poses: kinematics.Poses, target: jax.Array, *, size: int = constants.IMAGE_SIZE
-) -> tuple[jax.Array, jax.Array]:
+@struct.dataclass
+class View:
+  """What an appearance decides without arm and ball; where it never changes, make it once."""
+
+  appearance: Appearance  # Its light of length one.
+  beams: raycast.Rays
+  ground: raycast.Hits  # Table or, past its edges, floor; without shadows.
+  table: jax.Array  # [2, T, S] x y of the table that is seen, metres; far off where none is
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def view(appearance: Appearance, *, size: int = constants.IMAGE_SIZE) -> View:
+  """The view of `size * size` pixels of a scene that looks like this."""
+  light = appearance.light / jnp.linalg.norm(appearance.light)
+  beams = raycast.rays(appearance.camera, height=size, width=size)
+
+  def meet(height: float) -> jax.Array:
+    return jnp.where(beams.z < 0.0, (height - beams.origin[2]) / raycast.at_most(beams.z, -1e-6), raycast.FAR_M)
+
+  to_table = meet(constants.TABLE_HEIGHT_M)
+  x, y = beams.origin[0] + to_table * beams.x, beams.origin[1] + to_table * beams.y
+  (low_x, low_y), (high_x, high_y) = constants.TABLE_LOW_M.tolist(), constants.TABLE_HIGH_M.tolist()
+  inset_x, inset_y = raycast.at_most(x - low_x, high_x - x), raycast.at_most(y - low_y, high_y - y)
+  inset = raycast.at_most(inset_x, inset_y)
+  is_table = inset >= 0.0
+  plank = jnp.where(jnp.floor(y / _PLANK_WIDTH_M).astype(jnp.int32) % 2 == 0, PLANK, OTHER_PLANK)
+  ground = raycast.Hits(
+    distance=jnp.where(is_table, to_table, meet(_FLOOR_HEIGHT_M)),
+    facing=jnp.full_like(x, light[2]),
+    material=jnp.where(is_table, jnp.where(inset < _BORDER_WIDTH_M, BORDER, plank), FLOOR).astype(jnp.int32),
+  )
+  table = jnp.where(is_table[None], jnp.stack([x, y]), _NOWHERE_M)
+  return View(dataclasses.replace(appearance, light=light), beams, ground, table)
+
+
+def render(view: View, poses: kinematics.Poses, target: jax.Array) -> tuple[jax.Array, jax.Array]:
   """The picture, uint8 `[size, size, 3]`, and the depth along the camera's axis, metres, float32 `[size, size]`.
 
   `target` is the centre of the ball in the base frame, metres `[3]`.
   """
   chex.assert_shape(target, (3,))
-  light = appearance.light / jnp.linalg.norm(appearance.light)
-  beams = raycast.rays(appearance.camera, height=size, width=size)
-  hits = raycast.cast(beams, scene(poses, target), light, _ground(beams, poses, target, light))
+  appearance, size = view.appearance, math.isqrt(view.beams.x.size)
+  facing = view.ground.facing * (1.0 - _shadow(view.table, poses, target, appearance.light))
+  hits = raycast.cast(view.beams, scene(poses, target), appearance.light, view.ground._replace(facing=facing))
   shade = appearance.ambient + (1.0 - appearance.ambient) * hits.facing
-  color = _choose(hits.material[:, None], appearance.colors) * shade[:, None]  # [P, 3]
-  pixels = (raycast.between(color, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8)
-  depth = raycast.at_most(hits.distance * beams.forward, MAX_DEPTH_M)
-  return pixels.reshape(size, size, 3), depth.reshape(size, size)
+  colors = [_choose(hits.material, channel) * shade for channel in appearance.colors.T]
+  levels = [(raycast.between(color, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8) for color in colors]
+  pixels = jnp.stack(levels, axis=-1)  # [T, S, 3]
+  depth = raycast.at_most(hits.distance * view.beams.forward, MAX_DEPTH_M)
+  return raycast.picture(pixels, height=size, width=size), raycast.picture(depth, height=size, width=size)
 
 
 def depth_grid(depth: jax.Array) -> jax.Array:
@@ -130,30 +167,9 @@ def _placed(parts: shape.Segments, poses: kinematics.Poses) -> raycast.Primitive
   )
 
 
-def _ground(beams: raycast.Rays, poses: kinematics.Poses, target: jax.Array, light: jax.Array) -> raycast.Hits:
-  """Table or, past its edges, floor."""
-
-  def meet(height: float) -> jax.Array:
-    return jnp.where(beams.z < 0.0, (height - beams.origin[2]) / raycast.at_most(beams.z, -1e-6), raycast.FAR_M)
-
-  to_table = meet(constants.TABLE_HEIGHT_M)
-  x, y = beams.origin[0] + to_table * beams.x, beams.origin[1] + to_table * beams.y
-  (low_x, low_y), (high_x, high_y) = constants.TABLE_LOW_M.tolist(), constants.TABLE_HIGH_M.tolist()
-  inset_x, inset_y = raycast.at_most(x - low_x, high_x - x), raycast.at_most(y - low_y, high_y - y)
-  inset = raycast.at_most(inset_x, inset_y)
-  is_table = inset >= 0.0
-  plank = jnp.where(jnp.floor(y / _PLANK_WIDTH_M).astype(jnp.int32) % 2 == 0, PLANK, OTHER_PLANK)
-  material = jnp.where(is_table, jnp.where(inset < _BORDER_WIDTH_M, BORDER, plank), FLOOR)
-  shadow = jnp.where(is_table, _shadow(x, y, poses, target, light), 0.0)
-  return raycast.Hits(
-    distance=jnp.where(is_table, to_table, meet(_FLOOR_HEIGHT_M)),
-    facing=light[2] * (1.0 - shadow),
-    material=material.astype(jnp.int32),
-  )
-
-
-def _shadow(x: jax.Array, y: jax.Array, poses: kinematics.Poses, target: jax.Array, light: jax.Array) -> jax.Array:
-  """How much of the light is kept from points of the table, `[P]` in [0, 1]."""
+def _shadow(table: jax.Array, poses: kinematics.Poses, target: jax.Array, light: jax.Array) -> jax.Array:
+  """How much of the light is kept from points of the table, `[2, T, S]`: `[T, S]` in [0, 1]."""
+  x, y = table
   palm = kinematics.palm(poses)
   starts = jnp.stack([poses.position[a] for a, _, _ in _SHADOWS] + [target])
   ends = jnp.stack([palm if b is None else poses.position[b] for _, b, _ in _SHADOWS] + [target])
@@ -174,12 +190,12 @@ def _shadow(x: jax.Array, y: jax.Array, poses: kinematics.Poses, target: jax.Arr
     here = raycast.between(1.5 - square / radius**2, 0.0, 1.0)  # Soft at the edge.
     return raycast.at_least(shadow, here), None
 
-  return jax.lax.scan(darker, jnp.zeros_like(x), (a, way, inverse_square, radius))[0]
+  return jax.lax.scan(darker, jnp.zeros_like(x), (a, way, inverse_square, radius), unroll=True)[0]
 
 
-def _choose(index: jax.Array, rows: jax.Array) -> jax.Array:
-  """`rows[index]` for a few rows, `[P, 1]` and `[N, C]` to `[P, C]`, as selects: gathers are slow on a CPU."""
-  chosen = jnp.broadcast_to(rows[:1], (index.shape[0], rows.shape[1]))
-  for i in range(1, rows.shape[0]):
-    chosen = jnp.where(index == i, rows[i : i + 1], chosen)
+def _choose(index: jax.Array, values: jax.Array) -> jax.Array:
+  """`values[index]` for a few values, as selects: gathers are slow on a CPU."""
+  chosen = jnp.full_like(index, values[0], values.dtype)
+  for i in range(1, values.size):
+    chosen = jnp.where(index == i, values[i], chosen)
   return chosen

@@ -5,6 +5,7 @@ links are one `lax.scan` (XLA:CPU fuses an unrolled chain into exponentially man
 which all hang on the last link, one more product. The same function serves reward, endings, pictures and the twin.
 """
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -39,12 +40,12 @@ _FIXED = _matrices(constants.BODY_QUATERNION)
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
   """`a @ b` for `[..., 3, 3]`, as sums: exact float32 on every backend, and fused."""
-  return jnp.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
+  return functools.reduce(jnp.add, [a[..., :, i, None] * b[..., None, i, :] for i in range(3)])
 
 
 def transform(rotation: jax.Array, vector: jax.Array) -> jax.Array:
   """`rotation @ vector` for `[..., 3, 3]` and `[..., 3]`, as sums."""
-  return jnp.sum(rotation * vector[..., None, :], axis=-1)
+  return functools.reduce(jnp.add, [rotation[..., i] * vector[..., i, None] for i in range(3)])
 
 
 def _about_z(angle: jax.Array) -> jax.Array:

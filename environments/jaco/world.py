@@ -107,7 +107,8 @@ class Jaco(core.ByValue):
     self._randomization = randomize.make(randomization)
     if change not in (None, *constants.CHANGES):
       raise ValueError(f"change={change!r} is not one of {', '.join(constants.CHANGES)}")
-    self._change = change
+    self._appearance = camera.changed(constants.CHANGES[change]) if change else camera.nominal()
+    self._view = jax.device_get(camera.view(self._appearance))
     self._made_of = (task, num_joints, self._randomization, change, loop_near_m, loop_far_m, physics_kind, num_threads)
     self._physics = physics.make(physics_kind, num_threads)
     self.calls_host = physics.resolve(physics_kind) == "mujoco"
@@ -154,7 +155,7 @@ class Jaco(core.ByValue):
       elapsed=jnp.int32(0),
       is_diverged=jnp.bool_(False),
       dynamics=randomize.draw_dynamics(ranges, dynamics_key) if ranges.is_dynamic else None,
-      appearance=randomize.draw_appearance(ranges, appearance_key, self._appearance()) if ranges.is_visual else None,
+      appearance=randomize.draw_appearance(ranges, appearance_key, self._appearance) if ranges.is_visual else None,
       path=jnp.zeros((3, self.task.num_steps + 1), jnp.float32),
     )
 
@@ -179,7 +180,7 @@ class Jaco(core.ByValue):
     target = state.target.position
     evaluation = tasks.evaluate_poses(self.task, state.qpos, poses, target, state.elapsed, state.is_diverged)
     path = loop_closure.append(state.path, state.elapsed, evaluation.palm)
-    pixels, depth = camera.render(state.appearance or self._appearance(), poses, target)
+    pixels, depth = camera.render(camera.view(state.appearance) if state.appearance else self._view, poses, target)
     return core.TimeStep(
       step_type=evaluation.step_type,
       reward=evaluation.reward,
@@ -201,10 +202,6 @@ class Jaco(core.ByValue):
         "ending": evaluation.ending,
       },
     )
-
-  def _appearance(self) -> camera.Appearance:
-    """How the scene looks where nothing is drawn."""
-    return camera.changed(constants.CHANGES[self._change]) if self._change else camera.nominal()
 
 
 def command(action: jax.Array) -> jax.Array:

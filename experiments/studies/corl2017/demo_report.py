@@ -160,7 +160,7 @@ def _worlds(task: str) -> list[str]:
 
 @functools.partial(jax.jit, static_argnames="size")
 def _simulated(qpos: jax.Array, target: jax.Array, *, size: int) -> jax.Array:
-  return camera.render(camera.nominal(), kinematics.forward(qpos), target, size=size)[0]
+  return camera.render(camera.view(camera.nominal(), size=size), kinematics.forward(qpos), target)[0]
 
 
 def _growth(path: pathlib.Path) -> list[str]:
