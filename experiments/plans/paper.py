@@ -52,7 +52,7 @@ def _benchmark() -> list[plan.Job]:
 
 
 def _columns() -> list[plan.Job]:
-  """Rusu et al. 2017: the wide column, plain and with looks that differ; the others of figure 4. Eight runs each."""
+  """Rusu et al. 2017: the wide column, plain and with looks that differ; the others of figure 4. Five runs each."""
   config, hours = "experiments/configs/jaco_corl2017.py", _hours(jaco_corl2017.get_config("wide"))
   return [
     plan.Job("wide", config=f"{config}:wide", hours=hours),

@@ -45,6 +45,7 @@ def test_the_next_column_joins_the_released_one():
 )
 def test_first_columns_are_the_paper_s(kind, num_parameters):
   config = jaco_corl2017.get_config(kind)
+  config.train.column.norm = "none"
   assert [one.num_parameters for one in cost.report(learn.make(config).agent.spec)] == [num_parameters]
   assert not config.train.auxiliary and config.train.steps == 50_000_000
 
