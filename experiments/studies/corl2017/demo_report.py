@@ -1,6 +1,5 @@
 """The demo's page: what each method scored on the arm beside the column as it came, and where it all comes from."""
 
-import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -153,14 +152,15 @@ def _worlds(task: str) -> list[str]:
   pose = np.asarray(start.qpos), np.asarray(start.target.position)
   shown = []
   for size in (480, constants.IMAGE_SIZE):
-    shown.append(html.picture(np.asarray(_simulated(*pose, size=size)), f"simulation, {size}x{size}"))
+    simulated = _simulated(camera.view(camera.nominal(), size=size), *pose)
+    shown.append(html.picture(np.asarray(simulated), f"simulation, {size}x{size}"))
     shown.append(html.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
   return [html.side_by_side(shown)]
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def _simulated(qpos: jax.Array, target: jax.Array, *, size: int) -> jax.Array:
-  return camera.render(camera.view(camera.nominal(), size=size), kinematics.forward(qpos), target)[0]
+@jax.jit
+def _simulated(view: camera.View, qpos: jax.Array, target: jax.Array) -> jax.Array:
+  return camera.render(view, kinematics.forward(qpos), target)[0]
 
 
 def _growth(path: pathlib.Path) -> list[str]:
