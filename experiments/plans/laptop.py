@@ -2,7 +2,7 @@
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
-Parts: learning, mazes, pong, changes, conveyor, gap, ladder.
+Parts: learning, columns, mazes, pong, changes, conveyor, gap, ladder.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,6 +23,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
   """All parts, or one of them."""
   parts = {
     "learning": _learning(),
+    "columns": _columns(),
     "mazes": _mazes(),
     "pong": _pong(),
     "changes": _changes(),
@@ -38,6 +39,14 @@ def _learning() -> list[plan.Job]:
   agents = ("reacher", "reacher_pose")  # Without helper losses, and with.
   config = "experiments/configs/jaco_auxiliary.py"
   return [plan.Job(agent, config=f"{config}:{agent}", hours=0.5) for agent in agents]
+
+
+def _columns() -> list[plan.Job]:
+  """Figure 4 of Rusu et al. 2017: three runs of each kind of first column, for a twenty-fifth of the paper's steps."""
+  fields = {"train.steps": 2_000_000, "sweep.num_runs": 3, "sweep.top": 3}
+  jobs = [plan.Job(kind, config=f"{_SIM_TO_REAL}:{kind}", fields=fields, hours=1.5) for kind in jaco_corl2017.FIGURE_4]
+  figures = {"figure": "corl2017_fig4", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{columns_figure}"}
+  return [*jobs, plan.Job("columns_figure", "figures", flags=figures, hours=0.1)]
 
 
 def _mazes() -> list[plan.Job]:
