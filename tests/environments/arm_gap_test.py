@@ -48,7 +48,8 @@ def test_every_number_of_the_twin_belongs_to_one_difference():
 
 def test_without_it_the_picture_is_the_simulations():
   """But for planks, and the edges of other shapes."""
-  draw = jax.jit(lambda qpos, target: camera.render(camera.nominal(), kinematics.forward(qpos), target)[0])
+  view = camera.view(camera.nominal())
+  draw = jax.jit(lambda qpos, target: camera.render(view, kinematics.forward(qpos), target)[0])
   simulated = np.asarray(draw(POSE.astype(np.float32), TARGET.astype(np.float32))).astype(int)
   none, full = without()[1], picture(twin.TwinConfig())
   share_alike = [(np.abs(pixels - simulated).max(axis=-1) < 20).mean() for pixels in (none, full)]
