@@ -111,8 +111,9 @@ def write(
     return frame if captions is None else np.concatenate([frame, _line(captions[index], frame.shape[1])])
 
   height, width, _ = large(0).shape
+  part = path.with_stem(f"{path.stem}.part")  # What is at `path` stays until there is a whole one.
   raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(frames_per_s), "-i", "-"]
-  coded = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path.absolute())]
+  coded = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(part.absolute())]
   path.parent.mkdir(parents=True, exist_ok=True)
   try:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded]
@@ -126,8 +127,9 @@ def write(
     raise OSError(errno.ENOENT, f"ffmpeg: {str(error).splitlines()[0]}", str(path)) from error
   if process.returncode:
     lines = words.decode(errors="replace").strip().splitlines() or [f"ffmpeg ended with {process.returncode}"]
-    path.unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
     raise OSError(errno.EIO, lines[-1], str(path))
+  part.replace(path)
 
 
 @functools.cache

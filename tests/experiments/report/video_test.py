@@ -91,7 +91,11 @@ def test_a_video_that_fails_is_one_line_and_one_warning(tmp_path, monkeypatch, c
   assert not list(tmp_path.iterdir())
 
 
-def test_ffmpeg_s_own_words_are_the_message(tmp_path):
+def test_ffmpeg_s_own_words_are_the_message_and_what_is_there_stays(tmp_path):
+  (tmp_path / "data.hdf5").write_text("no video")
+  with pytest.raises(OSError, match="data.hdf5"):
+    video.write(tmp_path / "data.hdf5", FRAMES, frames_per_s=10.0)
+  assert [path.read_text() for path in tmp_path.iterdir()] == ["no video"]
   (tmp_path / "taken.mp4").mkdir()
   with pytest.raises(OSError, match=r"Is a directory|[Ee]rror"):
     video.write(tmp_path / "taken.mp4", FRAMES, frames_per_s=10.0)
