@@ -28,8 +28,11 @@ def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
     raise ValueError('HDF5 needs h5py: pip install "progressive-robots[arm]"') from None
   about = recording.read_about(path)
   spec, num_demos, total = about.action_spec, 0, 0
+  if out.exists():
+    raise FileExistsError(f"{out} exists; name another file")
   out.parent.mkdir(parents=True, exist_ok=True)
-  with h5py.File(out, "x") as file:
+  part = out.with_name(f"{out.name}.part")  # So that what is called `out` is whole.
+  with h5py.File(part, "w") as file:
     data = file.create_group("data")
     for episode in recording.episodes(path):
       num_steps = len(episode) - 1
@@ -50,4 +53,5 @@ def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
       num_demos, total = num_demos + 1, total + num_steps
     data.attrs["total"] = total
     data.attrs["env_args"] = json.dumps({"env_name": about.task, "type": _GYM_TYPE, "env_kwargs": {}})
+  part.rename(out)
   return num_demos, total

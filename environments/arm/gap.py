@@ -66,7 +66,7 @@ def make_twin(gap: str = "full", **fields: Any) -> twin.TwinConfig:
 def _shares(gap: str) -> dict[str, float]:
   """Difference -> the share of it that `gap` says."""
   shares = dict.fromkeys(DIFFERENCES, LEVELS["none"])
-  for part in gap.split(","):
+  for part in str(gap).split(","):  # A number too, as a command line reads it.
     difference, colon, level = part.rpartition(":")
     if colon and difference not in DIFFERENCES:
       raise _unknown(gap, "difference", difference, DIFFERENCES)

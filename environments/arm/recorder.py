@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import orjson
 from mcap import writer
 from PIL import Image
@@ -159,7 +160,7 @@ class Recorder:
     seconds, nanoseconds = divmod(time_ns, 10**9)
     message = {**fields, "timestamp": {"sec": seconds, "nsec": nanoseconds}}
     message.pop("time_s", None)  # Which is of the driver's clock.
-    data = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+    data = orjson.dumps(message, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)  # A list of what lies scattered.
     self._writer.add_message(self._channels[topic], time_ns, data, time_ns)
 
   def _warn(self, why: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import dm_env
 import numpy as np
 import orjson
+import PIL
 from dm_env import specs
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1 import dm_env_utils
@@ -32,6 +33,8 @@ ABOUT = "arm"  # The name of a file's metadata.
 NEEDS = 'recordings need mcap: pip install "progressive-robots[arm]"'
 INFORMATION, REFUSAL, ERROR = 2, 3, 4  # Levels of foxglove.Log.
 PIXELS = "pixels"  # The observation that is a picture.
+# What somebody else's messages raise, or metadata.
+_STRANGE = (LookupError, TypeError, ValueError, json_format.ParseError, PIL.UnidentifiedImageError)
 
 
 class Step(NamedTuple):
@@ -82,7 +85,7 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
   """
   found = sorted(path.glob("*.mcap")) if path.is_dir() else [path]
   if not found or not found[0].exists():
-    raise ValueError(f"--recording={path}: there is no recording (.mcap); name one, or the folder of --record")
+    raise ValueError(f"{path}: there is no recording (.mcap); name one, or the folder of --record")
   return found
 
 
@@ -166,8 +169,10 @@ def _read_file(file: pathlib.Path, pictures: bool) -> Iterator[About | Item]:
             picture = {}
   except (exceptions.EndOfFile, struct.error):
     _warn(file)
-  except (exceptions.McapError, stream_reader.CRCValidationError, zstandard.ZstdError) as error:
-    raise ValueError(f"{file} is no recording, or is damaged ({error}); `mcap recover` keeps what is whole") from error
+  except (*_STRANGE, exceptions.McapError, stream_reader.CRCValidationError, zstandard.ZstdError) as error:
+    raise ValueError(
+      f"{file} is no recording, or is damaged ({type(error).__name__}: {error}); `mcap recover` keeps what is whole"
+    ) from error
 
 
 @functools.cache
@@ -185,12 +190,12 @@ def _about(metadata: Mapping[str, str]) -> About:
 
 
 def _step(time_s: float, fields: Mapping[str, Any], picture: Mapping[str, np.ndarray]) -> Step:
-  reading = {name: np.array(value) for name, value in fields["reading"].items()}
+  reading = {name: np.array(value, np.float64) for name, value in fields["reading"].items()}  # None, JSON's NaN, too.
   observation = {name: np.array(value, np.float32) for name, value in fields["observation"].items()}
   return Step(
     time_s,
     dm_env.StepType(fields["step_type"]),
-    fields["reward"],
+    float(np.array(fields["reward"], np.float64)),
     fields["discount"],
     None if fields["action"] is None else np.array(fields["action"], np.int32),
     np.array(fields["asked_rad_s"]),

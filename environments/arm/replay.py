@@ -41,8 +41,9 @@ class Replay(dm_env.Environment):
     names = sorted(self.about.observation_spec if observations is None else observations)
     self._spec = {name: spec for name, spec in self.about.observation_spec.items() if name in names}
     if len(self._spec) < len(names) or next(self.episodes(), None) is None:
-      every = {name for episode in recording.episodes(self._path) for name in episode[0].observation}
-      raise ValueError(f"{path} has no episode with {', '.join(names)}; what it has is {', '.join(sorted(every))}")
+      whole = (episode for episode in recording.episodes(self._path) if len(episode) > 1)
+      has = ", ".join(sorted({name for episode in whole for name in episode[0].observation})) or "no whole step"
+      raise ValueError(f"{path} has no episode with {', '.join(names)}; what it has is {has}")
     self.restart()
 
   def restart(self) -> None:
@@ -99,7 +100,7 @@ class ReplayWorld:
     """Raises `protocol.BridgeError` where there is no recording, or one of another task or number of joints."""
     try:
       self._environment = Replay(config.recording, config.observations)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
       raise protocol.BridgeError(str(error)) from None
     about = self._environment.about
     if (task, num_joints) != (about.task, *about.action_spec.shape):

@@ -74,6 +74,8 @@ class ServerConfig:
       raise ValueError(f"task={self.task!r} is unknown; the nearest is {nearest!r}, all are {', '.join(tasks.TASKS)}")
     if self.num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={self.num_joints} must be {constants.NUM_ARM_JOINTS} or {constants.NUM_JOINTS}")
+    if self.record and isinstance(self.driver, replay.ReplayConfig):
+      raise ValueError(f"record={self.record!r}: what is replayed is recorded already; serve it without")
     if not constants.CONTROL_DT_S < self.watchdog_s < math.inf:
       raise ValueError(f"watchdog_s={self.watchdog_s} must be more than a control step, {constants.CONTROL_DT_S}")
 

@@ -12,12 +12,13 @@ import time
 
 import h5py
 import mcap.reader
+import mcap.writer
 import numpy as np
 import pytest
 from absl.testing import absltest
 from dm_env import test_utils
 
-from environments.arm import driver, export, protocol, recorder, recording, replay
+from environments.arm import driver, export, protocol, recorder, recording, replay, server
 from tests.environments import arm_recordings
 
 ITEMS = arm_recordings.items()
@@ -108,6 +109,42 @@ def test_a_damaged_file_is_named(folder, tmp_path):
   damaged.write_text("no recording at all, whatever its name may say of it")
   with pytest.raises(ValueError, match="damaged.mcap is no recording, or is damaged"):
     recording.read_about(damaged)
+
+
+@pytest.mark.parametrize(
+  ("topic", "message", "metadata"),
+  [
+    ("/step", b"\0\1", {}),
+    ("/step", b"{}", {}),
+    ("/step", b'{"step_type": 9}', {}),
+    ("/log", b"[]", {}),
+    ("/camera", b'{"data": "bm8gcGljdHVyZQ=="}', {}),
+    ("/other", b"", {"task": "x", "specs": "y"}),
+  ],
+)
+def test_a_stranger_s_file_is_named(tmp_path, topic, message, metadata):
+  """Whole MCAP files with topics, or metadata, that are called as ours are."""
+  with (tmp_path / "strange.mcap").open("wb") as stream:
+    written = mcap.writer.Writer(stream)
+    written.start()
+    written.add_metadata(recording.ABOUT, metadata or arm_recordings.about())
+    channel = written.register_channel(topic, "json", written.register_schema("x", "jsonschema", b"{}"))
+    written.add_message(channel, 1, message, 1)
+    written.finish()
+  with pytest.raises(ValueError, match="strange.mcap is no recording, or is damaged"):
+    list(recording.read(tmp_path))
+
+
+def test_numbers_that_are_none_and_arrays_that_lie_scattered_are_recorded(tmp_path):
+  """As of a target that is not seen, and of a driver's columns."""
+  nothing, scattered = np.full(3, np.nan), np.arange(6.0)[::2]
+  every = [
+    step._replace(reward=np.nan, reading=step.reading._replace(target_in_base_m=nothing), asked_rad_s=scattered)
+    for step in STEPS[:5]
+  ]
+  got = list(recording.read(arm_recordings.write(tmp_path, every)))
+  assert_same(got[:-1], every)
+  assert isinstance(got[0].reward, float) and got[0].reading.target_in_base_m.dtype == np.float64
 
 
 def test_recordings_of_other_tasks_are_not_mixed(folder, tmp_path):
@@ -235,11 +272,16 @@ def test_an_episode_without_what_is_to_be_shown_is_left_out(tmp_path):
   path = str(arm_recordings.write(tmp_path / "none", blind))
   with pytest.raises(ValueError, match="has no episode with pixels, target; what it has is target"):
     replay.Replay(path)
+  path = str(arm_recordings.write(tmp_path / "first", STEPS[:1]))
+  with pytest.raises(ValueError, match="has no episode with pixels, target; what it has is no whole step"):
+    replay.Replay(path)
 
 
 def test_a_recording_of_another_task_than_is_served_is_refused(folder):
   with pytest.raises(protocol.BridgeError, match="serve it with --task=reach/random --num_joints=3"):
     replay.ReplayWorld(replay.ReplayConfig(str(folder)), task="conveyor", num_joints=3)
+  with pytest.raises(ValueError, match="record='x': what is replayed is recorded already"):
+    server.ServerConfig(driver=replay.ReplayConfig(str(folder)), record="x")
 
 
 # --- Exported ---
@@ -263,5 +305,10 @@ def test_robomimic_s_file_has_its_documented_layout(folder, tmp_path):
         np.testing.assert_array_equal(demo[f"obs/{name}"], [step.observation[name] for step in steps[:-1]])
         np.testing.assert_array_equal(demo[f"next_obs/{name}"], [step.observation[name] for step in steps[1:]])
       assert demo["obs/pixels"].dtype == np.uint8 and demo["actions"].dtype == np.float32
-  with pytest.raises(OSError, match="exists"):
+  with pytest.raises(OSError, match="data.hdf5 exists; name another file"):
     export.robomimic(folder, out)
+  shutil.copytree(folder, tmp_path / "two")
+  (tmp_path / "two" / "z.mcap").write_bytes(b"no recording, whatever its name may say of it")
+  with pytest.raises(ValueError, match="z.mcap is no recording"):
+    export.robomimic(tmp_path / "two", tmp_path / "half.hdf5")
+  assert not (tmp_path / "half.hdf5").exists()
