@@ -68,9 +68,9 @@ def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
     ValueError: there is no such driver or field, or a field is missing or wrong.
   """
   module, _, maker = DRIVERS.get(name, name).partition(":")
-  if not maker:
+  make = getattr(importlib.import_module(module), maker, None) if maker else None
+  if make is None:
     raise ValueError(f"--driver={name} is unknown; give package.module:Config or one of {', '.join(DRIVERS)}")
-  make = getattr(importlib.import_module(module), maker)
   fields = {}
   for setting in settings:
     field, _, text = setting.partition("=")
@@ -90,8 +90,8 @@ def serve() -> None:
 
   settings = [*_SET.value]
   settings += ["is_real_time=True"] if _REAL_TIME.value else []
-  settings += [f"gap={_GAP.value}"] if _GAP.value is not None else []
-  settings += [f"recording={_RECORDING.value}"] if _RECORDING.value else []
+  settings += [f"gap={_GAP.value!r}"] if _GAP.value is not None else []
+  settings += [f"recording={_RECORDING.value!r}"] if _RECORDING.value else []
   config = server.ServerConfig(
     driver=driver_config(_DRIVER.value, settings),
     task=_TASK.value,
@@ -197,12 +197,24 @@ def _recording() -> pathlib.Path:
   return pathlib.Path(_RECORDING.value)
 
 
-_MODES = {"serve": serve, "drive": drive, "replay": replay, "inspect": inspect, "export": export}
+# Mode -> what it does, and the flags that it reads.
+_MODES = {
+  "serve": (serve, (_DRIVER, _SET, _PORT, _TASK, _NUM_JOINTS, _REAL_TIME, _RECORD, _RECORDING, _GAP, binary.SEED)),
+  "drive": (drive, (_ADDRESS, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
+  "replay": (replay, (_RECORDING, binary.EPISODES, binary.OUT)),
+  "inspect": (inspect, (_RECORDING, binary.OUT)),
+  "export": (export, (_RECORDING, binary.OUT)),
+}
 
 
 def main() -> None:
-  """Entry point."""
-  _MODES[_MODE.value]()
+  """Entry point; refuses a flag that another mode reads, as --record, with which nothing would be recorded."""
+  function, reads = _MODES[_MODE.value]
+  for mode, (_, others) in _MODES.items():
+    for flag in others:
+      if flag.present and flag.name not in [one.name for one in reads]:
+        raise ValueError(f"--{flag.name} is not read by --mode={_MODE.value}; it is by --mode={mode}")
+  function()
 
 
 if __name__ == "__main__":

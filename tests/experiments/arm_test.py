@@ -31,6 +31,8 @@ def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
     ("twn", [], "--driver=twn is unknown; give package.module:Config or one of twin, kinova, replay"),
     ("twin", ["mass=2"], "--driver=twin --set=mass=2: .* unexpected keyword argument 'mass'"),
     ("twin", ["gap=huge"], "gap=huge: no level is called 'huge'"),
+    ("twin", ["gap=0.5"], "gap=0.5: no level is called '0.5'"),
+    ("os:nothing", [], "--driver=os:nothing is unknown"),
     ("kinova", ["library=a", "gap=none"], "unexpected keyword argument 'gap'"),
     ("kinova", [], "missing 1 required positional argument: 'library'"),
   ],
@@ -49,7 +51,9 @@ def test_the_flags_say_what_is_served(monkeypatch):
   for given in ({}, {"gap": "none", "real_time": True}):
     with flagsaver.flagsaver(**given):
       arm.serve()
-  assert served == [twin.TwinConfig(), gap.make_twin("none", is_real_time=True)]
+  with flagsaver.flagsaver(driver="replay", recording="2026"):
+    arm.serve()
+  assert served == [twin.TwinConfig(), gap.make_twin("none", is_real_time=True), replay.ReplayConfig("2026")]
 
 
 def test_who_serves_a_real_arm_imports_no_simulated_one():
@@ -85,6 +89,13 @@ def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
 @pytest.mark.parametrize("mode", ["replay", "inspect", "export"])
 def test_what_looks_at_a_recording_needs_one(mode):
   with parsed(f"--mode={mode}", "--out=out"), pytest.raises(ValueError, match="--recording is missing"):
+    arm.main()
+
+
+@pytest.mark.parametrize(("mode", "flag", "reader"), [("drive", "record", "serve"), ("serve", "out", "replay")])
+def test_a_flag_of_another_mode_is_refused(mode, flag, reader):
+  message = f"--{flag} is not read by --mode={mode}; it is by --mode={reader}"
+  with parsed(f"--mode={mode}", f"--{flag}=x"), pytest.raises(ValueError, match=message):
     arm.main()
 
 
