@@ -51,6 +51,8 @@ Place = Simulation | Host
 
 def make(name: str, options: Mapping[str, Any], *, observations: Iterable[str] = (), seed: int = 0) -> Place:
   """The place called `name`: as `registry.make`, which raises ValueError for an unknown name or option."""
+  for key in {"seed", "observations"} & options.keys():
+    raise ValueError(f'"{name}" has no option "{key}": seed and inputs of whoever plays there say it')
   world = registry.make(name, seed=seed, observations=tuple(sorted(set(observations))), **options)
   return Host(name, world) if isinstance(world, dm_env.Environment) else Simulation(name, world)
 

@@ -7,7 +7,7 @@ import pytest
 from agents import actor_critic, auxiliary, unroll
 from environments.arm import replay
 from experiments.configs import base
-from experiments.setup import learn
+from experiments.setup import learn, place
 from experiments.store import released
 from progressive import partition
 from tests.environments import arm_recordings
@@ -71,3 +71,9 @@ def test_a_recording_of_another_arm_is_refused(tmp_path, monkeypatch):
     learn.recording(fewer, str(folder))
   with pytest.raises(ValueError, match="there is no recording"):
     learn.recording(task, str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("option", ["seed", "observations"])
+def test_what_the_learner_says_itself_is_no_option(option):
+  with pytest.raises(ValueError, match=f'"pong/pong" has no option "{option}"'):
+    place.make("pong/pong", {option: 3})
