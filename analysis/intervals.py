@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 FEWEST = 4  # Values of which a figure draws a band.
 CONFIDENCE = 0.95
@@ -38,7 +38,7 @@ def of_mean(values: np.ndarray, *, bounds: tuple[float, float] = (-np.inf, np.in
   mean, num = values.mean(axis=0), len(values)
   if num < 2:
     return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-  reach = stats.t.isf(0.5 * (1.0 - CONFIDENCE), num - 1) * values.std(axis=0, ddof=1) / np.sqrt(num)
+  reach = special.stdtrit(num - 1, 0.5 * (1.0 + CONFIDENCE)) * values.std(axis=0, ddof=1) / np.sqrt(num)
   return Interval(mean, *np.clip((mean - reach, mean + reach), *bounds))
 
 

@@ -161,7 +161,6 @@ def keep_compiled_programs() -> None:
   cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
   folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.join(cache, "progressive-robots", "jax")
   jax.config.update("jax_compilation_cache_dir", folder)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def check_platform() -> None:

@@ -2,17 +2,25 @@
 
 JAX is told to refuse implicit rank and dtype promotion, which are where silent bugs of shape and precision live.
 Tests run on the CPU backend: exactness (bitwise resume, equal seeds) is promised there. It pretends to be two devices,
-so that sweeps are shared out as on a machine with several. Compiled programs are kept between runs in JAX's persistent
-cache. LLVM optimises nothing in them: most of a first run's time is compilation, which takes 40 % less that way.
+so that sweeps are shared out as on a machine with several. Most of a first run's time is compilation, so nothing is
+optimised: LLVM does nothing, and XLA's older emitters write the loops, which takes them a third of the time. Compiled
+programs are kept between runs in JAX's persistent cache. One thread for BLAS and OpenMP: others wait by spinning.
 """
 
 import os
 import pathlib
 
+# In the environment, so that the processes that tests start have the same.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MUJOCO_GL", "osmesa")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault(
+  "XLA_FLAGS",
+  "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # It would write among the words of a forked ffmpeg.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 
@@ -21,10 +29,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update(
-  "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def pytest_configure() -> None:

@@ -8,8 +8,9 @@ import pytest
 from environments.jaco import constants, kinematics, physics
 
 _NUM_WORLDS = 4
-# XLA:CPU's fusion pass duplicates MJX's chain of kinematics exponentially.
-_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion"}
+# XLA:CPU's fusion pass duplicates MJX's chain of kinematics exponentially. Without it the older emitters of `conftest`
+# transpose wrongly.
+_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_cpu_use_fusion_emitters": True}
 
 
 @pytest.fixture(scope="module")

@@ -159,6 +159,12 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
     binary.guard(fail)
 
 
+def test_processes_without_a_coordinator_are_refused(capsys):
+  with flagsaver.as_parsed(traceback="false", num_processes="2", process_id="1"), pytest.raises(SystemExit):
+    binary.guard(lambda: None)
+  assert capsys.readouterr().err == "error: --num_processes needs --coordinator=HOST:PORT of process 0\n"
+
+
 def test_a_whole_binary_refuses_a_flag_of_another_s():
   command = [
     sys.executable,

@@ -11,7 +11,10 @@ import time
 import numpy as np
 import pytest
 
+from environments import registry
+from experiments.running import hosts, run
 from experiments.store import checkpoint
+from tests.agents import worlds
 from tests.experiments.running import run_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -38,11 +41,10 @@ def start(workdir, *flags_of_each, steps, rates=(1e-3, 1e-3)):
   """Processes of a run, with their flags and learning rates."""
   script = workdir.with_name("program.py")
   script.write_text(_PROGRAM.format(root=str(ROOT)))
-  environ = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
   commands = [[sys.executable, str(script), str(steps), f"--workdir={workdir}", *flags] for flags in flags_of_each]
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
   return [
-    subprocess.Popen(command, env=environ | {"RATE": str(rate)}, cwd=ROOT, **pipes)
+    subprocess.Popen(command, env=os.environ | {"RATE": str(rate)}, cwd=ROOT, **pipes)
     for command, rate in zip(commands, rates, strict=False)
   ]
 
@@ -69,19 +71,35 @@ def end(processes):
   return ends
 
 
-def wait_for_checkpoint(workdir, processes):
+def wait_for_checkpoint(workdir, processes, *, after=0):
   deadline = time.monotonic() + 300
-  while not checkpoint.steps(workdir / "checkpoints"):
+  while checkpoint.steps(workdir / "checkpoints")[-1:] <= [after]:
     assert time.monotonic() < deadline and not any(map(subprocess.Popen.poll, processes)), end(processes)
     time.sleep(0.05)
 
 
-def test_two_processes_learn_what_one_does_and_the_first_alone_writes(tmp_path):
+def alone(workdir, *, steps):
+  """The run in this process."""
+  config = run_test.make_config()
+  config.train.update({"steps": steps, "evaluate_every": 0})
+  config.train.hyper.learning_rate = 1e-3
+  return run.run(config, workdir)
+
+
+def check_said(killed, ending):
+  """The process beside a `killed` one has ended with one line."""
+  code, _, error = ending
+  line = f"error: process {killed} of 2 has ended before its time; start all of them again with the same commands"
+  assert code == 1 and error.count(line) == 1, error
+
+
+def test_two_processes_learn_what_one_does_and_the_first_alone_writes(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
+  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
   together = end(start_two(tmp_path / "together", steps=200))
   assert [code for code, *_ in together] == [0, 0], together
   assert "step 200 of 200" in together[0][1] and not together[1][1]
-  ((code, *_),) = end(start(tmp_path / "alone", [], steps=200))
-  assert code == 0
+  alone(tmp_path / "alone", steps=200)
   (step, two), (same, one) = (checkpoint.load_newest(tmp_path / name / "checkpoints") for name in ("together", "alone"))
   assert step == same == 200
   for name in one:
@@ -90,29 +108,30 @@ def test_two_processes_learn_what_one_does_and_the_first_alone_writes(tmp_path):
   for a, b in zip(*records, strict=True):  # Once each.
     assert (a["step"], a["kind"], a["episodes"]) == (b["step"], b["kind"], b["episodes"])
     np.testing.assert_allclose(a["return_mean"], b["return_mean"], atol=1e-6)
-  ((code, out, _),) = end(start(tmp_path / "together", [], steps=400))  # One goes on where two were.
-  assert code == 0 and "continues from step 200" in out
+  alone(tmp_path / "together", steps=400)  # One goes on where two were.
+  assert "continues from step 200" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_one_that_is_killed_ends_all_with_one_line(tmp_path, killed):
+def test_the_second_ends_with_one_line_where_the_first_is_killed(tmp_path):
   processes = start_two(tmp_path / "run", steps=10_000_000)
   wait_for_checkpoint(tmp_path / "run", processes)
-  processes[killed].kill()
-  code, _, error = end(processes)[1 - killed]
-  line = f"error: process {killed} of 2 has ended before its time; start all of them again with the same commands"
-  assert code == 1 and error.count(line) == 1, error
+  processes[0].kill()
+  check_said(0, end(processes)[1])
 
 
-def test_what_one_is_asked_to_stop_all_save_and_they_go_on(tmp_path):
+def test_what_one_is_asked_to_stop_all_save_and_they_go_on_until_one_is_killed(tmp_path):
   processes = start_two(tmp_path / "run", steps=10_000_000)
   wait_for_checkpoint(tmp_path / "run", processes)
   processes[1].send_signal(signal.SIGTERM)
   ends = end(processes)
   assert [code for code, *_ in ends] == [143, 143], ends
   newest = checkpoint.steps(tmp_path / "run" / "checkpoints")[-1]
-  ends = end(start_two(tmp_path / "run", steps=newest + 100))
-  assert [code for code, *_ in ends] == [0, 0] and f"continues from step {newest:,}" in ends[0][1], ends
+  processes = start_two(tmp_path / "run", steps=10_000_000)
+  wait_for_checkpoint(tmp_path / "run", processes, after=newest)
+  processes[1].kill()
+  first, _ = end(processes)
+  assert f"continues from step {newest:,}" in first[1]
+  check_said(1, first)
 
 
 def test_what_the_first_refuses_ends_all(tmp_path):
@@ -129,14 +148,9 @@ def test_processes_with_different_configs_are_refused(tmp_path):
   assert not checkpoint.steps(tmp_path / "run" / "checkpoints")
 
 
-@pytest.mark.parametrize(
-  ("flags", "line"),
-  [
-    (["--coordinator=localhost"], "--coordinator=localhost is not HOST:PORT of process 0"),
-    (["--coordinator=127.0.0.1:9"], "the processes of this run do not come together at 127.0.0.1:9 ("),
-    (["--process_id=1", "--num_processes=2"], "--num_processes needs --coordinator=HOST:PORT of process 0"),
-  ],
-)
-def test_a_run_whose_processes_are_not_said_is_refused(tmp_path, flags, line):
-  ((code, _, error),) = end(start(tmp_path / "run", flags, steps=100))
-  assert code == 1 and error.startswith(f"error: {line}") and error.count("\n") == 1, error
+def test_a_run_whose_processes_are_not_said_is_refused(tmp_path):
+  ((code, _, error),) = end(start(tmp_path / "run", ["--coordinator=127.0.0.1:9"], steps=100))
+  line = "error: the processes of this run do not come together at 127.0.0.1:9 ("
+  assert code == 1 and error.startswith(line) and error.count("\n") == 1, error
+  with pytest.raises(ValueError, match="--coordinator=localhost is not HOST:PORT of process 0"):
+    hosts.joined("localhost", None, None).__enter__()

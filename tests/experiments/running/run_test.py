@@ -1,7 +1,6 @@
 """Runs end, resume exactly after a kill, and forget nothing that was saved. On small worlds, in seconds."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -16,7 +15,7 @@ import pytest
 from agents import unroll
 from environments import dm_env_adapter, registry
 from experiments.configs import base
-from experiments.running import loop, run
+from experiments.running import devices, loop, run
 from experiments.setup import checks, learn
 from experiments.store import checkpoint, released
 from experiments.store import lock as lock_lib
@@ -135,26 +134,26 @@ registry.make = lambda name, **options: worlds.CueRecall()
 registry.resolve = lambda name, options: options
 from tests.experiments.running import run_test
 from experiments.running import loop, run
-config = run_test.make_config()
-config.train.steps = 20_000
-config.train.save_every = 1_000
-config.train.evaluate_every = 5_000
-print(run_test.parameters(run.run(config, sys.argv[1]).state))
+print(run_test.parameters(run.run(run_test.long_config(), sys.argv[1]).state))
 """
 
 
+def long_config(**fields):
+  config = make_config()
+  config.train.update({"steps": 20_000, "save_every": 1_000, "evaluate_every": 5_000} | fields)
+  return config
+
+
 def start(script, workdir):
-  environ = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
-  return subprocess.Popen([sys.executable, str(script), str(workdir)], stdout=subprocess.PIPE, text=True, env=environ)
+  return subprocess.Popen([sys.executable, str(script), str(workdir)], stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_at_any_moment_it_ends_the_same(tmp_path):
+def test_killed_at_any_moment_it_ends_the_same(tmp_path, monkeypatch):
   script = tmp_path / "run.py"
   script.write_text(_KILLED.format(root=str(ROOT)))
-  unbroken = start(script, tmp_path / "unbroken")
   killed = start(script, tmp_path / "killed")
   moments = random.Random(0)
-  for _ in range(3):
+  for _ in range(2):
     deadline = time.monotonic() + 300
     had = checkpoint.steps(tmp_path / "killed" / "checkpoints")
     while checkpoint.steps(tmp_path / "killed" / "checkpoints") == had and killed.poll() is None:
@@ -164,7 +163,8 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     killed = start(script, tmp_path / "killed")
-  expected = unbroken.communicate(timeout=300)[0].splitlines()[-1]
+  monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])  # As in those processes.
+  expected = parameters(run.run(long_config(), tmp_path / "unbroken").state)
   found = killed.communicate(timeout=300)[0].splitlines()
   assert found[-1] == expected
   assert any("continues from step" in line for line in found)
@@ -473,19 +473,16 @@ def test_one_world_behind_dm_env_is_refused_as_many(tmp_path):
 
 @pytest.mark.parametrize("what", ["loss", "gradient_norm"])
 def test_parameters_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, what):
-  config = make_config()
-  update = loop.actor_critic.update
+  train_step = devices.train_step
 
-  def break_late(agent, trainable, frozen, optimizer_state, *played):
-    trainable, optimizer_state, metrics = update(agent, trainable, frozen, optimizer_state, *played)
-    is_late = optimizer_state[1][0].count >= 12  # Its update ends at step 240.
-    return trainable, optimizer_state, metrics | {what: jax.numpy.where(is_late, jax.numpy.nan, metrics[what])}
+  def break_late(state, **options):
+    state, metrics, episodes = train_step(state, **options)
+    is_late = state.step >= 240
+    return state, metrics | {what: jax.numpy.where(is_late, jax.numpy.nan, metrics[what])}, episodes
 
-  monkeypatch.setattr(loop.actor_critic, "update", break_late)
-  jax.clear_caches()
+  monkeypatch.setattr(devices, "train_step", break_late)
   with pytest.raises(FloatingPointError, match="at step 240; lower the learning rate"):
-    run.run(config, tmp_path)
-  jax.clear_caches()
+    run.run(make_config(), tmp_path)
   assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 200
 
 
@@ -525,20 +522,20 @@ def test_a_film_comes_after_the_checkpoint_and_its_failure_stops_nothing(tmp_pat
   assert "warning: no video (no ffmpeg); everything else goes on" in capsys.readouterr().err
 
 
-_STOPPED = _KILLED.replace("config = ", "from experiments.running import stop\nstop.install()\nconfig = ", 1)
+_STOPPED = _KILLED.replace("print(", "from experiments.running import stop\nstop.install()\nprint(", 1)
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, kind, code):
+def test_a_run_that_is_asked_to_stop_saves_first(tmp_path):
+  """As by one signal, so by the others, see `stop_test`."""
   script, workdir = tmp_path / "run.py", tmp_path / "run"
-  script.write_text(_STOPPED.format(root=str(ROOT)).replace("save_every = 1_000", "save_every = 20_000"))
+  script.write_text(_STOPPED.format(root=str(ROOT)).replace("long_config()", "long_config(save_every=20_000)"))
   stopped = start(script, workdir)
   deadline = time.monotonic() + 300
   while not (workdir / "metrics.jsonl").exists() or not lines(workdir):
     assert time.monotonic() < deadline, "no record in five minutes"
     time.sleep(0.01)
-  stopped.send_signal(kind)
-  assert stopped.wait(timeout=300) == code
+  stopped.send_signal(signal.SIGTERM)
+  assert stopped.wait(timeout=300) == 143
   (step,) = checkpoint.steps(workdir / "checkpoints")
   assert lines(workdir)[-1]["step"] == step < 20_000
 
