@@ -10,14 +10,17 @@ python -m experiments.arm --mode=inspect --recording=runs/recordings --out=runs/
 python -m experiments.arm --mode=replay --recording=runs/recordings --out=runs/recordings.mp4
 python -m experiments.arm --mode=serve --driver=replay --recording=runs/recordings
 python -m experiments.arm --mode=export --recording=runs/recordings --out=runs/recordings.hdf5
+python -m experiments.arm --mode=identify --recording=runs/recordings --out=runs/twin.json
+python -m experiments.arm --mode=serve --twin=runs/twin.json             # the twin that moves as was recorded
 """
 
 import ast
 import datetime
 import importlib
+import math
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import flags
@@ -38,8 +41,9 @@ from progressive import partition
 _MODE = flags.DEFINE_enum(
   "mode",
   "serve",
-  ("serve", "drive", "replay", "inspect", "export"),
-  "Serve an arm; drive what is served; of --recording, play and film it, tell and draw what it holds, or write HDF5.",
+  ("serve", "drive", "replay", "inspect", "export", "identify"),
+  "Serve an arm; drive what is served; of --recording, play and film it, tell and draw what it holds, write HDF5, or "
+  "find the twin that moves so.",
 )
 _DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS, or package.module:Config.")
 _SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scale=1.2; may be repeated.")
@@ -50,6 +54,7 @@ _REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: 
 _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step of the served arm into; '': none.")
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
 _GAP = flags.DEFINE_string("gap", None, "How much the twin differs from the simulation, full without it: --set=gap=...")
+_TWIN = flags.DEFINE(binary.PATH, "twin", "", "Fields of the twin, as --mode=identify wrote them.")
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
 
@@ -84,13 +89,22 @@ def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
     raise ValueError(f"--driver={name} --set={' --set='.join(settings)}: {error}") from None
 
 
+def _settings() -> list[str]:
+  """Fields of the driver: those of --gap, --twin and --set, of which the last counts."""
+  settings = [f"gap={_GAP.value!r}"] if _GAP.value is not None else []
+  if _TWIN.value:
+    from environments.arm import identify as identify_lib
+
+    settings += [f"{field}={value}" for field, value in identify_lib.read(pathlib.Path(_TWIN.value)).items()]
+  return settings + _SET.value
+
+
 def serve() -> None:
   """Serves an arm until interrupted."""
   from environments.arm import server
 
-  settings = [*_SET.value]
+  settings = _settings()
   settings += ["is_real_time=True"] if _REAL_TIME.value else []
-  settings += [f"gap={_GAP.value!r}"] if _GAP.value is not None else []
   settings += [f"recording={_RECORDING.value!r}"] if _RECORDING.value else []
   config = server.ServerConfig(
     driver=driver_config(_DRIVER.value, settings),
@@ -191,6 +205,46 @@ def export() -> None:
   print(f"{binary.OUT.value}: {num_demos} demonstrations, {num_steps:,} transitions")
 
 
+def identify() -> None:
+  """Prints which twin moves as was recorded, how well, and what covers it in training; writes it to `--out`."""
+  from environments.arm import identify as identify_lib  # Who serves a real arm needs no simulated one.
+  from environments.arm import twin
+
+  out = pathlib.Path(binary.OUT.value) if binary.OUT.value else None
+  if out and out.exists():
+    raise ValueError(f"--out={out} is there already; name another file")
+  config = driver_config("twin", _settings())
+  assert isinstance(config, twin.TwinConfig)
+  found = identify_lib.episodes(_recording())
+  fitted, tried = identify_lib.split(found)
+  estimates = identify_lib.fit(config, fitted)
+  print(f"{'field of the twin':<22}{'estimate':>10}  {'95 % interval':<18}{'the twin has':>12}")
+  for name, (value, low, high) in estimates.items():
+    print(f"{name:<22}{value:>10.4f}  {f'[{low:.4f}, {high:.4f}]':<18}{getattr(config, name):>12g}")
+  print("mass and damping are as in the twin: motion in the air does not tell them apart from the rest")
+  identified = identify_lib.with_fields(config, {name: estimate.value for name, estimate in estimates.items()})
+  before, after = (1e3 * identify_lib.error_rad(one, tried) for one in (config, identified))
+  longest_s = max(episode.time_s[-1] for episode in tried)
+  print(
+    f"fitted to {len(fitted)} episodes; of {len(tried)} others, open-loop rollouts of {longest_s:.1f} s are "
+    f"{after:.1f} mrad from the arm's joints, where the twin is {before:.1f} mrad: {before / after:.1f} times less"
+  )
+  print("training covers estimates and intervals with " + " ".join(_randomization(estimates)))
+  if out:
+    identify_lib.write(out, estimates)
+    print(f"{out}: --mode=serve --twin={out} serves it")
+
+
+def _randomization(estimates: Mapping[str, Sequence[float]]) -> Iterator[str]:
+  """The flags by which the simulation draws its worlds that widely, about its own friction and gain of 1."""
+  for name, field in (("friction", "friction_scale"), ("gain", "servo_gain_scale")):
+    half_width = math.ceil(100 * max(abs(end - 1.0) for end in estimates[field])) / 100
+    if half_width < 1.0:
+      yield f"--config.world_options.randomization.{name}={half_width:g}"
+    else:
+      yield f"(no half-width below 1 covers the {name})"
+
+
 def _recording() -> pathlib.Path:
   if not _RECORDING.value:
     raise ValueError("--recording is missing; name a folder of --record, or one .mcap file of it")
@@ -199,11 +253,15 @@ def _recording() -> pathlib.Path:
 
 # Mode -> what it does, and the flags that it reads.
 _MODES = {
-  "serve": (serve, (_DRIVER, _SET, _PORT, _TASK, _NUM_JOINTS, _REAL_TIME, _RECORD, _RECORDING, _GAP, binary.SEED)),
+  "serve": (
+    serve,
+    (_DRIVER, _SET, _PORT, _TASK, _NUM_JOINTS, _REAL_TIME, _RECORD, _RECORDING, _GAP, _TWIN, binary.SEED),
+  ),
   "drive": (drive, (_ADDRESS, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
   "replay": (replay, (_RECORDING, binary.EPISODES, binary.OUT)),
   "inspect": (inspect, (_RECORDING, binary.OUT)),
   "export": (export, (_RECORDING, binary.OUT)),
+  "identify": (identify, (_RECORDING, _SET, _GAP, _TWIN, binary.OUT)),
 }
 
 

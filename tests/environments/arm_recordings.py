@@ -1,4 +1,4 @@
-"""Recordings of made-up episodes, for tests of what reads them."""
+"""Recordings of made-up episodes, and of a twin's, for tests of what reads them."""
 
 import dm_env
 import numpy as np
@@ -7,6 +7,7 @@ from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1 import dm_env_utils
 
 from environments.arm import protocol, recorder, recording, safety
+from environments.jaco import constants
 
 ACTION = specs.BoundedArray((3,), np.int32, 0, 2, name="action")
 OBSERVATIONS = (
@@ -58,6 +59,21 @@ def items(*, num_episodes=3, num_steps=4, seed=0):
     every += episode(rng, start_s=start_s, num_steps=num_steps, is_cut=i == 1)
     every.append(safety.Told(start_s + 0.05, np.array([1.0, 2.0, 3.0]), np.array([0.5, 2.0, 3.0])))
   every.append(recording.Event(CLOCK_S + 60.0, recording.REFUSAL, "no"))
+  return every
+
+
+def driven(config, velocities):
+  """What a server records of a twin behind its gate; `velocities` `[E, T, J]` hold for a control period each."""
+  gate, every = safety.Gate(config.make(), config.limits()), []
+  for episode in velocities:
+    gate.reset(constants.HOME_RAD, seed=len(every))
+    for i, velocity in enumerate([np.zeros(constants.NUM_JOINTS), *episode]):
+      kind = dm_env.StepType.FIRST if i == 0 else dm_env.StepType.LAST if i == len(episode) else dm_env.StepType.MID
+      if i > 0:
+        gate.command(velocity, expires_s=gate.now_s() + 0.15)
+        gate.wait(gate.now_s() + constants.CONTROL_DT_S)
+      every.append(recording.Step(gate.now_s(), kind, 0.0, 1.0, None, velocity, gate.read(), {}))
+      every += gate.told()
   return every
 
 

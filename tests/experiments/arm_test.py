@@ -1,14 +1,18 @@
 """Which arm is served: by name or by module, with the fields that are set."""
 
 import contextlib
+import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from environments.arm import driver, gap, replay, server, twin
+from environments.jaco import constants
 from experiments import arm
 from tests.environments import arm_recordings
 
@@ -86,7 +90,41 @@ def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
   assert "3 demonstrations, 12 transitions" in run("export", "data.hdf5")
 
 
-@pytest.mark.parametrize("mode", ["replay", "inspect", "export"])
+def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
+  hidden = twin.TwinConfig(physics_dt_s=0.01)
+  ways = np.repeat(np.random.default_rng(1).integers(-1, 2, (4, 10, 9)), 5, axis=1)
+  recorded = arm_recordings.driven(hidden, constants.COMMAND_RAD_S * ways)
+  folder, out = arm_recordings.write(tmp_path / "recording", recorded), tmp_path / "twin.json"
+  wrong = {
+    "servo_speed_scale": 1.0,
+    "action_latency_s": 0.0,
+    "servo_gain_scale": 1.0,
+    "friction_scale": 1.0,
+    "gravity_compensation": 1.0,
+  }
+  settings = [f"--set={name}={value}" for name, value in wrong.items()] + ["--set=physics_dt_s=0.01"]
+  with parsed("--mode=identify", f"--recording={folder}", f"--out={out}", *settings):
+    arm.main()
+    with pytest.raises(ValueError, match=r"twin.json is there already; name another file"):
+      arm.main()
+  expected = {name: pytest.approx(getattr(hidden, name), rel=0.05) for name in wrong}
+  expected["action_latency_s"] = pytest.approx(hidden.action_latency_s, abs=0.01)
+  found = json.loads(out.read_text())
+  assert found == expected
+  printed = capsys.readouterr().out
+  (times_less,) = re.findall(r": ([0-9.]+) times less", printed)
+  assert float(times_less) > 5
+  assert re.search(r"randomization.friction=0\.(6|7)\d?", printed)  # 1.6 and its interval.
+  assert re.search(r"randomization.gain=0\.5\d", printed)
+
+  monkeypatch.setattr(server, "serve", lambda config, on_ready: served.append(config.driver))
+  served = []
+  with parsed(f"--twin={out}", "--set=friction_scale=2.0"):
+    arm.main()
+  assert served == [twin.TwinConfig(**found | {"friction_scale": 2.0})]
+
+
+@pytest.mark.parametrize("mode", ["replay", "inspect", "export", "identify"])
 def test_what_looks_at_a_recording_needs_one(mode):
   with parsed(f"--mode={mode}", "--out=out"), pytest.raises(ValueError, match="--recording is missing"):
     arm.main()

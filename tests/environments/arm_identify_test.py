@@ -1,0 +1,59 @@
+"""Identification: rollouts are what the twin does, and what cannot be known is refused. That it finds a hidden twin is
+shown where the binary does it (tests/experiments/arm_test.py)."""
+
+import numpy as np
+import pytest
+
+from environments.arm import identify, twin
+from environments.jaco import constants
+from tests.environments import arm_recordings
+
+EXACT = {"qpos_noise_rad": 0.0, "qvel_noise_rad_s": 0.0}
+
+
+def episodes(folder, config, velocities):
+  return identify.episodes(arm_recordings.write(folder, arm_recordings.driven(config, velocities)))
+
+
+@pytest.mark.parametrize("latency_s", [0.0, 0.04])
+def test_rollouts_are_what_the_twin_does(tmp_path, latency_s):
+  config = twin.TwinConfig(action_latency_s=latency_s, servo_speed_scale=0.8, **EXACT)
+  ways = np.repeat(np.random.default_rng(0).integers(-1, 2, (4, 4, constants.NUM_JOINTS)), 3, axis=1)
+  found = episodes(tmp_path, config, constants.COMMAND_RAD_S * ways)
+  for path, episode in zip(identify.roll_out(config, found), found, strict=True):
+    assert np.ptp(episode.qpos_rad, axis=0).max() > 0.1
+    np.testing.assert_allclose(path, episode.qpos_rad, atol=5e-5)  # In 40 ms joints at rest creep by so much.
+  assert identify.error_rad(config, found) < 5e-5 < 0.01 < identify.error_rad(twin.TwinConfig(), found)
+
+
+def test_too_little_or_rest_alone_says_nothing(tmp_path):
+  with pytest.raises(ValueError, match="has 0 episodes of 1 s or more; identification needs 4"):
+    identify.episodes(arm_recordings.write(tmp_path / "short", arm_recordings.items()))
+  with pytest.raises(ValueError, match="the arm was never told to move, so nothing is identifiable"):
+    episodes(tmp_path / "rest", twin.TwinConfig(), np.zeros((4, 10, constants.NUM_JOINTS)))
+
+
+def test_one_joint_that_turns_one_way_does_not_tell_fields_apart(tmp_path):
+  velocities = np.zeros((4, 10, constants.NUM_JOINTS))
+  velocities[..., 0] = 0.3
+  found = episodes(tmp_path, twin.TwinConfig(), velocities)
+  with pytest.raises(ValueError, match=r"does not say what .*servo_gain_scale.* is; move every joint"):
+    identify.fit(twin.TwinConfig(), found)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ('{"servo_gain": 1}', "'servo_gain' is unknown; the nearest is 'servo_gain_scale', all are servo_speed_scale, "),
+    ('{"servo_gain_scale": "1"}', "servo_gain_scale='1' is no number"),
+    ('{"friction_scale": Infinity}', "friction_scale=inf is no number"),
+    ("[1.0]", r"'\[1.0\]' is unknown"),
+    ("{", "is no JSON"),
+  ],
+)
+def test_a_file_that_is_none_of_a_twin_is_refused(tmp_path, text, message):
+  file = tmp_path / "twin.json"
+  file.write_text(text)
+  with pytest.raises(ValueError, match=message) as mistake:
+    identify.read(file)
+  assert str(file) in str(mistake.value) and "\n" not in str(mistake.value)
