@@ -1,8 +1,9 @@
 """The first-person picture and its depth: walls by column, floor by row, sky by direction, discs in front.
 
-The eye is midway between floor and top of the walls and looks level, a pinhole with square pixels: the ray of column
+The eye is half a cell above the floor and looks level, a pinhole with square pixels: the ray of column
 tangent a and row tangent s meets the wall of its column at depth z where -eye <= s z <= top - eye, else the floor at
-depth eye / -s, or the sky. A pixel's colour is then one look-up in the table of texels.
+depth eye / -s, or the sky. A pixel's colour is then one look-up in the table of texels. Who looks up or down sees
+other rows of a picture that is higher (`Rows`): all that is known of a row stands in tables.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,6 @@ from environments.maze import appearance as appearance_lib
 from environments.maze import constants, sight, things
 from environments.maze import ground as ground_lib
 
-_TOP = constants.WALL_HEIGHT - constants.EYE_HEIGHT
 _SIZES = np.array(appearance_lib.SIZES, np.int32)
 
 
@@ -26,6 +26,19 @@ class Scene(NamedTuple):
   ground: ground_lib.Ground
   appearance: appearance_lib.Appearance
   num_steps: int  # Of a ray: `Layout.most_crossings`.
+  wall_height: float = constants.WALL_HEIGHT  # Cells.
+
+
+class Rows(NamedTuple):
+  """The rows of a picture, from the top: `N` that it could show, `R` that it does."""
+
+  up: np.ndarray  # [N] tangents of their angles upwards
+  size: int  # R
+  first: jax.Array | None = None  # [] int32: the first that is shown; None: all are
+
+  def shown(self, table: np.ndarray) -> np.ndarray | jax.Array:
+    """The part of a table `[N, ...]` of what is known of the rows that belongs to those shown, `[R, ...]`."""
+    return table if self.first is None else jax.lax.dynamic_slice_in_dim(jnp.asarray(table), self.first, self.size)
 
 
 class View(NamedTuple):
@@ -44,9 +57,22 @@ class View(NamedTuple):
   thing_start: jax.Array  # [M, K] int32: texel at the top of the disc's picture in this column
 
 
-def tangents(size: int) -> np.ndarray:
-  """Tangents of the columns' angles to the right, or, in reverse, of the rows' upwards: `[size]` float32."""
-  return ((np.arange(size) + 0.5) / size * 2.0 - 1.0).astype(np.float32) * np.float32(constants.HALF_VIEW)
+def tangents(size: int, *, beyond: int = 0) -> np.ndarray:
+  """Tangents of the columns' angles to the right, or, in reverse, of the rows' upwards: `[size]` float32.
+
+  With `beyond` so many more at either side.
+  """
+  pixel = np.arange(-beyond, size + beyond)
+  return ((pixel + 0.5) / size * 2.0 - 1.0).astype(np.float32) * np.float32(constants.HALF_VIEW)
+
+
+def rows(size: int, pitch: jax.Array | None = None) -> Rows:
+  """The rows of a picture of that size, looking level or with the tangent `pitch` `[]` at its middle."""
+  if pitch is None:
+    return Rows(tangents(size)[::-1], size)
+  beyond = round(constants.MAX_PITCH * size / 2)
+  first = beyond - jnp.round(pitch * jnp.float32(size / 2)).astype(jnp.int32)
+  return Rows(tangents(size, beyond=beyond)[::-1], size, first)
 
 
 def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.Things, columns: np.ndarray) -> View:
@@ -70,23 +96,22 @@ def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.
   return seen
 
 
-def depth(seen: View, rows: np.ndarray) -> jax.Array:
-  """Depth along the heading of the pixels in rows of tangents `[R]`: `[R, K]` cells, infinite for the sky."""
-  up, floor = jnp.asarray(rows)[:, None], jnp.asarray(_floor_depth(rows))[:, None]
-  nearest = jnp.where(_is_wall(seen, up), seen.wall_depth[None], floor)
+def depth(scene: Scene, seen: View, rows: Rows) -> jax.Array:
+  """Depth along the heading of the pixels in some rows: `[R, K]` cells, infinite for the sky."""
+  up, floor = (jnp.asarray(rows.shown(table))[:, None] for table in (rows.up, _floor_depth(rows.up)))
+  nearest = jnp.where(_is_wall(scene, seen, up), seen.wall_depth[None], floor)
   for layer in reversed(range(seen.thing_depth.shape[0])):
     is_thing, _ = _disc(seen, layer, up)
     nearest = jnp.where(is_thing, seen.thing_depth[layer][None], nearest)
   return nearest
 
 
-def picture(scene: Scene, seen: View, columns: np.ndarray) -> jax.Array:
-  """The picture of a view of all its columns and as many rows: `[K, K, 3]` uint8."""
-  look, rows = scene.appearance, columns[::-1]
-  up = jnp.asarray(rows)[:, None]
+def picture(scene: Scene, seen: View, rows: Rows, columns: np.ndarray) -> jax.Array:
+  """The picture of a view in some rows and all its columns, which have tangents `[K]`: `[R, K, 3]` uint8."""
+  look, up = scene.appearance, jnp.asarray(rows.shown(rows.up))[:, None]
   texel = jnp.where(
-    _is_wall(seen, up),
-    _wall_texels(seen, up),
+    _is_wall(scene, seen, up),
+    _wall_texels(scene, seen, up),
     jnp.where(up < 0.0, _floor_texels(look, seen, rows), _sky_texels(look, seen, rows, columns)),
   )
   for layer in reversed(range(seen.thing_depth.shape[0])):
@@ -126,9 +151,9 @@ def _columns(
   )
 
 
-def _is_wall(seen: View, up: jax.Array) -> jax.Array:
+def _is_wall(scene: Scene, seen: View, up: jax.Array) -> jax.Array:
   height = up * seen.wall_depth[None]
-  return (height >= -constants.EYE_HEIGHT) & (height <= _TOP)
+  return (height >= -constants.EYE_HEIGHT) & (height <= scene.wall_height - constants.EYE_HEIGHT)
 
 
 def _disc(seen: View, layer: int, up: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -137,10 +162,10 @@ def _disc(seen: View, layer: int, up: jax.Array) -> tuple[jax.Array, jax.Array]:
   return v * v <= seen.thing_square[layer][None], v
 
 
-def _floor_depth(rows: np.ndarray) -> np.ndarray:
-  """Depth of the floor (infinite for the sky) in rows of tangents `[R]`."""
+def _floor_depth(up: np.ndarray) -> np.ndarray:
+  """Depth of the floor (infinite for the sky) in rows of tangents `[N]`."""
   with np.errstate(divide="ignore"):
-    return np.where(rows < 0.0, constants.EYE_HEIGHT / np.maximum(-rows, 0.0), np.inf).astype(np.float32)
+    return np.where(up < 0.0, constants.EYE_HEIGHT / np.maximum(-up, 0.0), np.inf).astype(np.float32)
 
 
 def _copy(texels_per_pixel: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
@@ -157,27 +182,28 @@ def _wall_column(look: appearance_lib.Appearance, walls: sight.Hits, pixel: floa
   return start + _texel(walls.along - jnp.floor(walls.along), size), size
 
 
-def _wall_texels(seen: View, up: jax.Array) -> jax.Array:
-  """Texel of the wall in every pixel, `[R, K]`; of no meaning where the wall is not seen."""
-  down = (_TOP - up * seen.wall_depth[None]) * np.float32(1.0 / constants.WALL_HEIGHT)
+def _wall_texels(scene: Scene, seen: View, up: jax.Array) -> jax.Array:
+  """Texel of the wall in every pixel, `[R, K]`; of no meaning where it is not seen. A texture is as high as it is."""
+  top = scene.wall_height - constants.EYE_HEIGHT
+  down = (top - up * seen.wall_depth[None]) * np.float32(1.0 / scene.wall_height)
   return seen.wall_start[None] + _texel(down, seen.wall_size[None]) * seen.wall_size[None]
 
 
-def _floor_texels(look: appearance_lib.Appearance, seen: View, rows: np.ndarray) -> jax.Array:
+def _floor_texels(look: appearance_lib.Appearance, seen: View, rows: Rows) -> jax.Array:
   """Texel of the floor in every pixel, `[R, K]`; of no meaning above the horizon."""
-  ahead = np.where(rows < 0.0, _floor_depth(rows), 1.0).astype(np.float32)
+  ahead = np.where(rows.up < 0.0, _floor_depth(rows.up), 1.0).astype(np.float32)
   copy = _copy(
     appearance_lib.TEXELS * (2.0 * constants.HALF_VIEW / rows.size) * ahead * np.sqrt(ahead / constants.EYE_HEIGHT)
   )
-  size = jnp.asarray(_SIZES[copy])[:, None]
-  x, y = (seen.eye[axis][None] + jnp.asarray(ahead)[:, None] * seen.ray[axis][None] for axis in range(2))
+  size, start, ahead = (jnp.asarray(rows.shown(t))[:, None] for t in (_SIZES[copy], look.floor_starts[copy], ahead))
+  x, y = (seen.eye[axis][None] + ahead * seen.ray[axis][None] for axis in range(2))
   column, row = (_texel(part - jnp.floor(part), size) for part in (x, y))
-  return jnp.asarray(look.floor_starts[copy])[:, None] + row * size + column
+  return start + row * size + column
 
 
-def _sky_texels(look: appearance_lib.Appearance, seen: View, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
+def _sky_texels(look: appearance_lib.Appearance, seen: View, rows: Rows, columns: np.ndarray) -> jax.Array:
   """Texel of the sky in every pixel, `[R, K]`; of no meaning below the horizon."""
   height, width = appearance_lib.SKY_SHAPE
-  tangent = np.maximum(rows, 0.0)[:, None] / np.sqrt(1.0 + columns**2)[None]
+  tangent = np.clip(rows.up, 0.0, 1.0)[:, None] / np.sqrt(1.0 + columns**2)[None]
   row = np.minimum(((1.0 - tangent) * height).astype(np.int32), height - 1)
-  return jnp.asarray(look.sky_start + row * width) + seen.sky_column[None]
+  return jnp.asarray(rows.shown(look.sky_start + row * width)) + seen.sky_column[None]

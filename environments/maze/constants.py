@@ -9,7 +9,8 @@ import numpy as np
 IMAGE_SIZE = 84  # Pixels (papers.md 3.1).
 HALF_VIEW = 1.0  # Tangent of half the angle of view, 45 degrees: Quake III's default of 90 degrees across and up.
 EYE_HEIGHT = 0.5  # Quake III: the view is 26 units above an origin that is 24 units above the floor.
-WALL_HEIGHT = 1.0  # A guess.
+WALL_HEIGHT = 1.0  # Of Lab's navigation mazes;
+ARENA_WALL_HEIGHT = 1.92  # of its public level `seekavoid_arena_01`.
 WALL_THICKNESS = 0.1  # A guess; must exceed the longest way of one frame, TOP_SPEED * FRAME_S = 0.053.
 AGENT_HALF_WIDTH = 0.15  # Quake III's box of 30 units.
 
@@ -27,14 +28,27 @@ STOP_SPEED = 1.0  # but no less than at this speed: what comes below it stops wi
 # (papers.md says "small rotations", no number): 126 degrees a second, 8.4 degrees an action.
 TURN_RAD_S = 20.0 / 57.0 * 2.0 * np.pi
 
-# The eight actions (papers.md 3.5): forward, leftward push and anticlockwise turn, each -1, 0 or 1.
+# Up and down the picture is shifted, not tilted, by whole rows: upright edges stay upright. 3 rows an action are 4
+# degrees, half of a turn's; the limit is ours, Quake III's is 88 degrees.
+PITCH_STEP = 3 / (IMAGE_SIZE / 2)  # Tangents.
+MAX_PITCH = 21 / (IMAGE_SIZE / 2)  # 27 degrees
+
+# The eight actions (papers.md 3.5): forward and leftward push, anticlockwise turn and look up, each -1, 0 or 1.
 ACTION_NAMES = (
   "turn left", "turn right", "forward", "backward", "left", "right", "forward turning left", "forward turning right",
 )  # fmt: skip
 ACTIONS = np.array(
-  [(0, 0, 1), (0, 0, -1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (1, 0, 1), (1, 0, -1)], np.float32
-)
+  [
+    (0, 0, 1, 0), (0, 0, -1, 0), (1, 0, 0, 0), (-1, 0, 0, 0),
+    (0, 1, 0, 0), (0, -1, 0, 0), (1, 0, 1, 0), (1, 0, -1, 0),
+  ],
+  np.float32,
+)  # fmt: skip
+# Labyrinth's (papers.md 1.2): the first six, and in place of the others these two.
+LABYRINTH_ACTION_NAMES = (*ACTION_NAMES[:6], "look up", "look down")
+LABYRINTH_ACTIONS = np.concatenate([ACTIONS[:6], np.array([(0, 0, 0, 1), (0, 0, 0, -1)], np.float32)])
 NUM_ACTIONS = len(ACTIONS)
 
 APPLE_REWARD, STRAWBERRY_REWARD, GOAL_REWARD = 1.0, 2.0, 10.0  # papers.md 3.5
+LEMON_REWARD, MUSHROOM_REWARD = -1.0, -10.0  # Lab's defaults (papers.md 1.6).
 TOUCH_DISTANCE = 0.4  # Of centres, at the end of an action: Quake III's box of a thing is about 0.4 wide.

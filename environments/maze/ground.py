@@ -21,11 +21,13 @@ class Ground(NamedTuple):
 
   is_wall: np.ndarray  # [H * W] bool
   width: int  # W
+  slant: np.ndarray | None  # [2, H * W] float32, as `Layout.slant`; None where no wall slants
 
 
 def ground(maze: layout.Layout) -> Ground:
   """The ground of a layout."""
-  return Ground(is_wall=np.ascontiguousarray(maze.is_wall).reshape(-1), width=maze.is_wall.shape[1])
+  slant = maze.slant.reshape(-1, 2).T.astype(np.float32) if maze.slant.any() else None
+  return Ground(is_wall=np.ascontiguousarray(maze.is_wall).reshape(-1), width=maze.is_wall.shape[1], slant=slant)
 
 
 def index(coordinate: jax.Array) -> jax.Array:
@@ -40,7 +42,18 @@ def start(index: jax.Array) -> jax.Array:
   return (index >> 1).astype(jnp.float32) + jnp.where((index & 1) == 1, jnp.float32(_HALF), jnp.float32(-_HALF))
 
 
+def middle(index: jax.Array) -> jax.Array:
+  """The middle of square `index` along its axis, cells."""
+  return 0.5 * index.astype(jnp.float32)
+
+
 def is_wall(ground: Ground, column: jax.Array, row: jax.Array) -> jax.Array:
   """Whether squares within the maze are wall."""
   chex.assert_equal_shape((column, row))
   return jnp.asarray(ground.is_wall).at[row * ground.width + column].get(mode="promise_in_bounds")
+
+
+def slant(ground: Ground, column: jax.Array, row: jax.Array) -> jax.Array:
+  """East and north, 1 or -1, of the corner of squares within the maze that a slanting wall fills, or 0: `[2, ...]`."""
+  chex.assert_equal_shape((column, row))
+  return jnp.asarray(ground.slant).at[:, row * ground.width + column].get(mode="promise_in_bounds")

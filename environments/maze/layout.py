@@ -3,9 +3,11 @@
 Characters at odd places (the second, the fourth, ...) of odd lines are cells; those between two cells are a wall or an
 opening, and those at corners a post or nothing. On the ground the even lines and columns are thin (a wall's
 thickness), so that cells are one apart. `*` is wall, a space is open, and in a cell `P` is a start, `G` a place of the
-goal, `A` an apple, `S` a strawberry. Lines that begin with `#` are remarks. This is the form that labmaze prints and
-DeepMind Lab's levels have, but for what there is not here (doors, things between cells), which is refused. Empty lines
-before and after, blanks at the end of a line, any line ends and a byte-order mark do no harm.
+goal, `A` an apple, `S` a strawberry, `L` a lemon, `M` a mushroom. `/` and `\\`, in a cell or at a corner, are walls
+that slant by 45 degrees: they fill the half that lies between two walls. Lines that begin with `#` are remarks. But
+for the slanting walls this is the form that labmaze prints and DeepMind Lab's levels have; what there is not here
+(doors, things between cells) is refused. Empty lines before and after, blanks at the end of a line, any line ends and
+a byte-order mark do no harm.
 """
 
 import codecs
@@ -17,8 +19,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-WALL, OPEN, START, GOAL, APPLE, STRAWBERRY = "*", " ", "P", "G", "A", "S"
-_THINGS = {START: "a start", GOAL: "a goal", APPLE: "an apple", STRAWBERRY: "a strawberry"}
+WALL, OPEN, START, GOAL, APPLE, STRAWBERRY, LEMON, MUSHROOM = "*", " ", "P", "G", "A", "S", "L", "M"
+_THINGS = {
+  START: "a start",
+  GOAL: "a goal",
+  APPLE: "an apple",
+  STRAWBERRY: "a strawberry",
+  LEMON: "a lemon",
+  MUSHROOM: "a mushroom",
+}
+# The two corners, east and north of a square's middle, one of which a slanting wall fills.
+_SLANTS = {"/": ((-1, 1), (1, -1)), "\\": ((1, 1), (-1, -1))}
 _Where = Callable[[int, int], str]  # Row and column -> `file, line 3, column 5`.
 _FOLDER = pathlib.Path(__file__).parent / "levels"
 
@@ -33,11 +44,14 @@ class Layout:
   name: str
   text: str  # Without remarks.
   is_wall: np.ndarray  # [2R+1, 2C+1] bool, by square, from the south and the west
+  slant: np.ndarray  # [2R+1, 2C+1, 2] int8: east and north, 1 or -1, of the corner that a slanting wall fills, or 0
   starts: np.ndarray  # [S] int32 cells
   goals: np.ndarray  # [G] int32 cells, perhaps none
   apples: np.ndarray  # [N] int32 cells
   strawberries: np.ndarray  # [N] int32 cells
-  cells: np.ndarray  # [N] int32: all that can be reached from a start
+  lemons: np.ndarray  # [N] int32 cells
+  mushrooms: np.ndarray  # [N] int32 cells
+  cells: np.ndarray  # [N] int32: all that can be reached from a start, but for those with a slanting wall
 
   @property
   def shape(self) -> tuple[int, int]:
@@ -110,6 +124,7 @@ def parse(text: str, *, name: str) -> Layout:
   _check_characters(where, lines)
   is_wall = np.array([[character == WALL for character in line] for line in lines])
   _check_border(where, is_wall)
+  slant = _slant(where, lines, is_wall)
   things = {kind: [(r, c) for r, line in enumerate(lines) for c, x in enumerate(line) if x == kind] for kind in _THINGS}
   if not things[START]:
     row, column = next(zip(*np.nonzero(~is_wall[1::2, 1::2]), strict=True), (0, 0))
@@ -126,15 +141,19 @@ def parse(text: str, *, name: str) -> Layout:
   def cells(places: list[tuple[int, int]]) -> np.ndarray:
     return np.array(sorted((rows - 1 - r // 2) * columns + c // 2 for r, c in places), np.int32)
 
-  reached = [(2 * r + 1, 2 * c + 1) for r, c in zip(*np.nonzero(squares[1::2, 1::2] >= 0), strict=True)]
+  is_whole = (squares >= 0) & ~slant.any(-1)
+  reached = [(2 * r + 1, 2 * c + 1) for r, c in zip(*np.nonzero(is_whole[1::2, 1::2]), strict=True)]
   return Layout(
     name=name,
     text="\n".join(lines) + "\n",
     is_wall=is_wall[::-1],
+    slant=slant[::-1],
     starts=cells(things[START]),
     goals=cells(things[GOAL]),
     apples=cells(things[APPLE]),
     strawberries=cells(things[STRAWBERRY]),
+    lemons=cells(things[LEMON]),
+    mushrooms=cells(things[MUSHROOM]),
     cells=cells(reached),
   )
 
@@ -168,9 +187,12 @@ def _check_shape(where: _Where, lines: list[str]) -> None:
 def _check_characters(where: _Where, lines: list[str]) -> None:
   for row, line in enumerate(lines):
     for column, character in enumerate(line):
-      if character not in (WALL, OPEN, *_THINGS):
+      if character not in (WALL, OPEN, *_SLANTS, *_THINGS):
         known = ", ".join(f"{kind} ({what})" for kind, what in _THINGS.items())
-        raise ValueError(f"{where(row, column)}: {character!r} is not known; there are {WALL} (wall), space, {known}")
+        raise ValueError(
+          f"{where(row, column)}: {character!r} is not known; there are {WALL} (wall), / and \\ (walls that slant), "
+          f"space, {known}"
+        )
       if character in _THINGS and not (row % 2 and column % 2):
         raise ValueError(
           f"{where(row, column)}: {_THINGS[character]} between cells; move it by one, cells are in every second line "
@@ -183,6 +205,28 @@ def _check_border(where: _Where, is_wall: np.ndarray) -> None:
   border[1:-1, 1:-1] = False
   for row, column in zip(*np.nonzero(border & ~is_wall), strict=True):
     raise ValueError(f"{where(row, column)}: the border is open here; close it with {WALL}")
+
+
+def _slant(where: _Where, lines: list[str], is_wall: np.ndarray) -> np.ndarray:
+  """What `Layout.slant` holds, line by line from the north; `[2R+1, 2C+1, 2]` int8."""
+  slant = np.zeros((*is_wall.shape, 2), np.int8)
+  for row, line in enumerate(lines):
+    for column, character in enumerate(line):
+      filled = [
+        (east, north)
+        for east, north in _SLANTS.get(character, ())
+        if (row + column) % 2 == 0
+        and is_wall[row - north, column]
+        and is_wall[row, column + east]
+        and not (is_wall[row + north, column] or is_wall[row, column - east])
+      ]
+      if character in _SLANTS and not filled:
+        raise ValueError(
+          f"{where(row, column)}: a wall that slants must be in a cell or at a corner, with walls on the two sides of "
+          f"the half that it fills and openings on the others"
+        )
+      slant[row, column] = filled[0] if filled else 0
+  return slant
 
 
 def _flood(is_wall: np.ndarray, start: tuple[int, int]) -> np.ndarray:

@@ -2,18 +2,21 @@
 
 Each frame it turns, loses speed to friction, gains speed towards where it pushes, up to the top speed that way, and
 moves. Its body is a square along the axes; where that would enter a wall, the way along that axis ends at the wall and
-the speed along it is lost, while the other axis goes on: it slides.
+the speed along it is lost, while the other axis goes on: it slides. Before, what would carry a corner of it into a
+wall that slants is taken from the velocity.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from environments.maze import constants
 from environments.maze import ground as ground_lib
 
 _SKIN = 1e-4  # Cells: a body flush with a wall is beside it, not in it.
+_CORNERS = np.array([(-1, -1, 1, 1), (-1, 1, -1, 1)], np.float32)  # Of the body: east and north.
 
 
 @struct.dataclass
@@ -25,10 +28,10 @@ class Body:
   velocity: jax.Array  # [2] along x and y, cells a second
 
 
-def act(ground: ground_lib.Ground, body: Body, action: jax.Array) -> Body:
-  """Holds one of the eight actions, int32 `[]`, for `ACTION_REPEAT` frames."""
+def act(ground: ground_lib.Ground, body: Body, action: jax.Array, actions: np.ndarray = constants.ACTIONS) -> Body:
+  """Holds one of eight `actions`, int32 `[]`, for `ACTION_REPEAT` frames."""
   chex.assert_shape((body.position, body.velocity), (2,))
-  forward, leftward, turn = jnp.asarray(constants.ACTIONS)[action]
+  forward, leftward, turn, _ = jnp.asarray(actions)[action]
 
   def frame(body: Body, _: None) -> tuple[Body, None]:
     heading = body.heading + turn * jnp.float32(constants.TURN_RAD_S * constants.FRAME_S)
@@ -61,9 +64,35 @@ def _accelerate(velocity: jax.Array, push: jax.Array) -> jax.Array:
 
 
 def _move(ground: ground_lib.Ground, position: jax.Array, velocity: jax.Array) -> tuple[jax.Array, jax.Array]:
+  if ground.slant is not None:
+    velocity = _deflect(ground, position, velocity)
   x, speed_x = _slide(ground, position[0], position[1], velocity[0], is_x=True)
   y, speed_y = _slide(ground, position[1], x, velocity[1], is_x=False)
-  return jnp.stack([x, y]), jnp.stack([speed_x, speed_y])
+  moved, speed = jnp.stack([x, y]), jnp.stack([speed_x, speed_y])
+  if ground.slant is not None:  # What slides into one where two walls meet stays where it was.
+    is_in = jnp.any(_beyond(ground, moved, moved) > _SKIN)
+    moved, speed = jnp.where(is_in, position, moved), jnp.where(is_in, jnp.float32(0.0), speed)
+  return moved, speed
+
+
+def _deflect(ground: ground_lib.Ground, position: jax.Array, velocity: jax.Array) -> jax.Array:
+  """The velocity with which a frame ends, at the most, flush with the walls that slant."""
+  moved = position + velocity * constants.FRAME_S
+  # A corner may leave a square through the wall: the line of the square it comes from counts as well.
+  beyond = jnp.maximum(_beyond(ground, moved, position), _beyond(ground, moved, moved))
+  return velocity - jnp.sum(_CORNERS * jnp.maximum(beyond, 0.0)[None], axis=1) / jnp.float32(2.0 * constants.FRAME_S)
+
+
+def _beyond(ground: ground_lib.Ground, position: jax.Array, seen_from: jax.Array) -> jax.Array:
+  """How far the corners of a body are beyond slanting walls, `[4]`: east plus north of the line, negative before it.
+
+  The walls are those that the same corners of a body at `seen_from` would be in; 0 where there is none.
+  """
+  out = constants.AGENT_HALF_WIDTH * _CORNERS
+  column, row = ground_lib.index(seen_from[:, None] + (constants.AGENT_HALF_WIDTH - _SKIN) * _CORNERS)
+  middle = jnp.stack([ground_lib.middle(column), ground_lib.middle(row)])
+  is_filled = jnp.all(ground_lib.slant(ground, column, row) == _CORNERS, axis=0)
+  return jnp.where(is_filled, jnp.sum(_CORNERS * (position[:, None] + out - middle), axis=0), 0.0)
 
 
 def _slide(

@@ -16,26 +16,27 @@ from environments.maze import layout, tasks, things
 class Places(NamedTuple):
   """`G` places of the goal, up to `S` starts, `F` pieces of fruit."""
 
-  goals: np.ndarray  # [G] int32 cells
+  goals: np.ndarray  # [G] int32 cells; one that is not used where there is no goal
   starts: np.ndarray  # [G, S] int32 cells; those beyond `num_starts` are not used
   num_starts: np.ndarray  # [G] int32
   fruit: np.ndarray | None  # [F] int32 cells, or None where they are drawn among `goals`
-  kinds: np.ndarray  # [F] int32, APPLE or STRAWBERRY
+  kinds: np.ndarray  # [F] int32, from APPLE to MUSHROOM
   centres: np.ndarray  # [R * C, 2] x, y of all cells
+  heading: float | None  # Of every start, radians; None: drawn
 
 
 def find(maze: layout.Layout, task: tasks.Task) -> Places:
   """The places of a task in a layout.
 
   Raises:
-    ValueError: if the task needs a goal that the layout has not, no start is far enough from a goal, or there is more
-      fruit than can be.
+    ValueError: if the task needs a goal that the layout has not, or has none and nothing to eat, no start is far enough
+      from a goal, or there is more fruit than can be.
   """
   if not (0.0 <= task.fruit_share <= 1.0 and 0.0 <= task.strawberry_share <= 1.0):
     raise ValueError(
       f"fruit_share={task.fruit_share} and strawberry_share={task.strawberry_share} must lie between 0 and 1"
     )
-  goals = maze.cells if task.is_goal_random else maze.goals
+  goals = maze.cells if task.is_goal_random else maze.goals if task.has_goal else maze.starts[:1]
   starts = maze.cells if task.is_goal_random else maze.starts
   if not len(goals):
     raise ValueError(f"{maze.name} has no goal; write {layout.GOAL} into a cell, or draw it (is_goal_random=True)")
@@ -50,13 +51,16 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
         f"{maze.name}: no start is min_start_steps={task.min_start_steps} cells from the goal in cell {goal}; "
         f"the farthest is {steps.max()}"
       )
+  counts: tuple[int, ...]
   if task.is_goal_random:
     num_fruit = round(task.fruit_share * (len(goals) - 1))
     num_strawberries = round(task.strawberry_share * num_fruit)
     counts, fruit = (num_fruit - num_strawberries, num_strawberries), None
   else:
-    counts = len(maze.apples), len(maze.strawberries)
-    fruit = np.concatenate([maze.apples, maze.strawberries])
+    every = maze.apples, maze.strawberries, maze.lemons, maze.mushrooms
+    counts, fruit = tuple(map(len, every)), np.concatenate(every)
+  if not (task.has_goal or counts[0] + counts[1]):
+    raise ValueError(f"{maze.name} has nothing good to eat, and the task no goal; write {layout.APPLE} into a cell")
   if sum(counts) >= things.MAX_THINGS:
     raise ValueError(
       f"{maze.name}: {sum(counts)} pieces of fruit are too many; {things.MAX_THINGS - 1} can be told apart"
@@ -66,8 +70,9 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
     starts=np.array(rows, np.int32),
     num_starts=np.array(num_starts, np.int32),
     fruit=fruit,
-    kinds=np.repeat(np.array([things.APPLE, things.STRAWBERRY], np.int32), counts),
+    kinds=np.repeat(np.arange(things.APPLE, things.APPLE + len(counts), dtype=np.int32), counts),
     centres=maze.centre(np.arange(maze.shape[0] * maze.shape[1])),
+    heading=task.heading,
   )
 
 
@@ -81,9 +86,10 @@ def draw_fruit(places: Places, key: jax.Array, goal: jax.Array) -> jax.Array:
 
 
 def draw_start(places: Places, key: jax.Array, goal: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Position `[2]` and heading `[]` of a start for goal number `goal`: a middle of a cell, any direction."""
+  """Position `[2]` and heading `[]` of a start for a goal's number: a middle of a cell, the task's or any direction."""
   place, turn = jax.random.uniform(key, (2,))
   count = jnp.asarray(places.num_starts)[goal]
   choice = jnp.minimum((place * count.astype(jnp.float32)).astype(jnp.int32), count - 1)
   cell = jnp.asarray(places.starts)[goal, choice]
-  return jnp.asarray(places.centres)[cell], (2.0 * turn - 1.0) * jnp.pi
+  heading = (2.0 * turn - 1.0) * jnp.pi if places.heading is None else jnp.float32(places.heading)
+  return jnp.asarray(places.centres)[cell], heading

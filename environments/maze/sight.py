@@ -4,6 +4,9 @@ A ray is position + z * (forward + a * rightward), a the column's tangent: z is 
 heading, that a z-buffer holds. At each step the ray enters the neighbour whose line it meets first; where on the line
 is computed from that line alone, so that no error builds up. The number of steps is the longest line of sight of the
 layout, found when the world is built: no ray ends short, and no ray leaves the maze, whose border is closed.
+
+A wall that slants fills a half of a square, between two walls: a ray that comes to one of these from that square has
+met the slant on its way.
 """
 
 from typing import NamedTuple
@@ -11,6 +14,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from environments.maze import ground as ground_lib
 
@@ -23,8 +27,8 @@ class Hits(NamedTuple):
 
   depth: jax.Array  # [K] cells along the heading
   square: jax.Array  # [K] int32: row * W + column of the wall's square
-  face: jax.Array  # [K] int32: the side of it that is seen, EAST, WEST, NORTH or SOUTH
-  along: jax.Array  # [K] where on the side, cells: y on EAST and WEST, x on NORTH and SOUTH
+  face: jax.Array  # [K] int32: the side of it that is seen, EAST, WEST, NORTH or SOUTH; of what slants, one of the last
+  along: jax.Array  # [K] where on the side, cells: y on EAST and WEST, x on NORTH and SOUTH; along what slants, its own
 
 
 def look(
@@ -59,7 +63,23 @@ def look(
   (column, row, depth, is_x, _), _ = jax.lax.scan(step, start, None, length=num_steps)
   along = jnp.where(is_x, y.origin + depth * y.direction, x.origin + depth * x.direction)
   face = jnp.where(is_x, EAST + x.is_up, NORTH + y.is_up)  # A ray to the east meets a side to the west.
-  return Hits(depth=depth, square=row * ground.width + column, face=face, along=along)
+  hits = Hits(depth=depth, square=row * ground.width + column, face=face, along=along)
+  if ground.slant is None:
+    return hits
+  return _on_slants(ground, hits, x, y, jnp.where(is_x, column - x.step, column), jnp.where(is_x, row, row - y.step))
+
+
+def _on_slants(
+  ground: ground_lib.Ground, hits: Hits, x: "_Axis", y: "_Axis", column: jax.Array, row: jax.Array
+) -> Hits:
+  """The hits of rays that met a slanting wall in the squares they came from in their last step."""
+  east, north = ground_lib.slant(ground, column, row)
+  away = east * (ground_lib.middle(column) - x.origin) + north * (ground_lib.middle(row) - y.origin)
+  toward = jnp.maximum(east * x.direction + north * y.direction, _LEAST)
+  depth = jnp.minimum(away / toward, hits.depth)  # Rounding may have led a ray past the end of a slant.
+  along = (x.origin + depth * x.direction) * np.float32(2.0**0.5)
+  slanted = Hits(depth, row * ground.width + column, jnp.where(north > 0.0, SOUTH, NORTH), along)
+  return jax.tree.map(lambda a, b: jnp.where(north == 0.0, a, b), hits, slanted)
 
 
 class _Axis(NamedTuple):

@@ -4,9 +4,16 @@ Static mazes have goal and fruit where the layout's text says, and begin anywher
 keep the walls and draw goal, fruit (on a tenth of the other cells) and start (more than 4 cells' walk from the goal)
 among all cells, as Lab's own script does. In the I-maze the goal is drawn among the four alcoves. Reaching the goal
 pays 10, puts the agent somewhere new and, as in Lab, brings the fruit back.
+
+The other paper's Labyrinth levels (Rusu et al. 2016; papers.md 1.6), `seek_...`, have no goal: an episode ends when
+all that is good is eaten.
 """
 
 import dataclasses
+
+import numpy as np
+
+from environments.maze import constants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +30,10 @@ class Task:
     style: a name in `appearance.STYLES`.
     fruit_share: of the cells without the goal, where fruit is drawn.
     strawberry_share: of the fruit that is drawn (a guess; Lab's public scripts have apples only).
+    has_goal: otherwise there is none, and the episode ends when everything good is eaten.
+    looks_up: two of the actions look up and down, in place of walking while turning.
+    heading: in which an episode begins, radians; None: drawn.
+    wall_height: cells.
   """
 
   name: str
@@ -33,6 +44,24 @@ class Task:
   style: str = "style_01"
   fruit_share: float = 0.1
   strawberry_share: float = 0.2
+  has_goal: bool = True
+  looks_up: bool = False
+  heading: float | None = None
+  wall_height: float = constants.WALL_HEIGHT
+
+
+def _seek(name: str, num_steps: int, heading_deg: int, *, style: str, wall_height: float = 1.0) -> Task:
+  return Task(
+    f"seek_{name}",
+    f"seek_{name}",
+    num_steps,
+    style=style,
+    min_start_steps=0,
+    has_goal=False,
+    looks_up=True,
+    heading=float(np.deg2rad(heading_deg)),
+    wall_height=wall_height,
+  )
 
 
 # The I-maze has 25 open places in a box of 7 x 11. The paper says 77 locations and its drawing is not to be had, so
@@ -47,7 +76,18 @@ TASKS = {
     Task("random_goal_1", "random_goal_1", 900, is_goal_random=True, min_start_steps=5, style="style_04"),
     Task("random_goal_2", "random_goal_2", 2700, is_goal_random=True, min_start_steps=5, style="style_03"),
     Task("i_maze", "i_maze", 900, style="style_05"),
-    # Not in the paper: for a first look, and for learning on two cores.
+    # The paper has one line for each of these. No map of a track or of Maze M and Y is public, nor are lengths,
+    # starts and looks: ours. Of Seek Avoid 1 Lab has a public level, whose size, time, things and height of walls these
+    # two have; where the things lie is ours.
+    _seek("track_1", 300, 0, style="style_01"),  # A corridor, many apples.
+    _seek("track_2", 300, -90, style="style_01"),  # A U, many strawberries.
+    _seek("track_3", 450, 0, style="style_02"),  # An omega with right angles, few apples.
+    _seek("track_4", 450, 0, style="style_02"),  # An omega with turns of 45 degrees, few apples.
+    _seek("avoid_1", 300, 90, style="style_03", wall_height=constants.ARENA_WALL_HEIGHT),  # Apples and lemons.
+    _seek("avoid_2", 300, 90, style="style_03", wall_height=constants.ARENA_WALL_HEIGHT),  # Apples and mushrooms.
+    _seek("maze_m", 900, 90, style="style_04"),  # Apples at the dead ends, in both.
+    _seek("maze_y", 900, 90, style="style_04"),
+    # Not in the papers: for a first look, and for learning on two cores.
     Task("static_small", "static_small", 300, style="style_01"),
     Task("random_goal_small", "static_small", 300, is_goal_random=True, min_start_steps=3, style="style_01"),
   )

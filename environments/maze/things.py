@@ -15,11 +15,20 @@ import numpy as np
 
 from environments.maze import constants
 
-GOAL, APPLE, STRAWBERRY = range(3)
+GOAL, APPLE, STRAWBERRY, LEMON, MUSHROOM = range(5)
 # Sizes and heights are guesses; Lab's models are about as large.
-RADIUS = np.array([0.2, 0.13, 0.13], np.float32)  # Cells, by kind.
-HEIGHT = np.array([0.35, 0.25, 0.25], np.float32)  # Of the centre, cells above the floor.
-REWARD = np.array([constants.GOAL_REWARD, constants.APPLE_REWARD, constants.STRAWBERRY_REWARD], np.float32)
+RADIUS = np.array([0.2, 0.13, 0.13, 0.13, 0.13], np.float32)  # Cells, by kind.
+HEIGHT = np.array([0.35, 0.25, 0.25, 0.25, 0.25], np.float32)  # Of the centre, cells above the floor.
+REWARD = np.array(
+  [
+    constants.GOAL_REWARD,
+    constants.APPLE_REWARD,
+    constants.STRAWBERRY_REWARD,
+    constants.LEMON_REWARD,
+    constants.MUSHROOM_REWARD,
+  ],
+  np.float32,
+)
 PICTURE_SIZE = 32  # Texels across a disc.
 MAX_LAYERS = 4
 _NEAREST = 0.02  # Cells: what is nearer, or behind, is not seen. A thing is eaten at 0.4.
@@ -69,10 +78,10 @@ def layers(
 
   nobody = jnp.full(tangents.shape, -1, jnp.int32)
   _, chosen = jax.lax.scan(next_nearest, nobody, None, length=min(MAX_LAYERS, depth.size))  # [M, K]
-  is_chosen = order[None] == chosen[:, None]  # [M, F, K]; all of them where there is none.
+  number = jnp.minimum(chosen & (MAX_THINGS - 1), depth.size - 1)  # Of no meaning where there is none.
 
   def of_chosen(values: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.where(is_chosen, values[None, :, None], 0), axis=1, dtype=values.dtype)
+    return values.at[number].get(mode="promise_in_bounds")
 
   kind = jnp.where(chosen == _NONE, 0, of_chosen(jnp.asarray(things.kind)))
   inverse = jnp.asarray(1.0 / RADIUS)[kind]
@@ -107,4 +116,7 @@ def pictures() -> list[np.ndarray]:
   goal = paint((True, (255, 205, 30)), (radius < 0.7, (200, 20, 190)), (radius < 0.4, (255, 245, 160)))
   apple = paint((True, (120, 205, 40)), (leaf, (20, 110, 20)), (stalk, (90, 50, 20)))
   strawberry = paint((True, (235, 20, 60)), (seeds, (255, 225, 120)), (crown, (40, 150, 30)))
-  return [goal, apple, strawberry]
+  lemon = paint((True, (250, 235, 60)), (np.abs(u) > 0.75, (150, 170, 30)))
+  spots = (np.sin(7.0 * u) * np.sin(7.0 * v) > 0.6) & (v > 0.0)
+  mushroom = paint((True, (225, 210, 185)), (v > -0.1, (120, 40, 150)), (spots, (250, 250, 250)))
+  return [goal, apple, strawberry, lemon, mushroom]

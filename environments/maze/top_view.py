@@ -11,7 +11,13 @@ import numpy as np
 from environments.maze import constants, layout, things
 
 _FLOOR, _WALL, _PATH, _AGENT = (238, 236, 228), (70, 74, 84), (60, 110, 200), (200, 40, 40)
-_COLORS = {things.GOAL: (240, 180, 20), things.APPLE: (90, 180, 40), things.STRAWBERRY: (225, 30, 70)}
+_COLORS = {
+  things.GOAL: (240, 180, 20),
+  things.APPLE: (90, 180, 40),
+  things.STRAWBERRY: (225, 30, 70),
+  things.LEMON: (245, 225, 40),
+  things.MUSHROOM: (120, 40, 150),
+}
 
 
 def draw(maze: layout.Layout, *, cell_px: int = 24) -> np.ndarray:
@@ -24,6 +30,9 @@ def draw(maze: layout.Layout, *, cell_px: int = 24) -> np.ndarray:
   for (row, column), is_wall in np.ndenumerate(maze.is_wall):
     (top, bottom), (left, right) = ends[0][row], ends[1][column]
     picture[top:bottom, left:right] = _WALL if is_wall else _FLOOR
+    east, north = maze.slant[row, column]
+    y, x = np.mgrid[-1 : 1 : (bottom - top) * 1j, -1 : 1 : (right - left) * 1j]
+    picture[top:bottom, left:right][east * x + north * y > 0.0] = _WALL
   return picture[::-1].copy()
 
 

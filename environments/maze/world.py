@@ -33,6 +33,7 @@ from environments.maze import ground as ground_lib
 from environments.maze import layout as layout_lib
 
 _SIZE = constants.IMAGE_SIZE
+_OF_GOAL = ("goal_position", "goals_reached")  # Signals.
 
 
 @struct.dataclass
@@ -42,6 +43,8 @@ class State:
   body: motion.Body
   way: jax.Array  # [2] forward and leftward way of the last action, in the heading at its end, cells
   turn: jax.Array  # [] angle of the last action, radians
+  pitch: jax.Array  # [] tangent of the angle above level at which the agent looks,
+  rise: jax.Array  # [] and how much of this angle the last action added, radians
   action: jax.Array  # [] int32, the last one; -1 before the first
   reward: jax.Array  # [] float32, of the last action
   goal: jax.Array  # [] int32, number of the goal's place
@@ -58,14 +61,15 @@ class Maze(core.ByValue):
 
   Lengths are cells, x to the east, y to the north, headings anticlockwise from x.
 
-  Actions: int32 `[1]`, one of `constants.ACTION_NAMES`, held for 4 frames of 1/60 s.
+  Actions: int32 `[1]`, one of `constants.ACTION_NAMES`, held for 4 frames of 1/60 s; in Labyrinth's levels one of
+    `LABYRINTH_ACTION_NAMES`.
 
   Observations:
     pixels: uint8 `[84, 84, 3]`.
     depth: of every pixel along the heading as a z-buffer holds it, 1 for the sky, float32 `[84, 84]`.
     rgbd: pixels and, in the last channel, that depth times 255, uint8 `[84, 84, 4]`.
-    velocity: forward, leftward and upward (0), cells a second, then roll (0), pitch (0) and yaw, radians a second; the
-      mean over the last action, 0 after a new start; float32 `[6]`.
+    velocity: forward, leftward and upward (0), cells a second, then roll (0), pitch and yaw, radians a second; the mean
+      over the last action, 0 after a new start; float32 `[6]`.
     last_reward: of the last action, float32 `[1]`.
     last_action: one-hot, zeros before the first, float32 `[8]`.
   Privileged signals:
@@ -74,17 +78,17 @@ class Maze(core.ByValue):
     depth_map: cells along the heading, at most `FAR`, float32 `[84, 84]`.
     loop_closure: 0 or 1, int32 `[]`.
     position, heading: x and y, float32 `[2]`; radians from -pi to pi, float32 `[]`.
+    pitch: radians up, float32 `[]`.
     cell: y * columns + x of the cell the agent is in, int32 `[]`.
     goal_position: x and y, float32 `[2]`.
     fruit: x, y and 1 where it is left, 0 where it was eaten, float32 `[F, 3]`; `fruit_kinds` says which it is.
-    goals_reached: in this episode, int32 `[]`.
+    goals_reached: in this episode, int32 `[]`. Neither this nor `goal_position` is there in a task without a goal.
 
-  An episode ends by its time limit only, which is the experimenter's and no part of the task: discount 1.
+  An episode ends by its time limit, which is the experimenter's and no part of the task: discount 1. Without a goal it
+  also ends when everything good is eaten: discount 0.
   """
 
   control_dt_s = constants.CONTROL_S
-  return_bounds = (0.0, float("inf"))  # Nothing costs.
-
   FAR = 64.0  # Cells: `depth_map` where the sky is.
 
   def __init__(
@@ -137,7 +141,13 @@ class Maze(core.ByValue):
       ground=ground_lib.ground(self.layout),
       appearance=appearance.make(self.layout, self.task.style),
       num_steps=self.layout.most_crossings(),
+      wall_height=self.task.wall_height,
     )
+    self._actions = constants.LABYRINTH_ACTIONS if self.task.looks_up else constants.ACTIONS
+    worth = things.REWARD[self._places.kinds]
+    self._is_good = worth > 0.0
+    least, most = float(worth[worth < 0.0].sum()), float(worth[self._is_good].sum())
+    self.return_bounds = (-np.inf if least else 0.0, np.inf) if self.task.has_goal else (least, most)
     self._kinds = np.concatenate([np.array([things.GOAL], np.int32), self._places.kinds])
     self._fruit_returns, self._loop_near, self._loop_far = fruit_returns, loop_near, loop_far
     self._depth_places, self._depth_near = depth_target.places(depth_crop), depth_near
@@ -165,18 +175,20 @@ class Maze(core.ByValue):
   def privileged_spec(self) -> Mapping[str, specs.Array]:
     rows, columns = self.layout.shape
     size = np.array([columns, rows], np.float32)
-    return {
+    every = {
       "depth": specs.BoundedArray(depth_target.SHAPE, np.int32, 0, depth_target.NUM_BANDS - 1, name="depth"),
       "depth_grid": specs.BoundedArray(depth_target.SHAPE, np.float32, 0.0, 1.0, name="depth_grid"),
       "depth_map": specs.BoundedArray((_SIZE, _SIZE), np.float32, 0.0, self.FAR, name="depth_map"),
       "loop_closure": specs.BoundedArray((), np.int32, 0, 1, name="loop_closure"),
       "position": specs.BoundedArray((2,), np.float32, 0.0, size, name="position"),
       "heading": specs.BoundedArray((), np.float32, -np.pi, np.pi, name="heading"),
+      "pitch": specs.BoundedArray((), np.float32, -np.pi / 2, np.pi / 2, name="pitch"),
       "cell": specs.BoundedArray((), np.int32, 0, rows * columns - 1, name="cell"),
       "goal_position": specs.BoundedArray((2,), np.float32, 0.0, size, name="goal_position"),
       "fruit": specs.Array((len(self._places.kinds), 3), np.float32, name="fruit"),
       "goals_reached": specs.BoundedArray((), np.int32, 0, self.task.num_steps, name="goals_reached"),
     }
+    return self._of_task(every)
 
   def action_spec(self) -> specs.BoundedArray:
     return specs.BoundedArray((1,), np.int32, 0, constants.NUM_ACTIONS - 1, name="action")
@@ -191,6 +203,8 @@ class Maze(core.ByValue):
       body=motion.Body(position=position, heading=heading, velocity=jnp.zeros(2, jnp.float32)),
       way=jnp.zeros(2, jnp.float32),
       turn=jnp.float32(0),
+      pitch=jnp.float32(0),
+      rise=jnp.float32(0),
       action=jnp.int32(-1),
       reward=jnp.float32(0),
       goal=goal,
@@ -205,7 +219,9 @@ class Maze(core.ByValue):
   def step(self, state: State, action: jax.Array) -> State:
     """Walks for four frames, then takes what it touches; the goal puts it somewhere new, at rest."""
     chex.assert_shape(action, (1,))
-    body = motion.act(self._scene.ground, state.body, action[0])
+    body = motion.act(self._scene.ground, state.body, action[0], self._actions)
+    up = jnp.asarray(constants.PITCH_STEP * self._actions[:, 3])[action[0]]
+    pitch = jnp.clip(state.pitch + up, -constants.MAX_PITCH, constants.MAX_PITCH)
     objects = self._objects(state)
     square = jnp.sum(jnp.square(objects.position - body.position[None]), axis=1)
     is_touched = objects.is_present & (square <= constants.TOUCH_DISTANCE**2)
@@ -223,6 +239,8 @@ class Maze(core.ByValue):
       body=after,
       way=jnp.where(is_goal, jnp.float32(0), way),
       turn=jnp.where(is_goal, jnp.float32(0), motion.wrap(body.heading - state.body.heading)),
+      pitch=pitch,
+      rise=jnp.arctan(pitch) - jnp.arctan(state.pitch),
       action=action[0],
       reward=jnp.sum(jnp.where(is_touched, jnp.asarray(things.REWARD[self._kinds]), 0.0)),
       is_left=is_left | is_goal if self._fruit_returns else is_left,
@@ -233,12 +251,15 @@ class Maze(core.ByValue):
 
   def observe(self, state: State) -> core.TimeStep:
     """Looks, in rows and columns of the picture and of the depth target."""
-    columns = camera.tangents(_SIZE)
+    columns, rows = camera.tangents(_SIZE), self._rows(state, _SIZE)
     seen = self._view(state, columns)
-    pixels, depth = camera.picture(self._scene, seen, columns), camera.depth(seen, columns[::-1])
+    pixels, depth = camera.picture(self._scene, seen, rows, columns), camera.depth(self._scene, seen, rows)
     buffer = depth_target.z_buffer(depth, self._depth_near)
     grid = buffer[self._depth_places[0]][:, self._depth_places[1]]
-    is_last = state.elapsed >= self.task.num_steps
+    is_last, discount = state.elapsed >= self.task.num_steps, jnp.float32(1.0)
+    if not self.task.has_goal:
+      is_eaten = ~jnp.any(state.is_left & self._is_good)
+      is_last, discount = is_last | is_eaten, 1.0 - is_eaten.astype(jnp.float32)
     byte = jnp.round(buffer * 255.0).astype(jnp.uint8)
     objects = self._objects(state)
     fruit = jnp.concatenate([objects.position[1:], state.is_left[:, None].astype(jnp.float32)], axis=1)
@@ -246,7 +267,7 @@ class Maze(core.ByValue):
     return core.TimeStep(
       step_type=core.step_type(state.elapsed, is_last),
       reward=state.reward,
-      discount=jnp.float32(1.0),
+      discount=discount,
       observation={
         "pixels": pixels,
         "depth": buffer,
@@ -255,23 +276,26 @@ class Maze(core.ByValue):
         "last_reward": state.reward[None],
         "last_action": jax.nn.one_hot(state.action, constants.NUM_ACTIONS, dtype=jnp.float32),
       },
-      privileged={
-        "depth": depth_target.bands(grid),
-        "depth_grid": grid,
-        "depth_map": jnp.minimum(depth, self.FAR),
-        "loop_closure": loop_closure.label(state.path, state.elapsed, near=self._loop_near, far=self._loop_far),
-        "position": state.body.position,
-        "heading": state.body.heading,
-        "cell": cell[1] * self.layout.shape[1] + cell[0],
-        "goal_position": objects.position[0],
-        "fruit": fruit,
-        "goals_reached": state.num_goals,
-      },
+      privileged=self._of_task(
+        {
+          "depth": depth_target.bands(grid),
+          "depth_grid": grid,
+          "depth_map": jnp.minimum(depth, self.FAR),
+          "loop_closure": loop_closure.label(state.path, state.elapsed, near=self._loop_near, far=self._loop_far),
+          "position": state.body.position,
+          "heading": state.body.heading,
+          "pitch": jnp.arctan(state.pitch),
+          "cell": cell[1] * self.layout.shape[1] + cell[0],
+          "goal_position": objects.position[0],
+          "fruit": fruit,
+          "goals_reached": state.num_goals,
+        }
+      ),
     )
 
   @property
   def fruit_kinds(self) -> np.ndarray:
-    """Of the rows of `fruit`, things.APPLE or things.STRAWBERRY: `[F]` int32."""
+    """Of the rows of `fruit`, from things.APPLE to things.MUSHROOM: `[F]` int32."""
     return self._places.kinds
 
   def picture(self, state: State, size: int) -> jax.Array:
@@ -279,15 +303,22 @@ class Maze(core.ByValue):
     if size % 2:
       raise ValueError(f"size={size} is odd; a picture has two equal halves, as {size + 1} has")
     columns = camera.tangents(size)
-    return camera.picture(self._scene, self._view(state, columns), columns)
+    return camera.picture(self._scene, self._view(state, columns), self._rows(state, size), columns)
 
   def _view(self, state: State, columns: np.ndarray) -> camera.View:
     return camera.view(self._scene, state.body.position, state.body.heading, self._objects(state), columns)
 
+  def _rows(self, state: State, size: int) -> camera.Rows:
+    return camera.rows(size, state.pitch if self.task.looks_up else None)
+
+  def _of_task(self, signals: dict[str, Any]) -> dict[str, Any]:
+    """Those that the task has."""
+    return {name: one for name, one in signals.items() if self.task.has_goal or name not in _OF_GOAL}
+
   def _objects(self, state: State) -> things.Things:
     """Goal first, then fruit."""
     cells = jnp.concatenate([jnp.asarray(self._places.goals)[state.goal][None], state.fruit])
-    is_present = jnp.concatenate([jnp.ones(1, bool), state.is_left])
+    is_present = jnp.concatenate([jnp.full(1, self.task.has_goal), state.is_left])
     return things.Things(position=jnp.asarray(self._places.centres)[cells], is_present=is_present, kind=self._kinds)
 
 
@@ -297,7 +328,7 @@ def velocity(state: State) -> jax.Array:
   Turned by the heading, the first two times the action's 1/15 s are the way gone, so that they add up to the path.
   """
   still = jnp.float32(0)
-  return jnp.stack([state.way[0], state.way[1], still, still, still, state.turn]) / jnp.float32(constants.CONTROL_S)
+  return jnp.stack([*state.way, still, still, state.rise, state.turn]) / jnp.float32(constants.CONTROL_S)
 
 
 def _in_frame(way: jax.Array, heading: jax.Array) -> jax.Array:

@@ -29,6 +29,30 @@ def test_a_layout_is_read_cell_by_cell_from_the_south_west():
   assert maze.steps_from(3).tolist() == [3, 2, 3, 0, 1, 2]
 
 
+# A corridor that turns from east to north with a slanting wall on its outer side.
+_BEND = "*****\n***P*\n*** *\n*P /*\n*****\n"
+
+
+def test_a_wall_that_slants_fills_the_half_between_walls():
+  maze = layout.parse(_BEND, name="a bend")
+  assert maze.cells.tolist() == [0, 3]  # Not the slanting wall's own.
+  assert np.argwhere(maze.slant.any(-1)).tolist() == [[1, 3]] and not maze.is_wall[1, 3]
+  assert maze.slant[1, 3].tolist() == [1, -1]  # The south-eastern half.
+
+
+@pytest.mark.parametrize(
+  ("text", "column"),
+  [
+    (_BEND.replace("/", "\\"), 4),  # Neither of its halves has two walls.
+    (_BEND.replace("*P /*", "*P/ *"), 3),  # Between two cells.
+    (_BEND.replace("*** *\n*P /*", "*****\n*P /*").replace("***P*", "*****"), 4),  # Three walls.
+  ],
+)
+def test_a_wall_that_slants_without_its_walls_is_refused(text, column):
+  with pytest.raises(ValueError, match=f"bend, line 4, column {column}: a wall that slants"):
+    layout.parse(text, name="bend")
+
+
 def test_an_unreached_room_is_no_part_of_the_maze():
   maze = layout.parse("*****\n*P* *\n*****\n", name="two rooms")
   assert maze.cells.tolist() == [0] and maze.steps_from(0).tolist() == [0, -1]
@@ -144,6 +168,14 @@ def test_a_missing_file_is_answered_with_what_there_is(tmp_path):
     ("random_goal_2", (9, 15), 135, 0, 0),
     ("static_small", (3, 5), 15, 1, 2),
     ("i_maze", (11, 7), 25, 4, 3),
+    ("seek_track_1", (1, 18), 18, 0, 17),
+    ("seek_track_2", (8, 4), 18, 0, 17),
+    ("seek_track_3", (5, 8), 24, 0, 6),
+    ("seek_track_4", (8, 12), 24, 0, 6),
+    ("seek_avoid_1", (13, 16), 208, 0, 15),
+    ("seek_avoid_2", (13, 16), 208, 0, 15),
+    ("seek_maze_m", (7, 13), 25, 0, 6),
+    ("seek_maze_y", (12, 13), 18, 0, 6),
   ],
 )
 def test_our_layouts_have_the_papers_sizes(name, shape, num_cells, num_goals, num_fruit):

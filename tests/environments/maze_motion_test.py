@@ -115,8 +115,22 @@ def test_the_end_of_a_wall_stops_a_body_wider_than_it():
   assert float(body.position[0]) == pytest.approx(1.05 + 0.15, abs=1e-5)
 
 
+def test_a_wall_that_slants_turns_a_push_along_it():
+  """North against a wall from the south-west to the north-east: half of the speed goes each way, corner on the line."""
+  maze = layout.load("seek_track_4")
+  act = jax.jit(lambda body, action: motion.act(ground.ground(maze), body, action))
+  body = _body((3.5, 1.5), np.pi / 2).replace(
+    position=jnp.float32([2.9, 1.2])
+  )  # Cell (2, 1) is filled to its north-west.
+  for _ in range(4):
+    body = act(body, jnp.int32(FORWARD))
+  x, y = np.asarray(body.position)
+  assert (y + 0.15) - (x - 0.15) == pytest.approx(1.5 - 2.5, abs=1e-5)  # y - x of the middle of cell (2, 1).
+  assert y > 1.4 and float(body.velocity[0]) == pytest.approx(float(body.velocity[1]), rel=1e-4)
+
+
 def test_ten_thousand_random_actions_never_enter_a_wall():
-  maze = layout.load("static_1")
+  maze = layout.load("seek_track_4")
   walls, paving = rectangles(maze), ground.ground(maze)
 
   def step(body, key):
@@ -133,4 +147,10 @@ def test_ten_thousand_random_actions_never_enter_a_wall():
     np.minimum(corners[:, 3, None, 1], walls[None, :, 3]) - np.maximum(corners[:, 0, None, 1], walls[None, :, 2]),
   )
   assert overlap.max() < 1e-4
+  beyond = []  # Of each corner, in the squares whose slanting walls fill it.
+  for (row, column), (east, north) in zip(*(lambda s: (np.argwhere(s.any(-1)), s[s.any(-1)]))(maze.slant), strict=True):
+    out = path + 0.15 * np.array([east, north]) - np.array([column, row]) / 2
+    is_inside = (np.abs(out) <= (0.45 if row % 2 else 0.05)).all(1)
+    beyond.extend((out @ [east, north])[is_inside])
+  assert -0.05 < max(beyond) < 2e-4  # It came up to them, and no farther.
   assert len(np.unique(np.floor(path), axis=0)) > 3  # And it went about.

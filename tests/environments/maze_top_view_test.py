@@ -25,6 +25,13 @@ def test_walls_stand_where_the_layout_has_them():
   assert (picture == wall).all(-1).mean() == pytest.approx(1 - (4 * 18 * 18 + 3 * 2 * 18) / 42**2, abs=1e-6)
 
 
+def test_a_wall_that_slants_fills_half_of_its_square():
+  picture = top_view.draw(layout.parse("*****\n***P*\n*** *\n*P /*\n*****\n", name="a bend"), cell_px=_PX)
+  wall, floor = _at(picture, 0.0, 0.5), _at(picture, 0.5, 0.5)
+  for out in (0.1, 0.3):
+    assert _at(picture, 1.5 + out, 0.5 - out) == wall and _at(picture, 1.5 - out, 0.5 + out) == floor
+
+
 def test_a_path_is_drawn_without_its_jumps_and_ends_at_the_agent():
   plain = top_view.draw(_MAZE, cell_px=_PX)
   path = np.array([[0.5, 1.5], [0.9, 1.5], [1.3, 1.5], [0.5, 0.5], [0.6, 0.5]])

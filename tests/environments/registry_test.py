@@ -14,7 +14,6 @@ from dm_env import specs
 from environments import batch, registry
 from environments.arm import protocol
 from environments.jaco import randomize
-from environments.maze import things as maze_things
 from tests.agents import worlds
 
 
@@ -239,4 +238,4 @@ def test_no_return_is_outside_the_bounds_of_its_world():
   bounds = [registry.make(name).return_bounds for name in ("pong/pong", "jaco/reach/fixed")]
   np.testing.assert_array_equal(bounds, np.stack([worst, best], axis=1))
   assert registry.make("maze/static_small").return_bounds == (0.0, np.inf)
-  assert np.all(maze_things.REWARD >= 0.0)
+  assert registry.make("maze/seek_avoid_2").return_bounds == (-80.0, 15.0)  # 8 mushrooms, 15 apples.

@@ -65,7 +65,7 @@ class Measures(NamedTuple):
 
   @property
   def score(self) -> intervals.Interval:
-    return intervals.of_mean(self.scores, bounds=world_lib.Maze.return_bounds)
+    return intervals.of_mean(self.scores, bounds=(0.0, float("inf")))  # Nothing costs in the paper's mazes.
 
 
 def feature_layer(spec: network.Network) -> str:
@@ -77,11 +77,11 @@ def play(task: learn.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool
   """Plays one episode to be shown and `num_episodes`, N - 1, that count, in this order.
 
   Raises:
-    ValueError: if the world is no maze.
+    ValueError: if the world is no maze with a goal.
   """
   maze = task.place.world
-  if not isinstance(maze, world_lib.Maze):
-    raise ValueError(f"{type(maze).__name__} is no maze; these measures need its position, goals and cells")
+  if not (isinstance(maze, world_lib.Maze) and maze.task.has_goal):
+    raise ValueError(f"{type(maze).__name__} is no maze with a goal; these measures need its position, goals and cells")
   observations = tuple(sorted({*learn.input_names(task), "pixels"}))
   batch = batch_lib.Batch(maze, min(NUM_WORLDS, num_episodes + 1), observations, SIGNALS)
   num_rounds = -(-(num_episodes + 1) // batch.num_worlds)
