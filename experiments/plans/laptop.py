@@ -1,8 +1,8 @@
-"""What two cores can show of the three papers, some 30 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 46 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
-Parts: learning, columns, mazes, pong, changes, conveyor, gap, ladder.
+Parts: learning, columns, mazes, pong, changes, conveyor, gap, ladder, labyrinth.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,6 +30,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
     "conveyor": _conveyor(),
     "gap": _gap(),
     "ladder": _ladder(),
+    "labyrinth": _labyrinth(),
   }
   return plan.of_parts(__file__, variant, parts)
 
@@ -129,3 +130,17 @@ def _played(name: str, source: str) -> Iterator[plan.Job]:
     job = f"{name}_on_{task.replace('/', '_')}"
     flags = {"source": source, "target": f"twin/{task}", "option": "num_joints=6", "episodes": 100}
     yield plan.Job(job, "evaluate", flags=flags | {"release": f"{{{job}}}"}, hours=0.02)
+
+
+def _labyrinth() -> list[plan.Job]:
+  """Figures 8 and 13 of Rusu et al. 2016 from Maze Y, one run a cell: 22 of one column, 15 of two, half as fast."""
+  config = "experiments/configs/labyrinth.py:laptop"
+  return [
+    plan.Job("labyrinth", "matrix", config=config, hours=9.0),
+    plan.Job(
+      "labyrinth_figures",
+      "figures",
+      flags={"figure": "pnn", "runs": "{labyrinth}", "out": "{labyrinth_figures}"},
+      hours=0.1,
+    ),
+  ]

@@ -13,11 +13,12 @@ from dm_env import specs
 from ml_collections import config_flags
 
 from agents import auxiliary
+from analysis import paper
 from environments import registry
 from environments.jaco import randomize
 from environments.maze import world
 from experiments import binary, evaluate
-from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, labyrinth, navigation, pong_soup
 from experiments.running import run
 from experiments.setup import checks, column, learn, place
 from experiments.setup import sweep as sweep_lib
@@ -26,6 +27,7 @@ from experiments.studies.pnn import matrix
 from progressive import baselines, cost, layers, network, partition, wiring
 
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
+SWEEPS += [labyrinth.get_config(scale) for scale in labyrinth.SCALES]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
 RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS, "fig7_static", "fig7_two")]
 SWEEPS += [jaco_corl2017.get_config(variant) for variant in (*jaco_corl2017.FIGURE_4, *jaco_corl2017.FIGURE_6)]
@@ -281,11 +283,11 @@ def a3c_of(config):
   return {name: getattr(hyper, name) for name in A3C}
 
 
-def test_pong_s_paper_scale_is_a3c():
-  config = pong_soup.get_config("paper")
-  drawn = {name: values for name, _, values in config.sweep.sampled}
-  assert drawn["train.hyper.max_gradient_norm"] == (20.0, 40.0)  # papers.md 1.4
-  assert a3c_of(config) == A3C and config.train.num_worlds == 16
+def test_matrices_at_paper_scale_are_a3c():
+  for config in (pong_soup.get_config("paper"), labyrinth.get_config("paper")):
+    drawn = {name: values for name, _, values in config.sweep.sampled}
+    assert drawn["train.hyper.max_gradient_norm"] == (20.0, 40.0)  # papers.md 1.4
+    assert a3c_of(config) == A3C and config.train.num_worlds == 16
 
 
 @pytest.mark.parametrize(
@@ -479,11 +481,13 @@ def test_pong_soup_s_smoke_ends_episodes_in_its_last_tenth():
   assert (config.world_options.max_episode_steps + 1) * phase.num_worlds <= 0.1 * phase.steps
 
 
+@pytest.mark.parametrize(("made", "worlds"), [(pong_soup, "pong/"), (labyrinth, "maze/seek_")])
 @pytest.mark.parametrize("scale", pong_soup.SCALES)
-def test_every_cell_of_pong_soup_has_a_config(scale):
-  config = pong_soup.get_config(scale)
+def test_every_cell_of_a_matrix_has_a_config(made, worlds, scale):
+  config = made.get_config(scale)
   for cell in matrix.plan(config):
     own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
-    assert own.world == f"pong/{cell.target}" and bool(own.source) == bool(cell.sources)
+    assert own.world == f"{worlds}{cell.target}" in registry.names() and bool(own.source) == bool(cell.sources)
+  assert worlds in paper.PNN_TABLE1  # By which the figures know the paper's numbers.
   first = sweep_lib.sample(own, 0)
   assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)

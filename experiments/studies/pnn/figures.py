@@ -1,7 +1,8 @@
-"""The figures of Rusu et al. 2016 on Pong Soup, from a matrix' folder; the paper's own numbers stand beside ours.
+"""The figures of Rusu et al. 2016 on Pong Soup and Labyrinth, from a matrix' folder; the paper's numbers beside ours.
 
-4a the transfer matrix and table 1, 4b and 12 learning curves, and what was forgotten; `pnn_sensitivity_figures` has
-those that show what was transferred. A cell that is missing, empty or half written is a marked gap, never a zero.
+4a the transfer matrix and table 1, 4b and 12 learning curves (Labyrinth's figures 8 and 13 are drawn as 4a and 12), and
+what was forgotten; `sensitivity_figures` has those that show what was transferred. A cell that is missing, empty or
+half written is a marked gap, never a zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,8 @@ def fig4a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     same = transfer_matrix.summarise(transfer_matrix.same_cells(theirs, ours))
     percent = {method: (100 * float(one.mean.mean), 100 * float(one.median.mean)) for method, one in same.items()}
     beside["paper, same cells, clipped at 2 (mean / median)"] = percent
-    beside["paper, table 1 (mean / median)"] = paper.PNN_TABLE1
+  if matrix.world in paper.PNN_TABLE1:
+    beside["paper, table 1 (mean / median)"] = paper.PNN_TABLE1[matrix.world]
   table1 = transfer_matrix.table(transfer_matrix.summarise(ours), beside)
   return drawing.Drawn(
     matrix_plots.heat_maps(panels),
@@ -94,7 +96,7 @@ def _learning_curves(
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
       lines.append(plots.Line(label, COLORS[method], best))
-      statistics[f"{pair}, {method} (ours)"] = _curve_numbers(best, matrix.steps)
+      statistics[f"{pair}, {method} (ours)"] = _curve_numbers(best, matrix)
       theirs = paper.PNN_FIG4B.get(("+".join(sources), target), {}).get(method) if matrix.world == _PONG else None
       if theirs is not None:
         statistics[f"{pair}, {method} (paper)"] = _paper_numbers(theirs)
@@ -234,11 +236,12 @@ def _bounds(matrix: matrix_folder.Matrix) -> drawing.Bounds:
   return _BOUNDS if matrix.world == _PONG else drawing.Bounds()
 
 
-def _curve_numbers(curve: curves.Curve, steps: int) -> dict[str, drawing.Cell]:
+def _curve_numbers(curve: curves.Curve, matrix: matrix_folder.Matrix) -> dict[str, drawing.Cell]:
   """`end`: the last tenth's mean, NaN where the curve stops before; `mean`: over the curve as far as it goes."""
-  reaches = curves.at(curve, steps)
-  last = transfer.final_scores(curve, steps) if np.isfinite(reaches).all() else reaches
-  return {"end": last, "mean": curves.mean_height(curve), "steps to 0": speedup.steps_to(curve, 0.0)}
+  reaches = curves.at(curve, matrix.steps)
+  last = transfer.final_scores(curve, matrix.steps) if np.isfinite(reaches).all() else reaches
+  half_way = {"steps to 0": speedup.steps_to(curve, 0.0)} if matrix.world == _PONG else {}
+  return {"end": last, "mean": curves.mean_height(curve), **half_way}
 
 
 def _paper_numbers(theirs: paper.PongCurve) -> dict[str, drawing.Cell]:
