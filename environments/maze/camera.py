@@ -3,7 +3,7 @@
 The eye is half a cell above the floor and looks level, a pinhole with square pixels: the ray of column
 tangent a and row tangent s meets the wall of its column at depth z where -eye <= s z <= top - eye, else the floor at
 depth eye / -s, or the sky. A pixel's colour is then one look-up in the table of texels. Who looks up or down sees
-other rows of a picture that is higher (`Rows`): all that is known of a row stands in tables.
+other rows of a taller picture (`Rows`): all that is known of a row stands in tables.
 """
 
 from typing import NamedTuple

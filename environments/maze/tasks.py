@@ -50,7 +50,9 @@ class Task:
   wall_height: float = constants.WALL_HEIGHT
 
 
-def _seek(name: str, num_steps: int, heading_deg: int, *, style: str, wall_height: float = 1.0) -> Task:
+def _seek(
+  name: str, num_steps: int, heading_deg: int, *, style: str, wall_height: float = constants.WALL_HEIGHT
+) -> Task:
   return Task(
     f"seek_{name}",
     f"seek_{name}",
