@@ -16,7 +16,8 @@ os.environ.setdefault("MUJOCO_GL", "osmesa")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault(
   "XLA_FLAGS",
-  "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+  "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+  " --xla_cpu_parallel_codegen_split_count=1 --xla_cpu_multi_thread_eigen=false",
 )
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # It would write among the words of a forked ffmpeg.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".cache" / "jax"))

@@ -114,10 +114,11 @@ def test_batches_of_sequences_equal_each_alone(is_reset):
   inputs = {"proprioception": _x(NUM_STEPS, 2, 3, 5), "target": _x(NUM_STEPS, 2, 3, 3)}
   is_first = np.random.default_rng(0).random((NUM_STEPS, 2, 3)) < 0.4 if is_reset else None
   state = jax.tree.map(lambda s: s + 0.5, pn.initial_state(spec, batch_shape=(2, 3)))
-  whole, last = pn.apply(params, spec, inputs=inputs, state=state, is_first=is_first)
+  apply = jax.jit(pn.apply, static_argnums=1)
+  whole, last = apply(params, spec, inputs=inputs, state=state, is_first=is_first)
   for i in range(2):
     for j in range(3):
-      alone, after = pn.apply(
+      alone, after = apply(
         params,
         spec,
         inputs={name: x[:, i, j] for name, x in inputs.items()},

@@ -11,6 +11,7 @@ from tests.progressive import columns
 NUM_STEPS = 4
 OBSERVATIONS = columns.inputs(NUM_STEPS)
 IS_FIRST = jnp.array([False, False, True, False])
+apply = jax.jit(network.apply, static_argnums=1)
 ADAPTED = columns.recurrent()
 PHI = column.Column(
   (("proprioception", (5,)),),
@@ -152,7 +153,7 @@ def test_adding_a_column_leaves_older_parameters_and_activations_as_they_were():
 def test_every_lateral_alone_moves_the_layer_that_it_enters():
   spec, params = columns.grown(columns.recurrent(), columns.proprioceptive(), columns.recurrent(), output_init="random")
   state = network.initial_state(spec)
-  before, _ = network.apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
+  before, _ = apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
   num_laterals = 0
   for k, connections in enumerate(wiring.connections(spec.columns)):
     for name, into in connections:
@@ -161,7 +162,7 @@ def test_every_lateral_alone_moves_the_layer_that_it_enters():
         path = (k, name, "laterals", f"column_{connection.source[0]}", connection.source[1], "U")
         u, others = partition.split(params, lambda p, path=path: p == path)
         cut = partition.merge(jax.tree.map(jnp.zeros_like, u), others)
-        after, _ = network.apply(cut, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
+        after, _ = apply(cut, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
         assert float(jnp.abs(after[k][name] - before[k][name]).max()) > 1e-6, path
         if (k, name) != (1, "output"):  # An older column's output is read by nobody.
           assert float(jnp.abs(after[-1]["output"] - before[-1]["output"]).max()) > 0, path
@@ -193,16 +194,16 @@ def test_alpha_is_where_it_is_asked_to_start():
 def test_unroll_equals_step_by_step_across_resets():
   spec, params = columns.grown(columns.recurrent(), columns.proprioceptive(), output_init="random")
   state = network.initial_state(spec)
-  whole, last = network.apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
+  whole, last = apply(params, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
   steps = []
   for t in range(NUM_STEPS):
     now = {name: x[t : t + 1] for name, x in OBSERVATIONS.items()}
-    activations, state = network.apply(params, spec, inputs=now, state=state, is_first=IS_FIRST[t : t + 1])
+    activations, state = apply(params, spec, inputs=now, state=state, is_first=IS_FIRST[t : t + 1])
     steps.append(activations)
   joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *steps)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # noqa: E731
   jax.tree.map(close, (whole, last), (joined, state))
-  fresh, _ = network.apply(
+  fresh, _ = apply(
     params,
     spec,
     inputs={name: x[2:] for name, x in OBSERVATIONS.items()},

@@ -18,6 +18,7 @@ COLUMN = pn.Column(
   ),
 )
 FITTED = ("conv1", "conv2", "dense1")
+apply = jax.jit(pn.apply, static_argnums=1)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def pre_activations(params, spec, data, layer):
   last = dict(params[-1])
   last[layer] = {**last[layer], "bias": last[layer]["bias"] + 1e4}
   state = pn.initial_state(spec, batch_shape=(3,))
-  x = pn.apply((*params[:-1], last), spec, inputs=data, state=state)[0][-1][layer]
+  x = apply((*params[:-1], last), spec, inputs=data, state=state)[0][-1][layer]
   return np.asarray(x, np.float64).reshape(-1, x.shape[-1]) - 1e4
 
 
@@ -67,7 +68,7 @@ def test_frozen_columns_memory_and_output_stay_and_the_policy_with_them(data):
     assert pn.content_hash(fitted[1][layer]) == pn.content_hash(params[1][layer])
   assert {path[1] for path, a, b in zip(pn.paths(params), *map(jax.tree.leaves, (params, fitted)), strict=True)
           if not np.array_equal(a, b)} == set(FITTED)  # fmt: skip
-  answers = [pn.apply(each, spec, inputs=data, state=state)[0][-1]["output"] for each in (params, fitted)]
+  answers = [apply(each, spec, inputs=data, state=state)[0][-1]["output"] for each in (params, fitted)]
   np.testing.assert_array_equal(*answers)  # Grown as exactly the old policy, it still is.
 
 

@@ -148,7 +148,7 @@ def _videos(workdir: pathlib.Path, afterwards: Mapping[str, Evaluation]) -> list
 
 def _worlds(task: str) -> list[str]:
   """The same pose in both worlds, as the policy sees it and large."""
-  start = tasks.draw_start(tasks.TASKS[task], jax.random.key(1))
+  start = jax.jit(tasks.draw_start, static_argnums=0)(tasks.TASKS[task], jax.random.key(1))
   pose = np.asarray(start.qpos), np.asarray(start.target.position)
   shown = []
   for size in (480, constants.IMAGE_SIZE):

@@ -10,8 +10,11 @@ import time
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from dm_env import specs
 
+from experiments import demo as demo_binary
 from experiments.configs import jaco_corl2017
 from experiments.report import video
 from experiments.setup import column
@@ -116,7 +119,7 @@ def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
   assert not demo._children and "scratch" not in begun
 
 
-def test_main(tmp_path):
+def test_main(tmp_path, capsys):
   spec = network.Network(columns()[:1])
   params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network_file.params_like(spec))
   source = tmp_path / "column"
@@ -130,5 +133,7 @@ def test_main(tmp_path):
   configs = [json.loads((tmp_path / "demo" / method / "config.json").read_text()) for method in demo.METHODS]
   rates = [config["train"]["hyper"]["learning_rate"] for config in configs]
   assert rates == [5e-4, 1e-4, 1e-3]  # docs/results/corl2017_fig5/tuning.md
-  again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-  assert again.returncode == 0 and again.stdout.count("is finished") == 4
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(workdir=f"{tmp_path}/demo", column=str(source), steps=60, evaluation_episodes=1):
+    demo_binary.main()
+  assert capsys.readouterr().out.count("is finished") == 4
