@@ -43,6 +43,7 @@ setuptools.setup(
     "arm": ["h5py>=3.12,<4", "mcap>=1.5,<2"],
     "atari": ["ale-py>=0.12"],
     "gpu": ["jax[cuda12]>=0.10,<0.13"],
+    "peer": ["ale-py>=0.12", "opencv-python-headless>=4.9,<6", "stable-baselines3>=2.9,<3"],
     "twin": ["dm_control==1.0.50"],
     "wandb": ["wandb>=0.31,<0.32"],
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0,<2"],

@@ -79,7 +79,8 @@ TABLES = ("environments.registry",)
 CONFINED = {
   "mujoco": ("environments.jaco*", "environments.arm*", "experiments.suites.jaco_stages"),
   "dm_control": ("environments.arm.twin", "environments.*.derive_*", "environments.*.assets.*"),
-  "ale_py": ("environments.atari*",),
+  "ale_py": ("environments.atari*", "experiments.suites.a2c_peer"),
+  "stable_baselines3": ("experiments.suites.a2c_peer",),
   "dm_env_rpc": ("environments.arm*",),
   "mcap": ("environments.arm.record*",),
   "h5py": ("environments.arm.export",),

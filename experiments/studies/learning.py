@@ -27,7 +27,7 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   names = sorted({name for each in measured.values() for name in each}, key=_order)
   if not names:
     raise ValueError(f"{runs[0].path}: no 'train' record has {_MEASURES[0]} or {_OF_LAYERS[0]}<layer>")
-  panels = []
+  panels = {}
   for name in names:
     lines = [
       plots.Line(label, f"C{i % 10}", measured[label][name])
@@ -35,10 +35,12 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
       if name in measured[label]
     ]
     if any(np.any(line.solid.values) for line in lines):  # A layer that cannot die has no panel.
-      panels.append(plots.Panel(name.replace("_", " ").replace("/", ", "), lines))
-  picture = plots.learning_curves(panels, x_label="agent steps", y_label="", panels_per_row=5, has_shared_legend=True)
-  for axis, panel in zip(picture.axes, panels, strict=False):
-    if panel.title not in {name.replace("_", " ") for name in _BOUNDS.but_for}:
+      panels[name] = plots.Panel(name.replace("_", " ").replace("/", ", "), lines)
+  picture = plots.learning_curves(
+    list(panels.values()), x_label="agent steps", y_label="", panels_per_row=5, has_shared_legend=True
+  )
+  for axis, name in zip(picture.axes, panels, strict=False):
+    if name not in _BOUNDS.but_for:
       axis.set_ylim(bottom=0.0)
   late = {
     label: {

@@ -1,4 +1,4 @@
-"""The benchmark of Pong: worlds beside the emulator's own vector environment, learning, and runs side by side."""
+"""The benchmark of Pong: worlds beside the emulator's own, learning beside Stable-Baselines3's, runs side by side."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ from experiments.configs import pong_soup
 from experiments.running import devices, loop
 from experiments.setup import learn
 from experiments.setup import sweep as sweep_lib
-from experiments.suites import stages
+from experiments.suites import a2c_peer, stages
 from progressive import partition
 
 _PEER_ENVS = 16
@@ -54,6 +54,27 @@ def _peer() -> Callable[[], None] | None:
       peer.step(action)
 
   return play
+
+
+def _beside_a2c(settings: stages.Settings) -> Iterator[stages.Row]:
+  """Training end to end, and A2C of Stable-Baselines3 by its own defaults: with its own network, then with ours."""
+  column = pong_soup.get_config().train.column
+  networks: dict[str, dict[str, Any]] = {"its": {}, "our": {"conv": column.conv, "dense": column.dense}}
+  try:
+    peers = [a2c_peer.training(_PEER_ENVS, stages.WORLD_STEPS, **network) for network in networks.values()]
+  except ModuleNotFoundError as error:
+    print(error, file=sys.stderr)
+    return
+  seconds = stages.blocks([stages.training(_LEARNER, settings), *peers], settings)
+  num, num_peer = settings.num_worlds * stages.NUM_STEPS, _PEER_ENVS * stages.WORLD_STEPS
+  yield stages.Row("train, in turn with A2C", stages.rate([block[0] for block in seconds], num), "steps/s", "")
+  for i, whose in enumerate(networks, start=1):
+    note = f"Stable-Baselines3, {_PEER_ENVS} games in ale-py"
+    yield stages.Row(
+      f"  A2C, {whose} network", stages.rate([block[i] for block in seconds], num_peer), "steps/s", "", note
+    )
+    times = stages.ratio([(block[0], num / num_peer * block[i]) for block in seconds])
+    yield stages.Row(f"  ours / A2C, {whose} network", times, "x", "")
 
 
 def _threads() -> int:
@@ -97,4 +118,9 @@ def _start(task: learn.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainSta
 
 # The Pong Soup's column, two convolutions and a dense layer, from scratch.
 _LEARNER = stages.Learner(lambda: learn.make(pong_soup.get_config()), {"train": (">= 1,500", ">= 1,000,000")})
-STAGES: Mapping[str, stages.Stage] = {"worlds": _worlds, **stages.of(_LEARNER), "sweep": _sweep}
+STAGES: Mapping[str, stages.Stage] = {
+  "worlds": _worlds,
+  **stages.of(_LEARNER),
+  "peer": _beside_a2c,
+  "sweep": _sweep,
+}

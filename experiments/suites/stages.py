@@ -134,8 +134,8 @@ def _timed(name: str, learner: Learner, settings: Settings) -> Iterator[Row]:
   yield row(title, lambda: jax.block_until_ready(call()), num, "steps/s", _aim(learner, name, settings), settings)
 
 
-def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
-  """Training end to end from pixels, and what memory it takes as it goes on."""
+def training(learner: Learner, settings: Settings) -> Callable[[], Any]:
+  """Goes on training by one update of `NUM_STEPS` steps in every world at every call, end to end."""
   agent, trainable, frozen, batch = _pieces(learner, settings)
   carry = [loop.init(agent, trainable, frozen, jax.random.key(0), num_worlds=batch.num_worlds, batch=batch)]
 
@@ -143,15 +143,21 @@ def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
     carry[0], metrics, _ = loop.train_step(carry[0], agent=agent, batch=batch, num_steps=NUM_STEPS)
     return jax.block_until_ready(metrics)
 
+  return run
+
+
+def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
+  """Training end to end from pixels, and what memory it takes as it goes on."""
+  run = training(learner, settings)
   for _ in range(3):
     run()
-  before, seconds, memory = int(carry[0].step), [], []
+  seconds, memory = [], []
   for (block,) in blocks([run], settings._replace(seconds=4 * settings.seconds)):
     seconds.append(block)
     memory.append(_resident_mb())
   num = settings.num_worlds * NUM_STEPS
   yield Row("train end to end, from pixels", rate(seconds, num), "steps/s", _aim(learner, "train", settings))
-  note = f"over the last two thirds of {int(carry[0].step) - before:,} steps; {memory[-1]:,.0f} MB"
+  note = f"over the last two thirds of {len(seconds) * num:,} steps; {memory[-1]:,.0f} MB"
   yield Row("  memory gained", memory[-1] - memory[len(memory) // 3], "MB", "flat", note)
 
 

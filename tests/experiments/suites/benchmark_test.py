@@ -1,5 +1,7 @@
 """The benchmark counts right and its stages run; how fast they are is not for a test to say."""
 
+import sys
+
 import pytest
 
 from environments import registry
@@ -56,6 +58,21 @@ def test_pong_s_worlds_run_beside_the_emulator_s():
   assert ratio.measured == pytest.approx(ours.measured / peer.measured)
 
 
+def test_learning_pong_runs_beside_a2c():
+  pytest.importorskip("stable_baselines3")
+  ours, *rest = benchmark.measure("pong", ["peer"], TINY)
+  assert len(rest) == 4
+  for peer, ratio in (rest[:2], rest[2:]):
+    assert min(ours.measured, peer.measured) > 0
+    assert ratio.measured == pytest.approx(ours.measured / peer.measured)
+
+
+def test_without_a2c_its_stage_says_what_to_install(monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+  assert not list(benchmark.measure("pong", ["peer"], TINY))
+  assert 'pip install "progressive-robots[peer]"' in capsys.readouterr().err
+
+
 def test_mazes_of_two_sizes_are_measured():
   worlds_, cost = benchmark.measure("maze", ["worlds"], TINY)
   assert worlds_.measured == 4 * stages.WORLD_STEPS and worlds_.aim == ">= 15,000" and cost.measured == 1.0
@@ -75,7 +92,7 @@ def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
 
 def test_every_stage_is_named_once_and_others_are_refused():
   assert set(benchmark.SUITES["jaco"]) == {"physics", "pixels", "act", "learn", "play", "train", "bridge"}
-  assert set(benchmark.SUITES["pong"]) == {"worlds", "act", "learn", "play", "train", "sweep"}
+  assert set(benchmark.SUITES["pong"]) == {"worlds", "act", "learn", "play", "train", "peer", "sweep"}
   assert set(benchmark.SUITES["maze"]) == {"worlds", "act", "learn", "play", "train"}
   with pytest.raises(ValueError, match="--suite=chess is not one of jaco, pong, maze"):
     next(benchmark.measure("chess", [], TINY))
