@@ -165,13 +165,13 @@ def test_processes_without_a_coordinator_are_refused(capsys):
   assert capsys.readouterr().err == "error: --num_processes needs --coordinator=HOST:PORT of process 0\n"
 
 
-def test_a_whole_binary_refuses_a_flag_of_another_s():
+def test_a_whole_binary_refuses_a_flag_of_another_s(tmp_path):
   command = [
     sys.executable,
     "-m",
     "experiments.train",
     f"--config={CONFIG}:progressive",
-    "--workdir=unused",
+    f"--workdir={tmp_path}",
     "--source=nowhere",
   ]
   result = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -179,8 +179,8 @@ def test_a_whole_binary_refuses_a_flag_of_another_s():
   assert result.returncode == 1 and result.stderr.endswith(expected)
 
 
-def test_a_whole_binary_says_what_is_missing():
-  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}:progressive", "--workdir=unused"]
+def test_a_whole_binary_says_what_is_missing(tmp_path):
+  command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}:progressive", f"--workdir={tmp_path}"]
   command.append("--config.source=nowhere")
   result = subprocess.run(command, capture_output=True, text=True, timeout=300)
   assert result.returncode == 1
