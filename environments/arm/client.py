@@ -108,6 +108,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
   """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
 
   control_dt_s = constants.CONTROL_DT_S
+  is_unique = True  # A run has one.
   return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
 
   def __init__(

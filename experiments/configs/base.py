@@ -112,7 +112,7 @@ def phase(
   Args:
     column: from `column`.
     steps: agent steps, over all worlds.
-    num_worlds: B; behind `dm_env` there is one.
+    num_worlds: B; of an arm there is one.
     num_steps: T, the length of an unroll.
     evaluate_every: agent steps between evaluations; 0: only at the end.
     save_every: agent steps between checkpoints; 0: only at the end.

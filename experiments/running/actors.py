@@ -1,4 +1,4 @@
-"""Who plays: worlds in JAX inside the jit, an environment behind `dm_env` step by step on the host.
+"""Who plays: worlds in JAX inside the jit, environments behind `dm_env` step by step on the host.
 
 Either is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`.
 """
@@ -54,7 +54,7 @@ def behind_dm_env(
   state: loop.TrainState,
   *,
   agent: actor_critic.Agent,
-  environment: dm_env.Environment,
+  environments: Sequence[dm_env.Environment],
   num_steps: int,
   until_step: int,
   fit: Callable[[loop.TrainState, trajectory.Trajectory], loop.TrainState] | None = None,
@@ -62,16 +62,19 @@ def behind_dm_env(
   replay_updates: int = 0,
   replay_size: int = 1,
 ) -> Iterator[tuple[loop.TrainState, list[loop.Record]]]:
-  """Trains in one world behind `dm_env`: an 'episode' record for each that ends, a 'train' record for each update.
+  """Trains in B worlds behind `dm_env`: an 'episode' record for each that ends, a 'train' record for each update.
 
-  Begins a new episode: the world's own state is not ours to save. Where there is a `fit`, a run's first `num_to_fit`
-  steps are played by the policy that it starts with, and `fit` changes the state by what was seen. After each update
-  come `replay_updates` from unrolls drawn at random of the newest `replay_size`.
+  Begins new episodes: the worlds' own state is not ours to save. Where there is a `fit`, a run's first `num_to_fit`
+  steps of each world are played by the policy that it starts with, and `fit` changes the state by what was seen. After
+  each update come `replay_updates` from unrolls drawn at random of the newest `replay_size`.
   """
   kept = collections.deque[trajectory.Trajectory](maxlen=replay_size if replay_updates else 0)
-  timestep = unroll.host_init(agent, [environment])
+  num_worlds = len(environments)
+  timestep = unroll.host_init(agent, environments)
   state = dataclasses.replace(
-    state, recurrent_state=actor_critic.initial_state(agent, 1), progress=trajectory.init_progress(1)
+    state,
+    recurrent_state=actor_critic.initial_state(agent, num_worlds),
+    progress=trajectory.init_progress(num_worlds),
   )
   while (first_step := loop.step_of(state)) < until_step:
     started = time.monotonic()
@@ -81,7 +84,7 @@ def behind_dm_env(
       agent,
       state.trainable,
       state.frozen,
-      [environment],
+      environments,
       timestep,
       state.recurrent_state,
       act_key,
@@ -99,19 +102,22 @@ def behind_dm_env(
       state, _ = loop.learn_again(state, drawn, agent=agent)
     records = _episode_records(jax.device_get(ends), first_step)
     means = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    means["steps_per_s"] = num_steps / (time.monotonic() - started)
-    records.append(loop.Record(first_step + num_steps, "train", means))
+    means["steps_per_s"] = num_steps * num_worlds / (time.monotonic() - started)
+    records.append(loop.Record(first_step + num_steps * num_worlds, "train", means))
     loop.refuse_nan(records)
     yield state, records
 
 
 def _episode_records(ends: trajectory.EpisodeEnds, first_step: int) -> list[loop.Record]:
-  """One for each episode that ended in one world's unroll `[T, 1]` after `first_step`."""
+  """One for each episode that ended in an unroll `[T, B]` after `first_step`."""
+  num_worlds = ends.is_last.shape[1]
   return [
     loop.Record(
-      first_step + int(t) + 1, "episode", {"return": float(ends.returns[t, 0]), "length": float(ends.lengths[t, 0])}
+      first_step + (int(t) + 1) * num_worlds,
+      "episode",
+      {"return": float(ends.returns[t, world]), "length": float(ends.lengths[t, world])},
     )
-    for t in np.flatnonzero(ends.is_last[:, 0])
+    for t, world in np.argwhere(ends.is_last)
   ]
 
 

@@ -233,15 +233,15 @@ def _on_its_own(member: Member) -> Member:
   """Refuses of a world behind `dm_env` what it cannot be."""
   place, phase = member.task.place, member.config.train
   if isinstance(place, place_lib.Host):
-    if phase.num_worlds != 1:
-      raise ValueError(f"train.num_worlds={phase.num_worlds}: {place.name} is one world; set train.num_worlds=1")
     if phase.evaluate_every:
       raise ValueError(
         f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
         f"is being learned from; set it to 0, which evaluates at the end"
       )
     if jax.process_count() > 1:
-      raise ValueError(f"{place.name} is one world, which {jax.process_count()} processes cannot share out; start one")
+      raise ValueError(
+        f"{place.name} is behind dm_env, which {jax.process_count()} processes cannot share out; start one"
+      )
   return member
 
 
@@ -290,7 +290,7 @@ def _init(member: Member, batch: batch_lib.Batch | None) -> loop.TrainState:
   """The state that a run begins with."""
   trainable, frozen = partition.split(member.task.params, member.task.is_trainable)
   key = learn.make_key(member.config.seed, "learning")
-  num_worlds = batch.num_worlds if batch else 1
+  num_worlds = member.config.train.num_worlds
   return loop.init(member.task.agent, trainable, frozen, key, num_worlds=num_worlds, batch=batch)
 
 
@@ -320,15 +320,16 @@ def _updates(
   """The actors' generator: on the host, in a batch, or in as many batches as there are members."""
   task = everyone[0].task
   if batch is None:
+    assert isinstance(task.place, place_lib.Host)
     is_to_fit = learn.is_fitted(everyone[0].config) and not phase.recording  # Which it was fitted to.
     return actors.behind_dm_env(
       state,
       agent=task.agent,
-      environment=task.place.world,
+      environments=task.place.worlds,
       num_steps=phase.num_steps,
       until_step=phase.steps,
       fit=functools.partial(_fitted_state, everyone[0]) if is_to_fit else None,
-      num_to_fit=learn.FRAMES_TO_FIT,
+      num_to_fit=-(-learn.FRAMES_TO_FIT // phase.num_worlds),
       replay_updates=phase.replay_updates,
       replay_size=phase.replay_size,
     )

@@ -67,6 +67,7 @@ def make(
     config.world_options.to_dict(),
     observations=(*config.train.column.inputs, *(network.input_names(before) if before else ()), *_signals(heads)),
     seed=config.seed,
+    num_worlds=config.train.num_worlds,
   )
   num_choices = place_lib.num_choices(place)
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)

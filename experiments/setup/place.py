@@ -1,14 +1,16 @@
-"""Where something is learned or played: copies of a world in JAX, or an environment behind `dm_env`.
+"""Where something is learned or played: copies of a world in JAX, or environments behind `dm_env`.
 
 Both show the same: what is observed, what an action is, which signals auxiliary heads may be trained on. What differs
 (one batch inside a jit, or steps on the host) is known to `running.actors` and `running.play` alone.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dm_env
+import numpy as np
 from dm_env import specs
 
 from environments import batch as batch_lib
@@ -36,10 +38,16 @@ class Simulation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Host:
-  """One environment behind `dm_env`: an arm behind its bridge, a game of the emulator, one of a user's own."""
+  """Environments behind `dm_env`: an arm behind its bridge, games of the emulator, some of a user's own."""
 
   name: str
   world: dm_env.Environment
+  others: tuple[dm_env.Environment, ...] = ()  # Made alike, but for their seeds.
+
+  @property
+  def worlds(self) -> tuple[dm_env.Environment, ...]:
+    """All of them; evaluations are played in the first."""
+    return (self.world, *self.others)
 
   def signal_spec(self) -> Mapping[str, specs.Array]:
     """What auxiliary heads may be trained on: what is observed."""
@@ -49,12 +57,24 @@ class Host:
 Place = Simulation | Host
 
 
-def make(name: str, options: Mapping[str, Any], *, observations: Iterable[str] = (), seed: int = 0) -> Place:
-  """The place called `name`: as `registry.make`, which raises ValueError for an unknown name or option."""
+def make(
+  name: str, options: Mapping[str, Any], *, observations: Iterable[str] = (), seed: int = 0, num_worlds: int = 1
+) -> Place:
+  """The place called `name`, of `num_worlds` environments where it is behind `dm_env`.
+
+  Raises:
+    ValueError: for more worlds than there can be, or as `registry.make` for an unknown name or option.
+  """
   for key in {"seed", "observations"} & options.keys():
     raise ValueError(f'"{name}" has no option "{key}": seed and inputs of whoever plays there say it')
-  world = registry.make(name, seed=seed, observations=tuple(sorted(set(observations))), **options)
-  return Host(name, world) if isinstance(world, dm_env.Environment) else Simulation(name, world)
+  make_one = functools.partial(registry.make, name, observations=tuple(sorted(set(observations))), **options)
+  world = make_one(seed=seed)
+  if not isinstance(world, dm_env.Environment):
+    return Simulation(name, world)
+  if num_worlds > 1 and getattr(world, "is_unique", False):
+    raise ValueError(f"train.num_worlds={num_worlds}: {name} is one arm; set train.num_worlds=1")
+  seeds = np.random.SeedSequence(seed).generate_state(num_worlds - 1) >> 1  # An emulator takes 31 bits.
+  return Host(name, world, tuple(make_one(seed=int(one)) for one in seeds))
 
 
 def num_choices(place: Place) -> tuple[int, ...]:
