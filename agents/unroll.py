@@ -91,13 +91,25 @@ def host_unroll(
   for step_key in jax.random.split(key, num_steps):
     chosen = actor_critic.act(agent, trainable, frozen, recurrent_state, timestep, step_key, greedy)
     action, recurrent_state = np.asarray(chosen.action), chosen.recurrent_state
-    timestep = _stack(agent, [environment.step(a) for environment, a in zip(environments, action, strict=True)])
+    timestep = _stack(agent, _step(environments, action))
     timesteps.append(timestep)
     actions.append(action)
     log_probs.append(np.asarray(chosen.log_prob))
   stacked = jax.tree.map(lambda *x: np.stack(x), *timesteps)
   recorded = trajectory.Trajectory(stacked, np.stack(actions), np.stack(log_probs), initial_state)
   return timestep, recurrent_state, recorded
+
+
+def _step(environments: Sequence[dm_env.Environment], actions: np.ndarray) -> list[dm_env.TimeStep]:
+  """One step of each; what one raises says which it was."""
+  timesteps = []
+  for i, (environment, action) in enumerate(zip(environments, actions, strict=True)):
+    try:
+      timesteps.append(environment.step(action))
+    except Exception as error:
+      error.add_note(f"raised in world {i} of 0 to {len(environments) - 1}")
+      raise
+  return timesteps
 
 
 def _stack(agent: actor_critic.Agent, timesteps: Sequence[dm_env.TimeStep]) -> core.TimeStep:

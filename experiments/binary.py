@@ -329,5 +329,5 @@ def _exit(error: BaseException) -> None:
     sys.exit(1)
   message = str(error)
   line = next((line for line in message.splitlines() if line.strip()), message)
-  print(f"error: {line}", file=sys.stderr)
+  print("; ".join((f"error: {line}", *getattr(error, "__notes__", ()))), file=sys.stderr)
   sys.exit(1)

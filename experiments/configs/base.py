@@ -101,6 +101,7 @@ def phase(
   evaluation_is_greedy: bool = False,
   keep_checkpoints: int = 3,
   video: bool = True,
+  lag: int = 0,
   replay_updates: int = 0,
   replay_size: int = 200,
   recording: str = "",
@@ -123,6 +124,9 @@ def phase(
     evaluation_is_greedy: evaluate the most probable actions instead of drawn ones.
     keep_checkpoints: how many, the newest.
     video: film evaluations, where there are pixels.
+    lag: how many updates behind the parameters are that the next steps are played with. 0: acting and learning take
+      turns. 1: the next steps are played while the last are learned from, in a thread of their own; behind `dm_env`
+      alone, and with hyper.correction="vtrace".
     replay_updates: after each update, so many more from earlier unrolls drawn at random; behind `dm_env` alone, where
       a step costs time, and with hyper.correction="vtrace".
     replay_size: of the newest so many unrolls. A run that goes on begins to fill them anew.
@@ -145,6 +149,7 @@ def phase(
       "keep_checkpoints": keep_checkpoints,
       "updates_per_record": updates_per_record,
       "video": video,
+      "lag": lag,
       "replay_updates": replay_updates,
       "replay_size": replay_size,
       "recording": recording,

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -91,11 +91,12 @@ def run_alone(
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
   everyone = make_members(config, path, source=source)
   batch = _batch(everyone[0].task, phase.num_worlds)
-  if batch and phase.replay_updates:
-    raise ValueError(
-      f"train.replay_updates={phase.replay_updates}: in {config.world}, a world in JAX, new steps cost less than "
-      f"learning from old ones; set it to 0"
-    )
+  for name in checks.OF_OLDER_POLICIES if batch else ():
+    if phase[name]:
+      raise ValueError(
+        f"train.{name}={phase[name]}: in {config.world}, a world in JAX, new steps cost less than learning from old "
+        f"ones; set it to 0"
+      )
   states = [_init(member if before else _rehearsed(_fitted(member, batch)), batch) for member in everyone]
   if lock:
     for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
@@ -122,17 +123,18 @@ def run_alone(
   evaluate, film = _evaluation(everyone[0], 0 if is_sweep else phase.evaluation_episodes)
   if lock:
     print(f"{path}: compiling; the first update takes a while", flush=True)
-  state = loop.consume(
-    _updates(everyone, phase, batch, state, is_sweep=is_sweep),
-    first_step=first_step,
-    until_step=phase.steps,
-    sinks=(lambda _: lock.check(), write) if lock and write else (),
-    evaluate=evaluate,
-    evaluate_every=phase.evaluate_every,
-    save=save,
-    save_every=phase.save_every,
-    film=film,
-  )
+  with contextlib.closing(_updates(everyone, phase, batch, state, is_sweep=is_sweep)) as updates:
+    state = loop.consume(
+      updates,
+      first_step=first_step,
+      until_step=phase.steps,
+      sinks=(lambda _: lock.check(), write) if lock and write else (),
+      evaluate=evaluate,
+      evaluate_every=phase.evaluate_every,
+      save=save,
+      save_every=phase.save_every,
+      film=film,
+    )
   return Learned(everyone, own(hosts.local(state)))
 
 
@@ -316,7 +318,7 @@ def _updates(
   state: loop.TrainState,
   *,
   is_sweep: bool,
-) -> Iterator[tuple[loop.TrainState, list[loop.Record]]]:
+) -> actors.Updates:
   """The actors' generator: on the host, in a batch, or in as many batches as there are members."""
   task = everyone[0].task
   if batch is None:
@@ -328,6 +330,7 @@ def _updates(
       environments=task.place.worlds,
       num_steps=phase.num_steps,
       until_step=phase.steps,
+      lag=phase.lag,
       fit=functools.partial(_fitted_state, everyone[0]) if is_to_fit else None,
       num_to_fit=-(-learn.FRAMES_TO_FIT // phase.num_worlds),
       replay_updates=phase.replay_updates,

@@ -17,6 +17,7 @@ from progressive import network
 
 MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
 MOST_SEED = 2**32 - 1  # What JAX makes a key of: a larger seed is the same as its last 32 bits.
+OF_OLDER_POLICIES = ("replay_updates", "lag")  # Where one is not 0, steps that an older policy played are learned from.
 
 
 class _Range(NamedTuple):
@@ -48,6 +49,7 @@ _NUMBERS: Mapping[str, _Range] = {
   "evaluate_every": _whole(0),
   "evaluation_episodes": _whole(0),
   "save_every": _whole(0),
+  "lag": _whole(0),
   "replay_updates": _whole(0),
   "replay_size": _whole(1),
   "recording_updates": _whole(1),
@@ -113,11 +115,12 @@ def check(config: config_dict.ConfigDict) -> None:
   check_phase(config.train, prefix="train.")
   _check_last_step(config.train)
   check_annealing(config.train)
-  if config.train.replay_updates and config.train.hyper.correction != "vtrace":
-    raise ValueError(
-      f"train.replay_updates={config.train.replay_updates}: an older policy played those steps; set "
-      f"--config.train.hyper.correction=vtrace"
-    )
+  for name in OF_OLDER_POLICIES:
+    if config.train[name] and config.train.hyper.correction != "vtrace":
+      raise ValueError(
+        f"train.{name}={config.train[name]}: an older policy played those steps; set "
+        f"--config.train.hyper.correction=vtrace"
+      )
   if "sweep" in config:
     check_sweep(config.sweep)
     if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member has its own, one larger than the last's.

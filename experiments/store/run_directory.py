@@ -39,6 +39,7 @@ _ADDED = {
   "train.recording": "",
   "train.recording_updates": 1000,
   "train.replay_size": 200,
+  "train.lag": 0,
   "train.replay_updates": 0,
 }
 _FREE = {"wandb"}  # Where records go: what is learned does not depend on it.

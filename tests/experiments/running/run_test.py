@@ -354,6 +354,7 @@ def test_more_steps_go_on_from_the_same_directory(tmp_path):
 def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_path):
   config = make_config(world="host")
   config.train.evaluate_every, config.train.num_worlds = 0, 2
+  config.train.lag, config.train.hyper.correction = 1, "vtrace"
   run.run(config, tmp_path)
   episodes = [record for record in lines(tmp_path) if record["kind"] == "episode"]
   length = worlds.CueRecall().length  # One step of each period is the reset.
@@ -451,10 +452,11 @@ def test_vtrace_learns_from_new_steps_what_lambda_returns_do(tmp_path):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *states)
 
 
-def test_steps_are_learned_from_again_only_where_they_are_dear(tmp_path):
+@pytest.mark.parametrize("field", checks.OF_OLDER_POLICIES)
+def test_what_an_older_policy_played_is_learned_from_only_where_steps_are_dear(tmp_path, field):
   config = make_config()
-  config.train.replay_updates, config.train.hyper.correction = 1, "vtrace"
-  with pytest.raises(ValueError, match="train.replay_updates=1: in recall, a world in JAX, new steps cost less"):
+  config.train[field], config.train.hyper.correction = 1, "vtrace"
+  with pytest.raises(ValueError, match=f"train.{field}=1: in recall, a world in JAX, new steps cost less"):
     run.run(config, tmp_path)
 
 
