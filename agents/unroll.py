@@ -101,13 +101,14 @@ def host_unroll(
 
 
 def _step(environments: Sequence[dm_env.Environment], actions: np.ndarray) -> list[dm_env.TimeStep]:
-  """One step of each; what one raises says which it was."""
+  """One step of each; what one of several raises says which it was."""
   timesteps = []
   for i, (environment, action) in enumerate(zip(environments, actions, strict=True)):
     try:
       timesteps.append(environment.step(action))
     except Exception as error:
-      error.add_note(f"raised in world {i} of 0 to {len(environments) - 1}")
+      if len(environments) > 1:
+        error.add_note(f"raised by world {i} of 0 to {len(environments) - 1}")
       raise
   return timesteps
 

@@ -323,7 +323,10 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _exit(error: BaseException) -> None:
-  """Prints the first line of `error` as one of this binary's and exits with code 1; of a reader that left, nothing."""
+  """Prints the first line of `error`, and its notes, as one of this binary's and exits with code 1.
+
+  Of a reader that left, nothing.
+  """
   if isinstance(error, BrokenPipeError):  # Such as head; what is buffered for it goes nowhere.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)

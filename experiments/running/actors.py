@@ -1,6 +1,7 @@
 """Who plays: worlds in JAX inside the jit, environments behind `dm_env` step by step on the host.
 
-Either is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`.
+Either is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`. On the
+host an actor may play the next unrolls in a thread of its own while the learner learns from the last.
 """
 
 import collections

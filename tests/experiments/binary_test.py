@@ -140,6 +140,8 @@ def test_a_binary_says_what_it_reads(file):
   "error", [ValueError("a\nb"), OSError(28, "disk full"), protocol.BridgeError("no server"), FloatingPointError("nan")]
 )
 def test_a_callers_mistake_is_one_line_and_exit_code_1(error, capsys, monkeypatch):
+  error.add_note("raised by world 1")
+
   def fail():
     raise error
 
@@ -147,7 +149,8 @@ def test_a_callers_mistake_is_one_line_and_exit_code_1(error, capsys, monkeypatc
   with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
     binary.guard(fail)
   assert stopped.value.code == 1
-  assert capsys.readouterr().err.count("\n") == 1
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and line.endswith("; raised by world 1\n")
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):

@@ -95,7 +95,7 @@ def test_a_world_that_breaks_down_is_named_at_once(learner, lag):
     for _ in start(learner, environments, lag=lag):
       pass
   assert time.monotonic() - environments[1].broke_at_s < 5
-  assert raised.value.__notes__ == ["raised in world 1 of 0 to 1"]
+  assert raised.value.__notes__ == ["raised by world 1 of 0 to 1"]
   assert not is_acting()
 
 
