@@ -6,25 +6,30 @@ import random
 import threading
 import time
 
+import dm_env
 import jax
+import numpy as np
 import pytest
 
 from agents import actor_critic, trajectory, unroll
-from environments import dm_env_adapter
 from experiments.running import actors, loop
 from experiments.store import checkpoint
 from progressive import partition
 from tests.agents import agents_for_tests, worlds
 
+WORLD = worlds.CueRecall()  # What the agent is made for.
 NUM_WORLDS, NUM_STEPS, NUM_UPDATES = 2, 3, 5
 
 
-class Fitful(dm_env_adapter.DmEnv):
-  """A world that now and then takes its time, and may break down in step `breaks_at`."""
+class Fitful:
+  """A world of 4 steps, action 1 worth 1, that now and then takes its time and may break down in step `breaks_at`."""
 
   def __init__(self, seed, *, breaks_at=None):
-    super().__init__(worlds.CueRecall(), seed=seed)
+    self.luck = np.random.default_rng(seed)
     self.num_steps, self.breaks_at, self.broke_at_s = 0, breaks_at, None
+
+  def reset(self):
+    return dm_env.restart(self.observation())
 
   def step(self, action):
     time.sleep(random.choice([0.0, 0.0, 0.02]))  # Another luck in each process, and in each test.
@@ -32,13 +37,19 @@ class Fitful(dm_env_adapter.DmEnv):
     if self.num_steps == self.breaks_at:
       self.broke_at_s = time.monotonic()
       raise RuntimeError("out of order")
-    return super().step(action)
+    if self.num_steps % 5 == 0:
+      return self.reset()
+    end = dm_env.termination if self.num_steps % 5 == 4 else dm_env.transition
+    return end(float(action[0]), self.observation())
+
+  def observation(self):
+    return {"signal": self.luck.random(WORLD.size, np.float32)}
 
 
 @pytest.fixture(scope="module")
 def learner():
   """An agent whose learning rate is such that every update changes what is played; its first state."""
-  agent, *params = agents_for_tests.make(worlds.CueRecall(), correction="vtrace", learning_rate=0.1)
+  agent, *params = agents_for_tests.make(WORLD, correction="vtrace", learning_rate=0.1)
   return agent, loop.init(agent, *params, jax.random.key(0), num_worlds=NUM_WORLDS)
 
 
@@ -53,7 +64,7 @@ def start(learner, environments, *, lag):
 def by_hand(learner, lag):
   """The last state, without threads: unroll k is played with the parameters after max(0, k - lag) updates."""
   agent, state = learner
-  environments = [dm_env_adapter.DmEnv(worlds.CueRecall(), seed=seed) for seed in range(NUM_WORLDS)]
+  environments = [Fitful(seed) for seed in range(NUM_WORLDS)]
   carry = unroll.host_init(agent, environments), actor_critic.initial_state(agent, NUM_WORLDS)
   state = dataclasses.replace(state, progress=trajectory.init_progress(NUM_WORLDS))
   after = [state]
