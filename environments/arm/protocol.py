@@ -9,6 +9,7 @@ the same names.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -41,6 +42,9 @@ class Limits:
   max_velocity_rad_s: tuple[float, ...]  # [J]
   low_rad: tuple[float, ...]  # [J]
   high_rad: tuple[float, ...]  # [J]
+  # Angles [J] -> metres between the arm and what it must not touch, negative for an overlap; None where it is free.
+  clearance_m: Callable[[np.ndarray], float] | None = None
+  margin_m: float = 0.02  # Of clearance, that is left when the arm has braked.
   max_acceleration_rad_s2: float = 8.0  # Of the commanded speed; the twin's motors give 3 to 8.
   braking_rad_s2: float = 2.0  # What every joint brakes by at least; Kinova's firmware allows 3.5.
   reaction_s: float = 0.08  # From a command to the joint: latency, servo, one poll.

@@ -3,9 +3,10 @@
 The gate is a driver around a driver, so nothing on the server has another way to the arm. It refuses what is not a
 command (wrong shape or dtype, NaN, infinity) and holds the arm. What is one it keeps until it expires, and `poll`, on
 the driver's clock, sends as much of it as is safe: within the speed limits, no faster up or down than the acceleration
-limit, and no faster towards a position limit than the joint can still brake. A fault of the arm itself (instruments
-that make no sense, are old, or cannot be read; a call that fails) is latched: nothing moves until a person has looked
-and started the server again. The gate keeps no thread: `environments.arm.driver` polls it where time passes by itself.
+limit, and no faster towards a position limit, a side of the workspace or the arm's own links than it can still brake.
+A fault of the arm itself (instruments that make no sense, are old, or cannot be read; a call that fails) is latched:
+nothing moves until a person has looked and started the server again. The gate keeps no thread:
+`environments.arm.driver` polls it where time passes by itself.
 """
 
 import collections
@@ -19,6 +20,7 @@ from environments.arm import protocol
 from environments.jaco import constants
 
 _STOP_TRIES = 3
+_SHARES = (1.0, 0.5, 0.25)  # Of a velocity, that are tried before the arm is braked to rest.
 _MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
 _MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
 
@@ -127,9 +129,7 @@ class Gate:
     why = "" if not self._wanted.any() else "old reading" if is_old else "expired" if now_s >= self._expires_s else ""
     if why:
       self.hold()
-    change = self._limits.max_acceleration_rad_s2 * elapsed_s
-    velocity = self._brakeable(self._wanted, reading)
-    velocity = np.maximum(np.minimum(velocity, self._velocity + change), self._velocity - change)
+    velocity = self._clear(self._brakeable(self._wanted, reading), reading, elapsed_s)
     self._call("it takes no command", self._driver.command, velocity)
     self._velocity = velocity
     self._note(why)
@@ -227,18 +227,46 @@ class Gate:
 
     A joint goes on for as long as its reading is old and the arm reacts, t, and brakes by a: v t + v^2 / 2a = room.
     """
-    braking = self._limits.braking_rad_s2
-    blind_s = self._limits.reaction_s + max(0.0, self.now_s() - reading.time_s)
+    braking, blind_s = self._limits.braking_rad_s2, self._blind_s(reading)
     room = np.maximum(self._ends - self._sides * reading.qpos_rad, 0.0)  # [2, J] down, up
     down, up = braking * (np.sqrt(room * (2.0 / braking) + blind_s**2) - blind_s)
     return np.maximum(np.minimum(velocity, up), -down)
 
+  def _clear(self, velocity: np.ndarray, reading: protocol.Reading, elapsed_s: float) -> np.ndarray:
+    """The next step of all joints towards `velocity`, or towards a share of it that the arm has room to brake from.
+
+    The acceleration limit holds in any case. What already is too near may only move away.
+    """
+    change = self._limits.max_acceleration_rad_s2 * elapsed_s
+    for share in _SHARES:
+      sent = np.clip(share * velocity, self._velocity - change, self._velocity + change)
+      if self._has_room(sent, reading):
+        return sent
+    return np.clip(0.0, self._velocity - change, self._velocity + change)
+
+  def _has_room(self, velocity: np.ndarray, reading: protocol.Reading) -> bool:
+    """Whether the arm, braked from `velocity`, is clear on its way and at its end, or no nearer than now."""
+    clearance_m = self._limits.clearance_m
+    if clearance_m is None:
+      return True
+    braking = velocity * np.abs(velocity) / (2.0 * self._limits.braking_rad_s2)
+    ends = [braking + self._blind_s(reading) * before for before in (velocity, self._velocity)]
+    nearest_m = min(clearance_m(reading.qpos_rad + way) for way in (*ends, 0.5 * ends[0]))
+    return nearest_m >= self._limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
+
+  def _blind_s(self, reading: protocol.Reading) -> float:
+    """For how long the arm goes on as it did when it was read."""
+    return self._limits.reaction_s + max(0.0, self.now_s() - reading.time_s)
+
 
 def jaco_limits(*, poll_s: float = 0.025) -> protocol.Limits:
   """The Jaco's; an episode ends before its joints come to their limits."""
+  from environments.arm import workspace  # Here, since it is MuJoCo that measures.
+
   return protocol.Limits(
     max_velocity_rad_s=tuple(constants.MAX_VELOCITY_RAD_S),
     low_rad=tuple(constants.JOINT_LOW_RAD),
     high_rad=tuple(constants.JOINT_HIGH_RAD),
+    clearance_m=workspace.Workspace().clearance_m,
     poll_s=poll_s,
   )

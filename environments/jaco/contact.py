@@ -4,8 +4,6 @@ The physics makes no contacts (the arm is stopped before it could push); this on
 same on every backend and on the twin. The table is taken as an endless plane.
 """
 
-import itertools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -14,22 +12,6 @@ import numpy as np
 from environments.jaco import constants, kinematics, shape
 
 _LINKS = shape.segments(shape.LINKS)
-# Neighbours along the chain overlap by construction, and so do a link and the next but one about the short wrist.
-_MIN_BODIES_APART = 3
-
-
-def _order(body: int) -> int:
-  """Position along the chain; fingers count as the hand that carries them."""
-  return min(body, 6)
-
-
-_PAIRS = np.array(
-  [
-    (a, b)
-    for a, b in itertools.combinations(range(len(shape.LINKS)), 2)
-    if _order(shape.LINKS[b].body) - _order(shape.LINKS[a].body) >= _MIN_BODIES_APART
-  ]
-)
 
 
 def _ends(poses: kinematics.Poses) -> tuple[jax.Array, jax.Array]:
@@ -58,7 +40,7 @@ def segment_distance(a0: jax.Array, a1: jax.Array, b0: jax.Array, b1: jax.Array)
 def self_clearance(poses: kinematics.Poses) -> jax.Array:
   """Smallest gap between links that are not neighbours, metres `[]`; negative where they overlap."""
   start, end = _ends(poses)
-  a, b = _PAIRS.T
+  a, b = shape.PAIRS.T
   gap = segment_distance(start[a], end[a], start[b], end[b])
   return jnp.min(gap - jnp.asarray(_LINKS.radius[a] + _LINKS.radius[b]))
 

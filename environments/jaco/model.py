@@ -27,10 +27,11 @@ def _body(index: int) -> str:
       f'<joint name="joint_{index}" axis="0 0 1" armature="{constants.ARMATURE_KG_M2[j]}"'
       f' damping="{constants.DAMPING_NM_S[j]}" frictionloss="{constants.FRICTION_LOSS_NM[j]}"{limits}/>'
     )
+  named = [(f"link_{i}", s) for i, s in enumerate(shape.LINKS)] + [(f"ring_{i}", s) for i, s in enumerate(shape.RINGS)]
   geoms = "".join(
-    f'<geom type="{"cylinder" if s.is_flat else "capsule"}" fromto="{_numbers(np.array([s.start, s.end]))}"'
-    f' size="{s.radius}" mass="0" contype="0" conaffinity="0"/>'
-    for s in shape.LINKS + shape.RINGS
+    f'<geom name="{name}" type="{"cylinder" if s.is_flat else "capsule"}" size="{s.radius}"'
+    f' fromto="{_numbers(np.array([s.start, s.end]))}" mass="0" contype="0" conaffinity="0"/>'
+    for name, s in named
     if s.body == index
   )
   return (

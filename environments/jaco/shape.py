@@ -4,6 +4,7 @@ Each link is a few capsules fitted to the bounding boxes of dm_control's Kinova 
 about each joint as on the real arm. Rings are flat-ended cylinders, drawn and never collided.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -61,4 +62,20 @@ def segments(parts: tuple[Segment, ...]) -> Segments:
   return Segments(**{field: np.array(column, types.get(field, np.float32)) for field, column in columns.items()})
 
 
+# Neighbours along the chain overlap by construction, and so do a link and the next but one about the short wrist.
+_MIN_BODIES_APART = 3
+
+
+def _order(body: int) -> int:
+  """Position along the chain; fingers count as the hand that carries them."""
+  return min(body, 6)
+
+
+PAIRS = np.array(  # [P, 2] indices of `LINKS` that must not touch each other
+  [
+    (a, b)
+    for a, b in itertools.combinations(range(len(LINKS)), 2)
+    if _order(LINKS[b].body) - _order(LINKS[a].body) >= _MIN_BODIES_APART
+  ]
+)
 assert {segment.body for segment in LINKS} == set(range(len(constants.BODY_NAMES)))

@@ -108,7 +108,9 @@ class RigConfig:
   is_real_time = True
 
   def limits(self):
-    limits = safety.jaco_limits(poll_s=0.01)
+    limits = dataclasses.replace(
+      safety.jaco_limits(poll_s=0.01), clearance_m=None
+    )  # It is not here that it is looked at.
     return dataclasses.replace(limits, hang_s=3.0, max_age_s=2.0, fault_age_s=3.0) if self.is_patient else limits
 
   def make(self):

@@ -170,6 +170,22 @@ def test_the_limits_are_not_passed(gate, driver):
   assert driver.velocity[0] == 0.5  # The other joint goes on.
 
 
+def test_it_brakes_before_what_is_in_its_way(driver):
+  """A wall at 0.5 rad of joint 1: what is a margin from it may go on, what is nearer only back."""
+  walled = dataclasses.replace(LIMITS, clearance_m=lambda qpos: 0.5 - qpos[1], margin_m=0.1)
+  gate = safety.Gate(driver, walled)
+  gate.command(np.array([0.5, 1.0, 0.0]), expires_s=FOR_LONG_S)
+  gate.wait(5.0)
+  assert 0.3 < driver.qpos[1] <= 0.4 and driver.qpos[0] < 1.0
+  driver.qpos = np.array([0.0, 0.45, 1.0])
+  move(gate, driver, [0.0, 0.1, 0.0])
+  np.testing.assert_array_equal(driver.velocity, np.zeros(3))
+  move(gate, driver, [0.0, -1.0, 0.0])
+  np.testing.assert_array_equal(driver.velocity, [0.0, -1.0, 0.0])
+  move(gate, driver, [0.5, 0.0, 0.0])  # Along it.
+  np.testing.assert_array_equal(driver.velocity, [0.5, 0.0, 0.0])
+
+
 def test_a_command_expires(gate, driver):
   gate.command(np.full(3, 0.1), expires_s=0.45)
   gate.wait(0.4)

@@ -46,9 +46,8 @@ class Watched(twin.Twin):
 
   def _look(self):
     self.has_touched |= self._data.ncon > 0
-    if not self.has_touched:  # What it runs into moves it as it will.
-      self.speeds.append(self._data.qvel.copy())
-      self.angles.append(self._data.qpos.copy())
+    self.speeds.append(self._data.qvel.copy())
+    self.angles.append(self._data.qpos.copy())
 
 
 def test_no_hostile_command_takes_it_out_of_its_limits():
@@ -56,20 +55,31 @@ def test_no_hostile_command_takes_it_out_of_its_limits():
   gate = safety.Gate(driver, EXACT.limits())
   for _ in range(2000):
     velocity = [rng.uniform(-3, 3, 9), rng.choice([-1e30, 1e30, 0.6, -0.6], 9), np.full(9, np.nan)][rng.integers(3)]
-    if driver.has_touched:
-      gate.reset(constants.HOME_RAD, seed=0)
-      driver.has_touched = False
-      driver.speeds.append(np.full(9, np.nan))
     with contextlib.suppress(safety.CommandRefusedError):
       gate.command(velocity, expires_s=driver.now_s() + rng.choice([0.0, 0.05, 0.5]))
     gate.wait(driver.now_s() + rng.choice([0.005, 0.02, 0.1]))
-  assert len(driver.angles) > 10_000
-  share = np.nanmax(np.abs(driver.speeds), axis=0) / constants.MAX_VELOCITY_RAD_S
+  assert len(driver.angles) > 10_000 and not driver.has_touched
+  share = np.max(np.abs(driver.speeds), axis=0) / constants.MAX_VELOCITY_RAD_S
   assert np.all((share > 0.5) & (share <= 1.0))  # It was no rest.
   acceleration = np.abs(np.diff(driver.speeds, axis=0)) / EXACT.physics_dt_s
-  assert np.nanmax(acceleration) < 10.0  # 8 are commanded; the fingers would follow 18.
+  assert np.max(acceleration) < 10.0  # 8 are commanded; the fingers would follow 18.
   assert np.all((driver.angles >= constants.JOINT_LOW_RAD) & (driver.angles <= constants.JOINT_HIGH_RAD))
   assert np.min(driver.angles, axis=0)[6:].min() < constants.JOINT_LOW_RAD[6] + 0.05  # One came to its limit.
+
+
+@pytest.mark.parametrize(("joint", "speed"), [(1, 0.6), (2, -0.6)], ids=["onto the table", "into itself"])
+def test_it_brakes_before_it_touches(joint, speed):
+  """What it runs into without, and how near it comes."""
+  gaps_m = []
+  for limits in (EXACT.limits(), dataclasses.replace(EXACT.limits(), clearance_m=None)):
+    driver = Watched(EXACT)
+    gate = safety.Gate(driver, limits)
+    gate.command(speed * np.eye(9)[joint], expires_s=np.inf)
+    gate.wait(4.0)
+    gaps_m.append(EXACT.limits().clearance_m(driver.read().qpos_rad))
+    is_free = limits.clearance_m is not None
+    assert driver.has_touched != is_free
+  assert 0.0 < gaps_m[0] < 0.03
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
