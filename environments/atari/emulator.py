@@ -40,15 +40,43 @@ def rom_path(game: str) -> str:
     return str(roms.get_rom_path(game))
 
 
-def load(game: str, *, seed: int) -> Any:
-  """An `ale_py.ALEInterface` with `game` in it, reset, every action played as chosen (no sticky actions)."""
+def load(
+  game: str,
+  *,
+  seed: int,
+  mode: int | None = None,
+  difficulty: int | None = None,
+  repeat_action_probability: float = 0.0,
+) -> Any:
+  """An `ale_py.ALEInterface` with `game` in it, reset.
+
+  Args:
+    game: as ale-py names it.
+    seed: of all that is random in it.
+    mode: of the console's switch, None for the game's own; another mode can be another game.
+    difficulty: of its other switch, None for the game's own.
+    repeat_action_probability: of playing the action of the frame before instead ("sticky"); 0: all as chosen.
+
+  Raises:
+    ValueError: for a mode or difficulty that the game has not, naming those it has; for what is no probability.
+  """
+  if not 0.0 <= repeat_action_probability <= 1.0:
+    raise ValueError(f"repeat_action_probability={repeat_action_probability} is not in [0, 1]")
   path = rom_path(game)
   ale_py = _ale_py()
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   ale = ale_py.ALEInterface()
   ale.setInt("random_seed", seed)
-  ale.setFloat("repeat_action_probability", 0.0)
+  ale.setFloat("repeat_action_probability", repeat_action_probability)
   ale.loadROM(path)
+  for name, chosen, known, switch in (
+    ("mode", mode, ale.getAvailableModes(), ale.setMode),
+    ("difficulty", difficulty, ale.getAvailableDifficulties(), ale.setDifficulty),
+  ):
+    if chosen is not None and chosen not in known:
+      raise ValueError(f"{name}={chosen}: {game} has {', '.join(map(str, known))}")
+    if chosen is not None:
+      switch(chosen)
   ale.reset_game()
   return ale
 

@@ -22,7 +22,7 @@ class Atari(dm_env.Environment):
   """One game in one emulator; episodes follow each other from one seed.
 
   Actions, int32 `[1]`: see `emulator.actions`. Observation: `pixels`, uint8 `[84, 84, 4]`. An episode terminates when
-  the game is over, not when a life is lost.
+  the game is over, not when a life is lost, unless so chosen.
   """
 
   control_dt_s = FRAMES_PER_STEP / 60.0
@@ -35,6 +35,10 @@ class Atari(dm_env.Environment):
     num_actions: int | None = None,
     max_episode_steps: int = 27_000,
     max_start_frames: int = 30,
+    mode: int | None = None,
+    difficulty: int | None = None,
+    repeat_action_probability: float = 0.0,
+    ends_with_life: bool = False,
   ):
     """Loads `game`.
 
@@ -44,6 +48,8 @@ class Atari(dm_env.Environment):
       num_actions: see `emulator.actions`.
       max_episode_steps: an episode is truncated after so many.
       max_start_frames: an episode begins after 2 to so many frames of doing nothing; less than 3 for always the same.
+      mode, difficulty, repeat_action_probability: see `emulator.load`.
+      ends_with_life: an episode terminates with a lost life too; the next one goes on in the same game.
 
     Raises:
       ValueError: naming the argument that cannot be.
@@ -53,7 +59,9 @@ class Atari(dm_env.Environment):
       raise ValueError(
         f"max_episode_steps={max_episode_steps} must be above 0 and max_start_frames={max_start_frames} not below 0"
       )
-    self._ale = emulator.load(game, seed=seed)
+    self._ale = emulator.load(
+      game, seed=seed, mode=mode, difficulty=difficulty, repeat_action_probability=repeat_action_probability
+    )
     self._actions = emulator.actions(self._ale, num_actions)
     self._max_episode_steps = max_episode_steps
     self._max_start_frames = max_start_frames
@@ -62,35 +70,43 @@ class Atari(dm_env.Environment):
     self._pictures: collections.deque[np.ndarray] = collections.deque(maxlen=NUM_STACKED)
     self._elapsed = 0
     self._is_last = True
+    self._ends_with_life = ends_with_life
+    self._lives = 0  # When the episode began.
 
   def reset(self) -> dm_env.TimeStep:
+    """Begins a new game."""
     self._ale.reset_game()
     low = min(_MIN_START_FRAMES, self._max_start_frames)
     for _ in range(self._random.integers(low, self._max_start_frames + 1)):
       self._ale.act(0)
       if self._ale.game_over():
         self._ale.reset_game()
+    return self._begin()
+
+  def _begin(self) -> dm_env.TimeStep:
+    """An episode from where the game stands."""
     screen = self._ale.getScreenGrayscale()
     self._screens.append(screen)
     self._pictures.extend([emulator.picture(screen, screen)] * NUM_STACKED)
     self._elapsed = 0
     self._is_last = False
+    self._lives = self._ale.lives()
     return dm_env.restart(self._observation())
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Plays four frames, fewer where the game ends; after the last step of an episode, starts the next instead."""
     if self._is_last:
-      return self.reset()
+      return self._begin() if self._has_lost_life() and not self._ale.game_over() else self.reset()
     self.action_spec().validate(np.asarray(action))
     reward = 0.0
     for _ in range(FRAMES_PER_STEP):
       reward += self._ale.act(self._actions[int(action[0])])
       self._screens.append(self._ale.getScreenGrayscale())
-      if self._ale.game_over():
+      if self._is_over():
         break
     self._pictures.append(emulator.picture(self._screens[0], self._screens[-1]))
     self._elapsed += 1
-    is_over = bool(self._ale.game_over())
+    is_over = self._is_over()
     self._is_last = is_over or self._elapsed >= self._max_episode_steps
     step_type = dm_env.StepType.LAST if self._is_last else dm_env.StepType.MID
     return dm_env.TimeStep(step_type, reward, 0.0 if is_over else 1.0, self._observation())
@@ -101,6 +117,12 @@ class Atari(dm_env.Environment):
 
   def action_spec(self) -> specs.BoundedArray:
     return specs.BoundedArray((1,), np.int32, 0, len(self._actions) - 1, name="action")
+
+  def _has_lost_life(self) -> bool:
+    return self._ends_with_life and self._ale.lives() < self._lives
+
+  def _is_over(self) -> bool:
+    return bool(self._ale.game_over()) or self._has_lost_life()
 
   def _observation(self) -> dict[str, np.ndarray]:
     return {"pixels": np.stack(self._pictures, axis=-1)}

@@ -115,6 +115,42 @@ def test_a_lost_game_terminates_and_a_long_one_is_truncated():
   assert timestep.last() and timestep.discount == 1.0
 
 
+def test_an_episode_may_end_with_a_life_and_the_next_goes_on_in_the_same_game():
+  env = world.Atari("breakout", seed=0, ends_with_life=True)
+  starts, discounts = [], []
+  for _ in range(5):  # Breakout has five lives; each ball must be served.
+    timestep = env.reset() if not starts else env.step(_act(0))
+    assert timestep.first()
+    starts.append(timestep.observation["pixels"])
+    for _ in range(1_000):
+      timestep = env.step(_act(1))  # FIRE
+      if timestep.last():
+        break
+    discounts.append(timestep.discount)
+  assert discounts == [0.0] * 5
+  above_bricks = slice(0, 7)  # The score, and the lives that are left.
+  assert (starts[-1][above_bricks] != starts[0][above_bricks]).any()
+  np.testing.assert_array_equal(env.step(_act(0)).observation["pixels"][above_bricks], starts[0][above_bricks])
+
+
+def test_modes_difficulties_and_sticky_actions_reach_the_emulator():
+  def played(**options) -> bytes:
+    env = world.Atari("pong", seed=0, num_actions=3, max_start_frames=0, **options)
+    env.reset()
+    return b"".join(env.step(_act(1 + t // 8 % 2)).observation["pixels"].tobytes() for t in range(30))
+
+  as_given = played()
+  assert played(mode=0, difficulty=0, repeat_action_probability=0.0) == as_given
+  for options in ({"mode": 1}, {"difficulty": 1}, {"repeat_action_probability": 0.9}):
+    assert played(**options) != as_given, options
+  with pytest.raises(ValueError, match="mode=7: pong has 0, 1"):
+    world.Atari("pong", mode=7)
+  with pytest.raises(ValueError, match="difficulty=9: pong has 0, 1, 2, 3"):
+    world.Atari("pong", difficulty=9)
+  with pytest.raises(ValueError, match="repeat_action_probability=1.5"):
+    world.Atari("pong", repeat_action_probability=1.5)
+
+
 def test_what_cannot_be_is_refused_in_one_line(monkeypatch):
   with pytest.raises(ValueError, match='no game "pongg"; the nearest of its [0-9]+ are pong'):
     world.Atari("pongg", seed=0)
