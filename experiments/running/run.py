@@ -87,6 +87,8 @@ def run_alone(
   before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
   phase, is_sweep = config.train, "sweep" in config
+  if is_sweep and _is_behind_dm_env(config):
+    return _one_by_one(config, path, lock, source or learn.load_source(config))
   about = run_directory.provenance()
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
   everyone = make_members(config, path, source=source)
@@ -138,6 +140,33 @@ def run_alone(
   return Learned(everyone, own(hosts.local(state)))
 
 
+def _is_behind_dm_env(config: config_dict.ConfigDict) -> bool:
+  place = place_lib.make(config.world, config.world_options.to_dict(), seed=config.seed)
+  if isinstance(place, place_lib.Host):
+    place.world.close()
+  return isinstance(place, place_lib.Host)
+
+
+def _one_by_one(
+  config: config_dict.ConfigDict, path: pathlib.Path, lock: lock_lib.Lock | None, source: released.Source | None
+) -> Learned:
+  """A sweep where worlds have no copies inside a jit: one run after the other, each with checkpoints of its own.
+
+  None is evaluated by itself: the best is, by who asked for the sweep.
+  """
+  learned = []
+  for i in range(config.sweep.num_runs):
+    member = sweep_lib.sample(config, i)
+    member.train.evaluation_episodes = 0
+    own = path / "runs" / f"{i:02}"
+    learned.append(run_alone(member, own, lock, source=source))
+    if lock and i == 0:
+      run_directory.claim(path, config, sweep=own)
+      network_file.write_spec(path, learned[0].members[0].task.agent.spec)
+  everyone = tuple(member for one in learned for member in one.members)
+  return Learned(everyone, devices.stack([one.state for one in learned]))
+
+
 def make_members(
   config: config_dict.ConfigDict, path: pathlib.Path, *, source: released.Source | None = None
 ) -> tuple[Member, ...]:
@@ -155,7 +184,7 @@ def make_members(
     learn.warn_unread(alone.task, config)
     return (alone,)
   configs = [sweep_lib.sample(config, i) for i in range(config.sweep.num_runs)]
-  everyone = tuple(_side_by_side(Member(one, path / "runs" / f"{i:02}", make(one))) for i, one in enumerate(configs))
+  everyone = tuple(Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs))
   learn.warn_unread(everyone[0].task, config)
   first = jax.tree.structure(everyone[0].task.agent)
   for member in everyone[1:]:
@@ -192,17 +221,20 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
   Raises:
     ValueError: if there is none, or it does not fit `like`.
   """
-  newest = checkpoint.load_newest(path / "checkpoints")
+  member = path / "runs" / f"{index:02}"
+  alone = checkpoint.load_newest(member / "checkpoints")  # Of a run that did not learn side by side with others.
+  newest = alone or checkpoint.load_newest(path / "checkpoints")
   if newest is None:
     raise ValueError(f"{path} has no checkpoint; run it first")
   step, arrays = newest
-  own = {name: array[index] for name, array in arrays.items()}
-  source, spec = str(checkpoint.file_of(path / "checkpoints", step)), network_file.read_spec(path)
+  own = arrays if alone else {name: array[index] for name, array in arrays.items()}
+  source = str(checkpoint.file_of((member if alone else path) / "checkpoints", step))
+  spec = network_file.read_spec(path)
   if like is None:
     params = checkpoint.network_params(own, spec, source=source)
   else:
     params = checkpoint.all_params(own, like, source=source)
-  return released.Source(spec, params, step, reward_scale=released.reward_scale(path / "runs" / f"{index:02}"))
+  return released.Source(spec, params, step, reward_scale=released.reward_scale(member))
 
 
 def save_best(path: pathlib.Path, member: Member, best: released.Source, *, evaluation: dict[str, Any]) -> None:
@@ -244,14 +276,6 @@ def _on_its_own(member: Member) -> Member:
       raise ValueError(
         f"{place.name} is behind dm_env, which {jax.process_count()} processes cannot share out; start one"
       )
-  return member
-
-
-def _side_by_side(member: Member) -> Member:
-  """Refuses a world of which there are no copies."""
-  place = member.task.place
-  if isinstance(place, place_lib.Host):
-    raise ValueError(f"{member.path}: runs side by side need a world in JAX; learn in {place.name} one run at a time")
   return member
 
 

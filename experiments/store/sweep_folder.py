@@ -104,6 +104,9 @@ def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) ->
 
 def _ended(run: records.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Where episodes ended while it learned: step int64 `[N]`, how many int64 `[N]`, and their mean return `[N]`."""
+  if any(block.kind == "episode" for block in run.blocks):  # Behind dm_env each has its record.
+    steps, returns = records.episodes(run)
+    return steps, np.ones_like(steps), returns
   columns = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
   has_ended = columns["episodes"] > 0
   steps, count, returns = (values[has_ended] for values in columns.values())

@@ -17,7 +17,7 @@ from environments import dm_env_adapter, registry
 from experiments.configs import base
 from experiments.running import devices, loop, run
 from experiments.setup import checks, learn
-from experiments.store import checkpoint, released
+from experiments.store import checkpoint, released, sweep_folder
 from experiments.store import lock as lock_lib
 from progressive import network, partition
 from tests.agents import worlds
@@ -464,10 +464,29 @@ def test_behind_dm_env_what_cannot_be_is_refused(tmp_path):
   config = make_config(world="host")
   with pytest.raises(ValueError, match="evaluate_every=200: in host an evaluation would break into the episode"):
     run.run(config, tmp_path)
-  config.train.evaluate_every, config.sweep = 0, base.sweep(num_runs=2, top=1, sampled=())
-  with pytest.raises(ValueError, match="runs side by side need a world in JAX; learn in host one run at a time"):
-    run.run(config, tmp_path)
   assert not (tmp_path / "config.json").exists()
+
+
+def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path):
+  config = make_config(world="host")
+  config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "save_every": 0})
+  rates = (("train.hyper.learning_rate", "choice", (1e-2, 1e-3)),)
+  config.sweep = base.sweep(num_runs=2, top=1, sampled=rates)
+  learned = run.run(config, tmp_path)
+  assert [member.config.seed for member in learned.members] == [config.seed, config.seed + 1]
+  own = [jax.tree.map(lambda leaf, i=i: leaf[i], learned.state) for i in range(2)]
+  for i, state in enumerate(own):
+    saved, reached = run.trained(tmp_path, i).params, partition.merge(state.trainable, state.frozen)
+    assert partition.content_hash(saved) == partition.content_hash(reached)
+    assert lines(learned.members[i].path)[-1]["step"] == 60
+  scores = [sweep_folder.score(member.path) for member in learned.members]
+  best = run.trained(tmp_path, int(np.argmax(scores))).params
+  assert partition.content_hash(released.load_source(tmp_path / "best").params) == partition.content_hash(best)
+  alone = run.run(learned.members[1].config, tmp_path / "alone").state  # Its config alone repeats each.
+  assert partition.content_hash(alone.trainable) == partition.content_hash(own[1].trainable)
+  assert partition.content_hash(own[0].trainable) != partition.content_hash(own[1].trainable)
+  again = run.run(config, tmp_path).state  # Nothing that is done is repeated.
+  assert partition.content_hash(again.trainable) == partition.content_hash(learned.state.trainable)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient_norm"])
