@@ -35,6 +35,14 @@ PNN_TABLE1: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "progressive2": (209, 169),
     "progressive3": (222, 183),
   },
+  "atari/": {
+    "finetune_head": (41, 21),
+    "finetune": (133, 110),
+    "random_column": (96, 95),
+    "progressive2": (132, 112),
+    "progressive3": (140, 111),
+    "progressive4": (141, 116),
+  },
   "maze/seek_": {
     "finetune_head": (88, 85),
     "finetune": (235, 112),

@@ -58,7 +58,7 @@ def experiment(
 def column(
   *,
   inputs: tuple[str, ...] = ("pixels",),
-  conv: tuple[tuple[int, int, int], ...] = ((16, 8, 4), (32, 5, 2)),
+  conv: tuple[tuple[int, int | tuple[int, int], int], ...] = ((16, 8, 4), (32, 5, 2)),
   dense: tuple[int, ...] = (128,),
   lstm: tuple[int, ...] = (128,),
   joins: tuple[tuple[str, str], ...] = (),
@@ -72,7 +72,8 @@ def column(
 
   Args:
     inputs: names of the observations it reads; those `[H, W, C]` go to the first convolution.
-    conv: (features, kernel, stride) of each convolution, `conv1` and on; none where no picture is read.
+    conv: (features, kernel, stride) of each convolution, `conv1` and on; none where no picture is read. A kernel is
+      one size or (height, width).
     dense: units of each dense layer, `dense1` and on.
     lstm: units of each memory, `lstm1` and on.
     joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
@@ -184,7 +185,7 @@ def matrix(
   world: str,
   methods: tuple[str, ...],
   sources: tuple[str, ...],
-  source_pairs: tuple[tuple[str, str], ...],
+  source_pairs: tuple[tuple[str, ...], ...],
   targets: tuple[str, ...],
   floors: tuple[float, ...],
 ) -> config_dict.ConfigDict:
@@ -194,7 +195,7 @@ def matrix(
     world: what stands before a target's name: "pong/".
     methods: of `progressive.baselines.METHODS`.
     sources: tasks that columns are learned on first.
-    source_pairs: tasks of the first two columns of networks of three.
+    source_pairs: tasks of the first columns, in order, of networks of three and more.
     targets: tasks that are learned next.
     floors: scores that count as nothing (`analysis.transfer`): the lowest, and the one nearest to the paper's numbers.
   """

@@ -22,7 +22,7 @@ class Scale:
   """How much of the matrix there is, how much is learned in each cell, and by what."""
 
   sources: tuple[str, ...]
-  source_pairs: tuple[tuple[str, str], ...]  # Of three-column networks.
+  source_pairs: tuple[tuple[str, ...], ...]  # Of networks of three columns and more.
   targets: tuple[str, ...]
   steps: int
   num_worlds: int

@@ -77,10 +77,12 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
   "column.norm": ("none", "layer"),
 }
 
-# What an entry of a tuple is: a type, or a tuple of types where it is one itself; and an example.
+# What an entry of a tuple is: a type, a tuple of types where it is one itself, of which the last but `...` may be
+# repeated, or a set of what it may be; and an example.
+_KERNEL = frozenset({int, (int, int)})
 _TUPLES: Mapping[str, tuple[Any, str]] = {
   "column.inputs": (str, "('pixels',)"),
-  "column.conv": ((int, int, int), "((16, 8, 4), (32, 5, 2)): features, kernel, stride of each convolution"),
+  "column.conv": ((int, _KERNEL, int), "((16, 8, 4), (32, (3, 4), 2)): features, kernel, stride of each convolution"),
   "column.dense": (int, "(128,): units of each layer"),
   "column.lstm": (int, "(128,): units of each layer"),
   "column.joins": ((str, str), "(('velocity', 'lstm2'),): what, and the layer that reads it"),
@@ -89,7 +91,7 @@ _TUPLES: Mapping[str, tuple[Any, str]] = {
 _MATRIX: Mapping[str, tuple[Any, str]] = {
   "methods": (str, "('scratch', 'progressive'): names of methods"),
   "sources": (str, "('pong',): names of tasks"),
-  "source_pairs": ((str, str), "(('noisy', 'h_flip'),): first and second task"),
+  "source_pairs": ((str, str, ...), "(('noisy', 'h_flip'),): first and second task, and so on"),
   "targets": (str, "('pong', 'white'): names of tasks"),
   "floors": (float, "(-21.0,): at least one score that counts as nothing"),
 }
@@ -240,6 +242,11 @@ def _check_tuple(name: str, value: Any, entry: Any, example: str) -> None:
 
 def _is_entry(value: Any, kind: Any) -> bool:
   """Whether an entry of a tuple is a name, a size >= 1, a finite number, a tuple of values, or a tuple of such."""
+  if isinstance(kind, frozenset):
+    return any(_is_entry(value, one) for one in kind)
+  if isinstance(kind, tuple) and kind[-1] is ...:
+    more = len(value) - len(kind) + 1 if isinstance(value, tuple | list) else 0
+    return more >= 0 and _is_entry(value, (*kind[:-1], *kind[-2:-1] * more))
   if isinstance(kind, tuple):
     return isinstance(value, tuple | list) and len(value) == len(kind) and all(map(_is_entry, value, kind))
   if kind is int:

@@ -43,7 +43,8 @@ def make(
   for i, (features, kernel, stride) in enumerate(config.conv):
     name = f"conv{i + 1}"
     init = config.pixel_init if below == pictures else "lecun"
-    made.append(layers.Conv(name, reads(name), features, kernel, stride, kernel_init=init))
+    size = kernel if isinstance(kernel, int) else tuple(kernel)
+    made.append(layers.Conv(name, reads(name), features, size, stride, kernel_init=init))
     below = (made[-1].name,)
   below += vectors
   for i, size in enumerate(config.dense):

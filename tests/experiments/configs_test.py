@@ -15,10 +15,11 @@ from ml_collections import config_flags
 from agents import auxiliary
 from analysis import paper
 from environments import registry
+from environments.atari import emulator
 from environments.jaco import randomize
 from environments.maze import world
 from experiments import binary, evaluate
-from experiments.configs import base, jaco_auxiliary, jaco_corl2017, jaco_talk, labyrinth, navigation, pong_soup
+from experiments.configs import atari, base, jaco_auxiliary, jaco_corl2017, jaco_talk, labyrinth, navigation, pong_soup
 from experiments.running import run
 from experiments.setup import checks, column, learn, place
 from experiments.setup import sweep as sweep_lib
@@ -28,6 +29,7 @@ from progressive import baselines, cost, layers, network, partition, wiring
 
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
 SWEEPS += [labyrinth.get_config(scale) for scale in labyrinth.SCALES]
+SWEEPS += [atari.get_config(scale) for scale in atari.SCALES]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
 RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS, "fig7_static", "fig7_two")]
 SWEEPS += [jaco_corl2017.get_config(variant) for variant in (*jaco_corl2017.FIGURE_4, *jaco_corl2017.FIGURE_6)]
@@ -284,7 +286,7 @@ def a3c_of(config):
 
 
 def test_matrices_at_paper_scale_are_a3c():
-  for config in (pong_soup.get_config("paper"), labyrinth.get_config("paper")):
+  for config in (made.get_config("paper") for made in (pong_soup, labyrinth, atari)):
     drawn = {name: values for name, _, values in config.sweep.sampled}
     assert drawn["train.hyper.max_gradient_norm"] == (20.0, 40.0)  # papers.md 1.4
     assert a3c_of(config) == A3C and config.train.num_worlds == 16
@@ -481,13 +483,26 @@ def test_pong_soup_s_smoke_ends_episodes_in_its_last_tenth():
   assert (config.world_options.max_episode_steps + 1) * phase.num_worlds <= 0.1 * phase.steps
 
 
-@pytest.mark.parametrize(("made", "worlds"), [(pong_soup, "pong/"), (labyrinth, "maze/seek_")])
+def test_atari_s_column_is_the_paper_s():
+  """papers.md 1.2: 12 maps each of 8x8, 4x4 and 3x4, 256 units; 18 actions and a value."""
+  observed = {"pixels": specs.BoundedArray((84, 84, 4), np.uint8, 0, 255)}
+  convolutions = (8 * 8 * 4 + 1) * 12 + (4 * 4 * 12 + 1) * 12 + (3 * 4 * 12 + 1) * 12
+  dense = (7 * 6 * 12 + 1) * 256 + (256 + 1) * 19  # 84 x 84 -> 20 x 20 -> 9 x 9 -> 7 x 6.
+  config = atari.get_config("paper")
+  assert config.world_options.num_actions == 18 and config.train.hyper.reward_clip == 1.0
+  checks.check(config)
+  spec = network.Network((column.make(config.train.column, observed, (18,)),))
+  assert [one.num_parameters for one in cost.report(spec)] == [convolutions + dense]
+
+
+@pytest.mark.parametrize(("made", "worlds"), [(pong_soup, "pong/"), (labyrinth, "maze/seek_"), (atari, "atari/")])
 @pytest.mark.parametrize("scale", pong_soup.SCALES)
 def test_every_cell_of_a_matrix_has_a_config(made, worlds, scale):
   config = made.get_config(scale)
   for cell in matrix.plan(config):
     own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
-    assert own.world == f"{worlds}{cell.target}" in registry.names() and bool(own.source) == bool(cell.sources)
+    assert own.world == f"{worlds}{cell.target}" and bool(own.source) == bool(cell.sources)
+    assert own.world in registry.names() or worlds == "atari/" and emulator.rom_path(cell.target)
   assert worlds in paper.PNN_TABLE1  # By which the figures know the paper's numbers.
   first = sweep_lib.sample(own, 0)
   assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)

@@ -60,16 +60,16 @@ def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
   unknown = [method for method in matrix.methods if method not in baselines.METHODS]
   if unknown:
     raise ValueError(f"matrix.methods names {unknown[0]!r}; there are {', '.join(baselines.METHODS)}")
-  first_sources = (first for first, _ in matrix.source_pairs)
+  first_sources = (first for first, *_ in matrix.source_pairs)
   cells = [Cell("scratch", (), task) for task in dict.fromkeys((*matrix.sources, *first_sources, *matrix.targets))]
   for method in matrix.methods:
     if method == "random_column":
       cells += [Cell(method, (), target) for target in matrix.targets]
     elif method != "scratch":
       cells += [Cell(method, (s,), target) for s in matrix.sources for target in matrix.targets if s != target]
-  for first, second in matrix.source_pairs:
-    cells.append(Cell("progressive", (first,), second))
-    cells += [Cell("progressive", (first, second), t) for t in matrix.targets if t not in (first, second)]
+  for sources in map(tuple, matrix.source_pairs):
+    cells += [Cell("progressive", sources[:num], sources[num]) for num in range(1, len(sources))]
+    cells += [Cell("progressive", sources, target) for target in matrix.targets if target not in sources]
   return tuple(dict.fromkeys(cells))
 
 

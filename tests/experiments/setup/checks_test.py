@@ -86,9 +86,10 @@ def test_a_number_that_cannot_be_is_refused(name, value, may_be):
 @pytest.mark.parametrize(
   ("name", "value", "form"),
   [
-    ("column.conv", (4, 8, 8), "((16, 8, 4), (32, 5, 2)): features, kernel, stride"),
-    ("column.conv", ((4, 8),), "((16, 8, 4), (32, 5, 2)): features, kernel, stride"),
-    ("column.conv", ((4, 8, 0),), "((16, 8, 4), (32, 5, 2)): features, kernel, stride"),
+    ("column.conv", (4, 8, 8), "((16, 8, 4), (32, (3, 4), 2)): features, kernel, stride"),
+    ("column.conv", ((4, 8),), "((16, 8, 4), (32, (3, 4), 2)): features, kernel, stride"),
+    ("column.conv", ((4, (8, 4, 4), 2),), "((16, 8, 4), (32, (3, 4), 2)): features, kernel, stride"),
+    ("column.conv", ((4, 8, 0),), "((16, 8, 4), (32, (3, 4), 2)): features, kernel, stride"),
     ("column.dense", 128, "(128,): units"),
     ("column.dense", ("a",), "(128,): units"),
     ("column.lstm", (6.5,), "(128,): units"),
@@ -226,6 +227,7 @@ def test_a_matrix_needs_evaluations():
     ("methods", (1,), "('scratch', 'progressive')"),
     ("source_pairs", (("pong",),), "(('noisy', 'h_flip'),)"),
     ("source_pairs", ("pong", "white"), "(('noisy', 'h_flip'),)"),
+    ("source_pairs", (("pong", "white", 3),), "(('noisy', 'h_flip'),)"),
   ],
 )
 def test_a_matrix_that_cannot_be_is_refused_before_its_first_cell(name, value, form):

@@ -1,5 +1,6 @@
 """The matrix on a small world: what it plans, what it leaves, and that it goes on where it stopped."""
 
+import collections
 import json
 
 import pytest
@@ -45,6 +46,20 @@ def test_the_paper_s_matrix_has_the_paper_s_cells():
   # papers.md 1.6: 21 source-target cells for B2, B3 and two columns, 8 for B4, 6 for three columns.
   assert {method: len(of) for method, of in by_method.items()} == {
     "scratch": 8, "finetune_head": 21, "finetune": 21, "random_column": 8, "progressive": 21 + 6,
+  }  # fmt: skip
+  for cell in cells:
+    assert cell.before is None or cells.index(cell.before) < cells.index(cell)
+
+
+def test_the_paper_s_atari_has_the_paper_s_networks():
+  """papers.md 1.6: 12 targets by 3 sources, 72 networks of three columns; of four, one order."""
+  from experiments.configs import atari
+
+  cells = matrix.plan(atari.get_config("paper"))
+  on_targets = collections.Counter(matrix_folder.row_of(c).method for c in cells if c.target in atari.TARGETS)
+  assert on_targets == {
+    "scratch": 12, "finetune_head": 36, "finetune": 36, "random_column": 12, "progressive2": 36, "progressive3": 72,
+    "progressive4": 12,
   }  # fmt: skip
   for cell in cells:
     assert cell.before is None or cells.index(cell.before) < cells.index(cell)
