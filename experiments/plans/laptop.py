@@ -1,8 +1,8 @@
-"""What two cores can show of the three papers, some 46 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 66 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
-Parts: learning, columns, mazes, pong, changes, conveyor, gap, ladder, labyrinth.
+Parts: learning, columns, mazes, pong, changes, conveyor, gap, ladder, labyrinth, atari.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,6 +31,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
     "gap": _gap(),
     "ladder": _ladder(),
     "labyrinth": _labyrinth(),
+    "atari": _atari(),
   }
   return plan.of_parts(__file__, variant, parts)
 
@@ -143,4 +144,14 @@ def _labyrinth() -> list[plan.Job]:
       flags={"figure": "pnn", "runs": "{labyrinth}", "out": "{labyrinth_figures}"},
       hours=0.1,
     ),
+  ]
+
+
+def _atari() -> list[plan.Job]:
+  """Figures 6 and 11 of Rusu et al. 2016: from Pong to two games, one run a cell: estimated, at 300 steps a second."""
+  config, figures = "experiments/configs/atari.py:laptop", {"figure": "pnn", "runs": "{atari}"}
+  return [
+    plan.Job("atari", "matrix", config=config, hours=20.0),
+    plan.Job("atari_features", "analyse", flags={"runs": "{atari}"}, hours=0.5),
+    plan.Job("atari_figures", "figures", flags={**figures, "out": "{atari_figures}"}, hours=0.1),
   ]

@@ -2,18 +2,20 @@
 
   python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --hours=0.4
 
-Parts: benchmark, columns, changes, soup, mazes. Hours are worked out from the aims of one card in docs/speed.md: no job
-of this plan has run on a card yet. A job that has not ended when time is up goes on at the next start, on a CPU as
-well. Where there is no network, `offline.sh` beside this file carries it there and back; a state has 12 bytes a
+Parts: benchmark, columns, changes, soup, mazes, atari. Hours are worked out from the aims of one card in docs/speed.md:
+no job of this plan has run on a card yet. A job that has not ended when time is up goes on at the next start, on a CPU
+as well. Where there is no network, `offline.sh` beside this file carries it there and back; a state has 12 bytes a
 parameter and run, 2.5 MB in Pong, 4 MB on the Jaco, 16 MB in a maze.
 """
 
 from ml_collections import config_dict
 
-from experiments.configs import jaco_corl2017, navigation, pong_soup
+from experiments.configs import atari, jaco_corl2017, navigation, pong_soup
 from experiments.running import plan
+from experiments.studies.pnn import matrix
 
 _STEPS_PER_HOUR = 100_000 * 3_600  # Of one card, over all runs of a sweep, pixels and learning included: a guess.
+_EMULATOR_STEPS_PER_HOUR = 1_000 * 3_600  # Of a machine of 16 CPUs: a guess, from A3C of others (1,097 a second).
 _RANDOMIZED = {
   f"world_options.randomization.{name}": value
   for name, value in {"camera_m": 0.03, "field_of_view": 0.05, "light": 0.3, "ambient": 0.2, "color": 0.15}.items()
@@ -28,6 +30,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
     "changes": _changes(),
     "soup": _soup(),
     "mazes": _mazes(),
+    "atari": _atari(),
   }
   return plan.of_parts(__file__, variant, parts)
 
@@ -95,4 +98,21 @@ def _mazes() -> list[plan.Job]:
     for agents in (("nav", "nav_d1d2l"), ("nav_d2", "nav_d1"))
     for maze in ("static_1", "random_goal_1")
     for agent in agents
+  ]
+
+
+def _atari() -> list[plan.Job]:
+  """Rusu et al. 2016, figures 6, 7, 10 and 11: 226 cells, 25 runs of each, one after the other on CPUs.
+
+  Many machines share them out by `experiments.matrix --cell` in one folder: this job alone is years of one machine.
+  """
+  config = atari.get_config("paper")
+  steps = config.train.steps * config.sweep.num_runs * len(matrix.plan(config))
+  hours = round(steps / _EMULATOR_STEPS_PER_HOUR)
+  return [
+    plan.Job("atari", "matrix", config="experiments/configs/atari.py:paper", hours=hours),
+    plan.Job("atari_features", "analyse", flags={"runs": "{atari}"}, hours=10.0),
+    plan.Job(
+      "atari_figures", "figures", flags={"figure": "pnn", "runs": "{atari}", "out": "{atari_figures}"}, hours=0.5
+    ),
   ]

@@ -1,8 +1,8 @@
-"""The figures of Rusu et al. 2016 on Pong Soup and Labyrinth, from a matrix' folder; the paper's numbers beside ours.
+"""The figures of Rusu et al. 2016 on all its worlds, from a matrix' folder; the paper's numbers beside ours.
 
-4a the transfer matrix and table 1, 4b and 12 learning curves (Labyrinth's figures 8 and 13 are drawn as 4a and 12), and
-what was forgotten; `sensitivity_figures` has those that show what was transferred. A cell that is missing, empty or
-half written is a marked gap, never a zero.
+4a the transfer matrix and table 1, 4b and 12 learning curves (drawn as 4a and 12 are Atari's figures 6 and 11, and
+Labyrinth's 8 and 13), and what was forgotten; `sensitivity_figures` has those that show what was transferred. A cell
+that is missing, empty or half written is a marked gap, never a zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -152,14 +152,13 @@ def scores(
   matrix: matrix_folder.Matrix, how: transfer.Definition, *, num_resamples: int = 2000
 ) -> transfer_matrix.Matrix:
   """The transfer matrix; a cell that is not complete has none, and says why."""
-  rows = [matrix_folder.row_of(cell) for cell in matrix.results if cell.method != "scratch"]
-  rows = sorted(dict.fromkeys(rows), key=lambda row: list(COLORS).index(row.method))
   baselines = {cell.target: result for cell, result in matrix.results.items() if cell.method == "scratch"}
   others = {
     (matrix_folder.row_of(cell), cell.target): result
     for cell, result in matrix.results.items()
     if cell.method != "scratch" and cell.target in matrix.targets
   }
+  rows = sorted(dict.fromkeys(row for row, _ in others), key=lambda row: list(COLORS).index(row.method))
   scored = transfer_matrix.build(
     _complete(others),
     _complete(baselines),
