@@ -1,11 +1,10 @@
 """Atari (Rusu et al. 2016, section 5.3): what transfers from three games to twelve others.
 
 python -m experiments.matrix --config=experiments/configs/atari.py:laptop --workdir=runs/atari
-python -m experiments.analyse --runs=runs/atari
-python -m experiments.figures --figure=pnn --runs=runs/atari --out=runs/atari/figures
+python -m experiments.figures --figure=pnn_fig4a --runs=runs/atari --out=runs/atari/figures
 
-Figure 6 and table 1 are drawn as `pnn_fig4a` and `pnn_fig4b`, figure 7 as `pnn_fig7a` and `pnn_fig7b`, figure 10 as
-`pnn_fig10`, figure 11 as `pnn_fig12`. Needs ale-py, the extra `atari`, whose names games have here.
+Figure 6 and table 1 are drawn as `pnn_fig4a` and `pnn_fig4b`, figure 11 as `pnn_fig12`. Needs ale-py, the extra
+`atari`, whose names games have here.
 """
 
 import dataclasses

@@ -149,9 +149,10 @@ def _labyrinth() -> list[plan.Job]:
 
 def _atari() -> list[plan.Job]:
   """Figures 6 and 11 of Rusu et al. 2016: from Pong to two games, one run a cell: estimated, at 300 steps a second."""
-  config, figures = "experiments/configs/atari.py:laptop", {"figure": "pnn", "runs": "{atari}"}
   return [
-    plan.Job("atari", "matrix", config=config, hours=20.0),
-    plan.Job("atari_features", "analyse", flags={"runs": "{atari}"}, hours=0.5),
-    plan.Job("atari_figures", "figures", flags={**figures, "out": "{atari_figures}"}, hours=0.1),
+    plan.Job("atari", "matrix", config="experiments/configs/atari.py:laptop", hours=20.0),
+    *(
+      plan.Job(name, "figures", flags={"figure": name, "runs": "{atari}", "out": f"{{{name}}}"}, hours=0.1)
+      for name in ("pnn_fig4a", "pnn_fig4b", "pnn_fig12")
+    ),
   ]

@@ -102,7 +102,7 @@ def _mazes() -> list[plan.Job]:
 
 
 def _atari() -> list[plan.Job]:
-  """Rusu et al. 2016, figures 6, 7, 10 and 11: 226 cells, 25 runs of each, one after the other on CPUs.
+  """Rusu et al. 2016, figures 6 and 11: 226 cells, 25 runs of each, one after the other on CPUs.
 
   Many machines share them out by `experiments.matrix --cell` in one folder: this job alone is years of one machine.
   """
@@ -111,8 +111,8 @@ def _atari() -> list[plan.Job]:
   hours = round(steps / _EMULATOR_STEPS_PER_HOUR)
   return [
     plan.Job("atari", "matrix", config="experiments/configs/atari.py:paper", hours=hours),
-    plan.Job("atari_features", "analyse", flags={"runs": "{atari}"}, hours=10.0),
-    plan.Job(
-      "atari_figures", "figures", flags={"figure": "pnn", "runs": "{atari}", "out": "{atari_figures}"}, hours=0.5
+    *(
+      plan.Job(name, "figures", flags={"figure": name, "runs": "{atari}", "out": f"{{{name}}}"}, hours=0.1)
+      for name in ("pnn_fig4a", "pnn_fig4b", "pnn_fig12")
     ),
   ]

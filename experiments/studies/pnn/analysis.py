@@ -112,7 +112,10 @@ def _with_aps(
 
 def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitivity.Player:
   task = learn.player(source, config.world, config.world_options.to_dict())
-  assert isinstance(task.place, place_lib.Simulation)  # Cells are sweeps.
+  if not isinstance(task.place, place_lib.Simulation):
+    raise ValueError(
+      f"{task.place.name} is behind dm_env, where nothing is analysed yet; leave experiments.analyse out"
+    )
   return sensitivity.Player(task.agent, source.params, task.place.batch(_NUM_WORLDS, learn.input_names(task)))
 
 
