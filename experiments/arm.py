@@ -12,6 +12,7 @@ python -m experiments.arm --mode=serve --driver=replay --recording=runs/recordin
 python -m experiments.arm --mode=export --recording=runs/recordings --out=runs/recordings.hdf5
 python -m experiments.arm --mode=identify --recording=runs/recordings --out=runs/twin.json
 python -m experiments.arm --mode=serve --twin=runs/twin.json             # the twin that moves as was recorded
+python -m experiments.arm --mode=attack                                  # the gate, by 10,000 faults and bad commands
 """
 
 import ast
@@ -41,9 +42,9 @@ from progressive import partition
 _MODE = flags.DEFINE_enum(
   "mode",
   "serve",
-  ("serve", "drive", "replay", "inspect", "export", "identify"),
+  ("serve", "drive", "replay", "inspect", "export", "identify", "attack"),
   "Serve an arm; drive what is served; of --recording, play and film it, tell and draw what it holds, write HDF5, or "
-  "find the twin that moves so.",
+  "find the twin that moves so; attack the gate of a --driver's limits.",
 )
 _DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS, or package.module:Config.")
 _SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scale=1.2; may be repeated.")
@@ -55,6 +56,7 @@ _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step o
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
 _GAP = flags.DEFINE_string("gap", None, "How much the twin differs from the simulation, full without it: --set=gap=...")
 _TWIN = flags.DEFINE(binary.PATH, "twin", "", "Fields of the twin, as --mode=identify wrote them.")
+_COMMANDS = flags.DEFINE_integer("commands", 1_000_000, "Hostile ones; a fault is injected for each hundred.", 100)
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
 
@@ -235,6 +237,15 @@ def identify() -> None:
     print(f"{out}: --mode=serve --twin={out} serves it")
 
 
+def attack() -> None:
+  """Prints what the gate, with the limits of the driver, let through."""
+  from environments.arm import attack as attack_lib
+
+  limits = driver_config(_DRIVER.value, _SET.value).limits()
+  for line in attack_lib.table(limits, num_commands=_COMMANDS.value, seed=binary.SEED.value):
+    print(line, flush=True)
+
+
 def _randomization(estimates: Mapping[str, Sequence[float]]) -> Iterator[str]:
   """The flags by which the simulation draws its worlds that widely, about its own friction and gain of 1."""
   for name, field in (("friction", "friction_scale"), ("gain", "servo_gain_scale")):
@@ -262,6 +273,7 @@ _MODES = {
   "inspect": (inspect, (_RECORDING, binary.OUT)),
   "export": (export, (_RECORDING, binary.OUT)),
   "identify": (identify, (_RECORDING, _SET, _GAP, _TWIN, binary.OUT)),
+  "attack": (attack, (_DRIVER, _SET, _COMMANDS, binary.SEED)),
 }
 
 

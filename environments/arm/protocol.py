@@ -61,6 +61,17 @@ class Limits:
     for name in ("max_acceleration_rad_s2", "braking_rad_s2", "max_age_s", "fault_age_s", "hang_s", "poll_s", "read_s"):
       if not 0 < getattr(self, name) < math.inf:
         raise ValueError(f"Limits: {name}={getattr(self, name)} must be positive and finite")
+    if not all(speed > 0 for speed in self.max_velocity_rad_s):
+      raise ValueError(f"Limits: max_velocity_rad_s={self.max_velocity_rad_s} must be positive")
+    if not all(low < high for low, high in zip(self.low_rad, self.high_rad, strict=True)):
+      raise ValueError(f"Limits: low_rad={self.low_rad} must be below high_rad={self.high_rad}")
+    if self.braking_rad_s2 > self.max_acceleration_rad_s2:
+      raise ValueError(
+        f"Limits: braking_rad_s2={self.braking_rad_s2} must not be above max_acceleration_rad_s2="
+        f"{self.max_acceleration_rad_s2}: no joint would be told to brake in time"
+      )
+    if not self.poll_s <= self.reaction_s < math.inf:
+      raise ValueError(f"Limits: reaction_s={self.reaction_s} must hold one poll, poll_s={self.poll_s}, and be finite")
 
 
 class Reading(NamedTuple):

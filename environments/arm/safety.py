@@ -66,7 +66,11 @@ class Gate:
     self.now_s = driver.now_s
     self._wanted = np.zeros_like(self._max_velocity)  # What was commanded, and holds until
     self._expires_s = -math.inf
-    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
+    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told, and at each poll before,
+    num_kept = math.ceil(
+      (limits.reaction_s + limits.fault_age_s) / limits.poll_s
+    )  # as long as the arm may not show it.
+    self._under_way = collections.deque[np.ndarray](maxlen=num_kept)
     self._polled_s = self.now_s() - limits.poll_s
     self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
     self._told = collections.deque[Told](maxlen=_MOST_TOLD)  # Changes that nobody has asked for yet, and the
@@ -84,7 +88,7 @@ class Gate:
     if problem:
       self.hold()
       raise CommandRefusedError(f"command refused, arm held: {problem}")
-    self._wanted = np.clip(velocity_rad_s.astype(np.float64), -self._max_velocity, self._max_velocity)
+    self._wanted = np.clip(np.asarray(velocity_rad_s, np.float64), -self._max_velocity, self._max_velocity)
     self._expires_s = expires_s
 
   def hold(self) -> None:
@@ -99,6 +103,7 @@ class Gate:
     """
     self.hold()
     self._velocity = self._wanted
+    self._under_way.clear()
     for _ in range(_STOP_TRIES):
       try:
         self._driver.stop()
@@ -120,18 +125,23 @@ class Gate:
     if self._fault:
       return
     now_s = self.now_s()
-    elapsed_s = min(now_s - self._polled_s, self._limits.poll_s)
-    if elapsed_s <= 0:
+    if now_s == self._polled_s:
       return  # No time has passed: a twin waits for its client.
+    if not now_s > self._polled_s:
+      raise self._faulty(f"its clock went from {self._polled_s:g} s to {now_s:g} s")
+    elapsed_s = min(now_s - self._polled_s, self._limits.poll_s)
     self._polled_s = now_s
     reading = self.read()
     is_old = now_s - reading.time_s > self._limits.max_age_s
-    why = "" if not self._wanted.any() else "old reading" if is_old else "expired" if now_s >= self._expires_s else ""
+    why = (
+      "" if not self._wanted.any() else "old reading" if is_old else "expired" if not now_s < self._expires_s else ""
+    )
     if why:
       self.hold()
     velocity = self._clear(self._brakeable(self._wanted, reading), reading, elapsed_s)
-    self._call("it takes no command", self._driver.command, velocity)
+    self._call("it takes no command", self._driver.command, velocity.copy())
     self._velocity = velocity
+    self._under_way.append(velocity)
     self._note(why)
 
   def told(self) -> list[Told]:
@@ -165,15 +175,15 @@ class Gate:
     """The newest reading.
 
     Raises:
-      ArmFaultError: there is none, it is old, or has NaN or infinity among the joints, now or before. The arm has been
-        told to stop.
+      ArmFaultError: there is none, it is old or of the future, or its joints are not one finite number each, now or
+        before. The arm has been told to stop.
     """
     self._refuse_faulty()
     reading = self._call("its instruments cannot be read", self._read)
-    if not (np.isfinite(reading.qpos_rad).all() and np.isfinite(reading.qvel_rad_s).all()):
+    if not (self._is_sound(reading.qpos_rad) and self._is_sound(reading.qvel_rad_s)):
       raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
     age_s = self.now_s() - reading.time_s
-    if not age_s <= self._limits.fault_age_s:
+    if not abs(age_s) <= self._limits.fault_age_s:
       raise self._faulty(f"its instruments show nothing newer than {age_s:.2f} s")
     return reading
 
@@ -218,18 +228,28 @@ class Gate:
       return f"velocities must be a floating-point array, got {getattr(velocity, 'dtype', type(velocity).__name__)}"
     if velocity.shape != self._max_velocity.shape:
       return f"velocities have shape {velocity.shape}, the arm has {self._max_velocity.shape[0]} joints"
-    if not np.isfinite(velocity).all():
+    if not self._is_sound(velocity):
       return f"velocities must be finite, got {velocity}"
     return None
+
+  def _is_sound(self, joints: Any) -> bool:
+    """Whether `joints` is one finite number a joint; numbers under a mask count."""
+    is_numbers = isinstance(joints, np.ndarray) and np.issubdtype(joints.dtype, np.floating)
+    return is_numbers and joints.shape == self._low.shape and bool(np.isfinite(np.asarray(joints)).all())
 
   def _brakeable(self, velocity: np.ndarray, reading: protocol.Reading) -> np.ndarray:
     """`velocity`, no faster than each joint can still stop before its position limit; outside, only back.
 
-    A joint goes on for as long as its reading is old and the arm reacts, t, and brakes by a: v t + v^2 / 2a = room.
+    What the arm was told while its reading grew old, and in the time that it takes to react, may be under way, d. From
+    there a joint goes on for one poll, t, and brakes by a: d + v t + v^2 / 2a = room.
     """
-    braking, blind_s = self._limits.braking_rad_s2, self._blind_s(reading)
-    room = np.maximum(self._ends - self._sides * reading.qpos_rad, 0.0)  # [2, J] down, up
-    down, up = braking * (np.sqrt(room * (2.0 / braking) + blind_s**2) - blind_s)
+    braking, poll_s = self._limits.braking_rad_s2, self._limits.poll_s
+    num_blind = math.ceil(self._blind_s(reading) / poll_s - 1e-6) - 1  # Rounding makes no poll of its own.
+    newest_first = list(self._under_way)[: -num_blind - 1 : -1]
+    ways = poll_s * np.cumsum([np.zeros_like(self._velocity), *newest_first], axis=0)  # [1 + polls, J]
+    under_way = np.max(self._sides[:, None] * ways, axis=1)  # The reading may show some of it: the longest rest of it.
+    room = np.maximum(self._ends - self._sides * reading.qpos_rad - under_way, 0.0)  # [2, J] down, up
+    down, up = braking * (np.sqrt(room * (2.0 / braking) + poll_s**2) - poll_s)
     return np.maximum(np.minimum(velocity, up), -down)
 
   def _clear(self, velocity: np.ndarray, reading: protocol.Reading, elapsed_s: float) -> np.ndarray:

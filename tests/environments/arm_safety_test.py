@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from environments.arm import protocol, safety
+from environments.arm import attack, protocol, safety
 
 LIMITS = protocol.Limits(
   max_velocity_rad_s=(0.5, 1.0, 1.0),
@@ -19,6 +19,7 @@ LIMITS = protocol.Limits(
   poll_s=0.1,
 )
 FOR_LONG_S = 1e6
+JACO = safety.jaco_limits()
 
 
 class FakeDriver:
@@ -159,8 +160,8 @@ def test_an_old_reading_makes_it_slower(driver):
   reading = driver.read()._replace(qpos_rad=np.array([0.0, 0.8, 1.0]))
   gate = safety.Gate(driver, dataclasses.replace(LIMITS, max_age_s=9.0, fault_age_s=9.0), read=lambda: reading)
   move(gate, driver, [0.0, 1.0, 0.0], num_polls=3)
-  blind_s = 0.1 + 0.3
-  np.testing.assert_allclose(driver.velocity[1] * blind_s + driver.velocity[1] ** 2 / 2.0, 0.2)
+  under_way = 0.1 * np.sum(driver.told, axis=0)[1]  # Nothing of what it was told shows yet.
+  np.testing.assert_allclose(under_way + driver.velocity[1] ** 2 / 2.0, 0.2)
 
 
 def test_the_limits_are_not_passed(gate, driver):
@@ -342,6 +343,50 @@ def test_a_command_takes_effect_at_once_whatever_the_clock_rounds(gate, driver):
     gate.wait(0.3 * (period + 1))
     driver.wait = wait
     np.testing.assert_array_equal(seen, [velocity] * 3)
+
+
+@pytest.mark.parametrize("send", attack.CLIENT_FAULTS.values(), ids=attack.CLIENT_FAULTS)
+def test_no_client_brings_the_arm_beyond_its_limits(send):
+  found = attack.inject(JACO, np.random.default_rng(0), break_it=lambda arm: None, send=send, count=2)
+  assert found.num_escaped == 0 and found.rest_s < 0.4
+  assert found.goes_on == (2 if send in map(attack.CLIENT_FAULTS.get, ("floods", "sends huge numbers")) else 0)
+  np.testing.assert_array_less(found.excess, 1e-9)
+
+
+@pytest.mark.parametrize("name", attack.DRIVER_FAULTS)
+def test_a_driver_that_goes_wrong_comes_to_rest_within_its_limits(name):
+  found = attack.inject(JACO, np.random.default_rng(0), break_it=attack.DRIVER_FAULTS[name], send=attack.well, count=2)
+  assert found.num_escaped == 0 and found.rest_s < 0.4
+  assert found.goes_on == (2 if name == "command alters its argument" else 0)
+  np.testing.assert_array_less(found.excess, 1e-9)
+
+
+def test_hostile_commands_reach_the_limits_and_do_not_pass_them():
+  """0.08 s of reaction, of which an arm `LATENCY_POLLS` late uses all: the attack is as bad as an arm may be."""
+  found = attack.command(JACO, np.random.default_rng(0), count=1_000)
+  assert found.jerk_rad_s3 > 0
+  assert np.all(found.excess <= 1e-9)
+
+
+def test_an_attack_sees_what_passes_a_limit(monkeypatch):
+  """Without the gate's braking a joint runs into its end."""
+  monkeypatch.setattr(safety.Gate, "_brakeable", lambda self, velocity, reading: velocity)
+  assert attack.command(JACO, np.random.default_rng(0), count=1_000).excess[2] > 0.1
+
+
+@pytest.mark.parametrize(
+  ("wrong", "word"),
+  [
+    ({"reaction_s": np.nan}, "reaction_s=nan"),
+    ({"reaction_s": 0.01}, "poll_s=0.1"),
+    ({"braking_rad_s2": 5.0}, "max_acceleration_rad_s2=4.0"),
+    ({"max_velocity_rad_s": (1.0, np.nan, 1.0)}, "must be positive"),
+    ({"low_rad": (0.0, 1.0, 0.0)}, "below high_rad"),
+  ],
+)
+def test_limits_that_the_gate_cannot_keep_are_refused(wrong, word):
+  with pytest.raises(ValueError, match=word):
+    dataclasses.replace(LIMITS, **wrong)
 
 
 def test_wrong_limits_are_refused():
