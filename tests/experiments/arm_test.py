@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from environments.arm import driver, gap, replay, server, twin
+from environments.arm import attack, driver, gap, replay, server, twin
 from environments.jaco import constants
 from experiments import arm
 from tests.environments import arm_recordings
@@ -135,6 +135,14 @@ def test_a_flag_of_another_mode_is_refused(mode, flag, reader):
   message = f"--{flag} is not read by --mode={mode}; it is by --mode={reader}"
   with parsed(f"--mode={mode}", f"--{flag}=x"), pytest.raises(ValueError, match=message):
     arm.main()
+
+
+def test_an_attack_prints_a_row_for_each_fault(capsys):
+  with parsed("--mode=attack", "--commands=100"):
+    arm.main()
+  rows = capsys.readouterr().out.splitlines()
+  assert len(rows) == 2 + len(attack.CLIENT_FAULTS | attack.DRIVER_FAULTS) + 1
+  assert all(row.endswith("| 0, 0, 0 |") for row in rows[2:]) and rows[-1].startswith("| hostile commands | 100 |")
 
 
 @contextlib.contextmanager
