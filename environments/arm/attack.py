@@ -287,7 +287,7 @@ def table(limits: protocol.Limits, *, num_commands: int, seed: int) -> Iterator[
 
 
 def _row(name: str, found: Found) -> str:
-  beyond = ", ".join(f"{one:.2g}" if one > _ROUNDING else "0" for one in found.excess)
+  beyond = ", ".join("0" if one <= _ROUNDING else f"{one:.2g}" for one in found.excess)
   rest = f"{found.rest_s:.2f} s" if found.rest_s else "-"
   return (
     f"| {name} | {found.number:,} | {found.goes_on:,} | {found.num_escaped:,} | {rest} | {found.jerk_rad_s3:,.0f} "
