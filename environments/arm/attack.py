@@ -2,8 +2,8 @@
 
 Each trial drives an arm at random, breaks one thing at a random instant, and watches the arm, which goes exactly where
 it is told, `LATENCY_POLLS` late, until it is told something else. What it does is held against the limits: the largest
-excess over speed, acceleration of the commands and joint range, and the longest time until it stands still. What hangs
-needs a wall clock, and is not here: `docs/arm.md` has it measured.
+excess over speed, acceleration of the commands, joint range and clearance, and the longest time until it stands still.
+What hangs needs a wall clock, and is not here: `docs/arm.md` has it measured.
 """
 
 import collections
@@ -30,8 +30,7 @@ class Arm:
   def __init__(self, limits: protocol.Limits, rng: np.random.Generator):
     self.time_s, self._poll_s = 0.0, limits.poll_s
     self.clock: Callable[[], float] = lambda: self.time_s
-    low, high = np.maximum(limits.low_rad, -10.0), np.minimum(limits.high_rad, 10.0)
-    self.qpos = rng.uniform(low, high)
+    self.qpos = _clear_pose(limits, rng)
     self.velocity = np.zeros_like(self.qpos)
     self.told = self.velocity  # What the motors get after the latency.
     self._late = collections.deque([self.velocity] * LATENCY_POLLS)
@@ -65,6 +64,15 @@ class Arm:
     pass
 
 
+def _clear_pose(limits: protocol.Limits, rng: np.random.Generator) -> np.ndarray:
+  """At random within the limits of the joints, where the arm touches nothing."""
+  low, high = np.maximum(limits.low_rad, -10.0), np.minimum(limits.high_rad, 10.0)
+  while True:
+    qpos = rng.uniform(low, high)
+    if limits.clearance_m is None or limits.clearance_m(qpos) >= limits.margin_m:
+      return qpos
+
+
 class Found(NamedTuple):
   """What an attack came to; excesses are the largest over a limit, 0 where none was passed."""
 
@@ -73,7 +81,7 @@ class Found(NamedTuple):
   num_escaped: int  # Errors that are not the gate's own: they end the process that owns the arm.
   rest_s: float  # The longest from the fault to rest, where it came to rest.
   jerk_rad_s3: float  # The largest; it has no limit.
-  excess: np.ndarray  # [3] rad/s, rad/s^2, rad
+  excess: np.ndarray  # [4] rad/s, rad/s^2, rad, and metres that the arm overlaps with itself or what is about it
 
 
 class _Watch:
@@ -82,7 +90,7 @@ class _Watch:
   def __init__(self, limits: protocol.Limits):
     self._limits, self._speed = limits, np.array(limits.max_velocity_rad_s)
     self._low, self._high = np.array(limits.low_rad), np.array(limits.high_rad)
-    self.excess, self.jerk = np.zeros(3), 0.0
+    self.excess, self.jerk = np.zeros(4), 0.0
     self._told = self._change = np.zeros_like(self._speed)
 
   def see(self, arm: Arm, *, is_stopped: bool) -> None:
@@ -90,7 +98,8 @@ class _Watch:
     change = (arm.told - self._told) / self._limits.poll_s
     fastest = 0.0 if is_stopped else np.abs(change).max() - self._limits.max_acceleration_rad_s2
     outside = np.maximum(self._low - arm.qpos, arm.qpos - self._high).max()
-    self.excess = np.maximum(self.excess, [(np.abs(arm.told) - self._speed).max(), fastest, outside])
+    overlap = -self._limits.clearance_m(arm.qpos) if self._limits.clearance_m else 0.0
+    self.excess = np.maximum(self.excess, [(np.abs(arm.told) - self._speed).max(), fastest, outside, overlap])
     if not is_stopped:
       self.jerk = max(self.jerk, np.abs(change - self._change).max() / self._limits.poll_s)
     self._told, self._change = arm.told, change
@@ -243,7 +252,7 @@ def inject(
 ) -> Found:
   """`count` trials; in each the driver is broken at a random instant, and messages are `send`'s from then on."""
   goes_on = num_escaped = 0
-  rest_s, jerk, excess = 0.0, 0.0, np.zeros(3)
+  rest_s, jerk, excess = 0.0, 0.0, np.zeros(4)
   for _ in range(count):
     trial, commands = _Trial(limits, rng), hostile(limits, rng)
     velocity = np.array(limits.max_velocity_rad_s) * rng.choice([-1.0, 1.0], len(limits.low_rad))
@@ -262,7 +271,7 @@ def inject(
 
 def command(limits: protocol.Limits, rng: np.random.Generator, *, count: int) -> Found:
   """`count` hostile commands, one a poll, to one arm after another."""
-  jerk, excess, num_escaped = 0.0, np.zeros(3), 0
+  jerk, excess, num_escaped = 0.0, np.zeros(4), 0
   commands = hostile(limits, rng)
   for first in range(0, count, _COMMANDS_AN_ARM):
     trial = _Trial(limits, rng)
@@ -277,7 +286,7 @@ def table(limits: protocol.Limits, *, num_commands: int, seed: int) -> Iterator[
   """The campaign as lines of Markdown, each as soon as it is there: a fault for every hundred hostile commands."""
   num_faults = math.ceil(num_commands / 100 / len(CLIENT_FAULTS | DRIVER_FAULTS))
   rng = np.random.default_rng(seed)
-  yield "| attack | count | goes on | errors escaped | rest within | jerk, rad/s^3 | beyond rad/s, rad/s^2, rad |"
+  yield "| attack | count | goes on | errors escaped | rest within | jerk, rad/s^3 | beyond rad/s, rad/s^2, rad, m |"
   yield "|---|---|---|---|---|---|---|"
   for name, send in CLIENT_FAULTS.items():
     yield _row(f"client {name}", inject(limits, rng, break_it=lambda arm: None, send=send, count=num_faults))
