@@ -20,6 +20,7 @@ LIMITS = protocol.Limits(
 )
 FOR_LONG_S = 1e6
 JACO = safety.jaco_limits()
+FREE = dataclasses.replace(JACO, clearance_m=None)  # With nothing about it that would make it brake.
 
 
 class FakeDriver:
@@ -347,7 +348,7 @@ def test_a_command_takes_effect_at_once_whatever_the_clock_rounds(gate, driver):
 
 @pytest.mark.parametrize("send", attack.CLIENT_FAULTS.values(), ids=attack.CLIENT_FAULTS)
 def test_no_client_brings_the_arm_beyond_its_limits(send):
-  found = attack.inject(JACO, np.random.default_rng(0), break_it=lambda arm: None, send=send, count=2)
+  found = attack.inject(FREE, np.random.default_rng(0), break_it=lambda arm: None, send=send, count=2)
   assert found.num_escaped == 0 and found.rest_s < 0.4
   assert found.goes_on == (2 if send in map(attack.CLIENT_FAULTS.get, ("floods", "sends huge numbers")) else 0)
   np.testing.assert_array_less(found.excess, 1e-9)
@@ -355,7 +356,7 @@ def test_no_client_brings_the_arm_beyond_its_limits(send):
 
 @pytest.mark.parametrize("name", attack.DRIVER_FAULTS)
 def test_a_driver_that_goes_wrong_comes_to_rest_within_its_limits(name):
-  found = attack.inject(JACO, np.random.default_rng(0), break_it=attack.DRIVER_FAULTS[name], send=attack.well, count=2)
+  found = attack.inject(FREE, np.random.default_rng(0), break_it=attack.DRIVER_FAULTS[name], send=attack.well, count=2)
   assert found.num_escaped == 0 and found.rest_s < 0.4
   assert found.goes_on == (2 if name == "command alters its argument" else 0)
   np.testing.assert_array_less(found.excess, 1e-9)
@@ -368,10 +369,13 @@ def test_hostile_commands_reach_the_limits_and_do_not_pass_them():
   assert np.all(found.excess <= 1e-9)
 
 
-def test_an_attack_sees_what_passes_a_limit(monkeypatch):
-  """Without the gate's braking a joint runs into its end."""
-  monkeypatch.setattr(safety.Gate, "_brakeable", lambda self, velocity, reading: velocity)
-  assert attack.command(JACO, np.random.default_rng(0), count=1_000).excess[2] > 0.1
+@pytest.mark.parametrize(
+  ("what", "instead", "excess"), [("_brakeable", lambda velocity: velocity, 2), ("_has_room", lambda velocity: True, 3)]
+)
+def test_an_attack_sees_what_passes_a_limit(monkeypatch, what, instead, excess):
+  """Without the gate's braking a joint runs into its end, and a link into another one or into the table."""
+  monkeypatch.setattr(safety.Gate, what, lambda self, velocity, reading: instead(velocity))
+  assert attack.command(JACO, np.random.default_rng(0), count=1_000).excess[excess] > 0.01
 
 
 @pytest.mark.parametrize(
