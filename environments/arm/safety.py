@@ -66,11 +66,9 @@ class Gate:
     self.now_s = driver.now_s
     self._wanted = np.zeros_like(self._max_velocity)  # What was commanded, and holds until
     self._expires_s = -math.inf
-    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told, and at each poll before,
-    num_kept = math.ceil(
-      (limits.reaction_s + limits.fault_age_s) / limits.poll_s
-    )  # as long as the arm may not show it.
-    self._under_way = collections.deque[np.ndarray](maxlen=num_kept)
+    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told; and what at each poll, for as
+    longest_blind_s = limits.reaction_s + limits.fault_age_s  # long as the arm may not show it:
+    self._under_way = collections.deque[np.ndarray](maxlen=math.ceil(longest_blind_s / limits.poll_s))
     self._polled_s = self.now_s() - limits.poll_s
     self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
     self._told = collections.deque[Told](maxlen=_MOST_TOLD)  # Changes that nobody has asked for yet, and the
@@ -133,9 +131,8 @@ class Gate:
     self._polled_s = now_s
     reading = self.read()
     is_old = now_s - reading.time_s > self._limits.max_age_s
-    why = (
-      "" if not self._wanted.any() else "old reading" if is_old else "expired" if not now_s < self._expires_s else ""
-    )
+    is_over = not now_s < self._expires_s  # Also where it is no number.
+    why = "" if not self._wanted.any() else "old reading" if is_old else "expired" if is_over else ""
     if why:
       self.hold()
     velocity = self._clear(self._brakeable(self._wanted, reading), reading, elapsed_s)
