@@ -316,7 +316,7 @@ def _init(member: Member, batch: batch_lib.Batch | None) -> loop.TrainState:
   """The state that a run begins with."""
   trainable, frozen = partition.split(member.task.params, member.task.is_trainable)
   key = learn.make_key(member.config.seed, "learning")
-  num_worlds = member.config.train.num_worlds
+  num_worlds = batch.num_worlds if batch else member.config.train.num_worlds
   return loop.init(member.task.agent, trainable, frozen, key, num_worlds=num_worlds, batch=batch)
 
 

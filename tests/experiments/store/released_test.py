@@ -24,7 +24,9 @@ def release(folder, seed=0):
   return params
 
 
-@pytest.mark.parametrize(("name", "reward_scale"), [("jaco_corl2017", 1.0), ("jaco_talk", 0.1), ("pong", 1.0)])
+@pytest.mark.parametrize(
+  ("name", "reward_scale"), [("jaco_corl2017", 1.0), ("jaco_corl2017_plain", 0.1), ("jaco_talk", 0.1), ("pong", 1.0)]
+)
 def test_a_published_column_is_bitwise_what_was_published(name, reward_scale):
   """The scales are those of the configs at the commits that their provenance names; the first's had none yet."""
   source = released.load(PUBLISHED / name)
