@@ -12,7 +12,7 @@ import itertools
 
 from ml_collections import config_dict
 
-from experiments.configs import base, pong_soup
+from experiments.configs import pong_soup
 
 SOURCES = ("pong", "riverraid", "seaquest")
 TARGETS = (
@@ -55,32 +55,11 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   if scale not in SCALES:
     raise ValueError(f"atari.py:{scale} is not one of the scales {', '.join(SCALES)}")
   chosen = SCALES[scale]
-  config = base.experiment(
-    world="atari/pong",
-    # All games have all 18 actions, so that columns of one fit another.
-    world_options={"num_actions": 18, **chosen.options},
-    output_init="random",
-    train=base.phase(
-      column=base.column(conv=((12, 8, 4), (12, 4, 2), (12, (3, 4), 1)), dense=(256,), lstm=(), **chosen.column),
-      steps=chosen.steps,
-      num_worlds=chosen.num_worlds,
-      num_steps=chosen.num_steps,
-      evaluate_every=0,
-      evaluation_episodes=chosen.evaluation_episodes,
-      save_every=chosen.save_every,
-      updates_per_record=chosen.updates_per_record,
-      video=False,
-      value_cost=0.5,
-      **chosen.hyper,
-    ),
-  )
-  config.matrix = base.matrix(
-    world="atari/",
-    methods=("scratch", "finetune_head", "finetune", "random_column", "progressive"),
-    sources=chosen.sources,
-    source_pairs=chosen.source_pairs,
-    targets=chosen.targets,
+  return pong_soup.transfer(
+    chosen,
+    worlds="atari/",
+    world="pong",
+    world_options={"num_actions": 18},  # All games have all of them, so that columns of one fit another.
+    column={"conv": ((12, 8, 4), (12, 4, 2), (12, (3, 4), 1)), "dense": (256,), "lstm": ()},
     floors=(0.0,),
   )
-  config.sweep = base.sweep(num_runs=chosen.num_runs, top=chosen.top, sampled=chosen.sampled)
-  return config

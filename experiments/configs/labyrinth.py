@@ -10,7 +10,7 @@ import dataclasses
 
 from ml_collections import config_dict
 
-from experiments.configs import base, pong_soup
+from experiments.configs import pong_soup
 
 LEVELS = ("track_1", "track_2", "track_3", "track_4", "avoid_1", "avoid_2", "maze_m", "maze_y")
 _PAPER = pong_soup.SCALES["paper"]
@@ -46,32 +46,12 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   if scale not in SCALES:
     raise ValueError(f"labyrinth.py:{scale} is not one of the scales {', '.join(SCALES)}")
   chosen = SCALES[scale]
-  config = base.experiment(
-    world="maze/seek_track_1",
-    world_options={"num_steps": config_dict.placeholder(int), **chosen.options},
-    output_init="random",
-    train=base.phase(
-      # The paper does not say; A3C's agent in its Labyrinth has these and an LSTM (papers.md 4).
-      column=base.column(conv=((16, 8, 4), (32, 4, 2)), dense=(256,), lstm=(256,), **chosen.column),
-      steps=chosen.steps,
-      num_worlds=chosen.num_worlds,
-      num_steps=chosen.num_steps,
-      evaluate_every=0,
-      evaluation_episodes=chosen.evaluation_episodes,
-      save_every=chosen.save_every,
-      updates_per_record=chosen.updates_per_record,
-      video=False,
-      value_cost=0.5,
-      **chosen.hyper,
-    ),
-  )
-  config.matrix = base.matrix(
-    world="maze/seek_",
-    methods=("scratch", "finetune_head", "finetune", "random_column", "progressive"),
-    sources=chosen.sources,
-    source_pairs=chosen.source_pairs,
-    targets=chosen.targets,
+  return pong_soup.transfer(
+    chosen,
+    worlds="maze/seek_",
+    world="track_1",
+    world_options={"num_steps": config_dict.placeholder(int)},
+    # The paper does not say; A3C's agent in its Labyrinth has these and an LSTM (papers.md 4).
+    column={"conv": ((16, 8, 4), (32, 4, 2)), "dense": (256,), "lstm": (256,)},
     floors=(0.0,),
   )
-  config.sweep = base.sweep(num_runs=chosen.num_runs, top=chosen.top, sampled=chosen.sampled)
-  return config

@@ -79,15 +79,43 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   if scale not in SCALES:
     raise ValueError(f"pong_soup.py:{scale} is not one of the scales {', '.join(SCALES)}")
   chosen = SCALES[scale]
-  # What every cell is; the matrix fills in method, source and world.
+  return transfer(
+    chosen,
+    worlds="pong/",
+    world="pong",
+    world_options={"num_actions": 3, **variants.Options()._asdict()},
+    # Two convolutions, the first of 8 maps (papers.md 1.2); the second and the dense layer are not established.
+    # How they begin is ours: "contrast" sees the ball sooner (explained variance at 0.2 M steps 0.7, "lecun" 0.1).
+    column={"conv": ((8, 8, 4), (16, 4, 2)), "dense": (128,), "lstm": (), "pixel_init": "contrast"},
+    floors=(-21.0, -20.0),
+  )
+
+
+def transfer(
+  chosen: Scale,
+  *,
+  worlds: str,
+  world: str,
+  world_options: Mapping[str, Any],
+  column: Mapping[str, Any],
+  floors: tuple[float, ...],
+) -> config_dict.ConfigDict:
+  """A transfer matrix of the paper, with its methods.
+
+  Args:
+    chosen: how much of it.
+    worlds: what stands before a task's name: "pong/".
+    world: the task in a cell's config until the matrix fills in its own, with method and source.
+    world_options: of every task, beside those of `chosen`.
+    column: fields of `base.column`, beside those of `chosen`.
+    floors: see `base.matrix`.
+  """
   config = base.experiment(
-    world="pong/pong",
-    world_options={"num_actions": 3, **variants.Options()._asdict(), **chosen.options},
+    world=f"{worlds}{world}",
+    world_options={**world_options, **chosen.options},
     output_init="random",  # Starting as the previous policy came with the later paper (papers.md 2.3).
     train=base.phase(
-      # Two convolutions, the first of 8 maps (papers.md 1.2); the second and the dense layer are not established.
-      # How they begin is ours: "contrast" sees the ball sooner (explained variance at 0.2 M steps 0.7, "lecun" 0.1).
-      column=base.column(conv=((8, 8, 4), (16, 4, 2)), dense=(128,), lstm=(), pixel_init="contrast", **chosen.column),
+      column=base.column(**column, **chosen.column),
       steps=chosen.steps,
       num_worlds=chosen.num_worlds,
       num_steps=chosen.num_steps,
@@ -101,12 +129,12 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
     ),
   )
   config.matrix = base.matrix(
-    world="pong/",
+    world=worlds,
     methods=("scratch", "finetune_head", "finetune", "random_column", "progressive"),
     sources=chosen.sources,
     source_pairs=chosen.source_pairs,
     targets=chosen.targets,
-    floors=(-21.0, -20.0),
+    floors=floors,
   )
   config.sweep = base.sweep(num_runs=chosen.num_runs, top=chosen.top, sampled=chosen.sampled)
   return config

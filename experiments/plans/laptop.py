@@ -47,8 +47,7 @@ def _columns() -> list[plan.Job]:
   """Figure 4 of Rusu et al. 2017: three runs of each kind of first column, for a twenty-fifth of the paper's steps."""
   fields = {"train.steps": 2_000_000, "sweep.num_runs": 3, "sweep.top": 3}
   jobs = [plan.Job(kind, config=f"{_SIM_TO_REAL}:{kind}", fields=fields, hours=1.5) for kind in jaco_corl2017.FIGURE_4]
-  figures = {"figure": "corl2017_fig4", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{columns_figure}"}
-  return [*jobs, plan.Job("columns_figure", "figures", flags=figures, hours=0.1)]
+  return [*jobs, plan.figures("columns_figure", "corl2017_fig4", jobs)]
 
 
 def _mazes() -> list[plan.Job]:
@@ -60,26 +59,21 @@ def _mazes() -> list[plan.Job]:
       name = f"{maze}_{agent}"
       jobs.append(plan.Job(name, config=f"{_NAVIGATION},{agent},{maze}", hours=round(hours, 2)))
       jobs.append(plan.Job(f"{name}_test", "navigate", flags={"runs": f"{{{name}}}"}, hours=0.1))
-  tested = [f"{{{job.name}}}" for job in jobs if job.binary == "train"]
-  figures = {"figure": "nav", "runs": tested, "out": "{mazes_figures}"}
-  return [*jobs, plan.Job("mazes_figures", "figures", flags=figures, hours=0.1)]
+  return [*jobs, plan.figures("mazes_figures", "nav", [job for job in jobs if job.binary == "train"])]
 
 
 def _pong() -> list[plan.Job]:
   """Figures of Rusu et al. 2016: ten cells, three runs of each."""
   config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
-  return [
-    plan.Job("soup", "matrix", config=config, fields=fields, hours=6.0),
-    plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5),
-    plan.Job("soup_figures", "figures", flags={"figure": "pnn", "runs": "{soup}", "out": "{soup_figures}"}, hours=0.1),
-  ]
+  soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=6.0)
+  features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5)
+  return [soup, features, plan.figures("soup_figures", "pnn", [soup])]
 
 
 def _changes() -> list[plan.Job]:
   """Figure 6 of Rusu et al. 2017: eight cells, 30 runs of each."""
   jobs = [plan.Job(cell, config=f"{_SIM_TO_REAL}:{cell}", hours=0.5) for cell in jaco_corl2017.FIGURE_6]
-  figures = {"figure": "corl2017_fig6", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{changes_figure}"}
-  return [*jobs, plan.Job("changes_figure", "figures", flags=figures, hours=0.1)]
+  return [*jobs, plan.figures("changes_figure", "corl2017_fig6", jobs)]
 
 
 def _conveyor() -> list[plan.Job]:
@@ -90,8 +84,7 @@ def _conveyor() -> list[plan.Job]:
       own = {"source": f"{{fig7_static_{seed}}}"} if variant == "fig7_three" else {}
       fields = {"seed": seed, **own}
       jobs.append(plan.Job(f"{variant}_{seed}", config=f"{_SIM_TO_REAL}:{variant}", fields=fields, hours=0.1))
-  figures = {"figure": "corl2017_fig7", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{conveyor_figure}"}
-  return [*jobs, plan.Job("conveyor_figure", "figures", flags=figures, hours=0.1)]
+  return [*jobs, plan.figures("conveyor_figure", "corl2017_fig7", jobs)]
 
 
 def _gap() -> list[plan.Job]:
@@ -102,8 +95,7 @@ def _gap() -> list[plan.Job]:
   for level in gap.LEVELS:
     for method in ("progressive", "finetune"):
       jobs += [_on_the_twin(f"{method}_{seed}", method, level, {"seed": seed}, 0.15) for seed in range(3)]
-  figures = {"figure": "corl2017_gap", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{gap_figure}"}
-  return [*jobs, plan.Job("gap_figure", "figures", flags=figures, hours=0.1)]
+  return [*jobs, plan.figures("gap_figure", "corl2017_gap", jobs)]
 
 
 def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], hours: float) -> plan.Job:
@@ -121,8 +113,7 @@ def _ladder() -> list[plan.Job]:
     columns.append(plan.Job(variant, config=f"{config}:{variant}", fields={"source": before}, hours=0.5))
     before = f"{{{variant}}}"
     played += _played(variant, before)
-  figures = {"figure": "talk_ladder", "runs": [f"{{{job.name}}}" for job in played], "out": "{ladder_figure}"}
-  return [*columns, *played, plan.Job("ladder_figure", "figures", flags=figures, hours=0.1)]
+  return [*columns, *played, plan.figures("ladder_figure", "talk_ladder", played)]
 
 
 def _played(name: str, source: str) -> Iterator[plan.Job]:
@@ -135,24 +126,11 @@ def _played(name: str, source: str) -> Iterator[plan.Job]:
 
 def _labyrinth() -> list[plan.Job]:
   """Figures 8 and 13 of Rusu et al. 2016 from Maze Y, one run a cell: 22 of one column, 15 of two, half as fast."""
-  config = "experiments/configs/labyrinth.py:laptop"
-  return [
-    plan.Job("labyrinth", "matrix", config=config, hours=9.0),
-    plan.Job(
-      "labyrinth_figures",
-      "figures",
-      flags={"figure": "pnn", "runs": "{labyrinth}", "out": "{labyrinth_figures}"},
-      hours=0.1,
-    ),
-  ]
+  labyrinth = plan.Job("labyrinth", "matrix", config="experiments/configs/labyrinth.py:laptop", hours=9.0)
+  return [labyrinth, plan.figures("labyrinth_figures", "pnn", [labyrinth])]
 
 
 def _atari() -> list[plan.Job]:
   """Figures 6 and 11 of Rusu et al. 2016: from Pong to two games, one run a cell: estimated, at 300 steps a second."""
-  return [
-    plan.Job("atari", "matrix", config="experiments/configs/atari.py:laptop", hours=20.0),
-    *(
-      plan.Job(name, "figures", flags={"figure": name, "runs": "{atari}", "out": f"{{{name}}}"}, hours=0.1)
-      for name in ("pnn_fig4a", "pnn_fig4b", "pnn_fig12")
-    ),
-  ]
+  matrix = plan.Job("atari", "matrix", config="experiments/configs/atari.py:laptop", hours=20.0)
+  return [matrix, *(plan.figures(name, name, [matrix]) for name in ("pnn_fig4a", "pnn_fig4b", "pnn_fig12"))]

@@ -73,8 +73,7 @@ def _changes() -> list[plan.Job]:
     sweep.update_from_flattened_dict(fields)
     config = f"experiments/configs/jaco_corl2017.py:{cell}"
     jobs.append(plan.Job(cell, config=config, fields=fields, hours=_hours(sweep)))
-  figures = {"figure": "corl2017_fig6", "runs": [f"{{{job.name}}}" for job in jobs], "out": "{changes_figure}"}
-  return [*jobs, plan.Job("changes_figure", "figures", flags=figures, hours=0.1)]
+  return [*jobs, plan.figures("changes_figure", "corl2017_fig6", jobs)]
 
 
 def _soup() -> list[plan.Job]:
@@ -84,10 +83,8 @@ def _soup() -> list[plan.Job]:
     "scratch_pong",
     *(f"{how}_{to}" for to in ("white", "h_flip") for how in ("scratch", "progressive_pong_to", "finetune_pong_to")),
   ]
-  return [
-    plan.Job("soup", "matrix", config=config, flags={"cell": cells}, hours=round(hours * len(cells), 1)),
-    plan.Job("soup_figures", "figures", flags={"figure": "pnn", "runs": "{soup}", "out": "{soup_figures}"}, hours=0.1),
-  ]
+  soup = plan.Job("soup", "matrix", config=config, flags={"cell": cells}, hours=round(hours * len(cells), 1))
+  return [soup, plan.figures("soup_figures", "pnn", [soup])]
 
 
 def _mazes() -> list[plan.Job]:
@@ -109,10 +106,5 @@ def _atari() -> list[plan.Job]:
   config = atari.get_config("paper")
   steps = config.train.steps * config.sweep.num_runs * len(matrix.plan(config))
   hours = round(steps / _EMULATOR_STEPS_PER_HOUR)
-  return [
-    plan.Job("atari", "matrix", config="experiments/configs/atari.py:paper", hours=hours),
-    *(
-      plan.Job(name, "figures", flags={"figure": name, "runs": "{atari}", "out": f"{{{name}}}"}, hours=0.1)
-      for name in ("pnn_fig4a", "pnn_fig4b", "pnn_fig12")
-    ),
-  ]
+  games = plan.Job("atari", "matrix", config="experiments/configs/atari.py:paper", hours=hours)
+  return [games, *(plan.figures(name, name, [games]) for name in ("pnn_fig4a", "pnn_fig4b", "pnn_fig12"))]

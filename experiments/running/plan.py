@@ -68,6 +68,12 @@ class Job:
         yield f"--{name}={one}"
 
 
+def figures(name: str, figure: str, of: Sequence[Job]) -> Job:
+  """Draws `figure`, or all whose names begin so, of what these jobs ran, into a folder of its own."""
+  flags = {"figure": figure, "runs": [f"{{{job.name}}}" for job in of], "out": f"{{{name}}}"}
+  return Job(name, "figures", flags=flags, hours=0.1)
+
+
 def of_parts(file: str, variant: str, parts: Mapping[str, Sequence[Job]]) -> list[Job]:
   """The jobs of the part that `variant` names, of all parts where it is ''; `file` is the plan's own.
 
