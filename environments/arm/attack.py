@@ -123,13 +123,8 @@ def _replacing(name: str, make: Callable[[Arm], Any]) -> Callable[[Arm], None]:
   return lambda arm: setattr(arm, name, make(arm))
 
 
-def _frozen(arm: Arm) -> Callable[[], protocol.Reading]:
-  reading = arm.read()
-  return lambda: reading
-
-
-def _frozen_ahead(arm: Arm) -> Callable[[], protocol.Reading]:
-  reading = arm.read()._replace(time_s=arm.time_s + 1e6)
+def _frozen(arm: Arm, *, ahead_s: float = 0.0) -> Callable[[], protocol.Reading]:
+  reading = arm.read()._replace(time_s=arm.time_s + ahead_s)
   return lambda: reading
 
 
@@ -160,7 +155,7 @@ def _both(*breaks: Callable[[Arm], None]) -> Callable[[Arm], None]:
 DRIVER_FAULTS: dict[str, Callable[[Arm], None]] = {
   "read raises": _replacing("read", lambda arm: _raise),
   "read freezes": _replacing("read", _frozen),
-  "read freezes, dated ahead": _replacing("read", _frozen_ahead),
+  "read freezes, dated ahead": _replacing("read", functools.partial(_frozen, ahead_s=1e6)),
   "read gives NaN": _lying(qpos_rad=lambda true: true.qpos_rad * np.nan),
   "read gives infinity": _lying(qvel_rad_s=lambda true: true.qvel_rad_s + np.inf),
   "read lacks a joint": _lying(qpos_rad=lambda true: true.qpos_rad[1:]),

@@ -266,8 +266,8 @@ class Gate:
     clearance_m = self._limits.clearance_m
     if clearance_m is None:
       return True
-    braking = velocity * np.abs(velocity) / (2.0 * self._limits.braking_rad_s2)
-    ends = [braking + self._blind_s(reading) * before for before in (velocity, self._velocity)]
+    braking, blind_s = velocity * np.abs(velocity) / (2.0 * self._limits.braking_rad_s2), self._blind_s(reading)
+    ends = [braking + blind_s * before for before in (velocity, self._velocity)]
     nearest_m = min(clearance_m(reading.qpos_rad + way) for way in (*ends, 0.5 * ends[0]))
     return nearest_m >= self._limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
 

@@ -50,7 +50,7 @@ class _Arm(NamedTuple):
 def _arm() -> _Arm:
   compiled = model.compile_model()
   links = np.array([compiled.geom(f"link_{i}").id for i in range(len(shape.LINKS))])
-  moving = links[[segment.body >= 2 for segment in shape.LINKS]]
+  moving = links[shape.OVER_TABLE]
   return _Arm(
     model=compiled,
     data=mujoco.MjData(compiled),

@@ -7,7 +7,6 @@ same on every backend and on the twin. The table is taken as an endless plane.
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from environments.jaco import constants, kinematics, shape
 
@@ -49,8 +48,7 @@ def table_clearance(poses: kinematics.Poses) -> jax.Array:
   """Height over the table of the lowest point of links 2 to 6 and the fingers, metres `[]`; negative below it."""
   start, end = _ends(poses)
   lowest = jnp.minimum(start[:, 2], end[:, 2]) - jnp.asarray(_LINKS.radius)
-  moving = np.flatnonzero(_LINKS.body >= 2)
-  return jnp.min(lowest[moving]) - jnp.float32(constants.TABLE_HEIGHT_M)
+  return jnp.min(lowest[shape.OVER_TABLE]) - jnp.float32(constants.TABLE_HEIGHT_M)
 
 
 def joint_clearance(qpos: jax.Array) -> jax.Array:

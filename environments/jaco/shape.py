@@ -78,4 +78,5 @@ PAIRS = np.array(  # [P, 2] indices of `LINKS` that must not touch each other
     if _order(LINKS[b].body) - _order(LINKS[a].body) >= _MIN_BODIES_APART
   ]
 )
+OVER_TABLE = np.array([i for i, link in enumerate(LINKS) if link.body >= 2])  # [M] those that can come down on it.
 assert {segment.body for segment in LINKS} == set(range(len(constants.BODY_NAMES)))
