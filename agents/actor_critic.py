@@ -26,6 +26,7 @@ from progressive import column, layers, network, partition
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
+TEACHER = "teacher"  # The signal that holds a teacher's logits, [A, N] in each world.
 Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is added to its activations.
 
 
@@ -56,6 +57,7 @@ class Hyper:
   discount: float = 0.97  # gamma: what a reward is worth one step earlier.
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # In rewards, per nat of entropy, which is summed over the entries of an action.
+  teacher_cost: float = 10.0  # In rewards, per nat by which the policy differs from its teacher's, where it has one.
   value_cost: float = 0.05  # Weight of the value's loss, of scaled returns; A3C has 0.5 (papers.md 4); see above.
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
   reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
@@ -78,7 +80,8 @@ class Agent:
   num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
   auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
-  learns_policy: bool = struct.field(pytree_node=False, default=True)  # False: value and heads alone (`loss`).
+  is_taught: bool = struct.field(pytree_node=False, default=False)  # `TEACHER` is among the signals.
+  learns_policy: bool = struct.field(pytree_node=False, default=True)  # From actions: see `loss`.
 
 
 class ActOutput(NamedTuple):
@@ -89,6 +92,12 @@ class ActOutput(NamedTuple):
   value: jax.Array  # [B] float32
   recurrent_state: RecurrentState  # Every leaf [B, ...].
   activations: dict[str, jax.Array]  # Of the newest column: layer -> [B, ...].
+
+
+def signals(agent: Agent) -> tuple[str, ...]:
+  """What is learned from beside observations: the signals of auxiliary heads, and a teacher's."""
+  teacher = [TEACHER] if agent.is_taught else []
+  return tuple(dict.fromkeys([*(head.signal for head in agent.auxiliary_heads), *teacher]))
 
 
 def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
@@ -221,7 +230,7 @@ class Outcome:
   targets: jax.Array  # [T, B]: lambda returns of scaled rewards.
   rewards: jax.Array  # [T, B], as the world gave them.
   weights: jax.Array  # [T, B]: 1 for transitions that count.
-  auxiliary: dict[str, jax.Array]  # Name of a head -> its loss [].
+  auxiliary: dict[str, jax.Array]  # Name of a head, or `TEACHER` -> its loss [].
 
   def together(self) -> "Outcome":
     """Of outcomes of one world each, every leaf `[B, ...]`: theirs in one; losses are means over worlds."""
@@ -235,10 +244,11 @@ class Outcome:
 def loss(
   trainable: Params, frozen: Params, agent: Agent, trajectory: trajectory_lib.Trajectory
 ) -> tuple[jax.Array, Outcome]:
-  """What `update` descends: policy + value_cost * value + reward_scale * (sum of cost * head - entropy_cost * entropy).
+  """What `update` descends, and what it was made of.
 
-  Means over transitions. And what it was made of. Without policy and entropy where the agent does not learn these: from
-  steps that somebody else chose.
+  policy + value_cost * value + reward_scale * (sum of cost * head + teacher_cost * teacher - entropy_cost * entropy),
+  means over transitions. Without policy and entropy where the agent does not learn from actions: from steps that
+  somebody else chose.
   """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
@@ -268,6 +278,9 @@ def loss(
     head_loss = auxiliary_lib.loss(params, head, features, signal, jnp.ones(signal.shape[:2], jnp.float32))
     total += hyper.reward_scale * head.cost * head_loss
     auxiliary_losses[head.name] = head_loss
+  if agent.is_taught:
+    auxiliary_losses[TEACHER] = losses.divergence(timesteps.privileged[TEACHER][:-1], logits[:-1], weights)
+    total += hyper.reward_scale * hyper.teacher_cost * auxiliary_losses[TEACHER]
   hidden = {layer: x for layer, x in activations.items() if layer != column.OUTPUT}
   outcome = Outcome(total, hidden, logits[:-1], values[:-1], targets, timesteps.reward[1:], weights, auxiliary_losses)
   return total, outcome

@@ -31,6 +31,14 @@ def value_loss(values: jax.Array, returns: jax.Array, weights: jax.Array) -> jax
   return 0.5 * weighted_mean(jnp.square(jax.lax.stop_gradient(returns) - values), weights)
 
 
+def divergence(teacher: jax.Array, logits: jax.Array, weights: jax.Array) -> jax.Array:
+  """Mean KL(teacher || policy) in nats of logits `[..., A, N]`, summed over action entries; the teacher is fixed."""
+  chex.assert_equal_shape([teacher, logits])
+  log_teacher = jax.nn.log_softmax(jax.lax.stop_gradient(teacher))
+  each = jnp.exp(log_teacher) * (log_teacher - jax.nn.log_softmax(logits))
+  return weighted_mean(jnp.sum(each, axis=(-2, -1)), weights)
+
+
 def mean_entropy(logits: jax.Array, weights: jax.Array) -> jax.Array:
   """Mean entropy in nats of `logits` `[..., A, N]`, summed over action entries."""
   return weighted_mean(distributions.entropy(logits), weights)

@@ -116,14 +116,14 @@ def _step(environments: Sequence[dm_env.Environment], actions: np.ndarray) -> li
 def _stack(agent: actor_critic.Agent, timesteps: Sequence[dm_env.TimeStep]) -> core.TimeStep:
   """B timesteps of dm_env as one, in JAX worlds' form: at FIRST, where dm_env has None, reward 0 and discount 1.
 
-  Behind dm_env auxiliary heads are trained on what is observed.
+  Behind dm_env auxiliary heads and a teacher's pupils learn from what is observed.
   """
   return core.TimeStep(
     step_type=np.array([t.step_type for t in timesteps], np.int32),
     reward=np.array([0.0 if t.reward is None else t.reward for t in timesteps], np.float32),
     discount=np.array([1.0 if t.discount is None else t.discount for t in timesteps], np.float32),
     observation=_stack_each(timesteps, network.input_names(agent.spec)),
-    privileged=_stack_each(timesteps, {head.signal for head in agent.auxiliary_heads}),
+    privileged=_stack_each(timesteps, actor_critic.signals(agent)),
   )
 
 

@@ -132,6 +132,12 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     """int32 `[A]`: 0, 1, 2 for -v, 0, +v."""
     return super().action_spec()[protocol.ACTION]
 
+  def simulated(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the simulation would show where the arm is: see `environments.jaco.world.simulated`."""
+    from environments.jaco import world  # Here, since who only moves an arm does without JAX.
+
+    return world.simulated(observation)
+
   def step(self, action: np.ndarray | Mapping[str, Any]) -> dm_env.TimeStep:
     """One control period with `action`, int32 `[A]`; an empty mapping holds the arm still.
 

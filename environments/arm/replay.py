@@ -66,6 +66,12 @@ class Replay(dm_env.Environment):
     """The next recorded step, whatever `action` is; after the last one of an episode, the first of the next."""
     return self.reset() if self._is_over else self._show(next(self._rest))
 
+  def simulated(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the simulation would show where the arm was: see `environments.jaco.world.simulated`."""
+    from environments.jaco import world  # Here, since a server that plays recordings does without JAX.
+
+    return world.simulated(observation)
+
   def observation_spec(self) -> Mapping[str, specs.Array]:
     return self._spec
 

@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import chex
@@ -202,6 +203,26 @@ class Jaco(core.ByValue):
         "ending": evaluation.ending,
       },
     )
+
+
+def simulated(observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """What the simulation shows of an arm that shows `observation`: pixels drawn from the others, which stay.
+
+  `observation` has proprioception `[27]` and target `[3]`, as `Jaco` shows them; nothing else is read of it.
+  """
+  pixels = _drawn(_nominal_view(), observation["proprioception"], observation["target"])
+  return {**observation, "pixels": np.asarray(pixels)}
+
+
+@functools.cache
+def _nominal_view() -> camera.View:
+  return jax.device_get(camera.view(camera.nominal()))
+
+
+@jax.jit
+def _drawn(view: camera.View, proprioception: jax.Array, target: jax.Array) -> jax.Array:
+  sine, cosine, _ = jnp.split(proprioception, 3)
+  return camera.render(view, kinematics.forward(jnp.arctan2(sine, cosine)), target)[0]
 
 
 def command(action: jax.Array) -> jax.Array:

@@ -103,6 +103,7 @@ def phase(
   keep_checkpoints: int = 3,
   video: bool = True,
   lag: int = 0,
+  teacher: str = "",
   replay_updates: int = 0,
   replay_size: int = 200,
   recording: str = "",
@@ -128,11 +129,13 @@ def phase(
     lag: how many updates behind the parameters are that the next steps are played with. 0: acting and learning take
       turns. 1: the next steps are played while the last are learned from, in a thread of their own; behind `dm_env`
       alone, and with hyper.correction="vtrace".
+    teacher: a trained network, as `source` of `experiment`, that the policy is drawn to by hyper.teacher_cost while it
+      learns on an arm: it sees what the simulation shows of where arm and target are (`setup.teacher`). '': none.
     replay_updates: after each update, so many more from earlier unrolls drawn at random; behind `dm_env` alone, where
       a step costs time, and with hyper.correction="vtrace".
     replay_size: of the newest so many unrolls. A run that goes on begins to fill them anew.
     recording: of an arm (`arm --record`), from whose steps value and heads learn before the first step; the policy does
-      not. '': none.
+      from its teacher alone. '': none.
     recording_updates: how many updates these are, of `num_steps` steps each, in their order and again from the first.
     **hyper: fields of `actor_critic.Hyper` that are not at their default.
   """
@@ -151,6 +154,7 @@ def phase(
       "updates_per_record": updates_per_record,
       "video": video,
       "lag": lag,
+      "teacher": teacher,
       "replay_updates": replay_updates,
       "replay_size": replay_size,
       "recording": recording,

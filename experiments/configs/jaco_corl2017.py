@@ -4,8 +4,9 @@
   python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \
     --config.source=runs/column --config.world=arm://localhost:5005
 
-Variants: column, the first one, in simulation; a method, by which the arm is learned, or, with _twin behind it, a twin
-that the run serves for itself (progressive_twin with --config.world_options.gap=subtle); or, of the paper's figures,
+Variants: column, the first one, in simulation; a method, by which the arm is learned, with _taught behind it from the
+first column as a teacher too, and with _twin last, on a twin that the run serves for itself (progressive_taught_twin,
+progressive_twin with --config.world_options.gap=subtle); or, of the paper's figures,
 
   4  wide, wide_ff, narrow, narrow_ff: four kinds of first columns, without helper losses
   6  finetune_subtle_color and so on: 30 runs of a method in a simulation that looks different
@@ -67,10 +68,11 @@ FIGURE_7 = {
   "fig7_three": ("jaco/conveyor", base.column(inputs=("proprioception",), conv=(), dense=(16,), lstm=(16,))),
   "fig7_two": ("jaco/conveyor", _SEES_AND_FEELS),
 }
-_TWIN = "_twin"
+_TAUGHT, _TWIN = "_taught", "_twin"
+_ON_THE_ARM = tuple(method + taught for method in baselines.METHODS for taught in ("", _TAUGHT))
 VARIANTS = (
-  *(COLUMN, *FIGURE_4, *FIGURE_6, *FIGURE_7, *baselines.METHODS),
-  *(method + _TWIN for method in baselines.METHODS),
+  *(COLUMN, *FIGURE_4, *FIGURE_6, *FIGURE_7, *_ON_THE_ARM),
+  *(variant + _TWIN for variant in _ON_THE_ARM),
 )
 _RELEASED = "experiments/released/jaco_corl2017"
 
@@ -84,6 +86,8 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
     config = get_config(variant.removesuffix(_TWIN))
     config.world, config.world_options.gap = "twin/reach/random", "full"
     return config
+  if variant.endswith(_TAUGHT):
+    return _taught(variant.removesuffix(_TAUGHT))
   if variant in baselines.METHODS:
     return base.experiment(
       world=world,
@@ -101,6 +105,16 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
     return base.experiment(world=world, world_options=options, train=_first())
   config = base.experiment(world=world, world_options=options, train=_plain(FIGURE_4[variant]))
   config.sweep = base.sweep(num_runs=5, top=5, sampled=())  # Figure 4 shows five.
+  return config
+
+
+def _taught(method: str) -> config_dict.ConfigDict:
+  """A method on the arm that learns from a teacher too, and from every step five times; a new column is a wide one."""
+  config = get_config(method)
+  config.train.update({"teacher": _RELEASED, "replay_updates": 4})
+  config.train.hyper.update({"correction": "vtrace", "learning_rate": 5e-4})
+  if method not in baselines.FINETUNING:
+    config.train.column = base.column(**{**_WIDE, "norm": "layer", "start": "data"})
   return config
 
 

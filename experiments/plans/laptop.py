@@ -2,7 +2,7 @@
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
-Parts: learning, columns, mazes, pong, changes, conveyor, gap, ladder, labyrinth, atari.
+Parts: learning, columns, mazes, pong, changes, conveyor, gap, taught, ladder, labyrinth, atari.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,6 +29,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
     "changes": _changes(),
     "conveyor": _conveyor(),
     "gap": _gap(),
+    "taught": _taught(),
     "ladder": _ladder(),
     "labyrinth": _labyrinth(),
     "atari": _atari(),
@@ -96,6 +97,19 @@ def _gap() -> list[plan.Job]:
     for method in ("progressive", "finetune"):
       jobs += [_on_the_twin(f"{method}_{seed}", method, level, {"seed": seed}, 0.15) for seed in range(3)]
   return [*jobs, plan.figures("gap_figure", "corl2017_gap", jobs)]
+
+
+def _taught() -> list[plan.Job]:
+  """Figure 5's learners with a teacher, for a third of its steps, and what each network still can in simulation."""
+  learned, played = [], []
+  for method in ("progressive", "finetune", "scratch"):
+    for seed in range(5):
+      name = f"{method}_{seed}"
+      fields = {"seed": seed, "train.steps": 20_000, "train.evaluation_episodes": 0}
+      learned.append(plan.Job(name, config=f"{_SIM_TO_REAL}:{method}_taught_twin", fields=fields, hours=0.1))
+      flags = {"source": f"{{{name}}}", "target": "jaco/reach/random", "columns": 1, "episodes": 100}
+      played.append(plan.Job(f"{name}_back", "evaluate", flags=flags | {"release": f"{{{name}_back}}"}, hours=0.02))
+  return [*learned, *played, plan.figures("taught_figure", "corl2017_fig5", learned)]
 
 
 def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], hours: float) -> plan.Job:

@@ -297,7 +297,7 @@ def _rehearsed(member: Member) -> Member:
     return member
   task = learn.rehearsed(
     member.task,
-    learn.recording(member.task, phase.recording),
+    learn.recording(member.task, phase.recording, teacher=phase.teacher),
     learn.make_key(member.config.seed, "recording"),
     num_updates=phase.recording_updates,
     num_steps=phase.num_steps,

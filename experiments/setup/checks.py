@@ -56,6 +56,7 @@ _NUMBERS: Mapping[str, _Range] = {
   "hyper.discount": _SHARE,
   "hyper.lambda_": _SHARE,
   "hyper.entropy_cost": _NOT_NEGATIVE,
+  "hyper.teacher_cost": _NOT_NEGATIVE,
   "hyper.value_cost": _NOT_NEGATIVE,
   "hyper.reward_scale": _POSITIVE,
   "hyper.reward_clip": _POSITIVE_OR_INFINITE,

@@ -25,6 +25,7 @@ from environments import batch as batch_lib
 from environments import core, registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
+from experiments.setup import teacher as teacher_lib
 from experiments.store import network_file, released
 from progressive import baselines, network, partition, start
 from progressive import column as progressive_column
@@ -62,18 +63,21 @@ def make(
   if source is None and spec is None:
     source = load_source(config)
   before = spec or (source.spec if source else None)
+  read = (*config.train.column.inputs, *(network.input_names(before) if before else ()))
   place = place_lib.make(
     config.world,
     config.world_options.to_dict(),
-    observations=(*config.train.column.inputs, *(network.input_names(before) if before else ()), *_signals(heads)),
+    observations=None if config.train.teacher else (*read, *(head.signal for head in heads)),
     seed=config.seed,
     num_worlds=config.train.num_worlds,
   )
+  if config.train.teacher:
+    place = teacher_lib.taught(place, released.load_source(config.train.teacher))
   num_choices = place_lib.num_choices(place)
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
   params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
-  agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads)
+  agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, bool(config.train.teacher))
   trained = source.heads if source and config.method == "finetune" else None
   key = make_key(config.seed, "auxiliary")
   params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
@@ -154,10 +158,10 @@ def rehearsed(
 ) -> Task:
   """The task after its value and heads have learned from recorded steps, in their order: `num_updates` of `num_steps`.
 
-  The policy does not learn: nothing of the output's logits changes. So a new column that starts as the previous one
-  still plays exactly as that; where the logits read layers that learn, the policy drifts with these. The value is that
-  of whoever chose the recorded steps. Where `is_fitted`, the newest column is fitted to the first of them before. Says
-  how the losses fell.
+  The policy learns from its teacher alone. Where it has none nothing of the output's logits changes: a new column that
+  starts as the previous one still plays exactly as that; where the logits read layers that learn, the policy drifts
+  with these. The value is that of whoever chose the recorded steps. Where `is_fitted`, the newest column is fitted to
+  the first of them before. Says how the losses fell.
   """
   start_key, key = jax.random.split(key)
   if is_fitted:
@@ -185,14 +189,18 @@ def rehearsed(
   return task._replace(params=partition.merge(trainable, frozen))
 
 
-def recording(task: Task, path: str) -> dm_env.Environment:
+def recording(task: Task, path: str, *, teacher: str = "") -> dm_env.Environment:
   """The recording `path` of an arm as a world that shows what the task's learns from, whatever is done in it.
+
+  `teacher` is that of the config, for a task that has one.
 
   Raises:
     ValueError: there is none, or it is of another arm than the task's.
   """
-  shown_here = {name for names in shown(task) for name in names}
+  shown_here = None if teacher else {name for names in shown(task) for name in names}
   place = place_lib.make("environments.arm.replay:Replay", {"path": path}, observations=shown_here)
+  if teacher:
+    place = teacher_lib.taught(place, released.load_source(teacher))
   place_lib.check_inputs(place, task.agent.spec)
   if place_lib.num_choices(place) != task.agent.num_choices:
     raise ValueError(
@@ -211,10 +219,6 @@ def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:
       f"the source's",
       file=sys.stderr,
     )
-
-
-def _signals(heads: tuple[auxiliary.Head, ...]) -> tuple[str, ...]:
-  return tuple(dict.fromkeys(head.signal for head in heads))
 
 
 def resolved(config: config_dict.ConfigDict, *, kept: Mapping[str, Any]) -> config_dict.ConfigDict:
@@ -280,8 +284,8 @@ def input_names(task: Task) -> tuple[str, ...]:
 
 
 def shown(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """What worlds must show to learn from: the network's inputs, and the signals of auxiliary heads."""
-  return input_names(task), _signals(task.agent.auxiliary_heads)
+  """What worlds must show to learn from: the network's inputs, and the signals of auxiliary heads and of a teacher."""
+  return input_names(task), actor_critic.signals(task.agent)
 
 
 def make_hyper(phase: config_dict.ConfigDict) -> actor_critic.Hyper:

@@ -58,16 +58,19 @@ Place = Simulation | Host
 
 
 def make(
-  name: str, options: Mapping[str, Any], *, observations: Iterable[str] = (), seed: int = 0, num_worlds: int = 1
+  name: str, options: Mapping[str, Any], *, observations: Iterable[str] | None = (), seed: int = 0, num_worlds: int = 1
 ) -> Place:
   """The place called `name`, of `num_worlds` environments where it is behind `dm_env`.
+
+  `observations` are those that will be read, None for all: a world behind `dm_env` may leave the others out.
 
   Raises:
     ValueError: for more worlds than there can be, or as `registry.make` for an unknown name or option.
   """
   for key in {"seed", "observations"} & options.keys():
     raise ValueError(f'"{name}" has no option "{key}": seed and inputs of whoever plays there say it')
-  make_one = functools.partial(registry.make, name, observations=tuple(sorted(set(observations))), **options)
+  shown = None if observations is None else tuple(sorted(set(observations)))
+  make_one = functools.partial(registry.make, name, observations=shown, **options)
   world = make_one(seed=seed)
   if not isinstance(world, dm_env.Environment):
     return Simulation(name, world)

@@ -28,6 +28,19 @@ class Source(NamedTuple):
   heads: dict[str, Any] | None = None  # Its auxiliary heads, by name; a release has left them behind.
   reward_scale: float | None = None  # Of the rewards that its value is learned from.
 
+  def first(self, num_columns: int) -> "Source":
+    """The network as it was when it had so many columns, frozen since.
+
+    Raises:
+      ValueError: if it has fewer.
+    """
+    has = len(self.spec.columns)
+    if not 1 <= num_columns <= has:
+      raise ValueError(f"columns={num_columns}: the network has {has}; give 1 to {has}")
+    if num_columns == has:
+      return self
+    return Source(network.Network(self.spec.columns[:num_columns]), self.params[:num_columns], None)
+
 
 def save(
   folder: str | os.PathLike,

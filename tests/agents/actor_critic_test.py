@@ -110,9 +110,10 @@ def _values(agent, trainable, frozen, played):
 
 
 @pytest.mark.parametrize(
-  ("memory", "scale", "learns_policy"), [(False, 1.0, True), (True, 0.1, True), (True, 1.0, False)]
+  ("memory", "scale", "learns_policy", "is_taught"),
+  [(False, 1.0, True, False), (True, 0.1, True, True), (True, 1.0, False, False)],
 )
-def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale, learns_policy):
+def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale, learns_policy, is_taught):
   """The whole loss again, from rlax's parts and a head by hand, on a terminating world with one softmax.
 
   Here in rewards as they are, with the value's output divided by `scale`: all terms but the value's go with `scale`,
@@ -122,8 +123,10 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale, learn
   agent, params, _ = agents_for_tests.make(world, memory=memory, reward_scale=scale)
   params = auxiliary.init(jax.random.key(1), agent.spec, params, (head,), world.privileged_spec())
   trainable, frozen = partition.split(params, lambda path: True)
-  agent, hyper = agent.replace(auxiliary_heads=(head,), learns_policy=learns_policy), agent.hyper
-  played = _played(agent, trainable, frozen, world)
+  played = _played(agent.replace(auxiliary_heads=(head,)), trainable, frozen, world)
+  agent, hyper = agent.replace(auxiliary_heads=(head,), learns_policy=learns_policy, is_taught=is_taught), agent.hyper
+  taught = jax.random.normal(jax.random.key(2), (*played.timesteps.reward.shape, 1, *agent.num_choices))
+  played.timesteps.privileged[actor_critic.TEACHER] = taught
   num_counting = float((played.timesteps.step_type[:-1] != core.LAST).sum())
 
   def expected_loss(trainable):
@@ -148,6 +151,9 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale, learn
       if learns_policy:
         total += scale * w.size * rlax.policy_gradient_loss(logits[:-1], played.actions[:, b, 0], advantages, w)
         total += scale * hyper.entropy_cost * w.size * rlax.entropy_loss(logits[:-1], w)
+      if is_taught:
+        apart = rlax.categorical_kl_divergence(taught[:-1, b, 0], logits[:-1])
+        total += scale * hyper.teacher_cost * jnp.sum(w * apart)
       total += scale**2 * hyper.value_cost * 0.5 * jnp.sum(w * advantages**2)
       (readout,) = params[-1][auxiliary.NAME][head.name]
       read = activations[-1]["memory"] @ readout["kernel"] + readout["bias"][None]

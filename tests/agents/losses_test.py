@@ -41,6 +41,23 @@ def test_entropy_and_gradient_equal_rlax():
   np.testing.assert_allclose(jax.grad(losses.mean_entropy)(logits, weights), jax.grad(expected)(logits), atol=1e-6)
 
 
+def test_divergence_from_a_teacher_and_gradient_equal_rlax():
+  logits, _, _, weights = _step()
+  teacher = _step(seed=1)[0]
+  scale = len(weights) / weights.sum()
+
+  def expected(x):
+    return scale * jnp.mean(weights * rlax.categorical_kl_divergence(teacher[:, 0], x[:, 0]))
+
+  def actual(x):
+    return losses.divergence(teacher, x, weights)
+
+  np.testing.assert_allclose(actual(logits), expected(logits), rtol=1e-5)
+  np.testing.assert_allclose(jax.grad(actual)(logits), jax.grad(expected)(logits), atol=1e-6)
+  np.testing.assert_array_equal(jax.grad(losses.divergence)(teacher, logits, weights), 0.0)
+  assert float(losses.divergence(teacher, teacher, weights)) == 0.0
+
+
 def test_value_loss_by_hand():
   values, targets = jnp.array([1.0, 2.0, 5.0]), jnp.array([2.0, 0.0, 9.0])
   weights = jnp.array([1.0, 1.0, 0.0])

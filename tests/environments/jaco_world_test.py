@@ -108,6 +108,15 @@ def test_proprioception_is_sines_cosines_and_scaled_speeds():
   np.testing.assert_allclose(world.proprioception(jnp.float32(qpos), jnp.float32(qvel)), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_what_the_simulation_shows_of_an_arm_is_drawn_from_its_joints_and_target(random_6):
+  state = random_6.reset(jax.random.key(3))
+  shown = jax.device_get(random_6.observe(state).observation)
+  simulated = world.simulated({**shown, "pixels": np.zeros_like(shown["pixels"])})
+  np.testing.assert_array_equal(simulated["proprioception"], shown["proprioception"])
+  differs = np.any(simulated["pixels"] != shown["pixels"], axis=-1)  # Angles go through a sine: an edge may flicker.
+  assert differs.mean() < 0.002 and shown["pixels"].std() > 10
+
+
 def test_actions_move_their_own_joint_at_most_as_fast_as_kinova_allows(fixed):
   """All choices held for a second: +v turns a joint by about v * 1 s, 0 keeps it, nothing exceeds 0.63 / 0.84 rad/s."""
   step = jax.jit(jax.vmap(fixed.step))

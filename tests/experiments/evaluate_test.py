@@ -65,6 +65,30 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
 
 
+def test_a_first_column_plays_as_it_did_before_the_second_grew(trained, tmp_path, capsys):
+  grown = tmp_path / "grown"
+  config = run_test.next_config("progressive", trained)
+  config.train.update({"steps": 400, "hyper": {"learning_rate": 0.1}})
+  run.run(config, grown)
+  said = {}
+  for name, source, columns in (
+    ("before", trained, None),
+    ("first", grown, 1),
+    ("both", grown, 2),
+    ("all", grown, None),
+  ):
+    capsys.readouterr()
+    with flagsaver.flagsaver(source=str(source), episodes=200, columns=columns):
+      evaluate.main()
+    said[name] = capsys.readouterr().out.partition("mean return")[2]
+  assert said["first"] == said["before"] and said["both"] == said["all"] != said["first"]
+  with (
+    flagsaver.flagsaver(source=str(grown), columns=3),
+    pytest.raises(ValueError, match="columns=3: .* has 2; give 1"),
+  ):
+    evaluate.main()
+
+
 @pytest.mark.parametrize(("commit", "is_repeatable"), [("abc", True), ("abc+changes", False), ("unknown", False)])
 def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsys, monkeypatch, commit, is_repeatable):
   about = json.loads((trained / "provenance.json").read_text())

@@ -310,8 +310,10 @@ def _method_and_width(run: records.Run) -> str:
   method = run.config.get("method")
   if method not in COLORS:
     raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(COLORS)}")
-  rate = run.config.get("train", {}).get("hyper", {}).get("learning_rate", 1.0)
-  return f"{method if rate > _LEAST_RATE else 'unchanged'}, {_width(run)}"
+  train = run.config.get("train", {})
+  rate = train.get("hyper", {}).get("learning_rate", 1.0)
+  taught = ", taught" if train.get("teacher") else ""
+  return f"{method if rate > _LEAST_RATE else 'unchanged'}, {_width(run)}{taught}"
 
 
 def _method_and_change(run: records.Run) -> str:
