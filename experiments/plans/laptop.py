@@ -102,8 +102,8 @@ def _gap() -> list[plan.Job]:
 def _taught() -> list[plan.Job]:
   """Figure 5's learners with a teacher, for a third of its steps, and what each network still can in simulation."""
   learned, played = [], []
-  for method in ("progressive", "finetune", "scratch"):
-    for seed in range(5):
+  for seed in range(5):
+    for method in ("progressive", "finetune", "scratch"):
       name = f"{method}_{seed}"
       fields = {"seed": seed, "train.steps": 20_000, "train.evaluation_episodes": 0}
       learned.append(plan.Job(name, config=f"{_SIM_TO_REAL}:{method}_taught_twin", fields=fields, hours=0.1))
