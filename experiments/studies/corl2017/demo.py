@@ -1,8 +1,11 @@
 """The runs of the demo: a column learned in simulation goes to work on a twin arm behind a bridge, by each method.
 
+Every method has the same steps and the same teacher: the column itself, shown what the simulation would show
+(`setup.teacher`). Afterwards the first column of each network plays in simulation again: what is left of what was
+learned there. The column as it came is evaluated too, in `<workdir>/unchanged`: its score is what learning has to beat.
+
 Every part is an ordinary run of the project's own binaries in a folder of its own, so a second call continues what was
-stopped and repeats nothing that is done. The column as it came is evaluated too, in `<workdir>/unchanged`: what it
-scores there is what learning has to beat.
+stopped and repeats nothing that is done.
 """
 
 import json
@@ -17,7 +20,8 @@ from typing import Any
 from experiments.store import checkpoint
 
 METHODS = ("progressive", "finetune", "scratch")
-UNCHANGED = "unchanged"
+UNCHANGED, IN_SIMULATION = "unchanged", "in_simulation"
+_MORE_IN_SIMULATION = 5  # Times the episodes on the arm: there they cost nothing.
 _NUM_AT_ONCE = 2  # A learner and a twin each: two of these pairs keep two cores busy.
 _children: set[subprocess.Popen] = set()  # That run.
 _CONFIG = "experiments/configs/jaco_corl2017.py"
@@ -25,10 +29,10 @@ _CONFIG = "experiments/configs/jaco_corl2017.py"
 
 def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: int) -> None:
   """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`."""
-  common: dict[str, Any] = {"task": task, "source": source, "episodes": episodes}
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
-    started = [pool.submit(evaluate, workdir, **common)]
-    started += [pool.submit(transfer, workdir, method, steps=steps, **common) for method in METHODS]
+    path, common = workdir / UNCHANGED, {"source": source, "episodes": episodes}
+    started = [pool.submit(evaluate, path, world=f"twin/{task}", video=path / "videos" / "evaluation.mp4", **common)]
+    started += [pool.submit(transfer, workdir, method, task=task, steps=steps, **common) for method in METHODS]
     try:
       for one in started:
         one.result()
@@ -38,25 +42,30 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
       raise
 
 
-def evaluate(workdir: pathlib.Path, *, task: str, source: str, episodes: int) -> None:
-  """Plays the column at `source` as it is on a twin of its own, into `workdir`/unchanged; not again if done."""
-  path = workdir / UNCHANGED
+def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, **flags: Any) -> None:
+  """Plays the first column at `source`, as it is, in a world, with results in `path`; not again if done."""
   file = path / "evaluation.json"
   if file.exists() and json.loads(file.read_text())["episodes"] == episodes:
     print(f"{path} is finished")
     return
-  flags = {"source": source, "target": f"twin/{task}", "episodes": episodes, "release": path}
-  _run("experiments.evaluate", path, flags | {"video": path / "videos" / "evaluation.mp4"})
+  played = {"source": source, "columns": 1, "target": world, "episodes": episodes, "release": path}
+  _run("experiments.evaluate", path, played | flags)
 
 
 def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, steps: int, episodes: int) -> None:
-  """Learns `task` on a twin of its own by `method`, in `workdir`/`method`; what is done already is not done again."""
+  """Learns `task` on a twin of its own by `method`, in `workdir`/`method`, and goes back to simulation with it.
+
+  What is done already is not done again.
+  """
   path = workdir / method
   if is_finished(path, steps):
     print(f"{path} is finished")
-    return
-  fields = {"world": f"twin/{task}", "train.steps": steps, "train.evaluation_episodes": episodes}
-  _learn(f":{method}", path, fields | ({} if method == "scratch" else {"source": source}))
+  else:
+    fields = {"world": f"twin/{task}", "train.steps": steps, "train.evaluation_episodes": episodes}
+    fields |= {"train.teacher": source} | ({} if method == "scratch" else {"source": source})
+    _learn(f":{method}_taught", path, fields)
+  back = workdir / IN_SIMULATION / method
+  evaluate(back, source=str(path), world=f"jaco/{task}", episodes=_MORE_IN_SIMULATION * episodes)
 
 
 def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:

@@ -32,7 +32,7 @@ _PAPER_CAPTION = "The paper's lines, read off its figure."
 
 
 class Evaluation(NamedTuple):
-  """Whole episodes after learning."""
+  """Whole episodes after learning; as words, their mean return and its interval."""
 
   mean: float
   low: float  # Of the 95 % interval over these episodes; NaN where there is none.
@@ -44,6 +44,9 @@ class Evaluation(NamedTuple):
     """In brackets; a dash where there is none."""
     return f"[{self.low:.1f}, {self.high:.1f}]" if np.isfinite(self.low + self.high) else "–"
 
+  def __str__(self) -> str:
+    return f"{self.mean:.1f} {self.interval}"
+
 
 def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str, str]:
   """Writes `workdir`/report.html from the runs in `workdir`; returns the summary, what -> how much."""
@@ -52,10 +55,11 @@ def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str
   drawing.write("corl2017_fig5", drawn, list(runs.values()), workdir / "figure")
   steps = min(records.num_steps(run) for run in runs.values())
   means = {method: _mean_return(run, steps) for method, run in runs.items()}
-  afterwards = {demo.UNCHANGED: _unchanged(workdir / demo.UNCHANGED)}
+  afterwards = {demo.UNCHANGED: _played(workdir / demo.UNCHANGED)}
   afterwards |= {method: _evaluation(run) for method, run in runs.items()}
+  back = {method: _played(workdir / demo.IN_SIMULATION / method) for method in runs}
   sections = [
-    html.Section("What a frozen column brings", _scores(list(runs.values()), steps, means, afterwards)),
+    html.Section("What a frozen column brings", _scores(list(runs.values()), steps, means, afterwards, back)),
     html.Section("The arm after learning", _videos(workdir, afterwards)),
     html.Section("Two worlds", _worlds(task)),
     html.Section("What grew", _growth(workdir / "progressive")),
@@ -63,7 +67,8 @@ def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str
   ]
   lead = (
     f"{task} on the twin arm, through the bridge: {steps:,} steps ({steps / 600:.0f} minutes of its time) by each of "
-    "three methods, one run of each. Return: steps of an episode, of 50, with the palm within 10 cm of the target."
+    "three methods, one run of each, all with one teacher: the column itself, shown what the simulation would show. "
+    "Return: steps of an episode, of 50, with the palm within 10 cm of the target."
   )
   unchanged = afterwards[demo.UNCHANGED]
   tiles = [(f"{means[m]:.1f}", f"{LABELS[m]}: mean return while learning (n = 1 run)", _COLORS[m]) for m in means]
@@ -71,13 +76,19 @@ def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str
   tiles.append((f"{unchanged.mean:.1f}", words, _COLORS[demo.UNCHANGED]))
   title = "A column learned in simulation goes to work on an arm"
   (workdir / "report.html").write_text(html.page(title, lead, sections, tiles=html.tiles(tiles)))
-  said = {method: f"{one.mean:.1f} {one.interval} in {one.episodes} episodes" for method, one in afterwards.items()}
-  learned = {LABELS[m]: f"mean return {means[m]:.1f} while learning; afterwards {said[m]}" for m in means}
-  return {LABELS[demo.UNCHANGED]: f"mean return {said[demo.UNCHANGED]}"} | learned
+  said = {
+    method: f"{mean:.1f} while learning, {afterwards[method]} afterwards; back in simulation {back[method]}"
+    for method, mean in means.items()
+  }
+  return {LABELS[method]: words for method, words in ({demo.UNCHANGED: str(unchanged)} | said).items()}
 
 
 def _scores(
-  runs: Sequence[records.Run], steps: int, means: Mapping[str, float], afterwards: Mapping[str, Evaluation]
+  runs: Sequence[records.Run],
+  steps: int,
+  means: Mapping[str, float],
+  afterwards: Mapping[str, Evaluation],
+  back: Mapping[str, Evaluation],
 ) -> list[str]:
   """The figure, a panel of its own each, and its table; and the returns after learning."""
   (ours, theirs), statistics = figures.fig5_panels(runs)
@@ -94,12 +105,14 @@ def _scores(
       "afterwards": f"{one.mean:.1f}",
       "95 % interval": one.interval,
       "n, episodes": str(one.episodes),
+      "back in simulation": str(back.get(name, "–")),
     }
     for name, one in afterwards.items()
   }
   note = (
     "Mean return. While learning: of all episodes of one run. Afterwards: of n whole episodes, with the interval over "
-    "these episodes; it says nothing of how another run (another seed) would have learned."
+    "these episodes; it says nothing of how another run (another seed) would have learned. Back in simulation: the "
+    "first column of each network; the progressive network's is frozen, the others have learned in theirs."
   )
   return [
     html.side_by_side(pictures),
@@ -123,7 +136,7 @@ def _evaluation(run: records.Run) -> Evaluation:
   return Evaluation(m["return_mean"], low, high, int(m["episodes"]))
 
 
-def _unchanged(path: pathlib.Path) -> Evaluation:
+def _played(path: pathlib.Path) -> Evaluation:
   known = json.loads((path / "evaluation.json").read_text())
   low, high = (np.nan if (x := known.get(name)) is None else x for name in ("return_ci_low", "return_ci_high"))
   return Evaluation(known["mean_return"], low, high, known["episodes"])

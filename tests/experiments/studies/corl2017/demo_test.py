@@ -59,18 +59,20 @@ def workdir(tmp_path):
     ("scratch", 0.0, (narrow,)),
   ):
     make_run(tmp_path / "demo" / method, method, network.Network(learned), level)
-  (tmp_path / "demo/unchanged").mkdir()
-  known = {"mean_return": 12.5, "return_ci_low": 11.0, "return_ci_high": 14.0, "episodes": 10}
-  (tmp_path / "demo/unchanged/evaluation.json").write_text(json.dumps(known))
+  evaluated = {"unchanged": 12.5, "progressive": 37.0, "finetune": 9.0, "scratch": 1.0}
+  for name, mean in evaluated.items():
+    folder = name if name == "unchanged" else f"in_simulation/{name}"
+    (tmp_path / "demo" / folder).mkdir(parents=True)
+    known = {"mean_return": mean, "return_ci_low": mean - 1.5, "return_ci_high": mean + 1.5, "episodes": 10}
+    (tmp_path / "demo" / folder / "evaluation.json").write_text(json.dumps(known))
   return tmp_path / "demo"
 
 
 def test_the_report_holds_what_the_runs_hold(workdir):
   summary = demo_report.write(workdir, task="reach/random", source=pathlib.Path("nowhere"))
-  assert (
-    summary["progressive network"] == "mean return 31.0 while learning; afterwards 32.0 [31.0, 33.0] in 10 episodes"
-  )
-  assert summary["the column as it came, learning nothing"] == "mean return 12.5 [11.0, 14.0] in 10 episodes"
+  said = "31.0 while learning, 32.0 [31.0, 33.0] afterwards; back in simulation 37.0 [35.5, 38.5]"
+  assert summary["progressive network"] == said
+  assert summary["the column as it came, learning nothing"] == "12.5 [11.0, 14.0]"
   page = (workdir / "report.html").read_text()
   text = re.sub(r"base64,[^\"]*", "", page)
   for expected in ("31.0", "17.0", "298,700", "36,940", "335,640", "command of finetune", "finetune, wide (paper)"):
@@ -88,6 +90,7 @@ def test_the_report_holds_what_the_runs_hold(workdir):
     ("afterwards", "12.5"),
     ("95 % interval", "[11.0, 14.0]"),
     ("n, episodes", "10"),
+    ("back in simulation", "–"),
   ]
   assert page.count("data:video/mp4") == 3 and page.count("data:image/png") == 6
   assert not re.findall(r'(?:src|href)="(?!data:)', page)  # One file is all it takes.
@@ -107,7 +110,7 @@ def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
     begun.append(method)
     demo._run("sleeper", workdir, {})
 
-  def evaluate(workdir, **_):
+  def evaluate(path, **_):
     while not demo._children:
       time.sleep(0.01)
     raise SystemExit(143)  # As `stop` raises in the main thread, which waits for this result.
@@ -131,9 +134,12 @@ def test_main(tmp_path, capsys):
   assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/demo/report.html"
   assert "mean_return: 1.5" in (tmp_path / "demo/report.html").read_text()
   configs = [json.loads((tmp_path / "demo" / method / "config.json").read_text()) for method in demo.METHODS]
-  rates = [config["train"]["hyper"]["learning_rate"] for config in configs]
-  assert rates == [5e-4, 1e-4, 1e-3]  # docs/results/corl2017_fig5/tuning.md
+  assert [config["train"]["teacher"] for config in configs] == [str(source)] * 3
+  back = [json.loads((tmp_path / "demo/in_simulation" / m / "evaluation.json").read_text()) for m in demo.METHODS]
+  assert [(one["world"], one["episodes"]) for one in back] == [("jaco/reach/random", 5)] * 3
+  played = [tmp_path / "demo" / path / "provenance.json" for path in ("unchanged", "in_simulation/progressive")]
+  assert len({json.loads(path.read_text())["content_sha256"] for path in played}) == 1  # The column that came, frozen.
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(workdir=f"{tmp_path}/demo", column=str(source), steps=60, evaluation_episodes=1):
     demo_binary.main()
-  assert capsys.readouterr().out.count("is finished") == 4
+  assert capsys.readouterr().out.count("is finished") == 7
