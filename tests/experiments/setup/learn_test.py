@@ -65,6 +65,34 @@ def test_recorded_steps_teach_value_and_heads_and_leave_the_policy(tmp_path, cap
   assert not np.array_equal(after.params[1]["dense1"]["kernel"], task.params[1]["dense1"]["kernel"])
 
 
+def test_a_policy_learns_from_recorded_steps_what_its_teacher_would_do(tmp_path, monkeypatch):
+  """On recorded steps that were not learned from, in nats; what a made-up arm's simulation shows is what it shows."""
+  monkeypatch.setattr(replay.Replay, "simulated", lambda self, observation: observation)
+  heard, held_out = (
+    str(arm_recordings.write(tmp_path / str(seed), arm_recordings.items(num_episodes=30, seed=seed))) for seed in (0, 1)
+  )
+  config = make_config(heard)
+  first, teacher = learn.make(config), str(tmp_path / "teacher")
+  kernel = np.random.default_rng(0).normal(size=first.params[0]["output"]["kernel"].shape).astype(np.float32)
+  params = ({**auxiliary.without(first.params)[0], "output": {**first.params[0]["output"], "kernel": kernel}},)
+  released.save(teacher, first.agent.spec, params, evaluation={}, provenance={"reward_scale": 1.0})
+  config.train.update({"teacher": teacher, "auxiliary": {}})
+  config.seed = 1
+  task = learn.make(config)
+
+  def apart(task):
+    world, split = learn.recording(task, held_out, teacher=teacher), partition.split(task.params, task.is_trainable)
+    state, begun = actor_critic.initial_state(task.agent, 1), unroll.host_init(task.agent, [world])
+    played = unroll.host_unroll(task.agent, *split, [world], begun, state, jax.random.key(1), 100)[2]
+    return actor_critic.update(task.agent, *split, actor_critic.init(task.agent, split[0]), played)[2][
+      "auxiliary_teacher"
+    ]
+
+  world = learn.recording(task, heard, teacher=teacher)
+  after = learn.rehearsed(task, world, jax.random.key(0), num_updates=60, num_steps=10)
+  assert apart(after) < 0.3 * apart(task)
+
+
 def test_a_recording_of_another_arm_is_refused(tmp_path, monkeypatch):
   folder = arm_recordings.write(tmp_path, arm_recordings.items())
   task = learn.make(make_config(folder))
