@@ -20,7 +20,6 @@ import numpy as np
 from dm_env import specs
 
 from agents import actor_critic, heads
-from environments import host
 from experiments.setup import place as place_lib
 from experiments.store import released
 from progressive import column, network
@@ -40,8 +39,8 @@ def taught(place: place_lib.Place, source: released.Source) -> place_lib.Host:
   place_lib.check_inputs(place, source.spec)
   num_choices = place_lib.num_choices(place)
   actor_critic.init(actor_critic.Agent(source.spec, num_choices, actor_critic.Hyper()), ())  # Refuses another action.
-  worlds = [host.adapt(_Taught(world, source, num_choices), name=place.name) for world in place.worlds]
-  return dataclasses.replace(place, world=worlds[0], others=tuple(worlds[1:]))
+  world, *others = (_Taught(world, source, num_choices) for world in place.worlds)
+  return dataclasses.replace(place, world=world, others=tuple(others))
 
 
 class _Taught(dm_env.Environment):
@@ -51,7 +50,7 @@ class _Taught(dm_env.Environment):
     self._environment = environment
     self._params = source.params
     self._say = jax.jit(functools.partial(_say, source.spec, num_choices))
-    self._start = network.initial_state(source.spec)
+    self._start = self._state = network.initial_state(source.spec)
     self._shape = (len(num_choices), max(num_choices))
 
   def reset(self) -> dm_env.TimeStep:
@@ -80,8 +79,9 @@ class _Taught(dm_env.Environment):
     return getattr(self._environment, name)
 
   def _with_advice(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
-    state = self._start if timestep.first() else self._state
-    logits, self._state = self._say(self._params, self._environment.simulated(timestep.observation), state)
+    if timestep.first():
+      self._state = self._start
+    logits, self._state = self._say(self._params, self.simulated(timestep.observation), self._state)
     return timestep._replace(observation={**timestep.observation, actor_critic.TEACHER: np.asarray(logits)})
 
 

@@ -1,8 +1,9 @@
 """The runs of the demo: a column learned in simulation goes to work on a twin arm behind a bridge, by each method.
 
 Every method has the same steps and the same teacher: the column itself, shown what the simulation would show
-(`setup.teacher`). Afterwards the first column of each network plays in simulation again: what is left of what was
-learned there. The column as it came is evaluated too, in `<workdir>/unchanged`: its score is what learning has to beat.
+(`setup.teacher`). Afterwards each network plays in simulation again, a progressive one without its new column: what is
+left of what was learned there. The column as it came is evaluated too, in `<workdir>/unchanged`: its score is what
+learning has to beat.
 
 Every part is an ordinary run of the project's own binaries in a folder of its own, so a second call continues what was
 stopped and repeats nothing that is done.
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
-from experiments.store import checkpoint
+from experiments.store import checkpoint, network_file
 
 METHODS = ("progressive", "finetune", "scratch")
 UNCHANGED, IN_SIMULATION = "unchanged", "in_simulation"
@@ -30,7 +31,8 @@ _CONFIG = "experiments/configs/jaco_corl2017.py"
 def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: int) -> None:
   """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`."""
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
-    path, common = workdir / UNCHANGED, {"source": source, "episodes": episodes}
+    path = workdir / UNCHANGED
+    common: dict[str, Any] = {"source": source, "episodes": episodes}
     started = [pool.submit(evaluate, path, world=f"twin/{task}", video=path / "videos" / "evaluation.mp4", **common)]
     started += [pool.submit(transfer, workdir, method, task=task, steps=steps, **common) for method in METHODS]
     try:
@@ -43,12 +45,12 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
 
 
 def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, **flags: Any) -> None:
-  """Plays the first column at `source`, as it is, in a world, with results in `path`; not again if done."""
+  """Plays the network at `source`, as it is, in a world, with results in `path`; not again if done."""
   file = path / "evaluation.json"
   if file.exists() and json.loads(file.read_text())["episodes"] == episodes:
     print(f"{path} is finished")
     return
-  played = {"source": source, "columns": 1, "target": world, "episodes": episodes, "release": path}
+  played = {"source": source, "target": world, "episodes": episodes, "release": path}
   _run("experiments.evaluate", path, played | flags)
 
 
@@ -65,7 +67,8 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
     fields |= {"train.teacher": source} | ({} if method == "scratch" else {"source": source})
     _learn(f":{method}_taught", path, fields)
   back = workdir / IN_SIMULATION / method
-  evaluate(back, source=str(path), world=f"jaco/{task}", episodes=_MORE_IN_SIMULATION * episodes)
+  before = {"columns": len(network_file.read_spec(path).columns) - 1} if method == "progressive" else {}
+  evaluate(back, source=str(path), world=f"jaco/{task}", episodes=_MORE_IN_SIMULATION * episodes, **before)
 
 
 def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:

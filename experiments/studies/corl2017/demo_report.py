@@ -111,8 +111,8 @@ def _scores(
   }
   note = (
     "Mean return. While learning: of all episodes of one run. Afterwards: of n whole episodes, with the interval over "
-    "these episodes; it says nothing of how another run (another seed) would have learned. Back in simulation: the "
-    "first column of each network; the progressive network's is frozen, the others have learned in theirs."
+    "these episodes; it says nothing of how another run (another seed) would have learned. Back in simulation: what "
+    "each network can do there now; of the progressive one the frozen column plays."
   )
   return [
     html.side_by_side(pictures),
