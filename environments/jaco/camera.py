@@ -41,6 +41,7 @@ class Appearance:
   camera: raycast.Camera
   light: jax.Array  # [3] towards the light, any length
   ambient: jax.Array  # []
+  shadow: jax.Array  # [] share of the light's direct part that shadows on the table keep away
   colors: jax.Array  # [7, 3] by material
 
 
@@ -54,6 +55,7 @@ def nominal() -> Appearance:
     ),
     light=jnp.asarray(constants.LIGHT_DIRECTION, jnp.float32),
     ambient=jnp.float32(constants.AMBIENT),
+    shadow=jnp.float32(1.0),
     colors=jnp.asarray(constants.COLORS, jnp.float32),
   )
 
@@ -120,7 +122,7 @@ def render(view: View, poses: kinematics.Poses, target: jax.Array) -> tuple[jax.
   """
   chex.assert_shape(target, (3,))
   appearance, size = view.appearance, math.isqrt(view.beams.x.size)
-  facing = view.ground.facing * (1.0 - _shadow(view.table, poses, target, appearance.light))
+  facing = view.ground.facing * (1.0 - appearance.shadow * _shadow(view.table, poses, target, appearance.light))
   hits = raycast.cast(view.beams, scene(poses, target), appearance.light, view.ground._replace(facing=facing))
   shade = appearance.ambient + (1.0 - appearance.ambient) * hits.facing
   colors = [_choose(hits.material, channel) * shade for channel in appearance.colors.T]

@@ -1,7 +1,7 @@
 """Worlds that differ: ranges from which each episode draws its own camera, colours, light and dynamics.
 
-All ranges are half-widths about the nominal world and 0 by default. A randomisation of nothing draws nothing, and the
-world then is the nominal one to the bit.
+All ranges are half-widths about the nominal world and 0 by default; shadows only get weaker. A randomisation of nothing
+draws nothing, and the world then is the nominal one to the bit.
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from environments.jaco import camera, constants, physics
 
+_MOST = {"field_of_view": 1.0, "mass": 1.0, "friction": 1.0, "gain": 1.0, "shadow": math.nextafter(1.0, 2.0)}  # Below.
+
 
 @dataclasses.dataclass(frozen=True)
 class Randomization:
@@ -22,6 +24,7 @@ class Randomization:
   field_of_view: float = 0.0  # Relative change of the angle of view.
   light: float = 0.0  # Change of each component of the light's direction (nominally of length one).
   ambient: float = 0.0  # Change of the ambient share of light.
+  shadow: float = 0.0  # The most by which shadows on the table are weaker, 1 for none at all.
   color: float = 0.0  # Change of each RGB component of each material.
   mass: float = 0.0  # Relative change of link mass, of all links at once.
   friction: float = 0.0  # Relative change of each joint's friction.
@@ -31,13 +34,15 @@ class Randomization:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       is_number = isinstance(value, int | float) and not isinstance(value, bool)
-      most = 1 if field.name in ("mass", "friction", "gain", "field_of_view") else math.inf
+      most = _MOST.get(field.name, math.inf)
       if not is_number or not 0 <= value < most:
-        raise ValueError(f"{field.name}={value} is not a half-width: from 0 up, relative ones below 1")
+        raise ValueError(
+          f"{field.name}={value} is not a half-width: from 0 up, relative ones below 1, a shadow's up to 1"
+        )
 
   @property
   def is_visual(self) -> bool:
-    return any((self.camera_m, self.field_of_view, self.light, self.ambient, self.color))
+    return any((self.camera_m, self.field_of_view, self.light, self.ambient, self.shadow, self.color))
 
   @property
   def is_dynamic(self) -> bool:
@@ -62,6 +67,7 @@ def make(ranges: Randomization | Mapping[str, float] | None) -> Randomization:
 def draw_appearance(ranges: Randomization, key: jax.Array, nominal: camera.Appearance) -> camera.Appearance:
   """The appearance of one episode, about the nominal one."""
   position, look_at, fov, light, ambient, colors = jax.random.split(key, 6)
+  shadow = jax.random.fold_in(key, 6)
 
   def around(key: jax.Array, value: jax.Array, half_width: float) -> jax.Array:
     return value + half_width * jax.random.uniform(key, value.shape, minval=-1.0, maxval=1.0)
@@ -75,6 +81,7 @@ def draw_appearance(ranges: Randomization, key: jax.Array, nominal: camera.Appea
     ),
     light=around(light, nominal.light, ranges.light),
     ambient=jnp.clip(around(ambient, nominal.ambient, ranges.ambient), 0.0, 1.0),
+    shadow=nominal.shadow - ranges.shadow * jax.random.uniform(shadow),
     colors=jnp.clip(around(colors, nominal.colors, ranges.color), 0.0, 1.0),
   )
 

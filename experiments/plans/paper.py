@@ -18,7 +18,14 @@ _STEPS_PER_HOUR = 100_000 * 3_600  # Of one card, over all runs of a sweep, pixe
 _EMULATOR_STEPS_PER_HOUR = 1_000 * 3_600  # Of a machine of 16 CPUs: a guess, from A3C of others (1,097 a second).
 _RANDOMIZED = {
   f"world_options.randomization.{name}": value
-  for name, value in {"camera_m": 0.03, "field_of_view": 0.05, "light": 0.3, "ambient": 0.2, "color": 0.15}.items()
+  for name, value in {
+    "camera_m": 0.03,
+    "field_of_view": 0.05,
+    "light": 0.3,
+    "ambient": 0.2,
+    "shadow": 1.0,
+    "color": 0.15,
+  }.items()
 }
 
 

@@ -93,6 +93,22 @@ def test_the_whole_target_area_is_in_view(name):
     assert 2 < row < _SIZE - 3 and 2 < column < _SIZE - 3, corner
 
 
+def test_weaker_shadows_make_the_table_lighter_and_nothing_else_other(render):
+  """By Lambert's rule, on the planks: colour * (ambient + (1 - ambient) * light_z * (1 - share))."""
+  qpos, target = constants.HOME_RAD, np.array([0.45, 0.1, constants.TARGET_HEIGHT_M])
+  half, none = (
+    camera.render(camera.view(camera.nominal().replace(shadow=jnp.float32(share))),
+                  kinematics.forward(jnp.float32(qpos)), jnp.float32(target))[0] for share in (0.5, 0.0)
+  )  # fmt: skip
+  full, half, none = (np.asarray(pixels, np.float32) for pixels in (render(qpos, target)[0], half, none))
+  is_darker = np.any(full < none, axis=-1)
+  assert 0.01 < is_darker.mean() < 0.3 and np.all(full <= none)
+  np.testing.assert_allclose(half, (full + none) / 2, atol=1.0)  # Levels are rounded.
+  light_z = constants.LIGHT_DIRECTION[2] / np.linalg.norm(constants.LIGHT_DIRECTION)
+  darkest = constants.AMBIENT / (constants.AMBIENT + (1 - constants.AMBIENT) * light_z)
+  assert (full / np.maximum(none, 1))[is_darker].min() == pytest.approx(darkest, abs=0.02)
+
+
 def test_a_turned_camera_looks_at_the_same_point_from_as_far_and_as_high():
   turned = camera.changed(constants.Change(camera_deg=20.0)).camera
   np.testing.assert_array_equal(turned.look_at, camera.nominal().camera.look_at)

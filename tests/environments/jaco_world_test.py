@@ -281,8 +281,8 @@ def test_a_changed_scene_is_randomised_about_itself():
 
 def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
   none = registry.make("jaco/reach/fixed", randomization=randomize.Randomization())
-  ranges = randomize.Randomization(camera_m=0.1, field_of_view=0.05, light=0.3, ambient=0.1, color=0.2, mass=0.3,
-                                   friction=0.9, gain=0.5)  # fmt: skip
+  ranges = randomize.Randomization(camera_m=0.1, field_of_view=0.05, light=0.3, ambient=0.1, shadow=0.5, color=0.2,
+                                   mass=0.3, friction=0.9, gain=0.5)  # fmt: skip
   some = registry.make("jaco/reach/fixed", randomization=ranges)
   key, action = jax.random.key(5), jnp.full(9, 2, jnp.int32)
 
@@ -327,6 +327,7 @@ def test_options_that_cannot_be_are_refused_by_name(options, words):
     ({"mass": float("nan")}, "mass=nan"),
     ({"gain": True}, "gain=True"),
     ({"friction": 1.0}, "friction=1.0"),
+    ({"shadow": 1.01}, "shadow=1.01"),
   ],
 )
 def test_a_randomization_that_cannot_be_is_refused_by_name(fields, words):
