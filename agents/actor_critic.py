@@ -57,7 +57,7 @@ class Hyper:
   discount: float = 0.97  # gamma: what a reward is worth one step earlier.
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # In rewards, per nat of entropy, which is summed over the entries of an action.
-  teacher_cost: float = 10.0  # In rewards, per nat by which the policy differs from its teacher's, where it has one.
+  teacher_cost: float = 10.0  # In rewards, per nat between the policy and its teacher's, where it has one.
   value_cost: float = 0.05  # Weight of the value's loss, of scaled returns; A3C has 0.5 (papers.md 4); see above.
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
   reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.

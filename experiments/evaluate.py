@@ -4,8 +4,8 @@
     python -m experiments.evaluate --source=runs/column --episodes=1000 --release=experiments/released/jaco_corl2017
 
 The world is the one the run was trained in, unless `--target` names another (or `arm://host:port`, or a game of the
-emulator: `--target=atari/pong --option=num_actions=3`). `--columns=1` plays a network's first column, as it was before
-others grew.
+emulator: `--target=atari/pong --option=num_actions=3`). `--columns=1` plays the first column of a progressive network,
+as it was before others grew.
 """
 
 import json
@@ -27,7 +27,7 @@ from progressive import partition
 
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
 _COLUMNS = flags.DEFINE_integer(
-  "columns", None, "Play the first so many columns, as the network was before it grew; all where not given."
+  "columns", None, "Play the first so many columns of a progressive network, as it was before it grew; not given: all."
 )
 _OPTIONS = flags.DEFINE_multi_string("option", [], "Option of the world as name=value, a JSON value; may be repeated.")
 _RELEASE = flags.DEFINE(
@@ -92,7 +92,10 @@ def main() -> None:
     raise ValueError("--source is missing; give a run directory or a released network")
   folder = run_directory.present(binary.SOURCE.value)
   source = released.load_source(folder)
-  source = source if _COLUMNS.value is None else source.first(_COLUMNS.value)
+  if _COLUMNS.value is not None:
+    if _RELEASE.value:
+      raise ValueError("--columns cannot be released: release the run that learned them; leave one of both flags out")
+    source = source.first(_COLUMNS.value)
   world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
   options = {**options, **options_of(_OPTIONS.value)}
   task = player(source, folder, world, options, seed=binary.SEED.value)

@@ -13,8 +13,6 @@ import jax.numpy as jnp
 
 from environments.jaco import camera, constants, physics
 
-_MOST = {"field_of_view": 1.0, "mass": 1.0, "friction": 1.0, "gain": 1.0, "shadow": math.nextafter(1.0, 2.0)}  # Below.
-
 
 @dataclasses.dataclass(frozen=True)
 class Randomization:
@@ -34,8 +32,9 @@ class Randomization:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       is_number = isinstance(value, int | float) and not isinstance(value, bool)
-      most = _MOST.get(field.name, math.inf)
-      if not is_number or not 0 <= value < most:
+      is_relative = field.name in ("field_of_view", "mass", "friction", "gain")
+      most = 1.0 if is_relative or field.name == "shadow" else math.inf
+      if not is_number or not 0 <= value <= most or (is_relative and value == most):
         raise ValueError(
           f"{field.name}={value} is not a half-width: from 0 up, relative ones below 1, a shadow's up to 1"
         )

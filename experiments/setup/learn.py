@@ -63,21 +63,22 @@ def make(
   if source is None and spec is None:
     source = load_source(config)
   before = spec or (source.spec if source else None)
+  teacher = teacher_lib.load(config.train.teacher) if config.train.teacher else None
   read = (*config.train.column.inputs, *(network.input_names(before) if before else ()))
   place = place_lib.make(
     config.world,
     config.world_options.to_dict(),
-    observations=None if config.train.teacher else (*read, *(head.signal for head in heads)),
+    observations=None if teacher else (*read, *(head.signal for head in heads)),
     seed=config.seed,
     num_worlds=config.train.num_worlds,
   )
-  if config.train.teacher:
-    place = teacher_lib.taught(place, released.load_source(config.train.teacher))
   num_choices = place_lib.num_choices(place)
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
   params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
-  agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, bool(config.train.teacher))
+  if teacher:
+    place = teacher_lib.taught(place, teacher)
+  agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, is_taught=bool(teacher))
   trained = source.heads if source and config.method == "finetune" else None
   key = make_key(config.seed, "auxiliary")
   params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
@@ -200,7 +201,7 @@ def recording(task: Task, path: str, *, teacher: str = "") -> dm_env.Environment
   shown_here = None if teacher else {name for names in shown(task) for name in names}
   place = place_lib.make("environments.arm.replay:Replay", {"path": path}, observations=shown_here)
   if teacher:
-    place = teacher_lib.taught(place, released.load_source(teacher))
+    place = teacher_lib.taught(place, teacher_lib.load(teacher))
   place_lib.check_inputs(place, task.agent.spec)
   if place_lib.num_choices(place) != task.agent.num_choices:
     raise ValueError(

@@ -10,7 +10,7 @@ policy reads what the arm shows, and nothing else.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dm_env
@@ -25,6 +25,14 @@ from experiments.store import released
 from progressive import column, network
 
 
+def load(path: str) -> released.Source:
+  """The network of `train.teacher`; raises as `released.load_source`, naming the field."""
+  try:
+    return released.load_source(path)
+  except ValueError as error:
+    raise ValueError(f"train.teacher: {error}") from error
+
+
 def taught(place: place_lib.Place, source: released.Source) -> place_lib.Host:
   """The place whose worlds show as `actor_critic.TEACHER` what the network of `source` would do there.
 
@@ -36,20 +44,30 @@ def taught(place: place_lib.Place, source: released.Source) -> place_lib.Host:
       f"train.teacher: {place.name} cannot say what its simulation shows; learn on an arm (arm://, twin/), or set "
       f"train.teacher=''"
     )
-  place_lib.check_inputs(place, source.spec)
   num_choices = place_lib.num_choices(place)
-  actor_critic.init(actor_critic.Agent(source.spec, num_choices, actor_critic.Hyper()), ())  # Refuses another action.
-  world, *others = (_Taught(world, source, num_choices) for world in place.worlds)
+  try:
+    place_lib.check_inputs(place, source.spec)
+    actor_critic.init(actor_critic.Agent(source.spec, num_choices, actor_critic.Hyper()), ())  # Refuses another action.
+  except ValueError as error:
+    raise ValueError(f"train.teacher: a network of other inputs or joints than {place.name} has: {error}") from error
+  say = jax.jit(functools.partial(_say, source.spec, num_choices))
+  world, *others = (_Taught(world, say, source, num_choices) for world in place.worlds)
   return dataclasses.replace(place, world=world, others=tuple(others))
 
 
 class _Taught(dm_env.Environment):
   """A world, and what a network would do in it: one more observation, logits float32 `[A, N]`."""
 
-  def __init__(self, environment: dm_env.Environment, source: released.Source, num_choices: tuple[int, ...]):
+  def __init__(
+    self,
+    environment: dm_env.Environment,
+    say: Callable[..., tuple[jax.Array, network.State]],
+    source: released.Source,
+    num_choices: tuple[int, ...],
+  ):
     self._environment = environment
     self._params = source.params
-    self._say = jax.jit(functools.partial(_say, source.spec, num_choices))
+    self._say = say
     self._start = self._state = network.initial_state(source.spec)
     self._shape = (len(num_choices), max(num_choices))
 

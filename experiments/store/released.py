@@ -29,7 +29,7 @@ class Source(NamedTuple):
   reward_scale: float | None = None  # Of the rewards that its value is learned from.
 
   def first(self, num_columns: int) -> "Source":
-    """The network as it was when it had so many columns, frozen since.
+    """The network without its later columns: of a progressive one, as it was before they grew.
 
     Raises:
       ValueError: if it has fewer.

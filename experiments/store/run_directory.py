@@ -41,6 +41,9 @@ _ADDED = {
   "train.replay_size": 200,
   "train.lag": 0,
   "train.replay_updates": 0,
+  "train.teacher": "",
+  "train.hyper.teacher_cost": 10.0,
+  "world_options.randomization.shadow": 0.0,
 }
 _FREE = {"wandb"}  # Where records go: what is learned does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -77,7 +80,7 @@ def claim(
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
   Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
-  other than it was, as long as no more than that has been learned; `source` may have another name.
+  other than it was, as long as no more than that has been learned; source and teacher may have other names.
 
   Args:
     workdir, config: a run's, or a sweep's.
@@ -99,6 +102,10 @@ def claim(
   if theirs := read_config(path) if learned else {}:
     if "source" in first and source == (path / first["source"]).resolve():
       theirs["source"] = ours["source"]
+    before, teacher = (config.get("train", {}).get("teacher") for config in (theirs, ours))
+    if before and teacher and before != teacher:  # It may have moved, and is needed.
+      print(f"warning: {path} goes on with the teacher {teacher}, {before} before", file=sys.stderr)
+      theirs["train"]["teacher"] = teacher
     if ours.get("train", {}).get("steps", 0) >= learned[-1] and "steps" in theirs.get("train", {}):
       theirs["train"]["steps"] = ours["train"]["steps"]
     if changes := difference(theirs, ours):

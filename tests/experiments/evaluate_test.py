@@ -87,6 +87,11 @@ def test_a_first_column_plays_as_it_did_before_the_second_grew(trained, tmp_path
     pytest.raises(ValueError, match="columns=3: .* has 2; give 1"),
   ):
     evaluate.main()
+  with (
+    flagsaver.flagsaver(source=str(grown), columns=1, release=str(tmp_path / "out")),
+    pytest.raises(ValueError, match="--columns cannot be released"),
+  ):
+    evaluate.main()
 
 
 @pytest.mark.parametrize(("commit", "is_repeatable"), [("abc", True), ("abc+changes", False), ("unknown", False)])

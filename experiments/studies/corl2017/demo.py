@@ -1,9 +1,9 @@
 """The runs of the demo: a column learned in simulation goes to work on a twin arm behind a bridge, by each method.
 
 Every method has the same steps and the same teacher: the column itself, shown what the simulation would show
-(`setup.teacher`). Afterwards each network plays in simulation again, a progressive one without its new column: what is
-left of what was learned there. The column as it came is evaluated too, in `<workdir>/unchanged`: its score is what
-learning has to beat.
+(`setup.teacher`). Afterwards each network plays in simulation again: what is left of what was learned there. In a
+progressive one the column that came must be the same to the bit, and plays. That column as it came is evaluated on the
+arm too, in `<workdir>/unchanged`: its score is what learning has to beat.
 
 Every part is an ordinary run of the project's own binaries in a folder of its own, so a second call continues what was
 stopped and repeats nothing that is done.
@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
-from experiments.store import checkpoint, network_file
+from experiments.store import checkpoint, released
+from progressive import partition
 
 METHODS = ("progressive", "finetune", "scratch")
 UNCHANGED, IN_SIMULATION = "unchanged", "in_simulation"
@@ -44,14 +45,14 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
       raise
 
 
-def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, **flags: Any) -> None:
+def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, video: pathlib.Path | None = None) -> None:
   """Plays the network at `source`, as it is, in a world, with results in `path`; not again if done."""
   file = path / "evaluation.json"
   if file.exists() and json.loads(file.read_text())["episodes"] == episodes:
     print(f"{path} is finished")
     return
-  played = {"source": source, "target": world, "episodes": episodes, "release": path}
-  _run("experiments.evaluate", path, played | flags)
+  flags = {"source": source, "target": world, "episodes": episodes, "release": path}
+  _run("experiments.evaluate", path, flags | ({"video": video} if video else {}))
 
 
 def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, steps: int, episodes: int) -> None:
@@ -59,16 +60,26 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
 
   What is done already is not done again.
   """
-  path = workdir / method
+  path, back = workdir / method, workdir / IN_SIMULATION / method
   if is_finished(path, steps):
     print(f"{path} is finished")
   else:
     fields = {"world": f"twin/{task}", "train.steps": steps, "train.evaluation_episodes": episodes}
     fields |= {"train.teacher": source} | ({} if method == "scratch" else {"source": source})
+    (back / "evaluation.json").unlink(missing_ok=True)  # Of what it was before.
     _learn(f":{method}_taught", path, fields)
-  back = workdir / IN_SIMULATION / method
-  before = {"columns": len(network_file.read_spec(path).columns) - 1} if method == "progressive" else {}
-  evaluate(back, source=str(path), world=f"jaco/{task}", episodes=_MORE_IN_SIMULATION * episodes, **before)
+  if method == "progressive":
+    check_kept(path, source)
+  after = source if method == "progressive" else str(path)
+  evaluate(back, source=after, world=f"jaco/{task}", episodes=_MORE_IN_SIMULATION * episodes)
+
+
+def check_kept(path: pathlib.Path, source: str) -> None:
+  """Refuses a progressive network at `path` whose older columns are not those of `source`, to the bit."""
+  before = released.load_source(source)
+  after = released.load_source(path).first(len(before.spec.columns))
+  if partition.content_hash(after.params) != partition.content_hash(before.params):
+    raise ValueError(f"{path}: the columns of {source} are not what they were; remove {path}, and learn again")
 
 
 def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:

@@ -376,7 +376,7 @@ def _method(label: str) -> str:
 def _color(label: str) -> str:
   name, _, width = label.partition(", ")
   colors = COLORS.get(name, COLORS["progressive"] if name in ("LSTM", "three columns") else COLORS["finetune"])
-  return colors[width == "narrow"]
+  return colors[width.startswith("narrow")]
 
 
 def _until(curve: curves.Curve, step: float) -> curves.Curve:

@@ -76,8 +76,10 @@ def test_a_place_that_knows_no_simulation_is_refused(source):
 
 def test_a_teacher_of_another_action_is_refused(source):
   agent, params, _ = agents_for_tests.make(worlds.Bandit(), memory=False)
-  with pytest.raises(ValueError, match="reads|output layer"):
+  with pytest.raises(ValueError, match="train.teacher: .* other inputs or joints than odd has: the network reads"):
     teacher.taught(place.Host("odd", Odd()), released.Source(agent.spec, params, 0))
+  with pytest.raises(ValueError, match="train.teacher: nowhere does not exist"):
+    teacher.load("nowhere")
 
 
 def test_a_run_learns_what_its_teacher_does(source, tmp_path, monkeypatch):

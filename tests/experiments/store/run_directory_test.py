@@ -145,6 +145,21 @@ def test_a_source_is_the_same_by_any_name_from_any_folder_and_after_a_move(tmp_p
   claim(tmp_path / "alone", make_config(source=str(tmp_path / "stew/a/best")))
 
 
+def test_a_teacher_may_move_and_that_is_said(tmp_path, capsys):
+  claim(tmp_path, make_config(train={"steps": 200}))
+  learn(tmp_path, 100)
+  claim(tmp_path, make_config(train={"steps": 200, "teacher": ""}))
+  with pytest.raises(ValueError, match="train.teacher: '' there, 'a' here"):
+    claim(tmp_path, make_config(train={"steps": 200, "teacher": "a"}))
+  claim(tmp_path / "taught", make_config(train={"steps": 200, "teacher": "a"}))
+  learn(tmp_path / "taught", 100)
+  assert capsys.readouterr().err == ""
+  claim(tmp_path / "taught", make_config(train={"steps": 200, "teacher": "b/a"}))
+  assert "goes on with the teacher b/a, a before" in capsys.readouterr().err
+  with pytest.raises(ValueError, match="train.teacher: 'b/a' there, '' here"):
+    claim(tmp_path / "taught", make_config(train={"steps": 200, "teacher": ""}))
+
+
 def test_other_code_is_said_and_recorded(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(run_directory, "commit", lambda: "abc")
   monkeypatch.setattr(run_directory, "code_hash", lambda: "1")

@@ -137,8 +137,11 @@ def test_main(tmp_path, capsys):
   assert [config["train"]["teacher"] for config in configs] == [str(source)] * 3
   back = [json.loads((tmp_path / "demo/in_simulation" / m / "evaluation.json").read_text()) for m in demo.METHODS]
   assert [(one["world"], one["episodes"]) for one in back] == [("jaco/reach/random", 5)] * 3
-  played = [tmp_path / "demo" / path / "provenance.json" for path in ("unchanged", "in_simulation/progressive")]
-  assert len({json.loads(path.read_text())["content_sha256"] for path in played}) == 1  # The column that came, frozen.
+  demo.check_kept(tmp_path / "demo/progressive", str(source))
+  other = jax.tree.map(np.ones_like, params)
+  released.save(tmp_path / "other", spec, other, evaluation={}, provenance={})
+  with pytest.raises(ValueError, match="the columns of .*other are not what they were"):
+    demo.check_kept(tmp_path / "demo/progressive", str(tmp_path / "other"))
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(workdir=f"{tmp_path}/demo", column=str(source), steps=60, evaluation_episodes=1):
     demo_binary.main()
