@@ -2,7 +2,7 @@
 
 Each trial drives an arm at random, breaks one thing at a random instant, and watches the arm, which goes exactly where
 it is told, `LATENCY_POLLS` late, until it is told something else. What it does is held against the limits: the largest
-excess over speed, acceleration of the commands, joint range and clearance, and the longest time until it stands still.
+excess over speed, acceleration and jerk of the commands, joint range and clearance, and the longest time to rest.
 What hangs needs a wall clock, and is not here: `docs/arm.md` has it measured.
 """
 
@@ -80,8 +80,8 @@ class Found(NamedTuple):
   goes_on: int  # Trials in which the arm still moved at the end.
   num_escaped: int  # Errors that are not the gate's own: they end the process that owns the arm.
   rest_s: float  # The longest from the fault to rest, where it came to rest.
-  jerk_rad_s3: float  # The largest; it has no limit.
-  excess: np.ndarray  # [4] rad/s, rad/s^2, rad, and metres that the arm overlaps with itself or what is about it
+  jerk_rad_s3: float  # The largest, of what is no stop.
+  excess: np.ndarray  # [5] rad/s, rad/s^2, rad/s^3, rad, and metres of overlap with itself or what is about it
 
 
 class _Watch:
@@ -90,18 +90,23 @@ class _Watch:
   def __init__(self, limits: protocol.Limits):
     self._limits, self._speed = limits, np.array(limits.max_velocity_rad_s)
     self._low, self._high = np.array(limits.low_rad), np.array(limits.high_rad)
-    self.excess, self.jerk = np.zeros(4), 0.0
+    self.excess, self.jerk = np.zeros(5), 0.0
     self._told = self._change = np.zeros_like(self._speed)
 
   def see(self, arm: Arm, *, is_stopped: bool) -> None:
     """After every poll. A stop is at once by intention: it has no acceleration to hold against a limit."""
-    change = (arm.told - self._told) / self._limits.poll_s
-    fastest = 0.0 if is_stopped else np.abs(change).max() - self._limits.max_acceleration_rad_s2
+    change = (arm.told - self._told) / self._limits.poll_s if not is_stopped else np.zeros_like(arm.told)
+    jerk = 0.0 if is_stopped else np.abs(change - self._change).max() / self._limits.poll_s
     outside = np.maximum(self._low - arm.qpos, arm.qpos - self._high).max()
     overlap = -self._limits.clearance_m(arm.qpos) if self._limits.clearance_m else 0.0
-    self.excess = np.maximum(self.excess, [(np.abs(arm.told) - self._speed).max(), fastest, outside, overlap])
-    if not is_stopped:
-      self.jerk = max(self.jerk, np.abs(change - self._change).max() / self._limits.poll_s)
+    excess = (
+      (np.abs(arm.told) - self._speed).max(),
+      np.abs(change).max() - self._limits.max_acceleration_rad_s2,
+      jerk - self._limits.max_jerk_rad_s3,
+      outside,
+      overlap,
+    )
+    self.excess, self.jerk = np.maximum(self.excess, excess), max(self.jerk, jerk)
     self._told, self._change = arm.told, change
 
 
@@ -247,7 +252,7 @@ def inject(
 ) -> Found:
   """`count` trials; in each the driver is broken at a random instant, and messages are `send`'s from then on."""
   goes_on = num_escaped = 0
-  rest_s, jerk, excess = 0.0, 0.0, np.zeros(4)
+  rest_s, jerk, excess = 0.0, 0.0, np.zeros(5)
   for _ in range(count):
     trial, commands = _Trial(limits, rng), hostile(limits, rng)
     velocity = np.array(limits.max_velocity_rad_s) * rng.choice([-1.0, 1.0], len(limits.low_rad))
@@ -266,7 +271,7 @@ def inject(
 
 def command(limits: protocol.Limits, rng: np.random.Generator, *, count: int) -> Found:
   """`count` hostile commands, one a poll, to one arm after another."""
-  jerk, excess, num_escaped = 0.0, np.zeros(4), 0
+  jerk, excess, num_escaped = 0.0, np.zeros(5), 0
   commands = hostile(limits, rng)
   for first in range(0, count, _COMMANDS_AN_ARM):
     trial = _Trial(limits, rng)
@@ -281,7 +286,7 @@ def table(limits: protocol.Limits, *, num_commands: int, seed: int) -> Iterator[
   """The campaign as lines of Markdown, each as soon as it is there: a fault for every hundred hostile commands."""
   num_faults = math.ceil(num_commands / 100 / len(CLIENT_FAULTS | DRIVER_FAULTS))
   rng = np.random.default_rng(seed)
-  yield "| attack | count | goes on | errors escaped | rest within | jerk, rad/s^3 | beyond rad/s, rad/s^2, rad, m |"
+  yield "| attack | count | goes on | errors escaped | rest within | jerk, rad/s^3 | beyond rad/s, /s^2, /s^3, rad, m |"
   yield "|---|---|---|---|---|---|---|"
   for name, send in CLIENT_FAULTS.items():
     yield _row(f"client {name}", inject(limits, rng, break_it=lambda arm: None, send=send, count=num_faults))

@@ -14,6 +14,7 @@ import numpy as np
 from dm_env import specs
 from dm_env_rpc.v1 import connection, dm_env_adaptor, error, spec_manager, tensor_utils
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+from dm_env_rpc.v1.extensions import properties
 
 from environments.arm import protocol
 from environments.jaco import constants
@@ -126,7 +127,21 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     super().__init__(stream, joined, requested_observations=observations, nested_tensors=False)
     self._action_specs = _ActionSpecs(joined.actions)
     self._channel = channel
+    self._properties = properties.PropertiesExtension(stream)
     self.served_by = contextlib.ExitStack()  # What ends with the environment: a server of its own.
+
+  @property
+  def task_name(self) -> str:
+    """The task that the server plays.
+
+    Raises:
+      protocol.BridgeError: it does not say, as older ones do not.
+    """
+    try:
+      return str(self._properties[protocol.TASK])
+    except ValueError as refusal:
+      why = getattr(refusal.__cause__, "message", refusal)
+      raise protocol.BridgeError(f"the server says no task ({why}); serve by this version") from None
 
   def action_spec(self) -> specs.BoundedArray:
     """int32 `[A]`: 0, 1, 2 for -v, 0, +v."""

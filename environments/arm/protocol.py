@@ -25,7 +25,7 @@ KEEPALIVE = (
   ("grpc.http2.max_pings_without_data", 0),
   ("grpc.http2.ping_timeout_ms", 5_000),  # What counts where another ping is under way, as that of the BDP probe.
 )
-TASK = "task"  # Optional setting of JoinWorld: the task that the client expects, refused where it is another.
+TASK = "task"  # The property that says which is played, and an optional setting of JoinWorld: the one that is expected.
 
 
 class BridgeError(RuntimeError):
@@ -46,6 +46,7 @@ class Limits:
   clearance_m: Callable[[np.ndarray], float] | None = None
   margin_m: float = 0.02  # Of clearance, that is left when the arm has braked.
   max_acceleration_rad_s2: float = 8.0  # Of the commanded speed; the twin's motors give 3 to 8.
+  max_jerk_rad_s3: float = 320.0  # Of the commanded acceleration.
   braking_rad_s2: float = 2.0  # What every joint brakes by at least; Kinova's firmware allows 3.5.
   reaction_s: float = 0.08  # From a command to the joint: latency, servo, one poll.
   max_age_s: float = 0.1  # Of a reading: with an older one the arm is braked to rest,
@@ -58,7 +59,8 @@ class Limits:
     lengths = {len(self.max_velocity_rad_s), len(self.low_rad), len(self.high_rad)}
     if len(lengths) > 1:
       raise ValueError(f"Limits: one entry a joint, but the three limits have lengths {sorted(lengths)}")
-    for name in ("max_acceleration_rad_s2", "braking_rad_s2", "max_age_s", "fault_age_s", "hang_s", "poll_s", "read_s"):
+    rates = ("max_acceleration_rad_s2", "max_jerk_rad_s3", "braking_rad_s2")
+    for name in (*rates, "max_age_s", "fault_age_s", "hang_s", "poll_s", "read_s"):
       if not 0 < getattr(self, name) < math.inf:
         raise ValueError(f"Limits: {name}={getattr(self, name)} must be positive and finite")
     if not all(speed > 0 for speed in self.max_velocity_rad_s):

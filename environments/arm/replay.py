@@ -37,7 +37,7 @@ class Replay(dm_env.Environment):
     """
     self._path = pathlib.Path(path)
     self.about = recording.read_about(self._path)
-    self.control_dt_s = self.about.control_dt_s
+    self.control_dt_s, self.task_name = self.about.control_dt_s, self.about.task
     names = sorted(self.about.observation_spec if observations is None else observations)
     self._spec = {name: spec for name, spec in self.about.observation_spec.items() if name in names}
     if len(self._spec) < len(names) or next(self.episodes(), None) is None:

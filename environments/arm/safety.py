@@ -2,8 +2,8 @@
 
 The gate is a driver around a driver, so nothing on the server has another way to the arm. It refuses what is not a
 command (wrong shape or dtype, NaN, infinity) and holds the arm. What is one it keeps until it expires, and `poll`, on
-the driver's clock, sends as much of it as is safe: within the speed limits, no faster up or down than the acceleration
-limit, and no faster towards a position limit, a side of the workspace or the arm's own links than it can still brake.
+the driver's clock, sends as much of it as is safe: within the limits of speed, acceleration and jerk, and no faster
+towards a position limit, a side of the workspace or the arm's own links than it can still brake.
 A fault of the arm itself (instruments that make no sense, are old, or cannot be read; a call that fails) is latched:
 nothing moves until a person has looked and started the server again. The gate keeps no thread:
 `environments.arm.driver` polls it where time passes by itself.
@@ -21,6 +21,8 @@ from environments.jaco import constants
 
 _STOP_TRIES = 3
 _SHARES = (1.0, 0.5, 0.25)  # Of a velocity, that are tried before the arm is braked to rest.
+_HALVINGS = 10  # Of a joint's velocity, to find the fastest that its position limit allows.
+_TAKES_NONE = "it takes no command"
 _MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
 _MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
 
@@ -63,11 +65,13 @@ class Gate:
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
     self._sides, self._ends = np.array([[-1.0], [1.0]]), np.stack([-self._low, self._high])  # [2, 1], [2, J]
+    self._soonest_s = limits.poll_s * (0.5 - 1e-6)  # Rounding makes no poll too soon.
     self.now_s = driver.now_s
     self._wanted = np.zeros_like(self._max_velocity)  # What was commanded, and holds until
     self._expires_s = -math.inf
-    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told; and what at each poll, for as
-    longest_blind_s = limits.reaction_s + limits.fault_age_s  # long as the arm may not show it:
+    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told, and how that was changing;
+    self._acceleration = np.zeros_like(self._max_velocity)  # and what it was told at each poll, for as long as the arm
+    longest_blind_s = limits.reaction_s + limits.fault_age_s  # may not show it:
     self._under_way = collections.deque[np.ndarray](maxlen=math.ceil(longest_blind_s / limits.poll_s))
     self._polled_s = self.now_s() - limits.poll_s
     self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
@@ -90,17 +94,17 @@ class Gate:
     self._expires_s = expires_s
 
   def hold(self) -> None:
-    """Brakes the arm to rest, within its acceleration limit."""
+    """Brakes the arm to rest, within its limits of acceleration and jerk."""
     self._wanted = np.zeros_like(self._wanted)
 
   def stop(self) -> None:
-    """Stops the arm at once, whatever it was told before.
+    """Stops the arm at once, whatever it was told before: no limit holds a stop back.
 
     Raises:
       ArmLostError: the driver failed, several times.
     """
     self.hold()
-    self._velocity = self._wanted
+    self._velocity = self._acceleration = self._wanted
     self._under_way.clear()
     for _ in range(_STOP_TRIES):
       try:
@@ -113,6 +117,8 @@ class Gate:
 
   def poll(self) -> None:
     """Sends what may be sent now. To be called every `limits.poll_s`, whatever else happens.
+
+    What comes sooner than half of that after the last one repeats it: in so short a time no acceleration can be left.
 
     Raises:
       ArmFaultError: something is wrong with the arm, and was not before.
@@ -128,6 +134,8 @@ class Gate:
     if not now_s > self._polled_s:
       raise self._faulty(f"its clock went from {self._polled_s:g} s to {now_s:g} s")
     elapsed_s = min(now_s - self._polled_s, self._limits.poll_s)
+    if elapsed_s < self._soonest_s:
+      return self._call(_TAKES_NONE, self._driver.command, self._velocity.copy())
     self._polled_s = now_s
     reading = self.read()
     is_old = now_s - reading.time_s > self._limits.max_age_s
@@ -135,8 +143,9 @@ class Gate:
     why = "" if not self._wanted.any() else "old reading" if is_old else "expired" if is_over else ""
     if why:
       self.hold()
-    velocity = self._clear(self._brakeable(self._wanted, reading), reading, elapsed_s)
-    self._call("it takes no command", self._driver.command, velocity.copy())
+    velocity = self._next(reading, elapsed_s)
+    self._call(_TAKES_NONE, self._driver.command, velocity.copy())
+    self._acceleration = (velocity - self._velocity) / elapsed_s
     self._velocity = velocity
     self._under_way.append(velocity)
     self._note(why)
@@ -234,42 +243,96 @@ class Gate:
     is_numbers = isinstance(joints, np.ndarray) and np.issubdtype(joints.dtype, np.floating)
     return is_numbers and joints.shape == self._low.shape and bool(np.isfinite(np.asarray(joints)).all())
 
-  def _brakeable(self, velocity: np.ndarray, reading: protocol.Reading) -> np.ndarray:
-    """`velocity`, no faster than each joint can still stop before its position limit; outside, only back.
+  def _next(self, reading: protocol.Reading, elapsed_s: float) -> np.ndarray:
+    """The next step of all joints towards what is wanted, or towards a share of it that leaves room to brake.
 
-    What the arm was told while its reading grew old, and in the time that it takes to react, may be under way, d. From
-    there a joint goes on for one poll, t, and brakes by a: d + v t + v^2 / 2a = room.
+    The limits of acceleration and jerk hold in any case. What already is too near may only move away.
     """
-    braking, poll_s = self._limits.braking_rad_s2, self._limits.poll_s
-    num_blind = math.ceil(self._blind_s(reading) / poll_s - 1e-6) - 1  # Rounding makes no poll of its own.
-    newest_first = list(self._under_way)[: -num_blind - 1 : -1]
-    ways = poll_s * np.cumsum([np.zeros_like(self._velocity), *newest_first], axis=0)  # [1 + polls, J]
-    under_way = np.max(self._sides[:, None] * ways, axis=1)  # The reading may show some of it: the longest rest of it.
-    room = np.maximum(self._ends - self._sides * reading.qpos_rad - under_way, 0.0)  # [2, J] down, up
-    down, up = braking * (np.sqrt(room * (2.0 / braking) + poll_s**2) - poll_s)
-    return np.maximum(np.minimum(velocity, up), -down)
-
-  def _clear(self, velocity: np.ndarray, reading: protocol.Reading, elapsed_s: float) -> np.ndarray:
-    """The next step of all joints towards `velocity`, or towards a share of it that the arm has room to brake from.
-
-    The acceleration limit holds in any case. What already is too near may only move away.
-    """
-    change = self._limits.max_acceleration_rad_s2 * elapsed_s
+    under_way = self._under_way_rad(reading)
     for share in _SHARES:
-      sent = np.clip(share * velocity, self._velocity - change, self._velocity + change)
-      if self._has_room(sent, reading):
-        return sent
-    return np.clip(0.0, self._velocity - change, self._velocity + change)
+      velocity = self._inside(share * self._wanted, reading, under_way, elapsed_s)
+      if self._is_clear(velocity, reading, under_way, elapsed_s):
+        return velocity
+    return self._towards(np.zeros_like(self._wanted), elapsed_s)
 
-  def _has_room(self, velocity: np.ndarray, reading: protocol.Reading) -> bool:
+  def _towards(self, wanted: np.ndarray, elapsed_s: float) -> np.ndarray:
+    """The next velocities on the way to `wanted`, with an acceleration that can be over when they are there.
+
+    That is a, which takes what `elapsed_s` = t has brought, a t, and then falls by the jerk J in each poll of the
+    shortest time, m: n of them bring a n m - J m^2 n (n + 1) / 2, n = floor(a / J m). Both make up what is missing.
+    """
+    limits, soonest_s = self._limits, self._soonest_s
+    missing, jerk = np.abs(wanted - self._velocity), limits.max_jerk_rad_s3
+    half_s = elapsed_s - soonest_s / 2.0
+    num_falls = np.floor((np.sqrt(half_s**2 + 2.0 * missing / jerk) - half_s) / soonest_s)
+    brought = 0.5 * jerk * soonest_s**2 * num_falls * (num_falls + 1.0)
+    landing = np.where(num_falls > 0, (missing + brought) / (elapsed_s + soonest_s * num_falls), np.inf)
+    fewest, most = self._acceleration - jerk * elapsed_s, self._acceleration + jerk * elapsed_s
+    lowest, highest = (
+      np.clip(np.clip(way * landing, fewest, most), -limits.max_acceleration_rad_s2, limits.max_acceleration_rad_s2)
+      for way in (-1.0, 1.0)
+    )
+    return np.clip(wanted, self._velocity + lowest * elapsed_s, self._velocity + highest * elapsed_s)
+
+  def _inside(
+    self, wanted: np.ndarray, reading: protocol.Reading, under_way: np.ndarray, elapsed_s: float
+  ) -> np.ndarray:
+    """The next velocities towards `wanted`, none faster than its joint can still rest before its position limit.
+
+    Outside a joint may only go back.
+    """
+    farthest = np.max(self._sides[:, None] * under_way, axis=1)
+    room = np.maximum(self._ends - self._sides * reading.qpos_rad - farthest, 0.0)  # [2, J] down, up
+
+    def is_beyond(target: np.ndarray) -> np.ndarray:
+      return self._to_rest_rad(self._towards(target, elapsed_s), elapsed_s) > room
+
+    beyond = is_beyond(wanted)
+    if beyond.any():
+      back = np.where(beyond[0], np.maximum(wanted, 0.0), np.where(beyond[1], np.minimum(wanted, 0.0), wanted))
+      for _ in range(_HALVINGS):
+        middle = 0.5 * (back + wanted)
+        still = is_beyond(middle).any(axis=0)
+        back, wanted = np.where(still, back, middle), np.where(still, middle, wanted)
+      wanted = back
+    return self._towards(wanted, elapsed_s)
+
+  def _is_clear(self, velocity: np.ndarray, reading: protocol.Reading, under_way: np.ndarray, elapsed_s: float) -> bool:
     """Whether the arm, braked from `velocity`, is clear on its way and at its end, or no nearer than now."""
     clearance_m = self._limits.clearance_m
     if clearance_m is None:
       return True
-    braking, blind_s = velocity * np.abs(velocity) / (2.0 * self._limits.braking_rad_s2), self._blind_s(reading)
-    ends = [braking + blind_s * before for before in (velocity, self._velocity)]
-    nearest_m = min(clearance_m(reading.qpos_rad + way) for way in (*ends, 0.5 * ends[0]))
+    down, up = self._to_rest_rad(velocity, elapsed_s)
+    end = under_way[-1] + up - down
+    nearest_m = min(clearance_m(reading.qpos_rad + way) for way in (end, 0.5 * end, up - down))
     return nearest_m >= self._limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
+
+  def _to_rest_rad(self, velocity: np.ndarray, elapsed_s: float) -> np.ndarray:
+    """The way `[2, J]`, down and up, of a poll at `velocity` and from there to rest, if each joint brakes as it must.
+
+    It comes from an acceleration a and has one of 0 at v0 = v + a^2 / 2J, a / J later, or earlier where it brakes
+    already. From v0 it brakes by p = min(b, sqrt(J v0)), to which and from which the jerk brings it: v0 / p + p / J.
+    """
+    braking, jerk, poll_s = self._limits.braking_rad_s2, self._limits.max_jerk_rad_s3, self._limits.poll_s
+    speed = self._sides * velocity
+    braked = np.minimum(braking, np.sqrt(2.0 * jerk * np.maximum(speed, 0.0)))  # More is no merit.
+    change = np.maximum(self._sides * (velocity - self._velocity) / elapsed_s, -braked)
+    later_s = change / jerk
+    fastest = np.maximum(speed + change * later_s / 2.0, 0.0)
+    root_s = np.sqrt(fastest / jerk)
+    rest_s = np.maximum(fastest / braking, root_s) + np.minimum(braking / jerk, root_s)
+    way = (poll_s + later_s) * speed + change * later_s**2 / 3.0 + 0.5 * fastest * rest_s
+    return np.maximum(way, 0.0)
+
+  def _under_way_rad(self, reading: protocol.Reading) -> np.ndarray:
+    """What is under way, `[1 + polls, J]`: what the arm was told and may not have shown, none of it to all of it.
+
+    That is what it was told while its reading grew old, and in the time that it takes to react but for a poll.
+    """
+    poll_s = self._limits.poll_s
+    num_blind = math.ceil(self._blind_s(reading) / poll_s - 1e-6) - 1  # Rounding makes no poll of its own.
+    newest_first = list(self._under_way)[: -num_blind - 1 : -1]
+    return poll_s * np.cumsum([np.zeros_like(self._velocity), *newest_first], axis=0)
 
   def _blind_s(self, reading: protocol.Reading) -> float:
     """For how long the arm goes on as it did when it was read."""

@@ -33,6 +33,8 @@ import jax
 import numpy as np
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1 import dm_env_utils, tensor_utils
+from dm_env_rpc.v1.extensions import properties_pb2
+from google.protobuf import any_pb2
 from google.protobuf import message as protobuf_message
 from google.rpc import code_pb2, status_pb2
 
@@ -464,6 +466,18 @@ class _Desk:
     self._client = client
     self._say(recording.INFORMATION, f"a client joined, seed={seed}")
     return rpc.JoinWorldResponse(specs=self._specs)
+
+  def _extension(self, client: threading.Event, request: any_pb2.Any) -> any_pb2.Any:
+    """The property `protocol.TASK`, which anybody may read."""
+    del client  # Nothing moves.
+    asked, answer = properties_pb2.PropertyRequest(), any_pb2.Any()
+    if not request.Unpack(asked) or asked.WhichOneof("payload") != "read_property":
+      raise protocol.BridgeError("of dm_env_rpc's extensions properties are understood, which can be read")
+    if asked.read_property.key != protocol.TASK:
+      raise protocol.BridgeError(f"property {asked.read_property.key!r} does not exist; there is {protocol.TASK!r}")
+    value = properties_pb2.ReadPropertyResponse(value=tensor_utils.pack_tensor(self._config.task))
+    answer.Pack(properties_pb2.PropertyResponse(read_property=value))
+    return answer
 
   def _reset(self, client: threading.Event, request: rpc.ResetRequest) -> rpc.ResetResponse:
     self._check_joined(client)

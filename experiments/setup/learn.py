@@ -196,7 +196,7 @@ def recording(task: Task, path: str, *, teacher: str = "") -> dm_env.Environment
   `teacher` is that of the config, for a task that has one.
 
   Raises:
-    ValueError: there is none, or it is of another arm than the task's.
+    ValueError: there is none, or it is of other joints or of another task of the arm's than what is learned.
   """
   shown_here = None if teacher else {name for names in shown(task) for name in names}
   place = place_lib.make("environments.arm.replay:Replay", {"path": path}, observations=shown_here)
@@ -208,7 +208,15 @@ def recording(task: Task, path: str, *, teacher: str = "") -> dm_env.Environment
       f"{path} is of actions {place_lib.num_choices(place)}, {task.place.name} has {task.agent.num_choices}; name a "
       f"recording of the same joints"
     )
+  played, recorded = (_task_name(one) for one in (task.place, place))
+  if played not in (None, recorded):
+    raise ValueError(f"{path} is of {recorded}, {task.place.name} plays {played}; name a recording of {played}")
   return place.world
+
+
+def _task_name(place: place_lib.Place) -> str | None:
+  """The arm's task that is played at a place, where it has one."""
+  return place.name.removeprefix("jaco/") if place.name.startswith("jaco/") else getattr(place.world, "task_name", None)
 
 
 def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:

@@ -77,8 +77,8 @@ def driven(config, velocities):
   return every
 
 
-def write(folder, every, **options):
-  with recorder.Recorder(folder, about(), now_s=lambda: CLOCK_S, **options) as opened:
+def write(folder, every, *, task="reach/random", **options):
+  with recorder.Recorder(folder, about(task), now_s=lambda: CLOCK_S, **options) as opened:
     for item in every:
       opened.put(item)
   return folder

@@ -645,6 +645,25 @@ def test_a_twin_of_ones_own_is_what_is_asked_for_and_ends_with_its_environment(a
   assert len(ended) == 2
 
 
+def test_who_has_joined_can_ask_which_task_is_played(address):
+  with contextlib.closing(client.connect(address)) as environment:
+    assert environment.task_name == "reach/random"
+    for call, word in (
+      (lambda: environment._properties.read("speed"), "property 'speed' does not exist; there is 'task'"),
+      (lambda: environment._properties.write("task", "reach/fixed"), "properties are understood, which can be read"),
+    ):
+      with pytest.raises(ValueError) as refusal:
+        call()
+      assert word in refusal.value.__cause__.message
+
+
+def test_a_server_that_does_not_say_its_task_is_one_line(address, monkeypatch):
+  monkeypatch.setattr(protocol, "TASK", "speed")
+  with contextlib.closing(client.connect(address)) as environment:
+    with pytest.raises(protocol.BridgeError, match="says no task .property 'speed'.*; serve by this version"):
+      _ = environment.task_name
+
+
 def test_another_task_is_refused(address):
   with pytest.raises(protocol.BridgeError, match="plays reach/random, the client expects reach/fixed"):
     client.connect(address, task="reach/fixed")

@@ -63,8 +63,8 @@ def driver():
 
 
 def make_world(driver, task="reach/random", **options):
-  # Acceleration is the gate's own matter (`arm_safety_test`).
-  limits = dataclasses.replace(safety.jaco_limits(), max_acceleration_rad_s2=1e6)
+  # Acceleration and jerk are the gate's own matter (`arm_safety_test`).
+  limits = dataclasses.replace(safety.jaco_limits(), max_acceleration_rad_s2=1e6, max_jerk_rad_s3=1e12)
   image = getattr(driver, "image", None)  # The twin's camera is not looked through here.
   return world.ArmWorld(safety.Gate(driver, limits), image, tasks.TASKS[task], **options)
 

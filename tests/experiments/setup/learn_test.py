@@ -1,5 +1,7 @@
 """What is learned from recorded steps before the first step of a run."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -93,7 +95,7 @@ def test_a_policy_learns_from_recorded_steps_what_its_teacher_would_do(tmp_path,
   assert apart(after) < 0.3 * apart(task)
 
 
-def test_a_recording_of_another_arm_is_refused(tmp_path, monkeypatch):
+def test_a_recording_of_another_arm_is_refused(tmp_path):
   folder = arm_recordings.write(tmp_path, arm_recordings.items())
   task = learn.make(make_config(folder))
   fewer = task._replace(agent=task.agent.replace(num_choices=(3, 3)))
@@ -101,6 +103,21 @@ def test_a_recording_of_another_arm_is_refused(tmp_path, monkeypatch):
     learn.recording(fewer, str(folder))
   with pytest.raises(ValueError, match="there is no recording"):
     learn.recording(task, str(tmp_path / "nowhere"))
+
+
+def test_a_recording_of_another_task_is_refused(tmp_path):
+  """Where what is learned is a task of the arm's; another world's steps may be anything's."""
+  folder = arm_recordings.write(tmp_path / "random", arm_recordings.items())
+  other = arm_recordings.write(tmp_path / "fixed", arm_recordings.items(), task="reach/fixed")
+  task = learn.make(make_config(folder))
+  with pytest.raises(
+    ValueError, match="fixed is of reach/fixed, .*Replay plays reach/random; name a recording of reach"
+  ):
+    learn.recording(task, str(other))
+  for name, is_refused in (("jaco/reach/random", True), ("jaco/reach/fixed", False), ("own", False)):
+    elsewhere = task._replace(place=place.Host(name, dm_env_adapter.DmEnv(worlds.CueRecall(), seed=0)))
+    with pytest.raises(ValueError, match="plays reach/random") if is_refused else contextlib.nullcontext():
+      learn.recording(elsewhere, str(other))
 
 
 @pytest.mark.parametrize("option", ["seed", "observations"])
