@@ -21,6 +21,7 @@ from environments.jaco import constants
 
 _STOP_TRIES = 3
 _SHARES = (1.0, 0.5, 0.25)  # Of a velocity, that are tried before the arm is braked to rest.
+_PARTS = (1.0, 0.75, 0.5, 0.25)  # Of the way to rest, where it is looked whether the arm is clear.
 _HALVINGS = 10  # Of a joint's velocity, to find the fastest that its position limit allows.
 _TAKES_NONE = "it takes no command"
 _MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
@@ -258,8 +259,8 @@ class Gate:
   def _towards(self, wanted: np.ndarray, elapsed_s: float) -> np.ndarray:
     """The next velocities on the way to `wanted`, with an acceleration that can be over when they are there.
 
-    That is a, which takes what `elapsed_s` = t has brought, a t, and then falls by the jerk J in each poll of the
-    shortest time, m: n of them bring a n m - J m^2 n (n + 1) / 2, n = floor(a / J m). Both make up what is missing.
+    An acceleration a brings a t in `elapsed_s` = t. Then it falls by the jerk J in every poll, after m at the soonest:
+    n = floor(a / J m) of them bring n a m - J m^2 n (n + 1) / 2. Both together are what is missing.
     """
     limits, soonest_s = self._limits, self._soonest_s
     missing, jerk = np.abs(wanted - self._velocity), limits.max_jerk_rad_s3
@@ -304,7 +305,8 @@ class Gate:
       return True
     down, up = self._to_rest_rad(velocity, elapsed_s)
     end = under_way[-1] + up - down
-    nearest_m = min(clearance_m(reading.qpos_rad + way) for way in (end, 0.5 * end, up - down))
+    ways = (*(part * end for part in _PARTS), up - down)  # The last where all that was told is shown.
+    nearest_m = min(clearance_m(reading.qpos_rad + way) for way in ways)
     return nearest_m >= self._limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
 
   def _to_rest_rad(self, velocity: np.ndarray, elapsed_s: float) -> np.ndarray:

@@ -142,7 +142,9 @@ def test_an_attack_prints_a_row_for_each_fault(capsys):
     arm.main()
   rows = capsys.readouterr().out.splitlines()
   assert len(rows) == 2 + len(attack.CLIENT_FAULTS | attack.DRIVER_FAULTS) + 1
-  assert all(row.endswith("| 0, 0, 0, 0 |") for row in rows[2:]) and rows[-1].startswith("| hostile commands | 100 |")
+  assert all(row.endswith("| 0, 0, 0, 0, 0 |") for row in rows[2:]) and rows[-1].startswith(
+    "| hostile commands | 100 |"
+  )
 
 
 @contextlib.contextmanager
