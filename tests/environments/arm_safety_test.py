@@ -240,6 +240,28 @@ def test_it_brakes_before_what_is_in_its_way(driver):
   np.testing.assert_array_equal(driver.velocity, [0.5, 0.0, 0.0])
 
 
+def test_it_sees_what_is_thin_on_its_way(driver, monkeypatch):
+  """A post of 0.1 rad at joint 1, and its margins, 0.27 rad from the start.
+
+  By hand: at the second poll, 0.04 rad on, the arm could have 0.8 rad/s and rest 0.4 rad farther. Middle and end of
+  that way, 0.24 and 0.44, do not show the post, nor do 0.42 and 0.72 a poll later; three quarters, 0.34, do.
+  """
+  limits = dataclasses.replace(LIMITS, clearance_m=lambda qpos: abs(qpos[1] - 0.3) - 0.05, margin_m=0.01)
+
+  def nearest():
+    driver.qpos, nearest_m = np.array([0.0, 0.3 - 0.06 - 0.27, 1.0]), np.inf
+    gate = safety.Gate(driver, limits)
+    gate.command(np.array([0.0, 1.0, 0.0]), expires_s=FOR_LONG_S)
+    for _ in range(30):
+      gate.wait(driver.time_s + limits.poll_s)
+      nearest_m = min(nearest_m, limits.clearance_m(driver.qpos))
+    return nearest_m
+
+  assert nearest() >= 0.01
+  monkeypatch.setattr(safety, "_PARTS", (1.0, 0.5))
+  assert nearest() < 0.0
+
+
 def test_a_command_expires(gate, driver):
   gate.command(np.full(3, 0.1), expires_s=0.45)
   gate.wait(0.4)
