@@ -49,6 +49,7 @@ setuptools.setup(
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0,<2"],
     "dev": [
       "ale-py>=0.12",
+      "gymnasium>=1.0,<2",
       "h5py>=3.12,<4",
       "mcap>=1.5,<2",
       "mypy>=1.15",

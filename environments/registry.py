@@ -2,8 +2,9 @@
 
 A name leads to a maker, and the options are its keyword arguments. It returns a world in JAX (`core.Environment`) or
 one behind dm_env, which comes out as agents play it (`environments.host`). A world of one's own needs no entry here:
-`make("my_package.my_module:MyWorld")` imports it; `register` gives it a shorter name. Modules are imported when a
-world is made, so that what is not used need not be installed.
+`make("my_package.my_module:MyWorld")` imports it. `register` gives it a shorter name, as an installed package does by
+an entry point of the group `progressive_robots.worlds`. Modules are imported when a world is made, so that what is not
+used need not be installed.
 """
 
 import difflib
@@ -14,14 +15,17 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import dm_env
 
-from environments import core, host
+from environments import conformance, core, host
 from environments.jaco import tasks as jaco_tasks
 from environments.maze import tasks as maze_tasks
 from environments.pong import variants
+
+GROUP = "progressive_robots.worlds"  # Of entry points: name = package.module:maker.
 
 World: typing.TypeAlias = core.Environment | dm_env.Environment
 Maker = Callable[..., World]
@@ -52,17 +56,17 @@ def register(name: str, maker: Maker) -> None:
   Raises:
     ValueError: if the name is taken or has a colon.
   """
-  if name in names() or any(name.startswith(prefix) for prefix in _OPEN) or ":" in name:
+  if name in names() or _is_ours(name):
     raise ValueError(f'a world cannot be registered as "{name}": the name is taken or has a colon; choose another')
   _REGISTERED[name] = maker
 
 
 def names() -> tuple[str, ...]:
   """All whole names, sorted; beside them `arm://host:port`, `twin/task`, `atari/game` and `package.module:maker`."""
-  return tuple(sorted({*_OURS, *_REGISTERED}))
+  return tuple(sorted({*_OURS, *_REGISTERED, *metadata.entry_points(group=GROUP).names}))
 
 
-def make(name: str, *, seed: int | None = None, observations: Sequence[str] | None = None, **options: Any) -> World:
+def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] | None = None, **options: Any) -> World:
   """The world called `name`.
 
   Args:
@@ -91,17 +95,7 @@ def make(name: str, *, seed: int | None = None, observations: Sequence[str] | No
     raise ValueError(f'"{name}" cannot be made with {options}: {error}') from error
   if isinstance(world, dm_env.Environment):
     return host.adapt(world, name=name)
-  missing = [method for method in _METHODS if not callable(getattr(world, method, None))]
-  if missing:
-    raise ValueError(
-      f'"{name}" made a {type(world).__name__}: it is no dm_env.Environment, and as a world in JAX '
-      f"(environments.core.Environment) it has no {', '.join(missing)}"
-    )
-  try:
-    hash(world)
-  except TypeError as error:
-    kind = type(world).__name__
-    raise ValueError(f'"{name}" made a {kind} without a hash ({error}); make {kind} a frozen dataclass') from error
+  conformance.check_made(world, name)
   return world
 
 
@@ -119,26 +113,52 @@ def resolve(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
   return function(options)
 
 
-_METHODS = ("observation_spec", "privileged_spec", "action_spec", "reset", "step", "observe")
-
-
 def _maker(name: str) -> Maker:
   """What makes `name`, its first argument given where it has one."""
   if name in _REGISTERED:
     return _REGISTERED[name]
+  installed = tuple(metadata.entry_points(group=GROUP, name=name))
+  if installed:
+    return _load_installed(installed, name)
   if name in _OURS:
     path, argument = _OURS[name]
     return functools.partial(_load(path, name), argument)
   for prefix, (path, _) in _OPEN.items():
     if name.startswith(prefix):
       return functools.partial(_load(path, name), name.removeprefix(prefix))
-  if ":" in name and all(part.isidentifier() for part in name.replace(":", ".").split(".")):
+  if _is_path(name):
     return _load(name, name)
   nearest = difflib.get_close_matches(name, [*names(), *(example for _, example in _OPEN.values())], n=1, cutoff=0.0)
   raise ValueError(
     f'no world is called "{name}"; the nearest is "{nearest[0]}", all are {", ".join(names())}, arm://host:port, '
     f"twin/task, atari/game and package.module:maker"
   )
+
+
+def _is_ours(name: str) -> bool:
+  """Whether nobody else may call a world so: it is one of ours, or begins or is written as such."""
+  return name in _OURS or any(name.startswith(prefix) for prefix in _OPEN) or ":" in name
+
+
+def _is_path(name: str) -> bool:
+  """Whether it is written as `package.module:maker` is."""
+  return name.count(":") == 1 and all(part.isidentifier() for part in name.replace(":", ".").split("."))
+
+
+def _load_installed(entries: Sequence[metadata.EntryPoint], name: str) -> Maker:
+  """The maker that one installed package calls `name`; ValueError if another has the name too, or it is broken."""
+  claims = [f"{entry.dist.name if entry.dist else 'a package'} ({entry.value})" for entry in entries]
+  if len(claims) > 1 or _is_ours(name):
+    raise ValueError(
+      f'"{name}" is a name of {", ".join(claims)}{" and of our own" if _is_ours(name) else ""}: uninstall what is not '
+      f"meant, or name the world as package.module:maker"
+    )
+  if not _is_path(entries[0].value):
+    raise ValueError(f'"{name}" cannot be made: its entry point of {claims[0]} is not package.module:maker')
+  try:
+    return _load(entries[0].value, name)
+  except (ImportError, ValueError) as error:
+    raise ValueError(f"{error} (an entry point of {claims[0]})") from error
 
 
 def _load(path: str, name: str) -> Maker:

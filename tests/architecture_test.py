@@ -35,6 +35,7 @@ ALLOWED = (
   ("environments.loop_closure", ()),
   ("environments.host", ()),
   ("environments.batch", ("environments.core",)),
+  ("environments.conformance", ("environments.core", "environments.batch", "environments.host")),
   ("environments.dm_env_adapter", ("environments.core",)),
   ("environments.registry", ("environments.*",)),
   ("environments.arm*", ("environments.arm*", "environments.jaco*", "environments.core", "environments.raycast")),

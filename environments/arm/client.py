@@ -102,6 +102,7 @@ def connect_to_twin(
     address = stack.enter_context(server.launch(config))
     environment = connect(address, seed=seed, observations=observations)
     environment.served_by = stack.pop_all()
+  environment.is_unique = False  # The next one is served another.
   return environment
 
 
@@ -109,7 +110,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
   """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
 
   control_dt_s = constants.CONTROL_DT_S
-  is_unique = True  # A run has one.
+  is_unique = True  # There is one at an address.
   return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
 
   def __init__(

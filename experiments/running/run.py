@@ -74,6 +74,7 @@ def run_alone(
   lock: lock_lib.Lock | None,
   *,
   source: released.Source | None = None,
+  place: place_lib.Place | None = None,
 ) -> Learned:
   """`run` for a caller who has the directory to itself, and keeps it for what comes after.
 
@@ -82,16 +83,18 @@ def run_alone(
     path: its directory.
     lock: of the directory; None in a process that writes nothing, since the first one of its run does.
     source: the network to start from; None: that of `config.source`.
+    place: of a run, where it is there already; None: it is made.
   """
   checks.check(config)
   before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
   phase, is_sweep = config.train, "sweep" in config
-  if is_sweep and _is_behind_dm_env(config):
-    return _one_by_one(config, path, lock, source or learn.load_source(config))
   about = run_directory.provenance()
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
-  everyone = make_members(config, path, source=source)
+  everyone = make_members(config, path, source=source, place=place)
+  there = everyone[0].task.place
+  if is_sweep and isinstance(there, place_lib.Host):
+    return _one_by_one(config, path, lock, source or learn.load_source(config), there)
   batch = _batch(everyone[0].task, phase.num_worlds)
   for name in checks.OF_OLDER_POLICIES if batch else ():
     if phase[name]:
@@ -140,26 +143,28 @@ def run_alone(
   return Learned(everyone, own(hosts.local(state)))
 
 
-def _is_behind_dm_env(config: config_dict.ConfigDict) -> bool:
-  place = place_lib.make(config.world, config.world_options.to_dict(), seed=config.seed)
-  if isinstance(place, place_lib.Host):
-    place.world.close()
-  return isinstance(place, place_lib.Host)
-
-
 def _one_by_one(
-  config: config_dict.ConfigDict, path: pathlib.Path, lock: lock_lib.Lock | None, source: released.Source | None
+  config: config_dict.ConfigDict,
+  path: pathlib.Path,
+  lock: lock_lib.Lock | None,
+  source: released.Source | None,
+  place: place_lib.Place | None,
 ) -> Learned:
   """A sweep where worlds have no copies inside a jit: one run after the other, each with checkpoints of its own.
 
-  None is evaluated by itself: the best is, by who asked for the sweep.
+  The first run has `place`. Each leaves its own before the next begins, since an arm serves one at a time. None is
+  evaluated by itself: the best is, by who asked for the sweep.
   """
   learned = []
   for i in range(config.sweep.num_runs):
     member = sweep_lib.sample(config, i)
     member.train.evaluation_episodes = 0
     own = path / "runs" / f"{i:02}"
-    learned.append(run_alone(member, own, lock, source=source))
+    learned.append(run_alone(member, own, lock, source=source, place=place))
+    place = None
+    there = learned[i].members[0].task.place
+    assert isinstance(there, place_lib.Host)
+    there.close()
     if lock and i == 0:
       run_directory.claim(path, config, sweep=own)
       network_file.write_spec(path, learned[0].members[0].task.agent.spec)
@@ -168,9 +173,15 @@ def _one_by_one(
 
 
 def make_members(
-  config: config_dict.ConfigDict, path: pathlib.Path, *, source: released.Source | None = None
+  config: config_dict.ConfigDict,
+  path: pathlib.Path,
+  *,
+  source: released.Source | None = None,
+  place: place_lib.Place | None = None,
 ) -> tuple[Member, ...]:
-  """The run of a config in `path`, or all runs of its sweep.
+  """The run of a config in `path`, in `place` where it is there already, or all runs of its sweep.
+
+  Of a sweep behind `dm_env` the first: the others' worlds are made when it is their turn.
 
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
@@ -180,16 +191,20 @@ def make_members(
     source = learn.load_source(config)
   make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
   if "sweep" not in config:
-    alone = _on_its_own(Member(config, path, make(config)))
+    alone = _on_its_own(Member(config, path, make(config, place=place)))
     learn.warn_unread(alone.task, config)
     return (alone,)
   configs = [sweep_lib.sample(config, i) for i in range(config.sweep.num_runs)]
-  everyone = tuple(Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs))
-  learn.warn_unread(everyone[0].task, config)
-  first = jax.tree.structure(everyone[0].task.agent)
+  first = Member(configs[0], path / "runs" / "00", make(configs[0]))
+  if isinstance(first.task.place, place_lib.Host):
+    return (first,)
+  others = (Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs[1:], 1))
+  everyone = (first, *others)
+  learn.warn_unread(first.task, config)
+  structure = jax.tree.structure(first.task.agent)
   for member in everyone[1:]:
-    if jax.tree.structure(member.task.agent) != first:
-      changes = run_directory.difference(everyone[0].config.to_dict(), member.config.to_dict())
+    if jax.tree.structure(member.task.agent) != structure:
+      changes = run_directory.difference(first.config.to_dict(), member.config.to_dict())
       raise ValueError(
         f"{path}: members side by side may differ in numbers alone, not in what makes a program; these differ: "
         f"{'; '.join(changes)}"

@@ -43,7 +43,11 @@ class Task(NamedTuple):
 
 
 def make(
-  config: config_dict.ConfigDict, *, source: released.Source | None = None, spec: network.Network | None = None
+  config: config_dict.ConfigDict,
+  *,
+  source: released.Source | None = None,
+  spec: network.Network | None = None,
+  place: place_lib.Place | None = None,
 ) -> Task:
   """The network that `config.method` starts from, with the heads of `config.train`, in `config.world`.
 
@@ -51,6 +55,7 @@ def make(
     config: from `configs.base.experiment`.
     source: the network to start from; None: that of `config.source`.
     spec: of a run that goes on: its parameters, zeros here, are in its checkpoint, and no source is read.
+    place: `config.world` where it is there already; None: it is made.
 
   Raises:
     ValueError: if there is no source where the method needs one, or method, heads and world do not go together.
@@ -65,7 +70,7 @@ def make(
   before = spec or (source.spec if source else None)
   teacher = teacher_lib.load(config.train.teacher) if config.train.teacher else None
   read = (*config.train.column.inputs, *(network.input_names(before) if before else ()))
-  place = place_lib.make(
+  place = place or place_lib.make(
     config.world,
     config.world_options.to_dict(),
     observations=None if teacher else (*read, *(head.signal for head in heads)),

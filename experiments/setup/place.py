@@ -53,6 +53,11 @@ class Host:
     """What auxiliary heads may be trained on: what is observed."""
     return self.world.observation_spec()
 
+  def close(self) -> None:
+    """Closes all of them: arms are left, twins end."""
+    for world in self.worlds:
+      world.close()
+
 
 Place = Simulation | Host
 
@@ -75,6 +80,7 @@ def make(
   if not isinstance(world, dm_env.Environment):
     return Simulation(name, world)
   if num_worlds > 1 and getattr(world, "is_unique", False):
+    world.close()
     raise ValueError(f"train.num_worlds={num_worlds}: {name} is one arm; set train.num_worlds=1")
   seeds = np.random.SeedSequence(seed).generate_state(num_worlds - 1) >> 1  # An emulator takes 31 bits.
   return Host(name, world, tuple(make_one(seed=int(one)) for one in seeds))

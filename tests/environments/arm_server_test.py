@@ -29,6 +29,7 @@ from environments.arm import client, protocol, recording, replay, safety, server
 from environments.arm import gap as gap_lib
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
+from experiments.setup import place as place_lib
 from tests.environments import arm_rig
 
 REST = np.ones(9, np.int32)
@@ -662,6 +663,27 @@ def test_a_server_that_does_not_say_its_task_is_one_line(address, monkeypatch):
   with contextlib.closing(client.connect(address)) as environment:
     with pytest.raises(protocol.BridgeError, match="says no task .property 'speed'.*; serve by this version"):
       _ = environment.task_name
+
+
+def test_a_run_learns_in_several_twins_each_with_a_server_of_its_own():
+  """Real ones: what one does moves no other, and all end with the place."""
+  there = place_lib.make("twin/reach/random", {"gap": "none"}, observations=("target", "proprioception"), num_worlds=2)
+  assert isinstance(there, place_lib.Host)
+  one, other = there.worlds
+  try:
+    targets = [each.reset().observation["target"] for each in (one, other)]
+    assert not np.array_equal(*targets)  # Their seeds differ.
+    still = other.step(np.ones(9, np.int32)).observation["proprioception"]
+    before = one.step(np.ones(9, np.int32)).observation["proprioception"]
+    for _ in range(3):
+      moved = one.step(np.full(9, 2, np.int32)).observation["proprioception"]
+    after = other.step(np.ones(9, np.int32)).observation["proprioception"]
+    assert np.abs(moved - before).max() > 10 * np.abs(after - still).max()
+  finally:
+    there.close()
+  for each in there.worlds:
+    with pytest.raises(ValueError):
+      each.step(np.ones(9, np.int32))
 
 
 def test_another_task_is_refused(address):

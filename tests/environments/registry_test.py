@@ -94,6 +94,63 @@ def test_a_registered_world_is_made_by_its_name(registered):
       registered(taken, worlds.CueRecall)
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+  """A function that installs a package with entry points, as pip would: a dist-info directory on the path."""
+
+  def install(package, **worlds_by_name):
+    info = tmp_path / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    lines = "".join(f"{name} = {value}\n" for name, value in worlds_by_name.items())
+    (info / "entry_points.txt").write_text(f"[progressive_robots.worlds]\n{lines}")
+
+  monkeypatch.syspath_prepend(tmp_path)
+  return install
+
+
+def test_an_installed_package_names_its_worlds_and_is_imported_when_one_is_made(installed, tmp_path, registered):
+  (tmp_path / "worlds_of_others.py").write_text("from tests.agents.worlds import CueRecall as Recall\n")
+  installed("others", recall="worlds_of_others:Recall", gone="no_such_package:Recall")
+  assert {"recall", "gone"} <= set(registry.names()) and "worlds_of_others" not in sys.modules
+  assert registry.make("recall", length=4) == worlds.CueRecall(length=4)
+  assert sys.modules.pop("worlds_of_others")
+  with pytest.raises(ValueError, match='"recall": the name is taken'):
+    registered("recall", worlds.CueRecall)
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "words"),
+  [
+    ("gone", "no_such_package:Recall", "No module named 'no_such_package'; .*entry point of others .no_such_package:R"),
+    ("gone", "tests.agents.worlds:NoSuch", 'has no function or class "NoSuch" .an entry point of others'),
+    ("gone", "bad_import:Recall", "cannot import name 'nothing' .*entry point of others"),
+    ("gone", "tests.agents.worlds", "entry point of others .tests.agents.worlds. is not package.module:maker"),
+    (
+      "pong/pong",
+      "tests.agents.worlds:CueRecall",
+      "is a name of others .tests.agents.worlds:CueRecall. and of our own",
+    ),
+    ("atari/pong", "tests.agents.worlds:CueRecall", "and of our own: uninstall"),
+  ],
+)
+def test_a_broken_entry_point_is_one_line_when_it_is_asked_for(installed, tmp_path, name, value, words):
+  (tmp_path / "bad_import.py").write_text("from math import nothing\n")
+  installed("others", **{name: value})
+  assert registry.make("pong/white") == registry.make("pong/white")
+  with pytest.raises(ValueError, match=words) as raised:
+    registry.make(name)
+  assert "\n" not in str(raised.value)
+
+
+def test_a_name_of_two_packages_is_neither_of_them(installed):
+  installed("others", recall="tests.agents.worlds:CueRecall", alone="tests.agents.worlds:CueRecall")
+  installed("more", recall="tests.agents.worlds:Chain")
+  assert registry.make("alone") == worlds.CueRecall()
+  with pytest.raises(ValueError, match='"recall" is a name of .*others .*CueRecall.*: uninstall what is not meant'):
+    registry.make("recall")
+
+
 def test_a_world_behind_dm_env_comes_out_as_agents_play_it(registered):
   registered("mine/counting", Counting)
   for name in ("mine/counting", f"{HERE}:Counting"):

@@ -467,12 +467,21 @@ def test_behind_dm_env_what_cannot_be_is_refused(tmp_path):
   assert not (tmp_path / "config.json").exists()
 
 
-def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path):
+def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path, monkeypatch):
+  events = []
+
+  def make(name, **options):
+    events.append("made")
+    return make_world(name)
+
+  monkeypatch.setattr(registry, "make", make)
+  monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: events.append("closed"))
   config = make_config(world="host")
   config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "save_every": 0})
   rates = (("train.hyper.learning_rate", "choice", (1e-2, 1e-3)),)
   config.sweep = base.sweep(num_runs=2, top=1, sampled=rates)
   learned = run.run(config, tmp_path)
+  assert events == ["made", "made", "closed", "closed"] * 2  # An arm is joined once a run, and left before the next.
   assert [member.config.seed for member in learned.members] == [config.seed, config.seed + 1]
   own = [jax.tree.map(lambda leaf, i=i: leaf[i], learned.state) for i in range(2)]
   for i, state in enumerate(own):

@@ -137,6 +137,9 @@ def test_worlds_behind_dm_env_differ_in_their_seeds_and_an_arm_is_one(monkeypatc
   for count in (1, 3):
     assert len(place.make("own", {}, seed=7, num_worlds=count).worlds) == count
   assert seeds[:2] == [7, 7] and len(set(seeds[1:])) == 3 and max(seeds) < 2**31
+  closed = []
   monkeypatch.setattr(dm_env_adapter.DmEnv, "is_unique", client.ArmEnvironment.is_unique, raising=False)
+  monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: closed.append(self))
   with pytest.raises(ValueError, match="train.num_worlds=2: own is one arm; set train.num_worlds=1"):
     place.make("own", {}, num_worlds=2)
+  assert len(closed) == 1  # Who is refused has left the arm.

@@ -1,0 +1,145 @@
+"""Whether a world is as agents need it: one call for a test of one's own.
+
+    assert conformance.check(Corridor) > 0
+
+What is wrong with a world is else found late: a dtype that differs from the spec is an error of the compiler, a
+reward that is not a number ends a run, and a world without equality is compiled for again and again. Random legal
+actions are played, in two copies of a world in JAX inside one jit, and in one environment behind `dm_env`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dm_env
+import jax
+import jax.numpy as jnp
+import numpy as np
+from dm_env import specs
+
+from environments import batch, core, host
+
+_COPIES = 2  # Of a world in JAX.
+_METHODS = ("observation_spec", "privileged_spec", "action_spec", "reset", "step", "observe")
+_SCALARS = {"step_type": np.int32, "reward": np.float32, "discount": np.float32}
+
+
+def check(make: Callable[[], core.Environment | dm_env.Environment], *, num_steps: int = 200, seed: int = 0) -> int:
+  """Plays `num_steps` steps in what `make` makes, and looks at each.
+
+  Args:
+    make: a world's class, or `functools.partial(registry.make, name, **options)`.
+    num_steps: enough for an episode or more to end.
+    seed: of the actions, and of the episodes of a world in JAX.
+
+  Returns:
+    The number of episodes that ended; how the world ends was not looked at where it is 0.
+
+  Raises:
+    ValueError: naming the first thing that is not as agents need it.
+  """
+  world = make()
+  name, rng = type(world).__name__, np.random.default_rng(seed)
+  if isinstance(world, dm_env.Environment):
+    adapted = host.adapt(world, name=name)
+    try:
+      return _check_host(adapted, name, num_steps, rng)
+    finally:
+      adapted.close()
+  check_made(world, name)
+  if world != make():
+    raise ValueError(
+      f"{name} does not equal one made alike: programs are compiled for each; make it a frozen dataclass"
+    )
+  return _check_jax(world, name, num_steps, rng, jax.random.key(seed))
+
+
+def check_made(world: Any, name: str) -> None:
+  """Refuses what lacks a function of a world in JAX, or a hash."""
+  kind = type(world).__name__
+  missing = [method for method in _METHODS if not callable(getattr(world, method, None))]
+  if missing:
+    raise ValueError(
+      f'"{name}" made a {kind}: it is no dm_env.Environment, and as a world in JAX (environments.core.Environment) it '
+      f"has no {', '.join(missing)}"
+    )
+  try:
+    hash(world)
+  except TypeError as error:
+    raise ValueError(f'"{name}" made a {kind} without a hash ({error}); make {kind} a frozen dataclass') from error
+
+
+def _check_jax(world: core.Environment, name: str, num_steps: int, rng: np.random.Generator, key: jax.Array) -> int:
+  most = np.array(core.num_choices(world.action_spec()))
+  state = jax.eval_shape(world.reset, key)
+  stepped = jax.eval_shape(world.step, state, jax.ShapeDtypeStruct(most.shape, jnp.int32))
+  if jax.tree.structure(state) != jax.tree.structure(stepped) or _forms(state) != _forms(stepped):
+    raise ValueError(f"{name}.step: the state changes its form, from {state} to {stepped}; a scan needs one")
+  seen = jax.eval_shape(world.observe, state)
+  for field, dtype in _SCALARS.items():
+    form = getattr(seen, field)
+    if form.shape != () or form.dtype != dtype:
+      raise ValueError(f"{name}.observe: {field} is {form.dtype} {list(form.shape)}; make it {np.dtype(dtype)} []")
+  shown, signals = world.observation_spec(), world.privileged_spec()
+  for what, offered, given in (("observation", shown, seen.observation), ("privileged", signals, seen.privileged)):
+    if offered.keys() != given.keys():
+      raise ValueError(f"{name}.observe: {what} has {sorted(given)}, its spec {sorted(offered)}")
+  place = batch.Batch(world, _COPIES, tuple(shown), tuple(signals))
+  step = jax.jit(place.step)
+  worlds, num_ended = jax.jit(place.init)(key), 0
+  was_last = np.ones(_COPIES, bool)
+  for i in range(num_steps + 1):
+    timestep = jax.device_get(worlds.timestep)
+    for copy in range(_COPIES):
+      one = jax.tree.map(lambda leaf, copy=copy: leaf[copy], timestep)
+      where = f"{name}, step {i}"
+      _check_values(where, "observation", shown, one.observation)
+      _check_values(where, "privileged", signals, one.privileged)
+      _check_order(where, one, was_last=bool(was_last[copy]))
+      if was_last[copy] and (one.reward, one.discount) != (0.0, 1.0):
+        raise ValueError(f"{where}: at FIRST the reward is {one.reward} and the discount {one.discount}, not 0 and 1")
+    was_last = timestep.step_type == core.LAST
+    num_ended += int(was_last.sum())
+    worlds = step(worlds, jnp.asarray(rng.integers(0, most, (_COPIES, most.size)), jnp.int32))
+  return num_ended
+
+
+def _check_host(world: dm_env.Environment, name: str, num_steps: int, rng: np.random.Generator) -> int:
+  most = np.array(core.num_choices(world.action_spec()))
+  timestep, was_last, num_ended = world.reset(), True, 0
+  for i in range(num_steps + 1):
+    where = f"{name}, step {i}"
+    _check_values(where, "observation", world.observation_spec(), timestep.observation)
+    if timestep.first() and (timestep.reward, timestep.discount) != (None, None):
+      raise ValueError(f"{where}: FIRST has a reward or a discount; use dm_env.restart")
+    if not timestep.first() and None in (timestep.reward, timestep.discount):
+      raise ValueError(f"{where}: reward is {timestep.reward}, discount {timestep.discount}; only FIRST has none")
+    _check_order(where, timestep, was_last=was_last)
+    was_last = timestep.last()
+    num_ended += was_last
+    timestep = world.step(rng.integers(0, most).astype(np.int32))
+  return num_ended
+
+
+def _check_values(where: str, what: str, offered: Mapping[str, specs.Array], given: Mapping[str, Any]) -> None:
+  for name, spec in offered.items():
+    try:
+      spec.validate(np.asarray(given[name]))
+    except ValueError as error:
+      raise ValueError(f"{where}: {what} {name!r} is not as its spec says: {error}") from error
+    if not np.isfinite(given[name]).all():
+      raise ValueError(f"{where}: {what} {name!r} has entries that are no numbers")
+
+
+def _check_order(where: str, timestep: core.TimeStep | dm_env.TimeStep, *, was_last: bool) -> None:
+  """An episode begins at FIRST and nowhere else, and what it pays are numbers."""
+  if (timestep.step_type == core.FIRST) != was_last:
+    expected = "FIRST" if was_last else "MID or LAST"
+    raise ValueError(f"{where}: the step is {dm_env.StepType(int(timestep.step_type)).name}, not {expected}")
+  if timestep.reward is not None and not np.isfinite(timestep.reward):
+    raise ValueError(f"{where}: the reward is {timestep.reward}")
+  if timestep.discount is not None and not 0.0 <= timestep.discount <= 1.0:
+    raise ValueError(f"{where}: the discount is {timestep.discount}, not from 0 to 1")
+
+
+def _forms(tree: Any) -> list[tuple[Any, Any]]:
+  return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
