@@ -321,6 +321,13 @@ def _rehearsed(member: Member) -> Member:
   return member._replace(task=task)
 
 
+def _num_to_fit(member: Member) -> int:
+  """A run's first steps of each world, which a new column is fitted to; 0 where it is not, or was to other data."""
+  phase, is_host = member.config.train, isinstance(member.task.place, place_lib.Host)
+  is_to_fit = is_host and learn.is_fitted(member.config) and not phase.recording
+  return -(-learn.FRAMES_TO_FIT // phase.num_worlds) if is_to_fit else 0
+
+
 def _fitted_state(member: Member, state: loop.TrainState, played: trajectory.Trajectory) -> loop.TrainState:
   """The state with a new column that fits what was seen in `played`."""
   task = learn.fitted_to(member.task._replace(params=partition.merge(state.trainable, state.frozen)), played)
@@ -339,7 +346,8 @@ def _recorder(
   everyone: tuple[Member, ...], path: pathlib.Path, phase: config_dict.ConfigDict, first_step: int
 ) -> recorder.Recorder:
   steps_per_update = phase.num_steps * phase.num_worlds
-  until_step = first_step - (first_step - phase.steps) // steps_per_update * steps_per_update  # Whole updates.
+  begins = first_step or _num_to_fit(everyone[0]) * phase.num_worlds
+  until_step = begins + max(0, -((begins - phase.steps) // steps_per_update)) * steps_per_update  # Whole updates.
   paths = [member.path for member in everyone]
   return recorder.Recorder(
     paths,
@@ -362,7 +370,7 @@ def _updates(
   task = everyone[0].task
   if batch is None:
     assert isinstance(task.place, place_lib.Host)
-    is_to_fit = learn.is_fitted(everyone[0].config) and not phase.recording  # Which it was fitted to.
+    num_to_fit = _num_to_fit(everyone[0])
     return actors.behind_dm_env(
       state,
       agent=task.agent,
@@ -370,8 +378,8 @@ def _updates(
       num_steps=phase.num_steps,
       until_step=phase.steps,
       lag=phase.lag,
-      fit=functools.partial(_fitted_state, everyone[0]) if is_to_fit else None,
-      num_to_fit=-(-learn.FRAMES_TO_FIT // phase.num_worlds),
+      fit=functools.partial(_fitted_state, everyone[0]) if num_to_fit else None,
+      num_to_fit=num_to_fit,
       replay_updates=phase.replay_updates,
       replay_size=phase.replay_size,
     )

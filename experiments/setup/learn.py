@@ -81,7 +81,7 @@ def make(
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
   params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
-  if teacher:
+  if teacher and actor_critic.TEACHER not in place.signal_spec():  # A place that is there already may have it.
     place = teacher_lib.taught(place, teacher)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, is_taught=bool(teacher))
   trained = source.heads if source and config.method == "finetune" else None

@@ -372,7 +372,7 @@ def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_
   assert steps == list(range(10, 601, 10))
 
 
-def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_path, monkeypatch):
+def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_path, monkeypatch, capsys):
   seen, fitted_to = [], learn.fitted_to
   monkeypatch.setattr(learn, "FRAMES_TO_FIT", 30)
   monkeypatch.setattr(learn, "fitted_to", lambda task, played: seen.append(played) or fitted_to(task, played))
@@ -389,6 +389,10 @@ def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_pat
   config.train.steps = 45
   run.run(config, tmp_path)  # Goes on, and is not fitted again.
   assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == [35, 40, 45] and len(seen) == 1
+  monkeypatch.setattr(learn, "FRAMES_TO_FIT", 33)
+  run.run(config, tmp_path / "uneven")
+  (last,) = [line for line in capsys.readouterr().out.splitlines() if "step 48 of 45" in line]
+  assert "0:00:00 left" in last
 
 
 def test_recorded_steps_come_before_the_first_and_only_there(tmp_path, monkeypatch):
