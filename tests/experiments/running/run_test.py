@@ -391,7 +391,7 @@ def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_pat
   assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == [35, 40, 45] and len(seen) == 1
   monkeypatch.setattr(learn, "FRAMES_TO_FIT", 33)
   run.run(config, tmp_path / "uneven")
-  (last,) = [line for line in capsys.readouterr().out.splitlines() if "step 48 of 45" in line]
+  (last,) = [line for line in capsys.readouterr().out.splitlines() if "step 48 of 48" in line]
   assert "0:00:00 left" in last
 
 
