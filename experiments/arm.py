@@ -12,16 +12,19 @@ python -m experiments.arm --mode=serve --driver=replay --recording=runs/recordin
 python -m experiments.arm --mode=export --recording=runs/recordings --out=runs/recordings.hdf5
 python -m experiments.arm --mode=identify --recording=runs/recordings --out=runs/twin.json
 python -m experiments.arm --mode=serve --twin=runs/twin.json             # the twin that moves as was recorded
+python -m experiments.arm --mode=serve --track=runs/twin.json            # the target's place is seen by its colour
 python -m experiments.arm --mode=attack                                  # the gate, by 10,000 faults and bad commands
 """
 
 import ast
+import dataclasses
 import datetime
 import importlib
 import math
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -30,7 +33,7 @@ from analysis import arm_plots, plots
 from environments.arm import by_hand, client, protocol, recording, safety
 from environments.arm import export as export_lib
 from environments.arm import replay as replay_lib
-from environments.jaco import constants
+from environments.jaco import constants, tasks
 from experiments import binary
 from experiments.report import video as video_lib
 from experiments.running import play
@@ -38,6 +41,9 @@ from experiments.setup import learn
 from experiments.setup import place as place_lib
 from experiments.store import released
 from progressive import partition
+
+if TYPE_CHECKING:
+  from environments.arm import tracking, twin
 
 _MODE = flags.DEFINE_enum(
   "mode",
@@ -56,9 +62,15 @@ _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step o
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
 _GAP = flags.DEFINE_string("gap", None, "How much the twin differs from the simulation, full without it: --set=gap=...")
 _TWIN = flags.DEFINE(binary.PATH, "twin", "", "Fields of the twin, as --mode=identify wrote them.")
+_TRACK = flags.DEFINE(
+  binary.PATH, "track", "", "The camera, as --mode=identify wrote it: the target's place is seen, not told by the arm."
+)
+_TARGET_RGB = flags.DEFINE_list("target_rgb", ["0.9", "0.1", "0.1"], "The colour of the target that is tracked.")
 _COMMANDS = flags.DEFINE_integer("commands", 1_000_000, "Hostile ones; a fault is injected for each hundred.", 100)
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
 
+
+_MOVING_HOLD_S = 0.5  # For which the last place of a target that moves holds, while it is not seen.
 
 # Imported when named: who serves a real arm needs no simulated one.
 DRIVERS = {
@@ -101,6 +113,32 @@ def _settings() -> list[str]:
   return settings + _SET.value
 
 
+def _tracker() -> "tracking.Tracker | None":
+  """What finds the target in pictures: --track and --target_rgb."""
+  if not _TRACK.value:
+    return None
+  from environments.arm import identify as identify_lib
+  from environments.arm import tracking, viewpoint
+
+  fields = identify_lib.read(pathlib.Path(_TRACK.value))
+  if not fields.keys() >= identify_lib.CAMERA.keys():
+    raise ValueError(f"--track={_TRACK.value} says nothing of the camera; identify a recording that has pictures")
+  task = tasks.TASKS.get(_TASK.value)
+  if task and task.target_low_m[2] != task.target_high_m[2]:
+    raise ValueError(f"--track: the target of {task.name} has no fixed height, without which one camera is not enough")
+  try:
+    rgb = tuple(float(channel) for channel in _TARGET_RGB.value)
+    (red, green, blue) = rgb
+  except ValueError:
+    raise ValueError(f"--target_rgb={','.join(_TARGET_RGB.value)}: give red, green and blue, as 0.9,0.1,0.1") from None
+  return tracking.Tracker(
+    viewpoint.Viewpoint(**{name: fields[name] for name in identify_lib.CAMERA}),
+    height_m=task.target_low_m[2] if task else 0.0,
+    rgb=(red, green, blue),
+    **{"hold_s": _MOVING_HOLD_S} if task and task.is_moving else {},
+  )
+
+
 def serve() -> None:
   """Serves an arm until interrupted."""
   from environments.arm import server
@@ -115,6 +153,7 @@ def serve() -> None:
     seed=binary.SEED.value,
     port=_PORT.value,
     record=_RECORD.value,
+    tracker=_tracker(),
   )
   kept = f"recorded in {config.record}" if config.record else "not recorded (--record=FOLDER)"
   server.serve(
@@ -208,7 +247,7 @@ def export() -> None:
 
 
 def identify() -> None:
-  """Prints which twin moves as was recorded, how well, and what covers it in training; writes it to `--out`."""
+  """Prints which twin moves and is seen as was recorded, how well, and what covers it in training; writes `--out`."""
   from environments.arm import identify as identify_lib  # Who serves a real arm needs no simulated one.
   from environments.arm import twin
 
@@ -217,14 +256,24 @@ def identify() -> None:
     raise ValueError(f"--out={out} is there already; name another file")
   config = driver_config("twin", _settings())
   assert isinstance(config, twin.TwinConfig)
+  print(f"{'field of the twin':<24}{'estimate':>9}  {'95 % interval':<18}{'the twin has':>12}")
+  fields = _identify_motion(config) | _identify_camera(config)
+  if out:
+    identify_lib.write(out, fields)
+    print(f"{out}: --mode=serve --twin={out} serves it")
+
+
+def _identify_motion(config: "twin.TwinConfig") -> dict[str, float]:
+  from environments.arm import identify as identify_lib
+
   found = identify_lib.episodes(_recording())
   fitted, tried = identify_lib.split(found)
   estimates = identify_lib.fit(config, fitted)
-  print(f"{'field of the twin':<22}{'estimate':>10}  {'95 % interval':<18}{'the twin has':>12}")
-  for name, (value, low, high) in estimates.items():
-    print(f"{name:<22}{value:>10.4f}  {f'[{low:.4f}, {high:.4f}]':<18}{getattr(config, name):>12g}")
+  for name, estimate in estimates.items():
+    print(_row(name, estimate, getattr(config, name)))
   print("mass and damping are as in the twin: motion in the air does not tell them apart from the rest")
-  identified = identify_lib.with_fields(config, {name: estimate.value for name, estimate in estimates.items()})
+  fields = {name: estimate.value for name, estimate in estimates.items()}
+  identified = identify_lib.with_fields(config, fields)
   before, after = (1e3 * identify_lib.error_rad(one, tried) for one in (config, identified))
   longest_s = max(episode.time_s[-1] for episode in tried)
   print(
@@ -232,9 +281,34 @@ def identify() -> None:
     f"{after:.1f} mrad from the arm's joints, where the twin is {before:.1f} mrad: {before / after:.1f} times less"
   )
   print("training covers estimates and intervals with " + " ".join(_randomization(estimates)))
-  if out:
-    identify_lib.write(out, estimates)
-    print(f"{out}: --mode=serve --twin={out} serves it")
+  return fields
+
+
+def _identify_camera(config: "twin.TwinConfig") -> dict[str, Any]:
+  from environments.arm import calibration
+
+  shots = calibration.shots(_recording())
+  if not shots:
+    print("the camera is as in the twin: no pictures were recorded, since no client asked for them")
+    return {}
+  estimates = calibration.fit(config, shots)
+  for name, numbers in estimates.items():
+    for axis, estimate, has in zip("xyz", numbers, np.atleast_1d(getattr(config, name)), strict=False):
+      print(_row(f"{name} {axis}" if len(numbers) > 1 else name, estimate, has))
+  view = calibration.view(estimates)
+  (before, _), (after, count) = (
+    calibration.reprojection_px(one, shots, config.target_rgb) for one in (config.viewpoint, view)
+  )
+  seen = (
+    f"in {count} of them the target was seen whole, {after:.2f} pixels from where it should be, before {before:.2f}"
+  )
+  print(f"fitted to the arm in {len(shots)} pictures; {seen if count else 'the target was seen whole in none of them'}")
+  return dataclasses.asdict(view)
+
+
+def _row(name: str, estimate: Sequence[float], has: float) -> str:
+  value, low, high = estimate
+  return f"{name:<24}{value:>9.4f}  {f'[{low:.4f}, {high:.4f}]':<18}{has:>12g}"
 
 
 def attack() -> None:
@@ -266,7 +340,21 @@ def _recording() -> pathlib.Path:
 _MODES = {
   "serve": (
     serve,
-    (_DRIVER, _SET, _PORT, _TASK, _NUM_JOINTS, _REAL_TIME, _RECORD, _RECORDING, _GAP, _TWIN, binary.SEED),
+    (
+      _DRIVER,
+      _SET,
+      _PORT,
+      _TASK,
+      _NUM_JOINTS,
+      _REAL_TIME,
+      _RECORD,
+      _RECORDING,
+      _GAP,
+      _TWIN,
+      _TRACK,
+      _TARGET_RGB,
+      binary.SEED,
+    ),
   ),
   "drive": (drive, (_ADDRESS, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
   "replay": (replay, (_RECORDING, binary.EPISODES, binary.OUT)),

@@ -42,6 +42,12 @@ FIELDS: Mapping[str, _Search] = {
   "friction_scale": _Search(0.15, 0.0, 10.0),
   "gravity_compensation": _Search(0.05, 0.0, 2.0),
 }
+# What `calibration` finds, field -> its shape.
+CAMERA: Mapping[str, tuple[int, ...]] = {
+  "camera_shift_m": (3,),
+  "camera_rotation_deg": (3,),
+  "camera_fov_shift_deg": (),
+}
 _IS_INVERSE = np.array([search.is_inverse for search in FIELDS.values()])
 _STEP, _LOW, _HIGH = (np.array([getattr(s, name) for s in FIELDS.values()]) for name in ("step", "low", "high"))
 _ARM = slice(constants.NUM_ARM_JOINTS)
@@ -119,7 +125,7 @@ def fit(config: twin.TwinConfig, found: Sequence[Episode]) -> dict[str, Estimate
   start = np.where(_IS_INVERSE, 1.0 / np.where(_IS_INVERSE, start, 1.0), start) / _STEP
   start = np.clip(start, low + 2.0, high)  # At its lower end a search would stay there.
   end = optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=_TOLERANCE, ftol=_TOLERANCE)
-  half = _half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
+  half = half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
   vague = [name for name, is_vague in zip(FIELDS, half > _WIDEST * np.maximum(end.x, 2.0), strict=True) if is_vague]
   if vague:
     raise ValueError(f"the recording does not say what {', '.join(vague)} is; move every joint of the arm, both ways")
@@ -127,7 +133,7 @@ def fit(config: twin.TwinConfig, found: Sequence[Episode]) -> dict[str, Estimate
   return {name: Estimate(values[name], *sorted(end[name] for end in ends)) for name in FIELDS}
 
 
-def with_fields(config: twin.TwinConfig, fields: Mapping[str, float]) -> twin.TwinConfig:
+def with_fields(config: twin.TwinConfig, fields: Mapping[str, Any]) -> twin.TwinConfig:
   """`config` with these of its fields."""
   return dataclasses.replace(config, **dict[str, Any](fields))
 
@@ -137,13 +143,13 @@ def error_rad(config: twin.TwinConfig, found: Sequence[Episode]) -> float:
   return float(np.sqrt(np.mean(np.concatenate([error.ravel() for error in _differences(config, found)]) ** 2)))
 
 
-def write(path: pathlib.Path, estimates: Mapping[str, Estimate]) -> None:
-  """A new file of the estimated fields, as JSON."""
+def write(path: pathlib.Path, fields: Mapping[str, Any]) -> None:
+  """A new file of these fields of the twin, as JSON."""
   with path.open("x") as file:
-    json.dump({name: estimate.value for name, estimate in estimates.items()}, file, indent=2)
+    json.dump(fields, file, indent=2)
 
 
-def read(path: pathlib.Path) -> dict[str, float]:
+def read(path: pathlib.Path) -> dict[str, Any]:
   """The fields that `write` wrote.
 
   Raises:
@@ -153,13 +159,15 @@ def read(path: pathlib.Path) -> dict[str, float]:
     fields = json.loads(path.read_text())
   except ValueError as error:
     raise ValueError(f"{path} is no JSON ({error}); --mode=identify writes one") from None
+  shapes = dict.fromkeys(FIELDS, ()) | CAMERA
   for name, value in fields.items() if isinstance(fields, dict) else [(str(fields), None)]:
-    if name not in FIELDS:
-      nearest = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.0)[0]
-      raise ValueError(f"{path}: {name!r} is unknown; the nearest is {nearest!r}, all are {', '.join(FIELDS)}")
-    if not isinstance(value, int | float) or not np.isfinite(value):
-      raise ValueError(f"{path}: {name}={value!r} is no number")
-  return fields
+    if name not in shapes:
+      nearest = difflib.get_close_matches(name, shapes, n=1, cutoff=0.0)[0]
+      raise ValueError(f"{path}: {name!r} is unknown; the nearest is {nearest!r}, all are {', '.join(shapes)}")
+    is_numbers = all(isinstance(one, int | float) for one in (value if isinstance(value, list) else [value]))
+    if not is_numbers or np.shape(value) != shapes[name] or not np.isfinite(value).all():
+      raise ValueError(f"{path}: {name}={value!r} is no {'list of three numbers' if shapes[name] else 'number'}")
+  return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def roll_out(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarray]:
@@ -213,7 +221,7 @@ def _fields(x: np.ndarray) -> dict[str, float]:
   return dict(zip(FIELDS, values.tolist(), strict=True))
 
 
-def _half_widths(residuals: np.ndarray, jacobian: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+def half_widths(residuals: np.ndarray, jacobian: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
   """Half of each 95 % interval, by the jackknife: one Gauss-Newton step for each episode that is left out.
 
   Infinite where the episodes do not tell the fields apart.

@@ -38,7 +38,7 @@ from google.protobuf import any_pb2
 from google.protobuf import message as protobuf_message
 from google.rpc import code_pb2, status_pb2
 
-from environments.arm import driver, protocol, recording, replay, safety, world
+from environments.arm import driver, protocol, recording, replay, safety, tracking, world
 from environments.jaco import constants, tasks
 
 _HOST = "127.0.0.1"
@@ -60,6 +60,7 @@ class ServerConfig:
     port: of the loopback; 0 takes any free one. Other machines come through SSH, since nothing here asks who comes.
     watchdog_s: how long a command holds, on the driver's clock; then the arm is braked to rest.
     record: a folder that every step is recorded into (`recorder`); '' records nothing.
+    tracker: finds the target in the pictures, for an arm without instruments for it; None believes its readings.
   """
 
   driver: protocol.DriverConfig | replay.ReplayConfig
@@ -69,6 +70,7 @@ class ServerConfig:
   port: int = 0
   watchdog_s: float = 0.15
   record: str = ""
+  tracker: tracking.Tracker | None = None
 
   def __post_init__(self) -> None:
     if self.task not in tasks.TASKS:
@@ -78,6 +80,8 @@ class ServerConfig:
       raise ValueError(f"num_joints={self.num_joints} must be {constants.NUM_ARM_JOINTS} or {constants.NUM_JOINTS}")
     if self.record and isinstance(self.driver, replay.ReplayConfig):
       raise ValueError(f"record={self.record!r}: what is replayed is recorded already; serve it without")
+    if self.tracker and isinstance(self.driver, replay.ReplayConfig):
+      raise ValueError("tracker: a recording says where the target was; serve it without")
     if not constants.CONTROL_DT_S < self.watchdog_s < math.inf:
       raise ValueError(f"watchdog_s={self.watchdog_s} must be more than a control step, {constants.CONTROL_DT_S}")
 
@@ -271,9 +275,14 @@ def _world(config: ServerConfig) -> Iterator[world.ArmWorld | replay.ReplayWorld
     yield replay.ReplayWorld(config.driver, task=config.task, num_joints=config.num_joints)
     return
   with _camera(config.driver) as image, contextlib.closing(driver.connect(config.driver)) as gate:
-    task = tasks.TASKS[config.task]
     arm_world = world.ArmWorld(
-      gate, image, task, num_joints=config.num_joints, seed=config.seed, valid_for_s=config.watchdog_s
+      gate,
+      image,
+      tasks.TASKS[config.task],
+      num_joints=config.num_joints,
+      seed=config.seed,
+      valid_for_s=config.watchdog_s,
+      track=tracking.Tracked(config.tracker).place if config.tracker else None,
     )
     arm_world.prepare()
     yield arm_world

@@ -14,16 +14,17 @@ import os
 import pathlib
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 
-from environments.arm import protocol, safety
+from environments.arm import protocol, safety, viewpoint
 from environments.jaco import constants
 
 Rgb = tuple[float, float, float]
 _NUM_GRAINS = 2**18
+_LIGHTS = np.eye(3)  # Towards those of `Camera.surfaces`: red from x, green from y, blue from z.
 _PALM = "hand/gripsite"
 # Segments whose shadow falls on the table, from body to body, and their radius in metres: `jaco.camera`'s.
 _SHADOWS = (
@@ -88,6 +89,11 @@ class TwinConfig:
 
   lock = None  # There may be many.
 
+  @property
+  def viewpoint(self) -> viewpoint.Viewpoint:
+    """Of its camera."""
+    return viewpoint.Viewpoint(self.camera_shift_m, self.camera_rotation_deg, self.camera_fov_shift_deg)
+
   def limits(self) -> protocol.Limits:
     return safety.jaco_limits()
 
@@ -129,7 +135,7 @@ class Twin:
       self._rng = np.random.default_rng(seed)
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    _place_target(self._model, self._data, target_in_base_m)
+    place_target(self._model, self._data, target_in_base_m)
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
     """Joint velocities `[9]`; they reach the motors `action_latency_s` later."""
@@ -203,6 +209,14 @@ class TwinCamera:
     self._camera.close()
 
 
+class Surfaces(NamedTuple):
+  """What is where in a picture."""
+
+  facing: np.ndarray  # [H, W, 3] float32, how far a surface faces x, y and z of the base frame, 0 to 1.
+  geoms: np.ndarray  # [H, W] int32, numbers of the model's geoms; -1: none
+  depth_m: np.ndarray  # [H, W] float32, along the camera's axis
+
+
 class Camera:
   """OpenGL pictures of a model's first camera, without antialiasing and OpenGL's shadows (three times as fast).
 
@@ -228,17 +242,45 @@ class Camera:
 
   def render(self, data: mujoco.MjData) -> np.ndarray:
     """The scene at `data.qpos` and `data.mocap_pos`, uint8 `[H, W, 3]`."""
+    self._update(data)
+    if self._config and self._config.shadow:
+      _add_shadows(self._scene, self._config, data)
+    return self._draw()
+
+  def surfaces(self, data: mujoco.MjData) -> "Surfaces":
+    """What is where in the picture that `render` makes, whatever its colours and light."""
+    self._update(data)
+    self._scene.nlight = len(_LIGHTS)
+    for light, towards, rgb in zip(self._scene.lights, _LIGHTS, np.eye(3), strict=False):
+      light.type, light.dir[:], light.diffuse[:] = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, -towards, rgb
+      light.ambient[:] = light.specular[:] = light.headlight = light.castshadow = 0
+    for geom in self._scene.geoms[: self._scene.ngeom]:
+      geom.rgba[:], geom.specular, geom.emission, geom.segid = 1.0, 0.0, 0.0, geom.objid
+    depth, near_m, far_m = np.empty_like(self._pixels[..., 0], np.float32), *self._clipping_m()
+    facing = self._draw(depth) / np.float32(255.0)
+    for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
+      self._scene.flags[flag] = 1
+    geoms = self._draw()[..., 0].astype(np.int32) - 1  # A scene has fewer than 255.
+    for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
+      self._scene.flags[flag] = 0
+    return Surfaces(facing, geoms, near_m / (1.0 - depth[::-1] * (1.0 - near_m / far_m)))
+
+  def _update(self, data: mujoco.MjData) -> None:
     mujoco.mj_kinematics(self._model, data)
     mujoco.mj_camlight(self._model, data)
     mujoco.mjv_updateScene(
       self._model, data, mujoco.MjvOption(), None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
     )
-    if self._config and self._config.shadow:
-      _add_shadows(self._scene, self._config, data)
+
+  def _draw(self, depth: np.ndarray | None = None) -> np.ndarray:
     self._context.make_current()
     mujoco.mjr_render(self._rectangle, self._scene, self._renderer)
-    mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._renderer)
+    mujoco.mjr_readPixels(self._pixels, depth, self._rectangle, self._renderer)
     return self._pixels[::-1].copy()  # OpenGL's rows go up.
+
+  def _clipping_m(self) -> tuple[float, float]:
+    clip, extent_m = self._model.vis.map, self._model.stat.extent
+    return clip.znear * extent_m, clip.zfar * extent_m
 
   def close(self) -> None:
     self._renderer.free()
@@ -250,14 +292,14 @@ def picture(config: TwinConfig, qpos_rad: np.ndarray, target_in_base_m: np.ndarr
   model = build_model(config, image_size=size)
   data = mujoco.MjData(model)
   data.qpos[:] = qpos_rad
-  _place_target(model, data, target_in_base_m)
+  place_target(model, data, target_in_base_m)
   camera = Camera(model, size, config)
   pixels = camera.render(data)
   camera.close()
   return pixels
 
 
-def _place_target(model: mujoco.MjModel, data: mujoco.MjData, target_in_base_m: np.ndarray) -> None:
+def place_target(model: mujoco.MjModel, data: mujoco.MjData, target_in_base_m: np.ndarray) -> None:
   """The ball at `[3]`; its post reaches from there to the table, whatever the height."""
   data.mocap_pos[0] = target_in_base_m
   half_m, post = (target_in_base_m[2] - constants.TABLE_HEIGHT_M) / 2, model.geom("post")
@@ -320,11 +362,12 @@ def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
     pos=light, dir=-light / np.linalg.norm(light), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
     diffuse=config.light_rgb, ambient=config.ambient_rgb, specular=(config.specular,) * 3, castshadow=False,
   )  # fmt: skip
+  view = config.viewpoint
   world.add_camera(
     name="camera",
-    pos=constants.CAMERA_POSITION_M + np.array(config.camera_shift_m),
-    quat=_camera_quaternion(config),
-    fovy=constants.CAMERA_FOV_Y_DEG + config.camera_fov_shift_deg,
+    pos=view.position_m,
+    quat=view.quaternion,
+    fovy=view.fov_y_deg,
   )
 
 
@@ -352,19 +395,6 @@ def _on_table(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarra
   shares = np.sort([(constants.TABLE_LOW_M - start) / way, (constants.TABLE_HIGH_M - start) / way], axis=0)
   first, last = max(0.0, *shares[0]), min(1.0, *shares[1])
   return (start + first * way, start + last * way) if first < last else None
-
-
-def _camera_quaternion(config: TwinConfig) -> np.ndarray:
-  """Orientation of the twin's camera in the base frame, w x y z: the simulation's, turned about its own axes."""
-  back = constants.CAMERA_POSITION_M - constants.CAMERA_LOOK_AT_M
-  back = back / np.linalg.norm(back)
-  right = np.cross((0.0, 0.0, 1.0), back)
-  right = right / np.linalg.norm(right)
-  simulated, turned, turn = np.empty(4), np.empty(4), np.empty(4)
-  mujoco.mju_mat2Quat(simulated, np.stack([right, np.cross(back, right), back], axis=1).ravel())
-  mujoco.mju_euler2Quat(turn, np.deg2rad(config.camera_rotation_deg), "xyz")
-  mujoco.mju_mulQuat(turned, simulated, turn)
-  return turned
 
 
 def _kinova_folder() -> pathlib.Path:

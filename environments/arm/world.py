@@ -40,14 +40,18 @@ class ArmWorld:
     num_joints: int = constants.NUM_JOINTS,
     seed: int = 0,
     valid_for_s: float = 0.15,
+    track: Callable[[np.ndarray, float], np.ndarray] | None = None,
   ):
-    """Episodes on the arm behind `gate`, of which `image` makes pictures; a command holds for `valid_for_s`."""
-    self._gate = gate
+    """Episodes on the arm behind `gate`, of which `image` makes pictures; a command holds for `valid_for_s`.
+
+    `track` says where the target is, of a picture and its time, in place of the arm's instruments.
+    """
+    self._gate, self._image, self._track = gate, image, track
     self.now_s, self.poll, self.told = gate.now_s, gate.poll, gate.told
     self._valid_for_s = valid_for_s
     simulated = simulation.Jaco(task, num_joints=num_joints, physics_kind="mujoco", num_threads=1)
     self._observers: dict[str, Callable[[], np.ndarray]] = {
-      "pixels": lambda: image(self.reading),
+      "pixels": self._look_through_camera,
       "proprioception": lambda: self._proprioception,
       "target": lambda: self._target,
     }
@@ -66,7 +70,7 @@ class ArmWorld:
   def prepare(self) -> None:
     """Compiles and allocates what the first episode needs, before a client waits for it. Nothing moves."""
     self._draw_start(np.uint32(0), np.uint32(0))
-    self._look(0)
+    self._look(0, is_tracked=False)
     self.observe(self._observers)
 
   def seed(self, seed: int) -> None:
@@ -102,7 +106,8 @@ class ArmWorld:
 
     Raises:
       safety.CommandRefusedError: not an action. The arm holds still and no time passes.
-      protocol.BridgeError: the arm did not come to the start of the episode. It holds still.
+      protocol.BridgeError: the arm did not come to the start of the episode, or the target is out of sight. The arm
+        holds still.
     """
     if self.is_over:
       return self._start(is_wanted)
@@ -160,16 +165,30 @@ class ArmWorld:
       self._gate.command(np.clip(2.0 * gap, -speed, speed), expires_s=now_s + self._valid_for_s)
       self._gate.wait(now_s + _GO_TO_POLL_S)
 
-  def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
+  def _look(self, elapsed: int, *, is_tracked: bool = True) -> tuple[dm_env.StepType, float, float]:
     """Reads the instruments after `elapsed` steps and asks the task what it makes of them."""
     self._elapsed = elapsed
     self.reading = reading = self._gate.read()
+    self._pixels: np.ndarray | None = None
+    if self._track and is_tracked:
+      try:
+        target = self._track(self._look_through_camera(), reading.time_s)
+      except protocol.BridgeError:
+        self._gate.hold()
+        raise
+      self.reading = reading = reading._replace(target_in_base_m=target)
     state = np.stack([reading.qpos_rad, reading.qvel_rad_s]).astype(np.float32)
     self._target = reading.target_in_base_m.astype(np.float32)
     outcome, proprioception = self._evaluate(state, self._target, np.int32(elapsed))
     self._proprioception = np.asarray(proprioception)
     step_type, reward, discount = np.asarray(outcome).tolist()
     return dm_env.StepType(int(step_type)), reward, discount
+
+  def _look_through_camera(self) -> np.ndarray:
+    """The picture of this step, taken once."""
+    if self._pixels is None:
+      self._pixels = self._image(self.reading)
+    return self._pixels
 
   def _velocities(self, action: np.ndarray | None) -> np.ndarray:
     """Joint velocities `[9]`, rad/s, of an action `[A]`; joints without an entry rest."""

@@ -62,18 +62,29 @@ def items(*, num_episodes=3, num_steps=4, seed=0):
   return every
 
 
-def driven(config, velocities):
-  """What a server records of a twin behind its gate; `velocities` `[E, T, J]` hold for a control period each."""
-  gate, every = safety.Gate(config.make(), config.limits()), []
-  for episode in velocities:
-    gate.reset(constants.HOME_RAD, seed=len(every))
+def driven(config, velocities, *, starts_rad=None, targets_m=None):
+  """What a server records of a twin behind its gate; `velocities` `[E, T, J]` hold for a control period each.
+
+  With pictures where targets are given, `[E, 3]`, and from starts `[E, J]`; else from home.
+  """
+  gate, every, has_pictures = safety.Gate(config.make(), config.limits()), [], targets_m is not None
+  camera = config.make_camera() if has_pictures else None
+  starts_rad = [constants.HOME_RAD] * len(velocities) if starts_rad is None else starts_rad
+  for number, episode in enumerate(velocities):
+    gate.reset(starts_rad[number], seed=len(every))
+    if has_pictures:
+      gate.place_target(targets_m[number])
     for i, velocity in enumerate([np.zeros(constants.NUM_JOINTS), *episode]):
       kind = dm_env.StepType.FIRST if i == 0 else dm_env.StepType.LAST if i == len(episode) else dm_env.StepType.MID
       if i > 0:
         gate.command(velocity, expires_s=gate.now_s() + 0.15)
         gate.wait(gate.now_s() + constants.CONTROL_DT_S)
-      every.append(recording.Step(gate.now_s(), kind, 0.0, 1.0, None, velocity, gate.read(), {}))
+      reading = gate.read()
+      observation = {"pixels": camera.image(reading)} if has_pictures else {}
+      every.append(recording.Step(gate.now_s(), kind, 0.0, 1.0, None, velocity, reading, observation))
       every += gate.told()
+  if has_pictures:
+    camera.close()
   return every
 
 

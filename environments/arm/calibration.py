@@ -1,0 +1,226 @@
+"""Where the camera stands, from pictures of the arm at known joint angles: the twin's camera, by least squares.
+
+    min over camera, colours, background: sum of |blur(picture - arm(camera) * colours - free(camera) * background)|^2
+
+The twin says which pixels the arm fills and how its surfaces are turned. Nothing is assumed of what stands around it:
+its two materials have free colours in free light, and every pixel the background that is seen where the arm is not.
+Both are linear and are solved for at every step (variable projection, Golub and Pereyra 1973). Derivatives are the
+gradient of what is drawn times the motion of each surface: differences of drawings jump at edges, and so does the sum,
+which is why steps are Gauss-Newton's without a search along them. The target is left out: it says how good the fit is.
+"""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+from scipy import ndimage, sparse
+
+from environments.arm import identify, recording, tracking, twin, viewpoint
+
+# Three shifts, three rotations, the angle of view: each moves the picture by a pixel or so.
+_STEP = np.array([0.02, 0.02, 0.02, 0.7, 0.7, 0.7, 1.0])
+_FEWEST, _MOST = 12, 1000  # Pictures.
+_LEVELS = ((2.0, 48, 5), (0.5, 96, 5), (0.5, _MOST, 3))  # Blur in pixels, pictures, steps.
+_SHARE = 0.6  # Of a step that is taken: whole ones go to and fro between moving away and a wider angle.
+_SETTLED = 0.2  # Of `_STEP`, the longest last step.
+_FINE = 2  # Times as many rows are drawn.
+_OTHERS = ("table", "floor", "target", "post")  # Geoms that are not the arm's.
+_TARGET_MARGIN = 4  # Pixels about the target that are left out: as far as it may seem to be from where it is.
+_RIDGE = 1e-6
+
+
+class Shot(NamedTuple):
+  """A picture, and where the arm and the target were."""
+
+  pixels: np.ndarray  # [H, H, 3] uint8
+  qpos_rad: np.ndarray  # [J]
+  target_in_base_m: np.ndarray  # [3]
+
+
+def shots(path: pathlib.Path) -> list[Shot]:
+  """The recorded pictures in which the arm is slow, since a camera is late: about `_MOST`, from all episodes alike."""
+  seen = [[step for step in steps if recording.PIXELS in step.observation] for steps in recording.episodes(path)]
+  seen = [steps for steps in seen if steps]
+  found = []
+  for steps in seen:
+    num = min(len(steps), math.ceil(_MOST / len(seen)))
+    for part in np.array_split(np.arange(len(steps)), num):
+      slowest = min((steps[index] for index in part), key=lambda step: np.abs(step.reading.qvel_rad_s).max())
+      reading = slowest.reading
+      found.append(Shot(slowest.observation[recording.PIXELS], reading.qpos_rad, reading.target_in_base_m))
+  return found[:: math.ceil(len(found) / _MOST)]
+
+
+def fit(config: twin.TwinConfig, found: Sequence[Shot]) -> dict[str, tuple[identify.Estimate, ...]]:
+  """The camera of the twin that these pictures are from, field -> its numbers; the search begins at `config`.
+
+  Raises:
+    ValueError: there are too few pictures, or they do not say where the camera is.
+  """
+  if len(found) < _FEWEST:
+    raise ValueError(f"there are {len(found)} pictures of the arm; finding its camera needs {_FEWEST}: drive it longer")
+  x = np.array([*config.camera_shift_m, *config.camera_rotation_deg, config.camera_fov_shift_deg]) / _STEP
+  arm = _Arm(found[0].pixels.shape[0])
+  try:
+    for blur, num_pictures, num_steps in _LEVELS:
+      some = found[:: math.ceil(len(found) / num_pictures)]
+      for _ in range(num_steps):
+        residuals, jacobian = _linearized(arm, some, x, blur)
+        step = _SHARE * np.linalg.solve(jacobian.T @ jacobian, jacobian.T @ residuals)
+        x = x - step
+  finally:
+    arm.close()
+  half = identify.half_widths(residuals, jacobian, [residuals.size // len(found)] * len(found))
+  if not np.abs(step).max() < _SETTLED or not np.isfinite(half).all():
+    raise ValueError(
+      "the pictures do not say where the camera is; show the whole arm in many poses, and begin within some 5 cm and 3 "
+      "degrees of it: --set='camera_shift_m=(0.1, 0, 0)'"
+    )
+  ends = np.stack([x, x - half, x + half], axis=1) * _STEP[:, None]
+  numbers = [identify.Estimate(*three) for three in ends.tolist()]
+  return dict(zip(identify.CAMERA, (tuple(numbers[:3]), tuple(numbers[3:6]), (numbers[6],)), strict=True))
+
+
+def view(estimates: dict[str, tuple[identify.Estimate, ...]]) -> viewpoint.Viewpoint:
+  """The camera that `fit` found."""
+  return _view(np.array([one.value for numbers in estimates.values() for one in numbers]))
+
+
+def reprojection_px(seen: viewpoint.Viewpoint, found: Sequence[Shot], rgb: tracking.Rgb) -> tuple[float, int]:
+  """How far targets of this colour are from where they should be seen, root mean square; and in how many pictures."""
+  errors = []
+  for shot in found:
+    size, target = shot.pixels.shape[0], shot.target_in_base_m
+    spot = tracking.find(shot.pixels, rgb)
+    if spot and tracking.share(spot, tracking.radius_px(seen, target, size=size)) > tracking.WHOLE:
+      errors.append(np.sum((spot.center - seen.project(target, size=size)) ** 2))
+  return float(np.sqrt(np.mean(errors))) if errors else math.nan, len(errors)
+
+
+def _view(numbers: np.ndarray) -> viewpoint.Viewpoint:
+  a, b, c, d, e, f, fov = numbers.tolist()
+  return viewpoint.Viewpoint((a, b, c), (d, e, f), fov)
+
+
+class _Drawn(NamedTuple):
+  """An arm as it is drawn: its `n` pixels and those next to them, of which `_FINE` squared are one of a picture's."""
+
+  row: np.ndarray  # [n]
+  column: np.ndarray  # [n]
+  lit: np.ndarray  # [n, F] What each of the arm's colours, in each light, adds to the picture.
+  is_arm: np.ndarray  # [n] bool
+  motion: np.ndarray  # [n, 2, 7] Of the surface, in columns and rows, for each `_STEP`.
+  is_used: np.ndarray  # [H, H] bool, False about the target.
+
+
+class _Arm:
+  """The twin's arm, in any pose, from anywhere."""
+
+  def __init__(self, size: int):
+    self._size = size * _FINE
+    self._model = twin.build_model(twin.TwinConfig(), image_size=self._size)
+    self._data = mujoco.MjData(self._model)
+    self._camera = twin.Camera(self._model, self._size)
+    names = [self._model.geom(i).name for i in range(self._model.ngeom)]
+    materials = [self._model.material(int(i)).name.rpartition("/")[2] for i in self._model.geom_matid]
+    of_arm = {i: material for i, material in enumerate(materials) if names[i] not in _OTHERS}
+    self._materials = sorted(set(of_arm.values()))
+    # Geom -> which material's, or one more for what is not the arm; the last one is for no geom.
+    self._part_of = np.full(len(names) + 1, len(self._materials))
+    for geom, material in of_arm.items():
+      self._part_of[geom] = self._materials.index(material)
+    self._target = [names.index("target"), names.index("post")]
+
+  def draw(self, shot: Shot, x: np.ndarray) -> _Drawn:
+    """The arm in the pose of `shot`, as the camera at `x` sees it."""
+    seen, size = _view(x * _STEP), self._size
+    self._model.cam_pos[0], self._model.cam_quat[0] = seen.position_m, seen.quaternion
+    self._model.cam_fovy[0] = seen.fov_y_deg
+    self._data.qpos[:] = shot.qpos_rad
+    twin.place_target(self._model, self._data, shot.target_in_base_m)
+    surfaces = self._camera.surfaces(self._data)
+    light = np.concatenate([np.ones_like(surfaces.facing[..., :1]), surfaces.facing], axis=-1)
+    part = self._part_of[surfaces.geoms]
+    # An edge moves with what is before it.
+    depth_m = ndimage.minimum_filter(np.where(part < len(self._materials), surfaces.depth_m, np.inf), 3)
+    row, column = np.nonzero(np.isfinite(depth_m))
+    light, part = light[row, column], part[row, column]
+    ways = seen.rays(np.stack([column, row], axis=-1) + 0.5, size=size)
+    points = seen.position_m + depth_m[row, column, None] * ways
+    motion = np.empty((row.size, 2, x.size), np.float32)
+    for i, end in enumerate(0.05 * np.eye(x.size)):
+      ahead, behind = (_view((x + way) * _STEP).project(points, size=size) for way in (end, -end))
+      motion[..., i] = (ahead - behind) / 0.1
+    small = size // _FINE
+    is_target = np.isin(surfaces.geoms, self._target).reshape(small, _FINE, small, _FINE).any(axis=(1, 3))
+    return _Drawn(
+      row,
+      column,
+      np.concatenate([light * (part == i)[:, None] for i in range(len(self._materials))], axis=-1),
+      part < len(self._materials),
+      motion,
+      ~ndimage.maximum_filter(is_target, 2 * _TARGET_MARGIN + 1),
+    )
+
+  def close(self) -> None:
+    self._camera.close()
+
+
+def _linearized(arm: _Arm, found: Sequence[Shot], x: np.ndarray, blur: float) -> tuple[np.ndarray, np.ndarray]:
+  """Residuals `[N]` at `x` with the best colours and background, and their derivatives `[N, 7]`."""
+  size = found[0].pixels.shape[0]
+  drawn = [arm.draw(shot, x) for shot in found]
+
+  def smooth(image: np.ndarray, one: _Drawn) -> np.ndarray:
+    """`[H, H, C]`, blurred, and 0 where it is not used."""
+    return ndimage.gaussian_filter(image, (blur, blur, 0.0)) * one.is_used[..., None]
+
+  def before(images: np.ndarray) -> np.ndarray:
+    """Takes from `[K, H, H, C]` what a background explains; it is changed."""
+    behind = np.einsum("khw,khwc->hwc", share, images)
+    for image, seen in zip(images, free, strict=True):
+      image -= seen[..., None] * behind
+    return images
+
+  def moved(one: _Drawn) -> np.ndarray:
+    return smooth(_moved(one, colors, size), one).reshape(size, size, 4, -1)
+
+  picture = np.stack([smooth(shot.pixels / np.float32(255.0), one) for shot, one in zip(found, drawn, strict=True)])
+  lit = np.stack([smooth(_pooled(one, one.lit, size), one) for one in drawn])  # [K, H, H, F]
+  covered = np.stack([_pooled(one, one.is_arm[:, None], size) for one in drawn])
+  free = np.stack([smooth(1.0 - image, one)[..., 0] for image, one in zip(covered, drawn, strict=True)])  # [K, H, H]
+  share = free / np.maximum(np.sum(free**2, axis=0), _RIDGE)
+  columns, values = (before(images.copy()).reshape(-1, images.shape[-1]) for images in (lit, picture))
+  normal = columns.T @ columns
+  normal += _RIDGE * np.trace(normal) * np.eye(len(normal), dtype=np.float32)
+  colors = np.linalg.solve(normal, columns.T @ values)  # [F, 3]
+  behind = np.einsum("khw,khwc->hwc", share, picture - lit @ colors)
+  slopes = np.empty((*free.shape, 3 * x.size), np.float32)
+  for slope, one in zip(slopes, drawn, strict=True):
+    image = moved(one)
+    slope[:] = (image[..., :3, :] + behind[..., None] * image[..., 3:, :]).reshape(slope.shape)
+  slopes = before(slopes).reshape(len(values), -1)
+  slopes -= columns @ np.linalg.solve(normal, columns.T @ slopes)
+  return (columns @ colors - values).ravel(), slopes.reshape(values.size, -1)
+
+
+def _moved(drawn: _Drawn, colors: np.ndarray, size: int) -> np.ndarray:
+  """How the arm's colours, and where it is not, change with the camera: `[H, H, 4 * 7]`."""
+  image = np.zeros((size * _FINE, size * _FINE, 4), np.float32)
+  image[drawn.row, drawn.column] = np.concatenate(
+    [drawn.lit @ colors, -drawn.is_arm[:, None].astype(np.float32)], axis=-1
+  )
+  by_row, by_column = (gradient[drawn.row, drawn.column, :, None] for gradient in np.gradient(image, axis=(0, 1)))
+  across, down = drawn.motion[:, None, 0], drawn.motion[:, None, 1]
+  return _pooled(drawn, -(by_column * across + by_row * down).reshape(drawn.row.size, -1), size)
+
+
+def _pooled(drawn: _Drawn, values: np.ndarray, size: int) -> np.ndarray:
+  """Means over the pixels of a picture, `[H, H, C]`, of `[n, C]`, 0 elsewhere."""
+  pixel = drawn.row // _FINE * size + drawn.column // _FINE
+  parts = np.full(pixel.size, 1.0 / _FINE**2, np.float32)
+  mean = sparse.csr_array((parts, (pixel, np.arange(pixel.size))), shape=(size**2, pixel.size))
+  return np.asarray(mean @ values.astype(np.float32)).reshape(size, size, -1)

@@ -1,0 +1,50 @@
+"""Where the camera stands: a twin with another camera is found by its pictures, and what cannot be known is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from environments.arm import calibration, gap, identify, twin
+from environments.jaco import tasks
+from tests.environments import arm_recordings
+
+HIDDEN = twin.TwinConfig(shadow=0.5, camera_shift_m=(-0.03, 0.01, 0.02), camera_rotation_deg=(1.2, -0.8, -1.5))
+START = gap.make_twin("full,camera:none")
+
+
+def recorded(folder, num_episodes, num_steps):
+  """Episodes of the hidden twin at rest, from the starts of `reach/random`."""
+  task = tasks.TASKS["reach/random"]
+  starts = jax.vmap(lambda key: tasks.draw_start(task, key))(jax.random.split(jax.random.key(1), num_episodes))
+  qpos, targets = np.asarray(starts.qpos, np.float64), np.asarray(starts.target.position, np.float64)
+  rest = np.zeros((num_episodes, num_steps, qpos.shape[1]))
+  every = arm_recordings.driven(HIDDEN, rest, starts_rad=qpos, targets_m=targets)
+  return arm_recordings.write(folder, every)
+
+
+def test_a_hidden_camera_is_found(tmp_path):
+  shots = calibration.shots(recorded(tmp_path, 40, 1))
+  assert len(shots) == 80
+  estimates = calibration.fit(START, shots)
+  assert estimates.keys() == identify.CAMERA.keys()
+  view, true = calibration.view(estimates), HIDDEN.viewpoint
+  assert np.linalg.norm(np.subtract(view.camera_shift_m, true.camera_shift_m)) < 0.02  # Of 3.7 cm.
+  np.testing.assert_allclose(view.camera_rotation_deg, true.camera_rotation_deg, atol=0.4)
+  for numbers, known in zip(estimates.values(), (true.camera_shift_m, true.camera_rotation_deg), strict=False):
+    assert all(one.low < number < one.high for one, number in zip(numbers, known, strict=True))
+  (before, _), (after, count), (best, _) = (
+    calibration.reprojection_px(one, shots, HIDDEN.target_rgb) for one in (START.viewpoint, view, true)
+  )
+  assert count > 60 and before > 3.0 and after < best + 0.1
+
+
+def test_too_few_pictures_say_nothing(tmp_path):
+  with pytest.raises(ValueError, match="there are 8 pictures of the arm; finding its camera needs 12: drive it longer"):
+    calibration.fit(START, calibration.shots(recorded(tmp_path, 4, 1)))
+
+
+def test_of_each_part_of_an_episode_the_slowest_picture_counts(tmp_path, monkeypatch):
+  monkeypatch.setattr(calibration, "_MOST", 4)
+  shots = calibration.shots(recorded(tmp_path, 2, 5))
+  assert len(shots) == 4
+  assert len({tuple(shot.target_in_base_m.round(1)) for shot in shots}) == 2
