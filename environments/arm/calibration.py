@@ -22,7 +22,7 @@ from environments.arm import identify, recording, tracking, twin, viewpoint
 
 # Three shifts, three rotations, the angle of view: each moves the picture by a pixel or so.
 _STEP = np.array([0.02, 0.02, 0.02, 0.7, 0.7, 0.7, 1.0])
-_FEWEST, _MOST = 12, 1000  # Pictures.
+_FEWEST, _MOST = 12, 400  # Pictures.
 _LEVELS = ((2.0, 48, 5), (0.5, 96, 5), (0.5, _MOST, 3))  # Blur in pixels, pictures, steps.
 _SHARE = 0.6  # Of a step that is taken: whole ones go to and fro between moving away and a wider angle.
 _SETTLED = 0.2  # Of `_STEP`, the longest last step.

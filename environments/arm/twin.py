@@ -24,7 +24,11 @@ from environments.jaco import constants
 
 Rgb = tuple[float, float, float]
 _NUM_GRAINS = 2**18
-_LIGHTS = np.eye(3)  # Towards those of `Camera.surfaces`: red from x, green from y, blue from z.
+# Towards the lights of `Camera.surfaces`, a red, a green and a blue one at a time.
+_LIGHTS = np.array(
+  [[(1, 0, 0), (0, 1, 0), (0, 0, 1)], [(1, 0, 1), (0, 1, 1), (1, 1, 1)], [(-1, 0, 1), (0, -1, 1), (-1, 1, 1)]], float
+)
+_LIGHTS /= np.linalg.norm(_LIGHTS, axis=-1, keepdims=True)
 _PALM = "hand/gripsite"
 # Segments whose shadow falls on the table, from body to body, and their radius in metres: `jaco.camera`'s.
 _SHADOWS = (
@@ -212,7 +216,7 @@ class TwinCamera:
 class Surfaces(NamedTuple):
   """What is where in a picture."""
 
-  facing: np.ndarray  # [H, W, 3] float32, how far a surface faces x, y and z of the base frame, 0 to 1.
+  facing: np.ndarray  # [H, W, 9] float32, how far a surface faces each of nine lights, 0 to 1.
   geoms: np.ndarray  # [H, W] int32, numbers of the model's geoms; -1: none
   depth_m: np.ndarray  # [H, W] float32, along the camera's axis
 
@@ -250,20 +254,22 @@ class Camera:
   def surfaces(self, data: mujoco.MjData) -> "Surfaces":
     """What is where in the picture that `render` makes, whatever its colours and light."""
     self._update(data)
-    self._scene.nlight = len(_LIGHTS)
-    for light, towards, rgb in zip(self._scene.lights, _LIGHTS, np.eye(3), strict=False):
-      light.type, light.dir[:], light.diffuse[:] = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, -towards, rgb
-      light.ambient[:] = light.specular[:] = light.headlight = light.castshadow = 0
     for geom in self._scene.geoms[: self._scene.ngeom]:
       geom.rgba[:], geom.specular, geom.emission, geom.segid = 1.0, 0.0, 0.0, geom.objid
-    depth, near_m, far_m = np.empty_like(self._pixels[..., 0], np.float32), *self._clipping_m()
-    facing = self._draw(depth) / np.float32(255.0)
+    depth, facing = np.empty(self._pixels.shape[:2], np.float32), []
+    for lights in _LIGHTS:
+      self._scene.nlight = len(lights)
+      for light, towards, rgb in zip(self._scene.lights, lights, np.eye(3), strict=False):
+        light.type, light.dir[:], light.diffuse[:] = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, -towards, rgb
+        light.ambient[:] = light.specular[:] = light.headlight = light.castshadow = 0
+      facing.append(self._draw(depth) / np.float32(255.0))
+    near_m, far_m = self._clipping_m()
     for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
       self._scene.flags[flag] = 1
     geoms = self._draw()[..., 0].astype(np.int32) - 1  # A scene has fewer than 255.
     for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
       self._scene.flags[flag] = 0
-    return Surfaces(facing, geoms, near_m / (1.0 - depth[::-1] * (1.0 - near_m / far_m)))
+    return Surfaces(np.concatenate(facing, axis=-1), geoms, near_m / (1.0 - depth[::-1] * (1.0 - near_m / far_m)))
 
   def _update(self, data: mujoco.MjData) -> None:
     mujoco.mj_kinematics(self._model, data)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from environments.arm import protocol, safety, twin, world
-from environments.jaco import constants, tasks
+from environments.jaco import constants, kinematics, tasks
 from environments.jaco import world as simulation
 from tests.environments import oracle
 
@@ -300,4 +300,32 @@ def test_a_command_holds_for_as_long_as_said(driver):
   arm._gate.wait(0.28)
   assert driver.velocity.all()
   arm._gate.wait(0.4)
+  assert not driver.velocity.any()
+
+
+def test_a_tracked_target_is_paid_and_shown_and_one_out_of_sight_holds_the_arm():
+  """The driver believes the target elsewhere; the camera is asked once a step."""
+  driver, far, places = PuppetDriver(), np.array([0.6, 0.2, 0.2]), []
+  palm = np.asarray(kinematics.palm(kinematics.forward(np.float32(constants.HOME_RAD))))
+
+  def track(pixels, time_s):
+    assert pixels.shape == (64, 64, 3) and time_s == driver.time_s
+    if not places:
+      raise protocol.BridgeError("the target has not been seen")
+    return places.pop(0)
+
+  gate = safety.Gate(driver, safety.jaco_limits())
+  task = dataclasses.replace(tasks.TASKS["reach/fixed"], max_start_spread_rad=0.0)
+  arm = world.ArmWorld(gate, driver.image, task, track=track)
+  arm.prepare()
+  num_images = driver.num_images
+  places += [far, palm, far]
+  rewards = [arm.step(np.full(9, 1, np.int32))[1] for _ in range(3)]
+  assert rewards == [0.0, 1.0, 0.0]
+  np.testing.assert_allclose(arm.observe(["pixels", "target"])["target"], far, atol=1e-6)
+  assert driver.num_images == num_images + 3
+  with pytest.raises(protocol.BridgeError, match="the target has not been seen"):
+    arm.step(np.full(9, 2, np.int32))
+  for _ in range(20):
+    gate.wait(gate.now_s() + 0.025)
   assert not driver.velocity.any()

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from environments.arm import attack, driver, gap, replay, server, twin
+from environments.arm import attack, driver, gap, replay, server, tracking, twin, viewpoint
 from environments.jaco import constants
 from experiments import arm
 from tests.environments import arm_recordings
@@ -116,12 +116,45 @@ def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
   assert float(times_less) > 5
   assert re.search(r"randomization.friction=0\.(6|7)\d?", printed)  # 1.6 and its interval.
   assert re.search(r"randomization.gain=0\.5\d", printed)
+  assert "the camera is as in the twin: no pictures were recorded" in printed
 
   monkeypatch.setattr(server, "serve", lambda config, on_ready: served.append(config.driver))
   served = []
   with parsed(f"--twin={out}", "--set=friction_scale=2.0"):
     arm.main()
   assert served == [twin.TwinConfig(**found | {"friction_scale": 2.0})]
+
+
+CAMERA = {"camera_shift_m": [0.1, 0, 0], "camera_rotation_deg": [0, 1.0, 0], "camera_fov_shift_deg": 0.5}
+
+
+def test_the_target_is_tracked_by_the_camera_that_was_identified(tmp_path, monkeypatch):
+  served = []
+  monkeypatch.setattr(server, "serve", lambda config, on_ready: served.append(config))
+  camera = tmp_path / "twin.json"
+  camera.write_text(json.dumps(CAMERA | {"friction_scale": 2.0}))
+  with parsed(f"--track={camera}", f"--twin={camera}", "--task=conveyor", "--target_rgb=0.1,0.2,0.8"):
+    arm.main()
+  (config,) = served
+  view = viewpoint.Viewpoint((0.1, 0, 0), (0, 1.0, 0), 0.5)
+  assert config.tracker == tracking.Tracker(view, height_m=0.2, rgb=(0.1, 0.2, 0.8), hold_s=0.5)
+  assert config.driver.viewpoint == view and config.driver.friction_scale == 2.0
+
+
+@pytest.mark.parametrize(
+  ("fields", "words", "message"),
+  [
+    (CAMERA, ["--task=catch"], "the target of catch has no fixed height, without which one camera is not enough"),
+    (CAMERA, ["--target_rgb=red"], "--target_rgb=red: give red, green and blue, as 0.9,0.1,0.1"),
+    (CAMERA, ["--target_rgb=0.5,0.5,0.5"], "is nearly grey"),
+    ({"friction_scale": 1.0}, [], "says nothing of the camera; identify a recording that has pictures"),
+  ],
+)
+def test_what_cannot_be_tracked_is_refused(tmp_path, fields, words, message):
+  camera = tmp_path / "twin.json"
+  camera.write_text(json.dumps(fields))
+  with parsed(f"--track={camera}", *words), pytest.raises(ValueError, match=message):
+    arm.main()
 
 
 @pytest.mark.parametrize("mode", ["replay", "inspect", "export", "identify"])
