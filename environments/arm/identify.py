@@ -159,13 +159,14 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     fields = json.loads(path.read_text())
   except ValueError as error:
     raise ValueError(f"{path} is no JSON ({error}); --mode=identify writes one") from None
-  shapes = dict.fromkeys(FIELDS, ()) | CAMERA
+  shapes: dict[str, tuple[int, ...]] = {**dict.fromkeys(FIELDS, ()), **CAMERA}
   for name, value in fields.items() if isinstance(fields, dict) else [(str(fields), None)]:
     if name not in shapes:
       nearest = difflib.get_close_matches(name, shapes, n=1, cutoff=0.0)[0]
       raise ValueError(f"{path}: {name!r} is unknown; the nearest is {nearest!r}, all are {', '.join(shapes)}")
-    is_numbers = all(isinstance(one, int | float) for one in (value if isinstance(value, list) else [value]))
-    if not is_numbers or np.shape(value) != shapes[name] or not np.isfinite(value).all():
+    numbers = value if isinstance(value, list) else [value]
+    is_numbers = all(isinstance(one, int | float) and np.isfinite(one) for one in numbers)
+    if not is_numbers or ((len(numbers),) if isinstance(value, list) else ()) != shapes[name]:
       raise ValueError(f"{path}: {name}={value!r} is no {'list of three numbers' if shapes[name] else 'number'}")
   return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 

@@ -108,8 +108,9 @@ class Tracked:
   def _is_worse(self, sight: Sight) -> bool:
     """Whether the last place says better where a target is that is seen in part."""
     last = self._last
-    is_better = last is not None and last.is_whole and not sight.is_whole
-    return is_better and bool(np.linalg.norm(sight.place_m - last.place_m) < _NEAR_M)
+    if last is None or sight.is_whole or not last.is_whole:
+      return False
+    return bool(np.linalg.norm(sight.place_m - last.place_m) < _NEAR_M)
 
 
 def find(pixels: np.ndarray, rgb: Rgb) -> Spot | None:
@@ -124,7 +125,7 @@ def find(pixels: np.ndarray, rgb: Rgb) -> Spot | None:
 
 def radius_px(view: viewpoint.Viewpoint, target_in_base_m: np.ndarray, *, size: int) -> float:
   """How large the ball seems at a place `[3]`."""
-  return view.focal(size) * constants.TARGET_RADIUS_M / np.linalg.norm(target_in_base_m - view.position_m)
+  return float(view.focal(size) * constants.TARGET_RADIUS_M / np.linalg.norm(target_in_base_m - view.position_m))
 
 
 def share(spot: Spot, radius: float) -> float:
