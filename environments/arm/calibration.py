@@ -51,7 +51,7 @@ def shots(path: pathlib.Path) -> list[Shot]:
       slowest = min((steps[index] for index in part), key=lambda step: np.abs(step.reading.qvel_rad_s).max())
       reading = slowest.reading
       found.append(Shot(slowest.observation[recording.PIXELS], reading.qpos_rad, reading.target_in_base_m))
-  return found[:: math.ceil(len(found) / _MOST)]
+  return found[:: max(1, math.ceil(len(found) / _MOST))]
 
 
 def fit(config: twin.TwinConfig, found: Sequence[Shot]) -> dict[str, tuple[identify.Estimate, ...]]:
