@@ -71,9 +71,11 @@ def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str
     "Return: steps of an episode, of 50, with the palm within 10 cm of the target."
   )
   unchanged = afterwards[demo.UNCHANGED]
-  tiles = [(f"{means[m]:.1f}", f"{LABELS[m]}: mean return while learning (n = 1 run)", _COLORS[m]) for m in means]
-  words = f"{LABELS[demo.UNCHANGED]}: mean return (n = {unchanged.episodes} episodes)"
-  tiles.append((f"{unchanged.mean:.1f}", words, _COLORS[demo.UNCHANGED]))
+  words = f"{LABELS[demo.UNCHANGED]}: mean return on the arm (n = {unchanged.episodes} episodes)"
+  tiles = [(f"{unchanged.mean:.1f}", words, _COLORS[demo.UNCHANGED])]
+  for method, one in back.items():
+    words = f"{LABELS[method]}: mean return on the arm afterwards; back in simulation {one.mean:.1f}"
+    tiles.append((f"{afterwards[method].mean:.1f}", words, _COLORS[method]))
   title = "A column learned in simulation goes to work on an arm"
   (workdir / "report.html").write_text(html.page(title, lead, sections, tiles=html.tiles(tiles)))
   said = {
@@ -178,7 +180,7 @@ def _simulated(view: camera.View, qpos: jax.Array, target: jax.Array) -> jax.Arr
 
 def _growth(path: pathlib.Path) -> list[str]:
   spec = network_file.read_spec(path)
-  paper = {0: "299K", 1: "37K"}  # Rusu et al. 2017, table 1: recurrent wide and narrow.
+  paper = {0: "299K"}  # Rusu et al. 2017, table 1: recurrent and wide.
   rows, total = {}, 0
   for k, column in enumerate(cost.report(spec)):
     laterals = sum(len(layer.laterals) for layer in column.layers)
