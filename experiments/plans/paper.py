@@ -19,9 +19,9 @@ _EMULATOR_STEPS_PER_HOUR = 1_000 * 3_600  # Of a machine of 16 CPUs: a guess, fr
 _RANDOMIZED = {
   f"world_options.randomization.{name}": value
   for name, value in {
-    "camera_m": 0.03,
+    "camera_m": 0.07,
     "field_of_view": 0.05,
-    "light": 0.3,
+    "light": 0.4,
     "ambient": 0.2,
     "shadow": 1.0,
     "color": 0.15,
