@@ -68,7 +68,7 @@ class Replay(dm_env.Environment):
 
   def simulated(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the simulation would show where the arm was: see `environments.jaco.world.simulated`."""
-    from environments.jaco import world  # Here, since a server that plays recordings does without JAX.
+    from environments.jaco import world  # Here, since who only reads a recording does without JAX.
 
     return world.simulated(observation)
 

@@ -132,6 +132,12 @@ def render(view: View, poses: kinematics.Poses, target: jax.Array) -> tuple[jax.
   return raycast.picture(pixels, height=size, width=size), raycast.picture(depth, height=size, width=size)
 
 
+@jax.jit
+def picture(view: View, qpos: jax.Array, target: jax.Array) -> jax.Array:
+  """The picture of joint angles `[9]` and a target `[3]`: see `render`."""
+  return render(view, kinematics.forward(qpos), target)[0]
+
+
 def depth_grid(depth: jax.Array) -> jax.Array:
   """The middles of 8 x 8 boxes of a picture's depth: `[64, 64]` -> `[8, 8]`."""
   down, across = (size // number for size, number in zip(depth.shape, DEPTH_GRID, strict=True))

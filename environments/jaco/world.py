@@ -222,7 +222,7 @@ def _nominal_view() -> camera.View:
 @jax.jit
 def _drawn(view: camera.View, proprioception: jax.Array, target: jax.Array) -> jax.Array:
   sine, cosine, _ = jnp.split(proprioception, 3)
-  return camera.render(view, kinematics.forward(jnp.arctan2(sine, cosine)), target)[0]
+  return camera.picture(view, jnp.arctan2(sine, cosine), target)
 
 
 def command(action: jax.Array) -> jax.Array:

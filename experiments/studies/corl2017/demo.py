@@ -68,9 +68,10 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
     fields |= {"train.teacher": source} | ({} if method == "scratch" else {"source": source})
     (back / "evaluation.json").unlink(missing_ok=True)  # Of what it was before.
     _learn(f":{method}_taught", path, fields)
+  after = str(path)
   if method == "progressive":
     check_kept(path, source)
-  after = source if method == "progressive" else str(path)
+    after = source
   evaluate(back, source=after, world=f"jaco/{task}", episodes=_MORE_IN_SIMULATION * episodes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis import curves, plots, records
 from environments.arm import twin
-from environments.jaco import camera, constants, kinematics, tasks
+from environments.jaco import camera, constants, tasks
 from experiments.report import drawing, html
 from experiments.store import network_file
 from experiments.studies.corl2017 import demo, figures
@@ -167,15 +167,10 @@ def _worlds(task: str) -> list[str]:
   pose = np.asarray(start.qpos), np.asarray(start.target.position)
   shown = []
   for size in (480, constants.IMAGE_SIZE):
-    simulated = _simulated(camera.view(camera.nominal(), size=size), *pose)
+    simulated = camera.picture(camera.view(camera.nominal(), size=size), *pose)
     shown.append(html.picture(np.asarray(simulated), f"simulation, {size}x{size}"))
     shown.append(html.picture(twin.picture(twin.TwinConfig(), *pose, size=size), f"twin, {size}x{size}"))
   return [html.side_by_side(shown)]
-
-
-@jax.jit
-def _simulated(view: camera.View, qpos: jax.Array, target: jax.Array) -> jax.Array:
-  return camera.render(view, kinematics.forward(qpos), target)[0]
 
 
 def _growth(path: pathlib.Path) -> list[str]:
