@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from environments.arm import protocol, safety
 
 _START_S = 60.0
 _ANSWER_S = 1.0  # A call takes a millisecond.
+_WANTED_S = 0.01  # How often it is asked whether a wait is still wanted.
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -83,8 +84,9 @@ class RemoteGate:
   def stop(self) -> None:
     self._call("stop")
 
-  def wait(self, until_s: float) -> None:
-    time.sleep(max(0.0, until_s - time.monotonic()))
+  def wait(self, until_s: float, *, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    while is_wanted() and (left_s := until_s - time.monotonic()) > 0:
+      time.sleep(min(left_s, _WANTED_S))
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
     self._call("reset", qpos_rad, seed=seed)

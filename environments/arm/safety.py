@@ -155,11 +155,13 @@ class Gate:
     """What the arm was told since the last call, one entry a change, the oldest first; the rest at the next call."""
     return [self._told.popleft() for _ in range(min(len(self._told), _MOST_TOLD_AT_ONCE))]
 
-  def wait(self, until_s: float) -> None:
-    """Waits on the driver's clock, polling on the way."""
+  def wait(self, until_s: float, *, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Waits on the driver's clock, polling on the way; no longer than somebody wants it."""
     start_s, poll_s = self.now_s(), self._limits.poll_s
     num_polls = math.ceil((until_s - start_s) / poll_s - 1e-6)  # Rounding makes no poll of its own.
     for num_polled in range(1, num_polls + 1):
+      if not is_wanted():
+        return
       self.poll()
       self._driver.wait(until_s if num_polled == num_polls else start_s + num_polled * poll_s)
 

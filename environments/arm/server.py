@@ -333,7 +333,8 @@ class _Servicer:
 
   def Process(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[rpc.EnvironmentResponse]:
     """One client's stream. It ends after a message that is none, or that did not wait for the last one's answer."""
-    client, inbox = threading.Event(), _Inbox(messages)
+    client = threading.Event()
+    inbox = _Inbox(messages, client)
     if not context.add_callback(client.set):
       client.set()
     try:
@@ -358,9 +359,13 @@ class _Servicer:
 
 
 class _Inbox:
-  """A stream's messages, read as they come, and whether one came before the last was answered."""
+  """A stream's messages, read as they come, and whether one came before the last was answered.
 
-  def __init__(self, messages: Iterator[bytes]):
+  `client` is set as soon as the client no longer waits: it wrote ahead, says no more, or is gone.
+  """
+
+  def __init__(self, messages: Iterator[bytes], client: threading.Event):
+    self._client = client
     self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     self._lock = threading.Lock()
     self._num_unanswered = 0
@@ -385,6 +390,7 @@ class _Inbox:
         self._waiting.put(message)
         if self.fault:
           break
+    self._client.set()
     self._waiting.put(None)
 
 
@@ -398,7 +404,7 @@ def _handler(servicer: _Servicer) -> grpc.GenericRpcHandler:
 
 
 class _Desk:
-  """Answers requests, on the thread that serves: each kind by the method of its name. A client is set once gone."""
+  """Answers requests, on the thread that serves: each kind by the method of its name. A client that is gone is set."""
 
   def __init__(
     self,

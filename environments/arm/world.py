@@ -99,15 +99,15 @@ class ArmWorld:
 
     Args:
       action: `[A]`.
-      is_wanted: whether anybody still waits for the step; asked while the arm goes to the start of an episode.
+      is_wanted: whether anybody still waits for the step, which ends as soon as nobody does; asked all the time.
 
     Returns:
       Kind of the step, reward and discount of the transition that led to it.
 
     Raises:
       safety.CommandRefusedError: not an action. The arm holds still and no time passes.
-      protocol.BridgeError: the arm did not come to the start of the episode, or the target is out of sight. The arm
-        holds still.
+      protocol.BridgeError: the arm did not come to the start of the episode, the target is out of sight, or nobody
+        waits any more. The arm holds still.
     """
     if self.is_over:
       return self._start(is_wanted)
@@ -117,7 +117,7 @@ class ArmWorld:
       self._gate.place_target(self._path[self._elapsed + 1])
     is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
     self._period_end_s = (now_s if is_late else self._period_end_s) + constants.CONTROL_DT_S
-    self._gate.wait(self._period_end_s)
+    self._wait(self._period_end_s, is_wanted)
     step_type, reward, discount = self._look(self._elapsed + 1)
     if step_type.last():
       self.restart()
@@ -155,7 +155,7 @@ class ArmWorld:
       farthest, now_s = int(np.abs(gap).argmax()), self._gate.now_s()
       if abs(gap[farthest]) <= _GO_TO_NEAR_RAD:
         return self._gate.hold()
-      if not is_wanted() or now_s > give_up_s:
+      if now_s > give_up_s:
         self._gate.hold()
         raise protocol.BridgeError(
           f"the arm did not come to the start of the episode: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
@@ -163,7 +163,14 @@ class ArmWorld:
         )
       speed = 0.5 * constants.COMMAND_RAD_S
       self._gate.command(np.clip(2.0 * gap, -speed, speed), expires_s=now_s + self._valid_for_s)
-      self._gate.wait(now_s + _GO_TO_POLL_S)
+      self._wait(now_s + _GO_TO_POLL_S, is_wanted)
+
+  def _wait(self, until_s: float, is_wanted: Callable[[], bool]) -> None:
+    """Waits on the driver's clock; raises, with the arm held, as soon as nobody wants it."""
+    self._gate.wait(until_s, is_wanted=is_wanted)
+    if not is_wanted():
+      self._gate.hold()
+      raise protocol.BridgeError("nobody waits for the step any more; the arm was held")
 
   def _look(self, elapsed: int, *, is_tracked: bool = True) -> tuple[dm_env.StepType, float, float]:
     """Reads the instruments after `elapsed` steps and asks the task what it makes of them."""

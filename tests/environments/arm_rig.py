@@ -58,6 +58,11 @@ class Rig:
     with self._lock:
       return self._qpos + self.velocity * (time.monotonic() - self.changes[-1][0])
 
+  def turn(self, by_rad):
+    """Joint 1 is found elsewhere."""
+    with self._lock:
+      self._qpos = self._qpos + [by_rad, *np.zeros(8)]
+
   def stood_after(self, start_s, timeout_s=3.0):
     """Seconds from `start_s` until it stood still; it must still stand a while later."""
     while self.velocity.any() and time.monotonic() < start_s + timeout_s:

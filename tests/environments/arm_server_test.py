@@ -89,6 +89,25 @@ def rig_config(rig):
   return server.ServerConfig(driver=arm_rig.RigConfig(rig.path), watchdog_s=30.0)
 
 
+@pytest.fixture
+def rig_server(rig_config):
+  """(process, address) of a server of the rig, to do harm to."""
+  code = (
+    "from environments.arm import server\n"
+    "from tests.environments import arm_rig\n"
+    f"driver = arm_rig.RigConfig({rig_config.driver.path!r})\n"
+    "server.serve(server.ServerConfig(driver=driver), on_ready=lambda address: print(address, flush=True))"
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=VARIABLES
+  )
+  try:
+    yield process, process.stdout.readline().strip()
+  finally:
+    process.kill()
+    process.communicate()
+
+
 def set_going(environment, rig):
   """Three steps; the arm then moves until it is stopped."""
   for _ in range(3):
@@ -352,18 +371,49 @@ def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free(rig, rig_config)
       assert other.reset().first()
 
 
-def test_a_client_that_leaves_on_the_way_to_a_start_leaves_the_arm_at_rest(rig, rig_config):
+@contextlib.contextmanager
+def on_its_way(address, rig):
+  """(stream, channel) of a client whose arm is on a way to a start that takes longer than a test waits."""
   rig.is_placed = False
-  with served_here(rig_config) as address:
-    environment = client.connect(address, observations=["target"])
-    waiting = threading.Thread(target=lambda: pytest.raises(protocol.BridgeError, environment.reset))
-    waiting.start()
+  rig.turn(1.5)
+  with grpc.insecure_channel(address) as channel:
+    stream = connection.StreamReaderWriter(dm_env_rpc_pb2_grpc.EnvironmentStub(channel))
+    stream.write(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
+    stream.read()
+    stream.write(rpc.EnvironmentRequest(step=rpc.StepRequest()))
     while not rig.velocity.any():
-      time.sleep(0.01)
+      time.sleep(0.001)
+    yield stream, channel
+
+
+@pytest.mark.parametrize("how", ["vanishes", "leaves", "asks for a reset", "says no more"])
+def test_a_client_stops_the_arm_on_the_way_to_a_start(rig, rig_config, how):
+  """At 0.15 rad/s the way takes ten seconds."""
+  with served_here(rig_config) as address, on_its_way(address, rig) as (stream, channel):
     start_s = time.monotonic()
-    environment._channel.close()
-    assert rig.stood_after(start_s) < 0.2 + SLACK_S
-    waiting.join()
+    if how == "vanishes":
+      channel.close()
+    elif how == "says no more":
+      stream._requests.put(None)
+    else:
+      requests = {"leaves": {"leave_world": rpc.LeaveWorldRequest()}, "asks for a reset": {"reset": rpc.ResetRequest()}}
+      stream.write(rpc.EnvironmentRequest(**requests[how]))
+    assert rig.stood_after(start_s) < 0.1 + SLACK_S
+    if how != "vanishes":
+      assert "nobody waits for the step any more" in stream.read().error.message
+    rig.is_placed = True
+    with connected(address, observations=["target"]) as other:
+      assert other.reset().first()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_an_operator_stops_the_arm_on_the_way_to_a_start(rig, rig_server, kind):
+  process, address = rig_server
+  with on_its_way(address, rig):
+    start_s = time.monotonic()
+    process.send_signal(kind)
+    assert rig.stood_after(start_s) < 0.1 + SLACK_S
+    assert process.wait(20) == 0
 
 
 def test_a_stranger_who_keeps_asking_does_not_starve_the_watchdog(rig, rig_config):
@@ -418,34 +468,23 @@ def test_a_fault_of_the_arm_is_told_to_every_client(rig, rig_config):
 
 
 @pytest.mark.parametrize("is_moving", [False, True])
-def test_a_server_whose_arm_is_lost_says_so_and_ends(rig, rig_config, is_moving):
+def test_a_server_whose_arm_is_lost_says_so_and_ends(rig, rig_server, is_moving):
   """One line for the client, one on stderr, and the exit code."""
-  code = (
-    "from environments.arm import server\n"
-    "from tests.environments import arm_rig\n"
-    f"driver = arm_rig.RigConfig({rig_config.driver.path!r})\n"
-    "server.serve(server.ServerConfig(driver=driver), on_ready=lambda address: print(address, flush=True))"
-  )
-  process = subprocess.Popen(
-    [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=VARIABLES
-  )
-  try:
-    environment = client.connect(process.stdout.readline().strip(), observations=["target"])
-    environment.reset()
-    if is_moving:
-      set_going(environment, rig)
-    os.kill(rig.driver_pid, signal.SIGKILL)
-    if is_moving:
-      with pytest.raises((ValueError, protocol.BridgeError), match="was ended by SIGKILL|lost the server"):
-        environment.step(TURN)
-    assert process.wait(20) == 1
-    environment.close()
-    last_line = process.stderr.read().strip().splitlines()[-1]
-  finally:
-    process.kill()
-    process.communicate()
-  assert last_line.endswith(
-    "the process that owns the arm was ended by SIGKILL; look at the arm, then start the server again"
+  process, address = rig_server
+  environment = client.connect(address, observations=["target"])
+  environment.reset()
+  if is_moving:
+    set_going(environment, rig)
+  os.kill(rig.driver_pid, signal.SIGKILL)
+  if is_moving:
+    with pytest.raises((ValueError, protocol.BridgeError), match="was ended by SIGKILL|lost the server"):
+      environment.step(TURN)
+  assert process.wait(20) == 1
+  environment.close()
+  assert (
+    process.stderr.read()
+    .strip()
+    .endswith("the process that owns the arm was ended by SIGKILL; look at the arm, then start the server again")
   )
 
 

@@ -288,9 +288,20 @@ def test_nobody_who_waits_means_no_way_to_the_start(driver):
   arm = make_world(driver)
   driver.is_placed = False
   driver.qpos = driver.qpos + 1.0
-  with pytest.raises(protocol.BridgeError, match="did not come"):
+  with pytest.raises(protocol.BridgeError, match="nobody waits for the step any more; the arm was held"):
     arm.step(None, is_wanted=lambda: driver.time_s < 0.5)
-  assert driver.time_s < 0.6
+  assert 0.5 <= driver.time_s < 0.5 + 0.025 + 1e-6  # One poll.
+
+
+def test_nobody_who_waits_means_no_rest_of_a_step(driver):
+  arm = make_world(driver)
+  arm.step(None)
+  start_s = driver.time_s
+  with pytest.raises(protocol.BridgeError, match="nobody waits"):
+    arm.step(np.full(9, 2, np.int32), is_wanted=lambda: driver.time_s < start_s + 0.03)
+  assert driver.time_s == pytest.approx(start_s + 0.05)  # The second poll of four.
+  arm._gate.wait(start_s + 0.1)
+  assert not driver.velocity.any()  # Though the command would hold for longer.
 
 
 def test_a_command_holds_for_as_long_as_said(driver):
