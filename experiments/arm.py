@@ -76,6 +76,7 @@ _MOVING_HOLD_S = 0.5  # For which the last place of a target that moves holds, w
 DRIVERS = {
   "twin": "environments.arm.gap:make_twin",
   "kinova": "environments.arm.kinova:KinovaConfig",
+  "ros": "environments.arm.ros:RosConfig",
   "replay": "environments.arm.replay:ReplayConfig",
 }
 

@@ -58,6 +58,7 @@ class ArmWorld:
     offered = simulated.observation_spec()
     self._observation_spec = {name: offered[name] for name in self._observers}
     self._action_spec = simulated.action_spec()
+    self._num_joints = num_joints
     self._is_moving = task.is_moving
     self._draw_start = jax.jit(functools.partial(_draw_start, task))
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
@@ -147,11 +148,15 @@ class ArmWorld:
     return self._look(0)
 
   def _go_to(self, qpos_rad: np.ndarray, is_wanted: Callable[[], bool]) -> None:
-    """Moves the arm to `qpos_rad`, `[9]`, slowly; a simulated one is there. Joints without limits go the short way."""
+    """Moves the arm to `qpos_rad`, `[9]`, slowly; a simulated one is there. Joints without limits go the short way.
+
+    Joints that the client does not command rest where they are.
+    """
     give_up_s = self._gate.now_s() + _GO_TO_S
     while True:
       gap = qpos_rad - self._gate.read().qpos_rad
       gap = np.where(constants.IS_LIMITED, gap, np.remainder(gap + np.pi, 2 * np.pi) - np.pi)
+      gap[self._num_joints :] = 0.0
       farthest, now_s = int(np.abs(gap).argmax()), self._gate.now_s()
       if abs(gap[farthest]) <= _GO_TO_NEAR_RAD:
         return self._gate.hold()

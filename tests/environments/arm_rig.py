@@ -9,6 +9,9 @@ import ctypes
 import dataclasses
 import multiprocessing.connection
 import os
+import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -33,6 +36,23 @@ def connected(config):
   yield gate
   with contextlib.suppress(safety.ArmLostError):  # Tests that lose the arm say so themselves.
     gate.close()
+
+
+@contextlib.contextmanager
+def served(config):
+  """(process, address) of a server, to do harm to."""
+  code = "import pickle, sys; from environments.arm import server; server.serve(" + (
+    "pickle.load(sys.stdin.buffer), on_ready=lambda address: print(address, flush=True))"
+  )
+  pipe, variables = subprocess.PIPE, driver.environment_variables()
+  process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, env=variables)
+  try:
+    pickle.dump(config, process.stdin)
+    process.stdin.flush()
+    yield process, process.stdout.readline().decode().strip()
+  finally:
+    process.kill()
+    process.communicate()
 
 
 class Rig:
@@ -169,6 +189,7 @@ class RigDriver:
   def read(self):
     self._fault, qpos, velocity = look(self._readings)
     suffer(self._fault, "read")
+    qpos = qpos * np.nan if self._fault == "read gives NaN" else qpos
     reading = protocol.Reading(time.monotonic(), qpos, velocity, np.array([0.45, 0.0, constants.TARGET_HEIGHT_M]))
     self._frozen = self._fault == "frozen" and (self._frozen or reading)
     return self._frozen or reading

@@ -91,21 +91,8 @@ def rig_config(rig):
 
 @pytest.fixture
 def rig_server(rig_config):
-  """(process, address) of a server of the rig, to do harm to."""
-  code = (
-    "from environments.arm import server\n"
-    "from tests.environments import arm_rig\n"
-    f"driver = arm_rig.RigConfig({rig_config.driver.path!r})\n"
-    "server.serve(server.ServerConfig(driver=driver), on_ready=lambda address: print(address, flush=True))"
-  )
-  process = subprocess.Popen(
-    [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=VARIABLES
-  )
-  try:
-    yield process, process.stdout.readline().strip()
-  finally:
-    process.kill()
-    process.communicate()
+  with arm_rig.served(rig_config) as served:
+    yield served
 
 
 def set_going(environment, rig):
@@ -567,18 +554,9 @@ def test_an_arm_that_takes_no_stop_ends_the_server_with_one_line():
 
 @pytest.fixture
 def own_server():
-  """(process, address) of a server to do harm to."""
-  code = (
-    "from environments.arm import server, twin\n"
-    "server.serve(server.ServerConfig(driver=twin.TwinConfig()), on_ready=lambda address: print(address, flush=True))\n"
-    "print('bye', flush=True)"
-  )
-  process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=VARIABLES)
-  try:
-    yield process, process.stdout.readline().strip()
-  finally:
-    process.kill()
-    process.stdout.close()
+  """(process, address) of a twin's server, to do harm to."""
+  with arm_rig.served(server.ServerConfig(driver=twin.TwinConfig())) as served:
+    yield served
 
 
 def test_a_frozen_client_loses_the_arm(own_server):
@@ -787,8 +765,7 @@ def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with(own_server,
   environment = client.connect(address, observations=["target"])
   environment.reset()
   process.send_signal(kind)
-  assert process.wait(timeout=120) == 0
-  assert process.stdout.read() == "bye\n"
+  assert process.wait(timeout=120) == 0  # `serve` has returned.
   with pytest.raises(protocol.BridgeError, match="lost the server") as failure:
     environment.step(REST)
   assert "\n" not in str(failure.value)

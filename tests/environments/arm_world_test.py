@@ -273,6 +273,16 @@ def test_an_arm_goes_to_the_start_of_an_episode_slowly(driver):
   assert driver.velocity.all()
 
 
+def test_joints_that_nobody_commands_rest_on_the_way_to_a_start_too(driver):
+  arm = make_world(driver, num_joints=6)
+  driver.is_placed = False
+  driver.qpos = constants.HOME_RAD + [0.3, 0, 0, 0, 0, 0, 0.4, -0.4, 0.2]
+  before = driver.qpos.copy()
+  assert arm.step(None)[0] is dm_env.StepType.FIRST
+  assert abs(driver.qpos[0] - before[0]) > 0.1
+  np.testing.assert_array_equal(driver.qpos[6:], before[6:])
+
+
 def test_an_arm_that_does_not_get_to_the_start_is_given_up(driver):
   arm = make_world(driver)
   driver.is_placed, driver.is_stuck = False, True

@@ -32,7 +32,7 @@ def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
 @pytest.mark.parametrize(
   ("name", "settings", "message"),
   [
-    ("twn", [], "--driver=twn is unknown; give package.module:Config or one of twin, kinova, replay"),
+    ("twn", [], "--driver=twn is unknown; give package.module:Config or one of twin, kinova, ros, replay"),
     ("twin", ["mass=2"], "--driver=twin --set=mass=2: .* unexpected keyword argument 'mass'"),
     ("twin", ["gap=huge"], "gap=huge: no level is called 'huge'"),
     ("twin", ["gap=0.5"], "gap=0.5: no level is called '0.5'"),

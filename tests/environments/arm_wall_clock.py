@@ -1,0 +1,280 @@
+"""How long an arm moves on after a fault: `python -m tests.environments.arm_wall_clock --minutes=20`.
+
+The arm is the rig of the tests, which keeps a velocity until it is told another one. A trial drives it at the speeds of
+actions, each joint to and fro at random, breaks one thing at a random instant, and waits until it stands. Trials run
+in lanes side by side, processes of their own: client faults through one server that goes on, faults of the server
+and of what it needs with a new one each, faults of the driver behind its gate alone.
+"""
+
+import argparse
+import collections
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import tempfile
+import time
+from concurrent import futures
+
+import grpc
+import numpy as np
+from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+from dm_env_rpc.v1 import tensor_utils
+
+from environments.arm import driver, protocol, safety, server
+from environments.jaco import constants
+from tests.environments import arm_rig
+
+_STANDS_S = 0.1  # So long it must stand still.
+_GIVE_UP_S = 6.0
+
+
+class Client:
+  """A stream of messages, or of bytes."""
+
+  def __init__(self, address):
+    self.channel, self._messages = grpc.insecure_channel(address), queue.SimpleQueue()
+    process = self.channel.stream_stream(
+      "/dm_env_rpc.v1.Environment/Process",
+      request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
+      response_deserializer=rpc.EnvironmentResponse.FromString,
+    )
+    self._answers = process(iter(self._messages.get, None))
+    self.say(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
+    offered = self.hear().join_world.specs.observations
+    (self._pixels,) = (uid for uid, spec in offered.items() if spec.name == "pixels")
+
+  def hear(self):
+    """The next answer."""
+    answer = next(self._answers, None)
+    if answer is None:
+      raise ConnectionError("the server says no more")
+    return answer
+
+  def say(self, message):
+    """Sends a message, or bytes; None ends."""
+    self._messages.put(message)
+
+  def move(self, action, *, has_picture=False):
+    """A step, answered later."""
+    actions, asked = {1: tensor_utils.pack_tensor(action)}, [self._pixels] if has_picture else []
+    self.say(rpc.EnvironmentRequest(step=rpc.StepRequest(actions=actions, requested_observations=asked)))
+
+  def step(self, action):
+    """A step; when it was asked for."""
+    start_s = time.monotonic()
+    self.move(action)
+    self.hear()
+    return start_s
+
+  def close(self):
+    self.channel.close()
+
+
+def _in_mid_step(say):
+  def fault(client, action, rng):
+    client.move(action)
+    time.sleep(rng.uniform(0.0, 0.5 * constants.CONTROL_DT_S))  # A busy machine may make it twice as long.
+    start_s = time.monotonic()
+    say(client, action)
+    return start_s
+
+  return fault
+
+
+def _instead_of_a_step(say):
+  def fault(client, action, rng):
+    start_s = client.step(action) if say is None else time.monotonic()
+    if say:
+      say(client, action)
+    return start_s
+
+  return fault
+
+
+def _leave(client, _):
+  client.say(rpc.EnvironmentRequest(leave_world=rpc.LeaveWorldRequest()))
+
+
+# What a client does, and when that began.
+CLIENT = {
+  "falls silent (since its last command)": _instead_of_a_step(None),
+  "sends NaN": _instead_of_a_step(lambda client, action: client.move(action * np.nan)),
+  "sends no request": _instead_of_a_step(lambda client, _: client.say(b"\xff\xff\xff")),
+  "vanishes between steps": _instead_of_a_step(lambda client, _: client.close()),
+  "vanishes in mid-step": _in_mid_step(lambda client, _: client.close()),
+  "leaves in mid-step": _in_mid_step(_leave),
+  "says no more in mid-step": _in_mid_step(lambda client, _: client.say(None)),
+  "writes ahead": _in_mid_step(lambda client, action: client.move(action)),
+}
+ON_THE_WAY = {
+  "vanishes on the way to a start": lambda client, _: client.close(),
+  "leaves on the way to a start": _leave,
+}
+# Of the driver, as the rig knows them.
+DRIVER = {
+  "`read` hangs": "read hangs",
+  "`read` shows the past": "frozen",
+  "`read` raises": "read raises",
+  "`read` gives NaN": "read gives NaN",
+  "`command` raises": "command raises",
+  "`command` hangs": "command hangs",
+  "`command` hangs with the interpreter's lock": "command hangs alone",
+  "`read` hangs with the interpreter's lock": "read hangs alone",
+}
+DRIVER_SIGNALS = {
+  "the driver's process gets SIGKILL": signal.SIGKILL,
+  "the driver's process gets SIGTERM": signal.SIGTERM,
+  "the driver's process gets SIGSTOP": signal.SIGSTOP,
+}
+CAMERA = {"the camera hangs": "image hangs", "the camera hangs with the interpreter's lock": "image hangs alone"}
+SERVER_SIGNALS = {
+  f"the server gets {kind.name}": kind
+  for kind in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+}
+SERVER_ON_THE_WAY = "the server gets SIGTERM on the way to a start"
+
+
+def _actions(rng):
+  return rng.choice(np.array([0, 2], np.int32), constants.NUM_JOINTS)
+
+
+def _in_turn(names, rng, end_s):
+  """These again and again, each time in another order, until the time is up."""
+  while True:
+    for name in rng.permutation(names):
+      if time.time() > end_s:
+        return
+      yield name
+
+
+def _until(is_so):
+  give_up_s = time.monotonic() + _GIVE_UP_S
+  while not is_so() and time.monotonic() < give_up_s:
+    time.sleep(0.001)
+  return is_so()
+
+
+def _rest_s(rig, start_s):
+  """Seconds from `start_s` until the arm stood still; infinite where it did not."""
+
+  def stands():
+    when_s, velocity = rig.changes[-1]
+    return not velocity.any() and time.monotonic() > when_s + _STANDS_S
+
+  return max(0.0, rig.changes[-1][0] - start_s) if _until(stands) else np.inf
+
+
+def _clients(rig, config, rng, end_s):
+  """One server for all, until it is lost to the load."""
+  with arm_rig.served(config) as (_, address):
+    for name in _in_turn([*CLIENT, *ON_THE_WAY], rng, end_s):
+      rig.is_placed = name not in ON_THE_WAY
+      with contextlib.closing(Client(address)) as client:
+        action = _actions(rng)
+        if rig.is_placed:
+          for _ in range(rng.integers(2, 4)):
+            client.step(action)
+          moved = rig.velocity.any()
+          start_s = CLIENT[name](client, action, rng)
+        else:
+          rig.turn(1.5)
+          client.move(action)
+          moved = _until(lambda: rig.velocity.any())
+          time.sleep(rng.uniform(0.1, 0.3))
+          start_s = time.monotonic()
+          ON_THE_WAY[name](client, action)
+        yield f"the client {name}", _rest_s(rig, start_s) if moved else None
+        if not moved:
+          return
+
+
+def _servers(rig, config, rng, end_s):
+  """A server for each."""
+  for name in _in_turn([*SERVER_SIGNALS, *CAMERA, SERVER_ON_THE_WAY], rng, end_s):
+    rig.is_placed, rig.fault = name != SERVER_ON_THE_WAY, ""
+    with arm_rig.served(config) as (process, address), contextlib.closing(Client(address)) as client:
+      action = _actions(rng)
+      if not rig.is_placed:
+        rig.turn(1.5)
+      for _ in range(rng.integers(2, 4) if rig.is_placed else 0):
+        client.step(action)
+      client.move(action)
+      moved = _until(lambda: rig.velocity.any())
+      time.sleep(rng.uniform(0.0, 0.5 * constants.CONTROL_DT_S))
+      start_s = time.monotonic()
+      if name in CAMERA:
+        client.hear()
+        rig.fault, start_s = CAMERA[name], time.monotonic()
+        client.move(action, has_picture=True)
+      else:
+        process.send_signal(SERVER_SIGNALS.get(name, signal.SIGTERM))
+      yield name, _rest_s(rig, start_s) if moved else None
+
+
+def _drivers(rig, config, rng, end_s):
+  """The process that owns the arm, one for each, without a server."""
+  for name in _in_turn([*DRIVER, *DRIVER_SIGNALS], rng, end_s):
+    rig.fault = ""
+    gate = driver.connect(config.driver)
+    try:
+      velocity = (_actions(rng) - 1) * constants.COMMAND_RAD_S
+      gate.command(velocity, expires_s=gate.now_s() + 60.0)
+      moved = _until(lambda: rig.velocity.any())
+      time.sleep(rng.uniform(0.1, 0.3))
+      start_s = time.monotonic()
+      if name in DRIVER:
+        rig.fault = DRIVER[name]
+      else:
+        os.kill(rig.driver_pid, DRIVER_SIGNALS[name])
+        with contextlib.suppress(safety.ArmLostError):
+          gate.read()  # The server asks.
+      yield name, _rest_s(rig, start_s) if moved else None
+    finally:
+      with contextlib.suppress(safety.ArmLostError):
+        gate.close()
+
+
+def _lane(trials, seed, end_s):
+  """Trials of one kind, one after the other: name and time of each, None for one that did not come about."""
+  rng, found = np.random.default_rng(seed), []
+  while time.time() < end_s:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(arm_rig.Rig(f"{folder}/rig")) as rig:
+      strict = arm_rig.RigConfig(rig.path, is_patient=False)
+      try:
+        found.extend(trials(rig, server.ServerConfig(driver=strict), rng, end_s))
+      except (grpc.RpcError, ConnectionError, protocol.BridgeError, safety.ArmFaultError, safety.ArmLostError) as error:
+        found.append(("lost to the load", None))
+        print(f"{trials.__name__}: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+  return found
+
+
+def main():
+  """Prints the table."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--minutes", type=float, default=20.0)
+  parser.add_argument("--lanes", type=int, nargs=3, default=(4, 1, 2), help="Of client, server and driver faults.")
+  parser.add_argument("--seed", type=int, default=0)
+  options = parser.parse_args()
+  lanes = [
+    each for each, count in zip((_clients, _servers, _drivers), options.lanes, strict=True) for _ in range(count)
+  ]
+  end_s = time.time() + 60.0 * options.minutes
+  times = collections.defaultdict(list)
+  with futures.ProcessPoolExecutor(len(lanes), mp_context=multiprocessing.get_context("spawn")) as pool:
+    for found in pool.map(_lane, lanes, range(options.seed, options.seed + len(lanes)), [end_s] * len(lanes)):
+      for name, rest_s in found:
+        times[name].append(rest_s)
+  print(
+    "| fault | count | stands still after: middle, 99 %, at most | never | did not come about |\n|---|---|---|---|---|"
+  )
+  for name, all_s in times.items():
+    rest_s = np.array([one for one in all_s if one is not None and np.isfinite(one)])
+    never = sum(one == np.inf for one in all_s)
+    shown = ", ".join(f"{1e3 * one:.0f}" for one in np.quantile(rest_s, [0.5, 0.99, 1.0])) if rest_s.size else "-"
+    print(f"| {name} | {rest_s.size + never:,} | {shown} ms | {never} | {len(all_s) - rest_s.size - never} |")
+
+
+if __name__ == "__main__":
+  main()
