@@ -65,6 +65,9 @@ _TWIN = flags.DEFINE(binary.PATH, "twin", "", "Fields of the twin, as --mode=ide
 _TRACK = flags.DEFINE(
   binary.PATH, "track", "", "The camera, as --mode=identify wrote it: the target's place is seen, not told by the arm."
 )
+_CAMERA_VIEW = flags.DEFINE_float(
+  "camera_view", None, "The camera's angle of view, degrees from top to bottom, if it is known to 0.1.", 5.0, 150.0
+)
 _TARGET_RGB = flags.DEFINE_list("target_rgb", ["0.9", "0.1", "0.1"], "The colour of the target that is tracked.")
 _COMMANDS = flags.DEFINE_integer("commands", 1_000_000, "Hostile ones; a fault is injected for each hundred.", 100)
 _ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
@@ -292,7 +295,7 @@ def _identify_camera(config: "twin.TwinConfig") -> dict[str, Any]:
   if not shots:
     print("the camera is as in the twin: no pictures were recorded, since no client asked for them")
     return {}
-  estimates = calibration.fit(config, shots)
+  estimates = calibration.fit(config, shots, fov_y_deg=_CAMERA_VIEW.value)
   for name, numbers in estimates.items():
     for axis, estimate, has in zip("xyz", numbers, np.atleast_1d(getattr(config, name)), strict=False):
       print(_row(f"{name} {axis}" if len(numbers) > 1 else name, estimate, has))
@@ -361,7 +364,7 @@ _MODES = {
   "replay": (replay, (_RECORDING, binary.EPISODES, binary.OUT)),
   "inspect": (inspect, (_RECORDING, binary.OUT)),
   "export": (export, (_RECORDING, binary.OUT)),
-  "identify": (identify, (_RECORDING, _SET, _GAP, _TWIN, binary.OUT)),
+  "identify": (identify, (_RECORDING, _SET, _GAP, _TWIN, _CAMERA_VIEW, binary.OUT)),
   "attack": (attack, (_DRIVER, _SET, _COMMANDS, binary.SEED)),
 }
 

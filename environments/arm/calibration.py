@@ -19,6 +19,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from environments.arm import identify, recording, tracking, twin, viewpoint
+from environments.jaco import constants
 
 # Three shifts, three rotations, the angle of view: each moves the picture by a pixel or so.
 _STEP = np.array([0.02, 0.02, 0.02, 0.7, 0.7, 0.7, 1.0])
@@ -54,23 +55,30 @@ def shots(path: pathlib.Path) -> list[Shot]:
   return found[:: max(1, math.ceil(len(found) / _MOST))]
 
 
-def fit(config: twin.TwinConfig, found: Sequence[Shot]) -> dict[str, tuple[identify.Estimate, ...]]:
+def fit(
+  config: twin.TwinConfig, found: Sequence[Shot], *, fov_y_deg: float | None = None
+) -> dict[str, tuple[identify.Estimate, ...]]:
   """The camera of the twin that these pictures are from, field -> its numbers; the search begins at `config`.
+
+  A lens of known angle of view, `fov_y_deg`, is believed: without it nearer and wider look nearly the same.
 
   Raises:
     ValueError: there are too few pictures, or they do not say where the camera is.
   """
   if len(found) < _FEWEST:
     raise ValueError(f"there are {len(found)} pictures of the arm; finding its camera needs {_FEWEST}: drive it longer")
-  x = np.array([*config.camera_shift_m, *config.camera_rotation_deg, config.camera_fov_shift_deg]) / _STEP
+  fov_shift_deg = config.camera_fov_shift_deg if fov_y_deg is None else fov_y_deg - constants.CAMERA_FOV_Y_DEG
+  x = np.array([*config.camera_shift_m, *config.camera_rotation_deg, fov_shift_deg]) / _STEP
+  num_free = x.size if fov_y_deg is None else x.size - 1  # The angle of view is the last.
   arm = _Arm(found[0].pixels.shape[0])
   try:
     for blur, num_pictures, num_steps in _LEVELS:
       some = found[:: math.ceil(len(found) / num_pictures)]
       for _ in range(num_steps):
         residuals, jacobian = _linearized(arm, some, x, blur)
+        jacobian = jacobian[:, :num_free]
         step = _SHARE * np.linalg.solve(jacobian.T @ jacobian, jacobian.T @ residuals)
-        x = x - step
+        x[:num_free] -= step
   finally:
     arm.close()
   half = identify.half_widths(residuals, jacobian, [residuals.size // len(found)] * len(found))
@@ -79,6 +87,7 @@ def fit(config: twin.TwinConfig, found: Sequence[Shot]) -> dict[str, tuple[ident
       "the pictures do not say where the camera is; show the whole arm in many poses, and begin within some 5 cm and 3 "
       "degrees of it: --set='camera_shift_m=(0.1, 0, 0)'"
     )
+  half = np.pad(half, (0, x.size - num_free))
   ends = np.stack([x, x - half, x + half], axis=1) * _STEP[:, None]
   numbers = [identify.Estimate(*three) for three in ends.tolist()]
   return dict(zip(identify.CAMERA, (tuple(numbers[:3]), tuple(numbers[3:6]), (numbers[6],)), strict=True))

@@ -28,6 +28,7 @@ from environments.arm import protocol, safety
 _START_S = 60.0
 _ANSWER_S = 1.0  # A call takes a millisecond.
 _WANTED_S = 0.01  # How often it is asked whether a wait is still wanted.
+_AUTOGROUP = pathlib.Path("/proc/self/autogroup")  # Where Linux has it, it shares out time to sessions first.
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -165,8 +166,9 @@ def _own(handle: int) -> None:
   is_told = threading.Event()
   for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(kind, lambda *_: is_told.set())
-  with contextlib.suppress(PermissionError):  # It needs little, but on time.
+  with contextlib.suppress(OSError):  # It needs little, but on time.
     os.setpriority(os.PRIO_PROCESS, 0, -20)
+    _AUTOGROUP.write_text("-20")
   pipe = multiprocessing.connection.Connection(handle)
   config: protocol.DriverConfig = pipe.recv()
   with contextlib.ExitStack() as held:

@@ -110,6 +110,7 @@ class ArmWorld:
       protocol.BridgeError: the arm did not come to the start of the episode, the target is out of sight, or nobody
         waits any more. The arm holds still.
     """
+    self._check_wanted(is_wanted)  # What comes late from a client that is gone moves nothing.
     if self.is_over:
       return self._start(is_wanted)
     now_s, self.asked_rad_s = self._gate.now_s(), self._velocities(action)
@@ -171,8 +172,10 @@ class ArmWorld:
       self._wait(now_s + _GO_TO_POLL_S, is_wanted)
 
   def _wait(self, until_s: float, is_wanted: Callable[[], bool]) -> None:
-    """Waits on the driver's clock; raises, with the arm held, as soon as nobody wants it."""
     self._gate.wait(until_s, is_wanted=is_wanted)
+    self._check_wanted(is_wanted)
+
+  def _check_wanted(self, is_wanted: Callable[[], bool]) -> None:
     if not is_wanted():
       self._gate.hold()
       raise protocol.BridgeError("nobody waits for the step any more; the arm was held")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from environments.arm import calibration, gap, identify, twin
-from environments.jaco import tasks
+from environments.jaco import constants, tasks
 from tests.environments import arm_recordings
 
 HIDDEN = twin.TwinConfig(shadow=0.5, camera_shift_m=(-0.03, 0.01, 0.02), camera_rotation_deg=(1.2, -0.8, -1.5))
@@ -22,8 +22,12 @@ def recorded(folder, num_episodes, num_steps):
   return arm_recordings.write(folder, every)
 
 
-def test_a_hidden_camera_is_found(tmp_path):
-  shots = calibration.shots(recorded(tmp_path, 24, 1))
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory):
+  return calibration.shots(recorded(tmp_path_factory.mktemp("recording"), 24, 1))
+
+
+def test_a_hidden_camera_is_found(shots):
   assert len(shots) == 48
   estimates = calibration.fit(START, shots)
   assert estimates.keys() == identify.CAMERA.keys()
@@ -34,6 +38,15 @@ def test_a_hidden_camera_is_found(tmp_path):
     calibration.reprojection_px(one, shots, HIDDEN.target_rgb) for one in (START.viewpoint, view, true)
   )
   assert count > 36 and before > 3.0 and after < best + 0.1
+
+
+def test_a_known_angle_of_view_is_believed_and_the_distance_follows_from_it(shots):
+  """A degree wider is nearer by a fortieth: 1 / sin(44 degrees) times a degree in radians."""
+  wrong, true = (calibration.view(calibration.fit(START, shots, fov_y_deg=fov_deg)) for fov_deg in (44.0, 45.0))
+  assert (wrong.camera_fov_shift_deg, true.camera_fov_shift_deg) == (0.0, HIDDEN.camera_fov_shift_deg)
+  assert np.linalg.norm(np.subtract(true.camera_shift_m, HIDDEN.camera_shift_m)) < 0.01
+  far_m, near_m = (np.linalg.norm(view.position_m - constants.CAMERA_LOOK_AT_M) for view in (wrong, true))
+  assert (far_m - near_m) / far_m == pytest.approx(0.025, rel=0.3)
 
 
 def test_too_few_pictures_say_nothing(tmp_path):

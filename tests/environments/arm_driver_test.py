@@ -5,6 +5,7 @@ The arm is a rig of the test's own process, which outlives the code under test a
 
 import dataclasses
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from environments.arm import driver, protocol, safety, twin
-from tests.environments import arm_rig
+from tests.environments import arm_rig, arm_wall_clock
 
 VARIABLES = driver.environment_variables()
 TURN = np.array([0.3, 0, 0, 0, 0, 0, 0, 0, 0.4])
@@ -230,6 +231,12 @@ def test_the_arm_gets_its_commands_at_its_own_rate_and_its_owner_says_how_late(c
   assert "the arm rests; it got" in capfd.readouterr().err
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not driver._AUTOGROUP.exists(), reason="needs root, and Linux's autogroups")
+def test_it_goes_before_all_others(gate, rig):
+  assert os.getpriority(os.PRIO_PROCESS, rig.driver_pid) == -20
+  assert pathlib.Path(f"/proc/{rig.driver_pid}/autogroup").read_text().endswith("nice -20\n")
+
+
 def test_the_gate_works_there(gate, rig):
   """Refusals cross the pipe, speeds are clamped, and stops are ramps."""
   set_going(gate, rig)
@@ -264,3 +271,15 @@ def test_where_time_does_not_pass_by_itself_there_is_no_other_process():
   gate = driver.connect(twin.TwinConfig())
   assert isinstance(gate, safety.Gate)
   gate.close()
+
+
+def test_faults_on_the_wall_clock_are_timed_and_told():
+  """What `python -m tests.environments.arm_wall_clock` does, for one fault."""
+  ((name, rest_s),) = arm_wall_clock.lane(arm_wall_clock.drivers, 0, time.time() + 0.5)
+  assert name in {**arm_wall_clock.DRIVER, **arm_wall_clock.DRIVER_SIGNALS}
+  assert rest_s is None or 0.0 < rest_s < 1.2 + SLACK_S
+  times = {"it hangs": [0.1, 0.2, 0.3, np.inf, None, None], "it bites": [None]}
+  assert list(arm_wall_clock.table(times))[2:] == [
+    "| it hangs | 4 | 200, 298, 300 ms | 1 | 2 |",
+    "| it bites | 0 | - ms | 0 | 1 |",
+  ]

@@ -166,7 +166,7 @@ def _rest_s(rig, start_s):
   return max(0.0, rig.changes[-1][0] - start_s) if _until(stands) else np.inf
 
 
-def _clients(rig, config, rng, end_s):
+def clients(rig, config, rng, end_s):
   """One server for all, until it is lost to the load."""
   with arm_rig.served(config) as (_, address):
     for name in _in_turn([*CLIENT, *ON_THE_WAY], rng, end_s):
@@ -190,7 +190,7 @@ def _clients(rig, config, rng, end_s):
           return
 
 
-def _servers(rig, config, rng, end_s):
+def servers(rig, config, rng, end_s):
   """A server for each."""
   for name in _in_turn([*SERVER_SIGNALS, *CAMERA, SERVER_ON_THE_WAY], rng, end_s):
     rig.is_placed, rig.fault = name != SERVER_ON_THE_WAY, ""
@@ -213,7 +213,7 @@ def _servers(rig, config, rng, end_s):
       yield name, _rest_s(rig, start_s) if moved else None
 
 
-def _drivers(rig, config, rng, end_s):
+def drivers(rig, config, rng, end_s):
   """The process that owns the arm, one for each, without a server."""
   for name in _in_turn([*DRIVER, *DRIVER_SIGNALS], rng, end_s):
     rig.fault = ""
@@ -236,18 +236,30 @@ def _drivers(rig, config, rng, end_s):
         gate.close()
 
 
-def _lane(trials, seed, end_s):
+def lane(trials, seed, end_s):
   """Trials of one kind, one after the other: name and time of each, None for one that did not come about."""
   rng, found = np.random.default_rng(seed), []
   while time.time() < end_s:
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(arm_rig.Rig(f"{folder}/rig")) as rig:
       strict = arm_rig.RigConfig(rig.path, is_patient=False)
       try:
-        found.extend(trials(rig, server.ServerConfig(driver=strict), rng, end_s))
+        for one in trials(rig, server.ServerConfig(driver=strict), rng, end_s):
+          found.append(one)
       except (grpc.RpcError, ConnectionError, protocol.BridgeError, safety.ArmFaultError, safety.ArmLostError) as error:
         found.append(("lost to the load", None))
         print(f"{trials.__name__}: {type(error).__name__}: {error}".splitlines()[0], flush=True)
   return found
+
+
+def table(times):
+  """Lines of Markdown, of each fault's times to rest, seconds: infinite for never, None where it did not come about."""
+  yield "| fault | count | stands still after: middle, 99 %, at most | never | did not come about |"
+  yield "|---|---|---|---|---|"
+  for name, found in times.items():
+    came = np.array([one for one in found if one is not None], np.float64)
+    rest_s = came[np.isfinite(came)]
+    shown = ", ".join(f"{1e3 * one:.0f}" for one in np.quantile(rest_s, [0.5, 0.99, 1.0])) if rest_s.size else "-"
+    yield f"| {name} | {came.size:,} | {shown} ms | {came.size - rest_s.size} | {len(found) - came.size} |"
 
 
 def main():
@@ -257,23 +269,14 @@ def main():
   parser.add_argument("--lanes", type=int, nargs=3, default=(4, 1, 2), help="Of client, server and driver faults.")
   parser.add_argument("--seed", type=int, default=0)
   options = parser.parse_args()
-  lanes = [
-    each for each, count in zip((_clients, _servers, _drivers), options.lanes, strict=True) for _ in range(count)
-  ]
+  lanes = [each for each, count in zip((clients, servers, drivers), options.lanes, strict=True) for _ in range(count)]
   end_s = time.time() + 60.0 * options.minutes
   times = collections.defaultdict(list)
   with futures.ProcessPoolExecutor(len(lanes), mp_context=multiprocessing.get_context("spawn")) as pool:
-    for found in pool.map(_lane, lanes, range(options.seed, options.seed + len(lanes)), [end_s] * len(lanes)):
+    for found in pool.map(lane, lanes, range(options.seed, options.seed + len(lanes)), [end_s] * len(lanes)):
       for name, rest_s in found:
         times[name].append(rest_s)
-  print(
-    "| fault | count | stands still after: middle, 99 %, at most | never | did not come about |\n|---|---|---|---|---|"
-  )
-  for name, all_s in times.items():
-    rest_s = np.array([one for one in all_s if one is not None and np.isfinite(one)])
-    never = sum(one == np.inf for one in all_s)
-    shown = ", ".join(f"{1e3 * one:.0f}" for one in np.quantile(rest_s, [0.5, 0.99, 1.0])) if rest_s.size else "-"
-    print(f"| {name} | {rest_s.size + never:,} | {shown} ms | {never} | {len(all_s) - rest_s.size - never} |")
+  print(*table(times), sep="\n")
 
 
 if __name__ == "__main__":

@@ -314,6 +314,18 @@ def test_nobody_who_waits_means_no_rest_of_a_step(driver):
   assert not driver.velocity.any()  # Though the command would hold for longer.
 
 
+@pytest.mark.parametrize("is_over", [False, True])
+def test_what_nobody_waits_for_moves_nothing(driver, is_over):
+  arm = make_world(driver)
+  if not is_over:
+    arm.step(None)
+  calls = []
+  driver.command = driver.reset = lambda *_, **__: calls.append("moved")
+  with pytest.raises(protocol.BridgeError, match="nobody waits"):
+    arm.step(np.full(9, 2, np.int32), is_wanted=lambda: False)
+  assert not calls
+
+
 def test_a_command_holds_for_as_long_as_said(driver):
   arm = make_world(driver, valid_for_s=0.3)
   arm.step(None)

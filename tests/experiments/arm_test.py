@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from environments.arm import attack, driver, gap, replay, server, tracking, twin, viewpoint
+from environments.arm import attack, calibration, driver, gap, replay, server, tracking, twin, viewpoint
 from environments.jaco import constants
 from experiments import arm
 from tests.environments import arm_recordings
@@ -126,6 +126,15 @@ def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
 
 
 CAMERA = {"camera_shift_m": [0.1, 0, 0], "camera_rotation_deg": [0, 1.0, 0], "camera_fov_shift_deg": 0.5}
+
+
+def test_a_known_angle_of_view_reaches_the_fit(monkeypatch, tmp_path):
+  monkeypatch.setattr(arm, "_identify_motion", lambda config: {})
+  monkeypatch.setattr(calibration, "shots", lambda path: ["a picture"])
+  monkeypatch.setattr(calibration, "fit", lambda config, found, *, fov_y_deg: pytest.fail(f"{fov_y_deg} degrees"))
+  with parsed("--mode=identify", f"--recording={tmp_path}", "--camera_view=45.5"):
+    with pytest.raises(pytest.fail.Exception, match="45.5 degrees"):
+      arm.main()
 
 
 def test_the_target_is_tracked_by_the_camera_that_was_identified(tmp_path, monkeypatch):
