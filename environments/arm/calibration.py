@@ -27,6 +27,7 @@ _FEWEST, _MOST = 12, 400  # Pictures.
 _LEVELS = ((2.0, 48, 5), (0.5, 96, 5), (0.5, _MOST, 3))  # Blur in pixels, pictures, steps.
 _SHARE = 0.6  # Of a step that is taken: whole ones go to and fro between moving away and a wider angle.
 _SETTLED = 0.2  # Of `_STEP`, the longest last step.
+_FARTHEST = np.array([0.08, 0.08, 0.08, 5.0, 5.0, 5.0, 3.0])  # From where the search begins: it has gone astray.
 _FINE = 2  # Times as many rows are drawn.
 _OTHERS = ("table", "floor", "target", "post")  # Geoms that are not the arm's.
 _TARGET_MARGIN = 4  # Pixels about the target that are left out: as far as it may seem to be from where it is.
@@ -70,6 +71,7 @@ def fit(
   fov_shift_deg = config.camera_fov_shift_deg if fov_y_deg is None else fov_y_deg - constants.CAMERA_FOV_Y_DEG
   x = np.array([*config.camera_shift_m, *config.camera_rotation_deg, fov_shift_deg]) / _STEP
   num_free = x.size if fov_y_deg is None else x.size - 1  # The angle of view is the last.
+  start = x.copy()
   arm = _Arm(found[0].pixels.shape[0])
   try:
     for blur, num_pictures, num_steps in _LEVELS:
@@ -82,10 +84,11 @@ def fit(
   finally:
     arm.close()
   half = identify.half_widths(residuals, jacobian, [residuals.size // len(found)] * len(found))
-  if not np.abs(step).max() < _SETTLED or not np.isfinite(half).all():
+  is_astray = (np.abs(x - start) * _STEP > _FARTHEST).any()
+  if is_astray or not np.abs(step).max() < _SETTLED or not np.isfinite(half).all():
     raise ValueError(
-      "the pictures do not say where the camera is; show the whole arm in many poses, and begin within some 5 cm and 3 "
-      "degrees of it: --set='camera_shift_m=(0.1, 0, 0)'"
+      "the pictures do not say where the camera is; show the whole arm in many poses, begin within some 5 cm and 3 "
+      "degrees of it, --set='camera_shift_m=(0.1, 0, 0)', and say the lens's angle of view, --camera_view"
     )
   half = np.pad(half, (0, x.size - num_free))
   ends = np.stack([x, x - half, x + half], axis=1) * _STEP[:, None]

@@ -49,6 +49,13 @@ def test_a_known_angle_of_view_is_believed_and_the_distance_follows_from_it(shot
   assert (far_m - near_m) / far_m == pytest.approx(0.025, rel=0.3)
 
 
+def test_a_search_that_has_gone_astray_says_so(shots, monkeypatch):
+  """The hidden camera is 3.7 cm from where the search begins."""
+  monkeypatch.setattr(calibration, "_FARTHEST", np.full(7, 0.005))
+  with pytest.raises(ValueError, match="do not say where the camera is; .* and say the lens's angle of view"):
+    calibration.fit(START, shots[::4])
+
+
 def test_too_few_pictures_say_nothing(tmp_path):
   with pytest.raises(ValueError, match="there are 8 pictures of the arm; finding its camera needs 12: drive it longer"):
     calibration.fit(START, calibration.shots(recorded(tmp_path, 4, 1)))
