@@ -45,7 +45,9 @@ def served(config):
     "pickle.load(sys.stdin.buffer), on_ready=lambda address: print(address, flush=True))"
   )
   pipe, variables = subprocess.PIPE, driver.environment_variables()
-  process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, env=variables)
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, env=variables, start_new_session=True
+  )
   try:
     pickle.dump(config, process.stdin)
     process.stdin.flush()

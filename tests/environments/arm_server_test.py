@@ -468,10 +468,9 @@ def test_a_server_whose_arm_is_lost_says_so_and_ends(rig, rig_server, is_moving)
       environment.step(TURN)
   assert process.wait(20) == 1
   environment.close()
-  assert (
-    process.stderr.read()
-    .strip()
-    .endswith("the process that owns the arm was ended by SIGKILL; look at the arm, then start the server again")
+  said = process.stderr.read().decode().strip()
+  assert said.endswith(
+    "the process that owns the arm was ended by SIGKILL; look at the arm, then start the server again"
   )
 
 
