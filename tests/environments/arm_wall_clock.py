@@ -42,9 +42,16 @@ class Client:
       response_deserializer=rpc.EnvironmentResponse.FromString,
     )
     self._answers = process(iter(self._messages.get, None))
-    self.say(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
-    offered = self.hear().join_world.specs.observations
+    give_up_s = time.monotonic() + _GIVE_UP_S
+    while not (offered := self._join()):  # The client before may not have left yet.
+      if time.monotonic() > give_up_s:
+        raise ConnectionError("the arm stays in use")
     (self._pixels,) = (uid for uid, spec in offered.items() if spec.name == "pixels")
+
+  def _join(self):
+    """The observations that are offered; none where it is refused."""
+    self.say(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
+    return self.hear().join_world.specs.observations
 
   def hear(self):
     """The next answer."""
