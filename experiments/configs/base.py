@@ -103,6 +103,7 @@ def phase(
   keep_checkpoints: int = 3,
   video: bool = True,
   lag: int = 0,
+  free_running: bool = False,
   teacher: str = "",
   replay_updates: int = 0,
   replay_size: int = 200,
@@ -129,6 +130,9 @@ def phase(
     lag: how many updates behind the parameters are that the next steps are played with. 0: acting and learning take
       turns. 1: the next steps are played while the last are learned from, in a thread of their own; behind `dm_env`
       alone, and with hyper.correction="vtrace".
+    free_running: each world is played in a thread of its own, with the newest parameters at every step, and never waits
+      for the learner or for another world; what is learned then depends on time. Behind `dm_env` alone, and with
+      hyper.correction="vtrace".
     teacher: a trained network, as `source` of `experiment`, that the policy is drawn to by hyper.teacher_cost while it
       learns on an arm: it sees what the simulation shows of where arm and target are (`setup.teacher`). '': none.
     replay_updates: after each update, so many more from earlier unrolls drawn at random; behind `dm_env` alone, where
@@ -154,6 +158,7 @@ def phase(
       "updates_per_record": updates_per_record,
       "video": video,
       "lag": lag,
+      "free_running": free_running,
       "teacher": teacher,
       "replay_updates": replay_updates,
       "replay_size": replay_size,

@@ -1,23 +1,26 @@
 """Who plays: worlds in JAX inside the jit, environments behind `dm_env` step by step on the host.
 
 Either is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`. On the
-host an actor may play the next unrolls in a thread of its own while the learner learns from the last.
+host the next unrolls may be played in threads while the learner learns from the last: with a lag that is always the
+same, so that a run can be repeated to the bit, or free-running, so that no world ever waits.
 """
 
 import collections
 import contextlib
 import dataclasses
 import functools
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent import futures
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dm_env
 import jax
 import numpy as np
 
 from agents import actor_critic, trajectory, unroll
+from environments import core
 from experiments.running import loop
 
 TrainStep = Callable[[loop.TrainState], tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]]
@@ -64,6 +67,7 @@ def behind_dm_env(
   num_steps: int,
   until_step: int,
   lag: int = 0,
+  free_running: bool = False,
   fit: Callable[[loop.TrainState, trajectory.Trajectory], loop.TrainState] | None = None,
   num_to_fit: int = 0,
   replay_updates: int = 0,
@@ -77,79 +81,110 @@ def behind_dm_env(
 
   With a `lag` an actor plays in a thread of its own while the learner learns: unroll k, from 0, with the parameters
   after max(0, k - lag) updates, however long anything takes (Cleanba's rule, Huang et al. 2023, is 1). Without one both
-  take turns in the caller's thread. What a world raises is raised here, when its unroll is due. Nobody plays any more
-  when the last state is yielded.
+  take turns in the caller's thread. `free_running` worlds have a thread each and never wait (`_FreeRunning`). What a
+  world raises is raised here, when its unroll is due; at the next update where it runs free. Nobody plays any more when
+  the last state is yielded.
   """
   kept = collections.deque[trajectory.Trajectory](maxlen=replay_size if replay_updates else 0)
   num_worlds = len(environments)
   recurrent_state = actor_critic.initial_state(agent, num_worlds)
   state = dataclasses.replace(state, recurrent_state=recurrent_state, progress=trajectory.init_progress(num_worlds))
-  asked_until = loop.step_of(state)
-  with contextlib.closing(_Actor(agent, environments, state.key, has_thread=lag > 0)) as actor:
+  first_step = loop.step_of(state)
+  with contextlib.ExitStack() as stack:
+    turns = _InTurns(agent, environments, state, num_steps=num_steps, until_step=until_step, lag=lag)
+    actor: _InTurns | _FreeRunning = stack.enter_context(contextlib.closing(turns))
+    if fit is not None and first_step == 0:
+      taken = turns.play(state, num_to_fit)
+      state, ends = loop.count(fit(taken.state, taken.played), taken.played)
+      yield state, _episode_records(jax.device_get(ends), first_step)
+    if free_running and loop.step_of(state) < until_step:
+      free = _FreeRunning(agent, environments, state, turns.now, num_steps=num_steps, has_replay=replay_updates > 0)
+      actor = stack.enter_context(contextlib.closing(free))
     while (first_step := loop.step_of(state)) < until_step:
       started = time.monotonic()
-      is_to_fit = fit is not None and first_step == 0
-      length = num_to_fit if is_to_fit else num_steps
-      while asked_until < until_step and len(actor.asked) <= (0 if is_to_fit else lag):
-        actor.ask(state, length)
-        asked_until += length * num_worlds
-      act_key, key, recurrent_state, played = actor.asked.popleft()()
-      state = dataclasses.replace(state, key=key, recurrent_state=recurrent_state)
-      if fit is not None and is_to_fit:
-        state, ends = loop.count(fit(state, played), played)
-        yield state, _episode_records(jax.device_get(ends), first_step)
-        continue
-      state, metrics, ends = loop.learn(state, played, agent=agent)
+      state, act_key, played, metrics = actor.take(state)
+      taken_s = time.monotonic() - started
+      state, losses, ends = loop.learn(state, played, agent=agent)
+      actor.offer(state)
       kept.append(played)
       for i in range(replay_updates):
         drawn = kept[int(jax.random.randint(jax.random.fold_in(act_key, i), (), 0, len(kept)))]
         state, _ = loop.learn_again(state, drawn, agent=agent)
+        actor.offer(state)
       records = _episode_records(jax.device_get(ends), first_step)
-      means = {name: float(value) for name, value in jax.device_get(metrics).items()}
-      means["steps_per_s"] = num_steps * num_worlds / (time.monotonic() - started)
-      records.append(loop.Record(first_step + num_steps * num_worlds, "train", means))
+      metrics |= {name: float(value) for name, value in jax.device_get(losses).items()}
+      jax.block_until_ready(state)
+      update_s = time.monotonic() - started
+      metrics["steps_per_s"] = num_steps * num_worlds / update_s
+      metrics["learning_share"] = 1.0 - taken_s / update_s
+      records.append(loop.Record(first_step + num_steps * num_worlds, "train", metrics))
       loop.refuse_nan(records)
+      if loop.step_of(state) >= until_step:
+        actor.close()
       yield state, records
 
 
-class _Played(NamedTuple):
-  """An unroll of an actor."""
+class _Taken(NamedTuple):
+  """What the next update is from."""
 
-  act_key: jax.Array  # What it was played with.
-  key: jax.Array  # The next one's follows from it.
-  recurrent_state: actor_critic.RecurrentState  # After it.
-  trajectory: trajectory.Trajectory
+  state: loop.TrainState  # With what playing changed in it.
+  act_key: jax.Array  # Nobody else's.
+  played: trajectory.Trajectory
+  metrics: dict[str, float]
 
 
-class _Actor:
-  """Plays unroll after unroll in environments behind `dm_env`, in the order in which they are asked for."""
+class _InTurns:
+  """Plays unroll after unroll in all worlds, with parameters that are `lag` updates old, in the order of asking."""
 
   def __init__(
     self,
     agent: actor_critic.Agent,
     environments: Sequence[dm_env.Environment],
-    key: jax.Array,
+    state: loop.TrainState,
     *,
-    has_thread: bool,
+    num_steps: int,
+    until_step: int,
+    lag: int,
   ):
-    """Begins an episode in each environment; without a thread an unroll is played by who takes it."""
-    self.asked = collections.deque[Callable[[], _Played]]()  # Each waits for its unroll, and raises what ended it.
+    """Begins an episode in each environment; without a lag an unroll is played by who takes it."""
+    self.now = unroll.host_init(agent, environments), actor_critic.initial_state(agent, len(environments))
     self._agent = agent
     self._environments = environments
-    self._key = key
-    self._now = unroll.host_init(agent, environments), actor_critic.initial_state(agent, len(environments))
-    self._thread = futures.ThreadPoolExecutor(1, "actor") if has_thread else None
+    self._num_steps, self._until_step, self._lag = num_steps, until_step, lag
+    self._key = state.key
+    self._asked_until = loop.step_of(state)
+    # Each waits for its unroll, and raises what ended it.
+    self._asked = collections.deque[Callable[[], tuple[jax.Array, jax.Array, Any, trajectory.Trajectory]]]()
+    self._thread = futures.ThreadPoolExecutor(1, "actor") if lag else None
 
-  def ask(self, state: loop.TrainState, num_steps: int) -> None:
-    """Asks for one more, with the parameters of `state`."""
-    self._key, act_key = jax.random.split(self._key)
-    play = functools.partial(self._play, state.trainable, state.frozen, act_key, self._key, num_steps)
-    self.asked.append(self._thread.submit(play).result if self._thread else play)
+  def play(self, state: loop.TrainState, num_steps: int) -> _Taken:
+    """Plays, with the parameters of `state`, while nothing else is asked for."""
+    self._ask(state, num_steps)
+    return self._next(state)
+
+  def take(self, state: loop.TrainState) -> _Taken:
+    """The next unroll; those that may be played meanwhile have the parameters of `state`."""
+    while self._asked_until < self._until_step and len(self._asked) <= self._lag:
+      self._ask(state, self._num_steps)
+    return self._next(state)
+
+  def offer(self, state: loop.TrainState) -> None:
+    """Does nothing: parameters come with each unroll that is asked for."""
 
   def close(self) -> None:
     """Ends the thread, after the unroll that it is playing."""
     if self._thread:
       self._thread.shutdown(cancel_futures=True)
+
+  def _ask(self, state: loop.TrainState, num_steps: int) -> None:
+    self._asked_until += num_steps * len(self._environments)
+    self._key, act_key = jax.random.split(self._key)
+    play = functools.partial(self._play, state.trainable, state.frozen, act_key, self._key, num_steps)
+    self._asked.append(self._thread.submit(play).result if self._thread else play)
+
+  def _next(self, state: loop.TrainState) -> _Taken:
+    act_key, key, recurrent_state, played = self._asked.popleft()()
+    return _Taken(dataclasses.replace(state, key=key, recurrent_state=recurrent_state), act_key, played, {})
 
   def _play(
     self,
@@ -158,12 +193,164 @@ class _Actor:
     act_key: jax.Array,
     key: jax.Array,
     num_steps: int,
-  ) -> _Played:
+  ) -> tuple[jax.Array, jax.Array, actor_critic.RecurrentState, trajectory.Trajectory]:
     timestep, recurrent_state, played = unroll.host_unroll(
-      self._agent, trainable, frozen, self._environments, *self._now, act_key, num_steps
+      self._agent, trainable, frozen, self._environments, *self.now, act_key, num_steps
     )
-    self._now = timestep, recurrent_state
-    return _Played(act_key, key, recurrent_state, played)
+    self.now = timestep, recurrent_state
+    return act_key, key, recurrent_state, played
+
+
+class _Unroll(NamedTuple):
+  """One of one world's."""
+
+  played: trajectory.Trajectory  # [T+1, 1, ...]
+  recurrent_state: actor_critic.RecurrentState  # After it.
+  progress: trajectory.EpisodeProgress  # Of the episode that it begins in.
+  updates: list[int]  # How many the parameters of each step had behind them.
+
+
+class _FreeRunning:
+  """Each world has a thread that plays on and on, each step with the newest parameters, and waits for nobody.
+
+  An update is from the B unrolls that were complete first, whosever they are: a slow world has a smaller share of them
+  and stops no other. Of more than 2 B that wait for a slow learner the oldest is dropped. So what is learned depends on
+  time. V-trace corrects for parameters that changed, within an unroll or since.
+  """
+
+  def __init__(
+    self,
+    agent: actor_critic.Agent,
+    environments: Sequence[dm_env.Environment],
+    state: loop.TrainState,
+    now: tuple[core.TimeStep, actor_critic.RecurrentState],
+    *,
+    num_steps: int,
+    has_replay: bool,
+  ):
+    """Goes on from `now`, the timestep and recurrent state `[B, ...]`, once all that will be run is compiled."""
+    self._agent, self._environments, self._num_steps = agent, environments, num_steps
+    self._newest = state.trainable, state.frozen, 0
+    self._key, key = jax.random.split(state.key)
+    self._waiting = collections.deque[_Unroll](maxlen=2 * len(environments))
+    self._num_dropped = 0
+    self._changed = threading.Condition()  # Guards both, and says that there is more to take or somebody has ended.
+    self._is_over = False
+    _compile(agent, state, *now, num_steps, has_replay=has_replay)
+    self._threads = futures.ThreadPoolExecutor(len(environments), "actor")
+    self._actors = []
+    for world, world_key in enumerate(jax.random.split(key, len(environments))):
+      own = jax.tree.map(lambda x, world=world: x[world : world + 1], now)
+      self._actors.append(self._threads.submit(self._play, world, *own, world_key))
+      self._actors[-1].add_done_callback(self._say_that_it_ended)
+
+  def take(self, state: loop.TrainState) -> _Taken:
+    """B unrolls, the oldest first; raises what has ended a world."""
+    num_worlds = len(self._environments)
+    with self._changed:
+      self._changed.wait_for(lambda: self._ended() or len(self._waiting) >= num_worlds)
+      for actor in self._ended():
+        actor.result()
+      taken = [self._waiting.popleft() for _ in range(num_worlds)]
+      num_dropped, self._num_dropped = self._num_dropped, 0
+    played, recurrent_state, progress, updates = zip(*taken, strict=True)
+    metrics = {"staleness": float(self._newest[2] - np.mean(updates)), "dropped_steps": float(num_dropped)}
+    self._key, act_key = jax.random.split(self._key)
+    recurrent_state, progress = _concatenate(recurrent_state), _concatenate(progress)
+    state = dataclasses.replace(state, key=self._key, recurrent_state=recurrent_state, progress=progress)
+    initial_state = _concatenate([one.initial_state for one in played])
+    joined = _concatenate([dataclasses.replace(one, initial_state=()) for one in played], axis=1)
+    return _Taken(state, act_key, dataclasses.replace(joined, initial_state=initial_state), metrics)
+
+  def offer(self, state: loop.TrainState) -> None:
+    """Gives all worlds the parameters after one more update, once they are computed."""
+    self._newest = jax.block_until_ready(state.trainable), state.frozen, self._newest[2] + 1
+
+  def close(self) -> None:
+    """Ends all threads, each after the step that it is in."""
+    self._is_over = True
+    self._threads.shutdown()
+
+  def _ended(self) -> list[futures.Future]:
+    return [actor for actor in self._actors if actor.done()]
+
+  def _say_that_it_ended(self, actor: futures.Future) -> None:
+    with self._changed:
+      self._changed.notify()
+
+  def _play(
+    self, world: int, timestep: core.TimeStep, recurrent_state: actor_critic.RecurrentState, key: jax.Array
+  ) -> None:
+    progress = trajectory.init_progress(1)
+    while True:
+      key, act_key = jax.random.split(key)
+      steps, updates = [], []
+      for step_key in jax.random.split(act_key, self._num_steps):
+        if self._is_over:
+          return
+        trainable, frozen, num_updates = self._newest
+        try:
+          timestep, recurrent_state, step = unroll.host_unroll(
+            self._agent,
+            trainable,
+            frozen,
+            self._environments[world : world + 1],
+            timestep,
+            recurrent_state,
+            step_key,
+            1,
+          )
+        except Exception as error:
+          if len(self._environments) > 1:
+            error.add_note(f"raised by world {world} of 0 to {len(self._environments) - 1}")
+          raise
+        steps.append(step)
+        updates.append(num_updates)
+      before = _concatenate([jax.tree.map(lambda x: x[:1], step.timesteps) for step in steps])
+      played = trajectory.Trajectory(
+        timesteps=_concatenate([before, jax.tree.map(lambda x: x[None], timestep)]),
+        actions=_concatenate([step.actions for step in steps]),
+        behaviour_log_prob=_concatenate([step.behaviour_log_prob for step in steps]),
+        initial_state=steps[0].initial_state,
+      )
+      with self._changed:
+        self._num_dropped += self._num_steps * (len(self._waiting) == self._waiting.maxlen)
+        self._waiting.append(_Unroll(played, recurrent_state, progress, updates))
+        self._changed.notify()
+      progress, _ = _track_episodes(progress, played.timesteps)
+
+
+_track_episodes = jax.jit(trajectory.track_episodes)
+
+
+def _compile(
+  agent: actor_critic.Agent,
+  state: loop.TrainState,
+  timestep: core.TimeStep,
+  recurrent_state: actor_critic.RecurrentState,
+  num_steps: int,
+  *,
+  has_replay: bool,
+) -> None:
+  """Acts once in one world and learns once in all of them, from nothing, so that neither is compiled when time runs."""
+  num_worlds = len(timestep.step_type)
+  one = jax.tree.map(lambda x: x[:1], (recurrent_state, timestep))
+  chosen = actor_critic.act(agent, state.trainable, state.frozen, *one, jax.random.key(0), False)
+  played = trajectory.Trajectory(
+    timesteps=jax.tree.map(lambda x: np.stack([x] * (num_steps + 1)), timestep),
+    actions=np.zeros((num_steps, num_worlds, *chosen.action.shape[1:]), chosen.action.dtype),
+    behaviour_log_prob=np.zeros((num_steps, num_worlds), chosen.log_prob.dtype),
+    initial_state=recurrent_state,
+  )
+  _track_episodes(trajectory.init_progress(1), jax.tree.map(lambda x: x[:, :1], played.timesteps))
+  jax.block_until_ready(loop.learn(state, played, agent=agent))
+  if has_replay:
+    jax.block_until_ready(loop.learn_again(state, played, agent=agent))
+
+
+def _concatenate(trees: Sequence[Any], *, axis: int = 0) -> Any:
+  """Trees of arrays as one, of numpy."""
+  return jax.tree.map(lambda *x: np.concatenate(x, axis), *trees)
 
 
 def _episode_records(ends: trajectory.EpisodeEnds, first_step: int) -> list[loop.Record]:

@@ -100,7 +100,7 @@ def run_alone(
     if phase[name]:
       raise ValueError(
         f"train.{name}={phase[name]}: in {config.world}, a world in JAX, new steps cost less than learning from old "
-        f"ones; set it to 0"
+        f"ones; leave it out"
       )
   states = [_init(member if before else _rehearsed(_fitted(member, batch)), batch) for member in everyone]
   if lock:
@@ -378,6 +378,7 @@ def _updates(
       num_steps=phase.num_steps,
       until_step=phase.steps,
       lag=phase.lag,
+      free_running=phase.free_running,
       fit=functools.partial(_fitted_state, everyone[0]) if num_to_fit else None,
       num_to_fit=num_to_fit,
       replay_updates=phase.replay_updates,

@@ -17,7 +17,8 @@ from progressive import network
 
 MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
 MOST_SEED = 2**32 - 1  # What JAX makes a key of: a larger seed is the same as its last 32 bits.
-OF_OLDER_POLICIES = ("replay_updates", "lag")  # Where one is not 0, steps that an older policy played are learned from.
+# Where one is set, steps that an older policy played are learned from.
+OF_OLDER_POLICIES = ("replay_updates", "lag", "free_running")
 
 
 class _Range(NamedTuple):
@@ -124,6 +125,8 @@ def check(config: config_dict.ConfigDict) -> None:
         f"train.{name}={config.train[name]}: an older policy played those steps; set "
         f"--config.train.hyper.correction=vtrace"
       )
+  if config.train.free_running and config.train.lag:
+    raise ValueError(f"train.lag={config.train.lag}: with train.free_running no lag is kept; set --config.train.lag=0")
   if "sweep" in config:
     check_sweep(config.sweep)
     if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member has its own, one larger than the last's.

@@ -40,6 +40,7 @@ _ADDED = {
   "train.recording_updates": 1000,
   "train.replay_size": 200,
   "train.lag": 0,
+  "train.free_running": False,
   "train.replay_updates": 0,
   "train.teacher": "",
   "train.hyper.teacher_cost": 10.0,

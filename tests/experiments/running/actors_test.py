@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from agents import actor_critic, trajectory, unroll
+from agents import actor_critic, distributions, heads, trajectory, unroll
 from experiments.running import actors, loop
 from experiments.store import checkpoint
 from progressive import partition
@@ -53,12 +53,37 @@ def learner():
   return agent, loop.init(agent, *params, jax.random.key(0), num_worlds=NUM_WORLDS)
 
 
-def start(learner, environments, *, lag):
-  until_step = NUM_UPDATES * NUM_STEPS * NUM_WORLDS
+class Gated(Fitful):
+  """A world whose steps are let through; it knows its actions."""
+
+  def __init__(self, seed):
+    super().__init__(seed)
+    self.gate, self.actions = threading.Semaphore(0), []
+
+  def until_due(self, step):
+    """Returns when step `step`, from 1, waits to be let through."""
+    wait_for(lambda: len(self.actions) == step)
+
+  def step(self, action):
+    self.actions.append(int(action[0]))
+    self.gate.acquire()
+    return super().step(action)
+
+
+def start(learner, environments, *, num_updates=NUM_UPDATES, **mode):
   agent, state = learner
+  until_step = num_updates * NUM_STEPS * len(environments)
   return actors.behind_dm_env(
-    state, agent=agent, environments=environments, num_steps=NUM_STEPS, until_step=until_step, lag=lag
+    state, agent=agent, environments=environments, num_steps=NUM_STEPS, until_step=until_step, **mode
   )
+
+
+def wait_for(is_so):
+  """Fails where it is not within 30 s."""
+  until_s = time.monotonic() + 30
+  while not is_so():
+    assert time.monotonic() < until_s
+    time.sleep(0.01)
 
 
 def by_hand(learner, lag):
@@ -99,21 +124,90 @@ def test_the_lag_is_exact_whatever_takes_how_long(learner):
     assert not is_acting()
 
 
-@pytest.mark.parametrize("lag", [0, 1])
-def test_a_world_that_breaks_down_is_named_at_once(learner, lag):
+@pytest.mark.parametrize("mode", [{"lag": 0}, {"lag": 1}, {"free_running": True}])
+def test_a_world_that_breaks_down_is_named_at_once(learner, mode):
   environments = [Fitful(0), Fitful(1, breaks_at=NUM_STEPS + 1)]
   with pytest.raises(RuntimeError, match="out of order") as raised:
-    for _ in start(learner, environments, lag=lag):
+    for _ in start(learner, environments, num_updates=1000, **mode):
       pass
   assert time.monotonic() - environments[1].broke_at_s < 5
   assert raised.value.__notes__ == ["raised by world 1 of 0 to 1"]
   assert not is_acting()
 
 
-def test_who_stops_learning_stops_the_actor(learner):
+@pytest.mark.parametrize("mode", [{"lag": 1}, {"free_running": True}])
+def test_who_stops_learning_stops_the_actors(learner, mode):
   environments = [Fitful(seed) for seed in range(NUM_WORLDS)]
-  with contextlib.closing(start(learner, environments, lag=1)) as updates:
+  with contextlib.closing(start(learner, environments, **mode)) as updates:
     next(updates)
     assert is_acting()
   assert not is_acting()
-  assert environments[0].num_steps <= 2 * NUM_STEPS
+  assert "lag" not in mode or environments[0].num_steps <= 2 * NUM_STEPS
+  before = [one.num_steps for one in environments]
+  time.sleep(0.1)
+  assert [one.num_steps for one in environments] == before
+
+
+def test_a_free_running_world_never_waits_for_the_learner(learner):
+  environments = [Fitful(seed) for seed in range(NUM_WORLDS)]
+  for _ in start(learner, environments, free_running=True):
+    before = [one.num_steps for one in environments]
+    if is_acting():  # The last state is yielded when nobody plays any more.
+      wait_for(lambda before=before: all(now.num_steps > b + 20 for now, b in zip(environments, before, strict=True)))
+  assert not is_acting()
+
+
+def test_a_slow_world_stops_no_free_running_one(learner):
+  slow = Gated(0)
+  updates = start(learner, [slow, Fitful(1)], free_running=True)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(contextlib.closing(updates))
+    stack.callback(slow.gate.release, 1000)  # An end waits for the step that it is in.
+    states = [next(updates)[0] for _ in range(NUM_UPDATES - 1)]
+  assert int(states[-1].step) == (NUM_UPDATES - 1) * NUM_STEPS * NUM_WORLDS
+
+
+@pytest.mark.parametrize("replay_updates", [0, 2])
+def test_free_running_by_hand(learner, replay_updates, monkeypatch):
+  """Unrolls of 3 steps of one world, of which two may wait. Its episodes end in steps 4, 9, 14; action 1 is worth 1."""
+  agent, state = learner
+  world, seen, learn = Gated(0), [], loop.learn
+  monkeypatch.setattr(loop, "learn", lambda state, played, **rest: seen.append(played) or learn(state, played, **rest))
+  modes = {"free_running": True, "replay_updates": replay_updates, "replay_size": 10}
+  updates = start((agent, state), [world], **modes)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(contextlib.closing(updates))
+    stack.callback(world.gate.release, 1000)
+    world.gate.release(3)
+    after = [next(updates)]  # From unroll 0, with the first parameters.
+    world.until_due(4)  # Luck decides which parameters step 4 was chosen with.
+    world.gate.release(15)
+    world.until_due(19)  # Unrolls 4 and 5 wait, 1 to 3 are dropped.
+    after += [next(updates), next(updates)]  # From unroll 4 with the newest parameters, then from 5 with the same.
+    world.gate.release(3)
+    after += [next(updates)]  # From 6, whose first step was chosen with the same, the others with the newest.
+  num_each = 1 + replay_updates
+  metrics = [one.metrics for _, records in after for one in records if one.kind == "train"]
+  assert [one["staleness"] for one in metrics] == pytest.approx([0, 0, num_each, 2 * num_each / 3])
+  assert [one["dropped_steps"] for one in metrics] == [0, 9, 0, 0]
+  assert [int(one.step) for one, _ in after] == [3, 6, 9, 12]  # What was learned from.
+
+  # The episode of steps 11 to 14 began in a dropped unroll; 14 is the second step of the second that was learned from.
+  episodes = [(one.step, one.metrics) for _, records in after for one in records if one.kind == "episode"]
+  expected = [(5, sum(world.actions[10:14])), (10, sum(world.actions[15:19]))]
+  assert episodes == [(step, {"return": returned, "length": 4}) for step, returned in expected]
+
+  # Each action of 4 and 5 is one of the first update's policy.
+  _, unroll_0, *later, _ = seen  # Before the first step all is compiled by an update from nothing.
+  assert [one.actions.ravel().tolist() for one in (unroll_0, *later)] == [
+    world.actions[begin : begin + 3] for begin in (0, 12, 15)
+  ]
+  for played in later:
+    params = partition.merge(after[0][0].trainable, state.frozen)
+    activations, _ = actor_critic.apply(agent, params, played.timesteps, played.initial_state)
+    logits, _ = heads.split(activations["output"][:-1], agent.num_choices)
+    expected = distributions.log_prob(logits, played.actions)
+    np.testing.assert_allclose(played.behaviour_log_prob, expected, rtol=1e-5)
+  np.testing.assert_array_equal(
+    later[0].timesteps.observation["signal"][-1], later[1].timesteps.observation["signal"][0]
+  )

@@ -372,6 +372,30 @@ def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_
   assert steps == list(range(10, 601, 10))
 
 
+def test_free_running_worlds_are_learned_in_to_the_last_step_and_on_resume(tmp_path, monkeypatch):
+  monkeypatch.setattr(learn, "FRAMES_TO_FIT", 30)
+  config = make_config(world="host")
+  config.train.column.start = "data"
+  config.train.update({"evaluate_every": 0, "num_worlds": 2, "save_every": 30, "steps": 60, "free_running": True})
+  with pytest.raises(
+    ValueError, match="free_running=True: an older policy played those steps; set .*correction=vtrace"
+  ):
+    run.run(config, tmp_path)
+  config.train.hyper.correction = "vtrace"
+  states = [run.run(config, tmp_path).state]
+  config.train.steps = 120
+  states.append(run.run(config, tmp_path).state)
+  assert [int(one.step) for one in states] == [60, 120]
+  assert len({str(jax.random.key_data(one.key)) for one in states}) == 2
+  train = [r for r in lines(tmp_path) if r["kind"] == "train"]
+  assert [r["step"] for r in train] == list(range(40, 121, 10))  # The first 30 steps are what the column is fitted to.
+  assert {"staleness", "dropped_steps", "learning_share"} <= train[0].keys()
+  assert [r["step"] for r in lines(tmp_path) if r["kind"] == "eval"] == [60, 120]  # In a world that nobody plays in.
+  config.train.lag = 1
+  with pytest.raises(ValueError, match="lag=1: with train.free_running no lag is kept"):
+    run.run(config, tmp_path / "lag")
+
+
 def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_path, monkeypatch, capsys):
   seen, fitted_to = [], learn.fitted_to
   monkeypatch.setattr(learn, "FRAMES_TO_FIT", 30)
@@ -459,8 +483,8 @@ def test_vtrace_learns_from_new_steps_what_lambda_returns_do(tmp_path):
 @pytest.mark.parametrize("field", checks.OF_OLDER_POLICIES)
 def test_what_an_older_policy_played_is_learned_from_only_where_steps_are_dear(tmp_path, field):
   config = make_config()
-  config.train[field], config.train.hyper.correction = 1, "vtrace"
-  with pytest.raises(ValueError, match=f"train.{field}=1: in recall, a world in JAX, new steps cost less"):
+  config.train[field], config.train.hyper.correction = type(config.train[field])(1), "vtrace"
+  with pytest.raises(ValueError, match=f"train.{field}=(1|True): in recall, a world in JAX, new steps cost less"):
     run.run(config, tmp_path)
 
 
