@@ -240,8 +240,8 @@ class _FreeRunning:
     self._threads = futures.ThreadPoolExecutor(len(environments), "actor")
     self._actors = []
     for world, world_key in enumerate(jax.random.split(key, len(environments))):
-      own = jax.tree.map(lambda x, world=world: x[world : world + 1], now)
-      self._actors.append(self._threads.submit(self._play, world, *own, world_key))
+      timestep, recurrent_state = jax.tree.map(lambda x, world=world: x[world : world + 1], now)
+      self._actors.append(self._threads.submit(self._play, world, timestep, recurrent_state, world_key))
       self._actors[-1].add_done_callback(self._say_that_it_ended)
 
   def take(self, state: loop.TrainState) -> _Taken:

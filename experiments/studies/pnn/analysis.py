@@ -2,9 +2,10 @@
 
 The best network of a cell plays its own target; the result is `<cell>/sensitivity.json` (`sensitivity_file`). What is
 there already is not measured again; APS plays 10 episodes for each of 13 scales of noise in each layer of each column
-and is the slower half by far.
+and is the slower half by far. Behind `dm_env`, where no two episodes need to start alike, there is AFS alone.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import jax
 from ml_collections import config_dict
 
 from analysis import fisher, perturbation
+from environments import batch as batch_lib
 from experiments.setup import learn
 from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
@@ -37,7 +39,7 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
 
   Raises:
     ValueError: if its files cannot be read, what is there was measured otherwise than `settings` say, or the network
-      has one column, whose shares say nothing.
+      has one column, whose shares say nothing; or if APS is asked for behind `dm_env`.
   """
   measured = sensitivity_file.read(path)
   if measured is not None:
@@ -49,9 +51,10 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   source = released.load_source(path / "best")
   if len(source.spec.columns) < 2:
     raise ValueError(f"{path.name}: its network has one column, which has all of every share; name another --cell")
-  player = _player(source, config)
+  player, close = _player(source, config, has_aps=settings.has_aps)
   record_key, aps_key = (learn.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
-  samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
+  with close:
+    samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
   if measured is None:
     measured = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
   if settings.has_aps:
@@ -99,7 +102,8 @@ def _with_aps(
   is_greedy: bool,
 ) -> sensitivity_file.Sensitivity:
   """With APS, or with the reason why this network has none, which stands in the file: asking again changes nothing."""
-  few = player._replace(batch=player.batch._replace(num_worlds=settings.aps_episodes))
+  assert isinstance(player.worlds, batch_lib.Batch)
+  few = player._replace(worlds=player.worlds._replace(num_worlds=settings.aps_episodes))
   variance = sensitivity.variances(player, samples)
   try:
     aps = sensitivity.aps(
@@ -110,13 +114,22 @@ def _with_aps(
   return measured._replace(aps=aps)
 
 
-def _player(source: released.Source, config: config_dict.ConfigDict) -> sensitivity.Player:
-  task = learn.player(source, config.world, config.world_options.to_dict())
-  if not isinstance(task.place, place_lib.Simulation):
+def _player(
+  source: released.Source, config: config_dict.ConfigDict, *, has_aps: bool
+) -> tuple[sensitivity.Player, contextlib.ExitStack]:
+  """Who plays, and what closes the worlds that are behind `dm_env`."""
+  task, close = learn.player(source, config.world, config.world_options.to_dict()), contextlib.ExitStack()
+  if isinstance(task.place, place_lib.Simulation):
+    worlds = task.place.batch(_NUM_WORLDS, learn.input_names(task))
+    return sensitivity.Player(task.agent, source.params, worlds), close
+  close.callback(task.place.close)
+  if has_aps:
+    close.close()
     raise ValueError(
-      f"{task.place.name} is behind dm_env, where nothing is analysed yet; leave experiments.analyse out"
+      f"{task.place.name} is behind dm_env, where episodes with and without noise cannot start alike, as APS needs; "
+      f"leave --aps out"
     )
-  return sensitivity.Player(task.agent, source.params, task.place.batch(_NUM_WORLDS, learn.input_names(task)))
+  return sensitivity.Player(task.agent, source.params, task.place.worlds), close
 
 
 def _config(file: pathlib.Path) -> config_dict.ConfigDict:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import dm_env
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,11 +38,11 @@ class Samples(NamedTuple):
 
 
 class Player(NamedTuple):
-  """A trained network and copies of its world."""
+  """A trained network and its world: copies in JAX, or what is behind `dm_env`."""
 
   agent: actor_critic.Agent
   params: network.Params
-  batch: batch_lib.Batch
+  worlds: batch_lib.Batch | tuple[dm_env.Environment, ...]
 
   @property
   def places(self) -> tuple[moments.Place, ...]:
@@ -109,7 +110,7 @@ def aps(
   representation that nothing reads leaves the score exactly what it was.
 
   Args:
-    player: its batch has as many worlds as episodes shall be averaged (10 in the paper).
+    player: has as many worlds as episodes shall be averaged (10 in the paper), in JAX: others never start alike.
     variance: place -> `[D]` of every feature's activation on this world.
     scales: `[G]` the grid, rising, in units of that variance.
     floor: the score that counts as nothing.
@@ -118,13 +119,14 @@ def aps(
     NothingToLose: if the network scores no better than the floor without noise.
     ValueError: if an episode does not end, or the scales do not rise.
   """
+  assert isinstance(player.worlds, batch_lib.Batch)
   float_variance = {place: jnp.asarray(variance[place], jnp.float32) for place in player.places}
   all_scales = jnp.asarray([0.0, *scales], jnp.float32)
   criticals: dict[moments.Place, perturbation.Critical] = {}
   clean_score = np.nan
   for index, place in enumerate(player.places):
     returns, is_over = _noisy_returns(
-      player.agent, player.params, player.batch, key, jnp.int32(index), float_variance, all_scales, is_greedy
+      player.agent, player.params, player.worlds, key, jnp.int32(index), float_variance, all_scales, is_greedy
     )
     if not is_over.all():
       raise ValueError(f"{int((~is_over).sum())} episodes under noise in column {place[0]}, {place[1]} did not end")
@@ -133,17 +135,22 @@ def aps(
     if clean_score <= floor:
       raise NothingToLose(f"without noise it scores {clean_score:g}, no better than the floor {floor:g}")
     criticals[place] = perturbation.of_scores(scales, scores[1:], clean_score=clean_score, floor=floor)
-  return Aps(player.batch.num_worlds, clean_score, floor, criticals)
+  return Aps(player.worlds.num_worlds, clean_score, floor, criticals)
 
 
 def _play(player: Player, key: jax.Array, every: int) -> Iterator[Samples]:
   """What was seen at every `every`-th step, without end."""
-  agent, batch = player.agent, player.batch
+  agent, worlds = player.agent, player.worlds
   world_key, key = jax.random.split(key)
-  state, recurrent = batch_lib.begin(batch, world_key), actor_critic.initial_state(agent, batch.num_worlds)
+  play: Any
+  if isinstance(worlds, batch_lib.Batch):
+    play, begun, num_worlds = unroll.unroll, batch_lib.begin(worlds, world_key), worlds.num_worlds
+  else:
+    play, begun, num_worlds = unroll.host_unroll, unroll.host_init(agent, worlds), len(worlds)
+  carry = [begun, actor_critic.initial_state(agent, num_worlds)]
   while True:
     play_key, key = jax.random.split(key)
-    state, recurrent, played = unroll.unroll(agent, *player.sides, batch, state, recurrent, play_key, every)
+    *carry, played = play(agent, *player.sides, worlds, *carry, play_key, every)
     now = jax.tree.map(lambda x: x[0], played.timesteps)
     inputs = {name: now.observation[name] for name in network.input_names(agent.spec)}
     seen = Samples(inputs, played.initial_state, now.step_type == core.FIRST)

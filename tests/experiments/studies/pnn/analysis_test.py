@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from environments import registry
+from environments import dm_env_adapter, registry
 from experiments import analyse
 from experiments.store import released
 from experiments.studies.pnn import analysis, matrix, sensitivity_file
@@ -64,6 +64,19 @@ def test_main_measures_what_is_done_and_repeats_nothing(soup, capsys):
   assert places[0, "hidden"]["share"] == places[0, "hidden"]["sum"] == 0.0
   assert places[1, "hidden"]["share"] == 1.0 and places[1, "hidden"]["sum"] == 2.0
   np.testing.assert_array_equal(places[1, "hidden"]["per_feature"], [1.0, 1.0])
+
+
+def test_behind_dm_env_there_is_afs_alone(soup, monkeypatch):
+  closed = []
+  monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: closed.append(self))
+  monkeypatch.setattr(registry, "make", lambda name, **options: dm_env_adapter.DmEnv(sensitivity_test.WORLD, seed=0))
+  path = soup / "random_column_white"
+  with pytest.raises(
+    ValueError, match="pong/white is behind dm_env, where episodes .* cannot start alike.*leave --aps"
+  ):
+    analysis.analyse(path, SETTINGS._replace(has_aps=True))
+  assert "AFS of column 1: hidden 0.80" in analysis.describe(analysis.analyse(path, SETTINGS))
+  assert len(closed) == 2
 
 
 def test_aps_is_added_to_what_is_there(soup):
