@@ -82,8 +82,8 @@ def behind_dm_env(
   With a `lag` an actor plays in a thread of its own while the learner learns: unroll k, from 0, with the parameters
   after max(0, k - lag) updates, however long anything takes (Cleanba's rule, Huang et al. 2023, is 1). Without one both
   take turns in the caller's thread. `free_running` worlds have a thread each and never wait (`_FreeRunning`). What a
-  world raises is raised here, when its unroll is due; at the next update where it runs free. Nobody plays any more when
-  the last state is yielded.
+  world raises is raised here, when its unroll is due; after the update at hand where it runs free. Nobody plays any
+  more when the last state is yielded.
   """
   kept = collections.deque[trajectory.Trajectory](maxlen=replay_size if replay_updates else 0)
   num_worlds = len(environments)
@@ -105,12 +105,12 @@ def behind_dm_env(
       state, act_key, played, metrics = actor.take(state)
       taken_s = time.monotonic() - started
       state, losses, ends = loop.learn(state, played, agent=agent)
-      actor.offer(state)
+      actor.offer(state, losses)
       kept.append(played)
       for i in range(replay_updates):
         drawn = kept[int(jax.random.randint(jax.random.fold_in(act_key, i), (), 0, len(kept)))]
-        state, _ = loop.learn_again(state, drawn, agent=agent)
-        actor.offer(state)
+        state, again = loop.learn_again(state, drawn, agent=agent)
+        actor.offer(state, again)
       records = _episode_records(jax.device_get(ends), first_step)
       metrics |= {name: float(value) for name, value in jax.device_get(losses).items()}
       jax.block_until_ready(state)
@@ -168,7 +168,7 @@ class _InTurns:
       self._ask(state, self._num_steps)
     return self._next(state)
 
-  def offer(self, state: loop.TrainState) -> None:
+  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
     """Does nothing: parameters come with each unroll that is asked for."""
 
   def close(self) -> None:
@@ -249,8 +249,7 @@ class _FreeRunning:
     num_worlds = len(self._environments)
     with self._changed:
       self._changed.wait_for(lambda: self._ended() or len(self._waiting) >= num_worlds)
-      for actor in self._ended():
-        actor.result()
+      self._raise_what_ended()
       taken = [self._waiting.popleft() for _ in range(num_worlds)]
       num_dropped, self._num_dropped = self._num_dropped, 0
     played, recurrent_state, progress, updates = zip(*taken, strict=True)
@@ -262,9 +261,14 @@ class _FreeRunning:
     joined = _concatenate([dataclasses.replace(one, initial_state=()) for one in played], axis=1)
     return _Taken(state, act_key, dataclasses.replace(joined, initial_state=initial_state), metrics)
 
-  def offer(self, state: loop.TrainState) -> None:
-    """Gives all worlds the parameters after one more update, once they are computed."""
-    self._newest = jax.block_until_ready(state.trainable), state.frozen, self._newest[2] + 1
+  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
+    """Gives all worlds the parameters after one more update, once they are computed; raises what has ended a world.
+
+    None plays with parameters that are no numbers: they end the run as soon as they are recorded.
+    """
+    self._raise_what_ended()
+    if np.isfinite(losses["gradient_norm"]):
+      self._newest = jax.block_until_ready(state.trainable), state.frozen, self._newest[2] + 1
 
   def close(self) -> None:
     """Ends all threads, each after the step that it is in."""
@@ -273,6 +277,10 @@ class _FreeRunning:
 
   def _ended(self) -> list[futures.Future]:
     return [actor for actor in self._actors if actor.done()]
+
+  def _raise_what_ended(self) -> None:
+    for actor in self._ended():
+      actor.result()
 
   def _say_that_it_ended(self, actor: futures.Future) -> None:
     with self._changed:

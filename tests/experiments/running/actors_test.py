@@ -124,7 +124,9 @@ def test_the_lag_is_exact_whatever_takes_how_long(learner):
     assert not is_acting()
 
 
-@pytest.mark.parametrize("mode", [{"lag": 0}, {"lag": 1}, {"free_running": True}])
+@pytest.mark.parametrize(
+  "mode", [{"lag": 0}, {"lag": 1}, {"free_running": True}, {"free_running": True, "replay_updates": 10**9}]
+)
 def test_a_world_that_breaks_down_is_named_at_once(learner, mode):
   environments = [Fitful(0), Fitful(1, breaks_at=NUM_STEPS + 1)]
   with pytest.raises(RuntimeError, match="out of order") as raised:
@@ -211,3 +213,29 @@ def test_free_running_by_hand(learner, replay_updates, monkeypatch):
   np.testing.assert_array_equal(
     later[0].timesteps.observation["signal"][-1], later[1].timesteps.observation["signal"][0]
   )
+
+
+def test_no_world_is_played_with_what_is_no_number(learner, monkeypatch):
+  learn, host_unroll, played_with = loop.learn, unroll.host_unroll, []
+
+  def spoil(state, played, **rest):
+    state, metrics, ends = learn(state, played, **rest)
+    nan = jax.tree.map(lambda x: x * np.float32(np.nan), (state.trainable, metrics["gradient_norm"]))
+    return dataclasses.replace(state, trainable=nan[0]), {**metrics, "gradient_norm": nan[1]}, ends
+
+  def spy(agent, trainable, *rest):
+    played_with.append(jax.tree.leaves(trainable))
+    return host_unroll(agent, trainable, *rest)
+
+  def go_on(ends):
+    before = len(played_with)
+    wait_for(lambda: len(played_with) > before + 10)
+    return device_get(ends)
+
+  device_get = jax.device_get
+  monkeypatch.setattr(loop, "learn", spoil)
+  monkeypatch.setattr(unroll, "host_unroll", spy)
+  monkeypatch.setattr(jax, "device_get", go_on)  # After the offer.
+  with pytest.raises(FloatingPointError):
+    next(start(learner, [Fitful(0)], free_running=True))
+  assert all(np.isfinite(leaf).all() for leaves in played_with for leaf in leaves)
