@@ -29,6 +29,7 @@ def of_units(activations: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   """
   shares = {}
   for layer, x in activations.items():
+    x = jnp.swapaxes(x, 0, 1)  # Worlds first, as the network lays them out: in another order XLA:CPU copies them first.
     over = tuple(range(x.ndim - 1))
     deviation, size = jnp.std(x, axis=over), jnp.sqrt(jnp.mean(jnp.square(x)))
     shares[f"dead/{layer}"] = jnp.mean((jnp.max(jnp.abs(x), axis=over) == 0).astype(jnp.float32))

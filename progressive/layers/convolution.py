@@ -1,8 +1,8 @@
 """Strided VALID convolution with gradients that are quick on a CPU.
 
 XLA:CPU convolves forwards fast; its gradients of strided convolutions are the slowest part of learning. There the
-same sums are written otherwise: the kernel's gradient as one matrix product of patches, the input's gradient as a
-convolution of stride 1 over stride x stride blocks (space-to-depth). Pictures stay uint8 until they lie in blocks, a
+same sums are written otherwise, over stride x stride blocks (space-to-depth): the kernel's gradient as one matrix
+product, the input's gradient as a convolution of stride 1. Pictures stay uint8 until they lie in blocks, a
 quarter of the memory to move, and are convolved as one matrix product as well. Accelerators have a convolution unit
 and keep XLA's own convolution and gradients. All agree to float32 rounding. Arrays are NHWC, kernels HWIO.
 """
@@ -17,7 +17,6 @@ from jax import lax
 
 GRADIENTS = ("lax", "products")
 _PER_LEVEL = np.float32(1 / 255)  # Of a uint8 pixel.
-_FEW_CHANNELS = 8  # Below, patches of single pixels are runs too short to copy fast; measured at 3 and 16 channels.
 
 
 def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, features: int) -> tuple[int, ...]:
@@ -64,8 +63,6 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, t
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
   x, kernel = saved
   _, input_vjp = jax.vjp(lambda x: _conv_blocks(x, kernel, stride), x)  # Dropped by the compiler where x is data.
-  if x.shape[-1] >= _FEW_CHANNELS:
-    return *input_vjp(g), _gradient_of_pixels(x, g, kernel.shape[:2], stride)
   rows, columns = (-(-size // stride) for size in kernel.shape[:2])
   blocks = _blocks(x, (g.shape[1] + rows - 1, g.shape[2] + columns - 1), stride)
   return *input_vjp(g), _gradient_of_blocks(blocks, g, kernel.shape, stride)
@@ -110,18 +107,11 @@ def _conv_blocks(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   return _conv(blocks, kernel, 1)
 
 
-def _gradient_of_pixels(x: jax.Array, g: jax.Array, kernel: tuple[int, int], stride: int) -> jax.Array:
-  """Kernel gradient `[kh, kw, C, F]`: the pixels under each position of the kernel, times `g` `[T, H', W', F]`."""
-  height, width, features = g.shape[1:]
-  rows = [slice(i, i + (height - 1) * stride + 1, stride) for i in range(kernel[0])]
-  columns = [slice(j, j + (width - 1) * stride + 1, stride) for j in range(kernel[1])]
-  patches = jnp.concatenate([x[:, row, column] for row in rows for column in columns], axis=-1)
-  gradient = patches.reshape(-1, patches.shape[-1]).T @ g.reshape(-1, features)
-  return gradient.reshape(*kernel, x.shape[-1], features)
-
-
 def _gradient_of_blocks(blocks: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
-  """The same from blocks of pixels, times `g` shifted to each block of the kernel: fewer, longer runs."""
+  """Kernel gradient `[kh, kw, C, F]`: the blocks, times `g` `[T, H', W', F]` shifted to each block of the kernel.
+
+  Patches of pixels would be fewer products, but runs of C numbers, too short to copy fast.
+  """
   rows, columns = (-(-size // stride) for size in kernel[:2])
   channels, features = kernel[2:]
   shifts = [(i, j) for i in range(rows) for j in range(columns)]
