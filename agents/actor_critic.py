@@ -62,6 +62,9 @@ class Hyper:
   reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
   reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
   correction: str = struct.field(pytree_node=False, default="none")  # Of steps an older policy played: or 'vtrace'.
+  epochs: int = struct.field(pytree_node=False, default=1)  # Passes over an unroll; more than one: PPO's.
+  minibatches: int = struct.field(pytree_node=False, default=1)  # Steps of a pass, each from its share of the worlds.
+  clip_ratio: float = 0.2  # Where an unroll gives several steps: PPO's bound on how far they move the policy.
   reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum', A3C's.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.
@@ -152,31 +155,60 @@ def update(
   optimizer_state: optax.OptState,
   trajectory: trajectory_lib.Trajectory,
 ) -> tuple[Params, optax.OptState, Metrics]:
-  """One step of learning from one unroll `[T+1, B, ...]`, or B steps (`Hyper.reduction`); `frozen` is only read."""
-  step = _step_of_sums if agent.hyper.reduction == "sum" else _step_of_mean
-  after, optimizer_state, norm, outcome = step(agent, trainable, frozen, optimizer_state, trajectory)
-  clipped = jnp.mean((norm > agent.hyper.max_gradient_norm).astype(jnp.float32))
-  norms = {"gradient_norm": jnp.mean(norm), "clipped": clipped}
-  health = diagnostics.of_update(trainable, after, outcome.hidden, outcome.logits, outcome.weights)
-  return after, optimizer_state, _metrics(outcome) | norms | health
+  """Learns from one unroll `[T+1, B, ...]`, in one step or several (`Hyper`); `frozen` is only read."""
+  steps = _steps_of_sums if agent.hyper.reduction == "sum" else _steps_of_means
+  return steps(agent, trainable, frozen, optimizer_state, trajectory)
 
 
-def _step_of_mean(
+def _steps_of_means(
   agent: Agent, trainable: Params, frozen: Params, state: optax.OptState, trajectory: trajectory_lib.Trajectory
+) -> tuple[Params, optax.OptState, Metrics]:
+  """One step along the mean gradient, or PPO's (Schulman et al. 2017): `epochs` passes of `minibatches` steps.
+
+  Worlds are dealt out to minibatches, and keep their whole unroll with its first recurrent state. Returns and
+  advantages are of the values before the first step: where each step had those of its own values, Pong learned later
+  (docs/results/learning.md). Metrics are of the first pass.
+  """
+  num_shares = agent.hyper.minibatches
+  if (num_steps := agent.hyper.epochs * num_shares) == 1:
+    after, state, norm, outcome = _step(agent, trainable, frozen, state, trajectory)
+    return after, state, _metrics(agent, trainable, after, norm, outcome)
+  _, outcome = loss(trainable, frozen, agent, trajectory)
+  aims = Aims(outcome.targets, outcome.targets - outcome.values)
+  steps = dataclasses.replace(trajectory, initial_state=())
+
+  def step(before: tuple[Params, optax.OptState], index: jax.Array) -> tuple[tuple[Params, optax.OptState], Metrics]:
+    own, own_aims = trajectory_lib.share((steps, aims), index, num_shares, axis=1)
+    start = trajectory_lib.share(trajectory.initial_state, index, num_shares, axis=0)
+    own = dataclasses.replace(own, initial_state=start)
+    after, state, norm, outcome = _step(agent, before[0], frozen, before[1], own, own_aims)
+    return (after, state), _metrics(agent, before[0], after, norm, outcome)
+
+  (trainable, state), metrics = jax.lax.scan(step, (trainable, state), jnp.arange(num_steps) % num_shares)
+  return trainable, state, jax.tree.map(lambda each: jnp.mean(each[:num_shares]), metrics)
+
+
+def _step(
+  agent: Agent,
+  trainable: Params,
+  frozen: Params,
+  state: optax.OptState,
+  trajectory: trajectory_lib.Trajectory,
+  aims: "Aims | None" = None,
 ) -> tuple[Params, optax.OptState, jax.Array, "Outcome"]:
-  """(parameters, optimiser state, norm [] of the gradient, outcome) after one step along the mean gradient."""
-  gradient, outcome = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory)
-  step, state = _optimizer(agent.hyper).update(gradient, state, trainable)
-  return optax.apply_updates(trainable, step), state, optax.global_norm(gradient), outcome
+  """(parameters, optimiser state, norm [] of the gradient, outcome before) of one step along the mean gradient."""
+  gradient, outcome = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory, aims)
+  change, state = _optimizer(agent.hyper).update(gradient, state, trainable)
+  return optax.apply_updates(trainable, change), state, optax.global_norm(gradient), outcome
 
 
-def _step_of_sums(
+def _steps_of_sums(
   agent: Agent, trainable: Params, frozen: Params, state: optax.OptState, trajectory: trajectory_lib.Trajectory
-) -> tuple[Params, optax.OptState, jax.Array, "Outcome"]:
+) -> tuple[Params, optax.OptState, Metrics]:
   """A3C's: each world is a worker whose gradient is a sum over its unroll, and they step one after the other.
 
   All workers have seen the parameters before the first of these steps, as A3C's see parameters that others change
-  meanwhile; statistics of the optimiser are shared. Returns as `_step_of_mean`, norms `[B]`.
+  meanwhile; statistics of the optimiser are shared.
   """
 
   def of_worker(played: trajectory_lib.Trajectory, start: RecurrentState) -> tuple[Params, "Outcome"]:
@@ -192,8 +224,8 @@ def _step_of_sums(
     change, state = _optimizer(agent.hyper).update(gradient, before[1], before[0])
     return (optax.apply_updates(before[0], change), state), optax.global_norm(gradient)
 
-  (trainable, state), norms = jax.lax.scan(step, (trainable, state), gradients)
-  return trainable, state, norms, outcomes.together()
+  (after, state), norms = jax.lax.scan(step, (trainable, state), gradients)
+  return after, state, _metrics(agent, trainable, after, norms, outcomes.together())
 
 
 def apply(
@@ -241,14 +273,25 @@ class Outcome:
     return jax.tree.map(in_one, self)
 
 
+class Aims(NamedTuple):
+  """What several steps from one unroll go for alike."""
+
+  targets: jax.Array  # [T, B]: of the values.
+  advantages: jax.Array  # [T, B]
+
+
 def loss(
-  trainable: Params, frozen: Params, agent: Agent, trajectory: trajectory_lib.Trajectory
+  trainable: Params,
+  frozen: Params,
+  agent: Agent,
+  trajectory: trajectory_lib.Trajectory,
+  aims: Aims | None = None,
 ) -> tuple[jax.Array, Outcome]:
   """What `update` descends, and what it was made of.
 
   policy + value_cost * value + reward_scale * (sum of cost * head + teacher_cost * teacher - entropy_cost * entropy),
   means over transitions. Without policy and entropy where the agent does not learn from actions: from steps that
-  somebody else chose.
+  somebody else chose. Given `aims` stand in for its own returns and advantages, and the policy's term is PPO's.
   """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
@@ -258,15 +301,20 @@ def loss(
   # vmap maps every leaf of its arguments: take only what returns read, not the pixels.
   read = [dataclasses.replace(timesteps, reward=reward, observation={}, privileged={}), values]
   make_targets: Callable[..., jax.Array] = returns.lambda_returns
+  log_ratios = distributions.log_prob(logits[:-1], trajectory.actions) - trajectory.behaviour_log_prob  # [T, B]
   if hyper.correction == "vtrace":
     make_targets = returns.vtrace
-    read.append(distributions.log_prob(logits[:-1], trajectory.actions) - trajectory.behaviour_log_prob)
+    read.append(log_ratios)
   make_targets = functools.partial(make_targets, discount=hyper.discount, lambda_=hyper.lambda_)
   targets = jax.vmap(make_targets, in_axes=1, out_axes=1)(*read)  # [T, B]
   weights = trajectory_lib.weights(timesteps.step_type)
   chex.assert_equal_shape([targets, weights, trajectory.behaviour_log_prob])
 
-  policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, targets - values[:-1], weights)
+  if aims:
+    targets = aims.targets
+    policy_loss = losses.clipped_policy_loss(log_ratios, aims.advantages, weights, clip_ratio=hyper.clip_ratio)
+  else:
+    policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, targets - values[:-1], weights)
   value_loss = losses.value_loss(values[:-1], targets, weights)
   entropy = losses.mean_entropy(logits[:-1], weights)
   total = hyper.value_cost * value_loss
@@ -286,7 +334,8 @@ def loss(
   return total, outcome
 
 
-def _metrics(outcome: Outcome) -> Metrics:
+def _metrics(agent: Agent, before: Params, after: Params, norms: jax.Array, outcome: Outcome) -> Metrics:
+  """Of one update, or of one of its steps: from parameters to parameters along gradients of `norms`, `[]` or `[B]`."""
   weights, errors = outcome.weights, outcome.targets - outcome.values
   return {
     "loss": outcome.total,
@@ -296,6 +345,9 @@ def _metrics(outcome: Outcome) -> Metrics:
     "explained_variance": 1 - _variance(errors, weights) / (_variance(outcome.targets, weights) + 1e-8),
     "reward": losses.weighted_mean(outcome.rewards, weights),
     **{f"auxiliary_{name}": one for name, one in outcome.auxiliary.items()},
+    "gradient_norm": jnp.mean(norms),
+    "clipped": jnp.mean((norms > agent.hyper.max_gradient_norm).astype(jnp.float32)),
+    **diagnostics.of_update(before, after, outcome.hidden, outcome.logits, weights),
   }
 
 

@@ -25,6 +25,20 @@ def policy_loss(logits: jax.Array, actions: jax.Array, advantages: jax.Array, we
   return -weighted_mean(log_prob * jax.lax.stop_gradient(advantages), weights)
 
 
+def clipped_policy_loss(
+  log_ratios: jax.Array, advantages: jax.Array, weights: jax.Array, *, clip_ratio: jax.Array | float
+) -> jax.Array:
+  """PPO's clipped surrogate (Schulman et al. 2017, equation 7) of actions that a policy of a few steps ago chose.
+
+  With `log_ratios` `[...]`, log pi(a) - log mu(a), at 0 its gradient is `policy_loss`'s; a ratio pi / mu that has moved
+  beyond 1 +- `clip_ratio` the way its advantage `[...]`, a constant, asks for gives none.
+  """
+  chex.assert_equal_shape([log_ratios, advantages, weights])
+  ratios, advantages = jnp.exp(log_ratios), jax.lax.stop_gradient(advantages)
+  clipped = jnp.clip(ratios, 1 - clip_ratio, 1 + clip_ratio)
+  return -weighted_mean(jnp.minimum(ratios * advantages, clipped * advantages), weights)
+
+
 def value_loss(values: jax.Array, returns: jax.Array, weights: jax.Array) -> jax.Array:
   """Half the squared error of `values` `[...]` against `returns` `[...]`, taken as constants."""
   chex.assert_equal_shape([values, returns, weights])

@@ -31,6 +31,23 @@ def weights(step_type: jax.Array) -> jax.Array:
   return (step_type[:-1] != core.LAST).astype(jnp.float32)
 
 
+def share(played: Any, index: jax.Array, num_shares: int, *, axis: int) -> Any:
+  """One of `num_shares` equal shares of the worlds, which are dealt out in turn: every `num_shares`-th from `index` on.
+
+  Args:
+    played: every leaf `[..., B, ...]`, its worlds on `axis`.
+    index: `[]`, which of the shares.
+    num_shares: a divisor of B.
+    axis: 1 where time comes first.
+  """
+
+  def own(x: jax.Array) -> jax.Array:
+    dealt = x.reshape(*x.shape[:axis], -1, num_shares, *x.shape[axis + 1 :])
+    return jax.lax.dynamic_index_in_dim(dealt, index, axis + 1, keepdims=False)
+
+  return jax.tree.map(own, played)
+
+
 @struct.dataclass
 class EpisodeProgress:
   """Reward and length so far of the episode that each world is in."""

@@ -67,6 +67,9 @@ _NUMBERS: Mapping[str, _Range] = {
   "hyper.second_moment_decay": _BELOW_1,
   "hyper.epsilon": _POSITIVE,
   "hyper.fan_in": _POSITIVE_OR_INFINITE,
+  "hyper.epochs": _whole(1),
+  "hyper.minibatches": _whole(1),
+  "hyper.clip_ratio": _POSITIVE,
 }
 _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_classes": _whole(0)}
 _WORDS: Mapping[str, tuple[str, ...]] = {
@@ -118,6 +121,7 @@ def check(config: config_dict.ConfigDict) -> None:
   _check_word("output_init", config.get("output_init"), network.OUTPUT_INITS)
   check_phase(config.train, prefix="train.")
   _check_last_step(config.train)
+  _check_steps_an_unroll(config.train)
   check_annealing(config.train)
   for name in OF_OLDER_POLICIES:
     if config.train[name] and config.train.hyper.correction != "vtrace":
@@ -172,6 +176,21 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
       _check_number(f"sweep.sampled: {name}", value, allowed, fix="sweep.sampled")
 
 
+def _check_steps_an_unroll(phase: config_dict.ConfigDict) -> None:
+  """Refuses several steps an unroll where its worlds cannot be dealt out, and where steps are made in other ways."""
+  hyper = phase.hyper
+  if phase.num_worlds % hyper.minibatches:
+    raise ValueError(
+      f"train.hyper.minibatches={hyper.minibatches}: {phase.num_worlds} worlds cannot be dealt out to so many; choose "
+      f"a divisor of train.num_worlds"
+    )
+  if hyper.epochs * hyper.minibatches > 1 and (hyper.reduction != "mean" or hyper.correction != "none"):
+    raise ValueError(
+      f"train.hyper.epochs={hyper.epochs} and minibatches={hyper.minibatches} go with reduction='mean' and "
+      f"correction='none', not with {hyper.reduction!r} and {hyper.correction!r}; set both to 1, or change these"
+    )
+
+
 def check_annealing(phase: config_dict.ConfigDict) -> None:
   """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
 
@@ -180,6 +199,7 @@ def check_annealing(phase: config_dict.ConfigDict) -> None:
   """
   each = phase.num_worlds if phase.hyper.get("reduction") == "sum" else 1  # Every world makes an update of its own.
   each *= 1 + phase.get("replay_updates", 0)
+  each *= phase.hyper.get("epochs", 1) * phase.hyper.get("minibatches", 1)
   num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps)) * each
   if 0 < phase.hyper.anneal_updates < num_updates:
     raise ValueError(

@@ -1,4 +1,4 @@
-"""A3C's worker in numpy (Mnih et al. 2016, algorithm S3), beside the batched learner that sums."""
+"""A3C's worker in numpy (Mnih et al. 2016, algorithm S3), beside the batched learner that sums, and PPO's passes."""
 
 import jax
 import numpy as np
@@ -15,32 +15,59 @@ A3C = dict(
 LAYERS = ("hidden", "memory", "output")
 
 
-def gradient_of(params, observations, actions, rewards, step_types, discounts, *, discount, entropy_cost, value_cost):
-  """A worker's gradient, summed over its unroll of T steps, by backpropagation written out."""
+def forward(params, observations):
+  """Both hidden layers, logits and values, over time."""
   (w1, b1), (w2, b2), (w3, b3) = ((params[name]["kernel"], params[name]["bias"]) for name in LAYERS)
   h1 = np.maximum(observations @ w1 + b1, 0.0)
   h2 = np.maximum(h1 @ w2 + b2, 0.0)
   out = h2 @ w3 + b3
-  logits, values = out[:, :-1], out[:, -1]
-  d_out = np.zeros_like(out)
+  return h1, h2, out[:, :-1], out[:, -1]
+
+
+def aims_of(params, played, *, discount):
+  """Returns that reach for the unroll's or the episode's end, and advantages, `[T]` each."""
+  observations, _, rewards, step_types, discounts = played
+  values = forward(params, observations)[-1]
+  returns = values[:-1].copy()
   value = values[-1]  # Bootstrapped: R <- V(s_T), or what the end of an episode gives.
-  for t in reversed(range(len(actions))):
+  for t in reversed(range(len(returns))):
     if step_types[t] == core.LAST:  # The step to the next episode's first.
       value = values[t]
       continue
     after = values[t + 1] if step_types[t + 1] == core.LAST else value
-    value = rewards[t + 1] + discount * discounts[t + 1] * after
-    advantage = value - values[t]
-    p = np.exp(logits[t] - logits[t].max())
-    p /= p.sum()
+    returns[t] = value = rewards[t + 1] + discount * discounts[t + 1] * after
+  return returns, returns - values[:-1]
+
+
+def gradient_of(params, played, returns, advantages, *, entropy_cost, value_cost):
+  """A worker's gradient, summed over its unroll of T steps, by backpropagation written out."""
+  observations, actions, _, step_types, _ = played
+  h1, h2, logits, values = forward(params, observations)
+  d_out = np.zeros((len(observations), logits.shape[1] + 1))
+  for t in range(len(actions)):
+    if step_types[t] == core.LAST:
+      continue
+    p = probabilities(logits[t])
     chosen = np.eye(len(p))[actions[t]]
     entropy = -np.sum(p * np.log(p))
-    d_out[t, :-1] = -(chosen - p) * advantage + entropy_cost * p * (np.log(p) + entropy)
-    d_out[t, -1] = -value_cost * advantage  # Of 1/2 (R - V)^2, times 0.5.
-  d_h2 = (d_out @ w3.T) * (h2 > 0)
-  d_h1 = (d_h2 @ w2.T) * (h1 > 0)
+    d_out[t, :-1] = -(chosen - p) * advantages[t] + entropy_cost * p * (np.log(p) + entropy)
+    d_out[t, -1] = -value_cost * (returns[t] - values[t])  # Of 1/2 (R - V)^2, times 0.5.
+  d_h2 = (d_out @ params[LAYERS[2]]["kernel"].T) * (h2 > 0)
+  d_h1 = (d_h2 @ params[LAYERS[1]]["kernel"].T) * (h1 > 0)
   pairs = ((observations, d_h1), (h1, d_h2), (h2, d_out))
   return {name: {"kernel": x.T @ d, "bias": d.sum(axis=0)} for name, (x, d) in zip(LAYERS, pairs, strict=True)}
+
+
+def probabilities(logits):
+  p = np.exp(logits - logits.max())
+  return p / p.sum()
+
+
+def of_world(played, b):
+  """Observations, actions, rewards, step types and discounts of one world."""
+  t = jax.tree.map(np.asarray, played.timesteps)
+  actions = np.asarray(played.actions)[:, b, 0]
+  return t.observation["signal"][:, b], actions, t.reward[:, b], t.step_type[:, b], t.discount[:, b]
 
 
 class Worker:
@@ -80,22 +107,53 @@ def test_summed_updates_are_those_of_workers_in_numpy(num_worlds, max_norm):
     batch_state, recurrent, played = unroll.unroll(agent, trainable, frozen, batch, batch_state, recurrent, key, 7)
     trainable, state, metrics = actor_critic.update(agent, trainable, frozen, state, played)
     seen = worker.params  # By all workers: none has seen the others' steps.
-    t = jax.tree.map(np.asarray, played.timesteps)
-    norms = [
-      worker.apply(
-        gradient_of(
-          seen, t.observation["signal"][:, b], np.asarray(played.actions)[:, b, 0], t.reward[:, b],
-          t.step_type[:, b], t.discount[:, b], discount=0.97, entropy_cost=0.01, value_cost=0.5,
-        )
-      )
-      for b in range(num_worlds)
-    ]  # fmt: skip
+    norms = []
+    for b in range(num_worlds):
+      own = of_world(played, b)
+      aims = aims_of(seen, own, discount=0.97)
+      norms.append(worker.apply(gradient_of(seen, own, *aims, entropy_cost=0.01, value_cost=0.5)))
     np.testing.assert_allclose(metrics["gradient_norm"], np.mean(norms), rtol=1e-4)
     np.testing.assert_allclose(metrics["clipped"], np.mean(np.array(norms) > max_norm), rtol=1e-6)
   for mine, theirs in zip(jax.tree.leaves(trainable[0]), jax.tree.leaves(worker.params), strict=True):
     np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-6)
   moved = max(float(abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (before, trainable)), strict=True))
   assert moved > 1e-2  # There was something to compare.
+
+
+@pytest.mark.parametrize("epochs, minibatches", [(3, 1), (1, 2), (4, 3)])
+def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches):
+  world, num_worlds, clip_ratio = worlds.CueRecall(), 6, 0.02
+  agent, trainable, frozen = agents_for_tests.make(
+    world, memory=False, learning_rate=0.02, epsilon=0.1, max_gradient_norm=0.3, anneal_updates=100.0,
+    epochs=epochs, minibatches=minibatches, clip_ratio=clip_ratio, **{**A3C, "reduction": "mean"},
+  )  # fmt: skip
+  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+  batch_state, state = batch.init(jax.random.key(1)), actor_critic.init(agent, trainable)
+  recurrent = actor_critic.initial_state(agent, num_worlds)
+  worker = Worker(trainable[0], learning_rate=0.02, epsilon=0.1, max_norm=0.3, num_updates=100)
+  num_beyond = 0
+  for key in jax.random.split(jax.random.key(2), 3):
+    batch_state, recurrent, played = unroll.unroll(agent, trainable, frozen, batch, batch_state, recurrent, key, 7)
+    trainable, state, metrics = actor_critic.update(agent, trainable, frozen, state, played)
+    owns = [of_world(played, b) for b in range(num_worlds)]
+    aims = [aims_of(worker.params, own, discount=0.97) for own in owns]
+    norms = []
+    for first in list(range(minibatches)) * epochs:
+      gradients, count = [], 0
+      for b in range(first, num_worlds, minibatches):
+        logits, actions = forward(worker.params, owns[b][0])[2][:-1], owns[b][1]
+        chosen = np.array([probabilities(x)[action] for x, action in zip(logits, actions, strict=True)])
+        ratios, (returns, advantages) = chosen / np.exp(played.behaviour_log_prob[:, b]), aims[b]
+        is_beyond = np.where(advantages > 0, ratios > 1 + clip_ratio, ratios < 1 - clip_ratio)
+        weighed = np.where(is_beyond, 0.0, ratios * advantages)  # What the surrogate's gradient by log pi is.
+        gradients.append(gradient_of(worker.params, owns[b], returns, weighed, entropy_cost=0.01, value_cost=0.5))
+        count += np.sum(owns[b][3][:-1] != core.LAST)
+        num_beyond += is_beyond.sum()
+      norms.append(worker.apply(jax.tree.map(lambda *each, n=count: sum(each) / n, *gradients)))
+    np.testing.assert_allclose(metrics["gradient_norm"], np.mean(norms[:minibatches]), rtol=1e-4)
+  assert num_beyond or epochs * minibatches < 4  # The bound did something.
+  for mine, theirs in zip(jax.tree.leaves(trainable[0]), jax.tree.leaves(worker.params), strict=True):
+    np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-6)
 
 
 def test_metrics_of_sums_are_those_of_the_whole_batch():

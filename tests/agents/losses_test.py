@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rlax
 
-from agents import losses
+from agents import distributions, losses
 
 
 def _step(seed=0, num_steps=12):
@@ -28,6 +28,36 @@ def test_policy_loss_and_gradient_equal_rlax():
 
   np.testing.assert_allclose(actual(logits), expected(logits), rtol=1e-5)
   np.testing.assert_allclose(jax.grad(actual)(logits), jax.grad(expected)(logits), atol=1e-6)
+
+
+def test_clipped_policy_loss_and_gradient_equal_rlax():
+  _, _, advantages, weights = _step()
+  log_ratios = jnp.asarray(np.random.default_rng(3).normal(scale=0.3, size=len(weights)), jnp.float32)
+  scale = len(weights) / weights.sum()
+
+  def expected(x):
+    return scale * rlax.clipped_surrogate_pg_loss(jnp.exp(x), weights * advantages, 0.2)
+
+  def actual(x):
+    return losses.clipped_policy_loss(x, advantages, weights, clip_ratio=0.2)
+
+  np.testing.assert_allclose(actual(log_ratios), expected(log_ratios), rtol=1e-5)
+  gradient = jax.grad(actual)(log_ratios)
+  np.testing.assert_allclose(gradient, jax.grad(expected)(log_ratios), atol=1e-6)
+  assert 0 < np.count_nonzero(gradient) < np.count_nonzero(weights)  # Some are clipped.
+
+
+def test_a_policy_that_has_not_moved_has_the_policy_gradient():
+  logits, actions, advantages, weights = _step()
+  behaviour = distributions.log_prob(logits, actions)
+
+  def clipped(x):
+    return losses.clipped_policy_loss(
+      distributions.log_prob(x, actions) - behaviour, advantages, weights, clip_ratio=0.1
+    )
+
+  expected = jax.grad(losses.policy_loss)(logits, actions, advantages, weights)
+  np.testing.assert_allclose(jax.grad(clipped)(logits), expected, atol=1e-6)
 
 
 def test_entropy_and_gradient_equal_rlax():

@@ -18,6 +18,16 @@ def test_only_the_transition_between_episodes_weighs_nothing():
   np.testing.assert_array_equal(weights, np.array([[1, 0, 1, 1]], np.float32).T)
 
 
+def test_shares_are_dealt_out_in_turn():
+  rewards = jnp.asarray(10 * np.arange(4)[:, None] + np.arange(6), jnp.float32)  # [t, b] is 10 t + b.
+  played = {"reward": rewards, "action": rewards[:3, :, None] + 0.5}
+  second = trajectory.share(played, jnp.int32(1), 3, axis=1)
+  np.testing.assert_array_equal(second["reward"], [[1, 4], [11, 14], [21, 24], [31, 34]])
+  np.testing.assert_array_equal(second["action"][..., 0], [[1.5, 4.5], [11.5, 14.5], [21.5, 24.5]])
+  start = jnp.arange(12.0).reshape(6, 2)
+  np.testing.assert_array_equal(trajectory.share(start, jnp.int32(1), 3, axis=0), [[2, 3], [8, 9]])
+
+
 def test_episodes_are_followed_across_unrolls():
   # World 0: an episode of 3 transitions ends in the second unroll; world 1: one of 2, then one of 1.
   step_type = np.array([[FIRST, MID, MID, LAST, FIRST], [FIRST, MID, LAST, FIRST, LAST]]).T

@@ -186,6 +186,18 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, caps
   assert f"{newest}.safetensors is damaged" in capsys.readouterr().err
 
 
+def test_several_steps_an_unroll_that_cannot_be_are_refused():
+  config = make_config()
+  config.train.hyper.minibatches = 3
+  with pytest.raises(ValueError, match="minibatches=3: 4 worlds cannot be dealt out .* a divisor of train.num_worlds"):
+    checks.check(config)
+  for name, value in {"reduction": "sum", "correction": "vtrace"}.items():
+    config = make_config()
+    config.train.hyper.update({"epochs": 2, name: value})
+    with pytest.raises(ValueError, match=f"epochs=2 and minibatches=1 go with .* not with .*'{value}'"):
+      checks.check(config)
+
+
 def test_a_directory_that_is_at_work_is_refused(tmp_path):
   with lock_lib.alone(tmp_path), pytest.raises(ValueError, match="another process"):
     run.run(make_config(), tmp_path)
@@ -203,6 +215,10 @@ def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
     checks.check_annealing(config.train)
   config.train.steps = 600
   checks.check_annealing(config.train)
+  config.train.hyper.update(epochs=3, minibatches=2)
+  with pytest.raises(ValueError, match="anneal_updates=30: .* of 180 updates"):
+    checks.check_annealing(config.train)
+  config.train.hyper.update(epochs=1, minibatches=1)
   config.world, config.train.num_worlds = "host", 1
   with pytest.raises(ValueError, match=r"of 120 updates \(steps=600, 1 worlds, num_steps=5, reduction='mean'\)"):
     run.run(config, tmp_path)
