@@ -6,10 +6,9 @@ The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, n
 from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
 agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
-`laptop` makes five runs (docs/results/learning.md); in 3x5 cells one takes four minutes of one core. Columns start from
-data; kernels learn by their number of inputs, or behind a normalised dense layer (docs/learning.md). Auxiliary losses
-have a tenth of the paper's costs: Adam brings the gradient of a layer to one length, so that a large cost takes it
-from policy and value. `paper` has none of these.
+`laptop` makes five runs (docs/results/learning.md) by PPO's passes over every unroll. Columns start from data, their dense
+layer is normalised (docs/learning.md). Auxiliary losses have a tenth of the paper's costs: Adam brings the gradient of
+a layer to one length, so that a large cost takes it from policy and value. `paper` has none of these.
 """
 
 import dataclasses
@@ -88,24 +87,18 @@ _A3C: Mapping[str, Any] = {
   "max_gradient_norm": float("inf"),
   "anneal_updates": 25_000_000 // 50,
 }
+_PPO: Mapping[str, Any] = {"epochs": 4, "minibatches": 2}
 # The paper's rewards are raw. On two cores they are scaled, and not cut, so that a goal (10) stays worth ten apples.
 # `laptop` compares agents at one rate and one entropy cost (docs/results/learning.md); the papers draw both.
 SCALES = {
   "smoke": Scale(1_240, 2, 10, 500, 10, 2, 1, (1e-4, 5e-4), (1e-4, 1e-3), False, 0.1, {}),
-  "laptop": Scale(160_000, 4, 20, 50_000, 20, 5, 5, (2e-3,), (1e-3,), False, 0.1, {"fan_in": 64.0}, "data", 0.1),
+  "laptop": Scale(160_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (5e-4,), False, 0.1, _PPO, "data", 0.1, "layer"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
-# Of `laptop`, in all mazes but these: a step earns a tenth, and most updates of 80 steps have seen no reward.
+# Of `laptop`, in all mazes but these: a step earns a tenth, so that an update takes more of them.
 _SMALL = ("static_small", "random_goal_small")
 _LARGE = dataclasses.replace(
-  SCALES["laptop"],
-  steps=500_000,
-  num_worlds=16,
-  updates_per_record=10,
-  learning_rate=(5e-4,),
-  entropy_cost=(5e-4,),
-  hyper={},
-  norm="layer",
+  SCALES["laptop"], steps=500_000, num_worlds=16, hyper={**_PPO, "minibatches": 4}, updates_per_record=5
 )
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
 # The paper's starred agents: 0.3 or 0.5, cut to 1. Its costs stand beside those: in raw rewards they are more.
