@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 66 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 86 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
@@ -15,8 +15,7 @@ from experiments.running import plan
 _SIM_TO_REAL = "experiments/configs/jaco_corl2017.py"
 _NAVIGATION = "experiments/configs/navigation.py:laptop"
 _AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
-_MAZES = ("static_small", "static_1", "random_goal_small")
-_STEPS_PER_HOUR = 660 * 3_600  # Of one core.
+_MAZES = {"static_small": 210, "static_1": 660, "random_goal_small": 210}  # And steps a second of one core.
 
 
 def get_plan(variant: str = "") -> list[plan.Job]:
@@ -54,8 +53,8 @@ def _columns() -> list[plan.Job]:
 def _mazes() -> list[plan.Job]:
   """Table 1 and figure 3 of Mirowski et al. 2017."""
   jobs = []
-  for maze in _MAZES:
-    hours = 5 * navigation.get_config(f"laptop,nav,{maze}").train.steps / _STEPS_PER_HOUR
+  for maze, steps_per_s in _MAZES.items():
+    hours = 5 * navigation.get_config(f"laptop,nav,{maze}").train.steps / (3_600 * steps_per_s)
     for agent in _AGENTS:
       name = f"{maze}_{agent}"
       jobs.append(plan.Job(name, config=f"{_NAVIGATION},{agent},{maze}", hours=round(hours, 2)))
@@ -66,7 +65,7 @@ def _mazes() -> list[plan.Job]:
 def _pong() -> list[plan.Job]:
   """Figures of Rusu et al. 2016: ten cells, three runs of each."""
   config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
-  soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=6.0)
+  soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=15.0)
   features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5)
   return [soup, features, plan.figures("soup_figures", "pnn", [soup])]
 
