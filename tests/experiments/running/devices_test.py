@@ -86,7 +86,11 @@ def test_worlds_that_call_the_host_learn_what_others_do(tmp_path, monkeypatch, n
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, found)
 
 
-@pytest.mark.parametrize("hyper", [{}, {"reduction": "sum", "optimizer": "rmsprop", "epsilon": 0.1}])
+@pytest.mark.parametrize(
+  "hyper",
+  [{}, {"reduction": "sum", "optimizer": "rmsprop", "epsilon": 0.1}, {"epochs": 3, "minibatches": 2}],
+  ids=["mean", "sum", "passes"],
+)
 def test_two_devices_learn_what_one_does(hyper):
   both = devices.lay_out(1, 4)
   (alone, one), (shared, two) = (learned(layout, 1, **hyper) for layout in (ONE_DEVICE, both))
