@@ -174,14 +174,14 @@ def _steps_of_means(
     after, state, norm, outcome = _step(agent, trainable, frozen, state, trajectory)
     return after, state, _metrics(agent, trainable, after, norm, outcome)
   _, outcome = loss(trainable, frozen, agent, trajectory)
-  aims = Aims(outcome.targets, outcome.targets - outcome.values)
+  estimates = Estimates(outcome.targets, outcome.targets - outcome.values)
   steps = dataclasses.replace(trajectory, initial_state=())
 
   def step(before: tuple[Params, optax.OptState], index: jax.Array) -> tuple[tuple[Params, optax.OptState], Metrics]:
-    own, own_aims = trajectory_lib.share((steps, aims), index, num_shares, axis=1)
+    own, own_estimates = trajectory_lib.share((steps, estimates), index, num_shares, axis=1)
     start = trajectory_lib.share(trajectory.initial_state, index, num_shares, axis=0)
     own = dataclasses.replace(own, initial_state=start)
-    after, state, norm, outcome = _step(agent, before[0], frozen, before[1], own, own_aims)
+    after, state, norm, outcome = _step(agent, before[0], frozen, before[1], own, own_estimates)
     return (after, state), _metrics(agent, before[0], after, norm, outcome)
 
   (trainable, state), metrics = jax.lax.scan(step, (trainable, state), jnp.arange(num_steps) % num_shares)
@@ -194,10 +194,10 @@ def _step(
   frozen: Params,
   state: optax.OptState,
   trajectory: trajectory_lib.Trajectory,
-  aims: "Aims | None" = None,
+  estimates: "Estimates | None" = None,
 ) -> tuple[Params, optax.OptState, jax.Array, "Outcome"]:
   """(parameters, optimiser state, norm [] of the gradient, outcome before) of one step along the mean gradient."""
-  gradient, outcome = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory, aims)
+  gradient, outcome = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory, estimates)
   change, state = _optimizer(agent.hyper).update(gradient, state, trainable)
   return optax.apply_updates(trainable, change), state, optax.global_norm(gradient), outcome
 
@@ -273,7 +273,7 @@ class Outcome:
     return jax.tree.map(in_one, self)
 
 
-class Aims(NamedTuple):
+class Estimates(NamedTuple):
   """What several steps from one unroll go for alike."""
 
   targets: jax.Array  # [T, B]: of the values.
@@ -285,13 +285,13 @@ def loss(
   frozen: Params,
   agent: Agent,
   trajectory: trajectory_lib.Trajectory,
-  aims: Aims | None = None,
+  estimates: Estimates | None = None,
 ) -> tuple[jax.Array, Outcome]:
   """What `update` descends, and what it was made of.
 
   policy + value_cost * value + reward_scale * (sum of cost * head + teacher_cost * teacher - entropy_cost * entropy),
   means over transitions. Without policy and entropy where the agent does not learn from actions: from steps that
-  somebody else chose. Given `aims` stand in for its own returns and advantages, and the policy's term is PPO's.
+  somebody else chose. Given `estimates` stand in for its own returns and advantages, and the policy's term is PPO's.
   """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
@@ -310,9 +310,9 @@ def loss(
   weights = trajectory_lib.weights(timesteps.step_type)
   chex.assert_equal_shape([targets, weights, trajectory.behaviour_log_prob])
 
-  if aims:
-    targets = aims.targets
-    policy_loss = losses.clipped_policy_loss(log_ratios, aims.advantages, weights, clip_ratio=hyper.clip_ratio)
+  if estimates:
+    targets = estimates.targets
+    policy_loss = losses.clipped_policy_loss(log_ratios, estimates.advantages, weights, clip_ratio=hyper.clip_ratio)
   else:
     policy_loss = losses.policy_loss(logits[:-1], trajectory.actions, targets - values[:-1], weights)
   value_loss = losses.value_loss(values[:-1], targets, weights)

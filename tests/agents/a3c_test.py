@@ -24,7 +24,7 @@ def forward(params, observations):
   return h1, h2, out[:, :-1], out[:, -1]
 
 
-def aims_of(params, played, *, discount):
+def estimates_of(params, played, *, discount):
   """Returns that reach for the unroll's or the episode's end, and advantages, `[T]` each."""
   observations, _, rewards, step_types, discounts = played
   values = forward(params, observations)[-1]
@@ -110,8 +110,8 @@ def test_summed_updates_are_those_of_workers_in_numpy(num_worlds, max_norm):
     norms = []
     for b in range(num_worlds):
       own = of_world(played, b)
-      aims = aims_of(seen, own, discount=0.97)
-      norms.append(worker.apply(gradient_of(seen, own, *aims, entropy_cost=0.01, value_cost=0.5)))
+      estimates = estimates_of(seen, own, discount=0.97)
+      norms.append(worker.apply(gradient_of(seen, own, *estimates, entropy_cost=0.01, value_cost=0.5)))
     np.testing.assert_allclose(metrics["gradient_norm"], np.mean(norms), rtol=1e-4)
     np.testing.assert_allclose(metrics["clipped"], np.mean(np.array(norms) > max_norm), rtol=1e-6)
   for mine, theirs in zip(jax.tree.leaves(trainable[0]), jax.tree.leaves(worker.params), strict=True):
@@ -136,14 +136,14 @@ def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches):
     batch_state, recurrent, played = unroll.unroll(agent, trainable, frozen, batch, batch_state, recurrent, key, 7)
     trainable, state, metrics = actor_critic.update(agent, trainable, frozen, state, played)
     owns = [of_world(played, b) for b in range(num_worlds)]
-    aims = [aims_of(worker.params, own, discount=0.97) for own in owns]
+    estimates = [estimates_of(worker.params, own, discount=0.97) for own in owns]
     norms = []
     for first in list(range(minibatches)) * epochs:
       gradients, count = [], 0
       for b in range(first, num_worlds, minibatches):
         logits, actions = forward(worker.params, owns[b][0])[2][:-1], owns[b][1]
         chosen = np.array([probabilities(x)[action] for x, action in zip(logits, actions, strict=True)])
-        ratios, (returns, advantages) = chosen / np.exp(played.behaviour_log_prob[:, b]), aims[b]
+        ratios, (returns, advantages) = chosen / np.exp(played.behaviour_log_prob[:, b]), estimates[b]
         is_beyond = np.where(advantages > 0, ratios > 1 + clip_ratio, ratios < 1 - clip_ratio)
         weighed = np.where(is_beyond, 0.0, ratios * advantages)  # What the surrogate's gradient by log pi is.
         gradients.append(gradient_of(worker.params, owns[b], returns, weighed, entropy_cost=0.01, value_cost=0.5))
