@@ -69,7 +69,7 @@ SCALES = {
   ),
   # The targets of figure 4b; one run of each is no sample.
   "laptop": Scale(
-    _FEW, (), ("pong", "white", "h_flip"), 1_000_000, 8, 128, 32, 100_000, 10, 1, 1, _LAPTOP, (),
+    _FEW, (), ("pong", "white", "h_flip"), 500_000, 8, 128, 32, 100_000, 10, 1, 1, _LAPTOP, (),
     column={"norm": "layer", "start": "data"},
   ),
   "paper": Scale(

@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 86 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 78 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
@@ -65,7 +65,7 @@ def _mazes() -> list[plan.Job]:
 def _pong() -> list[plan.Job]:
   """Figures of Rusu et al. 2016: ten cells, three runs of each."""
   config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
-  soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=15.0)
+  soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=7.5)
   features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5)
   return [soup, features, plan.figures("soup_figures", "pnn", [soup])]
 
