@@ -1,9 +1,10 @@
 """The advantage actor-critic: `init`, `act`, `update`.
 
-A3C (papers.md 4) with its workers turned into a batch of worlds: T steps in each of B worlds, then one update. The
-gradient is of `trainable` alone, the first argument; `frozen` holds the columns that must not change, and has no
-gradient and no optimiser state. The update runs the network once over the unroll from the recurrent state that the
-actor had, so recurrent state is carried exactly across unrolls, and gradients reach back to the unroll's start.
+A3C (papers.md 4) with its workers turned into a batch of worlds: T steps in each of B worlds, then one update, which is
+one step along the gradient, or several (PPO). The gradient is of `trainable` alone, the first argument; `frozen` holds
+the columns that must not change, and has no gradient and no optimiser state. A step runs the network over the unroll
+from the recurrent state that the actor had, so recurrent state is carried exactly across unrolls, and gradients reach
+back to the unroll's start.
 """
 
 import dataclasses
@@ -34,8 +35,8 @@ Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is adde
 class Hyper:
   """Hyper-parameters of learning. Where the papers are silent, the defaults are this project's.
 
-  All but words are data: other values need no other program, and many runs, each with its own values,
-  go through one `vmap`.
+  All but words, `epochs` and `minibatches` are data: other values need no other program, and many runs, each with its
+  own values, go through one `vmap`.
 
   `value_cost` decides whether a recurrent agent learns. With +1 per step values reach 30, and through the features
   that both share the value's gradient drowns the policy's. Mean return of 50 on a kinematic stand-in for the
@@ -167,7 +168,7 @@ def _steps_of_means(
 
   Worlds are dealt out to minibatches, and keep their whole unroll with its first recurrent state. Returns and
   advantages are of the values before the first step: where each step had those of its own values, Pong learned later
-  (docs/results/learning.md). Metrics are of the first pass.
+  (docs/results/learning.md). Metrics are of the unroll before the first step; gradients' norms are of all steps.
   """
   num_shares = agent.hyper.minibatches
   if (num_steps := agent.hyper.epochs * num_shares) == 1:
@@ -177,15 +178,15 @@ def _steps_of_means(
   estimates = Estimates(outcome.targets, outcome.targets - outcome.values)
   steps = dataclasses.replace(trajectory, initial_state=())
 
-  def step(before: tuple[Params, optax.OptState], index: jax.Array) -> tuple[tuple[Params, optax.OptState], Metrics]:
+  def step(before: tuple[Params, optax.OptState], index: jax.Array) -> tuple[tuple[Params, optax.OptState], jax.Array]:
     own, own_estimates = trajectory_lib.share((steps, estimates), index, num_shares, axis=1)
     start = trajectory_lib.share(trajectory.initial_state, index, num_shares, axis=0)
     own = dataclasses.replace(own, initial_state=start)
-    after, state, norm, outcome = _step(agent, before[0], frozen, before[1], own, own_estimates)
-    return (after, state), _metrics(agent, before[0], after, norm, outcome)
+    after, state, norm, _ = _step(agent, before[0], frozen, before[1], own, own_estimates)
+    return (after, state), norm
 
-  (trainable, state), metrics = jax.lax.scan(step, (trainable, state), jnp.arange(num_steps) % num_shares)
-  return trainable, state, jax.tree.map(lambda each: jnp.mean(each[:num_shares]), metrics)
+  (after, state), norms = jax.lax.scan(step, (trainable, state), jnp.arange(num_steps) % num_shares)
+  return after, state, _metrics(agent, trainable, after, norms, outcome)
 
 
 def _step(
@@ -335,7 +336,7 @@ def loss(
 
 
 def _metrics(agent: Agent, before: Params, after: Params, norms: jax.Array, outcome: Outcome) -> Metrics:
-  """Of one update, or of one of its steps: from parameters to parameters along gradients of `norms`, `[]` or `[B]`."""
+  """Of one update, from parameters to parameters, along gradients of `norms`, one or `[N]`."""
   weights, errors = outcome.weights, outcome.targets - outcome.values
   return {
     "loss": outcome.total,

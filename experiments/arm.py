@@ -66,7 +66,7 @@ _TRACK = flags.DEFINE(
   binary.PATH, "track", "", "The camera, as --mode=identify wrote it: the target's place is seen, not told by the arm."
 )
 _CAMERA_VIEW = flags.DEFINE_float(
-  "camera_view", None, "The camera's angle of view, degrees from top to bottom, if it is known to 0.1.", 5.0, 150.0
+  "camera_view", None, "The camera's angle of view, degrees from top to bottom, if it is known to 0.1.", 20.0, 120.0
 )
 _TARGET_RGB = flags.DEFINE_list("target_rgb", ["0.9", "0.1", "0.1"], "The colour of the target that is tracked.")
 _COMMANDS = flags.DEFINE_integer("commands", 1_000_000, "Hostile ones; a fault is injected for each hundred.", 100)

@@ -21,6 +21,7 @@ from environments.arm import protocol, safety, webcam
 from environments.jaco import constants
 
 _START_S = 5.0  # For the node to be there.
+_AHEAD_S = 0.02  # By which the node's clock may go before ours: with clocks set farther apart the arm is held.
 _ANY = "*"  # The checksum that every service takes.
 _VELOCITY = ("kinova_msgs/JointVelocity", "\n".join(f"float32 joint{joint}" for joint in range(1, 8)))
 
@@ -68,6 +69,7 @@ class Ros:
     num_fingers = constants.NUM_JOINTS - constants.NUM_ARM_JOINTS
     self._names += [f"{config.robot}_joint_finger_{finger}" for finger in range(1, num_fingers + 1)]
     self._newest: tuple[float, np.ndarray, np.ndarray] | None = None  # When, angles, velocities.
+    self._shown: tuple[float, np.ndarray] | None = None  # By the node's clock: when, angles.
     self._has_seen = threading.Event()
     if not importlib.import_module("rosgraph").is_master_online():
       raise protocol.BridgeError("no ROS master answers; start kinova_bringup, and set ROS_MASTER_URI to its machine's")
@@ -127,11 +129,15 @@ class Ros:
     angles = dict(zip(state.name, state.position, strict=False))
     if not all(name in angles for name in self._names):
       return
-    age_s = max(0.0, time.time() - state.header.stamp.to_sec())  # With clocks set apart the arm is held.
-    when_s, qpos = time.monotonic() - age_s, np.array([angles[name] for name in self._names])
-    before_s, before, qvel = self._newest or (when_s - 1.0, qpos, np.zeros_like(qpos))
-    if when_s > before_s:
-      self._newest = (when_s, qpos, (qpos - before) / (when_s - before_s))
+    stamp_s = state.header.stamp.to_sec()
+    age_s = time.time() - stamp_s
+    if age_s < -_AHEAD_S:  # What is late would look new.
+      return
+    qpos = np.array([angles[name] for name in self._names])
+    before_s, before = self._shown or (stamp_s - 1.0, qpos)
+    if stamp_s > before_s:
+      self._shown = (stamp_s, qpos)
+      self._newest = (time.monotonic() - max(0.0, age_s), qpos, (qpos - before) / (stamp_s - before_s))
       self._has_seen.set()
 
   def _service(self, name: str) -> Any:

@@ -432,6 +432,8 @@ class _Desk:
       payload = handler(client, getattr(request, kind))
       return rpc.EnvironmentResponse(**{kind: payload})
     except (protocol.BridgeError, safety.CommandRefusedError) as error:
+      if self._stop.is_set():  # The step was cut short; the stream ends without an answer to it.
+        raise futures.CancelledError from None
       return self.refuse(client, code_pb2.INVALID_ARGUMENT, str(error))
     except Exception as error:  # The arm must be held and the client told, whatever it was.
       return self.refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")

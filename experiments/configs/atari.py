@@ -37,6 +37,9 @@ SCALES = {
     pong_soup.SCALES["laptop"],
     sources=("pong",),
     targets=("boxing", "gopher"),
+    steps=2_000_000,
+    num_steps=20,
+    updates_per_record=100,
     hyper={"discount": 0.99, "entropy_cost": 1e-2, "learning_rate": 5e-4, "reward_clip": 1.0},
   ),
   # Every ordered pair of sources; of the networks of four columns the one order that the paper names (papers.md 1.6).

@@ -20,13 +20,15 @@ SCALES = {
   "smoke": dataclasses.replace(
     pong_soup.SCALES["smoke"], sources=("track_1",), targets=("track_1", "track_2"), options={"num_steps": 20}
   ),
-  # One row: what two cores learn the small maze with (`navigation.py`), for longer.
+  # One row: what two cores learned the small maze with before passes over every unroll, for longer.
   "laptop": dataclasses.replace(
     pong_soup.SCALES["laptop"],
     sources=("maze_y",),
     targets=LEVELS,
     steps=500_000,
     num_worlds=4,
+    num_steps=20,
+    updates_per_record=100,
     hyper={"discount": 0.99, "learning_rate": 2e-3, "entropy_cost": 1e-2, "reward_scale": 0.1, "fan_in": 64.0},
     column={"start": "data"},
   ),

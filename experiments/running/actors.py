@@ -92,13 +92,15 @@ def behind_dm_env(
   first_step = loop.step_of(state)
   with contextlib.ExitStack() as stack:
     turns = _InTurns(agent, environments, state, num_steps=num_steps, until_step=until_step, lag=lag)
+    if free_running and first_step < until_step:
+      _compile(agent, state, *turns.now, num_steps, has_replay=replay_updates > 0)
     actor: _InTurns | _FreeRunning = stack.enter_context(contextlib.closing(turns))
     if fit is not None and first_step == 0:
       taken = turns.play(state, num_to_fit)
       state, ends = loop.count(fit(taken.state, taken.played), taken.played)
       yield state, _episode_records(jax.device_get(ends), first_step)
     if free_running and loop.step_of(state) < until_step:
-      free = _FreeRunning(agent, environments, state, turns.now, num_steps=num_steps, has_replay=replay_updates > 0)
+      free = _FreeRunning(agent, environments, state, turns.now, num_steps=num_steps)
       actor = stack.enter_context(contextlib.closing(free))
     while (first_step := loop.step_of(state)) < until_step:
       started = time.monotonic()
@@ -226,9 +228,8 @@ class _FreeRunning:
     now: tuple[core.TimeStep, actor_critic.RecurrentState],
     *,
     num_steps: int,
-    has_replay: bool,
   ):
-    """Goes on from `now`, the timestep and recurrent state `[B, ...]`, once all that will be run is compiled."""
+    """Goes on from `now`, the timestep and recurrent state `[B, ...]`."""
     self._agent, self._environments, self._num_steps = agent, environments, num_steps
     self._newest = state.trainable, state.frozen, 0
     self._key, key = jax.random.split(state.key)
@@ -236,12 +237,12 @@ class _FreeRunning:
     self._num_dropped = 0
     self._changed = threading.Condition()  # Guards both, and says that there is more to take or somebody has ended.
     self._is_over = False
-    _compile(agent, state, *now, num_steps, has_replay=has_replay)
     self._threads = futures.ThreadPoolExecutor(len(environments), "actor")
     self._actors = []
     for world, world_key in enumerate(jax.random.split(key, len(environments))):
       timestep, recurrent_state = jax.tree.map(lambda x, world=world: x[world : world + 1], now)
-      self._actors.append(self._threads.submit(self._play, world, timestep, recurrent_state, world_key))
+      progress = jax.tree.map(lambda x, world=world: x[world : world + 1], state.progress)
+      self._actors.append(self._threads.submit(self._play, world, timestep, recurrent_state, progress, world_key))
       self._actors[-1].add_done_callback(self._say_that_it_ended)
 
   def take(self, state: loop.TrainState) -> _Taken:
@@ -287,9 +288,13 @@ class _FreeRunning:
       self._changed.notify()
 
   def _play(
-    self, world: int, timestep: core.TimeStep, recurrent_state: actor_critic.RecurrentState, key: jax.Array
+    self,
+    world: int,
+    timestep: core.TimeStep,
+    recurrent_state: actor_critic.RecurrentState,
+    progress: trajectory.EpisodeProgress,
+    key: jax.Array,
   ) -> None:
-    progress = trajectory.init_progress(1)
     while True:
       key, act_key = jax.random.split(key)
       steps, updates = [], []

@@ -127,7 +127,7 @@ def check(config: config_dict.ConfigDict) -> None:
     if config.train[name] and config.train.hyper.correction != "vtrace":
       raise ValueError(
         f"train.{name}={config.train[name]}: an older policy played those steps; set "
-        f"--config.train.hyper.correction=vtrace"
+        f"--config.train.hyper.correction=vtrace, and epochs and minibatches beside it to 1"
       )
   if config.train.free_running and config.train.lag:
     raise ValueError(f"train.lag={config.train.lag}: with train.free_running no lag is kept; set --config.train.lag=0")
@@ -179,14 +179,15 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
 def _check_steps_an_unroll(phase: config_dict.ConfigDict) -> None:
   """Refuses several steps an unroll where its worlds cannot be dealt out, and where steps are made in other ways."""
   hyper = phase.hyper
-  if phase.num_worlds % hyper.minibatches:
+  epochs, minibatches = (hyper.get(name, 1) for name in ("epochs", "minibatches"))
+  if phase.num_worlds % minibatches:
     raise ValueError(
-      f"train.hyper.minibatches={hyper.minibatches}: {phase.num_worlds} worlds cannot be dealt out to so many; choose "
+      f"train.hyper.minibatches={minibatches}: {phase.num_worlds} worlds cannot be dealt out to so many; choose "
       f"a divisor of train.num_worlds"
     )
-  if hyper.epochs * hyper.minibatches > 1 and (hyper.reduction != "mean" or hyper.correction != "none"):
+  if epochs * minibatches > 1 and (hyper.reduction != "mean" or hyper.correction != "none"):
     raise ValueError(
-      f"train.hyper.epochs={hyper.epochs} and minibatches={hyper.minibatches} go with reduction='mean' and "
+      f"train.hyper.epochs={epochs} and minibatches={minibatches} go with reduction='mean' and "
       f"correction='none', not with {hyper.reduction!r} and {hyper.correction!r}; set both to 1, or change these"
     )
 
@@ -199,13 +200,15 @@ def check_annealing(phase: config_dict.ConfigDict) -> None:
   """
   each = phase.num_worlds if phase.hyper.get("reduction") == "sum" else 1  # Every world makes an update of its own.
   each *= 1 + phase.get("replay_updates", 0)
-  each *= phase.hyper.get("epochs", 1) * phase.hyper.get("minibatches", 1)
+  epochs, minibatches = (phase.hyper.get(name, 1) for name in ("epochs", "minibatches"))
+  each *= epochs * minibatches
   num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps)) * each
   if 0 < phase.hyper.anneal_updates < num_updates:
     raise ValueError(
       f"train.hyper.anneal_updates={phase.hyper.anneal_updates:g}: the learning rate would be 0 from there to the last "
       f"of {num_updates} updates (steps={phase.steps}, {phase.num_worlds} worlds, num_steps={phase.num_steps}, "
-      f"reduction={phase.hyper.get('reduction', 'mean')!r}); set train.hyper.anneal_updates={num_updates}, or 0 to "
+      f"reduction={phase.hyper.get('reduction', 'mean')!r}, epochs={epochs}, minibatches={minibatches}); set "
+      f"train.hyper.anneal_updates={num_updates}, or 0 to "
       f"keep the rate"
     )
 

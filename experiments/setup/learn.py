@@ -176,7 +176,10 @@ def rehearsed(
     task = fitted_to(
       task, unroll.host_unroll(task.agent, *split, [recorded], begun, state, start_key, FRAMES_TO_FIT)[2]
     )
-  agent, hyper = task.agent, dataclasses.replace(task.agent.hyper, correction="none", anneal_updates=0.0)
+  agent, hyper = (
+    task.agent,
+    dataclasses.replace(task.agent.hyper, correction="none", anneal_updates=0.0, epochs=1, minibatches=1),
+  )
   learner = dataclasses.replace(agent, hyper=hyper, learns_policy=False)
   trainable, frozen = partition.split(task.params, task.is_trainable)
   optimizer_state = actor_critic.init(learner, trainable)

@@ -49,8 +49,8 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
       raise ValueError(f"sweep.sampled names {name}, which is no field of the config") from None
     if name not in own_fields(member):
       raise ValueError(
-        f"sweep.sampled draws {name}, in which runs side by side cannot differ: only numbers of hyper, costs of "
-        "auxiliary heads and alpha are a run's own; make a sweep for each value"
+        f"sweep.sampled draws {name}, in which runs side by side cannot differ: only numbers of hyper "
+        "but epochs and minibatches, costs of auxiliary heads and alpha are a run's own; make a sweep for each value"
       )
     if not values:
       raise ValueError(f"sweep.sampled gives no values for {name}")

@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -142,3 +144,19 @@ def test_a_master_that_is_not_there_is_one_line(monkeypatch):
 def test_a_machine_without_ros_is_told_what_to_install(tmp_path):
   with pytest.raises(protocol.BridgeError, match="there is no ROS for Python in .*: apt-get install python3-rospy"):
     driver.connect(ros.RosConfig(packages=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("ahead_s", "is_held"), [(0.01, False), (1.0, True), (-1.0, False)])
+def test_a_node_whose_clock_is_ahead_shows_nothing_new(ahead_s, is_held):
+  """What is late would look new; what its clock says is old is as old as that, and a gate holds the arm."""
+  driver_, names = object.__new__(ros.Ros), [f"joint_{joint}" for joint in range(9)]
+  driver_._names, driver_._newest, driver_._shown, driver_._has_seen = names, None, None, threading.Event()
+  now_s = time.time()
+  for after_s, angle in ((0.0, 0.0), (0.1, 0.03)):  # They arrive at once, one after the other.
+    stamp = types.SimpleNamespace(to_sec=lambda s=now_s + ahead_s - 0.1 + after_s: s)
+    driver_._see(types.SimpleNamespace(name=names, position=[angle] * 9, header=types.SimpleNamespace(stamp=stamp)))
+  assert driver_._has_seen.is_set() != is_held
+  if not is_held:
+    when_s, _, velocities = driver_._newest
+    np.testing.assert_allclose(velocities, 0.3, rtol=1e-3)  # By the node's clock.
+    assert time.monotonic() - when_s == pytest.approx(max(0.0, -ahead_s), abs=0.05)

@@ -396,10 +396,12 @@ def test_a_client_stops_the_arm_on_the_way_to_a_start(rig, rig_config, how):
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_an_operator_stops_the_arm_on_the_way_to_a_start(rig, rig_server, kind):
   process, address = rig_server
-  with on_its_way(address, rig):
+  with on_its_way(address, rig) as (stream, _):
     start_s = time.monotonic()
     process.send_signal(kind)
     assert rig.stood_after(start_s) < 0.1 + SLACK_S
+    with pytest.raises((StopIteration, grpc.RpcError)):  # No answer: the client is told that the server is gone.
+      stream.read()
     assert process.wait(20) == 0
 
 

@@ -154,6 +154,12 @@ def test_variants_that_are_none_are_refused():
     jaco_talk.get_config("column")
 
 
+def test_games_of_other_engines_do_not_learn_by_half_of_pongs_settings():
+  """Passes over an unroll go with long ones, one step with short ones."""
+  for config in (atari.get_config("laptop"), labyrinth.get_config("laptop"), pong_soup.get_config("laptop")):
+    assert (config.train.hyper.epochs, config.train.num_steps) in {(1, 20), (4, 128)}
+
+
 def test_a_variant_on_a_twin_differs_in_its_world_alone():
   arm, twin = (jaco_corl2017.get_config(variant) for variant in ("finetune_head", "finetune_head_twin"))
   assert run_directory.difference(arm.to_dict(), twin.to_dict()) == [

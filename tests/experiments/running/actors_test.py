@@ -239,3 +239,11 @@ def test_no_world_is_played_with_what_is_no_number(learner, monkeypatch):
   with pytest.raises(FloatingPointError):
     next(start(learner, [Fitful(0)], free_running=True))
   assert all(np.isfinite(leaf).all() for leaves in played_with for leaf in leaves)
+
+
+def test_an_episode_that_a_column_was_fitted_in_counts_whole(learner):
+  fitted = {"fit": lambda state, played: state, "num_to_fit": 3}
+  for mode in ({"lag": 0}, {"free_running": True}):
+    records = [record for _, records in start(learner, [Fitful(0)], **fitted, **mode) for record in records]
+    lengths = [record.metrics["length"] for record in records if record.kind == "episode"]
+    assert len(lengths) > 1 and set(lengths) == {4.0}

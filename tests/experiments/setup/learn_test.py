@@ -52,6 +52,7 @@ def test_recorded_steps_teach_value_and_heads_and_leave_the_policy(tmp_path, cap
     arm_recordings.write(tmp_path / str(seed), arm_recordings.items(num_episodes=30, seed=seed)) for seed in (0, 1)
   )
   config = make_config(heard)
+  config.train.hyper.update({"epochs": 2, "minibatches": config.train.num_worlds})  # One recorded world gives no such.
   first = learn.make(config)
   config.method = "progressive"
   source = released.Source(first.agent.spec, auxiliary.without(first.params), 0, reward_scale=1.0)
