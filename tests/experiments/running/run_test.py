@@ -220,7 +220,9 @@ def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
     checks.check_annealing(config.train)
   config.train.hyper.update(epochs=1, minibatches=1)
   config.world, config.train.num_worlds = "host", 1
-  with pytest.raises(ValueError, match=r"of 120 updates \(steps=600, 1 worlds, num_steps=5, reduction='mean'\)"):
+  with pytest.raises(
+    ValueError, match=r"of 120 updates \(steps=600, 1 worlds, num_steps=5, reduction='mean', epochs=1,"
+  ):
     run.run(config, tmp_path)
   assert not (tmp_path / "config.json").exists()
 
