@@ -64,20 +64,20 @@ def test_changed_parameters_are_refused_in_either_format(tmp_path):
   file.write_bytes(data)
   with pytest.raises(ValueError, match="params.safetensors is not what was released"):
     released.load(tmp_path)
-  shutil.copytree(PUBLISHED / "pong", tmp_path / "pong")
-  with np.load(PUBLISHED / "pong/params.npz") as saved:
+  shutil.copytree(PUBLISHED / "jaco_corl2017", tmp_path / "jaco_corl2017")
+  with np.load(PUBLISHED / "jaco_corl2017/params.npz") as saved:
     arrays = {name: saved[name].copy() for name in saved}
   arrays["0/output/bias"][0] += 1
-  np.savez(tmp_path / "pong/params.npz", **arrays)
+  np.savez(tmp_path / "jaco_corl2017/params.npz", **arrays)
   with pytest.raises(ValueError, match="params.npz is not what was released"):
-    released.load(tmp_path / "pong")
+    released.load(tmp_path / "jaco_corl2017")
 
 
 def test_a_new_release_takes_the_place_of_one_of_an_earlier_version(tmp_path):
-  shutil.copytree(PUBLISHED / "pong", tmp_path / "pong")
-  params = release(tmp_path / "pong")
-  assert not (tmp_path / "pong/params.npz").exists()
-  assert partition.content_hash(released.load_source(tmp_path / "pong").params) == partition.content_hash(params)
+  shutil.copytree(PUBLISHED / "jaco_corl2017", tmp_path / "jaco_corl2017")
+  params = release(tmp_path / "jaco_corl2017")
+  assert not (tmp_path / "jaco_corl2017/params.npz").exists()
+  assert partition.content_hash(released.load_source(tmp_path / "jaco_corl2017").params) == partition.content_hash(params)
 
 
 def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch):
