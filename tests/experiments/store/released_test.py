@@ -74,10 +74,10 @@ def test_changed_parameters_are_refused_in_either_format(tmp_path):
 
 
 def test_a_new_release_takes_the_place_of_one_of_an_earlier_version(tmp_path):
-  shutil.copytree(PUBLISHED / "jaco_corl2017", tmp_path / "jaco_corl2017")
-  params = release(tmp_path / "jaco_corl2017")
-  assert not (tmp_path / "jaco_corl2017/params.npz").exists()
-  assert partition.content_hash(released.load_source(tmp_path / "jaco_corl2017").params) == partition.content_hash(params)
+  shutil.copytree(PUBLISHED / "jaco_corl2017", tmp_path / "column")
+  params = release(tmp_path / "column")
+  assert not (tmp_path / "column/params.npz").exists()
+  assert partition.content_hash(released.load_source(tmp_path / "column").params) == partition.content_hash(params)
 
 
 def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch):
