@@ -1,6 +1,7 @@
 """What is learned from recorded steps before the first step of a run."""
 
 import contextlib
+import dataclasses
 
 import jax
 import numpy as np
@@ -52,13 +53,14 @@ def test_recorded_steps_teach_value_and_heads_and_leave_the_policy(tmp_path, cap
     arm_recordings.write(tmp_path / str(seed), arm_recordings.items(num_episodes=30, seed=seed)) for seed in (0, 1)
   )
   config = make_config(heard)
-  config.train.hyper.update({"epochs": 2, "minibatches": config.train.num_worlds})  # One recorded world gives no such.
   first = learn.make(config)
   config.method = "progressive"
   source = released.Source(first.agent.spec, auxiliary.without(first.params), 0, reward_scale=1.0)
   task = learn.make(config, source=source)
   world = learn.recording(task, str(heard))
-  after = learn.rehearsed(task, world, jax.random.key(0), num_updates=60, num_steps=10)
+  hyper = dataclasses.replace(task.agent.hyper, epochs=2, minibatches=2)  # One recorded world cannot be dealt out.
+  several = task._replace(agent=dataclasses.replace(task.agent, hyper=hyper))
+  after = learn.rehearsed(several, world, jax.random.key(0), num_updates=60, num_steps=10)._replace(agent=task.agent)
   assert capsys.readouterr().out.count("recorded steps: ") == 2
 
   (logits, value, head), (logits_after, value_after, head_after) = (on(one, held_out) for one in (task, after))
