@@ -93,7 +93,7 @@ _PPO: Mapping[str, Any] = {"epochs": 4, "minibatches": 2}
 # `laptop` compares agents at one rate and one entropy cost (docs/results/learning.md); the papers draw both.
 SCALES = {
   "smoke": Scale(1_240, 2, 10, 500, 10, 2, 1, (1e-4, 5e-4), (1e-4, 1e-3), False, 0.1, {}),
-  "laptop": Scale(160_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (5e-4,), False, 0.1, _PPO, "data", 0.1, "layer"),
+  "laptop": Scale(80_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (5e-4,), False, 0.1, _PPO, "data", 0.1, "layer"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
 # Of `laptop`, in all mazes but these: a step earns a tenth, and an update takes more of them, once.
