@@ -95,7 +95,7 @@ class ActOutput(NamedTuple):
   log_prob: jax.Array  # [B] float32
   value: jax.Array  # [B] float32
   recurrent_state: RecurrentState  # Every leaf [B, ...].
-  activations: dict[str, jax.Array]  # Of the newest column: layer -> [B, ...].
+  activations: network.Activations  # Of each column: layer -> [B, ...].
 
 
 def signals(agent: Agent) -> tuple[str, ...]:
@@ -142,10 +142,10 @@ def act(
   params = partition.merge(trainable, frozen)
   timesteps, additions = jax.tree.map(lambda x: x[None], (timestep, additions))
   activations, recurrent_state = apply(agent, params, timesteps, recurrent_state, additions=additions)
-  logits, value = heads.split(activations[column.OUTPUT][0], agent.num_choices)
+  activations = jax.tree.map(lambda x: x[0], activations)
+  logits, value = heads.split(activations[-1][column.OUTPUT], agent.num_choices)
   action = distributions.mode(logits) if greedy else distributions.sample(key, logits)
-  now = {layer: x[0] for layer, x in activations.items()}
-  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state, now)
+  return ActOutput(action, distributions.log_prob(logits, action), value, recurrent_state, activations)
 
 
 @jax.jit
@@ -176,7 +176,7 @@ def _steps_of_means(
     return after, state, _metrics(agent, trainable, after, norm, outcome)
   _, outcome = loss(trainable, frozen, agent, trajectory)
   estimates = Estimates(outcome.targets, outcome.targets - outcome.values)
-  steps = dataclasses.replace(trajectory, initial_state=())
+  steps = dataclasses.replace(trajectory, initial_state=(), activations=_lasting(trajectory.activations, trainable))
 
   def step(before: tuple[Params, optax.OptState], index: jax.Array) -> tuple[tuple[Params, optax.OptState], jax.Array]:
     own, own_estimates = trajectory_lib.share((steps, estimates), index, num_shares, axis=1)
@@ -187,6 +187,12 @@ def _steps_of_means(
 
   (after, state), norms = jax.lax.scan(step, (trainable, state), jnp.arange(num_steps) % num_shares)
   return after, state, _metrics(agent, trainable, after, norms, outcome)
+
+
+def _lasting(activations: network.Activations, trainable: Params) -> network.Activations:
+  """Those that are the same after a step: of the columns before the first that learns."""
+  first = next((k for k, own in enumerate(trainable) if jax.tree.leaves(own)), len(trainable))
+  return tuple(own if k < first else {} for k, own in enumerate(activations))
 
 
 def _step(
@@ -236,20 +242,22 @@ def apply(
   state: RecurrentState,
   *,
   additions: Additions | None = None,
-) -> tuple[dict[str, jax.Array], RecurrentState]:
-  """The newest column's activations, each `[T, B, ...]`, over timesteps `[T, B, ...]`, from a state `[B, ...]`.
+  known: network.Activations | None = None,
+) -> tuple[network.Activations, RecurrentState]:
+  """Every column's activations, each `[T, B, ...]`, over timesteps `[T, B, ...]`, from a state `[B, ...]`.
 
-  `additions`, `[T, B, ...]` each, are added to activations of any column: see `network.apply`.
+  `additions`, `[T, B, ...]` each, are added to activations of any column; those `known` are not computed again: see
+  `network.apply`.
   """
-  activations, state = network.apply(
+  return network.apply(
     auxiliary_lib.without(params),
     agent.spec,
     inputs=timesteps.observation,
     state=state,
     is_first=timesteps.step_type == core.FIRST,
     additions=additions,
+    known=known,
   )
-  return activations[-1], state
 
 
 @struct.dataclass
@@ -296,7 +304,7 @@ def loss(
   """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
-  activations, _ = apply(agent, params, timesteps, trajectory.initial_state)
+  (*_, activations), _ = apply(agent, params, timesteps, trajectory.initial_state, known=trajectory.activations)
   logits, values = heads.split(activations[column.OUTPUT], agent.num_choices)  # [T+1, B, A, N], [T+1, B]
   reward = jnp.clip(hyper.reward_scale * timesteps.reward, -hyper.reward_clip, hyper.reward_clip)
   # vmap maps every leaf of its arguments: take only what returns read, not the pixels.

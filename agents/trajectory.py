@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from environments import core
+from progressive import network
 
 
 @struct.dataclass
@@ -23,6 +24,7 @@ class Trajectory:
   actions: jax.Array  # [T, B, A] int32
   behaviour_log_prob: jax.Array  # [T, B] float32: log-probability of each action when it was chosen.
   initial_state: Any  # Every leaf [B, ...]: the recurrent state before `timesteps[0]` was read.
+  activations: network.Activations = ()  # [T+1, B, ...] each, under the parameters that learn from this; (): not kept.
 
 
 def weights(step_type: jax.Array) -> jax.Array:

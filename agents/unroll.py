@@ -7,7 +7,7 @@ trajectories of the same form, and the same keys choose the same actions.
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dm_env
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 from agents import actor_critic, trajectory
 from environments import batch as batch_lib
 from environments import core
-from progressive import network
+from progressive import network, partition
 
 
 class _Now(NamedTuple):
@@ -33,9 +33,10 @@ class _Seen(NamedTuple):
   timestep: core.TimeStep
   action: jax.Array
   log_prob: jax.Array
+  activations: network.Activations
 
 
-@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "greedy"))
+@functools.partial(jax.jit, static_argnames=("batch", "num_steps", "greedy", "keeps_activations"))
 def unroll(
   agent: actor_critic.Agent,
   trainable: actor_critic.Params,
@@ -46,23 +47,35 @@ def unroll(
   key: jax.Array,
   num_steps: int,
   greedy: bool = False,
+  keeps_activations: bool = False,
 ) -> tuple[batch_lib.BatchState, actor_critic.RecurrentState, trajectory.Trajectory]:
   """Plays `num_steps` steps in every world of a batch.
 
   Both states are where the last unroll ended, or `batch.init(key)` and `actor_critic.initial_state(agent, B)`; `greedy`
-  plays the most probable actions. Returns both states after T steps, and a trajectory `[T+1, B, ...]`.
+  plays the most probable actions. Returns both states after T steps, and a trajectory `[T+1, B, ...]`, which
+  `keeps_activations` for an update of the very parameters that played.
   """
 
   def step(now: _Now, step_key: jax.Array) -> tuple[_Now, _Seen]:
     timestep = now.batch_state.timestep
     chosen = actor_critic.act(agent, trainable, frozen, now.recurrent_state, timestep, step_key, greedy)
     after = _Now(batch.step(now.batch_state, chosen.action), chosen.recurrent_state)
-    return after, _Seen(timestep, chosen.action, chosen.log_prob)
+    activations = chosen.activations if keeps_activations else ()
+    return after, _Seen(timestep, chosen.action, chosen.log_prob, activations)
 
   end, seen = jax.lax.scan(step, _Now(batch_state, recurrent_state), jax.random.split(key, num_steps))
-  timesteps = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), seen.timestep, end.batch_state.timestep)
-  played = trajectory.Trajectory(timesteps, seen.action, seen.log_prob, recurrent_state)
+  last = jax.tree.map(lambda x: x[None], end.batch_state.timestep)
+  timesteps, activations = _followed_by(seen.timestep, last), seen.activations
+  if keeps_activations:
+    params = partition.merge(trainable, frozen)
+    activations = _followed_by(activations, actor_critic.apply(agent, params, last, end.recurrent_state)[0])
+  played = trajectory.Trajectory(timesteps, seen.action, seen.log_prob, recurrent_state, activations)
   return end.batch_state, end.recurrent_state, played
+
+
+def _followed_by(steps: Any, last: Any) -> Any:
+  """`[T, ...]` and `[1, ...]` as one."""
+  return jax.tree.map(lambda *x: jnp.concatenate(x), steps, last)
 
 
 def host_init(agent: actor_critic.Agent, environments: Sequence[dm_env.Environment]) -> core.TimeStep:

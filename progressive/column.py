@@ -85,6 +85,7 @@ def apply(
   is_first: jax.Array | None,
   laterals: Mapping[str, Sequence[jax.Array]],
   additions: Mapping[str, jax.Array],
+  known: Mapping[str, jax.Array],
 ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
   """(name -> activations `[T, ...]` of every layer, state after the last step) of T steps, or of T examples.
 
@@ -94,24 +95,26 @@ def apply(
     is_first: bool `[T]`, the state starts anew before such a step is consumed; None in a column without such layers.
     laterals: layer -> terms of its pre-activation's shape (an LSTM's 4 D gates), added in the order given.
     additions: layer -> a term of its activation's shape, added to what all others see of it (not to an LSTM's carry).
+    known: layer -> its activations (without `additions`), where they were computed before; gradients are as ever.
   """
-  known = {name: inputs[name] for name in spec.input_shapes}
+  read = {name: inputs[name] for name in spec.input_shapes}
   next_state = {}
   for layer in spec.layers:
     name = layer.name
-    known[name], after = layer.unroll(
+    read[name], after = layer.unroll(
       params[name],
-      layer.join([known[read] for read in layer.inputs]),
+      layer.join([read[each] for each in layer.inputs]),
       terms=laterals.get(name, ()),
       state=state.get(name),
       is_first=is_first,
+      known=known.get(name),
     )
     if layer.is_recurrent:
       next_state[name] = after
     if name in additions:
-      chex.assert_equal_shape([known[name], additions[name]])
-      known[name] = known[name] + additions[name]
-  return {layer.name: known[layer.name] for layer in spec.layers}, next_state
+      chex.assert_equal_shape([read[name], additions[name]])
+      read[name] = read[name] + additions[name]
+  return {layer.name: read[layer.name] for layer in spec.layers}, next_state
 
 
 def _check_graph(spec: Column) -> None:

@@ -90,6 +90,7 @@ def apply(
   state: State | None = None,
   is_first: jax.Array | None = None,
   additions: Mapping[layers.Source, jax.Array] | None = None,
+  known: Activations | None = None,
 ) -> tuple[Activations, State]:
   """Runs all columns on examples, or, where a `state` is given, on sequences.
 
@@ -103,6 +104,8 @@ def apply(
     is_first: bool `[T]` or `[T, B]`, where the state starts anew before that step; None is nowhere.
     additions: (column, layer) -> a term added to that layer's activations, for every layer and column that reads them:
       noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by them.
+    known: what this has returned for the same parameters and inputs, or some layers of that: only what gradients need
+      is computed again. Outputs and gradients are the same.
 
   Returns:
     For each column {layer: activations}, with the axes of `inputs`, the network's output being `[-1]["output"]`; and
@@ -114,22 +117,20 @@ def apply(
   """
   check_params(params, spec)
   inputs, leading = _check_inputs(spec, inputs)
-  additions = dict(additions or {})
-  unknown = [place for place in additions if place not in layer_names(spec)]
+  given = dict(additions or {}), tuple(known or ({},) * len(spec.columns))
+  unknown = [place for place in given[0] if place not in layer_names(spec)]
   if unknown:
     raise ValueError(f"additions names {unknown}, which are no (column, layer) of this network: {layer_names(spec)}.")
   run = functools.partial(_run, params, spec)
   if state is None:
     state = _no_state(spec, is_first)
-    inputs, additions = jax.tree.map(
-      lambda x: x.reshape(math.prod(leading), *x.shape[len(leading) :]), (inputs, additions)
-    )
-    activations, state = run(inputs, state, None, additions)
+    inputs, given = jax.tree.map(lambda x: x.reshape(math.prod(leading), *x.shape[len(leading) :]), (inputs, given))
+    activations, state = run(inputs, state, None, *given)
     return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), activations), state
   is_first = _check_time(spec, state, is_first, leading)
   for _ in leading[1:]:
-    run = jax.vmap(run, in_axes=(1, 0, 1, 1), out_axes=(1, 0))
-  return run(inputs, state, is_first, additions)
+    run = jax.vmap(run, in_axes=(1, 0, 1, 1, 1), out_axes=(1, 0))
+  return run(inputs, state, is_first, *given)
 
 
 def check_params(params: Params, spec: Network) -> None:
@@ -152,6 +153,7 @@ def _run(
   state: State,
   is_first: jax.Array | None,
   additions: Mapping[layers.Source, jax.Array],
+  known: Activations,
 ) -> tuple[Activations, State]:
   """`apply` with one leading axis: T steps, or T examples."""
   activations: list[dict[str, jax.Array]] = []
@@ -165,6 +167,7 @@ def _run(
       is_first=is_first,
       laterals={name: _terms(into, params[k][name], activations) for name, into in connections},
       additions={name: term for (j, name), term in additions.items() if j == k},
+      known=known[k],
     )
     activations.append(here)
     next_state.append(after)

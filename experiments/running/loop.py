@@ -76,7 +76,15 @@ def train_step(
   """`num_steps` steps in every world of a batch and one update."""
   key, act_key = jax.random.split(state.key)
   batch_state, recurrent_state, played = unroll.unroll(
-    agent, state.trainable, state.frozen, batch, state.batch_state, state.recurrent_state, act_key, num_steps
+    agent,
+    state.trainable,
+    state.frozen,
+    batch,
+    state.batch_state,
+    state.recurrent_state,
+    act_key,
+    num_steps,
+    keeps_activations=True,
   )
   state = dataclasses.replace(state, key=key, batch_state=batch_state, recurrent_state=recurrent_state)
   state, metrics, ends = learn(state, played, agent=agent)

@@ -1,7 +1,6 @@
 """Layers without a state: `Dense` activation(W x + b), `Conv` activation(W * x + b), and `LayerNorm`."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,9 +29,9 @@ class Dense(layer.Activated):
     kernel = jax.nn.initializers.lecun_normal()(key, (*read, self.size), jnp.float32)
     return {"kernel": kernel, "bias": jnp.zeros((self.size,), jnp.float32)}
 
-  def apply(self, params: layer.Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
+  def pre_activation(self, params: layer.Params, x: jax.Array) -> jax.Array:
     """`[N, D]` -> `[N, size]`"""
-    return self.finish(layer.add_bias(x @ params["kernel"], params["bias"]), terms)
+    return layer.add_bias(x @ params["kernel"], params["bias"])
 
   def check(self) -> None:
     super().check()
@@ -77,9 +76,9 @@ class Conv(layer.Activated):
       kernel = 4.0 * (kernel - jnp.mean(kernel, axis=(0, 1, 2), keepdims=True))
     return {"kernel": kernel, "bias": jnp.zeros((self.features,), jnp.float32)}
 
-  def apply(self, params: layer.Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
+  def pre_activation(self, params: layer.Params, x: jax.Array) -> jax.Array:
     """`[N, H, W, C]` -> `[N, H', W', features]`"""
-    return self.finish(layer.add_bias(self.lateral(params["kernel"], x), params["bias"]), terms)
+    return layer.add_bias(self.lateral(params["kernel"], x), params["bias"])
 
   def lateral_kernel(self, source: layer.Shape, read: layer.Shape) -> layer.Shape:
     """As its own kernel, over a source from which that makes maps as large as from its own input."""
@@ -121,8 +120,8 @@ class LayerNorm(layer.Activated):
     del key
     return {"scale": jnp.ones((read[-1],), jnp.float32), "bias": jnp.zeros((read[-1],), jnp.float32)}
 
-  def apply(self, params: layer.Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
+  def pre_activation(self, params: layer.Params, x: jax.Array) -> jax.Array:
     """`[N, ..., D]` -> `[N, ..., D]`"""
     x = jax.nn.standardize(x, variance=jnp.var(x, axis=-1, keepdims=True), epsilon=self.epsilon)
     scale = params["scale"].reshape((1,) * (x.ndim - 1) + params["scale"].shape)
-    return self.finish(layer.add_bias(scale * x, params["bias"]), terms)
+    return layer.add_bias(scale * x, params["bias"])

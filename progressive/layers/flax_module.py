@@ -6,7 +6,7 @@ none.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.errors
@@ -44,9 +44,9 @@ class Flax(layer.Activated):
     """module: the module's own parameters"""
     return {"module": self.module.init(key, jnp.zeros((1, *read), jnp.float32)).get("params", {})}
 
-  def apply(self, params: layer.Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
+  def pre_activation(self, params: layer.Params, x: jax.Array) -> jax.Array:
     """`[N, *read]` -> `[N, *shape]`"""
-    return self.finish(self.module.apply({"params": params["module"]}, x), terms)
+    return self.module.apply({"params": params["module"]}, x)
 
   def flops(self, params: layer.Params, read: layer.Shape) -> int:
     """XLA's own count, which includes biases and activations."""

@@ -54,11 +54,21 @@ class Layer:
     raise NotImplementedError
 
   def unroll(
-    self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], state: Any, is_first: jax.Array | None
+    self,
+    params: Params,
+    x: jax.Array,
+    *,
+    terms: Sequence[jax.Array],
+    state: Any,
+    is_first: jax.Array | None,
+    known: jax.Array | None = None,
   ) -> tuple[jax.Array, Any]:
-    """Activations of T steps, and the state after the last; without a state, time is one more axis of examples."""
+    """Activations of T steps, and the state after the last; without a state, time is one more axis of examples.
+
+    Activations that are `known` already stand for themselves: only what gradients need is computed.
+    """
     del state, is_first
-    return self.apply(params, x, terms=terms), None
+    return stand_in(self.apply(params, x, terms=terms), known), None
 
   def initial_state(self) -> Any:
     """What it carries from step to step before the first, unbatched; None for a layer that carries nothing."""
@@ -146,9 +156,29 @@ class Activated(Layer):
     if callable(self.activation):
       object.__setattr__(self, "activation", naming.name_of(self.activation).removeprefix("jax.nn:"))
 
-  def finish(self, y: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
-    """`y` `[N, ...]` plus `terms`, under the activation."""
-    y = add(y, terms)
+  def pre_activation(self, params: Params, x: jax.Array) -> jax.Array:
+    """What `terms` are added to, `[N, ...]`, of what it reads `[N, ...]`."""
+    raise NotImplementedError
+
+  def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
+    return self._finish(add(self.pre_activation(params, x), terms))
+
+  def unroll(
+    self,
+    params: Params,
+    x: jax.Array,
+    *,
+    terms: Sequence[jax.Array],
+    state: Any,
+    is_first: jax.Array | None,
+    known: jax.Array | None = None,
+  ) -> tuple[jax.Array, Any]:
+    if self.activation not in (None, "relu"):
+      return super().unroll(params, x, terms=terms, state=state, is_first=is_first, known=known)
+    # A ReLU keeps what has been through it, and its gradient: so products are not computed again, not even for that.
+    return self._finish(stand_in(add(self.pre_activation(params, x), terms), known)), None
+
+  def _finish(self, y: jax.Array) -> jax.Array:
     return y if self.activation is None else _function(self.activation)(y)
 
   def check(self) -> None:
@@ -170,6 +200,23 @@ def add(y: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
     chex.assert_equal_shape([y, term])
     y = y + term
   return y
+
+
+def stand_in(y: jax.Array, known: jax.Array | None) -> jax.Array:
+  """`known` with the gradients of `y`, which it equals; `y` where None is known."""
+  if known is None:
+    return y
+  chex.assert_equal_shape([y, known])
+  return _stand_in(y, known)
+
+
+@jax.custom_vjp
+def _stand_in(y: jax.Array, known: jax.Array) -> jax.Array:
+  del y
+  return known
+
+
+_stand_in.defvjp(lambda y, known: (known, None), lambda _, g: (g, None))
 
 
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:

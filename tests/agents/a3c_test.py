@@ -1,7 +1,9 @@
 """A3C's worker in numpy (Mnih et al. 2016, algorithm S3), beside the batched learner that sums, and PPO's passes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from agents import actor_critic, trajectory, unroll
@@ -175,3 +177,25 @@ def test_metrics_are_those_of_the_whole_batch():
     if not name.startswith(("step/", "gradient_norm", "clipped")):
       for way in ("sum", "passes"):
         np.testing.assert_allclose(said[way][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("way", ["mean", "sum", "passes"])
+def test_what_acting_has_computed_changes_no_update(way):
+  world = worlds.CueRecall()
+  hyper = {"mean": {"reduction": "mean"}, "sum": {}, "passes": {"reduction": "mean", "epochs": 2, "minibatches": 3}}
+  agent, trainable, frozen = agents_for_tests.make_progressive(world, **{**A3C, **hyper[way], "learning_rate": 0.02})
+  batch = batch_lib.Batch(world, 6, ("signal",))
+  start, state = actor_critic.initial_state(agent, 6), actor_critic.init(agent, trainable)
+  begun = batch.init(jax.random.key(1)), start, jax.random.key(2), 12
+  played = unroll.unroll(agent, trainable, frozen, batch, *begun, keeps_activations=True)[2]
+  assert [set(of_one) for of_one in played.activations] == [{"hidden", "memory", "output"}] * 2
+  expected = actor_critic.update(agent, trainable, frozen, state, played.replace(activations=()))
+  jax.tree.map(
+    lambda mine, theirs: np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5),
+    actor_critic.update(agent, trainable, frozen, state, played),
+    expected,
+  )
+  # The frozen column's are read in every pass, those of the column that learns in the first at most.
+  bent = jax.tree.map(lambda x: x + 1, played.activations)
+  others = actor_critic.update(agent, trainable, frozen, state, played.replace(activations=(bent[0], {})))[0]
+  assert optax.global_norm(jax.tree.map(jnp.subtract, others, expected[0])) > 1e-3

@@ -176,7 +176,7 @@ def test_act_and_update_see_the_same_policy():
   for seed in range(2):  # The second unroll begins in the middle of episodes.
     *carry, played = unroll.unroll(agent, trainable, frozen, batch, *carry, jax.random.key(seed), 7)
   params = partition.merge(trainable, frozen)
-  activations, _ = actor_critic.apply(agent, params, played.timesteps, played.initial_state)
+  (*_, activations), _ = actor_critic.apply(agent, params, played.timesteps, played.initial_state)
   logits, _ = heads.split(activations["output"], agent.num_choices)
   log_probs = jax.nn.log_softmax(logits[:-1, :, 0])
   expected = np.take_along_axis(np.asarray(log_probs), np.asarray(played.actions), axis=-1)[..., 0]

@@ -17,7 +17,7 @@ def _dense(name="output", inputs=("x",), size=2, **kwargs):
 def _apply(spec, params, inputs, state=None, is_first=None):
   is_first = jnp.zeros(NUM_STEPS, bool) if is_first is None else is_first
   state = column.initial_state(spec) if state is None else state
-  return column.apply(params, spec, inputs=inputs, state=state, is_first=is_first, laterals={}, additions={})
+  return column.apply(params, spec, inputs=inputs, state=state, is_first=is_first, laterals={}, additions={}, known={})
 
 
 def _lstm_column(size=4):

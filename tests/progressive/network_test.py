@@ -318,3 +318,59 @@ def test_an_addition_to_no_layer_is_refused():
   for place in ((0, "pixels"), (1, "fc")):
     with pytest.raises(ValueError, match="no .column, layer."):
       _outputs_with(spec, params, {place: jnp.zeros((NUM_STEPS, 6), jnp.float32)})
+
+
+# Activations that are known already.
+
+
+def _scores(spec, own, frozen, known=None):
+  """Something of every layer of the newest column, from three examples of four steps; and all activations."""
+  params = partition.merge(own, frozen)
+  batch = {name: jnp.stack([x, x[::-1], 2 * x], axis=1) for name, x in OBSERVATIONS.items()}
+  state = network.initial_state(spec, batch_shape=(3,))
+  is_first = jnp.tile(IS_FIRST[:, None], 3)
+  activations, _ = network.apply(params, spec, inputs=batch, state=state, is_first=is_first, known=known)
+  return sum(jnp.sum(jnp.cos(x)) for x in activations[-1].values()), activations
+
+
+def _of_many_kinds():
+  """Two columns with maps, adapters, an LSTM, a normalised layer, and one that is not a ReLU."""
+  chain = list(columns.recurrent().layers)
+  chain[2] = layers.Dense("fc", ("conv2",), 6, activation=None)
+  chain[3:4] = [
+    layers.LayerNorm("norm", ("fc",)),
+    layers.Dense("bent", ("norm",), 6, activation="tanh"),
+    layers.LSTM("lstm", ("bent",), 4),
+  ]
+  spec, params = columns.grown(ADAPTED, column.Column(ADAPTED.inputs, tuple(chain)), output_init="random")
+  return spec, *partition.split(params, lambda path: path[0] == 1)
+
+
+def test_known_activations_change_neither_outputs_nor_gradients():
+  spec, own, frozen = _of_many_kinds()
+  gradient = jax.jit(jax.value_and_grad(_scores, argnums=1, has_aux=True), static_argnums=0)
+  (_, activations), expected = gradient(spec, own, frozen)
+  for known in (activations, (activations[0], {}), ({}, {"conv2": activations[1]["conv2"]})):
+    (_, again), actual = gradient(spec, own, frozen, known)
+    for (path, x), (_, y) in zip(*map(jax.tree_util.tree_leaves_with_path, (expected, actual)), strict=True):
+      np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-6), activations, again)
+  assert all(np.abs(x).max() > 1e-4 for x in jax.tree.leaves(expected))  # There was something to compare.
+
+
+def test_known_activations_are_taken_and_not_computed_again():
+  spec, own, frozen = _of_many_kinds()
+  activations = _scores(spec, own, frozen)[1]
+  others = jax.tree.map(lambda x: x + 1, activations)
+  jax.tree.map(np.testing.assert_array_equal, _scores(spec, own, frozen, others)[1], others)
+  gradient = jax.jit(jax.grad(_scores, argnums=1, has_aux=True), static_argnums=0)
+  flops = [gradient.lower(spec, own, frozen, known).compile().cost_analysis()["flops"] for known in (None, activations)]
+  # Of 4 x 3 examples the products of two convolutions and a dense layer, in both columns.
+  spared = 2 * 12 * sum(2 * x.size * n for x, n in ((own[1]["conv1"]["kernel"], 25), (own[1]["conv2"]["kernel"], 9)))
+  assert flops[0] - flops[1] > spared
+
+
+def test_known_activations_of_another_shape_are_refused():
+  spec, own, frozen = _of_many_kinds()
+  with pytest.raises(AssertionError):
+    _scores(spec, own, frozen, ({"conv1": jnp.zeros((4, 3, 5, 5, 2), jnp.float32)}, {}))

@@ -109,13 +109,13 @@ def _round(
   def step(carry: tuple[Any, Any], step_key: jax.Array) -> tuple[tuple[Any, Any], Played]:
     state, recurrent = carry
     chosen = actor_critic.act(agent, params, nothing, recurrent, state.timestep, step_key, is_greedy)
-    features = chosen.activations[feature_layer(agent.spec)]
+    features = chosen.activations[-1][feature_layer(agent.spec)]
     seen = Played(
       reward=state.timestep.reward,
       value=chosen.value / agent.hyper.reward_scale,
       features=features.reshape(features.shape[0], -1),
       signals=state.timestep.privileged,
-      said={head.name: _say(params, head, chosen.activations) for head in agent.auxiliary_heads},
+      said={head.name: _say(params, head, chosen.activations[-1]) for head in agent.auxiliary_heads},
       frames=state.timestep.observation["pixels"][0],
     )
     return (batch.step(state, chosen.action), chosen.recurrent_state), seen

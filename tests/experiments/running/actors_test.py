@@ -206,7 +206,7 @@ def test_free_running_by_hand(learner, replay_updates, monkeypatch):
   ]
   for played in later:
     params = partition.merge(after[0][0].trainable, state.frozen)
-    activations, _ = actor_critic.apply(agent, params, played.timesteps, played.initial_state)
+    (*_, activations), _ = actor_critic.apply(agent, params, played.timesteps, played.initial_state)
     logits, _ = heads.split(activations["output"][:-1], agent.num_choices)
     expected = distributions.log_prob(logits, played.actions)
     np.testing.assert_allclose(played.behaviour_log_prob, expected, rtol=1e-5)

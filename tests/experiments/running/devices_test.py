@@ -4,11 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from agents import unroll
+from environments import batch as batch_lib
 from environments import registry
 from experiments.configs import base
-from experiments.running import devices, run
+from experiments.running import devices, loop, run
 from experiments.setup import learn
-from tests.agents import worlds
+from tests.agents import agents_for_tests, worlds
 from tests.experiments.running import run_test
 
 ONE_DEVICE = devices.Layout(devices.make_mesh(jax.devices()[:1]), 1)
@@ -50,6 +52,26 @@ def test_runs_come_first_and_worlds_take_what_is_left(num_runs, num_worlds, num_
   monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * num_devices)
   layout = devices.lay_out(num_runs, num_worlds)
   assert (layout.mesh.devices.shape, layout.share) == (shape, share)
+
+
+def test_training_does_not_compute_again_what_acting_has_computed():
+  world, num_worlds, num_steps = worlds.CueRecall(), 4, 7
+  agent, *params = agents_for_tests.make(world, memory=False)
+  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+  state = loop.init(agent, *params, jax.random.key(0), num_worlds=num_worlds, batch=batch)
+  begun = batch, state.batch_state, state.recurrent_state, state.key, num_steps
+  played = unroll.unroll(agent, *params, *begun)[2]
+  apart = [
+    unroll.unroll.lower(agent, *params, *begun),
+    loop.learn.lower(state, played, agent=agent),
+  ]
+  whole = loop.train_step.lower(state, agent=agent, batch=batch, num_steps=num_steps)
+  flops, *parts = (one.compile().cost_analysis()["flops"] for one in (whole, *apart))
+  num_weights = sum(x.size for x in jax.tree.leaves(params[0]) if x.ndim == 2)
+  # A scan's flops are counted once: acting at the last step is what is added, the update's forward pass is spared.
+  spared = 2 * num_worlds * (num_steps + 1) * num_weights
+  added = 2 * num_worlds * num_weights
+  assert sum(parts) + added - flops > 0.8 * spared
 
 
 def test_idle_devices_are_said_and_an_idle_process_is_refused(monkeypatch, capsys):

@@ -40,7 +40,7 @@ def on(task, folder):
   timestep, state = unroll.host_init(agent, [environment]), actor_critic.initial_state(agent, 1)
   logits, seen = [], []
   for key in jax.random.split(jax.random.key(1), 10):
-    logits.append(actor_critic.act(task.agent, *split, state, timestep, key).activations["output"][0, :-1])
+    logits.append(actor_critic.act(task.agent, *split, state, timestep, key).activations[-1]["output"][0, :-1])
     timestep, state, played = unroll.host_unroll(task.agent, *split, [environment], timestep, state, key, 10)
     metrics = actor_critic.update(agent, *split, actor_critic.init(agent, split[0]), played)[2]
     seen.append((metrics["value_loss"], metrics["auxiliary_target_from_dense1"]))
