@@ -1,13 +1,13 @@
-"""Strided VALID convolution with gradients that are quick on a CPU.
+"""Strided VALID convolution that is quick on a CPU, and so are its gradients.
 
-XLA:CPU convolves forwards fast; its gradients of strided convolutions are the slowest part of learning. There the
-same sums are written otherwise, over stride x stride blocks (space-to-depth): the kernel's gradient as one matrix
-product, the input's gradient as a convolution of stride 1. Pictures stay uint8 until they lie in blocks, a
-quarter of the memory to move, and are convolved as one matrix product as well. Accelerators have a convolution unit
-and keep XLA's own convolution and gradients. All agree to float32 rounding. Arrays are NHWC, kernels HWIO.
+XLA:CPU's strided convolutions are the slowest part of learning. There the same sums are written as matrix products over
+stride x stride blocks (space-to-depth). Examples go through in parts that stay in the processor's cache; pixels stay
+uint8 until then, a quarter of the memory to move. Accelerators have a convolution unit and keep XLA's own convolution
+and gradients. Both agree to float32 rounding. Arrays are NHWC, kernels HWIO.
 """
 
 import functools
+from collections.abc import Callable
 
 import chex
 import jax
@@ -15,8 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-GRADIENTS = ("lax", "products")
+WAYS = ("lax", "products")
 _PER_LEVEL = np.float32(1 / 255)  # Of a uint8 pixel.
+_WHOLE = 2**18  # Numbers that go through at once, in float32 the size of a processor's cache.
+_PART = 2**16  # Of one example of a `vmap`, numbers that go through at once, if there are more than that in all.
+_AT_ONCE = 8  # Examples of a `vmap` of which a part goes through at once.
 
 
 def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, features: int) -> tuple[int, ...]:
@@ -25,21 +28,24 @@ def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, f
   return (height, width, features)
 
 
-def conv(x: jax.Array, kernel: jax.Array, stride: int, *, gradient: str | None = None) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, stride: int, *, by: str | None = None) -> jax.Array:
   """VALID cross-correlation of `x` float32 `[T, H, W, C]` with `kernel` `[kh, kw, C, F]` -> `[T, H', W', F]`.
 
-  `x` may be uint8, pixels that stand for 0 to 1. `gradient` is "lax" or "products" (reverse mode only); None takes
+  `x` may be uint8, pixels that stand for 0 to 1. `by` is "lax", XLA's own, or "products" (reverse mode only); None takes
   "products" where the default backend is a CPU.
   """
   chex.assert_rank([x, kernel], 4)
   chex.assert_equal(x.shape[-1], kernel.shape[2])
-  if gradient is None:
-    gradient = "products" if jax.default_backend() == "cpu" else "lax"
-  if gradient not in GRADIENTS:
-    raise ValueError(f"gradient={gradient!r} is not one of {GRADIENTS}.")
-  if gradient == "lax":
-    return _conv(from_pixels(x), kernel, stride)
-  return _conv_pixels(x, kernel, stride) if x.dtype == jnp.uint8 else _conv_products(x, kernel, stride)
+  if by is None:
+    by = "products" if jax.default_backend() == "cpu" else "lax"
+  if by not in WAYS:
+    raise ValueError(f"by={by!r} is not one of {WAYS}.")
+  if by == "lax":
+    strides = (stride, stride)
+    return lax.conv_general_dilated(
+      from_pixels(x), kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+  return _conv_products(x, kernel, stride)
 
 
 def from_pixels(x: jax.Array) -> jax.Array:
@@ -47,78 +53,127 @@ def from_pixels(x: jax.Array) -> jax.Array:
   return x.astype(jnp.float32) * _PER_LEVEL if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
-def _conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  return _conv(x, kernel, stride)
+  return _in_parts(lambda x, kernel: _products(x, kernel, stride), x, kernel)
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _conv(x, kernel, stride), (x, kernel)
+  return _conv_products(x, kernel, stride), (x, kernel)
 
 
-def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array | None, jax.Array]:
   x, kernel = saved
-  _, input_vjp = jax.vjp(lambda x: _conv_blocks(x, kernel, stride), x)  # Dropped by the compiler where x is data.
-  rows, columns = (-(-size // stride) for size in kernel.shape[:2])
-  blocks = _blocks(x, (g.shape[1] + rows - 1, g.shape[2] + columns - 1), stride)
-  return *input_vjp(g), _gradient_of_blocks(blocks, g, kernel.shape, stride)
+  of_kernel = _in_parts(lambda x, g: _kernel_gradient(x, g, kernel.shape, stride), x, g, is_sum=True)
+  if x.dtype == jnp.uint8:
+    return None, _PER_LEVEL * of_kernel
+  # Dropped by the compiler where x is data.
+  return _in_parts(lambda g, kernel: _input_gradient(g, kernel, x.shape[1:], stride), g, kernel), of_kernel
 
 
 _conv_products.defvjp(_forward, _backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv_pixels(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  return _forward_pixels(x, kernel, stride)[0]
-
-
-def _forward_pixels(
-  x: jax.Array, kernel: jax.Array, stride: int
-) -> tuple[jax.Array, tuple[jax.Array, tuple[int, int, int]]]:
+def _products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   """Each block times the kernel's blocks, then their sums, shifted."""
-  rows, columns = (-(-size // stride) for size in kernel.shape[:2])
+  rows, columns = _num_blocks(kernel.shape, stride)
   height, width, features = output_shape(x.shape[1:], kernel.shape[:2], stride, kernel.shape[3])
-  blocks = _blocks(x, (height + rows - 1, width + columns - 1), stride)  # uint8
-  weights = _blocks(kernel.transpose(3, 0, 1, 2), (rows, columns), stride) * _PER_LEVEL  # [F, rows, columns, D]
+  blocks = _blocks(x, (height + rows - 1, width + columns - 1), stride)
+  weights = _blocks_of_kernel(kernel, stride) * (_PER_LEVEL if x.dtype == jnp.uint8 else 1)
   products = _rows(blocks.astype(jnp.float32)) @ weights.transpose(3, 1, 2, 0).reshape(weights.shape[-1], -1)
   products = products.reshape(*blocks.shape[:3], rows, columns, features)
   shifted = [products[:, i : i + height, j : j + width, i, j] for i in range(rows) for j in range(columns)]
-  return functools.reduce(jnp.add, shifted), (blocks, kernel)
+  return functools.reduce(jnp.add, shifted)
 
 
-def _backward_pixels(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[None, jax.Array]:
-  blocks, kernel = saved
-  return None, _PER_LEVEL * _gradient_of_blocks(blocks.astype(jnp.float32), g, kernel.shape, stride)
-
-
-_conv_pixels.defvjp(_forward_pixels, _backward_pixels)
-
-
-def _conv_blocks(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """The same convolution with stride 1 over blocks; the kernel is filled up with zeros to whole blocks."""
-  rows, columns = (-(-size // stride) for size in kernel.shape[:2])
-  height, width, features = output_shape(x.shape[1:], kernel.shape[:2], stride, kernel.shape[3])
-  blocks = _blocks(x, (height + rows - 1, width + columns - 1), stride)
-  kernel = _blocks(kernel.transpose(3, 0, 1, 2), (rows, columns), stride).transpose(1, 2, 3, 0)
-  return _conv(blocks, kernel, 1)
-
-
-def _gradient_of_blocks(blocks: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
-  """Kernel gradient `[kh, kw, C, F]`: the blocks, times `g` `[T, H', W', F]` shifted to each block of the kernel.
+def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
+  """`[kh, kw, C, F]`: the blocks of `x` `[T, H, W, C]`, times `g` `[T, H', W', F]` shifted to each block of the kernel.
 
   Patches of pixels would be fewer products, but runs of C numbers, too short to copy fast.
   """
-  rows, columns = (-(-size // stride) for size in kernel[:2])
+  rows, columns = _num_blocks(kernel, stride)
   channels, features = kernel[2:]
-  shifts = [(i, j) for i in range(rows) for j in range(columns)]
-  shifted = [jnp.pad(g, ((0, 0), (i, rows - 1 - i), (j, columns - 1 - j), (0, 0))) for i, j in shifts]
-  gradient = _rows(blocks).T @ _rows(jnp.concatenate(shifted, axis=-1))
+  blocks = _blocks(x, (g.shape[1] + rows - 1, g.shape[2] + columns - 1), stride).astype(jnp.float32)
+  gradient = _rows(blocks).T @ _rows(_shifted(g, rows, columns))
   gradient = gradient.reshape(stride, stride, channels, rows, columns, features).transpose(3, 0, 4, 1, 2, 5)
   return gradient.reshape(rows * stride, columns * stride, channels, features)[: kernel[0], : kernel[1]]
+
+
+def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
+  """`[T, H, W, C]`, of one example `shape`: `g` shifted to each block of the kernel, times the kernel's blocks."""
+  rows, columns = _num_blocks(kernel.shape, stride)
+  weights = _blocks_of_kernel(kernel, stride)
+  shifted = _shifted(g, rows, columns)
+  blocks = _rows(shifted) @ weights.transpose(1, 2, 0, 3).reshape(-1, weights.shape[-1])
+  height, width = (size * stride for size in shifted.shape[1:3])
+  x = blocks.reshape(*shifted.shape[:3], stride, stride, shape[2]).transpose(0, 1, 3, 2, 4, 5)
+  x = x.reshape(len(g), height, width, shape[2])[:, : shape[0], : shape[1]]
+  return jnp.pad(x, ((0, 0), (0, shape[0] - x.shape[1]), (0, shape[1] - x.shape[2]), (0, 0)))
+
+
+def _shifted(g: jax.Array, rows: int, columns: int) -> jax.Array:
+  """`[T, H', W', F]` -> `[T, H' + rows - 1, W' + columns - 1, rows * columns * F]`."""
+  shifts = [(i, j) for i in range(rows) for j in range(columns)]
+  pads = [((0, 0), (i, rows - 1 - i), (j, columns - 1 - j), (0, 0)) for i, j in shifts]
+  return jnp.concatenate([jnp.pad(g, pad) for pad in pads], axis=-1)
+
+
+def _num_blocks(kernel: tuple[int, ...], stride: int) -> tuple[int, int]:
+  """Rows and columns of blocks that a kernel covers."""
+  return -(-kernel[0] // stride), -(-kernel[1] // stride)
+
+
+def _blocks_of_kernel(kernel: jax.Array, stride: int) -> jax.Array:
+  """`[kh, kw, C, F]` -> `[F, rows, columns, stride * stride * C]`, filled up with zeros to whole blocks."""
+  return _blocks(kernel.transpose(3, 0, 1, 2), _num_blocks(kernel.shape, stride), stride)
+
+
+def _in_parts(
+  f: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, y: jax.Array, *, is_sum: bool = False
+) -> jax.Array:
+  """`f(x, y)` of T examples, part after part: `[T, ...]`, or a sum over examples, of which `y` is `[T, ...]` too then.
+
+  A `vmap` goes through a few of its examples at once. These lie far apart, so that each of several devices has some.
+  """
+
+  def of_one(x: jax.Array, y: jax.Array) -> jax.Array:
+    size = _divisor(len(x), max(1, _PART // x[0].size))
+    if x.size <= _WHOLE or size == len(x):
+      return f(x, y)
+    parts = x.reshape(-1, size, *x.shape[1:])
+    if not is_sum:
+      made = lax.map(lambda part: f(part, y), parts)
+      return made.reshape(-1, *made.shape[2:])
+    shape = jax.eval_shape(f, x, y)
+    start, ys = jnp.zeros(shape.shape, shape.dtype), y.reshape(-1, size, *y.shape[1:])
+    return lax.scan(lambda total, part: (total + f(*part), None), start, (parts, ys))[0]
+
+  call = jax.custom_batching.custom_vmap(of_one)
+
+  @call.def_vmap
+  def of_many(num: int, are_mapped: list[bool], *xs: jax.Array) -> tuple[jax.Array, bool]:
+    mapped = jax.vmap(of_one, in_axes=[0 if is_mapped else None for is_mapped in are_mapped])
+    size = _divisor(num, _AT_ONCE)
+    if xs[0].size <= _WHOLE or size == num:
+      return mapped(*xs), True
+
+    def some(index: jax.Array) -> jax.Array:
+      return mapped(
+        *(
+          lax.dynamic_index_in_dim(x.reshape(size, -1, *x.shape[1:]), index, 1, keepdims=False) if is_mapped else x
+          for x, is_mapped in zip(xs, are_mapped, strict=True)
+        )
+      )
+
+    made = jnp.moveaxis(lax.map(some, jnp.arange(num // size)), 0, 1)
+    return made.reshape(num, *made.shape[2:]), True
+
+  return call(x, y)
+
+
+def _divisor(num: int, most: int) -> int:
+  """The greatest divisor of `num` up to `most`."""
+  return max(k for k in range(1, min(num, most) + 1) if num % k == 0)
 
 
 def _rows(x: jax.Array) -> jax.Array:

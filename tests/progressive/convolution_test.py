@@ -35,9 +35,10 @@ def test_forward_equals_a_numpy_loop(shape, kernel, stride, features):
 @pytest.mark.parametrize("shape,kernel,stride,features", CASES)
 def test_gradients_as_products_equal_xlas(shape, kernel, stride, features):
   x, w = _arrays(shape, kernel, features)
+  g = np.random.default_rng(1).normal(size=(2, *convolution.output_shape(shape, kernel, stride, features)))
 
-  def gradients(gradient):
-    loss = lambda x, w: jnp.sin(convolution.conv(x, w, stride, gradient=gradient)).sum()  # noqa: E731
+  def gradients(by):
+    loss = lambda x, w: (g * convolution.conv(x, w, stride, by=by)).sum()  # noqa: E731
     return jax.jit(jax.grad(loss, (0, 1)))(x, w)
 
   for products, lax in zip(gradients("products"), gradients("lax"), strict=True):
@@ -50,13 +51,13 @@ def test_pixels_are_convolved_as_floats_from_0_to_1(shape, kernel, stride, featu
   pixels = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, *shape)), jnp.uint8)
   floats = jnp.asarray(np.asarray(pixels) / 255.0, jnp.float32)
 
-  def value_and_gradient(x, gradient):
-    loss = lambda w, x: jnp.sin(convolution.conv(x, w, stride, gradient=gradient)).sum()  # noqa: E731
+  def value_and_gradient(x, by):
+    loss = lambda w, x: jnp.sin(convolution.conv(x, w, stride, by=by)).sum()  # noqa: E731
     return jax.jit(jax.value_and_grad(loss))(w, x)
 
   expected = value_and_gradient(floats, "lax")
-  for gradient in ("products", "lax"):
-    found = value_and_gradient(pixels, gradient)
+  for by in ("products", "lax"):
+    found = value_and_gradient(pixels, by)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5 * float(jnp.abs(expected[1]).max()))
 
@@ -64,7 +65,7 @@ def test_pixels_are_convolved_as_floats_from_0_to_1(shape, kernel, stride, featu
 def test_gradients_as_products_under_vmap():
   x, w = _arrays(*CASES[0][:2], CASES[0][3])
   xs = jnp.stack([x, x + 1.0])
-  loss = lambda w, x: jnp.square(convolution.conv(x, w, 4, gradient="products")).sum()  # noqa: E731
+  loss = lambda w, x: jnp.square(convolution.conv(x, w, 4, by="products")).sum()  # noqa: E731
   batched = jax.jit(jax.grad(lambda w: jax.vmap(loss, (None, 0))(w, xs).sum()))(w)
   alone = jax.jit(jax.grad(loss))
   np.testing.assert_allclose(batched, alone(w, xs[0]) + alone(w, xs[1]), rtol=1e-4)
@@ -72,4 +73,27 @@ def test_gradients_as_products_under_vmap():
 
 def test_an_unknown_gradient_is_refused():
   with pytest.raises(ValueError, match="'fft' is not one of"):
-    convolution.conv(*_arrays(*CASES[0][:2], 4), 4, gradient="fft")
+    convolution.conv(*_arrays(*CASES[0][:2], 4), 4, by="fft")
+
+
+@pytest.mark.parametrize("num_worlds", [1, 7, 24])
+def test_many_examples_in_parts_are_what_they_are_together(num_worlds, monkeypatch):
+  """Each example alone, by XLA's convolution, under a `vmap` over worlds and over runs with kernels of their own."""
+  monkeypatch.setattr(convolution, "_WHOLE", 0)
+  monkeypatch.setattr(convolution, "_PART", 3 * 9 * 9 * 2)
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.integers(0, 256, (2, num_worlds, 6, 9, 9, 2)), jnp.uint8)
+  w1, w2 = (jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32) for shape in ((3, 3, 2, 3), (2, 2, 3, 4)))
+
+  def of_runs(by):
+    def of_world(x, w1, w2):
+      return convolution.conv(convolution.conv(x, w1, 2, by=by), w2, 1, by=by)
+
+    def of_run(x, w1, w2):
+      y = jax.vmap(of_world, in_axes=(0, None, None))(x, w1, w2)
+      return jnp.sum(jnp.linspace(0.0, 1.0, y.size, dtype=jnp.float32).reshape(y.shape) * y), y
+
+    return jax.jit(jax.vmap(jax.value_and_grad(of_run, (1, 2), has_aux=True)))(x, w1, w2)
+
+  for parts, whole in zip(jax.tree.leaves(of_runs("products")), jax.tree.leaves(of_runs("lax")), strict=True):
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * float(jnp.abs(whole).max()))
