@@ -31,8 +31,8 @@ def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, f
 def conv(x: jax.Array, kernel: jax.Array, stride: int, *, by: str | None = None) -> jax.Array:
   """VALID cross-correlation of `x` float32 `[T, H, W, C]` with `kernel` `[kh, kw, C, F]` -> `[T, H', W', F]`.
 
-  `x` may be uint8, pixels that stand for 0 to 1. `by` is "lax", XLA's own, or "products" (reverse mode only); None takes
-  "products" where the default backend is a CPU.
+  `x` may be uint8, pixels that stand for 0 to 1. `by` is "lax", XLA's own, or "products" (reverse mode only); None
+  takes "products" where the default backend is a CPU.
   """
   chex.assert_rank([x, kernel], 4)
   chex.assert_equal(x.shape[-1], kernel.shape[2])
