@@ -117,6 +117,17 @@ def apply(
   return {layer.name: read[layer.name] for layer in spec.layers}, next_state
 
 
+def alone(params: Params, spec: Column, *, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  """What every layer makes before its activation, `[T, ...]`, in a column without a state that reads no other."""
+  known, before = {name: inputs[name] for name in spec.input_shapes}, {}
+  for layer in spec.layers:
+    assert isinstance(layer, layers_lib.Activated)
+    linear = dataclasses.replace(layer, activation=None)
+    before[layer.name] = linear.apply(params[layer.name], layer.join([known[read] for read in layer.inputs]), terms=())
+    known[layer.name] = layer.finish(before[layer.name], ())
+  return before
+
+
 def _check_graph(spec: Column) -> None:
   names = [name for name, _ in spec.inputs]
   for name, shape in spec.inputs:

@@ -18,7 +18,7 @@ class LateralReport(NamedTuple):
   """One lateral connection."""
 
   source: layers.Source  # (earlier column, its layer)
-  kind: str  # "linear" or "adapter"
+  kind: str  # "linear", "adapter" or "blind"
   width: int | None  # Of the adapter's projection; None if linear.
   num_parameters: int  # Without the adapter's scale.
   num_alphas: int  # 1 for an adapter, 0 for a linear connection.

@@ -5,6 +5,9 @@ layer's own input width, a ReLU, and U without bias (Rusu et al. 2016, section 2
 parameter counts of Rusu et al. 2017 imply). For maps V is a 1x1 convolution. U is what the receiving layer says: it has
 the kernel and stride of a `Conv`, and reads the flattened projection in all others. Each source has its own adapter:
 the paper writes U and V with indices (k:j), but V over the concatenated sources; with two columns both are the same.
+
+Blind: linear, and column 0 is never read, a fault that published comparisons have (docs/papers.md 9). In its place
+stands what the receiving column itself makes without laterals, before the activation; later columns are read.
 """
 
 from collections.abc import Mapping
@@ -26,8 +29,13 @@ class Connection(NamedTuple):
   read: layers.Shape  # What the layer reads in its own column, joined.
   source: layers.Source
   source_shape: layers.Shape
-  kind: str  # "linear" or "adapter"
+  kind: str  # "linear", "adapter" or "blind"
   width: int  # Of the adapter's projection: features, or channels of a map.
+
+  @property
+  def reads_itself(self) -> bool:
+    """Whether the receiving column stands in for the source."""
+    return self.kind == "blind" and self.source[0] == 0
 
   @property
   def kernel_shape(self) -> layers.Shape:

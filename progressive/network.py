@@ -159,13 +159,15 @@ def _run(
   activations: list[dict[str, jax.Array]] = []
   next_state = []
   for k, (column_spec, connections) in enumerate(zip(spec.columns, wiring.connections(spec.columns), strict=True)):
+    is_blind = any(connection.reads_itself for _, into in connections for connection in into)
+    alone = column.alone(params[k], column_spec, inputs=inputs) if is_blind else {}
     here, after = column.apply(
       params[k],
       column_spec,
       inputs=inputs,
       state=state[k],
       is_first=is_first,
-      laterals={name: _terms(into, params[k][name], activations) for name, into in connections},
+      laterals={name: _terms(into, params[k][name], activations, alone) for name, into in connections},
       additions={name: term for (j, name), term in additions.items() if j == k},
       known=known[k],
     )
@@ -229,13 +231,16 @@ def _params_like(spec: Network) -> Params:
 
 
 def _terms(
-  connections: tuple[lateral.Connection, ...], layer_params: Mapping[str, Any], activations: list[dict[str, jax.Array]]
+  connections: tuple[lateral.Connection, ...],
+  layer_params: Mapping[str, Any],
+  activations: list[dict[str, jax.Array]],
+  alone: Mapping[str, jax.Array],
 ) -> tuple[jax.Array, ...]:
   terms = []
   for connection in connections:
     j, name = connection.source
     own = layer_params["laterals"][f"column_{j}"][name]
-    terms.append(lateral.apply(own, connection, h=activations[j][name]))
+    terms.append(lateral.apply(own, connection, h=(alone if connection.reads_itself else activations[j])[name]))
   return tuple(terms)
 
 

@@ -87,6 +87,8 @@ def _distances(spec: column.Column) -> dict[str, int]:
 
 def _connection(columns: Columns, k: int, layer: layers.Layer, source: layers.Source) -> lateral.Connection:
   own, (j, name) = column.shapes(columns[k]), source
+  if layer.laterals == "blind" and j == 0:
+    _check_blind(columns, k, layer, name)
   connection = lateral.Connection(
     layer=layer,
     read=column.input_shape(columns[k], layer),
@@ -103,6 +105,22 @@ def _connection(columns: Columns, k: int, layer: layers.Layer, source: layers.So
       f"other layers in its sources, or give it laterals=None."
     ) from error
   return connection
+
+
+def _check_blind(columns: Columns, k: int, layer: layers.Layer, name: str) -> None:
+  """The receiving column must be able to stand in for column 0."""
+  own, there = (column.shapes(columns[i]).get(name) for i in (k, 0))
+  fix = 'give it laterals="linear"'
+  if own != there:
+    raise ValueError(
+      f"Column {k}, layer {layer.name!r} is blind to column 0, whose {name!r} is {there} and its own {own}; {fix}."
+    )
+  stateful = [one.name for one in columns[k].layers if one.is_recurrent or not isinstance(one, layers.Activated)]
+  if stateful:
+    raise ValueError(
+      f"Column {k}, layer {layer.name!r} is blind to column 0, but its own {stateful} have no activation that could be "
+      f"left out; {fix}."
+    )
 
 
 def _check_sources(columns: Columns, k: int, layer: layers.Layer) -> None:

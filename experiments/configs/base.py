@@ -67,6 +67,7 @@ def column(
   memory: str = "lstm",
   norm: str = "none",
   start: str = "random",
+  laterals: str = "adapter",
 ) -> config_dict.ConfigDict:
   """A column: convolutions on pictures, dense layers on them and all other inputs, memories, one linear output.
 
@@ -84,6 +85,8 @@ def column(
     norm: "layer" normalises what each dense layer makes, before its ReLU (`layers.LayerNorm`); "none": nothing does.
     start: "data" fits a new column to what its worlds show before anything is learned (`progressive.start`); "random"
       leaves it as it is drawn.
+    laterals: how it reads earlier columns: by an "adapter" each, "linear"ly, or "blind" to the first (see
+      `progressive.lateral`). The output reads linearly, or is blind too.
   """
   return config_dict.ConfigDict(locals())
 

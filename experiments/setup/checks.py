@@ -80,6 +80,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
   "column.start": ("random", "data"),
   "column.memory": ("lstm", "gru"),
   "column.norm": ("none", "layer"),
+  "column.laterals": ("adapter", "linear", "blind"),
 }
 
 # What an entry of a tuple is: a type, a tuple of types where it is one itself, of which the last but `...` may be

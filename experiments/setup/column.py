@@ -44,22 +44,23 @@ def make(
     name = f"conv{i + 1}"
     init = config.pixel_init if below == pictures else "lecun"
     size = kernel if isinstance(kernel, int) else tuple(kernel)
-    made.append(layers.Conv(name, reads(name), features, size, stride, kernel_init=init))
+    made.append(layers.Conv(name, reads(name), features, size, stride, kernel_init=init, laterals=config.laterals))
     below = (made[-1].name,)
   below += vectors
   for i, size in enumerate(config.dense):
     name = f"dense{i + 1}"
     if config.norm == "layer":
-      made.append(layers.Dense(name + _LINEAR, reads(name), size=size, activation=None))
+      made.append(layers.Dense(name + _LINEAR, reads(name), size=size, activation=None, laterals=config.laterals))
       made.append(layers.LayerNorm(name, (name + _LINEAR,)))
     else:
-      made.append(layers.Dense(name, reads(name), size=size))
+      made.append(layers.Dense(name, reads(name), size=size, laterals=config.laterals))
     below = (made[-1].name,)
   for i, size in enumerate(config.lstm):
     made.append(MEMORIES[config.memory](f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
     below = (made[-1].name,)
   size = heads.output_size(num_choices)
-  made.append(layers.Dense("output", reads("output"), size=size, activation=None, laterals="linear"))
+  into_output = "blind" if config.laterals == "blind" else "linear"
+  made.append(layers.Dense("output", reads("output"), size=size, activation=None, laterals=into_output))
   names = [layer.name for layer in made if not layer.name.endswith(_LINEAR)]
   unknown = [into for _, into in config.joins if into not in names]
   if unknown:

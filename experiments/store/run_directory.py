@@ -33,6 +33,7 @@ _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
 # Fields that configs of earlier versions lack, and what was done without them.
 _ADDED = {
   "train.column.embed": [],
+  "train.column.laterals": "adapter",
   "train.column.memory": "lstm",
   "train.column.norm": "none",
   "train.hyper.clip_ratio": 0.2,

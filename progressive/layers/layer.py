@@ -22,15 +22,15 @@ Shape = tuple[int, ...]  # Of one step of one example: [D] or [H, W, C].
 Params = Mapping[str, Any]  # Name -> array, or a tree of them.
 Source = tuple[int, str]  # (earlier column, name of its layer)
 
-LATERALS = ("adapter", "linear", None)
+LATERALS = ("adapter", "linear", "blind", None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
   """A name, what it reads, and how it reads earlier columns.
 
-  `laterals` is "adapter", "linear" or None (see `lateral`); `sources` replaces the layers of earlier columns that the
-  network's rule would find: ((column, layer name), ...).
+  `laterals` is "adapter", "linear", "blind" or None (see `lateral`); `sources` replaces the layers of earlier columns
+  that the network's rule would find: ((column, layer name), ...).
   """
 
   name: str

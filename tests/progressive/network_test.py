@@ -374,3 +374,78 @@ def test_known_activations_of_another_shape_are_refused():
   spec, own, frozen = _of_many_kinds()
   with pytest.raises(AssertionError):
     _scores(spec, own, frozen, ({"conv1": jnp.zeros((4, 3, 5, 5, 2), jnp.float32)}, {}))
+
+
+# Blind laterals, a published fault: column 0 is never read.
+
+
+def _blind(spec, kind="blind"):
+  return column.Column(spec.inputs, tuple(dataclasses.replace(layer, laterals=kind) for layer in spec.layers))
+
+
+def _loss(params, spec):
+  return jnp.sum(jnp.square(columns.outputs(spec, params, OBSERVATIONS)))
+
+
+@pytest.mark.parametrize("kind", ["blind", "linear"])
+def test_outputs_and_all_gradients_of_blind_columns_do_not_depend_on_column_0(kind):
+  one = columns.feed_forward()
+  spec, params = columns.grown(one, _blind(one, kind), _blind(one, kind), output_init="random")
+  others = (columns.grown(one, seed=9)[1][0], *params[1:])
+  results = []
+  for given in (params, others):
+    gradients = jax.grad(_loss)(given, spec)
+    results.append((columns.outputs(spec, given, OBSERVATIONS), gradients[1:], gradients[0]))
+  (outputs, newer, first), (outputs_of_others, newer_of_others, _) = results
+  if kind == "linear":  # The same shape, corrected: what changes in column 0 changes all that learns.
+    assert float(jnp.abs(outputs - outputs_of_others).max()) > 0.1
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(first["conv1"]))
+    return
+  np.testing.assert_array_equal(outputs, outputs_of_others)
+  jax.tree.map(np.testing.assert_array_equal, newer, newer_of_others)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(first))
+  # Column 1 is read, and all laterals learn, those that should read column 0 among them.
+  altered = (params[0], columns.grown(one, seed=9)[1][0] | {"output": params[1]["output"]}, params[2])
+  altered[1].update({name: {**altered[1][name], "laterals": params[1][name]["laterals"]} for name in ("conv2", "fc")})
+  assert float(jnp.abs(columns.outputs(spec, altered, OBSERVATIONS) - outputs).max()) > 0.01
+  laterals = [
+    newer[1][name]["laterals"][source] for name in ("conv2", "fc", "output") for source in newer[1][name]["laterals"]
+  ]
+  assert len(laterals) == 6 and all(np.any(leaf) for leaf in jax.tree.leaves(laterals))
+
+
+def test_a_blind_column_reads_its_own_path_before_the_activation_in_numpy():
+  chain = (layers.Dense("a", ("proprioception",), 4), layers.Dense("b", ("a",), 3))
+  output = layers.Dense("output", ("b",), 2, activation=None)
+  one = column.Column((("proprioception", (5,)),), (*chain, output))
+  spec, params = columns.grown(one, _blind(one), output_init="random")
+  w = jax.tree.map(lambda x: np.asarray(x, np.float64), params[1])
+  x = np.asarray(OBSERVATIONS["proprioception"], np.float64)
+
+  def own(name, x):
+    return x @ w[name]["kernel"] + w[name]["bias"]
+
+  def lateral(name, source, h):
+    return h @ w[name]["laterals"]["column_0"][source]["U"]
+
+  a = own("a", x)
+  b_alone = own("b", np.maximum(a, 0))
+  b = np.maximum(b_alone + lateral("b", "a", a), 0)
+  expected = own("output", b) + lateral("output", "b", b_alone)
+  actual = network.apply(params, spec, inputs=OBSERVATIONS)[0][-1]["output"]
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("second", "message"),
+  [
+    (
+      columns.feed_forward(conv1=4),
+      r"Column 1, layer 'conv2' is blind to column 0, whose 'conv1' is \(5, 5, 3\) and its",
+    ),
+    (columns.recurrent(), r"Column 1, layer 'conv2' is blind to column 0, but its own \['lstm'\] have no activation"),
+  ],
+)
+def test_columns_that_cannot_be_blind_are_refused(second, message):
+  with pytest.raises(ValueError, match=message):
+    network.Network((columns.feed_forward(), _blind(second)))
