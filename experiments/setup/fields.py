@@ -31,6 +31,7 @@ _WORLDS: Mapping[str, tuple[str, ...]] = {
   "jaco": ("environments.jaco.world:Jaco.__init__", "environments.jaco.randomize:Randomization"),
   "pong": ("environments.pong.world:Pong.__init__", "environments.pong.variants:Options"),
   "maze": ("environments.maze.world:Maze.__init__",),
+  "atari": ("environments.atari.world:Atari.__init__", "environments.atari.emulator:load"),
 }
 _OTHERS: Mapping[str, str] = {"agent": "name of the learner, for figures and tables"}
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from analysis import records
 from experiments.report import drawing
-from experiments.studies import learning
+from experiments.studies import continual, learning
 from experiments.studies.corl2017 import figures as corl2017_figures
 from experiments.studies.corl2017 import ladder
 from experiments.studies.navigation import episode_figures, folder
@@ -27,6 +27,7 @@ def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
 
 
 FIGURES: Mapping[str, Figure] = {
+  "continual": Figure(_read_runs, continual.draw),
   "corl2017_fig4": Figure(_read_runs, corl2017_figures.fig4),
   "corl2017_fig5": Figure(_read_runs, corl2017_figures.fig5),
   "corl2017_fig6": Figure(_read_runs, corl2017_figures.fig6),

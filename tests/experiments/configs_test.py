@@ -19,7 +19,17 @@ from environments.atari import emulator
 from environments.jaco import randomize
 from environments.maze import world
 from experiments import binary, evaluate
-from experiments.configs import atari, base, jaco_auxiliary, jaco_corl2017, jaco_talk, labyrinth, navigation, pong_soup
+from experiments.configs import (
+  atari,
+  base,
+  continual,
+  jaco_auxiliary,
+  jaco_corl2017,
+  jaco_talk,
+  labyrinth,
+  navigation,
+  pong_soup,
+)
 from experiments.running import run
 from experiments.setup import checks, column, learn, place
 from experiments.setup import sweep as sweep_lib
@@ -496,6 +506,36 @@ def test_atari_s_column_is_the_paper_s():
   checks.check(config)
   spec = network.Network((column.make(config.train.column, observed, (18,)),))
   assert [one.num_parameters for one in cost.report(spec)] == [convolutions + dense]
+
+
+@pytest.mark.parametrize("scale", continual.SCALES)
+def test_modes_in_sequence_are_learned_by_one_network_but_for_its_laterals(scale):
+  """Nature's network at the papers' size; the emulator has all modes; every phase can begin."""
+  made = {}
+  for name, (method, laterals) in continual.METHODS.items():
+    config = continual.get_config(f"{scale},{name},freeway")
+    checks.check(config)
+    observed = {"pixels": specs.BoundedArray((84, 84, 4), np.uint8, 0, 255)}
+    made[name] = network.Network((column.make(config.train.column, observed, (3,)),) * 2)
+    assert config.method == method and config.train.column.laterals == laterals
+  laterals_of = {
+    name: [sum(one.num_parameters for one in layer.laterals) for layer in cost.report(spec)[1].layers]
+    for name, spec in made.items()
+  }
+  assert laterals_of["published"] == laterals_of["corrected"] != laterals_of["adapters"]
+  if scale == "paper":
+    convolutions = (8 * 8 * 4 + 1) * 32 + (4 * 4 * 32 + 1) * 64 + (3 * 3 * 64 + 1) * 64
+    dense = (7 * 7 * 64 + 1) * 512 + (512 + 1) * 4
+    assert cost.report(made["scratch"])[0].num_parameters == convolutions + dense
+    assert laterals_of["corrected"] == [0, 4 * 4 * 32 * 64, 3 * 3 * 64 * 64, 7 * 7 * 64 * 512, 512 * 4]
+  for game, modes in continual.SCALES[scale].modes.items():
+    for mode in modes:
+      emulator.load(game, seed=0, mode=mode)
+
+
+def test_variants_of_modes_that_are_none_are_refused():
+  with pytest.raises(ValueError, match="continual.py:laptop,prognet,freeway is not SCALE,METHOD,GAME .*published"):
+    continual.get_config("laptop,prognet,freeway")
 
 
 @pytest.mark.parametrize(("made", "worlds"), [(pong_soup, "pong/"), (labyrinth, "maze/seek_"), (atari, "atari/")])

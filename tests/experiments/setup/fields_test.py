@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 
-from experiments.configs import jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.configs import continual, jaco_auxiliary, jaco_corl2017, jaco_talk, navigation, pong_soup
 from experiments.setup import fields
 
 CONFIGS = {
   "talk": jaco_talk.get_config(),
+  "continual": continual.get_config(),
   "corl": jaco_corl2017.get_config(),
   "auxiliary": jaco_auxiliary.get_config("reacher_d1d2l"),
   "navigation": navigation.get_config("paper,nav_d1d2l_clip,static_1"),

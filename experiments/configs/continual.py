@@ -1,0 +1,101 @@
+"""Modes of a game in sequence: progressive networks as a comparison has them, and as they are (docs/papers.md 9).
+
+python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=4
+
+A config is SCALE,METHOD,GAME such as laptop,corrected,freeway; the plan sets the mode and the source of each run. Needs
+ale-py, the extra `atari`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from experiments.configs import base, pong_soup
+
+MODES: Mapping[str, tuple[int, ...]] = {"space_invaders": tuple(range(10)), "freeway": tuple(range(8))}
+# Name -> how a new task is learned, and how a new column reads the earlier ones.
+METHODS: Mapping[str, tuple[str, str]] = {
+  "scratch": ("scratch", "adapter"),
+  "finetune": ("finetune", "adapter"),
+  "published": ("progressive", "blind"),
+  "corrected": ("progressive", "linear"),
+  "adapters": ("progressive", "adapter"),
+  "retained": ("finetune_head", "adapter"),  # What finetuning has kept of an earlier task: nothing is learned.
+}
+_LEAST_RATE = 1e-12  # At which nothing changes.
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+  """How much is learned, of which tasks, and by what."""
+
+  modes: Mapping[str, tuple[int, ...]]
+  num_seeds: int
+  steps: int
+  steps_retained: int  # Played to see what was kept.
+  num_worlds: int
+  num_steps: int
+  save_every: int
+  hyper: Mapping[str, Any]
+  column: Mapping[str, Any]
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_SMALL = {"conv": ((8, 8, 4), (16, 4, 2)), "dense": (128,), "pixel_init": "contrast"}
+SCALES = {
+  "smoke": Scale(
+    {"space_invaders": (0, 1)}, 1, 800, 200, 1, 20, 0, {}, _SMALL | {"dense": (8,)}, {"max_episode_steps": 60}
+  ),
+  # Three tasks of the quicker game, by what two cores learn Pong with.
+  "laptop": Scale(
+    {"freeway": (0, 1, 2)}, 1, 300_000, 40_000, 8, 128, 100_000,
+    {**pong_soup.SCALES["laptop"].hyper, "entropy_cost": 1e-2}, {**_SMALL, **pong_soup.SCALES["laptop"].column},
+  ),
+  # The papers learn 1 M steps a task by PPO. Its numbers are CleanRL's for Atari, and the network too: remembered.
+  "paper": Scale(
+    MODES, 3, 1_000_000, 100_000, 8, 128, 250_000,
+    {
+      "discount": 0.99,
+      "entropy_cost": 1e-2,
+      "learning_rate": 2.5e-4,
+      "anneal_updates": -(-1_000_000 // 1024) * 16,
+      "epochs": 4,
+      "minibatches": 4,
+      "clip_ratio": 0.1,
+    },
+    {"conv": ((32, 8, 4), (64, 4, 2), (64, 3, 1)), "dense": (512,)},
+  ),
+}  # fmt: skip
+
+
+def get_config(variant: str = "laptop,scratch,freeway") -> config_dict.ConfigDict:
+  """One task by one method: mode 0 until another is set."""
+  parts = variant.split(",")
+  if len(parts) != 3 or parts[0] not in SCALES or parts[1] not in METHODS or parts[2] not in MODES:
+    raise ValueError(
+      f"continual.py:{variant} is not SCALE,METHOD,GAME such as laptop,corrected,freeway: scales are "
+      f"{', '.join(SCALES)}, methods {', '.join(METHODS)}, games {', '.join(MODES)}"
+    )
+  scale, (method, laterals), is_retained = SCALES[parts[0]], METHODS[parts[1]], parts[1] == "retained"
+  hyper = {"reward_clip": 1.0, "value_cost": 0.5, **scale.hyper}
+  if is_retained:
+    hyper |= {"learning_rate": _LEAST_RATE, "anneal_updates": 0, "epochs": 1, "minibatches": 1}
+  return base.experiment(
+    world=f"atari/{parts[2]}",
+    world_options={"mode": 0, **scale.options},
+    method=method,
+    output_init="random",  # As Rusu et al. 2016, and as blind outputs must.
+    train=base.phase(
+      column=base.column(**{"lstm": (), **scale.column}, laterals=laterals),
+      steps=scale.steps_retained if is_retained else scale.steps,
+      num_worlds=scale.num_worlds,
+      num_steps=scale.num_steps,
+      evaluate_every=0,
+      evaluation_episodes=0,
+      save_every=scale.save_every,
+      video=False,
+      **hyper,
+    ),
+  )

@@ -1,0 +1,219 @@
+"""Modes of a game in sequence: average performance and forward transfer by method, and what correcting ProgNet changes.
+
+A run's config says which method and mode it is of (`configs.continual`). The score that an episode must reach to
+succeed is what scratch returns in the last tenth of the task, over all seeds; the papers' scores are not known here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis import continual, curves, plots, records
+from experiments.report import drawing
+from experiments.store import sweep_folder
+
+COLORS = {
+  "scratch": "#555555",
+  "finetune": "#d9661f",
+  "as published": "#8c5a9e",
+  "corrected": "#2f8f5b",
+  "with adapters": "#1f4e9c",
+}
+_PROGRESSIVE = {"blind": "as published", "linear": "corrected", "adapter": "with adapters"}  # By the laterals.
+_RETAINED = "retained"  # A task played again after the last one, by what finetuning has made of its network.
+_LATE = 0.1  # Of a task's steps: the episodes that end there say how well it has been learned.
+_PERFORMANCE, _TRANSFER = "average performance", "forward transfer"
+
+
+class _Task(NamedTuple):
+  """One task as one method learned it; arrays are of the seeds, `[S]`."""
+
+  curve: curves.Curve  # Of returns.
+  returns: np.ndarray  # In the end.
+  success: np.ndarray  # In the end.
+  area: np.ndarray
+  transfer: np.ndarray
+
+
+class _Game(NamedTuple):
+  """All that is known of the tasks of one game."""
+
+  name: str
+  modes: tuple[int, ...]  # In the order in which they are learned.
+  scores: Mapping[int, float]  # That succeed, of the modes that scratch has learned.
+  tasks: Mapping[tuple[str, int], _Task]  # By method and mode.
+  retained: Mapping[int, np.ndarray]  # Mode -> success after the last task, by finetuning, `[S]`.
+  gaps: Mapping[str, str]
+
+
+def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
+  """A panel of returns for each mode; both measures of every method, each task's part, and what the correction changes.
+
+  Raises:
+    ValueError: for a run of another experiment, or two of the same.
+  """
+  by_game: dict[str, dict[tuple[str, int, int], records.Run]] = {}
+  for run in runs:
+    game, *key = _key(run)
+    other = by_game.setdefault(game, {}).setdefault((key[0], key[1], key[2]), run)
+    if other is not run:
+      raise ValueError(f"{run.path} and {other.path} are runs of the same task, method and seed; leave one out")
+  games = [_read(game, of_game) for game, of_game in by_game.items()]
+  panels = [
+    plots.Panel(
+      f"{game.name}, mode {mode}",
+      [plots.Line(name, color, game.tasks[name, mode].curve) for name, color in _drawn(game, mode).items()],
+    )
+    for game in games
+    for mode in game.modes
+    if _drawn(game, mode)
+  ]
+  if not panels:
+    reasons = "; ".join(f"{what}: {why}" for game in games for what, why in game.gaps.items())
+    raise ValueError(f"there is no task that scratch has learned ({reasons}); go on with the plan")
+  picture = plots.learning_curves(
+    panels, x_label="agent steps", y_label="return", panels_per_row=4, has_shared_legend=True
+  )
+  measures = {game.name: {method: _measures(game, method) for method in COLORS} for game in games}
+  return drawing.Drawn(
+    picture,
+    {f"{game}: {method}": cells for game, of_game in measures.items() for method, cells in of_game.items()},
+    more_tables={
+      "changes": {f"{game}: corrected less as published": _change(of_game) for game, of_game in measures.items()},
+      "tasks": {row: cells for game in games for row, cells in _of_tasks(game).items()},
+    },
+    gaps={what: why for game in games for what, why in game.gaps.items()},
+    places=2,
+  )
+
+
+def _key(run: records.Run) -> tuple[str, str, int, int]:
+  """(game, method, mode, seed) of a run."""
+  config = run.config
+  mode, method = config.get("world_options", {}).get("mode"), config.get("method")
+  if method == "progressive":
+    method = _PROGRESSIVE.get(config["train"]["column"].get("laterals", ""))
+  elif method == "finetune_head":
+    method = _RETAINED
+  if mode is None or method not in (*COLORS, _RETAINED):
+    raise ValueError(f"{run.path}: no run of configs/continual.py: its method is {method!r} and its mode {mode!r}")
+  return config["world"].removeprefix("atari/"), method, int(mode), int(config["seed"])
+
+
+def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
+  """Measures what has been learned of a game; what is lacking for some seed is a gap."""
+  modes, seeds = (tuple(sorted({key[i] for key in runs})) for i in (1, 2))
+  gaps: dict[str, str] = {}
+
+  def complete(method: str, mode: int) -> list[records.Run]:
+    """The runs of all seeds; none, and a gap, where one lacks."""
+    found = [runs.get((method, mode, seed)) for seed in seeds]
+    lacking = [f"seed {seed}: {_lack(run)}" for seed, run in zip(seeds, found, strict=True) if _lack(run)]
+    if lacking:
+      gaps[f"{game}, mode {mode}, {method}"] = "; ".join(lacking) if len(seeds) > 1 else lacking[0].split(": ", 1)[1]
+    return [] if lacking else [run for run in found if run]
+
+  tasks: dict[tuple[str, int], _Task] = {}
+  scores: dict[int, float] = {}
+  retained: dict[int, np.ndarray] = {}
+  for mode in modes:
+    scratch = complete("scratch", mode)
+    score = float(np.mean([_late(run).mean() for run in scratch])) if scratch else 0.0
+    if scratch and score <= 0.0:
+      gaps[f"{game}, mode {mode}"] = f"scratch returns {score:.1f} in the end: no score to reach"
+    if score <= 0.0:
+      continue
+    scores[mode] = score
+    for method in COLORS:
+      is_first = mode == modes[0]  # All methods learn it from scratch.
+      found = scratch if is_first or method == "scratch" else complete(method, mode)
+      if found:
+        baselines = tasks["scratch", mode].area if method != "scratch" else None
+        tasks[method, mode] = _measure(found, score, baselines)
+    if mode != modes[-1] and (again := complete(_RETAINED, mode)):
+      retained[mode] = np.array([continual.successes(records.episodes(run)[1], score).mean() for run in again])
+  return _Game(game, modes, scores, tasks, retained, gaps)
+
+
+def _lack(run: records.Run | None) -> str:
+  """Why a run does not count; '' where it does."""
+  if run is None:
+    return "not run"
+  return sweep_folder.why_incomplete([run], int(run.config["train"]["steps"]), is_done=True)[1]
+
+
+def _measure(runs: Sequence[records.Run], score: float, baselines: np.ndarray | None) -> _Task:
+  steps = int(runs[0].config["train"]["steps"])
+  succeeding = [
+    continual.success_curve(*records.episodes(run), score=score, num_steps=steps, num_points=sweep_folder.NUM_POINTS)
+    for run in runs
+  ]
+  area = np.concatenate([curves.mean_height(curve) for curve in succeeding])
+  late = [_late(run) for run in runs]
+  return _Task(
+    curve=curves.stack([sweep_folder.points(run, steps, None) for run in runs]),
+    returns=np.array([returns.mean() for returns in late]),
+    success=np.array([continual.successes(returns, score).mean() for returns in late]),
+    area=area,
+    transfer=continual.forward_transfer(area, area if baselines is None else baselines),
+  )
+
+
+def _late(run: records.Run) -> np.ndarray:
+  """Returns of the episodes that ended in the last part of a run; of the last one where none did."""
+  ends, returns = records.episodes(run)
+  is_late = ends > (1 - _LATE) * records.num_steps(run)
+  return returns[is_late] if is_late.any() else returns[-1:]
+
+
+def _drawn(game: _Game, mode: int) -> dict[str, str]:
+  """Method -> color of the lines of a panel."""
+  methods = ("scratch",) if mode == game.modes[0] else COLORS
+  return {name: COLORS[name] for name in methods if (name, mode) in game.tasks}
+
+
+def _measures(game: _Game, method: str) -> dict[str, drawing.Cell]:
+  """Average performance and forward transfer over all tasks; words where one lacks."""
+  lacking = [f"mode {mode}" for mode in game.modes if (method, mode) not in game.tasks]
+  if lacking:
+    return dict.fromkeys((_PERFORMANCE, _TRANSFER), f"lacks {', '.join(lacking)}")
+  tasks = {mode: game.tasks[method, mode] for mode in game.modes}
+  transfer = np.mean([task.transfer for task in tasks.values()], axis=0)
+  ends = {mode: task.success for mode, task in tasks.items()}  # No other method changes what it has learned.
+  if method == "finetune":
+    ends |= {mode: game.retained[mode] for mode in game.modes[:-1] if mode in game.retained}
+    if forgotten := [f"mode {mode}" for mode in game.modes[:-1] if mode not in game.retained]:
+      return {_PERFORMANCE: f"lacks {', '.join(forgotten)} in the end", _TRANSFER: transfer}
+  return {_PERFORMANCE: continual.average_performance(np.stack(list(ends.values()))), _TRANSFER: transfer}
+
+
+def _change(measures: Mapping[str, Mapping[str, drawing.Cell]]) -> dict[str, drawing.Cell]:
+  """What the corrected network has more than the published one, seed by seed."""
+  changes: dict[str, drawing.Cell] = {}
+  for name, corrected in measures["corrected"].items():
+    published = measures["as published"][name]
+    words = [cell for cell in (corrected, published) if isinstance(cell, str)]
+    if words:
+      changes[name] = words[0]
+    elif isinstance(corrected, np.ndarray) and isinstance(published, np.ndarray):
+      changes[name] = corrected - published
+  return changes
+
+
+def _of_tasks(game: _Game) -> dict[str, dict[str, drawing.Cell]]:
+  return {
+    f"{game.name}, mode {mode}: {method}": {
+      "score to reach": drawing.number(game.scores[mode]),
+      "return in the end": task.returns,
+      "success in the end": task.success,
+      "area": task.area,
+      _TRANSFER: task.transfer,
+      **(
+        {"success after the last task": game.retained[mode]} if method == "finetune" and mode in game.retained else {}
+      ),
+    }
+    for mode in game.modes
+    for method in _drawn(game, mode)
+    for task in [game.tasks[method, mode]]
+  }
