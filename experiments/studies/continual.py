@@ -103,7 +103,7 @@ def _key(run: records.Run) -> tuple[str, str, int, int]:
 
 def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
   """Measures what has been learned of a game; what is lacking for some seed is a gap."""
-  modes, seeds = (tuple(sorted({key[i] for key in runs})) for i in (1, 2))
+  modes, seeds = sorted({mode for _, mode, _ in runs}), sorted({seed for *_, seed in runs})
   gaps: dict[str, str] = {}
 
   def complete(method: str, mode: int) -> list[records.Run]:
@@ -133,7 +133,7 @@ def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
         tasks[method, mode] = _measure(found, score, baselines)
     if mode != modes[-1] and (again := complete(_RETAINED, mode)):
       retained[mode] = np.array([continual.successes(records.episodes(run)[1], score).mean() for run in again])
-  return _Game(game, modes, scores, tasks, retained, gaps)
+  return _Game(game, tuple(modes), scores, tasks, retained, gaps)
 
 
 def _lack(run: records.Run | None) -> str:
