@@ -55,8 +55,8 @@ def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
   """
   by_game: dict[str, dict[tuple[str, int, int], records.Run]] = {}
   for run in runs:
-    game, *key = _key(run)
-    other = by_game.setdefault(game, {}).setdefault((key[0], key[1], key[2]), run)
+    game, method, mode, seed = _key(run)
+    other = by_game.setdefault(game, {}).setdefault((method, mode, seed), run)
     if other is not run:
       raise ValueError(f"{run.path} and {other.path} are runs of the same task, method and seed; leave one out")
   games = [_read(game, of_game) for game, of_game in by_game.items()]
