@@ -66,6 +66,7 @@ class Hyper:
   epochs: int = struct.field(pytree_node=False, default=1)  # Passes over an unroll; more than one: PPO's.
   minibatches: int = struct.field(pytree_node=False, default=1)  # Steps of a pass, each from its share of the worlds.
   clip_ratio: float = 0.2  # Where an unroll gives several steps: PPO's bound on how far they move the policy.
+  has_unit_advantages: bool = struct.field(pytree_node=False, default=False)  # There, over a step: mean 0, deviation 1.
   reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum', A3C's.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.
@@ -182,6 +183,9 @@ def _steps_of_means(
     own, own_estimates = trajectory_lib.share((steps, estimates), index, num_shares, axis=1)
     start = trajectory_lib.share(trajectory.initial_state, index, num_shares, axis=0)
     own = dataclasses.replace(own, initial_state=start)
+    if agent.hyper.has_unit_advantages:
+      weights = trajectory_lib.weights(own.timesteps.step_type)
+      own_estimates = own_estimates._replace(advantages=losses.standardised(own_estimates.advantages, weights))
     after, state, norm, _ = _step(agent, before[0], frozen, before[1], own, own_estimates)
     return (after, state), norm
 

@@ -18,6 +18,12 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
   return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
+def standardised(values: jax.Array, weights: jax.Array) -> jax.Array:
+  """`values` `[...]` less their mean, over their deviation, both under `weights` `[...]`."""
+  centred = values - weighted_mean(values, weights)
+  return centred / (jnp.sqrt(weighted_mean(jnp.square(centred), weights)) + 1e-8)
+
+
 def policy_loss(logits: jax.Array, actions: jax.Array, advantages: jax.Array, weights: jax.Array) -> jax.Array:
   """Policy gradient loss of `actions` `[..., A]` under `logits` `[..., A, N]`; `advantages` `[...]` are constants."""
   chex.assert_equal_shape([advantages, weights])

@@ -186,6 +186,10 @@ def _check_steps_an_unroll(phase: config_dict.ConfigDict) -> None:
       f"train.hyper.minibatches={minibatches}: {phase.num_worlds} worlds cannot be dealt out to so many; choose "
       f"a divisor of train.num_worlds"
     )
+  if epochs * minibatches == 1 and hyper.get("has_unit_advantages"):
+    raise ValueError(
+      "train.hyper.has_unit_advantages=True goes with epochs or minibatches above 1; set it to False, or one of these"
+    )
   if epochs * minibatches > 1 and (hyper.reduction != "mean" or hyper.correction != "none"):
     raise ValueError(
       f"train.hyper.epochs={epochs} and minibatches={minibatches} go with reduction='mean' and "

@@ -178,7 +178,9 @@ def rehearsed(
     )
   agent, hyper = (
     task.agent,
-    dataclasses.replace(task.agent.hyper, correction="none", anneal_updates=0.0, epochs=1, minibatches=1),
+    dataclasses.replace(
+      task.agent.hyper, correction="none", anneal_updates=0.0, epochs=1, minibatches=1, has_unit_advantages=False
+    ),
   )
   learner = dataclasses.replace(agent, hyper=hyper, learns_policy=False)
   trainable, frozen = partition.split(task.params, task.is_trainable)

@@ -39,6 +39,7 @@ _ADDED = {
   "train.hyper.clip_ratio": 0.2,
   "train.hyper.correction": "none",
   "train.hyper.epochs": 1,
+  "train.hyper.has_unit_advantages": False,
   "train.hyper.minibatches": 1,
   "train.recording": "",
   "train.recording_updates": 1000,

@@ -122,12 +122,13 @@ def test_summed_updates_are_those_of_workers_in_numpy(num_worlds, max_norm):
   assert moved > 1e-2  # There was something to compare.
 
 
-@pytest.mark.parametrize("epochs, minibatches", [(3, 1), (1, 2), (4, 3)])
-def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches):
+@pytest.mark.parametrize("epochs, minibatches, has_unit", [(3, 1, False), (1, 2, False), (4, 3, False), (4, 3, True)])
+def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches, has_unit):
   world, num_worlds, clip_ratio = worlds.CueRecall(), 6, 0.02
   agent, trainable, frozen = agents_for_tests.make(
     world, memory=False, learning_rate=0.02, epsilon=0.1, max_gradient_norm=0.3, anneal_updates=100.0,
-    epochs=epochs, minibatches=minibatches, clip_ratio=clip_ratio, **{**A3C, "reduction": "mean"},
+    epochs=epochs, minibatches=minibatches, clip_ratio=clip_ratio, has_unit_advantages=has_unit,
+    **{**A3C, "reduction": "mean"},
   )  # fmt: skip
   batch = batch_lib.Batch(world, num_worlds, ("signal",))
   batch_state, state = batch.init(jax.random.key(1)), actor_critic.init(agent, trainable)
@@ -142,10 +143,13 @@ def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches):
     norms = []
     for first in list(range(minibatches)) * epochs:
       gradients, count = [], 0
+      counted = [estimates[b][1][owns[b][3][:-1] != core.LAST] for b in range(first, num_worlds, minibatches)]
+      mean, deviation = (np.mean(np.concatenate(counted)), np.std(np.concatenate(counted))) if has_unit else (0.0, 1.0)
       for b in range(first, num_worlds, minibatches):
         logits, actions = forward(worker.params, owns[b][0])[2][:-1], owns[b][1]
         chosen = np.array([probabilities(x)[action] for x, action in zip(logits, actions, strict=True)])
         ratios, (returns, advantages) = chosen / np.exp(played.behaviour_log_prob[:, b]), estimates[b]
+        advantages = (advantages - mean) / deviation
         is_beyond = np.where(advantages > 0, ratios > 1 + clip_ratio, ratios < 1 - clip_ratio)
         weighed = np.where(is_beyond, 0.0, ratios * advantages)  # What the surrogate's gradient by log pi is.
         gradients.append(gradient_of(worker.params, owns[b], returns, weighed, entropy_cost=0.01, value_cost=0.5))
