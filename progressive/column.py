@@ -122,9 +122,8 @@ def alone(params: Params, spec: Column, *, inputs: Mapping[str, jax.Array]) -> d
   known, before = {name: inputs[name] for name in spec.input_shapes}, {}
   for layer in spec.layers:
     assert isinstance(layer, layers_lib.Activated)
-    linear = dataclasses.replace(layer, activation=None)
-    before[layer.name] = linear.apply(params[layer.name], layer.join([known[read] for read in layer.inputs]), terms=())
-    known[layer.name] = layer.finish(before[layer.name], ())
+    before[layer.name] = layer.pre_activation(params[layer.name], layer.join([known[read] for read in layer.inputs]))
+    known[layer.name] = layer.activate(before[layer.name])
   return before
 
 

@@ -50,9 +50,10 @@ SCALES = {
   "smoke": Scale(
     {"space_invaders": (0, 1)}, 1, 800, 200, 1, 20, 0, {}, _SMALL | {"dense": (8,)}, {"max_episode_steps": 60}
   ),
-  # Three tasks of the quicker game, by what two cores learn Pong with.
+  # Three tasks of the quicker game, by what two cores learn Pong with: the modes in which a policy that goes up 3 times
+  # of 5 scores most (7, 5 and 2 points; mode 5 one, the others none), as what never scores learns nothing.
   "laptop": Scale(
-    {"freeway": (0, 1, 2)}, 1, 200_000, 40_000, 8, 128, 50_000,
+    {"freeway": (0, 4, 7)}, 1, 200_000, 40_000, 8, 128, 50_000,
     {**pong_soup.SCALES["laptop"].hyper, **_PPO},
     {**_SMALL, **pong_soup.SCALES["laptop"].column},
   ),

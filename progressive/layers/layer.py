@@ -161,7 +161,7 @@ class Activated(Layer):
     raise NotImplementedError
 
   def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
-    return self._finish(add(self.pre_activation(params, x), terms))
+    return self.activate(add(self.pre_activation(params, x), terms))
 
   def unroll(
     self,
@@ -176,9 +176,10 @@ class Activated(Layer):
     if self.activation not in (None, "relu"):
       return super().unroll(params, x, terms=terms, state=state, is_first=is_first, known=known)
     # A ReLU keeps what has been through it, and its gradient: so products are not computed again, not even for that.
-    return self._finish(stand_in(add(self.pre_activation(params, x), terms), known)), None
+    return self.activate(stand_in(add(self.pre_activation(params, x), terms), known)), None
 
-  def _finish(self, y: jax.Array) -> jax.Array:
+  def activate(self, y: jax.Array) -> jax.Array:
+    """The activation of `y` `[N, ...]`."""
     return y if self.activation is None else _function(self.activation)(y)
 
   def check(self) -> None:
