@@ -538,6 +538,13 @@ def test_variants_of_modes_that_are_none_are_refused():
     continual.get_config("laptop,prognet,freeway")
 
 
+def test_unit_advantages_of_a_single_step_are_refused():
+  config = continual.get_config()
+  config.train.hyper.update(epochs=1, minibatches=1)
+  with pytest.raises(ValueError, match="has_unit_advantages=True goes with epochs or minibatches above 1"):
+    checks.check(config)
+
+
 @pytest.mark.parametrize(("made", "worlds"), [(pong_soup, "pong/"), (labyrinth, "maze/seek_"), (atari, "atari/")])
 @pytest.mark.parametrize("scale", pong_soup.SCALES)
 def test_every_cell_of_a_matrix_has_a_config(made, worlds, scale):
