@@ -1,14 +1,16 @@
-"""How long an arm moves on after a fault: `python -m tests.environments.arm_wall_clock --minutes=20`.
+"""How long an arm moves on after a fault: `python -m tests.environments.arm_wall_clock --minutes=20 --out=FILE`.
 
 The arm is the rig of the tests, which keeps a velocity until it is told another one. A trial drives it at the speeds of
 actions, each joint to and fro at random, breaks one thing at a random instant, and waits until it stands. Trials run
 in lanes side by side, processes of their own: client faults through one server that goes on, faults of the server
-and of what it needs with a new one each, faults of the driver behind its gate alone.
+and of what it needs with a new one each, faults of the driver behind its gate alone. The table is of all trials in the
+file, to which each run adds its own.
 """
 
 import argparse
 import collections
 import contextlib
+import json
 import multiprocessing
 import os
 import pathlib
@@ -142,6 +144,29 @@ SERVER_SIGNALS = {
   for kind in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 }
 SERVER_ON_THE_WAY = "the server gets SIGTERM on the way to a start"
+# Fault -> the row of docs/arm.md that it counts in; a fault that is not here is a row of its own.
+ROWS = {
+  name: row
+  for row, names in {
+    "the client vanishes, leaves, says no more or writes ahead, in mid-step": [
+      *(f"the client {what} in mid-step" for what in ("vanishes", "leaves", "says no more")),
+      "the client writes ahead",
+    ],
+    "the client vanishes between steps, or sends what is no action or no request": [
+      f"the client {what}" for what in ("vanishes between steps", "sends NaN", "sends no request")
+    ],
+    "the client vanishes or leaves on the way to a start": [f"the client {what}" for what in ON_THE_WAY],
+    "the camera hangs, even with the interpreter's lock": CAMERA,
+    "`read` hangs, or shows the past": ["`read` hangs", "`read` shows the past"],
+    "`read` or `command` raises, or a joint reads NaN": ["`read` raises", "`read` gives NaN", "`command` raises"],
+    "a call hangs in the driver's process": [name for name in DRIVER if "command` hangs" in name or "lock" in name],
+    "SIGTERM, SIGINT, SIGHUP, SIGQUIT to the server, also on the way to a start": [
+      *(name for name, kind in SERVER_SIGNALS.items() if kind not in (signal.SIGKILL, signal.SIGSTOP)),
+      SERVER_ON_THE_WAY,
+    ],
+  }.items()
+  for name in names
+}
 
 
 def _actions(rng):
@@ -244,50 +269,67 @@ def drivers(rig, config, rng, end_s):
         gate.close()
 
 
-def lane(trials, seed, end_s):
-  """Trials of one kind, one after the other: name and time of each, None for one that did not come about."""
-  rng, found = np.random.default_rng(seed), []
+def lane(trials, seed, end_s, out):
+  """Trials of one kind, one after the other; of each a line with its name and time, None: it did not come about."""
+  rng = np.random.default_rng(seed)
   with contextlib.suppress(OSError):  # Who watches must not be late; what serves the arm has sessions of its own.
     os.setsid()
     pathlib.Path("/proc/self/autogroup").write_text("-20")
+
+  def note(name, rest_s):
+    with out.open("a") as file:
+      file.write(json.dumps([name, rest_s, os.getloadavg()[0]]) + "\n")
+
   while time.time() < end_s:
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(arm_rig.Rig(f"{folder}/rig")) as rig:
       strict = arm_rig.RigConfig(rig.path, is_patient=False)
       try:
-        for one in trials(rig, server.ServerConfig(driver=strict), rng, end_s):
-          found.append(one)
+        for name, rest_s in trials(rig, server.ServerConfig(driver=strict), rng, end_s):
+          note(name, rest_s)
       except (grpc.RpcError, ConnectionError, protocol.BridgeError, safety.ArmFaultError, safety.ArmLostError) as error:
-        found.append(("lost to the load", None))
+        note("lost to the load", None)
         print(f"{trials.__name__}: {type(error).__name__}: {error}".splitlines()[0], flush=True)
-  return found
 
 
 def table(times):
   """Lines of Markdown, of each fault's times to rest, seconds: infinite for never, None where it did not come about."""
-  yield "| fault | count | stands still after: middle, 99 %, at most | never | did not come about |"
-  yield "|---|---|---|---|---|"
+  yield "| fault | count | stands still after, ms: middle | 99 % | at most | never | did not come about |"
+  yield "|---|---|---|---|---|---|---|"
   for name, found in times.items():
     came = np.array([one for one in found if one is not None], np.float64)
     rest_s = came[np.isfinite(came)]
-    shown = ", ".join(f"{1e3 * one:.0f}" for one in np.quantile(rest_s, [0.5, 0.99, 1.0])) if rest_s.size else "-"
-    yield f"| {name} | {came.size:,} | {shown} ms | {came.size - rest_s.size} | {len(found) - came.size} |"
+    shown = (
+      " | ".join(f"{1e3 * one:.0f}" for one in np.quantile(rest_s, [0.5, 0.99, 1.0])) if rest_s.size else "- | - | -"
+    )
+    yield f"| {name} | {came.size:,} | {shown} | {came.size - rest_s.size} | {len(found) - came.size} |"
+
+
+def read(out):
+  """Times of each fault, then of each row of `ROWS`, then of all; and the load of the machine at each trial."""
+  trials = [json.loads(line) for line in out.read_text().splitlines()]
+  times, rows = collections.defaultdict(list), collections.defaultdict(list)
+  for name, rest_s, _ in trials:
+    times[name].append(rest_s)
+    rows[ROWS.get(name, name)].append(rest_s)
+  rows["all"] = [rest_s for _, rest_s, _ in trials]
+  return times, rows, [load for _, _, load in trials]
 
 
 def main():
   """Prints the table."""
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--minutes", type=float, default=20.0)
+  parser.add_argument("--minutes", type=float, default=20.0, help="0 only shows what is in the file.")
   parser.add_argument("--lanes", type=int, nargs=3, default=(4, 1, 2), help="Of client, server and driver faults.")
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--out", type=pathlib.Path, required=True, help="File that each trial is added to.")
   options = parser.parse_args()
   lanes = [each for each, count in zip((clients, servers, drivers), options.lanes, strict=True) for _ in range(count)]
-  end_s = time.time() + 60.0 * options.minutes
-  times = collections.defaultdict(list)
+  end_s, seeds = time.time() + 60.0 * options.minutes, range(options.seed, options.seed + len(lanes))
   with futures.ProcessPoolExecutor(len(lanes), mp_context=multiprocessing.get_context("spawn")) as pool:
-    for found in pool.map(lane, lanes, range(options.seed, options.seed + len(lanes)), [end_s] * len(lanes)):
-      for name, rest_s in found:
-        times[name].append(rest_s)
-  print(*table(times), sep="\n")
+    list(pool.map(lane, lanes, seeds, [end_s] * len(lanes), [options.out] * len(lanes)))
+  times, rows, load = read(options.out)
+  print(*table(times), "", *table(rows), sep="\n")
+  print(f"load of {os.cpu_count()} cores: {min(load):.1f} to {max(load):.1f}, middle {np.median(load):.1f}")
 
 
 if __name__ == "__main__":
