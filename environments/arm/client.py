@@ -16,7 +16,7 @@ from dm_env_rpc.v1 import connection, dm_env_adaptor, error, spec_manager, tenso
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.extensions import properties
 
-from environments.arm import protocol
+from environments.arm import credentials, protocol
 from environments.jaco import constants
 
 
@@ -27,26 +27,33 @@ def connect(
   seed: int | None = None,
   observations: Sequence[str] | None = None,
   num_joints: int | None = None,
+  certificates: str | None = None,
   timeout_s: float = 5.0,
 ) -> "ArmEnvironment":
   """Joins the arm served at `address`.
 
   Args:
-    address: `host:port`.
+    address: `host:port`; with certificates a name, or an address, that the server's certificate has.
     task: the task that must be served; None takes any.
     seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
     observations: the observations to ask for; all of them where None. Pixels that no one asks for cost nothing.
     num_joints: how many the caller commands; None takes as many as are served.
+    certificates: a folder with those of this client (`credentials`), for a server that has some; None: without.
     timeout_s: how long to wait for the server.
 
   Raises:
-    protocol.BridgeError: no server, an arm in use, another task or number of joints, or an unknown observation.
+    protocol.BridgeError: no server, certificates or a token that it does not take, or that are of no use, an arm in
+      use, another task or number of joints, or an unknown observation.
   """
-  channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0), *protocol.KEEPALIVE])
+  options = [("grpc.enable_http_proxy", 0), *protocol.KEEPALIVE]
+  own = credentials.read(certificates, is_server=False) if certificates else None
+  channel = grpc.secure_channel(address, own.for_client(), options) if own else grpc.insecure_channel(address, options)
   try:
     grpc.channel_ready_future(channel).result(timeout_s)
   except grpc.FutureTimeoutError:
     channel.close()
+    if why := credentials.why_refused(address, own):
+      raise protocol.BridgeError(f"the server at {address} cannot be spoken to: {why}") from None
     raise protocol.BridgeError(
       f"no server answers at {address} after {timeout_s:g} s; start one there or correct the address"
     ) from None
@@ -188,6 +195,11 @@ class _Stream(connection.Connection):
     try:
       return super().send(request)
     except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or ended as the server stopped.
+      if isinstance(failure, grpc.RpcError) and failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        raise protocol.BridgeError(
+          f"the server at {self._address} refused ({failure.details()}); send one action a step, and leave the arm "
+          "before another client joins"
+        ) from None
       reason = failure.code().name if isinstance(failure, grpc.RpcError) else "it stopped"
       raise protocol.BridgeError(
         f"lost the server at {self._address}: {reason}; start it again and reconnect"

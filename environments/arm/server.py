@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import ipaddress
 import math
 import pathlib
 import pickle
@@ -38,14 +39,14 @@ from google.protobuf import any_pb2
 from google.protobuf import message as protobuf_message
 from google.rpc import code_pb2, status_pb2
 
-from environments.arm import driver, protocol, recording, replay, safety, tracking, world
+from environments.arm import credentials, driver, protocol, recording, replay, safety, tracking, world
 from environments.jaco import constants, tasks
 
-_HOST = "127.0.0.1"
 _POLL_S = 0.02  # How often it is asked whether there is still an arm, while no request comes.
 _CAMERA_S = 2.0  # Before a camera is said to hang; the arm stands still long before.
 _CAMERA_START_S = 60.0
 _MAX_CLIENTS = 32  # Streams that may be open at once; one of them may join the world, the others are told so.
+_MOST_BYTES = 4_096  # Of a request; a step takes a hundred.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,9 @@ class ServerConfig:
     task: a name of `environments.jaco.tasks.TASKS`.
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
     seed: of the episodes, unless a client brings its own.
-    port: of the loopback; 0 takes any free one. Other machines come through SSH, since nothing here asks who comes.
+    host: the address to listen at; other than the loopback's it takes certificates. 0.0.0.0 is every one.
+    port: 0 takes any free one.
+    certificates: a folder with those of this server (`credentials`), without which no client is heard; '': none.
     watchdog_s: how long a command holds, on the driver's clock; then the arm is braked to rest.
     record: a folder that every step is recorded into (`recorder`); '' records nothing.
     tracker: finds the target in the pictures, for an arm without instruments for it; None believes its readings.
@@ -67,7 +70,9 @@ class ServerConfig:
   task: str = "reach/random"
   num_joints: int = constants.NUM_JOINTS
   seed: int = 0
+  host: str = "127.0.0.1"
   port: int = 0
+  certificates: str = ""
   watchdog_s: float = 0.15
   record: str = ""
   tracker: tracking.Tracker | None = None
@@ -78,6 +83,15 @@ class ServerConfig:
       raise ValueError(f"task={self.task!r} is unknown; the nearest is {nearest!r}, all are {', '.join(tasks.TASKS)}")
     if self.num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={self.num_joints} must be {constants.NUM_ARM_JOINTS} or {constants.NUM_JOINTS}")
+    try:
+      is_local = ipaddress.ip_address(self.host).is_loopback
+    except ValueError:
+      raise ValueError(f"host={self.host!r} is no address; give one of this machine's, as 192.168.1.20") from None
+    if not is_local and not self.certificates:
+      raise ValueError(
+        f"host={self.host} is reached from other machines, and without certificates nobody would be asked who comes; "
+        "name a folder of them, certificates=FOLDER (docs/real_arm.md), or listen at 127.0.0.1"
+      )
     if self.record and isinstance(self.driver, replay.ReplayConfig):
       raise ValueError(f"record={self.record!r}: what is replayed is recorded already; serve it without")
     if self.tracker and isinstance(self.driver, replay.ReplayConfig):
@@ -102,12 +116,13 @@ def serve(
     stop: ends serving when set.
 
   Raises:
-    protocol.BridgeError: the port is busy, the arm or its camera cannot be made, nothing can be recorded where it
-      should be, or nobody can stop the arm any more.
+    protocol.BridgeError: the port is busy, the certificates are of no use, the arm or its camera cannot be made,
+      nothing can be recorded where it should be, or nobody can stop the arm any more.
   """
   stop = stop or threading.Event()
   jax.config.update("jax_platforms", "cpu")
-  grpc_server, address = _listen(config)
+  own = credentials.read(config.certificates, is_server=True) if config.certificates else None
+  grpc_server, address = _listen(config, own)
   try:
     with (
       _signals(stop),
@@ -117,7 +132,7 @@ def serve(
     ):
       record = last.enter_context(_recorder(config, arm_world))
       desk = _Desk(arm_world, config, stop, record)
-      grpc_server.add_generic_rpc_handlers((_handler(_Servicer(desk, mailbox)),))
+      grpc_server.add_generic_rpc_handlers((_handler(_Servicer(desk, mailbox, own)),))
       grpc_server.start()
       if on_ready and not stop.is_set():
         on_ready(address)
@@ -328,16 +343,20 @@ def _offered(arm_world: world.ArmWorld | replay.ReplayWorld) -> rpc.ActionObserv
 class _Servicer:
   """gRPC's threads: carries requests to the thread that serves and answers back."""
 
-  def __init__(self, desk: "_Desk", mailbox: _Mailbox):
-    self._desk, self._mailbox = desk, mailbox
+  def __init__(self, desk: "_Desk", mailbox: _Mailbox, own: credentials.Credentials | None):
+    self._desk, self._mailbox, self._own = desk, mailbox, own
 
   def Process(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[rpc.EnvironmentResponse]:
     """One client's stream. It ends after a message that is none, or that did not wait for the last one's answer."""
     client = threading.Event()
-    inbox = _Inbox(messages, client)
-    if not context.add_callback(client.set):
-      client.set()
+    stranger = self._own and self._own.refusal({one.key: one.value for one in context.invocation_metadata()})
     try:
+      if stranger:
+        yield self._refuse(client, code_pb2.UNAUTHENTICATED, stranger)
+        return
+      inbox = _Inbox(messages, client)
+      if not context.add_callback(client.set):
+        client.set()
       for message in inbox:
         fault, request = inbox.fault, rpc.EnvironmentRequest()
         if not fault:
@@ -346,8 +365,7 @@ class _Servicer:
           except protobuf_message.DecodeError:
             fault = "what came is no dm_env_rpc request"
         if fault:
-          refuse = functools.partial(self._desk.refuse, client, code_pb2.INVALID_ARGUMENT, fault)
-          yield self._mailbox.put(refuse).result()
+          yield self._refuse(client, code_pb2.INVALID_ARGUMENT, fault)
           return
         response = self._mailbox.put(functools.partial(self._desk.answer, client, request)).result()
         inbox.answered()
@@ -356,6 +374,9 @@ class _Servicer:
       pass  # The client, or the server, is going.
     finally:
       self._mailbox.put(functools.partial(self._desk.leave, client))
+
+  def _refuse(self, client: threading.Event, code: int, message: str) -> rpc.EnvironmentResponse:
+    return self._mailbox.put(functools.partial(self._desk.refuse, client, code, message)).result()
 
 
 class _Inbox:
@@ -569,25 +590,30 @@ def _refuse_unknown(settings: "dict[str, rpc.Tensor]", known: tuple[str, ...]) -
       raise protocol.BridgeError(f"setting {name!r} is unknown; known here: {', '.join(known) or 'none'}")
 
 
-def _listen(config: ServerConfig) -> tuple[grpc.Server, str]:
+def _listen(config: ServerConfig, own: credentials.Credentials | None) -> tuple[grpc.Server, str]:
   """A server that holds its port and does not answer yet, and its address."""
+  host = f"[{config.host}]" if ":" in config.host else config.host
   grpc_server = grpc.server(
     futures.ThreadPoolExecutor(max_workers=_MAX_CLIENTS),
+    maximum_concurrent_rpcs=_MAX_CLIENTS,  # One more is refused; else it would wait.
     options=[
+      ("grpc.max_receive_message_length", _MOST_BYTES),
       ("grpc.so_reuseport", 0),  # Without it two servers would share a port in silence.
       *protocol.KEEPALIVE,
       ("grpc.http2.max_ping_strikes", 0),  # By default the third of a quiet client's pings cuts it off.
     ],
   )
   try:
-    port = grpc_server.add_insecure_port(f"{_HOST}:{config.port}")
+    address = f"{host}:{config.port}"
+    port = grpc_server.add_secure_port(address, own.for_server()) if own else grpc_server.add_insecure_port(address)
   except RuntimeError:
     port = 0
   if port == 0:
     raise protocol.BridgeError(
-      f"cannot listen on {_HOST}:{config.port}: the port is in use or not ours; stop who holds it or take another"
+      f"cannot listen on {host}:{config.port}: the port is in use, or one of them is not ours; stop who holds it or "
+      "take another"
     )
-  return grpc_server, f"{_HOST}:{port}"
+  return grpc_server, f"{host}:{port}"
 
 
 @contextlib.contextmanager
