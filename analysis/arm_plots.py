@@ -25,6 +25,7 @@ class Steps(NamedTuple):
   episode: np.ndarray  # [T] int: which one it belongs to; each begins with a step that nothing led to.
   reward: np.ndarray  # [T]
   qpos_rad: np.ndarray  # [T, J]
+  is_cut_short: np.ndarray  # [T] bool: it ended before its period did.
 
 
 class Commands(NamedTuple):
@@ -36,8 +37,8 @@ class Commands(NamedTuple):
 
 
 def periods(steps: Steps) -> np.ndarray:
-  """`[T - 1]`, NaN from one episode to the next."""
-  is_within = np.diff(steps.episode) == 0
+  """`[T - 1]`, NaN from one episode to the next, and of a step that was cut short."""
+  is_within = (np.diff(steps.episode) == 0) & ~steps.is_cut_short[1:]
   return np.where(is_within, np.diff(steps.time_s), np.nan)
 
 
@@ -57,6 +58,7 @@ def summary(steps: Steps, *, control_dt_s: float) -> list[str]:
     f"return {returns.mean():.2f}, from {returns.min():g} to {returns.max():g}",
     f"jitter about {control_dt_s * 1e3:g} ms: p50 {middle:.2f} ms, p99 {late:.2f} ms, at most {most:.2f} ms",
     f"{len(gaps)} gaps{longest}",
+    f"{np.count_nonzero(steps.is_cut_short)} more steps cut short: nobody waited for their end",
   ]
 
 

@@ -3,6 +3,7 @@
 python -m experiments.arm --mode=serve --port=5005                       # the twin, until Ctrl-C
 python -m experiments.arm --mode=serve --gap=camera:full,light:subtle    # a twin with a part of the reality gap
 python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova/Kinova.API.USBCommandLayerUbuntu.so
+python -m experiments.arm --mode=serve --host=192.168.1.20 --certificates=server    # for other machines, over TLS
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
 python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/arm --episodes=10
 python -m experiments.arm --mode=serve --record=runs/recordings          # every step, as MCAP, which Foxglove opens
@@ -55,6 +56,10 @@ _MODE = flags.DEFINE_enum(
 _DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS, or package.module:Config.")
 _SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scale=1.2; may be repeated.")
 _PORT = flags.DEFINE_integer("port", 5005, "Port to serve at; 0 takes any free one.", lower_bound=0, upper_bound=65535)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to serve at; one that others reach takes --certificates.")
+_CERTIFICATES = flags.DEFINE(
+  binary.PATH, "certificates", "", "Folder of this side's: authority.pem, certificate.pem, key.pem, token; '': none."
+)
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
 _REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: --set=is_real_time=True.")
@@ -155,7 +160,9 @@ def serve() -> None:
     task=_TASK.value,
     num_joints=_NUM_JOINTS.value,
     seed=binary.SEED.value,
+    host=_HOST.value,
     port=_PORT.value,
+    certificates=_CERTIFICATES.value,
     record=_RECORD.value,
     tracker=_tracker(),
   )
@@ -170,7 +177,8 @@ def drive() -> None:
   video = pathlib.Path(binary.VIDEO.value) if binary.VIDEO.value else None
   if binary.SOURCE.value:
     source = released.load_source(binary.SOURCE.value)
-    task = learn.player(source, f"arm://{_ADDRESS.value}", {}, seed=binary.SEED.value)
+    options = {"certificates": _CERTIFICATES.value} if _CERTIFICATES.value else {}
+    task = learn.player(source, f"arm://{_ADDRESS.value}", options, seed=binary.SEED.value)
     trainable, frozen = partition.split(task.params, task.is_trainable)
     key = learn.make_key(binary.SEED.value, "evaluation")
     count, is_greedy = binary.EPISODES.value, binary.GREEDY.value
@@ -182,7 +190,7 @@ def drive() -> None:
     if video and played.frames:
       video_lib.write(video, played.frames, frames_per_s=place_lib.frames_per_s(task.place), captions=played.captions)
     return
-  environment = video_lib.Filmed(client.connect(_ADDRESS.value))
+  environment = video_lib.Filmed(client.connect(_ADDRESS.value, certificates=_CERTIFICATES.value or None))
   by_hand.drive(environment, sys.stdin)
   if video:
     video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
@@ -219,6 +227,7 @@ def inspect() -> None:
     np.cumsum([step.step_type.first() for step in steps]),
     np.array([step.reward for step in steps]),
     np.array([step.reading.qpos_rad for step in steps]),
+    np.array([step.is_cut_short for step in steps], bool),
   )
   for line in arm_plots.summary(traces, control_dt_s=about.control_dt_s):
     print(line)
@@ -347,7 +356,9 @@ _MODES = {
     (
       _DRIVER,
       _SET,
+      _HOST,
       _PORT,
+      _CERTIFICATES,
       _TASK,
       _NUM_JOINTS,
       _REAL_TIME,
@@ -360,7 +371,7 @@ _MODES = {
       binary.SEED,
     ),
   ),
-  "drive": (drive, (_ADDRESS, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
+  "drive": (drive, (_ADDRESS, _CERTIFICATES, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
   "replay": (replay, (_RECORDING, binary.EPISODES, binary.OUT)),
   "inspect": (inspect, (_RECORDING, binary.OUT)),
   "export": (export, (_RECORDING, binary.OUT)),

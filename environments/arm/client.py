@@ -197,8 +197,8 @@ class _Stream(connection.Connection):
     except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or ended as the server stopped.
       if isinstance(failure, grpc.RpcError) and failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise protocol.BridgeError(
-          f"the server at {self._address} refused ({failure.details()}); send one action a step, and leave the arm "
-          "before another client joins"
+          f"the server at {self._address} refused ({failure.details()}); send one action a step, and close "
+          "clients that are not used"
         ) from None
       reason = failure.code().name if isinstance(failure, grpc.RpcError) else "it stopped"
       raise protocol.BridgeError(

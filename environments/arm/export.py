@@ -3,6 +3,7 @@
 Of T transitions, `data/demo_N` holds `obs/NAME` and `next_obs/NAME` `[T, ...]`, `actions` `[T, A]`, `rewards` and
 `dones` `[T]`, as robomimic's documentation has it (docs/datasets/overview). Its actions are from -1 to 1, and so are
 these: a joint goes back, rests or goes forwards. An episode that was cut, by its client or by the clock, is not done.
+A step that was cut short is left out: all others are equally long.
 """
 
 import json
@@ -34,7 +35,8 @@ def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
   part = out.with_name(f"{out.name}.part")  # So that what is called `out` is whole.
   with h5py.File(part, "w") as file:
     data = file.create_group("data")
-    for episode in recording.episodes(path):
+    for steps in recording.episodes(path):
+      episode = [step for step in steps if not step.is_cut_short]
       num_steps = len(episode) - 1
       if not num_steps:
         continue

@@ -187,6 +187,7 @@ _SCHEMAS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
       "asked_rad_s": _NUMBERS,
       "reading": {"type": "object", "properties": _READING},
       "observation": {"type": "object", "additionalProperties": _NUMBERS},
+      "is_cut_short": {"type": "boolean"},
     },
   ),
   recording.CAMERA: (

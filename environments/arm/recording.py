@@ -48,6 +48,9 @@ class Step(NamedTuple):
   asked_rad_s: np.ndarray  # [J] The velocities that the action stands for.
   reading: protocol.Reading
   observation: Mapping[str, np.ndarray]
+  # Nobody waited for its end any more (the client was gone, or the server told to end): its reading is of then, its
+  # reward what the task pays for that. Nobody was told, there is no picture, and it is the last of its episode.
+  is_cut_short: bool = False
 
 
 class Event(NamedTuple):
@@ -201,6 +204,7 @@ def _step(time_s: float, fields: Mapping[str, Any], picture: Mapping[str, np.nda
     np.array(fields["asked_rad_s"]),
     protocol.Reading(float(reading.pop("time_s")), **reading),
     {**observation, **picture},
+    fields.get("is_cut_short", False),  # Recordings of before have none.
   )
 
 

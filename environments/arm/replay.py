@@ -2,7 +2,7 @@
 
 Actions change nothing: every step is the recorded one, with the same observations, rewards and ends. After the last
 episode comes the first one again. An episode that its client left early is cut at its last step, with the discount that
-this has.
+this has; that step may have been cut short, and is left out where it lacks what is shown, a picture.
 
     environment = replay.Replay("runs/recordings")
     environment = registry.make("environments.arm.replay:Replay", path="runs/recordings")  # As a config names it.
@@ -31,6 +31,7 @@ class Replay(dm_env.Environment):
     """The recording `path`, a file or a folder of them, of which `observations` are shown; None: all of the arm's.
 
     An episode is left out if it has no step, or if one lacks such an observation: a picture that no client asked for.
+    A step that was cut short is left out alone.
 
     Raises:
       ValueError: there is no recording, or no such episode.
@@ -54,6 +55,8 @@ class Replay(dm_env.Environment):
   def episodes(self) -> Iterator[list[recording.Step]]:
     """Those that are played, once."""
     for episode in recording.episodes(self._path):
+      if episode[-1].is_cut_short and not self._spec.keys() <= episode[-1].observation.keys():
+        episode = episode[:-1]
       if len(episode) > 1 and all(self._spec.keys() <= step.observation.keys() for step in episode):
         yield episode
 

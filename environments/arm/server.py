@@ -24,7 +24,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -535,17 +535,22 @@ class _Desk:
       if uid not in self._observations:
         raise protocol.BridgeError(f"observation {uid} is not one of {sorted(self._observations)}")
     action = None if self._world.is_over else self._action(request)
-    step_type, reward, discount = self._world.step(
-      action, is_wanted=lambda: not (client.is_set() or self._stop.is_set())
-    )
+    try:
+      step_type, reward, discount = self._world.step(
+        action, is_wanted=lambda: not (client.is_set() or self._stop.is_set())
+      )
+    except world.CutShortError as cut:
+      if cut.reward is not None:  # The arm has moved.
+        outcome, observation = (dm_env.StepType.MID, cut.reward, 1.0), self._world.observe(self._cheap)
+        self._note(self._world.now_s(), outcome, action, observation, is_cut_short=True)
+      raise
     time_s = self._world.now_s()
     names = {uid: self._observations[uid] for uid in request.requested_observations}
     observation = self._world.observe(self._cheap)
     try:
       observation |= self._world.observe(set(names.values()) - {protocol.REWARD, *observation})
     finally:  # The arm has moved, whatever its camera does.
-      asked_rad_s, reading = self._world.asked_rad_s, self._world.reading
-      self._record(recording.Step(time_s, step_type, reward, discount, action, asked_rad_s, reading, observation))
+      self._note(time_s, (step_type, reward, discount), action, observation)
     values = {**observation, protocol.REWARD: np.array(reward, np.float32)}
     state = rpc.EnvironmentStateType.RUNNING
     if step_type.last():
@@ -553,6 +558,18 @@ class _Desk:
     return rpc.StepResponse(
       state=state, observations={uid: tensor_utils.pack_tensor(values[name]) for uid, name in names.items()}
     )
+
+  def _note(
+    self,
+    time_s: float,
+    outcome: tuple[dm_env.StepType, float, float],
+    action: np.ndarray | None,
+    observation: Mapping[str, np.ndarray],
+    *,
+    is_cut_short: bool = False,
+  ) -> None:
+    asked_rad_s, reading = self._world.asked_rad_s, self._world.reading
+    self._record(recording.Step(time_s, *outcome, action, asked_rad_s, reading, observation, is_cut_short))
 
   def _say(self, level: int, text: str) -> None:
     self._record(recording.Event(self._world.now_s(), level, text))

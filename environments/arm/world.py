@@ -25,6 +25,17 @@ _GO_TO_POLL_S = 0.05
 _GO_TO_S = 60.0
 
 
+class CutShortError(protocol.BridgeError):
+  """Nobody waits for a step any more, and the arm was held; `reward` is what the task pays for where it was then.
+
+  None where the step had not begun, or was the way to a start.
+  """
+
+  def __init__(self, reward: float | None = None):
+    super().__init__("nobody waits for the step any more; the arm was held")
+    self.reward = reward
+
+
 class ArmWorld:
   """Episodes of `task` on the arm behind `gate`. Not a `dm_env.Environment`: observations are made when asked for.
 
@@ -64,6 +75,7 @@ class ArmWorld:
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
     self._period_end_s = gate.now_s()
     self._elapsed = 0
+    self._pixels: np.ndarray | None = None  # Of the reading, once there is one.
     self.is_over = True  # Whether the next step starts an episode, whatever its action.
     self.asked_rad_s = np.zeros(constants.NUM_JOINTS)  # What the last step's action asks for, [9].
     self.seed(seed)
@@ -71,7 +83,8 @@ class ArmWorld:
   def prepare(self) -> None:
     """Compiles and allocates what the first episode needs, before a client waits for it. Nothing moves."""
     self._draw_start(np.uint32(0), np.uint32(0))
-    self._look(0, is_tracked=False)
+    self._read()
+    self._judge(0)
     self.observe(self._observers)
 
   def seed(self, seed: int) -> None:
@@ -107,8 +120,9 @@ class ArmWorld:
 
     Raises:
       safety.CommandRefusedError: not an action. The arm holds still and no time passes.
-      protocol.BridgeError: the arm did not come to the start of the episode, the target is out of sight, or nobody
-        waits any more. The arm holds still.
+      protocol.BridgeError: the arm did not come to the start of the episode, or the target is out of sight. The arm
+        holds still.
+      CutShortError: nobody waits any more. The arm holds still; `reading` and the observations are of then.
     """
     self._check_wanted(is_wanted)  # What comes late from a client that is gone moves nothing.
     if self.is_over:
@@ -119,7 +133,15 @@ class ArmWorld:
       self._gate.place_target(self._path[self._elapsed + 1])
     is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
     self._period_end_s = (now_s if is_late else self._period_end_s) + constants.CONTROL_DT_S
-    self._wait(self._period_end_s, is_wanted)
+    try:
+      self._wait(self._period_end_s, is_wanted)
+    except CutShortError:
+      target = self.reading.target_in_base_m
+      self._read()
+      if self._track:  # No time for a picture.
+        self.reading = self.reading._replace(target_in_base_m=target)
+      _, reward, _ = self._judge(self._elapsed + 1)
+      raise CutShortError(reward) from None
     step_type, reward, discount = self._look(self._elapsed + 1)
     if step_type.last():
       self.restart()
@@ -178,20 +200,26 @@ class ArmWorld:
   def _check_wanted(self, is_wanted: Callable[[], bool]) -> None:
     if not is_wanted():
       self._gate.hold()
-      raise protocol.BridgeError("nobody waits for the step any more; the arm was held")
+      raise CutShortError
 
-  def _look(self, elapsed: int, *, is_tracked: bool = True) -> tuple[dm_env.StepType, float, float]:
-    """Reads the instruments after `elapsed` steps and asks the task what it makes of them."""
-    self._elapsed = elapsed
-    self.reading = reading = self._gate.read()
-    self._pixels: np.ndarray | None = None
-    if self._track and is_tracked:
+  def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
+    """Reads the instruments after `elapsed` steps, and asks the task what it makes of them."""
+    self._read()
+    if self._track:
       try:
-        target = self._track(self._look_through_camera(), reading.time_s)
+        target = self._track(self._look_through_camera(), self.reading.time_s)
       except protocol.BridgeError:
         self._gate.hold()
         raise
-      self.reading = reading = reading._replace(target_in_base_m=target)
+      self.reading = self.reading._replace(target_in_base_m=target)
+    return self._judge(elapsed)
+
+  def _read(self) -> None:
+    self.reading, self._pixels = self._gate.read(), None
+
+  def _judge(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
+    """What the task makes of the reading, after `elapsed` steps."""
+    self._elapsed, reading = elapsed, self.reading
     state = np.stack([reading.qpos_rad, reading.qvel_rad_s]).astype(np.float32)
     self._target = reading.target_in_base_m.astype(np.float32)
     outcome, proprioception = self._evaluate(state, self._target, np.int32(elapsed))

@@ -6,7 +6,9 @@ from analysis import arm_plots
 
 # Two episodes: periods of 100, 103, 100 and 250 ms, and 5 s between them.
 TIME_S = np.array([50.0, 50.1, 50.203, 55.203, 55.303, 55.553])
-STEPS = arm_plots.Steps(TIME_S, np.array([1, 1, 1, 2, 2, 2]), np.array([0.0, 1, 1, 0, 0, 1]), np.ones((6, 4)))
+STEPS = arm_plots.Steps(
+  TIME_S, np.array([1, 1, 1, 2, 2, 2]), np.array([0.0, 1, 1, 0, 0, 1]), np.ones((6, 4)), np.zeros(6, bool)
+)
 COMMANDS = arm_plots.Commands(np.array([50.0, 51.0, 90.0]), np.full((3, 4), 0.3), np.full((3, 4), 0.2))
 
 
@@ -16,8 +18,13 @@ def test_the_summary_is_counted_by_hand():
     "return 1.50, from 1 to 2",
     "jitter about 100 ms: p50 1.50 ms, p99 145.59 ms, at most 150.00 ms",  # Of 0, 0, 3, 150.
     "1 gaps, the longest 0.25 s",
+    "0 more steps cut short: nobody waited for their end",
   ]
-  empty = arm_plots.Steps(np.zeros(0), np.zeros(0, int), np.zeros(0), np.zeros((0, 4)))
+  short = STEPS._replace(is_cut_short=np.arange(6) == 5)  # The one of 250 ms.
+  counted, paid, jitter, gaps, cut = arm_plots.summary(short, control_dt_s=0.1)
+  assert counted.startswith("3 steps in 2 episodes") and gaps == "0 gaps" and "at most 3.00 ms" in jitter
+  assert paid == "return 1.50, from 1 to 2" and cut.startswith("1 more steps cut short")
+  empty = arm_plots.Steps(np.zeros(0), np.zeros(0, int), np.zeros(0), np.zeros((0, 4)), np.zeros(0, bool))
   assert arm_plots.summary(empty, control_dt_s=0.1) == ["no whole step"]
 
 

@@ -284,6 +284,27 @@ def test_a_recording_of_another_task_than_is_served_is_refused(folder):
     server.ServerConfig(driver=replay.ReplayConfig(str(folder)), record="x")
 
 
+def test_a_step_that_was_cut_short_is_told_from_others(tmp_path):
+  """The last of its episode, without a picture: it is played where none is shown, and is in no data set."""
+  short = STEPS[9]._replace(observation={"target": STEPS[9].observation["target"]}, is_cut_short=True)
+  every = [*STEPS[:9], short, *STEPS[10:]]
+  path = arm_recordings.write(tmp_path / "recording", every)
+  assert_same(list(recording.read(path))[:-1], every)
+  for shown, num_steps in ((None, [5, 4, 5]), (["target"], [5, 5, 5])):
+    assert [len(episode) for episode in replay.Replay(str(path), shown).episodes()] == num_steps
+  environment = replay.Replay(str(path), ["target"])
+  (*_, last) = [environment.step(None) for _ in range(10)]
+  assert last.last() and (last.reward, last.discount) == (short.reward, 1.0)
+  np.testing.assert_array_equal(last.observation["target"], short.observation["target"])
+  assert export.robomimic(path, tmp_path / "data.hdf5") == (3, 11)
+
+
+def test_a_recording_of_before_has_no_step_that_was_cut_short(tmp_path, monkeypatch):
+  names = [name for name in recording.Step._fields if name != "is_cut_short"]
+  monkeypatch.setattr(recording.Step, "_asdict", lambda step: {name: getattr(step, name) for name in names})
+  assert_same(list(recording.read(arm_recordings.write(tmp_path, ITEMS)))[:-1], ITEMS)
+
+
 # --- Exported ---
 
 

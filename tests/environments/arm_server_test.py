@@ -294,6 +294,37 @@ def test_a_step_is_recorded_though_its_camera_hangs(rig, rig_config, tmp_path):
   assert any(one.allowed_rad_s.any() for one in recording.read(tmp_path) if isinstance(one, safety.Told))
 
 
+@pytest.mark.parametrize("who", ["the server ends", "the client vanishes"])
+def test_a_step_that_is_cut_short_is_recorded_as_what_it_was(rig, rig_config, tmp_path, monkeypatch, who):
+  """The last step would last for five seconds; joint 1 then rests and joint 2 begins to move."""
+  action = np.array([1, 2, 1, 1, 1, 1, 1, 1, 1], np.int32)
+  asked = simulation.command(action)
+  with contextlib.ExitStack() as at_last, served_here(dataclasses.replace(rig_config, record=str(tmp_path))) as address:
+    channel = at_last.enter_context(grpc.insecure_channel(address))
+    stream = connection.StreamReaderWriter(dm_env_rpc_pb2_grpc.EnvironmentStub(channel))
+    stream.write(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
+    stream.read()
+    for _ in range(4):  # The first starts the episode.
+      stream.write(rpc.EnvironmentRequest(step=rpc.StepRequest(actions={1: tensor_utils.pack_tensor(TURN)})))
+      stream.read()
+    monkeypatch.setattr(constants, "CONTROL_DT_S", 5.0)
+    stream.write(rpc.EnvironmentRequest(step=rpc.StepRequest(actions={1: tensor_utils.pack_tensor(action)})))
+    while not rig.velocity[1]:
+      time.sleep(0.001)
+    if who == "the client vanishes":
+      channel.close()
+      assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
+  (episode,) = recording.episodes(tmp_path)
+  assert [one.is_cut_short for one in episode] == [False] * 4 + [True]
+  *_, before, last = episode
+  assert last.step_type.mid() and last.discount == 1.0 and last.action.tolist() == action.tolist()
+  np.testing.assert_allclose(last.asked_rad_s, asked, rtol=1e-6)
+  took_s, moved_rad = last.reading.time_s - before.reading.time_s, last.reading.qpos_rad - before.reading.qpos_rad
+  assert 0.0 < took_s < 5.0 and 0.0 < moved_rad[1] <= took_s * asked[1]
+  assert set(last.observation) == {"proprioception", "target"}
+  assert [len(one) for one in replay.Replay(str(tmp_path), ["proprioception"]).episodes()] == [5]
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
   (tmp_path / "taken").touch()
   config = server.ServerConfig(driver=twin.TwinConfig(), record=str(tmp_path / "taken"))
