@@ -40,6 +40,7 @@ class Shot(NamedTuple):
   pixels: np.ndarray  # [H, H, 3] uint8
   qpos_rad: np.ndarray  # [J]
   target_in_base_m: np.ndarray  # [3]
+  episode: int  # Which it is of.
 
 
 def shots(path: pathlib.Path) -> list[Shot]:
@@ -47,12 +48,12 @@ def shots(path: pathlib.Path) -> list[Shot]:
   seen = [[step for step in steps if recording.PIXELS in step.observation] for steps in recording.episodes(path)]
   seen = [steps for steps in seen if steps]
   found = []
-  for steps in seen:
+  for episode, steps in enumerate(seen):
     num = min(len(steps), math.ceil(_MOST / len(seen)))
     for part in np.array_split(np.arange(len(steps)), num):
       slowest = min((steps[index] for index in part), key=lambda step: np.abs(step.reading.qvel_rad_s).max())
       reading = slowest.reading
-      found.append(Shot(slowest.observation[recording.PIXELS], reading.qpos_rad, reading.target_in_base_m))
+      found.append(Shot(slowest.observation[recording.PIXELS], reading.qpos_rad, reading.target_in_base_m, episode))
   return found[:: max(1, math.ceil(len(found) / _MOST))]
 
 

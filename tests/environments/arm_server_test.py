@@ -311,6 +311,7 @@ def test_a_step_that_is_cut_short_is_recorded_as_what_it_was(rig, rig_config, tm
     stream.write(rpc.EnvironmentRequest(step=rpc.StepRequest(actions={1: tensor_utils.pack_tensor(action)})))
     while not rig.velocity[1]:
       time.sleep(0.001)
+    time.sleep(0.2)  # A reading is 20 ms old, and some more on a busy machine.
     if who == "the client vanishes":
       channel.close()
       assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
