@@ -25,7 +25,7 @@ import numpy as np
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1 import tensor_utils
 
-from environments.arm import driver, protocol, safety, server
+from environments.arm import credentials, driver, protocol, safety, server
 from environments.jaco import constants
 from tests.environments import arm_rig
 
@@ -36,8 +36,14 @@ _GIVE_UP_S = 6.0
 class Client:
   """A stream of messages, or of bytes."""
 
-  def __init__(self, address):
-    self.channel, self._messages = grpc.insecure_channel(address), queue.SimpleQueue()
+  def __init__(self, address, config):
+    """Joins the arm that is served so; its own certificates are in the folder `client` beside the server's."""
+    self._messages = queue.SimpleQueue()
+    if config.certificates:
+      own = credentials.read(str(pathlib.Path(config.certificates).with_name("client")), is_server=False)
+      self.channel = grpc.secure_channel(address, own.for_client())
+    else:
+      self.channel = grpc.insecure_channel(address)
     process = self.channel.stream_stream(
       "/dm_env_rpc.v1.Environment/Process",
       request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
@@ -204,7 +210,7 @@ def clients(rig, config, rng, end_s):
   with arm_rig.served(config) as (_, address):
     for name in _in_turn([*CLIENT, *ON_THE_WAY], rng, end_s):
       rig.is_placed = name not in ON_THE_WAY
-      with contextlib.closing(Client(address)) as client:
+      with contextlib.closing(Client(address, config)) as client:
         action = _actions(rng)
         if rig.is_placed:
           for _ in range(rng.integers(2, 4)):
@@ -227,7 +233,7 @@ def servers(rig, config, rng, end_s):
   """A server for each."""
   for name in _in_turn([*SERVER_SIGNALS, *CAMERA, SERVER_ON_THE_WAY], rng, end_s):
     rig.is_placed, rig.fault = name != SERVER_ON_THE_WAY, ""
-    with arm_rig.served(config) as (process, address), contextlib.closing(Client(address)) as client:
+    with arm_rig.served(config) as (process, address), contextlib.closing(Client(address, config)) as client:
       action = _actions(rng)
       if not rig.is_placed:
         rig.turn(1.5)
@@ -269,7 +275,7 @@ def drivers(rig, config, rng, end_s):
         gate.close()
 
 
-def lane(trials, seed, end_s, out):
+def lane(trials, seed, end_s, out, certificates):
   """Trials of one kind, one after the other; of each a line with its name and time, None: it did not come about."""
   rng = np.random.default_rng(seed)
   with contextlib.suppress(OSError):  # Who watches must not be late; what serves the arm has sessions of its own.
@@ -284,7 +290,7 @@ def lane(trials, seed, end_s, out):
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(arm_rig.Rig(f"{folder}/rig")) as rig:
       strict = arm_rig.RigConfig(rig.path, is_patient=False)
       try:
-        for name, rest_s in trials(rig, server.ServerConfig(driver=strict), rng, end_s):
+        for name, rest_s in trials(rig, server.ServerConfig(driver=strict, certificates=certificates), rng, end_s):
           note(name, rest_s)
       except (grpc.RpcError, ConnectionError, protocol.BridgeError, safety.ArmFaultError, safety.ArmLostError) as error:
         note("lost to the load", None)
@@ -322,11 +328,13 @@ def main():
   parser.add_argument("--lanes", type=int, nargs=3, default=(4, 1, 2), help="Of client, server and driver faults.")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--out", type=pathlib.Path, required=True, help="File that each trial is added to.")
+  parser.add_argument("--certificates", default="", help="The server's folder; the client's is beside it. '': no TLS.")
   options = parser.parse_args()
   lanes = [each for each, count in zip((clients, servers, drivers), options.lanes, strict=True) for _ in range(count)]
   end_s, seeds = time.time() + 60.0 * options.minutes, range(options.seed, options.seed + len(lanes))
+  alike = ([one] * len(lanes) for one in (end_s, options.out, options.certificates))
   with futures.ProcessPoolExecutor(len(lanes), mp_context=multiprocessing.get_context("spawn")) as pool:
-    list(pool.map(lane, lanes, seeds, [end_s] * len(lanes), [options.out] * len(lanes)))
+    list(pool.map(lane, lanes, seeds, *alike))
   times, rows, load = read(options.out)
   print(*table(times), "", *table(rows), sep="\n")
   print(f"load of {os.cpu_count()} cores: {min(load):.1f} to {max(load):.1f}, middle {np.median(load):.1f}")
