@@ -58,7 +58,7 @@ _SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scal
 _PORT = flags.DEFINE_integer("port", 5005, "Port to serve at; 0 takes any free one.", lower_bound=0, upper_bound=65535)
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to serve at; one that others reach takes --certificates.")
 _CERTIFICATES = flags.DEFINE(
-  binary.PATH, "certificates", "", "Folder of this side's: authority.pem, certificate.pem, key.pem, token; '': none."
+  binary.PATH, "certificates", "", "Folder of the server's: authority.pem, certificate.pem, key.pem, token; '': none."
 )
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
@@ -75,7 +75,9 @@ _CAMERA_VIEW = flags.DEFINE_float(
 )
 _TARGET_RGB = flags.DEFINE_list("target_rgb", ["0.9", "0.1", "0.1"], "The colour of the target that is tracked.")
 _COMMANDS = flags.DEFINE_integer("commands", 1_000_000, "Hostile ones; a fault is injected for each hundred.", 100)
-_ADDRESS = flags.DEFINE_string("address", "localhost:5005", "Server to drive.")
+_ADDRESS = flags.DEFINE_string(
+  "address", "localhost:5005", "Server to drive, host:port or host:port?certificates=FOLDER."
+)
 
 
 _MOVING_HOLD_S = 0.5  # For which the last place of a target that moves holds, while it is not seen.
@@ -177,8 +179,7 @@ def drive() -> None:
   video = pathlib.Path(binary.VIDEO.value) if binary.VIDEO.value else None
   if binary.SOURCE.value:
     source = released.load_source(binary.SOURCE.value)
-    options = {"certificates": _CERTIFICATES.value} if _CERTIFICATES.value else {}
-    task = learn.player(source, f"arm://{_ADDRESS.value}", options, seed=binary.SEED.value)
+    task = learn.player(source, f"arm://{_ADDRESS.value}", {}, seed=binary.SEED.value)
     trainable, frozen = partition.split(task.params, task.is_trainable)
     key = learn.make_key(binary.SEED.value, "evaluation")
     count, is_greedy = binary.EPISODES.value, binary.GREEDY.value
@@ -190,7 +191,7 @@ def drive() -> None:
     if video and played.frames:
       video_lib.write(video, played.frames, frames_per_s=place_lib.frames_per_s(task.place), captions=played.captions)
     return
-  environment = video_lib.Filmed(client.connect(_ADDRESS.value, certificates=_CERTIFICATES.value or None))
+  environment = video_lib.Filmed(client.connect(_ADDRESS.value))
   by_hand.drive(environment, sys.stdin)
   if video:
     video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
@@ -371,7 +372,7 @@ _MODES = {
       binary.SEED,
     ),
   ),
-  "drive": (drive, (_ADDRESS, _CERTIFICATES, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
+  "drive": (drive, (_ADDRESS, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
   "replay": (replay, (_RECORDING, binary.EPISODES, binary.OUT)),
   "inspect": (inspect, (_RECORDING, binary.OUT)),
   "export": (export, (_RECORDING, binary.OUT)),

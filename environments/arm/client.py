@@ -27,18 +27,17 @@ def connect(
   seed: int | None = None,
   observations: Sequence[str] | None = None,
   num_joints: int | None = None,
-  certificates: str | None = None,
   timeout_s: float = 5.0,
 ) -> "ArmEnvironment":
   """Joins the arm served at `address`.
 
   Args:
-    address: `host:port`; with certificates a name, or an address, that the server's certificate has.
+    address: `host:port`; or `host:port?certificates=FOLDER` with this client's (`credentials`), for a server that has
+      some: then `host` is a name, or an address, that the server's certificate has.
     task: the task that must be served; None takes any.
     seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
     observations: the observations to ask for; all of them where None. Pixels that no one asks for cost nothing.
     num_joints: how many the caller commands; None takes as many as are served.
-    certificates: a folder with those of this client (`credentials`), for a server that has some; None: without.
     timeout_s: how long to wait for the server.
 
   Raises:
@@ -46,7 +45,11 @@ def connect(
       use, another task or number of joints, or an unknown observation.
   """
   options = [("grpc.enable_http_proxy", 0), *protocol.KEEPALIVE]
-  own = credentials.read(certificates, is_server=False) if certificates else None
+  address, _, question = address.partition("?")
+  name, _, folder = question.partition("=")
+  if question and not (name == "certificates" and folder):
+    raise protocol.BridgeError(f"{address}?{question}: behind an address stands certificates=FOLDER or nothing")
+  own = credentials.read(folder, is_server=False) if folder else None
   channel = grpc.secure_channel(address, own.for_client(), options) if own else grpc.insecure_channel(address, options)
   try:
     grpc.channel_ready_future(channel).result(timeout_s)

@@ -97,7 +97,7 @@ def why_refused(address: str, own: Credentials | None) -> str | None:
     with socket.create_connection((host, int(port)), _PROBE_S) as plain:
       with context.wrap_socket(plain, server_hostname=host) as secure:
         if own is None:
-          return "it speaks with certificates alone; name the folder of yours, certificates=FOLDER"
+          return f"it speaks with certificates alone; name the folder of yours, {address}?certificates=FOLDER"
         is_greeted = True
         if secure.recv(1):
           return None  # It speaks with us.

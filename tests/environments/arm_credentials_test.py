@@ -64,24 +64,28 @@ def mine(made, tmp_path):
 
 def refused(address, folder, **options):
   with pytest.raises(protocol.BridgeError) as refusal:
-    client.connect(address, certificates=folder and str(folder), timeout_s=1.0, **options)
+    client.connect(f"{address}?certificates={folder}" if folder else address, timeout_s=1.0, **options)
   assert "\n" not in str(refusal.value)
   return str(refusal.value)
 
 
 def test_who_has_certificates_and_the_token_drives_the_arm_alone(address, made):
   folder = str(made[0] / "client")
-  environment = registry.make(f"arm://{address}", certificates=folder, observations=("target",))
+  environment = registry.make(f"arm://{address}?certificates={folder}", observations=("target",))
   try:
     assert environment.reset().first() and environment.step(np.ones(9, np.int32)).mid()
     assert "in use by another client" in refused(address, folder)
   finally:
     environment.close()
-  client.connect(address.replace("127.0.0.1", "localhost"), certificates=folder).close()
+  client.connect(f"{address}?certificates={folder}".replace("127.0.0.1", "localhost")).close()
+  with pytest.raises(
+    protocol.BridgeError, match="certificate=x: behind an address stands certificates=FOLDER or nothing"
+  ):
+    client.connect(f"{address}?certificate=x")
 
 
 def test_a_client_without_certificates_is_told_so_and_gets_nowhere(address):
-  assert "it speaks with certificates alone; name the folder of yours, certificates=FOLDER" in refused(address, None)
+  assert "it speaks with certificates alone; name the folder of yours, " in refused(address, None)
 
 
 def test_a_server_that_has_none_is_told_from_one_that_has(mine):
@@ -187,12 +191,12 @@ def test_without_certificates_nobody_else_is_served():
 
 def test_a_request_larger_than_a_command_is_refused_and_the_arm_freed(address, made):
   folder = str(made[0] / "client")
-  environment = client.connect(address, certificates=folder, observations=["target"])
+  environment = client.connect(f"{address}?certificates={folder}", observations=["target"])
   environment.reset()
   with pytest.raises(protocol.BridgeError, match="refused .*larger than max .* vs. 4096.*; send one action a step"):
     environment.step(np.ones(4096, np.int32))
   environment.close()
-  client.connect(address, certificates=folder).close()
+  client.connect(f"{address}?certificates={folder}").close()
 
 
 def test_a_stream_too_many_is_refused_at_once(address, made):
@@ -216,8 +220,8 @@ def test_a_client_that_vanishes_behind_tls_leaves_the_arm_at_rest_and_free(made,
     driver = arm_rig.RigConfig(rig.path)
     config = server.ServerConfig(driver=driver, certificates=str(made[0] / "server"), watchdog_s=30.0)
     with arm_rig.served(config) as (_, address):
-      options = {"certificates": str(made[0] / "client"), "observations": ["target"]}
-      environment = client.connect(address, **options)
+      address = f"{address}?certificates={made[0] / 'client'}"
+      environment = client.connect(address, observations=["target"])
       environment.reset()
       for _ in range(3):
         environment.step(np.full(9, 2, np.int32))
@@ -225,4 +229,4 @@ def test_a_client_that_vanishes_behind_tls_leaves_the_arm_at_rest_and_free(made,
       start_s = time.monotonic()
       environment._channel.close()  # No word of farewell.
       assert rig.stood_after(start_s) < 0.2 + arm_rig.SLACK_S
-      client.connect(address, **options).close()
+      client.connect(address).close()
