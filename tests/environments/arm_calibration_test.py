@@ -56,6 +56,28 @@ def test_a_search_that_has_gone_astray_says_so(shots, monkeypatch):
     calibration.fit(START, shots[::4])
 
 
+def test_pictures_that_an_episode_has_twice_say_no_more(shots):
+  """Were pictures left out one by one, and not episodes, intervals would be narrower by a third."""
+  some = shots[::2]
+  assert len({shot.episode for shot in some}) == 24
+  once, twice = (calibration.fit(START, found) for found in (some, [shot for shot in some for _ in range(2)]))
+  for name, numbers in once.items():
+    wide, also = (np.array([high - low for _, low, high in of]) for of in (numbers, twice[name]))
+    np.testing.assert_allclose(also, wide, rtol=0.2)
+
+
+def test_the_shift_is_never_surer_than_the_light(shots):
+  """By what all pictures have wrong alike, which no number of them shows: 1.5 mm (docs/arm.md)."""
+  half_m = [(high - low) / 2 for _, low, high in calibration.fit(START, shots, fov_y_deg=45.0)["camera_shift_m"]]
+  assert all(0.0015 < half < 0.02 for half in half_m)
+
+
+def test_pictures_of_too_few_episodes_say_nothing_of_how_sure_they_are(shots):
+  some = [shot._replace(episode=shot.episode % 3) for shot in sorted(shots, key=lambda shot: shot.episode % 3)]
+  with pytest.raises(ValueError, match="the pictures are of 3 episodes; .* shows in 4: drive some more"):
+    calibration.fit(START, some)
+
+
 def test_too_few_pictures_say_nothing(tmp_path):
   with pytest.raises(ValueError, match="there are 8 pictures of the arm; finding its camera needs 12: drive it longer"):
     calibration.fit(START, calibration.shots(recorded(tmp_path, 4, 1)))
