@@ -94,7 +94,7 @@ def fit(
   finally:
     arm.close()
   # Pictures of one episode err alike, so episodes are left out, not pictures.
-  half = identify.half_widths(residuals, jacobian, residuals.size // len(found) * num_of)
+  half = identify.half_widths(residuals, jacobian, (residuals.size // len(found) * num_of).tolist())
   is_astray = (np.abs(x - start) * _STEP > _FARTHEST).any()
   if is_astray or not np.abs(step).max() < _SETTLED or not np.isfinite(half).all():
     raise ValueError(

@@ -133,9 +133,9 @@ def _check_own(path: pathlib.Path, *, is_server: bool) -> None:
     ) from None
   to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
   sides = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
-  for side in (*sides, *sides):
+  for end in (*sides, *sides):
     try:
-      side.do_handshake()
+      end.do_handshake()
     except ssl.SSLWantReadError:
       pass
     except ssl.SSLCertVerificationError as error:

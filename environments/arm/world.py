@@ -75,7 +75,11 @@ class ArmWorld:
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
     self._period_end_s = gate.now_s()
     self._elapsed = 0
-    self._pixels: np.ndarray | None = None  # Of the reading, once there is one.
+    # What was read last, once it was, and what observations are made of then.
+    self.reading: protocol.Reading
+    self._pixels: np.ndarray | None = None
+    self._target: np.ndarray
+    self._proprioception: np.ndarray
     self.is_over = True  # Whether the next step starts an episode, whatever its action.
     self.asked_rad_s = np.zeros(constants.NUM_JOINTS)  # What the last step's action asks for, [9].
     self.seed(seed)
