@@ -33,9 +33,9 @@ _FINE = 2  # Times as many rows are drawn.
 _OTHERS = ("table", "floor", "target", "post")  # Geoms that are not the arm's.
 _TARGET_MARGIN = 4  # Pixels about the target that are left out: as far as it may seem to be from where it is.
 _RIDGE = 1e-6
-# In metres, by how much more the shift may be wrong than episodes differ: the light is fitted only nearly, alike in all
-# pictures. Measured on 24 twins with the whole gap: 1.6, 1.0 and 0.9 mm, root mean square, x y z, of a known lens.
-_LIGHT_M = 0.0015
+# By how much more each number may be wrong than episodes differ, metres and degrees: the light is fitted only nearly,
+# alike in all pictures, and a search may settle beside the best place. Measured on twins (docs/arm.md).
+_BESIDE = np.array([0.003, 0.003, 0.003, 0.15, 0.15, 0.15, 0.0])
 
 
 class Shot(NamedTuple):
@@ -101,7 +101,7 @@ def fit(
       "the pictures do not say where the camera is; show the whole arm in many poses, begin within some 5 cm and 3 "
       "degrees of it, --set='camera_shift_m=(0.1, 0, 0)', and say the lens's angle of view, --camera_view"
     )
-  half[:3] += _LIGHT_M / _STEP[:3]
+  half += (_BESIDE / _STEP)[:num_free]
   half = np.pad(half, (0, x.size - num_free))
   ends = np.stack([x, x - half, x + half], axis=1) * _STEP[:, None]
   numbers = [identify.Estimate(*three) for three in ends.tolist()]
