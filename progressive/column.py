@@ -107,7 +107,7 @@ def apply(
       terms=laterals.get(name, ()),
       state=state.get(name),
       is_first=is_first,
-      known=known.get(name),
+      **({"known": known[name]} if name in known else {}),
     )
     if layer.is_recurrent:
       next_state[name] = after

@@ -105,7 +105,7 @@ def apply(
     additions: (column, layer) -> a term added to that layer's activations, for every layer and column that reads them:
       noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by them.
     known: what this has returned for the same parameters and inputs, or some layers of that: only what gradients need
-      is computed again. Outputs and gradients are the same.
+      is computed again. Outputs and gradients are the same, second derivatives are not. Not beside `additions`.
 
   Returns:
     For each column {layer: activations}, with the axes of `inputs`, the network's output being `[-1]["output"]`; and
@@ -117,20 +117,23 @@ def apply(
   """
   check_params(params, spec)
   inputs, leading = _check_inputs(spec, inputs)
-  given = dict(additions or {}), tuple(known or ({},) * len(spec.columns))
-  unknown = [place for place in given[0] if place not in layer_names(spec)]
+  additions, known = dict(additions or {}), tuple(known or ({},) * len(spec.columns))
+  unknown = [place for place in additions if place not in layer_names(spec)]
   if unknown:
     raise ValueError(f"additions names {unknown}, which are no (column, layer) of this network: {layer_names(spec)}.")
+  _check_known(spec, known, leading, additions)
   run = functools.partial(_run, params, spec)
   if state is None:
     state = _no_state(spec, is_first)
-    inputs, given = jax.tree.map(lambda x: x.reshape(math.prod(leading), *x.shape[len(leading) :]), (inputs, given))
-    activations, state = run(inputs, state, None, *given)
+    inputs, additions, known = jax.tree.map(
+      lambda x: x.reshape(math.prod(leading), *x.shape[len(leading) :]), (inputs, additions, known)
+    )
+    activations, state = run(inputs, state, None, additions, known)
     return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), activations), state
   is_first = _check_time(spec, state, is_first, leading)
   for _ in leading[1:]:
     run = jax.vmap(run, in_axes=(1, 0, 1, 1, 1), out_axes=(1, 0))
-  return run(inputs, state, is_first, *given)
+  return run(inputs, state, is_first, additions, known)
 
 
 def check_params(params: Params, spec: Network) -> None:
@@ -191,6 +194,22 @@ def _check_inputs(spec: Network, inputs: Mapping[str, jax.Array]) -> tuple[dict[
         f"{f', and the axes before it are those of {first!r}' if name != first else ''}."
       )
   return {name: jnp.asarray(inputs[name]) for name in shapes}, leading
+
+
+def _check_known(
+  spec: Network, known: Activations, leading: tuple[int, ...], additions: Mapping[layers.Source, jax.Array]
+) -> None:
+  """Refuses activations of another network or of other steps."""
+  if len(known) != len(spec.columns):
+    raise ValueError(f"known is of {len(known)} columns and the network has {len(spec.columns)}; give {{}} for others.")
+  if additions and any(known):
+    raise ValueError("known activations are without additions; give one of both.")
+  for k, of_column in enumerate(known):
+    for name, x in of_column.items():
+      shape = column.shapes(spec.columns[k]).get(name) if (k, name) in layer_names(spec) else None
+      if shape is None or jnp.shape(x) != (*leading, *shape):
+        expected = "no layer of it" if shape is None else f"{(*leading, *shape)} there"
+        raise ValueError(f"known of another network: column {k}, {name!r} is {jnp.shape(x)} and {expected}.")
 
 
 def _no_state(spec: Network, is_first: jax.Array | None) -> State:

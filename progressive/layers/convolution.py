@@ -7,6 +7,7 @@ and gradients. Both agree to float32 rounding. Arrays are NHWC, kernels HWIO.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import chex
@@ -17,9 +18,8 @@ from jax import lax
 
 WAYS = ("lax", "products")
 _PER_LEVEL = np.float32(1 / 255)  # Of a uint8 pixel.
-_WHOLE = 2**18  # Numbers that go through at once, in float32 the size of a processor's cache.
-_PART = 2**16  # Of one example of a `vmap`, numbers that go through at once, if there are more than that in all.
-_AT_ONCE = 8  # Examples of a `vmap` of which a part goes through at once.
+_PART = 2**18  # Numbers that go through at once, in float32 the size of a processor's cache.
+_AT_ONCE = 8  # Examples of a `vmap` of which such a part goes through at once: enough for several cores.
 
 
 def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, features: int) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, *, by: str | None = None)
     return lax.conv_general_dilated(
       from_pixels(x), kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-  return _conv_products(x, kernel, stride)
+  return _jitted(x, kernel, stride)
 
 
 def from_pixels(x: jax.Array) -> jax.Array:
@@ -53,25 +53,51 @@ def from_pixels(x: jax.Array) -> jax.Array:
   return x.astype(jnp.float32) * _PER_LEVEL if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
+# The convolution and its two gradients are bilinear, and each is a gradient of the others: so all have gradients.
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   return _in_parts(lambda x, kernel: _products(x, kernel, stride), x, kernel)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _conv_products(x, kernel, stride), (x, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
+  """`[kh, kw, C, F]`, the shape `kernel`, of `x` `[T, H, W, C]` and `g` `[T, H', W', F]`."""
+  gradient = _in_parts(lambda x, g: _products_with_gradient(x, g, kernel, stride), x, g, is_sum=True)
+  return _PER_LEVEL * gradient if x.dtype == jnp.uint8 else gradient
 
 
-def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array | None, jax.Array]:
-  x, kernel = saved
-  of_kernel = _in_parts(lambda x, g: _kernel_gradient(x, g, kernel.shape, stride), x, g, is_sum=True)
-  if x.dtype == jnp.uint8:
-    return None, _PER_LEVEL * of_kernel
-  # Dropped by the compiler where x is data.
-  return _in_parts(lambda g, kernel: _input_gradient(g, kernel, x.shape[1:], stride), g, kernel), of_kernel
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
+  """`[T, H, W, C]`, of one example `shape`, of `g` `[T, H', W', F]`."""
+  return _in_parts(lambda g, kernel: _products_of_gradient(g, kernel, shape, stride), g, kernel)
 
 
-_conv_products.defvjp(_forward, _backward)
+def _back_from_conv(stride: int, saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array | None, jax.Array]:
+  x, kernel = saved  # The compiler drops the input's gradient where x is data.
+  of_x = None if x.dtype == jnp.uint8 else _input_gradient(g, kernel, x.shape[1:], stride)
+  return of_x, _kernel_gradient(x, g, kernel.shape, stride)
+
+
+def _back_from_kernel(
+  kernel: tuple[int, ...], stride: int, saved: tuple[jax.Array, ...], c: jax.Array
+) -> tuple[jax.Array | None, jax.Array]:
+  x, g = saved
+  return None if x.dtype == jnp.uint8 else _input_gradient(g, c, x.shape[1:], stride), _conv_products(x, c, stride)
+
+
+def _back_from_input(
+  shape: tuple[int, ...], stride: int, saved: tuple[jax.Array, ...], c: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  g, kernel = saved
+  return _conv_products(c, kernel, stride), _kernel_gradient(c, g, kernel.shape, stride)
+
+
+_conv_products.defvjp(lambda x, kernel, stride: (_conv_products(x, kernel, stride), (x, kernel)), _back_from_conv)
+_kernel_gradient.defvjp(lambda x, g, *how: (_kernel_gradient(x, g, *how), (x, g)), _back_from_kernel)
+_input_gradient.defvjp(lambda g, kernel, *how: (_input_gradient(g, kernel, *how), (g, kernel)), _back_from_input)
+_jitted = jax.jit(_conv_products, static_argnums=2)  # Whoever has no `jit` of his own compiles its loops once.
 
 
 def _products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -86,8 +112,8 @@ def _products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   return functools.reduce(jnp.add, shifted)
 
 
-def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
-  """`[kh, kw, C, F]`: the blocks of `x` `[T, H, W, C]`, times `g` `[T, H', W', F]` shifted to each block of the kernel.
+def _products_with_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
+  """The blocks of `x` times `g` shifted to each block of the kernel.
 
   Patches of pixels would be fewer products, but runs of C numbers, too short to copy fast.
   """
@@ -99,15 +125,15 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride
   return gradient.reshape(rows * stride, columns * stride, channels, features)[: kernel[0], : kernel[1]]
 
 
-def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
-  """`[T, H, W, C]`, of one example `shape`: `g` shifted to each block of the kernel, times the kernel's blocks."""
+def _products_of_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
+  """`g` shifted to each block of the kernel, times the kernel's blocks."""
   rows, columns = _num_blocks(kernel.shape, stride)
   weights = _blocks_of_kernel(kernel, stride)
   shifted = _shifted(g, rows, columns)
   blocks = _rows(shifted) @ weights.transpose(1, 2, 0, 3).reshape(-1, weights.shape[-1])
   height, width = (size * stride for size in shifted.shape[1:3])
   x = blocks.reshape(*shifted.shape[:3], stride, stride, shape[2]).transpose(0, 1, 3, 2, 4, 5)
-  x = x.reshape(len(g), height, width, shape[2])[:, : shape[0], : shape[1]]
+  x = x.reshape(-1, height, width, shape[2])[:, : shape[0], : shape[1]]
   return jnp.pad(x, ((0, 0), (0, shape[0] - x.shape[1]), (0, shape[1] - x.shape[2]), (0, 0)))
 
 
@@ -131,14 +157,15 @@ def _blocks_of_kernel(kernel: jax.Array, stride: int) -> jax.Array:
 def _in_parts(
   f: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, y: jax.Array, *, is_sum: bool = False
 ) -> jax.Array:
-  """`f(x, y)` of T examples, part after part: `[T, ...]`, or a sum over examples, of which `y` is `[T, ...]` too then.
+  """`f(x, y)` of `x` `[T, ...]`, part after part: `[T, ...]`; or, as a sum over T, with `y` `[T, ...]` in parts too.
 
-  A `vmap` goes through a few of its examples at once. These lie far apart, so that each of several devices has some.
+  A `vmap` goes through a few of its examples at once. These lie far apart, so that each of several devices has as many.
   """
 
   def of_one(x: jax.Array, y: jax.Array) -> jax.Array:
-    size = _divisor(len(x), max(1, _PART // x[0].size))
-    if x.size <= _WHOLE or size == len(x):
+    num = x.shape[0]
+    size = _divisor(num, _PART // math.prod(x.shape[1:]))
+    if size == num:
       return f(x, y)
     parts = x.reshape(-1, size, *x.shape[1:])
     if not is_sum:
@@ -153,8 +180,8 @@ def _in_parts(
   @call.def_vmap
   def of_many(num: int, are_mapped: list[bool], *xs: jax.Array) -> tuple[jax.Array, bool]:
     mapped = jax.vmap(of_one, in_axes=[0 if is_mapped else None for is_mapped in are_mapped])
-    size = _divisor(num, _AT_ONCE)
-    if xs[0].size <= _WHOLE or size == num:
+    size = _divisor(num, _AT_ONCE, jax.device_count())
+    if xs[0].size <= _PART or size == num:
       return mapped(*xs), True
 
     def some(index: jax.Array) -> jax.Array:
@@ -171,9 +198,11 @@ def _in_parts(
   return call(x, y)
 
 
-def _divisor(num: int, most: int) -> int:
-  """The greatest divisor of `num` up to `most`."""
-  return max(k for k in range(1, min(num, most) + 1) if num % k == 0)
+def _divisor(num: int, most: int, of: int = 1) -> int:
+  """The greatest divisor of `num` up to `most` that is a multiple of `of`, at least `of` itself; `num` if none is."""
+  if not (isinstance(num, int) and num):  # Of a program that is exported for any number; of none.
+    return num
+  return max((k for k in range(of, min(max(most, of), num) + 1, of) if num % k == 0), default=num)
 
 
 def _rows(x: jax.Array) -> jax.Array:
@@ -186,8 +215,11 @@ def _blocks(x: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:
   rows, columns = size[0] * stride, size[1] * stride
   x = x[:, :rows, :columns]
   x = jnp.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, columns - x.shape[2]), (0, 0)))
-  is_bytes = x.dtype == jnp.uint8 and x.shape[-1] % 4 == 0
+  channels = x.shape[-1]
+  is_bytes = x.dtype == jnp.uint8 and channels % 4 == 0
   if is_bytes:  # Four channels move as one word.
-    x = lax.bitcast_convert_type(x.reshape(*x.shape[:3], -1, 4), jnp.uint32)
+    x = lax.bitcast_convert_type(x.reshape(*x.shape[:3], channels // 4, 4), jnp.uint32)
   x = x.reshape(-1, size[0], stride, size[1], stride, x.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
-  return (lax.bitcast_convert_type(x, jnp.uint8) if is_bytes else x).reshape(x.shape[0], *size, -1)
+  return (lax.bitcast_convert_type(x, jnp.uint8) if is_bytes else x).reshape(
+    x.shape[0], *size, stride * stride * channels
+  )

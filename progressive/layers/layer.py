@@ -158,7 +158,7 @@ class Activated(Layer):
 
   def pre_activation(self, params: Params, x: jax.Array) -> jax.Array:
     """What `terms` are added to, `[N, ...]`, of what it reads `[N, ...]`."""
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} says no pre_activation")
 
   def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
     return self.activate(add(self.pre_activation(params, x), terms))
@@ -173,7 +173,7 @@ class Activated(Layer):
     is_first: jax.Array | None,
     known: jax.Array | None = None,
   ) -> tuple[jax.Array, Any]:
-    if self.activation not in (None, "relu"):
+    if known is None or self.activation not in (None, "relu") or type(self).apply is not Activated.apply:
       return super().unroll(params, x, terms=terms, state=state, is_first=is_first, known=known)
     # A ReLU keeps what has been through it, and its gradient: so products are not computed again, not even for that.
     return self.activate(stand_in(add(self.pre_activation(params, x), terms), known)), None

@@ -71,7 +71,7 @@ def test_gradients_as_products_under_vmap():
   np.testing.assert_allclose(batched, alone(w, xs[0]) + alone(w, xs[1]), rtol=1e-4)
 
 
-def test_an_unknown_gradient_is_refused():
+def test_an_unknown_way_is_refused():
   with pytest.raises(ValueError, match="'fft' is not one of"):
     convolution.conv(*_arrays(*CASES[0][:2], 4), 4, by="fft")
 
@@ -79,7 +79,6 @@ def test_an_unknown_gradient_is_refused():
 @pytest.mark.parametrize("num_worlds", [1, 7, 24])
 def test_many_examples_in_parts_are_what_they_are_together(num_worlds, monkeypatch):
   """Each example alone, by XLA's convolution, under a `vmap` over worlds and over runs with kernels of their own."""
-  monkeypatch.setattr(convolution, "_WHOLE", 0)
   monkeypatch.setattr(convolution, "_PART", 3 * 9 * 9 * 2)
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.integers(0, 256, (2, num_worlds, 6, 9, 9, 2)), jnp.uint8)
@@ -97,3 +96,24 @@ def test_many_examples_in_parts_are_what_they_are_together(num_worlds, monkeypat
 
   for parts, whole in zip(jax.tree.leaves(of_runs("products")), jax.tree.leaves(of_runs("lax")), strict=True):
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * float(jnp.abs(whole).max()))
+
+
+def test_no_examples_and_any_number_of_them():
+  w = jnp.ones((3, 3, 2, 3), jnp.float32)
+  assert convolution.conv(jnp.zeros((0, 9, 9, 2), jnp.float32), w, 2, by="products").shape == (0, 4, 4, 3)
+  (num,) = jax.export.symbolic_shape("n")
+  exported = jax.export.export(jax.jit(lambda x: convolution.conv(x, w, 2, by="products")))(
+    jax.ShapeDtypeStruct((num, 9, 9, 2), jnp.float32)
+  )
+  assert exported.call(jnp.zeros((5, 9, 9, 2), jnp.float32)).shape == (5, 4, 4, 3)
+
+
+def test_second_derivatives():
+  x, w = _arrays(*CASES[0][:2], 4)
+
+  def curvature(by):
+    loss = lambda w: jnp.sum(jnp.sin(convolution.conv(x, w, 4, by=by)))  # noqa: E731
+    return jax.jit(jax.grad(lambda w: jnp.sum(jnp.square(jax.grad(loss)(w)))))(w)
+
+  expected = curvature("lax")
+  np.testing.assert_allclose(curvature("products"), expected, rtol=1e-3, atol=1e-4 * float(jnp.abs(expected).max()))

@@ -370,10 +370,28 @@ def test_known_activations_are_taken_and_not_computed_again():
   assert flops[0] - flops[1] > spared
 
 
-def test_known_activations_of_another_shape_are_refused():
+@pytest.mark.parametrize(
+  "known, message",
+  [
+    (({"conv1": jnp.zeros((4, 3, 5, 5, 2), jnp.float32)}, {}), r"column 0, 'conv1' is \(4, 3, 5, 5, 2\) and .* there"),
+    (({}, {"pixels": jnp.zeros((4, 3, 12, 12, 3), jnp.float32)}), "column 1, 'pixels' .* no layer of it"),
+    (({},), "known is of 1 columns and the network has 2"),
+  ],
+)
+def test_known_activations_of_others_are_refused(known, message):
   spec, own, frozen = _of_many_kinds()
-  with pytest.raises(AssertionError):
-    _scores(spec, own, frozen, ({"conv1": jnp.zeros((4, 3, 5, 5, 2), jnp.float32)}, {}))
+  with pytest.raises(ValueError, match=message):
+    _scores(spec, own, frozen, known)
+
+
+def test_known_activations_beside_additions_are_refused():
+  spec, params = columns.grown(columns.recurrent())
+  known = ({"lstm": jnp.zeros((NUM_STEPS, 4), jnp.float32)},)
+  with pytest.raises(ValueError, match="give one of both"):
+    network.apply(
+      params, spec, inputs=OBSERVATIONS, state=network.initial_state(spec), is_first=IS_FIRST, known=known,
+      additions={(0, "lstm"): known[0]["lstm"]},
+    )  # fmt: skip
 
 
 # Blind laterals, a published fault: column 0 is never read.

@@ -7,7 +7,7 @@ import pytest
 from agents import unroll
 from environments import batch as batch_lib
 from environments import registry
-from experiments.configs import base
+from experiments.configs import base, pong_soup
 from experiments.running import devices, loop, run
 from experiments.setup import learn
 from tests.agents import agents_for_tests, worlds
@@ -72,6 +72,20 @@ def test_training_does_not_compute_again_what_acting_has_computed():
   spared = 2 * num_worlds * (num_steps + 1) * num_weights
   added = 2 * num_worlds * num_weights
   assert sum(parts) + added - flops > 0.8 * spared
+
+
+def test_devices_do_not_gather_each_others_pictures(monkeypatch):
+  monkeypatch.undo()  # Pong itself.
+  config = pong_soup.get_config("laptop")
+  config.train.update({"num_worlds": 20, "num_steps": 20})  # More than go through a convolution at once.
+  config.train.hyper.update({"epochs": 1, "minibatches": 1})
+  member = run.Member(config, None, learn.make(config))
+  batch, layout = run._batch(member.task, 20), devices.lay_out(1, 20)
+  state = devices.place(run._init(member, batch), layout)
+  options = {"agent": member.task.agent, "batch": batch, "num_steps": 20, "mesh": layout.mesh}
+  program = devices.train_step.lower(state, **options).compile().as_text()
+  assert layout.mesh.size == 2 and "all-reduce(" in program
+  assert "all-gather(" not in program and "all-to-all(" not in program
 
 
 def test_idle_devices_are_said_and_an_idle_process_is_refused(monkeypatch, capsys):
