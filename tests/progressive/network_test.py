@@ -384,6 +384,27 @@ def test_known_activations_of_others_are_refused(known, message):
     _scores(spec, own, frozen, known)
 
 
+class Doubled(layers.Dense):
+  """With an `apply` of its own."""
+
+  def apply(self, params, x, *, terms):
+    return 2 * super().apply(params, x, terms=terms)
+
+
+def test_an_apply_of_ones_own_is_used():
+  spec, params = columns.grown(columns.feed_forward())
+  chain = [Doubled("fc", ("conv2",), 6) if one.name == "fc" else one for one in spec.columns[0].layers]
+  doubled = network.Network((column.Column(spec.columns[0].inputs, tuple(chain)),))
+  plain, twice = (network.apply(params, one, inputs=OBSERVATIONS)[0] for one in (spec, doubled))
+  np.testing.assert_allclose(twice[0]["fc"], 2 * plain[0]["fc"], rtol=1e-5)
+
+  def total(params, known):
+    return network.apply(params, doubled, inputs=OBSERVATIONS, known=known)[0][0]["output"].sum()
+
+  for x, y in zip(*(jax.tree.leaves(jax.grad(total)(params, known)) for known in (None, twice)), strict=True):
+    np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5)
+
+
 def test_known_activations_beside_additions_are_refused():
   spec, params = columns.grown(columns.recurrent())
   known = ({"lstm": jnp.zeros((NUM_STEPS, 4), jnp.float32)},)
