@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 78 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 65 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
@@ -15,7 +15,7 @@ from experiments.running import plan
 _SIM_TO_REAL = "experiments/configs/jaco_corl2017.py"
 _NAVIGATION = "experiments/configs/navigation.py:laptop"
 _AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
-_MAZES = {"static_small": 280, "static_1": 660, "random_goal_small": 280}  # And steps a second of one core.
+_MAZES = {"static_small": 500, "static_1": 660, "random_goal_small": 500}  # And steps a second of one core.
 
 
 def get_plan(variant: str = "") -> list[plan.Job]:
@@ -65,7 +65,7 @@ def _mazes() -> list[plan.Job]:
 def _pong() -> list[plan.Job]:
   """Figures of Rusu et al. 2016: ten cells, three runs of each."""
   config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
-  soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=7.5)
+  soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=4.0)
   features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5)
   return [soup, features, plan.figures("soup_figures", "pnn", [soup])]
 
