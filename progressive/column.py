@@ -101,13 +101,13 @@ def apply(
   next_state = {}
   for layer in spec.layers:
     name = layer.name
-    read[name], after = layer.unroll(
+    unroll = functools.partial(layer.recall, known[name]) if name in known else layer.unroll
+    read[name], after = unroll(
       params[name],
       layer.join([read[each] for each in layer.inputs]),
       terms=laterals.get(name, ()),
       state=state.get(name),
       is_first=is_first,
-      **({"known": known[name]} if name in known else {}),
     )
     if layer.is_recurrent:
       next_state[name] = after

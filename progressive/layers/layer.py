@@ -54,21 +54,18 @@ class Layer:
     raise NotImplementedError
 
   def unroll(
-    self,
-    params: Params,
-    x: jax.Array,
-    *,
-    terms: Sequence[jax.Array],
-    state: Any,
-    is_first: jax.Array | None,
-    known: jax.Array | None = None,
+    self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], state: Any, is_first: jax.Array | None
   ) -> tuple[jax.Array, Any]:
-    """Activations of T steps, and the state after the last; without a state, time is one more axis of examples.
-
-    Activations that are `known` already stand for themselves: only what gradients need is computed.
-    """
+    """Activations of T steps, and the state after the last; without a state, time is one more axis of examples."""
     del state, is_first
-    return stand_in(self.apply(params, x, terms=terms), known), None
+    return self.apply(params, x, terms=terms), None
+
+  def recall(
+    self, known: jax.Array, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], **state: Any
+  ) -> tuple[jax.Array, Any]:
+    """`unroll` whose activations are `known` already: only what gradients need is computed."""
+    activations, after = self.unroll(params, x, terms=terms, **state)
+    return stand_in(activations, known), after
 
   def initial_state(self) -> Any:
     """What it carries from step to step before the first, unbatched; None for a layer that carries nothing."""
@@ -163,18 +160,12 @@ class Activated(Layer):
   def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
     return self.activate(add(self.pre_activation(params, x), terms))
 
-  def unroll(
-    self,
-    params: Params,
-    x: jax.Array,
-    *,
-    terms: Sequence[jax.Array],
-    state: Any,
-    is_first: jax.Array | None,
-    known: jax.Array | None = None,
+  def recall(
+    self, known: jax.Array, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], **state: Any
   ) -> tuple[jax.Array, Any]:
-    if known is None or self.activation not in (None, "relu") or type(self).apply is not Activated.apply:
-      return super().unroll(params, x, terms=terms, state=state, is_first=is_first, known=known)
+    is_own = type(self).apply is not Activated.apply or type(self).unroll is not Layer.unroll
+    if is_own or self.activation not in (None, "relu"):
+      return super().recall(known, params, x, terms=terms, **state)
     # A ReLU keeps what has been through it, and its gradient: so products are not computed again, not even for that.
     return self.activate(stand_in(add(self.pre_activation(params, x), terms), known)), None
 
@@ -203,21 +194,14 @@ def add(y: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
   return y
 
 
-def stand_in(y: jax.Array, known: jax.Array | None) -> jax.Array:
-  """`known` with the gradients of `y`, which it equals; `y` where None is known."""
-  if known is None:
-    return y
-  chex.assert_equal_shape([y, known])
-  return _stand_in(y, known)
-
-
 @jax.custom_vjp
-def _stand_in(y: jax.Array, known: jax.Array) -> jax.Array:
-  del y
+def stand_in(y: jax.Array, known: jax.Array) -> jax.Array:
+  """`known` with the gradients of `y`, which it equals."""
+  chex.assert_equal_shape([y, known])
   return known
 
 
-_stand_in.defvjp(lambda y, known: (known, None), lambda _, g: (g, None))
+stand_in.defvjp(lambda y, known: (stand_in(y, known), None), lambda _, g: (g, None))
 
 
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:

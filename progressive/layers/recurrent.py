@@ -47,14 +47,7 @@ class Recurrent(layer.Layer):
     }
 
   def unroll(
-    self,
-    params: layer.Params,
-    x: jax.Array,
-    *,
-    terms: Sequence[jax.Array],
-    state: Any,
-    is_first: jax.Array | None,
-    known: jax.Array | None = None,
+    self, params: layer.Params, x: jax.Array, *, terms: Sequence[jax.Array], state: Any, is_first: jax.Array | None
   ) -> tuple[jax.Array, Any]:
     """(activations `[T, size]`, last state) of `x` `[T, D]` from `state`; `is_first` bool `[T]`."""
     gates = layer.add(layer.add_bias(x @ params["input_kernel"], params["bias"]), terms)
@@ -66,7 +59,7 @@ class Recurrent(layer.Layer):
       return self.step(params, before, gates_t)
 
     last, activations = jax.lax.scan(step, state, (gates, is_first))
-    return layer.stand_in(activations, known), last
+    return activations, last
 
   def check(self) -> None:
     super().check()
