@@ -62,6 +62,12 @@ _CERTIFICATES = flags.DEFINE(
 )
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
+_LEASE_S = flags.DEFINE_float(
+  "lease_s", 1800.0, "Seconds without a request after which a client loses the arm, or inf."
+)
+_HOME_AFTER_S = flags.DEFINE_float(
+  "home_after_s", math.inf, "Seconds for which an arm that nobody has is held before it goes home; inf: for good."
+)
 _REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: --set=is_real_time=True.")
 _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step of the served arm into; '': none.")
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
@@ -165,6 +171,8 @@ def serve() -> None:
     host=_HOST.value,
     port=_PORT.value,
     certificates=_CERTIFICATES.value,
+    lease_s=_LEASE_S.value,
+    home_after_s=_HOME_AFTER_S.value,
     record=_RECORD.value,
     tracker=_tracker(),
   )
@@ -362,6 +370,8 @@ _MODES = {
       _CERTIFICATES,
       _TASK,
       _NUM_JOINTS,
+      _LEASE_S,
+      _HOME_AFTER_S,
       _REAL_TIME,
       _RECORD,
       _RECORDING,

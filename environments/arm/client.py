@@ -5,6 +5,7 @@ another task or number of joints than expected: one line each).
 """
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from dm_env import specs
 from dm_env_rpc.v1 import connection, dm_env_adaptor, error, spec_manager, tensor_utils
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.extensions import properties
+from google.rpc import code_pb2
 
 from environments.arm import credentials, protocol
 from environments.jaco import constants
@@ -36,7 +38,8 @@ def connect(
       some: then `host` is a name, or an address, that the server's certificate has.
     task: the task that must be served; None takes any.
     seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
-    observations: the observations to ask for; all of them where None. Pixels that no one asks for cost nothing.
+    observations: the observations to ask for; where None all that the simulation has too, so not `protocol.JITTER`.
+      Pixels that no one asks for cost nothing.
     num_joints: how many the caller commands; None takes as many as are served.
     timeout_s: how long to wait for the server.
 
@@ -107,7 +110,9 @@ def connect_to_twin(
   from environments.arm import gap as gap_lib  # Here, since who joins a real arm needs neither.
   from environments.arm import server
 
-  config = server.ServerConfig(driver=gap_lib.make_twin(gap), task=task, num_joints=num_joints)
+  config = server.ServerConfig(  # Nobody else wants it, however long its learner thinks.
+    driver=gap_lib.make_twin(gap), task=task, num_joints=num_joints, lease_s=math.inf
+  )
   with contextlib.ExitStack() as stack:
     address = stack.enter_context(server.launch(config))
     environment = connect(address, seed=seed, observations=observations)
@@ -135,6 +140,8 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     for name in observations or ():
       if name not in offered:
         raise protocol.BridgeError(f"observation {name!r} is not offered; the server has {', '.join(offered)}")
+    if observations is None:
+      observations = [name for name in offered if name not in (protocol.REWARD, protocol.JITTER)]
     super().__init__(stream, joined, requested_observations=observations, nested_tensors=False)
     self._action_specs = _ActionSpecs(joined.actions)
     self._channel = channel
@@ -169,7 +176,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
 
     Raises:
       ValueError: the server refused the action and holds the arm; the message says why.
-      protocol.BridgeError: the server is gone.
+      protocol.BridgeError: the server is gone, or has taken the arm off this client since it was silent for too long.
     """
     try:
       return super().step(action if isinstance(action, Mapping) else {protocol.ACTION: action})
@@ -188,7 +195,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
 
 
 class _Stream(connection.Connection):
-  """A connection that says in one line that it was lost."""
+  """A connection that says in one line that it was lost, or the arm was."""
 
   def __init__(self, channel: grpc.Channel, address: str):
     super().__init__(channel)
@@ -197,6 +204,10 @@ class _Stream(connection.Connection):
   def send(self, request: Any) -> Any:
     try:
       return super().send(request)
+    except error.DmEnvRpcError as refusal:
+      if refusal.code != code_pb2.ABORTED:
+        raise
+      raise protocol.BridgeError(f"lost the arm at {self._address}: {refusal.message}") from None
     except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or ended as the server stopped.
       if isinstance(failure, grpc.RpcError) and failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise protocol.BridgeError(
@@ -205,7 +216,7 @@ class _Stream(connection.Connection):
         ) from None
       reason = failure.code().name if isinstance(failure, grpc.RpcError) else "it stopped"
       raise protocol.BridgeError(
-        f"lost the server at {self._address}: {reason}; start it again and reconnect"
+        f"lost the server at {self._address}: {reason}; start it again if it has ended, and reconnect"
       ) from None
 
 

@@ -98,6 +98,9 @@ class RemoteGate:
   def told(self) -> list[safety.Told]:
     return self._call("told")
 
+  def late_s(self) -> float:
+    return self._call("late_s")
+
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     self._call("place_target", target_in_base_m)
 

@@ -17,6 +17,10 @@ import numpy as np
 WORLD_NAME = "arm"  # The only world a server offers: there is one arm.
 ACTION = "action"
 REWARD = "reward"
+# An observation that only who names it gets, float32 [2], seconds: by how much this step ended later than one control
+# period after the step before (less than 0: sooner; 0 at an episode's start), and the most by which a command to the
+# arm came later than `Limits.poll_s` after the one before, since the step before. Both are 0 on simulated time.
+JITTER = "jitter"
 SEED = "seed"  # Optional setting of JoinWorld: the seed of the coming episodes, int.
 # A side that is frozen, or cut off, is gone for the other one after 10 s.
 KEEPALIVE = (

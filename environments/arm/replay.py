@@ -28,8 +28,9 @@ class Replay(dm_env.Environment):
   return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
 
   def __init__(self, path: str, observations: Sequence[str] | None = None):
-    """The recording `path`, a file or a folder of them, of which `observations` are shown; None: all of the arm's.
+    """The recording `path`, a file or a folder of them, of which `observations` are shown.
 
+    None: all that the simulation has too, so not `protocol.JITTER`, which recordings from before it lack.
     An episode is left out if it has no step, or if one lacks such an observation: a picture that no client asked for.
     A step that was cut short is left out alone.
 
@@ -39,7 +40,9 @@ class Replay(dm_env.Environment):
     self._path = pathlib.Path(path)
     self.about = recording.read_about(self._path)
     self.control_dt_s, self.task_name = self.about.control_dt_s, self.about.task
-    names = sorted(self.about.observation_spec if observations is None else observations)
+    if observations is None:
+      observations = [name for name in self.about.observation_spec if name != protocol.JITTER]
+    names = sorted(observations)
     self._spec = {name: spec for name, spec in self.about.observation_spec.items() if name in names}
     if len(self._spec) < len(names) or next(self.episodes(), None) is None:
       whole = (episode for episode in recording.episodes(self._path) if len(episode) > 1)
@@ -96,7 +99,7 @@ class Replay(dm_env.Environment):
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-  """A recording in place of an arm: the arguments of `Replay`."""
+  """A recording in place of an arm: the arguments of `Replay`, but None offers all that was recorded."""
 
   recording: str
   observations: tuple[str, ...] | None = None
@@ -108,7 +111,10 @@ class ReplayWorld:
   def __init__(self, config: ReplayConfig, *, task: str, num_joints: int):
     """Raises `protocol.BridgeError` where there is no recording, or one of another task or number of joints."""
     try:
-      self._environment = Replay(config.recording, config.observations)
+      observations = config.observations
+      if observations is None:
+        observations = tuple(recording.read_about(pathlib.Path(config.recording)).observation_spec)
+      self._environment = Replay(config.recording, observations)
     except (ValueError, OSError) as error:
       raise protocol.BridgeError(str(error)) from None
     about = self._environment.about
@@ -151,6 +157,9 @@ class ReplayWorld:
 
   def hold(self) -> None:
     pass
+
+  def go_home(self, *, after_s: float, is_wanted: Callable[[], bool]) -> Iterator[str]:
+    return iter(())
 
   def poll(self) -> None:
     pass

@@ -75,6 +75,7 @@ class Gate:
     longest_blind_s = limits.reaction_s + limits.fault_age_s  # may not show it:
     self._under_way = collections.deque[np.ndarray](maxlen=math.ceil(longest_blind_s / limits.poll_s))
     self._polled_s = self.now_s() - limits.poll_s
+    self._late_s = 0.0
     self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
     self._told = collections.deque[Told](maxlen=_MOST_TOLD)  # Changes that nobody has asked for yet, and the
     self._last = (self._wanted, self._velocity)  # last one.
@@ -137,6 +138,7 @@ class Gate:
     elapsed_s = min(now_s - self._polled_s, self._limits.poll_s)
     if elapsed_s < self._soonest_s:
       return self._call(_TAKES_NONE, self._driver.command, self._velocity.copy())
+    self._late_s = max(self._late_s, now_s - self._polled_s - self._limits.poll_s)
     self._polled_s = now_s
     reading = self.read()
     is_old = now_s - reading.time_s > self._limits.max_age_s
@@ -154,6 +156,11 @@ class Gate:
   def told(self) -> list[Told]:
     """What the arm was told since the last call, one entry a change, the oldest first; the rest at the next call."""
     return [self._told.popleft() for _ in range(min(len(self._told), _MOST_TOLD_AT_ONCE))]
+
+  def late_s(self) -> float:
+    """The most by which a poll came later than `limits.poll_s` after the one before, since the last call."""
+    late_s, self._late_s = self._late_s, 0.0
+    return late_s
 
   def wait(self, until_s: float, *, is_wanted: Callable[[], bool] = lambda: True) -> None:
     """Waits on the driver's clock, polling on the way; no longer than somebody wants it."""

@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
@@ -62,6 +63,10 @@ class ServerConfig:
     port: 0 takes any free one.
     certificates: a folder with those of this server (`credentials`), without which no client is heard; '': none.
     watchdog_s: how long a command holds, on the driver's clock; then the arm is braked to rest.
+    lease_s: for how long a client may ask for nothing and keep the arm, which is at rest; inf: for ever. On the wall
+      clock, also where the arm's time is simulated: that stands still meanwhile.
+    home_after_s: for how long, on the driver's clock, an arm that nobody has is held before it is moved home
+      (`constants.HOME_RAD`, about which starts are drawn); inf: it is held for good.
     record: a folder that every step is recorded into (`recorder`); '' records nothing.
     tracker: finds the target in the pictures, for an arm without instruments for it; None believes its readings.
   """
@@ -74,6 +79,8 @@ class ServerConfig:
   port: int = 0
   certificates: str = ""
   watchdog_s: float = 0.15
+  lease_s: float = 1800.0
+  home_after_s: float = math.inf
   record: str = ""
   tracker: tracking.Tracker | None = None
 
@@ -98,6 +105,14 @@ class ServerConfig:
       raise ValueError("tracker: a recording says where the target was; serve it without")
     if not constants.CONTROL_DT_S < self.watchdog_s < math.inf:
       raise ValueError(f"watchdog_s={self.watchdog_s} must be more than a control step, {constants.CONTROL_DT_S}")
+    if not self.lease_s > self.watchdog_s:
+      raise ValueError(
+        f"lease_s={self.lease_s} must be more than watchdog_s={self.watchdog_s}, for which a command holds; or inf"
+      )
+    if not self.home_after_s >= 0:
+      raise ValueError(f"home_after_s={self.home_after_s} must be 0 or more; inf holds the arm for good")
+    if self.home_after_s < math.inf and isinstance(self.driver, replay.ReplayConfig):
+      raise ValueError(f"home_after_s={self.home_after_s}: a recording has no arm to move; serve it without")
 
 
 def serve(
@@ -131,13 +146,14 @@ def serve(
       _world(config) as arm_world,
     ):
       record = last.enter_context(_recorder(config, arm_world))
-      desk = _Desk(arm_world, config, stop, record)
+      desk = _Desk(arm_world, config, stop, record, mailbox)
       grpc_server.add_generic_rpc_handlers((_handler(_Servicer(desk, mailbox, own)),))
       grpc_server.start()
       if on_ready and not stop.is_set():
         on_ready(address)
       while not stop.is_set():
         mailbox.serve_one(_POLL_S)
+        desk.poll()
         with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
           arm_world.poll()
         if config.record:
@@ -230,6 +246,10 @@ class _Mailbox:
       else:
         self._calls.put((function, future))
     return future
+
+  def is_empty(self) -> bool:
+    """Whether no call waits."""
+    return self._calls.empty()
 
   def serve_one(self, timeout_s: float | None = None) -> bool:
     """Makes the next call; False where none came in time."""
@@ -424,6 +444,10 @@ def _handler(servicer: _Servicer) -> grpc.GenericRpcHandler:
   return grpc.method_handlers_generic_handler(service.full_name, {"Process": process})
 
 
+class _LeaseLostError(Exception):
+  """A client that has lost the arm to its silence asks for something."""
+
+
 class _Desk:
   """Answers requests, on the thread that serves: each kind by the method of its name. A client that is gone is set."""
 
@@ -433,12 +457,17 @@ class _Desk:
     config: ServerConfig,
     stop: threading.Event,
     record: Callable[[recording.Item], None],
+    mailbox: _Mailbox,
   ):
     self._world = arm_world
     self._config = config
     self._stop = stop
     self._record = record
-    self._client: threading.Event | None = None  # Who has joined.
+    self._mailbox = mailbox
+    self._client: threading.Event | None = None  # Who has joined, and when it had its last answer.
+    self._answered_s = time.monotonic()
+    self._silent = set[threading.Event]()  # Who had joined, and lost the arm to its silence.
+    self._way_home: Iterator[str] = iter(())  # Of an arm that nobody has.
     self._specs = _offered(arm_world)
     self._observations = {uid: spec.name for uid, spec in self._specs.observations.items()}
     self._cheap = set(self._observations.values()) - {protocol.REWARD, recording.PIXELS}  # They are there.
@@ -452,22 +481,54 @@ class _Desk:
         raise protocol.BridgeError(f"request {kind} is not understood")
       payload = handler(client, getattr(request, kind))
       return rpc.EnvironmentResponse(**{kind: payload})
+    except _LeaseLostError as error:
+      return self.refuse(client, code_pb2.ABORTED, str(error))
     except (protocol.BridgeError, safety.CommandRefusedError) as error:
       if self._stop.is_set():  # The step was cut short; the stream ends without an answer to it.
         raise futures.CancelledError from None
       return self.refuse(client, code_pb2.INVALID_ARGUMENT, str(error))
     except Exception as error:  # The arm must be held and the client told, whatever it was.
       return self.refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
+    finally:
+      if client is self._client:
+        self._answered_s = time.monotonic()
+
+  def poll(self) -> None:
+    """Does what is due though nobody asks: a client that is silent loses the arm, and one that nobody has goes home.
+
+    Raises:
+      safety.ArmLostError: the arm was lost on its way.
+    """
+    if self._client is not None and time.monotonic() - self._answered_s > self._config.lease_s:
+      self._silent.add(self._client)
+      self._free(f"the client lost the arm: it asked for nothing for {self._config.lease_s:g} s")
+    try:
+      said = next(self._way_home, "")
+    except (protocol.BridgeError, safety.CommandRefusedError, safety.ArmFaultError) as error:  # And there it ends.
+      self._say(recording.ERROR, f"on the way home: {error}")
+    else:
+      if said:
+        self._say(recording.INFORMATION, said)
 
   def leave(self, client: threading.Event, _: rpc.LeaveWorldRequest | None = None) -> rpc.LeaveWorldResponse:
     """Frees the arm, at rest, if `client` has it."""
+    self._silent.discard(client)
     if client is self._client:
-      self._client = None
-      self._world.restart()
-      self._say(recording.INFORMATION, "the client left")
+      self._free("the client left")
     return rpc.LeaveWorldResponse()
 
   _leave_world = leave
+
+  def _free(self, why: str) -> None:
+    """From now on nobody has the arm, which is held, and then goes home if so configured."""
+    self._client = None
+    self._world.restart()
+    self._say(recording.INFORMATION, why)
+    if self._config.home_after_s < math.inf:
+      self._way_home = self._world.go_home(
+        after_s=self._config.home_after_s,
+        is_wanted=lambda: self._mailbox.is_empty() and not self._stop.is_set(),  # Who joins waits for nothing.
+      )
 
   def refuse(self, client: threading.Event, code: int, message: str) -> rpc.EnvironmentResponse:
     """An error response, with the arm held if `client` has it."""
@@ -500,8 +561,10 @@ class _Desk:
     seed = settings.get(protocol.SEED, self._config.seed)
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
       raise protocol.BridgeError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
-    self._world.seed(int(seed))
+    self._way_home = iter(())
+    self._world.seed(int(seed))  # The arm is held.
     self._client = client
+    self._silent.discard(client)
     self._say(recording.INFORMATION, f"a client joined, seed={seed}")
     return rpc.JoinWorldResponse(specs=self._specs)
 
@@ -597,6 +660,11 @@ class _Desk:
       raise protocol.BridgeError("the arm is in use by another client; end that one first")
 
   def _check_joined(self, client: threading.Event) -> None:
+    if client in self._silent:
+      raise _LeaseLostError(
+        f"this client asked for nothing for {self._config.lease_s:g} s, and others may have the arm; reconnect, and if "
+        "a client must think for longer, serve with a longer --lease_s"
+      )
     if client is not self._client:
       raise protocol.BridgeError("this client has not joined the world")
 

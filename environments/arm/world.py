@@ -7,7 +7,7 @@ is late finds a period that starts with its command.
 """
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import dm_env
 import jax
@@ -19,7 +19,7 @@ from environments.arm import driver, protocol, safety
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 
-# The way to the start of an episode, at half of an action's speed. Choices of ours.
+# The way to the start of an episode, or home, at half of an action's speed. Choices of ours.
 _GO_TO_NEAR_RAD = 0.02
 _GO_TO_POLL_S = 0.05
 _GO_TO_S = 60.0
@@ -65,21 +65,24 @@ class ArmWorld:
       "pixels": self._look_through_camera,
       "proprioception": lambda: self._proprioception,
       "target": lambda: self._target,
+      protocol.JITTER: lambda: self._jitter,
     }
-    offered = simulated.observation_spec()
+    offered = {**simulated.observation_spec(), protocol.JITTER: specs.Array((2,), np.float32, name=protocol.JITTER)}
     self._observation_spec = {name: offered[name] for name in self._observers}
     self._action_spec = simulated.action_spec()
     self._num_joints = num_joints
     self._is_moving = task.is_moving
     self._draw_start = jax.jit(functools.partial(_draw_start, task))
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
-    self._period_end_s = gate.now_s()
+    self._period_end_s = self._step_end_s = gate.now_s()
     self._elapsed = 0
+    self._is_away = False  # Whether an episode has brought the arm from where it was found, or from home.
     # What was read last, once it was, and what observations are made of then.
     self.reading: protocol.Reading
     self._pixels: np.ndarray | None = None
     self._target: np.ndarray
     self._proprioception: np.ndarray
+    self._jitter = np.zeros(2, np.float32)
     self.is_over = True  # Whether the next step starts an episode, whatever its action.
     self.asked_rad_s = np.zeros(constants.NUM_JOINTS)  # What the last step's action asks for, [9].
     self.seed(seed)
@@ -103,7 +106,7 @@ class ArmWorld:
     self.is_over = True
 
   def observation_spec(self) -> dict[str, specs.Array]:
-    """The simulation's, of what the arm's instruments show."""
+    """The simulation's, of what the arm's instruments show; and `protocol.JITTER`."""
     return self._observation_spec
 
   def action_spec(self) -> specs.BoundedArray:
@@ -141,11 +144,13 @@ class ArmWorld:
       self._wait(self._period_end_s, is_wanted)
     except CutShortError:
       target = self.reading.target_in_base_m
+      self._measure()
       self._read()
       if self._track:  # No time for a picture.
         self.reading = self.reading._replace(target_in_base_m=target)
       _, reward, _ = self._judge(self._elapsed + 1)
       raise CutShortError(reward) from None
+    self._measure()
     step_type, reward, discount = self._look(self._elapsed + 1)
     if step_type.last():
       self.restart()
@@ -162,22 +167,47 @@ class ArmWorld:
     """Brakes the arm to rest; the episode goes on."""
     self._gate.hold()
 
+  def go_home(self, *, after_s: float, is_wanted: Callable[[], bool]) -> Iterator[str]:
+    """Holds the arm for `after_s`, then moves it to `constants.HOME_RAD` as to a start; not if no episode moved it.
+
+    A part of that is done whenever the next item is asked for, which is what there is to say, mostly nothing. It takes
+    `_GO_TO_POLL_S` on the driver's clock, or ends sooner where `is_wanted` says so. Who asks for no more holds the arm.
+
+    Raises:
+      protocol.BridgeError: the arm did not come there. It holds still.
+    """
+    if not self._is_away:
+      return
+    hold_until_s = self._gate.now_s() + after_s
+    while (now_s := self._gate.now_s()) < hold_until_s:
+      self._gate.wait(now_s + _GO_TO_POLL_S, is_wanted=is_wanted)
+      yield ""
+    yield "the arm goes home"
+    for _ in self._approach(constants.HOME_RAD, "home", is_wanted):
+      yield ""
+    self._is_away = False
+    yield "the arm is home"
+
   def _start(self, is_wanted: Callable[[], bool]) -> tuple[dm_env.StepType, float, float]:
     qpos, path, noise_seed = self._draw_start(np.uint32(self._seed), np.uint32(self._num_episodes))
     self._num_episodes += 1
     self._path = np.asarray(path, np.float64)
+    self._is_away = True
     self._gate.reset(np.asarray(qpos, np.float64), seed=int(noise_seed))
     self._gate.place_target(self._path[0])
-    self._go_to(np.asarray(qpos, np.float64), is_wanted)
+    for _ in self._approach(np.asarray(qpos, np.float64), "to the start of the episode", is_wanted):
+      self._check_wanted(is_wanted)
     self._period_end_s = self._gate.now_s()
+    self._measure()
+    self._jitter[0] = 0.0
     self.asked_rad_s = np.zeros(constants.NUM_JOINTS)
     self.is_over = False
     return self._look(0)
 
-  def _go_to(self, qpos_rad: np.ndarray, is_wanted: Callable[[], bool]) -> None:
-    """Moves the arm to `qpos_rad`, `[9]`, slowly; a simulated one is there. Joints without limits go the short way.
+  def _approach(self, qpos_rad: np.ndarray, what: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Moves the arm to `qpos_rad`, `[9]`, that is `what`, slowly, a part of the way at a time.
 
-    Joints that the client does not command rest where they are.
+    Joints without limits go the short way; those that the client does not command rest where they are.
     """
     give_up_s = self._gate.now_s() + _GO_TO_S
     while True:
@@ -190,12 +220,13 @@ class ArmWorld:
       if now_s > give_up_s:
         self._gate.hold()
         raise protocol.BridgeError(
-          f"the arm did not come to the start of the episode: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
+          f"the arm did not come {what}: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
           f"after {now_s - give_up_s + _GO_TO_S:.0f} s; see what is in its way"
         )
       speed = 0.5 * constants.COMMAND_RAD_S
       self._gate.command(np.clip(2.0 * gap, -speed, speed), expires_s=now_s + self._valid_for_s)
-      self._wait(now_s + _GO_TO_POLL_S, is_wanted)
+      self._gate.wait(now_s + _GO_TO_POLL_S, is_wanted=is_wanted)
+      yield
 
   def _wait(self, until_s: float, is_wanted: Callable[[], bool]) -> None:
     self._gate.wait(until_s, is_wanted=is_wanted)
@@ -205,6 +236,13 @@ class ArmWorld:
     if not is_wanted():
       self._gate.hold()
       raise CutShortError
+
+  def _measure(self) -> None:
+    """Takes the time at the end of a step: `protocol.JITTER`, to the microsecond, below which clocks only round."""
+    now_s = self._gate.now_s()
+    period_s, self._step_end_s = now_s - self._step_end_s, now_s
+    jitter_s = period_s - constants.CONTROL_DT_S, self._gate.late_s()
+    self._jitter = np.round(jitter_s, 6).astype(np.float32) + np.float32(0.0)  # Not -0.
 
   def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
     """Reads the instruments after `elapsed` steps, and asks the task what it makes of them."""

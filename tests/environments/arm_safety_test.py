@@ -406,6 +406,15 @@ def test_wait_ends_where_it_was_asked_to(gate, driver):
   assert driver.time_s == 0.25
 
 
+def test_it_says_how_late_the_latest_poll_was_once(gate, driver):
+  """Polls are 0.1 s apart; one comes after 0.15 s, one after 0.37 s, and one that repeats a command after 0.01 s."""
+  for elapsed_s in (0.1, 0.15, 0.37, 0.1, 0.01):
+    driver.time_s += elapsed_s
+    gate.poll()
+  assert gate.late_s() == pytest.approx(0.27)
+  assert gate.late_s() == 0.0
+
+
 def test_a_command_takes_effect_at_once_whatever_the_clock_rounds(gate, driver):
   """Periods of three polls: in each the first poll already sends what came at its start."""
   for period in range(200):

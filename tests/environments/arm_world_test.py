@@ -204,7 +204,9 @@ def test_observations_are_made_only_when_asked_for(driver):
 def test_an_observation_that_the_arm_has_not_is_refused_by_name(driver):
   arm = make_world(driver)
   arm.step(None)
-  with pytest.raises(protocol.BridgeError, match="'palm' is not offered; the arm has pixels, proprioception, target"):
+  with pytest.raises(
+    protocol.BridgeError, match="'palm' is not offered; the arm has pixels, proprioception, target, jitter"
+  ):
     arm.observe(["target", "palm"])
 
 
@@ -242,6 +244,36 @@ def test_periods_keep_their_rate_and_a_late_client_starts_a_new_one(driver):
   driver.time_s += 0.27
   arm.step(REST)
   assert driver.time_s == pytest.approx(0.1 + 0.27 + 0.1)
+
+
+def test_jitter_is_what_periods_and_commands_are_late_by(driver):
+  """Of a client that thinks on the driver's clock. Commands are due every 25 ms; the last one of a step is sent before
+  its end: after 75 ms of 100, after 50 ms of the 70 that are left to a late client."""
+  arm = make_world(driver)
+  seen = []
+  for thinks_s, is_wanted in ((0.0, True), (0.0, True), (0.03, True), (0.27, True), (0.0, True), (0.0, False)):
+    driver.time_s += thinks_s
+    end_s = driver.time_s + 0.05
+    with contextlib.nullcontext() if is_wanted else pytest.raises(world.CutShortError):
+      arm.step(REST, is_wanted=lambda until_s=end_s, is_wanted=is_wanted: is_wanted or driver.time_s < until_s)
+    seen.append(arm.observe([protocol.JITTER])[protocol.JITTER])
+  late_for_next = 0.27 + 0.1 - (0.03 + 0.05) - 0.025  # From the third step's last command to the fourth's first one.
+  np.testing.assert_allclose(
+    seen, [[0, 0], [0, 0], [0, 0.03], [0.27, late_for_next], [0, 0], [-0.05, 0]], rtol=0, atol=1.1e-6
+  )
+  arm.restart()
+  driver.time_s += 5.0
+  arm.step(None)
+  assert arm.observe([protocol.JITTER])[protocol.JITTER][0] == 0.0  # No period ends with an episode's start.
+
+
+def test_jitter_is_nothing_on_simulated_time(exact_twin):
+  """Exactly, whatever the twin's clock, a sum of steps of 5 ms, has rounded."""
+  arm = make_world(exact_twin)
+  for action in np.random.default_rng(0).integers(0, 3, (120, 9), dtype=np.int32):
+    arm.step(action)
+    np.testing.assert_array_equal(arm.observe([protocol.JITTER])[protocol.JITTER], np.zeros(2, np.float32))
+  assert exact_twin.now_s() > 11.0
 
 
 def test_getting_ready_moves_nothing(driver):
@@ -292,6 +324,98 @@ def test_an_arm_that_does_not_get_to_the_start_is_given_up(driver):
   arm.hold()
   driver.is_stuck = False
   assert arm.step(None)[0] is dm_env.StepType.FIRST
+
+
+def away(driver, **options):
+  """Of an arm that nobody puts anywhere: the world of one episode, which moved it from home for two seconds."""
+  arm = make_world(driver, task="reach/fixed", **options)
+  driver.is_placed = False
+  arm.step(None)
+  for _ in range(20):
+    arm.step(np.array([2, 0, 2, 1, 1, 2, 2, 0, 2][: arm.action_spec().shape[0]], np.int32))
+  assert np.abs(driver.qpos - constants.HOME_RAD).max() > 0.5
+  arm.restart()
+  return arm
+
+
+def always():
+  return True
+
+
+def test_an_arm_that_nobody_has_is_held_and_then_goes_home_slowly(driver):
+  arm, told = away(driver), []
+  command, start_s = driver.command, driver.time_s
+  driver.command = lambda velocity: (told.append((driver.time_s - start_s, velocity)), command(velocity))
+  said, before_s = [], driver.time_s
+  for words in arm.go_home(after_s=2.0, is_wanted=always):
+    assert driver.time_s - before_s < 0.05 + 1e-6  # A part at a time.
+    before_s = driver.time_s
+    said += [(words, driver.time_s - start_s)] if words else []
+  (goes, goes_s), (is_there, is_there_s) = said
+  assert (goes, is_there) == ("the arm goes home", "the arm is home")
+  assert 2.0 - 1e-6 <= goes_s < 2.05 + 1e-6
+  assert not any(velocity.any() for time_s, velocity in told if time_s < goes_s - 1e-6)
+  arm._gate.wait(driver.time_s + 0.05)
+  assert np.abs(driver.qpos - constants.HOME_RAD).max() <= 0.02 and not driver.velocity.any()
+  speeds = np.abs([velocity for _, velocity in told])
+  assert (speeds <= constants.COMMAND_RAD_S / 2 + 1e-9).all() and speeds.max() > 0.1
+  assert 0.6 / 0.15 < is_there_s - goes_s < 10.0  # 0.6 rad at half of 0.3 rad/s, and slower at its end.
+  assert list(arm.go_home(after_s=0.0, is_wanted=always)) == []  # It is there.
+  assert arm.step(None)[0] is dm_env.StepType.FIRST
+
+
+def test_an_arm_that_no_episode_has_moved_does_not_go_home(driver):
+  driver.is_placed, driver.qpos = False, driver.qpos + 1.0
+  driver.command = lambda _: pytest.fail("it was moved")
+  arm = make_world(driver)
+  arm.seed(3)
+  arm.restart()
+  assert list(arm.go_home(after_s=0.0, is_wanted=always)) == []
+
+
+def test_fingers_that_nobody_commands_do_not_go_home_either(driver):
+  arm = away(driver, num_joints=6)
+  driver.qpos = driver.qpos + [*np.zeros(6), 0.4, -0.4, 0.2]
+  fingers = driver.qpos[6:].copy()
+  *_, last = arm.go_home(after_s=0.0, is_wanted=always)
+  assert last == "the arm is home"
+  assert np.abs(driver.qpos - constants.HOME_RAD)[:6].max() <= 0.02
+  np.testing.assert_array_equal(driver.qpos[6:], fingers)
+
+
+def test_the_way_home_ends_where_nobody_asks_for_more_of_it(driver):
+  arm = away(driver)
+  way, said = arm.go_home(after_s=0.0, is_wanted=always), []
+  while len(said) < 20:
+    said.append(next(way))
+  assert said[0] == "the arm goes home" and driver.velocity.any()
+  arm._gate.wait(driver.time_s + 0.3)  # The last command expires.
+  assert not driver.velocity.any()
+  next(way)  # It goes on,
+  arm._gate.wait(driver.time_s + 0.05)
+  assert driver.velocity.any()
+  arm.seed(0)  # until the next client is there.
+  arm._gate.wait(driver.time_s + 0.05)
+  assert not driver.velocity.any()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 10.0])
+def test_a_part_of_the_way_home_is_over_when_something_else_waits(driver, after_s):
+  arm = away(driver)
+  start_s = driver.time_s
+  for _, words in zip(range(5), arm.go_home(after_s=after_s, is_wanted=lambda: False), strict=False):
+    assert driver.time_s == start_s, words
+
+
+def test_an_arm_that_does_not_get_home_is_given_up_at_once(driver):
+  arm = away(driver)
+  driver.is_stuck = True
+  way = arm.go_home(after_s=0.0, is_wanted=always)
+  with pytest.raises(protocol.BridgeError, match="the arm did not come home: joint . is .* after 60 s"):
+    list(way)
+  assert list(way) == []
+  arm._gate.wait(driver.time_s + 0.05)
+  assert not driver.velocity.any()
 
 
 def test_nobody_who_waits_means_no_way_to_the_start(driver):
