@@ -13,8 +13,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from environments.arm import driver, kinova, protocol, safety, webcam
-from environments.jaco import constants
+from environments.arm import driver, kinova, protocol, safety, webcam, world
+from environments.jaco import constants, tasks
 from tests.environments import arm_rig
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the fake SDK needs a C compiler")
@@ -81,6 +81,30 @@ def test_it_moves_at_the_commanded_speed_and_stops(gate, state):
   still = state.qpos_rad()
   time.sleep(0.2)
   np.testing.assert_allclose(state.qpos_rad(), still, atol=0.3 * 0.02)
+
+
+def test_it_goes_home_when_nobody_has_it(gate, state):
+  """By velocities through the gate, as to a start; what the SDK would do by itself is not asked for."""
+  arm = world.ArmWorld(gate, None, tasks.TASKS["reach/fixed"], num_joints=6)
+  arm.step(None)
+  for _ in range(8):
+    arm.step(np.array([2, 1, 1, 1, 1, 0], np.int32))
+  arm.restart()
+  time.sleep(0.3)
+  away = state.qpos_rad()
+  assert np.abs(away - constants.HOME_RAD)[:6].max() > 0.1
+  said, held_until_s = [], time.monotonic() + 0.9
+  for words in arm.go_home(after_s=1.0, is_wanted=lambda: True):
+    said += [words] if words else []
+    if time.monotonic() < held_until_s:
+      np.testing.assert_allclose(state.qpos_rad(), away, atol=0.003)
+  assert said == ["the arm goes home", "the arm is home"]
+  time.sleep(0.3)
+  there = state.qpos_rad()
+  np.testing.assert_allclose(there[:6], constants.HOME_RAD[:6], atol=0.03)
+  assert state.most_queued < 20  # Nothing to go on with.
+  time.sleep(0.3)
+  np.testing.assert_array_equal(state.qpos_rad(), there)
 
 
 def test_too_few_points_make_it_slow_and_too_many_go_on(state, config):

@@ -16,7 +16,7 @@ import mcap.writer
 import numpy as np
 import pytest
 from absl.testing import absltest
-from dm_env import test_utils
+from dm_env import specs, test_utils
 
 from environments.arm import driver, export, protocol, recorder, recording, replay, server
 from tests.environments import arm_recordings
@@ -262,6 +262,20 @@ def test_a_replay_shows_what_was_recorded_over_and_over(folder):
   assert replay.Replay(str(folder), ["target"]).reset().observation.keys() == {"target"}
   with pytest.raises(ValueError, match="has no episode with depth; what it has is pixels, target"):
     replay.Replay(str(folder), ["depth"])
+
+
+def test_recorded_jitter_is_for_who_names_it_and_is_offered_when_served(tmp_path, monkeypatch):
+  shown = (*arm_recordings.OBSERVATIONS, specs.Array((2,), np.float32, name="jitter"))
+  monkeypatch.setattr(arm_recordings, "OBSERVATIONS", shown)
+  jitter = np.array([0.004, 0.001], np.float32)
+  every = [step._replace(observation={**step.observation, "jitter": jitter}) for step in STEPS[:5]]
+  path = str(arm_recordings.write(tmp_path, every))
+  assert set(replay.Replay(path).reset().observation) == {"pixels", "target"}
+  np.testing.assert_array_equal(replay.Replay(path, ["jitter"]).reset().observation["jitter"], jitter)
+  served = replay.ReplayWorld(replay.ReplayConfig(path), task="reach/random", num_joints=3)
+  assert set(served.observation_spec()) == {"pixels", "target", "jitter"}
+  served.step(None)
+  np.testing.assert_array_equal(served.observe(["jitter"])["jitter"], jitter)
 
 
 def test_an_episode_without_what_is_to_be_shown_is_left_out(tmp_path):

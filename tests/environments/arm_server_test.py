@@ -6,6 +6,7 @@ One twin in a process of its own serves most tests; where a test must look at th
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import grpc
 import jax
@@ -235,6 +237,35 @@ def test_only_what_is_asked_for_is_sent(address):
     assert set(environment.reset().observation) == {"target"}
 
 
+def test_jitter_is_for_who_names_it_and_nothing_on_simulated_time(address):
+  with connected(address) as environment:
+    assert set(environment.observation_spec()) == {"pixels", "proprioception", "target"}
+    assert set(environment.reset().observation) == {"pixels", "proprioception", "target"}
+  with connected(address, observations=["jitter", "target"]) as environment:
+    assert set(environment.observation_spec()) == {"jitter", "target"}
+    for timestep in [environment.reset(), environment.step(TURN), environment.step(TURN)]:
+      environment.observation_spec()["jitter"].validate(timestep.observation["jitter"])
+      np.testing.assert_array_equal(timestep.observation["jitter"], [0.0, 0.0])
+
+
+def test_jitter_on_the_wall_clock_is_what_client_and_arm_were_late_by(rig, rig_config):
+  """The client sleeps for a second; then the process that sends commands is frozen for half of one."""
+  with server.launch(rig_config) as address, connected(address, observations=["jitter"]) as environment:
+    environment.reset()
+    environment.step(REST)
+    before_s = time.monotonic()
+    time.sleep(1.0)
+    period_s, _ = environment.step(REST).observation["jitter"]
+    assert 0.9 <= period_s <= time.monotonic() - before_s
+    os.kill(rig.driver_pid, signal.SIGSTOP)
+    time.sleep(0.5)
+    os.kill(rig.driver_pid, signal.SIGCONT)
+    _, late_s = environment.step(REST).observation["jitter"]
+    _, late_next_s = environment.step(REST).observation["jitter"]
+    assert 0.45 <= late_s < 0.5 + SLACK_S
+    assert late_next_s < late_s
+
+
 # --- Recorded, and played again through the bridge ---
 
 
@@ -272,6 +303,8 @@ def test_what_a_client_saw_is_recorded_and_served_again(address, tmp_path):
       for _ in range(num_before):
         environment.reset()
       again = [environment.reset(), *(environment.step(REST) for _ in range(4))]
+    with connected(replayed, observations=["jitter"]) as environment:  # It was recorded, though nobody asked for it.
+      np.testing.assert_array_equal(environment.reset().observation["jitter"], [0.0, 0.0])
   assert again[-1].last()  # Where the client left.
   for one, other in zip(seen, again, strict=True):
     assert (one.reward, one.discount) == (other.reward, other.discount)
@@ -288,8 +321,8 @@ def test_a_step_is_recorded_though_its_camera_hangs(rig, rig_config, tmp_path):
         environment.step(TURN)
   (episode,) = recording.episodes(tmp_path)
   assert [set(one.observation) for one in episode] == [
-    {"proprioception", "target", "pixels"},
-    {"proprioception", "target"},
+    {"proprioception", "target", "jitter", "pixels"},
+    {"proprioception", "target", "jitter"},
   ]
   assert any(one.allowed_rad_s.any() for one in recording.read(tmp_path) if isinstance(one, safety.Told))
 
@@ -322,7 +355,9 @@ def test_a_step_that_is_cut_short_is_recorded_as_what_it_was(rig, rig_config, tm
   np.testing.assert_allclose(last.asked_rad_s, asked, rtol=1e-6)
   took_s, moved_rad = last.reading.time_s - before.reading.time_s, last.reading.qpos_rad - before.reading.qpos_rad
   assert 0.0 < took_s < 5.0 and 0.0 < moved_rad[1] <= took_s * asked[1]
-  assert set(last.observation) == {"proprioception", "target"}
+  assert set(last.observation) == {"proprioception", "target", "jitter"}
+  (jitter_s, _) = last.observation["jitter"]
+  assert jitter_s == pytest.approx(last.time_s - before.time_s - 5.0, abs=0.1 + SLACK_S)  # Which is cut, so below 0.
   assert [len(one) for one in replay.Replay(str(tmp_path), ["proprioception"]).episodes()] == [5]
 
 
@@ -618,6 +653,260 @@ def test_a_frozen_client_loses_the_arm(own_server):
     frozen.stdout.close()
 
 
+FROZEN = (
+  "import sys\n"
+  "import numpy as np\n"
+  "from environments.arm import client, protocol\n"
+  "environment = client.connect(sys.argv[1], observations=['target'])\n"
+  "environment.reset()\n"
+  "for _ in range(10):\n"
+  "  environment.step(np.array([2, 1, 1, 1, 1, 1, 1, 1, 1], np.int32))\n"
+  "print('moved', flush=True)\n"
+  "sys.stdin.readline()\n"
+  "try:\n"
+  "  environment.step({})\n"
+  "except protocol.BridgeError as failure:\n"
+  "  print(failure)\n"
+)
+
+
+@contextlib.contextmanager
+def another_process(address):
+  """A client, which has moved joint 1 for a second, and steps again when it is told."""
+  pipe = subprocess.PIPE
+  process = subprocess.Popen([sys.executable, "-c", FROZEN, address], stdin=pipe, stdout=pipe, text=True, env=VARIABLES)
+  try:
+    assert process.stdout.readline() == "moved\n"
+    yield process
+  finally:
+    process.kill()
+    process.communicate()
+
+
+def until(is_so, *, timeout_s=60.0):
+  """Waits for it, however busy the machine is."""
+  give_up_s = time.monotonic() + timeout_s
+  while not is_so():
+    assert time.monotonic() < give_up_s
+    time.sleep(0.01)
+
+
+def is_free(address):
+  """Whether another client may join."""
+  try:
+    client.connect(address).close()
+  except protocol.BridgeError as failure:
+    assert "in use" in str(failure)
+    return False
+  return True
+
+
+def events(folder):
+  return [item.text for item in recording.read(folder, pictures=False) if isinstance(item, recording.Event)]
+
+
+def test_a_silent_client_loses_the_arm_and_is_told(tmp_path, monkeypatch):
+  """On a wall clock that the test turns, since the twin's stands still; the lease is half an hour."""
+  clock_s = [50.0]
+  monkeypatch.setattr(server, "time", types.SimpleNamespace(monotonic=lambda: clock_s[0]))
+  with served_here(server.ServerConfig(driver=twin.TwinConfig(), record=str(tmp_path))) as address:
+    with connected(address, observations=["target"]) as silent:
+      silent.reset()
+      for _ in range(3):  # Each request is a new lease.
+        clock_s[0] += 1799.0
+        time.sleep(0.2)
+        assert not is_free(address)
+        assert silent.step(TURN).mid()
+      clock_s[0] += 1801.0
+      until(lambda: is_free(address))
+      for call in (lambda: silent.step(TURN), silent.reset):
+        with pytest.raises(protocol.BridgeError) as failure:
+          call()
+        assert str(failure.value) == (
+          f"lost the arm at {address}: this client asked for nothing for 1800 s, and others may have the arm; "
+          "reconnect, and if a client must think for longer, serve with a longer --lease_s"
+        )
+      with connected(address) as other:
+        assert other.reset().first()
+        with pytest.raises(protocol.BridgeError, match="lost the arm"):
+          silent.step(TURN)
+        assert other.step(TURN).mid()  # Who is silent no longer disturbs nobody.
+  said = events(tmp_path)
+  assert said.count("the client lost the arm: it asked for nothing for 1800 s") == 1
+  assert said[0] == "a client joined, seed=0" and said[1].startswith("the arm is in use")
+
+
+def test_who_lost_the_arm_may_join_again_and_a_lease_may_be_for_ever(monkeypatch):
+  clock_s = [50.0]
+  monkeypatch.setattr(server, "time", types.SimpleNamespace(monotonic=lambda: clock_s[0]))
+  join = rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)
+  for lease_s in (10.0, np.inf):
+    config = server.ServerConfig(driver=twin.TwinConfig(), lease_s=lease_s)
+    with served_here(config) as address, grpc.insecure_channel(address) as channel:
+      stream = connection.Connection(channel)
+      stream.send(join)
+      clock_s[0] += 1e9
+      if lease_s < np.inf:
+        until(lambda at=address: is_free(at))
+        with pytest.raises(error.DmEnvRpcError, match="asked for nothing for 10 s"):
+          stream.send(rpc.StepRequest())
+        stream.send(join)
+      else:
+        time.sleep(0.2)
+      assert stream.send(rpc.StepRequest()).state == rpc.EnvironmentStateType.RUNNING
+
+
+def test_a_process_that_is_frozen_loses_the_arm_to_its_lease_and_is_told(rig, rig_config, tmp_path):
+  """Which is sooner than gRPC gives it up, after ten seconds."""
+  config = dataclasses.replace(rig_config, watchdog_s=0.15, lease_s=3.0, record=str(tmp_path / "recording"))
+  with server.launch(config) as address:
+    with another_process(address) as frozen:
+      frozen.send_signal(signal.SIGSTOP)
+      until(lambda: is_free(address))
+      assert not rig.velocity.any()
+      frozen.send_signal(signal.SIGCONT)
+      said, _ = frozen.communicate("\n", timeout=60.0)
+    assert said.count("\n") == 1 and re.match("lost the (arm|server) at", said)  # gRPC's, on a busy machine.
+    with connected(address) as other:
+      assert other.reset().first()
+  assert events(tmp_path / "recording").count("the client lost the arm: it asked for nothing for 3 s") == 1
+
+
+# --- The way home ---
+
+
+def is_home(rig):
+  return np.abs(rig.qpos() - constants.HOME_RAD).max() < 0.03
+
+
+@pytest.fixture
+def going_home(rig, rig_config, tmp_path):
+  """(process, address, folder) of a server whose arm, which nobody puts anywhere, goes home after a second."""
+  config = dataclasses.replace(
+    rig_config, task="reach/fixed", watchdog_s=0.3, home_after_s=1.0, record=str(tmp_path / "recording")
+  )
+  with arm_rig.served(config) as (process, address):
+    with connected(address, observations=["target"]) as environment:
+      environment.reset()
+      rig.is_placed = False
+      for _ in range(15):
+        environment.step(TURN)
+    yield process, address, tmp_path / "recording"
+
+
+@contextlib.contextmanager
+def in_mid_way(rig):
+  """Waits until the arm, which was held, is on its way home; at 0.15 rad/s that takes two seconds or more."""
+  until(lambda: not rig.velocity.any())
+  until(lambda: rig.velocity[0] < -0.1)
+  yield time.monotonic()
+
+
+def test_an_arm_that_a_killed_client_leaves_is_held_and_then_goes_home(rig, rig_config, tmp_path):
+  config = dataclasses.replace(rig_config, watchdog_s=0.3, home_after_s=1.5, record=str(tmp_path / "recording"))
+  with server.launch(config) as address:
+    rig.is_placed = False
+    with another_process(address) as process:
+      assert not is_home(rig)
+      process.kill()
+      killed_s = time.monotonic()
+      until(lambda: not rig.velocity.any())
+    until(lambda: is_home(rig) and not rig.velocity.any())
+    (rests_s, _), (goes_s, _), *_ = [
+      (time_s, velocity)
+      for (time_s, velocity), (_, before) in zip(rig.changes[1:], rig.changes, strict=False)
+      if time_s > killed_s and bool(velocity.any()) != bool(before.any())
+    ]
+    assert rests_s - killed_s < 0.1 + SLACK_S and 1.2 < goes_s - rests_s
+    fastest = np.abs([velocity for time_s, velocity in rig.changes if time_s >= goes_s]).max(0)
+    assert (fastest <= constants.COMMAND_RAD_S / 2 + 1e-9).all()
+    num_changes = len(rig.changes)
+    time.sleep(2.0)
+    assert len(rig.changes) == num_changes  # It stays there.
+  said = events(tmp_path / "recording")
+  assert said == [
+    "a client joined, seed=0",
+    "the client left",
+    "the arm goes home",
+    "the arm is home",
+    "the server ends",
+  ]
+
+
+def test_who_joins_finds_the_arm_held_in_mid_way(rig, going_home):
+  _, address, _ = going_home
+  with in_mid_way(rig) as start_s, connected(address) as environment:
+    assert rig.stood_after(start_s) < 0.2 + SLACK_S
+    num_changes = len(rig.changes)
+    time.sleep(2.0)
+    assert len(rig.changes) == num_changes and not is_home(rig)
+    assert environment.reset().first()  # Its own way to a start.
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_an_operator_stops_the_arm_on_the_way_home(rig, going_home, kind):
+  process, _, folder = going_home
+  with in_mid_way(rig) as start_s:
+    process.send_signal(kind)
+    assert rig.stood_after(start_s) < 0.1 + SLACK_S
+    assert process.wait(20) == 0
+  assert events(folder)[-2:] == ["the arm goes home", "the server ends"] and not is_home(rig)
+
+
+def test_a_fault_ends_the_way_home_and_is_said_once(rig, going_home):
+  process, address, folder = going_home
+  with in_mid_way(rig) as start_s:
+    rig.fault = "read raises"
+    assert rig.stood_after(start_s) < 0.1 + SLACK_S
+  time.sleep(1.0)
+  rig.fault = ""
+  time.sleep(1.0)
+  assert not rig.velocity.any() and process.poll() is None
+  with connected(address) as environment, pytest.raises(ValueError, match="the cable is out"):
+    environment.reset()
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(20) == 0
+  (at_fault,) = [words for words in events(folder) if words.startswith("on the way home: ")]
+  assert "the cable is out" in at_fault
+
+
+def test_an_arm_that_is_lost_on_the_way_home_ends_the_server_with_one_line(rig, going_home):
+  process, _, folder = going_home
+  with in_mid_way(rig) as start_s:
+    os.kill(rig.driver_pid, signal.SIGKILL)
+    assert rig.stood_after(start_s) < 0.1 + SLACK_S
+  assert process.wait(20) == 1
+  line = "the process that owns the arm was ended by SIGKILL; look at the arm, then start the server again"
+  assert process.stderr.read().decode().strip().endswith(line)
+  assert events(folder)[-2:] == ["the arm goes home", line]
+
+
+def test_nothing_goes_home_before_a_client_has_moved_it(rig, rig_config):
+  rig.is_placed = False
+  rig.turn(1.5)
+  with served_here(dataclasses.replace(rig_config, home_after_s=0.0)) as address:
+    time.sleep(1.0)
+    with connected(address):
+      pass
+    time.sleep(1.0)
+  assert len(rig.changes) == 1
+
+
+def test_a_twin_goes_home_on_simulated_time():
+  """Which passes in parts while nobody asks, some faster than the clock."""
+  driver = twin.Twin(twin.TwinConfig(qpos_noise_rad=0.0))
+  with served_here(server.ServerConfig(driver=MadeOnce(driver), home_after_s=60.0)) as address:
+    with connected(address, observations=["target"]) as environment:
+      environment.reset()
+      for _ in range(20):
+        environment.step(TURN)
+    left_s, away = driver.now_s(), driver.read().qpos_rad
+    until(lambda: driver.now_s() > left_s + 50.0)
+    np.testing.assert_allclose(driver.read().qpos_rad[:6], away[:6], atol=0.1)  # It sags, and has braked.
+    until(lambda: np.abs(driver.read().qpos_rad - constants.HOME_RAD).max() < 0.03)
+    assert driver.now_s() > left_s + 60.0 + 2.0
+
+
 def test_a_frozen_server_loses_its_client(own_server):
   process, address = own_server
   environment = client.connect(address, observations=["target"])
@@ -687,7 +976,10 @@ def test_a_twin_of_ones_own_is_what_is_asked_for_and_ends_with_its_environment(a
 
   monkeypatch.setattr(server, "launch", launch)
   environment = registry.make("twin/reach/random", gap="camera:full", num_joints=9, observations=("target",))
-  assert launched == [server.ServerConfig(driver=gap_lib.make_twin("camera:full"), task="reach/random", num_joints=9)]
+  (config,) = launched  # Which no learner loses, however long it thinks.
+  assert config == server.ServerConfig(
+    driver=gap_lib.make_twin("camera:full"), task="reach/random", num_joints=9, lease_s=np.inf
+  )
   assert environment.reset().first() and not ended
   environment.close()
   assert ended == launched
@@ -790,6 +1082,16 @@ def test_wrong_configurations_are_refused():
     server.ServerConfig(driver=twin.TwinConfig(), num_joints=7)
   with pytest.raises(ValueError, match="watchdog_s=0.1 must be more than a control step"):
     server.ServerConfig(driver=twin.TwinConfig(), watchdog_s=0.1)
+  for lease_s in (0.15, -1.0, np.nan):
+    with pytest.raises(
+      ValueError, match="lease_s=.* must be more than watchdog_s=0.15, for which a command holds; or inf"
+    ):
+      server.ServerConfig(driver=twin.TwinConfig(), lease_s=lease_s)
+  for home_after_s in (-1.0, np.nan):
+    with pytest.raises(ValueError, match="home_after_s=.* must be 0 or more; inf holds the arm for good"):
+      server.ServerConfig(driver=twin.TwinConfig(), home_after_s=home_after_s)
+  with pytest.raises(ValueError, match="home_after_s=1.0: a recording has no arm to move; serve it without"):
+    server.ServerConfig(driver=replay.ReplayConfig("runs/x"), home_after_s=1.0)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])

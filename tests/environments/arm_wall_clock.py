@@ -10,6 +10,7 @@ file, to which each run adds its own.
 import argparse
 import collections
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -150,6 +151,9 @@ SERVER_SIGNALS = {
   for kind in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 }
 SERVER_ON_THE_WAY = "the server gets SIGTERM on the way to a start"
+JOINS_ON_THE_WAY_HOME = "a client joins on the way home"
+SERVER_ON_THE_WAY_HOME = "the server gets SIGTERM on the way home"
+HOME = (JOINS_ON_THE_WAY_HOME, SERVER_ON_THE_WAY_HOME)
 # Fault -> the row of docs/arm.md that it counts in; a fault that is not here is a row of its own.
 ROWS = {
   name: row
@@ -166,9 +170,10 @@ ROWS = {
     "`read` hangs, or shows the past": ["`read` hangs", "`read` shows the past"],
     "`read` or `command` raises, or a joint reads NaN": ["`read` raises", "`read` gives NaN", "`command` raises"],
     "a call hangs in the driver's process": [name for name in DRIVER if "command` hangs" in name or "lock" in name],
-    "SIGTERM, SIGINT, SIGHUP, SIGQUIT to the server, also on the way to a start": [
+    "SIGTERM, SIGINT, SIGHUP, SIGQUIT to the server, also on the way to a start, or home": [
       *(name for name, kind in SERVER_SIGNALS.items() if kind not in (signal.SIGKILL, signal.SIGSTOP)),
       SERVER_ON_THE_WAY,
+      SERVER_ON_THE_WAY_HOME,
     ],
   }.items()
   for name in names
@@ -231,7 +236,10 @@ def clients(rig, config, rng, end_s):
 
 def servers(rig, config, rng, end_s):
   """A server for each."""
-  for name in _in_turn([*SERVER_SIGNALS, *CAMERA, SERVER_ON_THE_WAY], rng, end_s):
+  for name in _in_turn([*SERVER_SIGNALS, *CAMERA, SERVER_ON_THE_WAY, *HOME], rng, end_s):
+    if name in HOME:
+      yield name, _on_the_way_home(rig, config, rng, name)
+      continue
     rig.is_placed, rig.fault = name != SERVER_ON_THE_WAY, ""
     with arm_rig.served(config) as (process, address), contextlib.closing(Client(address, config)) as client:
       action = _actions(rng)
@@ -250,6 +258,25 @@ def servers(rig, config, rng, end_s):
       else:
         process.send_signal(SERVER_SIGNALS.get(name, signal.SIGTERM))
       yield name, _rest_s(rig, start_s) if moved else None
+
+
+def _on_the_way_home(rig, config, rng, name):
+  """How long the arm moves on; None where it did not move. A client that joins connects first."""
+  rig.is_placed, rig.fault = True, ""
+  with arm_rig.served(dataclasses.replace(config, home_after_s=0.3)) as (process, address):
+    with contextlib.closing(Client(address, config)) as client:
+      action = _actions(rng)
+      for _ in range(8):
+        client.step(action)
+    if not (_until(lambda: not rig.velocity.any()) and _until(lambda: rig.velocity.any())):
+      return None
+    time.sleep(rng.uniform(0.1, 0.3))
+    start_s = time.monotonic()
+    if name == SERVER_ON_THE_WAY_HOME:
+      process.send_signal(signal.SIGTERM)
+      return _rest_s(rig, start_s)
+    with contextlib.closing(Client(address, config)):
+      return _rest_s(rig, start_s)
 
 
 def drivers(rig, config, rng, end_s):

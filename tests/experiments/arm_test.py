@@ -49,15 +49,21 @@ def test_a_mistake_is_one_line(name, settings, message):
 
 def test_the_flags_say_what_is_served(monkeypatch):
   served = []
-  monkeypatch.setattr(server, "serve", lambda config, on_ready: served.append(config.driver))
+  monkeypatch.setattr(server, "serve", lambda config, on_ready: served.append(config))
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
-  for given in ({}, {"gap": "none", "real_time": True}):
+  for given in ({}, {"gap": "none", "real_time": True}, {"lease_s": 600.0, "home_after_s": 30.0}):
     with flagsaver.flagsaver(**given):
       arm.serve()
   with flagsaver.flagsaver(driver="replay", recording="2026"):
     arm.serve()
-  assert served == [twin.TwinConfig(), gap.make_twin("none", is_real_time=True), replay.ReplayConfig("2026")]
+  defaults = {"port": 5005, "lease_s": 1800.0, "home_after_s": np.inf}
+  assert served == [
+    server.ServerConfig(driver=twin.TwinConfig(), **defaults),
+    server.ServerConfig(driver=gap.make_twin("none", is_real_time=True), **defaults),
+    server.ServerConfig(driver=twin.TwinConfig(), port=5005, lease_s=600.0, home_after_s=30.0),
+    server.ServerConfig(driver=replay.ReplayConfig("2026"), **defaults),
+  ]
 
 
 def test_who_serves_a_real_arm_imports_no_simulated_one():
