@@ -27,7 +27,7 @@ from environments.arm import protocol, safety
 
 _START_S = 60.0
 _ANSWER_S = 1.0  # A call takes a millisecond.
-_WANTED_S = 0.01  # How often it is asked whether a wait is still wanted.
+_WANTED_S = 0.002  # How often it is asked whether a wait is still wanted.
 _AUTOGROUP = pathlib.Path("/proc/self/autogroup")  # Where Linux has it, it shares out time to sessions first.
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 

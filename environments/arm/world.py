@@ -204,8 +204,8 @@ class ArmWorld:
     self.is_over = False
     return self._look(0)
 
-  def _approach(self, qpos_rad: np.ndarray, what: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
-    """Moves the arm to `qpos_rad`, `[9]`, that is `what`, slowly, a part of the way at a time.
+  def _approach(self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Moves the arm to `qpos_rad`, `[9]`, slowly, a part of the way at a time; `where` says in words where that is.
 
     Joints without limits go the short way; those that the client does not command rest where they are.
     """
@@ -220,7 +220,7 @@ class ArmWorld:
       if now_s > give_up_s:
         self._gate.hold()
         raise protocol.BridgeError(
-          f"the arm did not come {what}: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
+          f"the arm did not come {where}: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
           f"after {now_s - give_up_s + _GO_TO_S:.0f} s; see what is in its way"
         )
       speed = 0.5 * constants.COMMAND_RAD_S

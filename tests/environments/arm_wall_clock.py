@@ -170,10 +170,9 @@ ROWS = {
     "`read` hangs, or shows the past": ["`read` hangs", "`read` shows the past"],
     "`read` or `command` raises, or a joint reads NaN": ["`read` raises", "`read` gives NaN", "`command` raises"],
     "a call hangs in the driver's process": [name for name in DRIVER if "command` hangs" in name or "lock" in name],
-    "SIGTERM, SIGINT, SIGHUP, SIGQUIT to the server, also on the way to a start, or home": [
+    "SIGTERM, SIGINT, SIGHUP, SIGQUIT to the server, also on the way to a start": [
       *(name for name, kind in SERVER_SIGNALS.items() if kind not in (signal.SIGKILL, signal.SIGSTOP)),
       SERVER_ON_THE_WAY,
-      SERVER_ON_THE_WAY_HOME,
     ],
   }.items()
   for name in names
