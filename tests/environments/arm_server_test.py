@@ -256,7 +256,7 @@ def test_jitter_on_the_wall_clock_is_what_client_and_arm_were_late_by(rig, rig_c
     before_s = time.monotonic()
     time.sleep(1.0)
     period_s, _ = environment.step(REST).observation["jitter"]
-    assert 0.9 <= period_s <= time.monotonic() - before_s
+    assert 0.9 <= period_s <= time.monotonic() - before_s + SLACK_S
     os.kill(rig.driver_pid, signal.SIGSTOP)
     time.sleep(0.5)
     os.kill(rig.driver_pid, signal.SIGCONT)
@@ -812,12 +812,10 @@ def test_an_arm_that_a_killed_client_leaves_is_held_and_then_goes_home(rig, rig_
       killed_s = time.monotonic()
       until(lambda: not rig.velocity.any())
     until(lambda: is_home(rig) and not rig.velocity.any())
-    (rests_s, _), (goes_s, _), *_ = [
-      (time_s, velocity)
-      for (time_s, velocity), (_, before) in zip(rig.changes[1:], rig.changes, strict=False)
-      if time_s > killed_s and bool(velocity.any()) != bool(before.any())
-    ]
-    assert rests_s - killed_s < 0.1 + SLACK_S and 1.2 < goes_s - rests_s
+    moves = [bool(velocity.any()) for _, velocity in rig.changes]
+    (goes, *_) = [i for i, (time_s, _) in enumerate(rig.changes) if time_s > killed_s and moves[i] > moves[i - 1]]
+    (rests_s, _), (goes_s, _) = rig.changes[goes - 1 : goes + 1]
+    assert rests_s - killed_s < 0.1 + SLACK_S and 1.5 <= goes_s - killed_s
     fastest = np.abs([velocity for time_s, velocity in rig.changes if time_s >= goes_s]).max(0)
     assert (fastest <= constants.COMMAND_RAD_S / 2 + 1e-9).all()
     num_changes = len(rig.changes)
@@ -893,18 +891,18 @@ def test_nothing_goes_home_before_a_client_has_moved_it(rig, rig_config):
 
 
 def test_a_twin_goes_home_on_simulated_time():
-  """Which passes in parts while nobody asks, some faster than the clock."""
+  """Which passes in parts, though nobody asks."""
   driver = twin.Twin(twin.TwinConfig(qpos_noise_rad=0.0))
-  with served_here(server.ServerConfig(driver=MadeOnce(driver), home_after_s=60.0)) as address:
+  with served_here(server.ServerConfig(driver=MadeOnce(driver), home_after_s=10.0)) as address:
     with connected(address, observations=["target"]) as environment:
       environment.reset()
       for _ in range(20):
         environment.step(TURN)
     left_s, away = driver.now_s(), driver.read().qpos_rad
-    until(lambda: driver.now_s() > left_s + 50.0)
+    until(lambda: driver.now_s() > left_s + 8.0)
     np.testing.assert_allclose(driver.read().qpos_rad[:6], away[:6], atol=0.1)  # It sags, and has braked.
     until(lambda: np.abs(driver.read().qpos_rad - constants.HOME_RAD).max() < 0.03)
-    assert driver.now_s() > left_s + 60.0 + 2.0
+    assert driver.now_s() > left_s + 10.0 + 2.0
 
 
 def test_a_frozen_server_loses_its_client(own_server):
