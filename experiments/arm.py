@@ -4,6 +4,7 @@ python -m experiments.arm --mode=serve --port=5005                       # the t
 python -m experiments.arm --mode=serve --gap=camera:full,light:subtle    # a twin with a part of the reality gap
 python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova/Kinova.API.USBCommandLayerUbuntu.so
 python -m experiments.arm --mode=serve --host=192.168.1.20 --certificates=server    # for other machines, over TLS
+python -m experiments.arm --mode=serve --lease_s=600 --home_after_s=30   # off a client that says nothing; then home
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
 python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/arm --episodes=10
 python -m experiments.arm --mode=serve --record=runs/recordings          # every step, as MCAP, which Foxglove opens
