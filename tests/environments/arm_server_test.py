@@ -27,7 +27,7 @@ from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, reset, reset_world, step
 
 from environments import core, registry
-from environments.arm import client, protocol, recording, replay, safety, server, twin
+from environments.arm import client, desk, protocol, recording, replay, safety, server, twin
 from environments.arm import gap as gap_lib
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
@@ -708,7 +708,7 @@ def events(folder):
 def test_a_silent_client_loses_the_arm_and_is_told(tmp_path, monkeypatch):
   """On a wall clock that the test turns, since the twin's stands still; the lease is half an hour."""
   clock_s = [50.0]
-  monkeypatch.setattr(server, "time", types.SimpleNamespace(monotonic=lambda: clock_s[0]))
+  monkeypatch.setattr(desk, "time", types.SimpleNamespace(monotonic=lambda: clock_s[0]))
   with served_here(server.ServerConfig(driver=twin.TwinConfig(), record=str(tmp_path))) as address:
     with connected(address, observations=["target"]) as silent:
       silent.reset()
@@ -738,7 +738,7 @@ def test_a_silent_client_loses_the_arm_and_is_told(tmp_path, monkeypatch):
 
 def test_who_lost_the_arm_may_join_again_and_a_lease_may_be_for_ever(monkeypatch):
   clock_s = [50.0]
-  monkeypatch.setattr(server, "time", types.SimpleNamespace(monotonic=lambda: clock_s[0]))
+  monkeypatch.setattr(desk, "time", types.SimpleNamespace(monotonic=lambda: clock_s[0]))
   join = rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)
   for lease_s in (10.0, np.inf):
     config = server.ServerConfig(driver=twin.TwinConfig(), lease_s=lease_s)
