@@ -6,8 +6,8 @@ The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, n
 from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
 agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
-`laptop` makes five runs by PPO's passes over every unroll (docs/results/learning.md). Columns start from data, their
-dense layer is normalised (docs/learning.md). Auxiliary losses have a tenth of the paper's costs: Adam
+`laptop` makes five runs (docs/results/learning.md), in 3x5 cells by PPO's passes over every unroll. Columns start from
+data, their dense layer is normalised (docs/learning.md). Auxiliary losses have a tenth of the paper's costs: Adam
 brings the gradient of a layer to one length, so that a large cost takes it from policy and value. `paper` has none of
 these.
 """
@@ -96,9 +96,11 @@ SCALES = {
   "laptop": Scale(80_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (1e-3,), False, 0.1, _PPO, "data", 0.1, "layer"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
-# Of `laptop`, in all mazes but these: a step earns a tenth, so there are more of them, twice as many in an update.
+# Of `laptop`, in all mazes but these: a step earns a tenth, and an update takes more of them, once.
 _SMALL = ("static_small", "random_goal_small")
-_LARGE = dataclasses.replace(SCALES["laptop"], steps=250_000, num_worlds=16, hyper={**_PPO, "minibatches": 4})
+_LARGE = dataclasses.replace(
+  SCALES["laptop"], steps=500_000, num_worlds=16, num_steps=20, entropy_cost=(5e-4,), hyper={}
+)
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
 # The paper's starred agents: 0.3 or 0.5, cut to 1. Its costs stand beside those: in raw rewards they are more.
 _CLIP: Mapping[str, Any] = {"reward_scale": 0.5, "reward_clip": 1.0}
