@@ -15,7 +15,7 @@ from experiments.running import plan
 _SIM_TO_REAL = "experiments/configs/jaco_corl2017.py"
 _NAVIGATION = "experiments/configs/navigation.py:laptop"
 _AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
-_MAZES = {"static_small": 500, "static_1": 660, "random_goal_small": 500}  # And steps a second of one core.
+_MAZES = {"static_small": 500, "static_1": 1_500, "random_goal_small": 500}  # And steps a second of one core.
 
 
 def get_plan(variant: str = "") -> list[plan.Job]:
