@@ -28,7 +28,6 @@ def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
 
 
 _LEARNER = stages.Learner(
-  lambda: learn.make(stages.without_passes(navigation.get_config("laptop,nav_d1d2l,static_1"))),
-  {"train": (">= 700", ">= 150,000")},
+  lambda: learn.make(navigation.get_config("laptop,nav_d1d2l,static_1")), {"train": (">= 700", ">= 150,000")}
 )
 STAGES: Mapping[str, stages.Stage] = {"worlds": _worlds, **stages.of(_LEARNER)}

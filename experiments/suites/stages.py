@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
 
 from agents import actor_critic, unroll
 from environments import batch as batch_lib
@@ -54,12 +53,6 @@ class Learner(NamedTuple):
 
   make_task: Callable[[], learn.Task]
   aims: Mapping[str, tuple[str, str]]
-
-
-def without_passes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """`config` with one step an unroll: PPO's passes would be timed for what they repeat."""
-  config.train.hyper.update({"epochs": 1, "minibatches": 1})
-  return config
 
 
 def of(learner: Learner) -> dict[str, Stage]:
