@@ -38,8 +38,7 @@ def connect(
       some: then `host` is a name, or an address, that the server's certificate has.
     task: the task that must be served; None takes any.
     seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
-    observations: the observations to ask for; where None all that the simulation has too, so not `protocol.JITTER`.
-      Pixels that no one asks for cost nothing.
+    observations: the observations to ask for; None: `protocol.by_default`. Pixels that no one asks for cost nothing.
     num_joints: how many the caller commands; None takes as many as are served.
     timeout_s: how long to wait for the server.
 
@@ -141,7 +140,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
       if name not in offered:
         raise protocol.BridgeError(f"observation {name!r} is not offered; the server has {', '.join(offered)}")
     if observations is None:
-      observations = [name for name in offered if name not in (protocol.REWARD, protocol.JITTER)]
+      observations = protocol.by_default(offered)
     super().__init__(stream, joined, requested_observations=observations, nested_tensors=False)
     self._action_specs = _ActionSpecs(joined.actions)
     self._channel = channel

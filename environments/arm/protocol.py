@@ -9,7 +9,7 @@ same names, and `JITTER`.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +30,11 @@ KEEPALIVE = (
   ("grpc.http2.ping_timeout_ms", 5_000),  # What counts where another ping is under way, as that of the BDP probe.
 )
 TASK = "task"  # The property that says which is played, and an optional setting of JoinWorld: the one that is expected.
+
+
+def by_default(offered: Iterable[str]) -> list[str]:
+  """Of the observations on offer, those of who names none: what the simulation has too, so not `JITTER`."""
+  return [name for name in offered if name not in (REWARD, JITTER)]
 
 
 class BridgeError(RuntimeError):

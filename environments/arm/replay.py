@@ -30,7 +30,7 @@ class Replay(dm_env.Environment):
   def __init__(self, path: str, observations: Sequence[str] | None = None):
     """The recording `path`, a file or a folder of them, of which `observations` are shown.
 
-    None: all that the simulation has too, so not `protocol.JITTER`, which recordings from before it lack.
+    None: `protocol.by_default`; recordings from before `protocol.JITTER` lack that.
     An episode is left out if it has no step, or if one lacks such an observation: a picture that no client asked for.
     A step that was cut short is left out alone.
 
@@ -41,7 +41,7 @@ class Replay(dm_env.Environment):
     self.about = recording.read_about(self._path)
     self.control_dt_s, self.task_name = self.about.control_dt_s, self.about.task
     if observations is None:
-      observations = [name for name in self.about.observation_spec if name != protocol.JITTER]
+      observations = protocol.by_default(self.about.observation_spec)
     names = sorted(observations)
     self._spec = {name: spec for name, spec in self.about.observation_spec.items() if name in names}
     if len(self._spec) < len(names) or next(self.episodes(), None) is None:

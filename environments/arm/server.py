@@ -1,9 +1,7 @@
 """The bridge's server: one arm, one client at a time, over dm_env_rpc.
 
-Requests arrive on gRPC's threads and are answered on the thread that called `serve`. The arm is in other hands
-(`environments.arm.driver`): a command that is not followed by another one expires there, so this process may hang or
-die. Whatever goes wrong with a request, the arm is held and the client gets one line that says why. A client waits for
-each answer: one that writes ahead is cut off, since what it wrote long ago must not move an arm.
+Requests arrive on gRPC's threads (`streams`) and are answered on the thread that called `serve` (`desk`). The arm is in
+other hands (`driver`): a command that is not followed by another one expires there, so this process may hang or die.
 
     config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
     with server.launch(config) as address:  # In a process of its own.

@@ -1,7 +1,7 @@
 """The clients' side of the server, on gRPC's threads: each client's requests, one at a time, to the desk and back.
 
-A stream ends after a message that is none, or that did not wait for the last one's answer. Whoever no longer waits is
-known at once, so that nothing moves for a client that is gone.
+A stream ends after a message that is none, or that did not wait for the last one's answer: what was written long ago
+must not move an arm. Whoever no longer waits is known at once, so that nothing moves for a client that is gone.
 """
 
 import contextlib
