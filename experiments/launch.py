@@ -28,7 +28,10 @@ _ON = flags.DEFINE_enum(
 )
 _SBATCH = flags.DEFINE_multi_string("sbatch", [], "Option of sbatch's, NAME=VALUE, for --on=slurm; may be repeated.")
 _HOURS = flags.DEFINE_float("hours", None, "After these all is stopped, so that it can go on later.", lower_bound=0.0)
-_JOBS = flags.DEFINE_integer("jobs", None, "Devices (or cores) to use at once; all without it.", lower_bound=1)
+_JOBS = flags.DEFINE_integer("jobs", None, "Jobs to run at once; one on each device or core without it.", lower_bound=1)
+_SHARE = flags.DEFINE_integer(
+  "share", 1, "Jobs that share an accelerator, each with its part of the memory.", lower_bound=1
+)
 _ONLY = flags.DEFINE_multi_string("only", [], "Only this job, and what it needs; may be repeated.")
 _STATUS = flags.DEFINE_bool("status", False, "Show what is done, running, failed and left; run nothing.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands, in order; run nothing.")
@@ -58,7 +61,7 @@ def main() -> None:
     is_done = jobs_lib.run(
       jobs,
       folder,
-      devices=jobs_lib.devices()[: _JOBS.value],
+      devices=jobs_lib.devices(_SHARE.value)[: _JOBS.value],
       hours=float("inf") if _HOURS.value is None else _HOURS.value,
     )
     print(jobs_lib.table(jobs, folder))
@@ -77,7 +80,7 @@ def check_flags() -> None:
   Raises:
     ValueError: naming the flag.
   """
-  for flag, on in ((_HOURS, "local"), (_JOBS, "local"), (_SBATCH, "slurm")):
+  for flag, on in ((_HOURS, "local"), (_JOBS, "local"), (_SHARE, "local"), (_SBATCH, "slurm")):
     if flag.value != flag.default and _ON.value != on:
       raise ValueError(f"--{flag.name} is for --on={on}, not for --on={_ON.value}; leave it out")
   if _ON.value == "node" and (len(_ONLY.value) != 1 or "SLURM_JOB_ID" not in os.environ):

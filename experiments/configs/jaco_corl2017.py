@@ -4,9 +4,10 @@
   python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \
     --config.source=runs/column --config.world=arm://localhost:5005
 
-Variants: column, the first one, in simulation; a method, by which the arm is learned, with _taught behind it from the
-first column as a teacher too, and with _twin last, on a twin that the run serves for itself (progressive_taught_twin,
-progressive_twin with --config.world_options.gap=subtle); or, of the paper's figures,
+Variants: column, the first one, in simulation; randomized, the same on an accelerator, in episodes that look as the arm
+may (not run yet); a method, by which the arm is learned, with _taught behind it from the first column as a teacher too,
+and with _twin last, on a twin that the run serves for itself (progressive_taught_twin, progressive_twin with
+--config.world_options.gap=subtle); or, of the paper's figures,
 
   4  wide, wide_ff, narrow, narrow_ff: four kinds of first columns, without helper losses
   6  finetune_subtle_color and so on: 30 runs of a method in a simulation that looks different
@@ -31,7 +32,7 @@ from environments.jaco import constants
 from experiments.configs import base, jaco_talk
 from progressive import baselines
 
-COLUMN = "column"
+COLUMN, RANDOMIZED = "column", "randomized"
 _STEPS, _NUM_WORLDS, _NUM_STEPS = 50_000_000, 64, 20  # Of a first column.
 # Adam's learning rate on the arm by method: the best known, from docs/results/corl2017_fig5/tuning.md. Figure 5
 # there has finetuning at 2e-4, the choice of its runs of 10,000 steps; 1e-4 proved better afterwards.
@@ -46,6 +47,8 @@ LEARNING_RATES = {
 _RANDOMIZATION = dict.fromkeys(
   ("camera_m", "field_of_view", "light", "ambient", "shadow", "color", "mass", "friction", "gain"), 0.0
 )
+# What the twin's camera, light and paint are within (`paper.py`).
+LOOKS = {"camera_m": 0.07, "field_of_view": 0.05, "light": 0.4, "ambient": 0.2, "shadow": 1.0, "color": 0.15}
 _WIDE = base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,))
 _NARROW = base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,))
 # The first columns that figure 4 compares, layers as in table 1; ff: feed-forward.
@@ -71,7 +74,7 @@ FIGURE_7 = {
 _TAUGHT, _TWIN = "_taught", "_twin"
 _ON_THE_ARM = tuple(method + taught for method in baselines.METHODS for taught in ("", _TAUGHT))
 VARIANTS = (
-  *(COLUMN, *FIGURE_4, *FIGURE_6, *FIGURE_7, *_ON_THE_ARM),
+  *(COLUMN, RANDOMIZED, *FIGURE_4, *FIGURE_6, *FIGURE_7, *_ON_THE_ARM),
   *(variant + _TWIN for variant in _ON_THE_ARM),
 )
 _RELEASED = "experiments/released/jaco_corl2017"
@@ -103,6 +106,11 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
   options["randomization"] = dict(_RANDOMIZATION)
   if variant == COLUMN:
     return base.experiment(world=world, world_options=options, train=_first())
+  if variant == RANDOMIZED:
+    options["randomization"].update(LOOKS)
+    config = base.experiment(world=world, world_options=options, train=_on_an_accelerator())
+    config.sweep = base.sweep(num_runs=2, top=1, sampled=())
+    return config
   config = base.experiment(world=world, world_options=options, train=_plain(FIGURE_4[variant]))
   config.sweep = base.sweep(num_runs=5, top=5, sampled=())  # Figure 4 shows five.
   return config
@@ -155,11 +163,7 @@ def _first() -> config_dict.ConfigDict:
     evaluate_every=500_000,
     evaluation_episodes=100,
     save_every=100_000,
-    # What the simulation knows and the picture shows, read out of the features: the project's addition.
-    auxiliary={
-      "target": base.head("palm_to_target", "dense1", 30.0),
-      "joints": base.head("joints", "dense1", 3.0),
-    },
+    auxiliary=_readouts(),
     entropy_cost=2e-3,
     learning_rate=1e-3,
   )
@@ -187,6 +191,31 @@ def _plain(column: config_dict.ConfigDict) -> config_dict.ConfigDict:
     learning_rate=5e-4,
     anneal_updates=math.ceil(_STEPS / (_NUM_WORLDS * _NUM_STEPS)),  # All of them.
   )
+
+
+def _on_an_accelerator() -> config_dict.ConfigDict:
+  """Few, large updates: two passes of PPO over many worlds."""
+  config, steps, num_worlds, epochs, minibatches = _plain(_WIDE), 12_000_000, 2048, 2, 16
+  config.update(
+    {
+      "auxiliary": _readouts(),
+      "steps": steps,
+      "num_worlds": num_worlds,
+      "save_every": 2_000_000,
+      "updates_per_record": 5,
+    }
+  )
+  updates = math.ceil(steps / (num_worlds * _NUM_STEPS)) * epochs * minibatches
+  config.hyper.update({"epochs": epochs, "minibatches": minibatches, "anneal_updates": updates})
+  return config
+
+
+def _readouts() -> dict[str, config_dict.ConfigDict]:
+  """What the simulation knows and the picture shows, read out of the features: the project's addition."""
+  return {
+    "target": base.head("palm_to_target", "dense1", 30.0),
+    "joints": base.head("joints", "dense1", 3.0),
+  }
 
 
 def _on_the_arm(column: config_dict.ConfigDict, learning_rate: float) -> config_dict.ConfigDict:

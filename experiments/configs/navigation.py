@@ -2,9 +2,9 @@
 
   python -m experiments.train --config=experiments/configs/navigation.py:laptop,nav_d2,static_small --workdir=runs/d2
 
-The variant is SCALE,AGENT,MAZE: scales smoke, laptop, paper; agents ff, lstm, nav, and these with any of d1, d2 (depth
-from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it instead. An
-agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
+The variant is SCALE,AGENT,MAZE: scales smoke, laptop, accelerator, paper; agents ff, lstm, nav, and these with any of
+d1, d2 (depth from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it
+instead. An agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
 `laptop` makes five runs (docs/results/learning.md), in 3x5 cells by PPO's passes over every unroll. Columns start from
 data, their dense layer is normalised (docs/learning.md). Auxiliary losses have a tenth of the paper's costs: Adam
@@ -96,6 +96,15 @@ SCALES = {
   "laptop": Scale(80_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (1e-3,), False, 0.1, _PPO, "data", 0.1, "layer"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
+# One card, five runs side by side, in any maze.
+SCALES["accelerator"] = dataclasses.replace(
+  SCALES["laptop"],
+  steps=4_000_000,
+  num_worlds=256,
+  save_every=1_000_000,
+  updates_per_record=5,
+  hyper={**_PPO, "minibatches": 4},
+)
 # Of `laptop`, in all mazes but these: a step earns a tenth, and an update takes more of them, once.
 _SMALL = ("static_small", "random_goal_small")
 _LARGE = dataclasses.replace(

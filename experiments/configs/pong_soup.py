@@ -72,6 +72,11 @@ SCALES = {
     _FEW, (), ("pong", "white", "h_flip"), 500_000, 8, 128, 32, 100_000, 10, 1, 1, _LAPTOP, (),
     column={"norm": "layer", "start": "data"},
   ),
+  # One card, five runs side by side: an update has 32 steps of 1,024 transitions a run.
+  "accelerator": Scale(
+    _FEW, (), ("pong", "white", "h_flip"), 3_000_000, 64, 128, 100, 1_000_000, 5, 5, 5,
+    {**_LAPTOP, "minibatches": 8}, (), column={"norm": "layer", "start": "data"},
+  ),
   "paper": Scale(
     ("pong", "noisy", "h_flip"), (("noisy", "h_flip"),), VARIANTS,
     40_000_000, 16, 5, 100, 1_000_000, 1000, 25, 3, {**_A3C, "anneal_updates": 40_000_000 // 5}, _DRAWN,

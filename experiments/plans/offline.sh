@@ -2,7 +2,8 @@
 # A plan on a machine without a network, from the repository's root on both sides.
 #
 #   experiments/plans/offline.sh wheels 3.12              at home: what that Python lacks, into .whl/
-#   experiments/plans/offline.sh run PLAN SECONDS OUT     there: goes on from .carried/, packs what came of it into OUT/
+#   experiments/plans/offline.sh run PLAN SECONDS OUT     there: goes on from .carried/, packs what came of it into OUT/;
+#                                                         words after OUT are flags of `launch`, such as --share=4
 #   experiments/plans/offline.sh unpack DIRECTORY         at home: what was packed, into runs/offline/
 #
 # To go on there, bring OUT's files back as .carried/. They are parts of one archive, 15 MB each: small records first,
@@ -29,11 +30,13 @@ wheels() {
 
 run() {
   local plan=$1 seconds=$2 out=$3 site
+  shift 3
   site=$(mktemp -d)
   python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" .whl/*.whl
   export PYTHONPATH="$site:$PWD" JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-/tmp/jax_cache}"
   if [ -d .carried ]; then unpack .carried; fi
-  python3 -m experiments.launch --plan="$plan" --workdir="$work" --hours="$(python3 -c "print($seconds / 3600)")" || true  # Not all was done.
+  python3 -m experiments.launch --plan="$plan" --workdir="$work" --hours="$(python3 -c "print($seconds / 3600)")" "$@" ||
+    true  # Not all was done.
   pack "$out"
 }
 
@@ -62,5 +65,5 @@ unpack() {
 
 case "${1:-}" in
   wheels | run | pack | unpack) "$@" ;;
-  *) sed -n "2,9s/^# \{0,1\}//p" "$0" && exit 2 ;;
+  *) sed -n "2,10s/^# \{0,1\}//p" "$0" && exit 2 ;;
 esac

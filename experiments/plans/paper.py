@@ -1,11 +1,13 @@
-"""The three papers at their own size, for accelerators, in order of worth; a part is PLAN:NAME, as paper.py:columns.
+"""For accelerators, in order of worth: what one card does in an hour, then the three papers at their own size.
 
-  python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --hours=0.4
+  python -m experiments.launch --plan=experiments/plans/paper.py:card --workdir=runs/card --share=4
+  python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --hours=24
 
-Parts: benchmark, columns, changes, soup, mazes, atari. Hours are worked out from the aims of one card in docs/speed.md:
-no job of this plan has run on a card yet. A job that has not ended when time is up goes on at the next start, on a CPU
-as well. Where there is no network, `offline.sh` beside this file carries it there and back; a state has 12 bytes a
-parameter and run, 2.5 MB in Pong, 4 MB on the Jaco, 16 MB in a maze.
+Parts, as paper.py:columns: card, benchmark, columns, changes, soup, mazes, atari. Hours are worked out from what an
+H100 was measured to do (docs/speed.md), or guessed where it says so; no job of this plan has been run to its end. A job
+that has not ended when time is up goes on at the next start, on a CPU as well. Where there is no network, `offline.sh`
+beside this file carries it there and back; a state has 12 bytes a parameter and run, 2.5 MB in Pong, 4 MB on the Jaco,
+16 MB in a maze, and what all worlds show.
 """
 
 from ml_collections import config_dict
@@ -14,24 +16,18 @@ from experiments.configs import atari, jaco_corl2017, navigation, pong_soup
 from experiments.running import plan
 from experiments.studies.pnn import matrix
 
-_STEPS_PER_HOUR = 100_000 * 3_600  # Of one card, over all runs of a sweep, pixels and learning included: a guess.
+# Steps an hour of one H100, over all runs of a sweep, pixels and learning included.
+_PONG, _PONG_A3C = 270_000 * 3_600, 31_000 * 3_600  # Five runs by passes, 25 of the paper's.
+_MAZE, _JACO = 38_000 * 3_600, 16_000 * 3_600  # Five runs of 64 worlds, one of 1,024, both by passes.
+_COMPILED_HOURS = 0.02  # Of each program.
 _EMULATOR_STEPS_PER_HOUR = 1_000 * 3_600  # Of a machine of 16 CPUs: a guess, from A3C of others (1,097 a second).
-_RANDOMIZED = {
-  f"world_options.randomization.{name}": value
-  for name, value in {
-    "camera_m": 0.07,
-    "field_of_view": 0.05,
-    "light": 0.4,
-    "ambient": 0.2,
-    "shadow": 1.0,
-    "color": 0.15,
-  }.items()
-}
+_RANDOMIZED = {f"world_options.randomization.{name}": value for name, value in jaco_corl2017.LOOKS.items()}
 
 
 def get_plan(variant: str = "") -> list[plan.Job]:
   """All parts, or one of them."""
   parts = {
+    "card": _card(),
     "benchmark": _benchmark(),
     "columns": _columns(),
     "changes": _changes(),
@@ -42,28 +38,80 @@ def get_plan(variant: str = "") -> list[plan.Job]:
   return plan.of_parts(__file__, variant, parts)
 
 
-def _hours(sweep: config_dict.ConfigDict) -> float:
-  return round(sweep.train.steps * sweep.sweep.num_runs / _STEPS_PER_HOUR, 2)
+def _hours(sweep: config_dict.ConfigDict, steps_per_hour: int) -> float:
+  return round(sweep.train.steps * sweep.sweep.num_runs / steps_per_hour + _COMPILED_HOURS, 2)
+
+
+def _card() -> list[plan.Job]:
+  """Runs of a size that deserves a card: the figure of Pong Soup, a column whose looks differ, navigators in static_1.
+
+  Jobs share the card, since each leaves it idle while it compiles. Figures are drawn at home.
+  """
+  soup_config, arm_config = "experiments/configs/pong_soup.py:accelerator", "experiments/configs/jaco_corl2017.py"
+  hours = _hours(pong_soup.get_config("accelerator"), _PONG)
+  unfilmed = {"train.video": False}
+  soup = plan.Job(
+    "card_soup", "matrix", config=soup_config, fields=unfilmed, flags={"cell": "scratch_pong"}, hours=hours
+  )
+  cells = {
+    **{f"card_soup_{to}": [f"{how}_pong_to_{to}" for how in ("progressive", "finetune")] for to in ("white", "h_flip")},
+    "card_soup_scratch": ["scratch_white", "scratch_h_flip"],
+    "card_soup_random": [f"random_column_{to}" for to in ("pong", "white", "h_flip")],
+    "card_soup_heads": [f"finetune_head_pong_to_{to}" for to in ("white", "h_flip")],
+  }
+  others = [
+    plan.Job(
+      name,
+      "matrix",
+      config=soup_config,
+      fields=unfilmed,
+      flags={"cell": of, "workdir": "{card_soup}"},
+      hours=round(hours * len(of), 2),
+    )
+    for name, of in cells.items()
+  ]
+  randomized = jaco_corl2017.get_config(jaco_corl2017.RANDOMIZED)
+  column = plan.Job(
+    "card_randomized",
+    config=f"{arm_config}:{jaco_corl2017.RANDOMIZED}",
+    fields=unfilmed,
+    hours=_hours(randomized, 3 * _JACO),  # A guess: with so many worlds.
+  )
+  sweep = navigation.get_config("accelerator,nav,static_1")
+  mazes = [
+    plan.Job(
+      f"card_static_1_{agent}",
+      config=f"experiments/configs/navigation.py:accelerator,{agent},static_1",
+      fields=unfilmed,
+      hours=_hours(sweep, 3 * _MAZE),  # The same guess.
+    )
+    for agent in ("nav_d2", "nav", "nav_d1d2l")
+  ]
+  return [soup, column, *mazes[:2], *others, *mazes[2:]]
 
 
 def _benchmark() -> list[plan.Job]:
-  """How fast each stage is at growing batches; the Jaco last, since it compiles longest."""
-  sizes = {"pong": (1024, 4096, 16384), "maze": (1024, 4096, 16384), "jaco": (256, 1024, 4096)}
+  """How fast each stage is in 4,096 worlds; the Jaco last, since it compiles longest. Without peers, and the twin."""
+  learner = ("act", "learn", "play", "train")
+  stages = {
+    "pong": ("worlds", *learner, "sweep"),
+    "maze": ("worlds", *learner),
+    "jaco": ("physics", "pixels", *learner),
+  }
   return [
     plan.Job(
-      f"{suite}_{size}",
+      suite,
       "benchmark",
-      flags={"suite": suite, "num_worlds": size, "seconds": 3, "workdir": f"{{{suite}_{size}}}"},
-      hours=0.02,
+      flags={"suite": suite, "stages": ",".join(of), "num_worlds": 4096, "seconds": 3, "workdir": f"{{{suite}}}"},
+      hours=0.03,
     )
-    for suite, of in sizes.items()
-    for size in of
+    for suite, of in stages.items()
   ]
 
 
 def _columns() -> list[plan.Job]:
   """Rusu et al. 2017: the wide column, plain and with looks that differ; the others of figure 4. Five runs each."""
-  config, hours = "experiments/configs/jaco_corl2017.py", _hours(jaco_corl2017.get_config("wide"))
+  config, hours = "experiments/configs/jaco_corl2017.py", _hours(jaco_corl2017.get_config("wide"), _JACO)
   return [
     plan.Job("wide", config=f"{config}:wide", hours=hours),
     plan.Job("wide_randomized", config=f"{config}:wide", fields=_RANDOMIZED, hours=hours),
@@ -79,13 +127,13 @@ def _changes() -> list[plan.Job]:
     sweep, fields = jaco_corl2017.get_config(cell), {"sweep.num_runs": 300, "sweep.top": 300}
     sweep.update_from_flattened_dict(fields)
     config = f"experiments/configs/jaco_corl2017.py:{cell}"
-    jobs.append(plan.Job(cell, config=config, fields=fields, hours=_hours(sweep)))
+    jobs.append(plan.Job(cell, config=config, fields=fields, hours=_hours(sweep, _JACO)))
   return [*jobs, plan.figures("changes_figure", "corl2017_fig6", jobs)]
 
 
 def _soup() -> list[plan.Job]:
   """Rusu et al. 2016: 25 runs a cell; of the matrix White and H-flip from Pong."""
-  config, hours = "experiments/configs/pong_soup.py:paper", _hours(pong_soup.get_config("paper"))
+  config, hours = "experiments/configs/pong_soup.py:paper", _hours(pong_soup.get_config("paper"), _PONG_A3C)
   cells = [
     "scratch_pong",
     *(f"{how}_{to}" for to in ("white", "h_flip") for how in ("scratch", "progressive_pong_to", "finetune_pong_to")),
@@ -96,7 +144,7 @@ def _soup() -> list[plan.Job]:
 
 def _mazes() -> list[plan.Job]:
   """Mirowski et al. 2017: 64 runs an agent; D1D2L and Nav in the static and in the random maze before the others."""
-  hours = _hours(navigation.get_config("paper,nav,static_1"))
+  hours = _hours(navigation.get_config("paper,nav,static_1"), _MAZE)
   return [
     plan.Job(f"{maze}_{agent}", config=f"experiments/configs/navigation.py:paper,{agent},{maze}", hours=hours)
     for agents in (("nav", "nav_d1d2l"), ("nav_d2", "nav_d1"))

@@ -85,18 +85,29 @@ class Folder:
 
 
 class Device(NamedTuple):
-  """What a job has to itself."""
+  """What a job has to itself, or shares."""
 
   number: int
   is_core: bool  # Of the CPU; else an NVIDIA card.
+  share: float = 1.0  # Of a card.
 
 
-def devices() -> list[Device]:
-  """This machine's: its cards, those that CUDA_VISIBLE_DEVICES leaves; or the cores of its CPU."""
+def devices(num_sharing: int = 1) -> list[Device]:
+  """This machine's: its cards, those that CUDA_VISIBLE_DEVICES leaves; or the cores of its CPU.
+
+  Args:
+    num_sharing: jobs that share a card; it stands so many times in the list.
+
+  Raises:
+    ValueError: if cores were to be shared.
+  """
   cards = [int(path.name.removeprefix("nvidia")) for path in pathlib.Path("/dev").glob("nvidia[0-9]*")]
   visible = os.environ.get("CUDA_VISIBLE_DEVICES")
   if cards and os.environ.get("JAX_PLATFORMS") != "cpu":
-    return [Device(number, False) for number in sorted(cards) if visible is None or str(number) in visible.split(",")]
+    chosen = [number for number in sorted(cards) if visible is None or str(number) in visible.split(",")]
+    return [Device(number, False, 1.0 / num_sharing) for number in chosen] * num_sharing
+  if num_sharing > 1:
+    raise ValueError(f"--share={num_sharing}: there are cores here, and a core is one job's alone; leave it out")
   return [Device(number, True) for number in sorted(os.sched_getaffinity(0))]
 
 
@@ -119,6 +130,8 @@ def run(
   for job in jobs:
     if job.devices > len(devices):
       raise ValueError(f"job {job.name!r} asks for devices={job.devices}, but there are {len(devices)} here")
+    if job.devices > 1 and devices[0].share < 1.0:
+      raise ValueError(f"job {job.name!r} asks for devices={job.devices}, and those are not shared; leave out --share")
   folder.path.mkdir(parents=True, exist_ok=True)
   until_s = time.monotonic() + 3600.0 * hours
   free, under_way = list(devices), dict[str, _Process]()
@@ -236,7 +249,6 @@ class _Process:
     self.job, self.devices, self._folder, self._on_slurm = job, devices, folder, on_slurm
     command = folder.command(job)
     cores = {device.number for device in devices if device.is_core}
-    cards = ",".join(str(device.number) for device in devices if not device.is_core)
     self._started_s, self._hours = time.monotonic(), folder.stored(job).hours
     with folder.log(job).open("a") as log:
       try:
@@ -249,7 +261,7 @@ class _Process:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=os.environ | ({"CUDA_VISIBLE_DEVICES": cards} if cards else {}),
+        env=os.environ | (_on_cards(devices) if not cores else {}),
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         start_new_session=True,  # Ctrl-C is for the launcher, which asks its jobs to stop.
       )
@@ -285,6 +297,13 @@ class _Process:
   def _save(self, state: str, code: int | None) -> None:
     self.state = state
     self._folder.write(self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm))
+
+
+def _on_cards(devices: Sequence[Device]) -> dict[str, str]:
+  """The environment of a job on these; JAX takes three quarters of a card's memory at once, here of its share."""
+  visible = {"CUDA_VISIBLE_DEVICES": ",".join(str(device.number) for device in devices)}
+  share = devices[0].share
+  return visible if share == 1.0 else visible | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.3f}"}
 
 
 @contextlib.contextmanager

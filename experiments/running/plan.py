@@ -8,7 +8,8 @@
         plan.Job("figure", "figures", flags={"figure": "corl2017_fig5", "runs": "{arm}", "out": "{figure}"}),
       ]
 
-`{NAME}` is the folder of the job of that name, which is done first; its own is the `--workdir` of `train` and `matrix`.
+`{NAME}` is the folder of the job of that name, which is done first; its own is the `--workdir` of `train` and `matrix`
+that have no other among their flags.
 """
 
 import dataclasses
@@ -59,7 +60,7 @@ class Job:
   def _words(self) -> Iterator[str]:
     if self.config:
       yield f"--config={self.config}"
-    if self.binary in _WITH_WORKDIR:
+    if self.binary in _WITH_WORKDIR and "workdir" not in self.flags:
       yield f"--workdir={{{self.name}}}"
     for name, value in self.fields.items():
       yield f"--config.{name}={value}"

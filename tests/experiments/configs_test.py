@@ -158,7 +158,9 @@ def test_an_input_with_a_layer_of_its_own_goes_where_it_would_have_gone_itself()
 
 
 def test_variants_that_are_none_are_refused():
-  with pytest.raises(ValueError, match="jaco_corl2017.py:finetuning is not one of column, wide, .*, progressive"):
+  with pytest.raises(
+    ValueError, match="jaco_corl2017.py:finetuning is not one of column, randomized, wide, .*, progressive"
+  ):
     jaco_corl2017.get_config("finetuning")
   with pytest.raises(ValueError, match="jaco_talk.py:column is not one of vision, arm, reach, catch, bee"):
     jaco_talk.get_config("column")
@@ -545,8 +547,14 @@ def test_unit_advantages_of_a_single_step_are_refused():
     checks.check(config)
 
 
-@pytest.mark.parametrize(("made", "worlds"), [(pong_soup, "pong/"), (labyrinth, "maze/seek_"), (atari, "atari/")])
-@pytest.mark.parametrize("scale", pong_soup.SCALES)
+@pytest.mark.parametrize(
+  ("made", "worlds", "scale"),
+  [
+    (made, worlds, scale)
+    for made, worlds in ((pong_soup, "pong/"), (labyrinth, "maze/seek_"), (atari, "atari/"))
+    for scale in made.SCALES
+  ],
+)
 def test_every_cell_of_a_matrix_has_a_config(made, worlds, scale):
   config = made.get_config(scale)
   for cell in matrix.plan(config):

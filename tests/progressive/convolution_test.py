@@ -76,10 +76,14 @@ def test_an_unknown_way_is_refused():
     convolution.conv(*_arrays(*CASES[0][:2], 4), 4, by="fft")
 
 
-@pytest.mark.parametrize("num_worlds", [1, 7, 24])
-def test_many_examples_in_parts_are_what_they_are_together(num_worlds, monkeypatch):
+@pytest.mark.parametrize(
+  ("backend", "num_worlds", "part"),
+  [("cpu", 1, 3), ("cpu", 7, 3), ("cpu", 24, 3), ("gpu", 24, 4), ("gpu", 24, 40), ("gpu", 24, 1_000)],
+)
+def test_many_examples_in_parts_are_what_they_are_together(backend, num_worlds, part, monkeypatch):
   """Each example alone, by XLA's convolution, under a `vmap` over worlds and over runs with kernels of their own."""
-  monkeypatch.setattr(convolution, "_PART", 3 * 9 * 9 * 2)
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  monkeypatch.setattr(convolution, "_PART" if backend == "cpu" else "_LARGE_PART", part * 9 * 9 * 2)
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.integers(0, 256, (2, num_worlds, 6, 9, 9, 2)), jnp.uint8)
   w1, w2 = (jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32) for shape in ((3, 3, 2, 3), (2, 2, 3, 4)))
@@ -96,6 +100,14 @@ def test_many_examples_in_parts_are_what_they_are_together(num_worlds, monkeypat
 
   for parts, whole in zip(jax.tree.leaves(of_runs("products")), jax.tree.leaves(of_runs("lax")), strict=True):
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * float(jnp.abs(whole).max()))
+
+
+def test_only_a_tpu_takes_the_convolution_of_its_compiler(monkeypatch):
+  x, w = _arrays(*CASES[0][:2], 4)
+  for backend, has_convolution in (("cpu", False), ("gpu", False), ("tpu", True)):
+    monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+    program = jax.make_jaxpr(lambda x, w: convolution.conv(x, w, 4))(x, w)
+    assert ("conv_general_dilated" in str(program)) == has_convolution
 
 
 def test_no_examples_and_any_number_of_them():

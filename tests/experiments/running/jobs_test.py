@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -118,6 +119,35 @@ def test_jobs_run_side_by_side_each_on_its_device(tmp_path):
   assert (tmp_path / "a.log").read_text().splitlines()[-1] == str([CORE])
   with pytest.raises(ValueError, match="'big' asks for devices=3, but there are 2"):
     run([script("big", "", devices=3)], tmp_path, num_devices=2)
+
+
+def test_jobs_share_a_card_and_its_memory(tmp_path, monkeypatch):
+  """A card is a file that `devices` finds; jobs wait until both are there, and write what they were given."""
+  card = tmp_path / "dev" / "nvidia0"
+  card.parent.mkdir()
+  card.touch()
+  monkeypatch.setattr(jobs_lib.pathlib, "Path", lambda path: card.parent if path == "/dev" else pathlib.Path(path))
+  monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+  meet = (
+    "import os, pathlib, sys, time; here = pathlib.Path(sys.argv[1]); mine = here / f'{os.getpid()}.seen';"
+    "mine.write_text(os.environ['CUDA_VISIBLE_DEVICES'] + ' ' + os.environ['XLA_PYTHON_CLIENT_MEM_FRACTION']);"
+    "until = time.time() + 30\n"
+    "while len(list(here.glob('*.seen'))) < 2 and time.time() < until: time.sleep(0.01)\n"
+    "sys.exit(len(list(here.glob('*.seen'))) < 2)"
+  )
+  devices, jobs = jobs_lib.devices(2), [script("a", meet), script("b", meet)]
+  monkeypatch.undo()
+  folder = jobs_lib.Folder(tmp_path / "w", jobs)
+  assert jobs_lib.run(jobs, folder, devices=devices)
+  assert [file.read_text() for file in (tmp_path / "w").glob("*.seen")] == ["0 0.450", "0 0.450"]
+  with pytest.raises(ValueError, match="'big' asks for devices=2, and those are not shared"):
+    jobs_lib.run([script("big", "", devices=2)], folder, devices=devices)
+
+
+def test_cores_are_not_shared(monkeypatch):
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  with pytest.raises(ValueError, match="--share=2: there are cores here"):
+    jobs_lib.devices(2)
 
 
 def test_when_time_is_up_jobs_stop_and_go_on_at_the_next_start(tmp_path):
