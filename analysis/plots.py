@@ -7,6 +7,7 @@ its panels. Nothing is shown on a screen and no global state of matplotlib is to
 
 import io
 import pathlib
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from matplotlib import figure as mpl_figure
 
 from analysis import curves, intervals
 
+_CHARACTERS_PER_INCH = 15  # Of what stands above the panels.
 _MOST_BANDS = 6  # Of a panel: the bands of more lines hide each other, and the lines.
 
 
@@ -71,7 +73,8 @@ def learning_curves(
     unused.set_visible(False)
   for axis in every[:, 0]:
     axis.set_ylabel(y_label)
-  fig.suptitle("; ".join(filter(None, (_explained(panels), note))), fontsize=8, color="0.35", x=0.01, ha="left")
+  words = textwrap.fill("; ".join(filter(None, (_explained(panels), note))), int(size[0] * _CHARACTERS_PER_INCH))
+  fig.suptitle(words, fontsize=8, color="0.35", x=0.01, ha="left")
   if has_shared_legend:
     handles = handles_of(every.flat[: len(panels)])
     num_lines = -(-len(handles) // (2 * num_columns + 1))

@@ -86,10 +86,18 @@ def test_learning_curves_wrap_and_share_a_legend():
 def test_a_figure_says_what_its_lines_and_bands_are(runs, said):
   lines = [line(str(i), num) for i, num in enumerate(runs)]
   fig = plots.learning_curves([plots.Panel("a", lines)], x_label="steps", y_label="score")
-  assert fig.get_suptitle() == said
+  assert " ".join(fig.get_suptitle().split()) == said
   dotted = lines[0]._replace(dotted=lines[0].solid)
   fig = plots.learning_curves([plots.Panel("a", [dotted])], x_label="steps", y_label="score", note="and this")
-  assert fig.get_suptitle().endswith("dotted: before smoothing; and this")
+  assert " ".join(fig.get_suptitle().split()).endswith("dotted: before smoothing; and this")
+
+
+def test_what_stands_above_a_narrow_figure_is_not_cut_off():
+  note = "level dashed line: half of the way from untrained play to the best score"
+  fig = plots.learning_curves([plots.Panel("a", [line("m", 5)])], x_label="x", y_label="y", note=note)
+  fig.draw_without_rendering()
+  box = fig._suptitle.get_window_extent().transformed(fig.transFigure.inverted())
+  assert box.x0 >= 0.0 and box.x1 <= 1.0 and note in " ".join(fig.get_suptitle().split())
 
 
 def test_few_runs_are_drawn_each_and_more_have_a_band():
