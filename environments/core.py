@@ -101,3 +101,12 @@ class ByValue:
 
   def __hash__(self) -> int:
     return hash((type(self), self._made_of))
+
+
+def unrolled() -> bool:
+  """Whether the steps of a short loop are written out, as `unroll` of `jax.lax.scan`.
+
+  A GPU launches each kernel of each step, 7 microseconds apart, and copies what a loop carries; a few steps that are
+  written out are one kernel. XLA:CPU computes what is written out again wherever it is read.
+  """
+  return jax.default_backend() != "cpu"

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from environments import core
 from environments.maze import appearance as appearance_lib
 from environments.maze import constants, sight, things
 from environments.maze import ground as ground_lib
@@ -92,7 +93,7 @@ def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.
   halves = jnp.array([0, width], jnp.int32), jnp.asarray(columns).reshape(2, width)
   part = jax.eval_shape(lambda across: _columns(scene, position, heading, objects, across, pixel=1.0), halves[1][0])
   empty = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], columns.size), x.dtype), part)
-  seen, _ = jax.lax.scan(add_half, empty, halves)
+  seen, _ = jax.lax.scan(add_half, empty, halves, unroll=core.unrolled())
   return seen
 
 

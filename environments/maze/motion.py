@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from environments import core
 from environments.maze import constants
 from environments.maze import ground as ground_lib
 
@@ -41,7 +42,7 @@ def act(ground: ground_lib.Ground, body: Body, action: jax.Array, actions: np.nd
     position, velocity = _move(ground, body.position, velocity)
     return Body(position=position, heading=heading, velocity=velocity), None
 
-  after, _ = jax.lax.scan(frame, body, None, length=constants.ACTION_REPEAT)
+  after, _ = jax.lax.scan(frame, body, None, length=constants.ACTION_REPEAT, unroll=core.unrolled())
   return after.replace(heading=wrap(after.heading))
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from environments import core
 from environments.maze import ground as ground_lib
 
 EAST, WEST, NORTH, SOUTH = range(4)
@@ -60,7 +61,7 @@ def look(
 
   nowhere = jnp.zeros(tangents.shape, bool)
   start = (x.square, y.square, jnp.zeros(tangents.shape, jnp.float32), nowhere, nowhere)
-  (column, row, depth, is_x, _), _ = jax.lax.scan(step, start, None, length=num_steps)
+  (column, row, depth, is_x, _), _ = jax.lax.scan(step, start, None, length=num_steps, unroll=core.unrolled())
   along = jnp.where(is_x, y.origin + depth * y.direction, x.origin + depth * x.direction)
   face = jnp.where(is_x, EAST + x.is_up, NORTH + y.is_up)  # A ray to the east meets a side to the west.
   hits = Hits(depth=depth, square=row * ground.width + column, face=face, along=along)

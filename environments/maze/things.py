@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from environments import core
 from environments.maze import constants
 
 GOAL, APPLE, STRAWBERRY, LEMON, MUSHROOM = range(5)
@@ -77,7 +78,9 @@ def layers(
     return chosen, chosen
 
   nobody = jnp.full(tangents.shape, -1, jnp.int32)
-  _, chosen = jax.lax.scan(next_nearest, nobody, None, length=min(MAX_LAYERS, depth.size))  # [M, K]
+  _, chosen = jax.lax.scan(
+    next_nearest, nobody, None, length=min(MAX_LAYERS, depth.size), unroll=core.unrolled()
+  )  # [M, K]
   number = jnp.minimum(chosen & (MAX_THINGS - 1), depth.size - 1)  # Of no meaning where there is none.
 
   def of_chosen(values: jax.Array) -> jax.Array:

@@ -137,7 +137,9 @@ class Pong(core.ByValue):
     def play(last_two: tuple[games.Game, games.Game], _: None) -> tuple[tuple[games.Game, games.Game], None]:
       return (last_two[1], games.frame(last_two[1], turn, fire)), None
 
-    (before, game), _ = jax.lax.scan(play, (state.game, state.game), None, length=c.FRAMES_PER_STEP)
+    (before, game), _ = jax.lax.scan(
+      play, (state.game, state.game), None, length=c.FRAMES_PER_STEP, unroll=core.unrolled()
+    )
     newest = variants.apply(self.variant, picture.draw(before, game), self._options)
     return State(
       game=game,

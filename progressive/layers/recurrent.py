@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from progressive.layers import layer
 
+_AT_ONCE = 8  # Steps that are written out where every kernel of every step is launched, with the copies between them.
+
 
 @dataclasses.dataclass(frozen=True)
 class Recurrent(layer.Layer):
@@ -58,7 +60,8 @@ class Recurrent(layer.Layer):
       before = jax.tree.map(lambda fresh, s: jnp.where(is_first_t, fresh, s), initial, before)
       return self.step(params, before, gates_t)
 
-    last, activations = jax.lax.scan(step, state, (gates, is_first))
+    at_once = 1 if jax.default_backend() == "cpu" else _AT_ONCE
+    last, activations = jax.lax.scan(step, state, (gates, is_first), unroll=at_once)
     return activations, last
 
   def check(self) -> None:

@@ -296,3 +296,20 @@ def test_no_return_is_outside_the_bounds_of_its_world():
   np.testing.assert_array_equal(bounds, np.stack([worst, best], axis=1))
   assert registry.make("maze/static_small").return_bounds == (0.0, np.inf)
   assert registry.make("maze/seek_avoid_2").return_bounds == (-80.0, 15.0)  # 8 mushrooms, 15 apples.
+
+
+@pytest.mark.parametrize(("name", "num_loops"), [("pong/pong", 1), ("maze/static_1", 4)])
+def test_a_world_whose_loops_are_written_out_is_the_same_world(name, num_loops, monkeypatch):
+  """As on a GPU, where a step of a loop is launched; what a CPU computes of either."""
+  shown, loops = [], []
+  for backend in ("cpu", "gpu"):
+    monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+    worlds_ = batch.Batch(registry.make(name), 2, ("pixels",))
+    step = jax.jit(lambda state, action, worlds_=worlds_: worlds_.step(state, action))
+    state = worlds_.init(jax.random.key(3))
+    loops.append(step.lower(state, jnp.zeros((2, 1), jnp.int32)).as_text().count("stablehlo.while"))
+    for action in (2, 1, 0, 2):
+      state = step(state, jnp.full((2, 1), action, jnp.int32))
+    shown.append(state.timestep)
+  assert loops[0] - loops[1] == num_loops  # Others are of random numbers.
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *shown)

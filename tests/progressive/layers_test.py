@@ -91,6 +91,26 @@ def test_laterals_into_a_gru_act_on_its_gates():
   np.testing.assert_allclose(second["gru"], expected, **CLOSE)
 
 
+@pytest.mark.parametrize("kind", (layers.LSTM, layers.GRU))
+def test_time_that_is_written_out_in_part_is_the_same_time(kind, monkeypatch):
+  """As on a GPU; twenty steps are not a multiple of those at once."""
+  x, is_first, key = _random(20, 3), np.arange(20) % 7 == 3, jax.random.key(0)
+  layer = kind("core", ("x",), 4)
+  params = layer.init(key, (3,))
+
+  def output(params):
+    seen, state = layer.unroll(
+      params, jnp.asarray(x), terms=(), state=layer.initial_state(), is_first=jnp.asarray(is_first)
+    )
+    return jnp.sum(jnp.sin(seen)), (seen, state)
+
+  outcomes = []
+  for backend in ("cpu", "gpu"):
+    monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+    outcomes.append(jax.value_and_grad(output, has_aux=True)(params))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), *outcomes)
+
+
 def test_recurrent_layers_read_each_others_kind():
   lstm, gru = (_column(layers.Dense("fc", ("x",), 5), kind("core", ("fc",), 4)) for kind in (layers.LSTM, layers.GRU))
   into = dict(wiring.connections((lstm, gru))[1])
