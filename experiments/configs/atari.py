@@ -19,7 +19,7 @@ TARGETS = (
   "alien", "asterix", "boxing", "centipede", "gopher", "hero", "jamesbond", "krull", "robotank", "road_runner",
   "star_gunner", "wizard_of_wor",
 )  # fmt: skip
-_PAPER = pong_soup.SCALES["paper"]
+_LAPTOP, _PAPER = pong_soup.SCALES["laptop"], pong_soup.SCALES["paper"]
 SCALES = {
   "smoke": dataclasses.replace(
     pong_soup.SCALES["smoke"],
@@ -34,13 +34,11 @@ SCALES = {
   ),
   # A row of two cells; two cores have no steps for more. What is learned in games is cut to a point a step.
   "laptop": dataclasses.replace(
-    pong_soup.SCALES["laptop"],
-    sources=("pong",),
+    _LAPTOP,
     targets=("boxing", "gopher"),
     steps=2_000_000,
-    num_steps=20,
-    updates_per_record=100,
-    hyper={"discount": 0.99, "entropy_cost": 1e-2, "learning_rate": 5e-4, "reward_clip": 1.0},
+    hyper={**_LAPTOP.hyper, "entropy_cost": 5e-3, "second_moment_decay": 0.99, "reward_clip": 1.0},
+    column={**_LAPTOP.column, "pixel_init": "contrast"},
   ),
   # Every ordered pair of sources; of the networks of four columns the one order that the paper names (papers.md 1.6).
   "paper": dataclasses.replace(
