@@ -1,12 +1,15 @@
 """Driving an arm, or any world of joints that go back, rest or go forwards, by typed commands: `2+ 3- 10`."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 import dm_env
 import numpy as np
 
 HELP = """2+      joint 2 forwards for one step; 2- backwards; 2+ 10 for ten steps; several joints: 2+ 3- 10
-hold 5  rest for five steps; reset  a new episode; quit"""
+hold 5  rest for five steps; reset  a new episode; quit
+random 3000  all joints to and fro at random for 3000 steps, over episodes: what --mode=identify learns most from"""
+_HELD_STEPS = 3  # For which a joint keeps its way then, on average.
 
 
 def parse_command(text: str, num_joints: int) -> tuple[np.ndarray, int]:
@@ -28,10 +31,20 @@ def parse_command(text: str, num_joints: int) -> tuple[np.ndarray, int]:
   return action, num_steps
 
 
+def random_actions(rng: np.random.Generator, num_joints: int) -> Iterator[np.ndarray]:
+  """Actions, int32 `[num_joints]`, in which every joint goes back or forwards and turns round now and then."""
+  action = 2 * rng.integers(0, 2, num_joints, dtype=np.int32)
+  while True:
+    yield action
+    drawn = 2 * rng.integers(0, 2, num_joints, dtype=np.int32)
+    action = np.where(rng.random(num_joints) < 1.0 / _HELD_STEPS, drawn, action)
+
+
 def drive(environment: dm_env.Environment, commands: Iterable[str]) -> None:
   """Plays typed commands, one line each, until `quit` or the last one."""
   num_joints = environment.action_spec().shape[0]
   timestep, total = environment.reset(), 0.0
+  wild = random_actions(np.random.default_rng(0), num_joints)
   print(HELP)
   for text in commands:
     text = text.strip()
@@ -44,18 +57,22 @@ def drive(environment: dm_env.Environment, commands: Iterable[str]) -> None:
       print("a new episode")
     elif text:
       try:
-        action, num_steps = parse_command(text, num_joints)
+        first, *rest = text.split()
+        is_random = first == "random" and all(word.isdigit() for word in rest)
+        action, num_steps = parse_command(text.replace("random", "hold") if is_random else text, num_joints)
       except ValueError as error:
         print(error)
         continue
-      for _ in range(num_steps):
-        timestep = environment.step(action)
+      actions = itertools.islice(wild, num_steps) if is_random else itertools.repeat(action, num_steps)
+      for each in actions:
+        timestep = environment.step(each)
         if timestep.first():
           total = 0.0
           print("a new episode")
         total += timestep.reward or 0.0
         if timestep.last():
           print(f"the episode ends with return {total:g}; the next step starts another")
-          break
+          if not is_random:
+            break
       shown = {name: np.round(value, 2).tolist() for name, value in timestep.observation.items() if value.ndim == 1}
       print(f"return {total:g}  {shown}")

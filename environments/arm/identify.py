@@ -4,8 +4,10 @@
 
 From the start of each episode the twin's model is told what the gate told the arm, and nothing else (open loop). The
 offset, the mean difference of a joint in an episode, takes up the noise of the reading that a rollout starts from. The
-arm's six joints count, no fingers, whose damping looks like their gain. Mass shows in the weight that the firmware does
-not carry, which is fitted, given the mass. Intervals are jackknifed over episodes: what no field explains widens them.
+arm's six joints count, no fingers, whose damping looks like their gain. The weight that the firmware does not carry
+shows mass and carried share as one; mass alone shows in the little that it adds to the motors' inertia, in motion to
+and fro. Where that is too little it stays as it was. Intervals are jackknifed over episodes: what no field explains
+widens them.
 """
 
 import bisect
@@ -33,6 +35,9 @@ class _Search(NamedTuple):
   low: float
   high: float
   is_inverse: bool = False
+  widest: float = (
+    0.5  # An interval's half, as a share of the estimate or of two steps; with a wider one it is not said.
+  )
 
 
 FIELDS: Mapping[str, _Search] = {
@@ -41,20 +46,20 @@ FIELDS: Mapping[str, _Search] = {
   "servo_gain_scale": _Search(0.15, 0.05, 10.0, is_inverse=True),  # A servo's lag is one over its gain.
   "friction_scale": _Search(0.15, 0.0, 10.0),
   "gravity_compensation": _Search(0.05, 0.0, 2.0),
+  "mass_scale": _Search(0.1, 0.1, 10.0, widest=0.1),
 }
+MASS = "mass_scale"  # Need not be said.
 # What `calibration` finds, field -> its shape.
 CAMERA: Mapping[str, tuple[int, ...]] = {
   "camera_shift_m": (3,),
   "camera_rotation_deg": (3,),
   "camera_fov_shift_deg": (),
 }
-_IS_INVERSE = np.array([search.is_inverse for search in FIELDS.values()])
-_STEP, _LOW, _HIGH = (np.array([getattr(s, name) for s in FIELDS.values()]) for name in ("step", "low", "high"))
 _ARM = slice(constants.NUM_ARM_JOINTS)
-_FEWEST, _MOST, _SHORTEST_S = 4, 48, 1.0  # Episodes.
+_FEWEST, _MOST, _SHORTEST_S = 4, 64, 1.0  # Episodes.
 _TRIED = 4  # Of so many episodes one is not fitted.
-_WIDEST = 0.5  # An interval's half, as a share of the estimate or of two steps.
-_TOLERANCE = 1e-3
+_ROUGH, _ROUGH_TOLERANCE = 8, 1e-3  # Of so many episodes a search begins.
+_TOLERANCE = 1e-5  # Of the sum of squares; a thousandth of it, of thousands of readings, is more than their noise.
 
 
 class Episode(NamedTuple):
@@ -109,28 +114,21 @@ def split(found: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
 def fit(config: twin.TwinConfig, found: Sequence[Episode]) -> dict[str, Estimate]:
   """The fields of the twin that moves as in these episodes; `config` has the others, and those to begin with.
 
+  Without `MASS` where they do not say it; the rest is then found given that of `config`.
+
   Raises:
-    ValueError: the episodes do not say what a field is.
+    ValueError: the episodes do not say what another field is.
   """
-  low, high = _LOW / _STEP, _HIGH / _STEP
-
-  def residuals(x: np.ndarray) -> np.ndarray:
-    return np.concatenate([error.ravel() for error in _errors(with_fields(config, _fields(x)), found)])
-
-  def jacobian(x: np.ndarray) -> np.ndarray:
-    ends = [(np.maximum(x - step, low), x + step) for step in np.eye(x.size)]
-    return np.stack([(residuals(b) - residuals(a)) / np.sum(b - a) for a, b in ends], axis=1)
-
-  start = np.array([getattr(config, name) for name in FIELDS])
-  start = np.where(_IS_INVERSE, 1.0 / np.where(_IS_INVERSE, start, 1.0), start) / _STEP
-  start = np.clip(start, low + 2.0, high)  # At its lower end a search would stay there.
-  end = optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=_TOLERANCE, ftol=_TOLERANCE)
-  half = half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
-  vague = [name for name, is_vague in zip(FIELDS, half > _WIDEST * np.maximum(end.x, 2.0), strict=True) if is_vague]
-  if vague:
-    raise ValueError(f"the recording does not say what {', '.join(vague)} is; move every joint of the arm, both ways")
-  values, *ends = (_fields(x) for x in (end.x, end.x - half, end.x + half))
-  return {name: Estimate(values[name], *sorted(end[name] for end in ends)) for name in FIELDS}
+  without_mass = [name for name in FIELDS if name != MASS]
+  # Mass is found from where the rest is nearly right: an arm whose whole weight is carried moves alike with any.
+  some = found[:: math.ceil(len(found) / _ROUGH)]
+  rough, _ = _search(config, some, without_mass, tolerance=_ROUGH_TOLERANCE)
+  config = with_fields(config, {name: estimate.value for name, estimate in rough.items()})
+  for names in (list(FIELDS), without_mass):
+    estimates, vague = _search(config, found, names, tolerance=_TOLERANCE)
+    if not vague:
+      return estimates
+  raise ValueError(f"the recording does not say what {', '.join(vague)} is; move every joint of the arm, both ways")
 
 
 def with_fields(config: twin.TwinConfig, fields: Mapping[str, Any]) -> twin.TwinConfig:
@@ -214,23 +212,54 @@ def _errors(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarra
   return [difference - difference.mean(axis=0) for difference in _differences(config, found)]
 
 
-def _fields(x: np.ndarray) -> dict[str, float]:
+def _search(
+  config: twin.TwinConfig, found: Sequence[Episode], names: Sequence[str], *, tolerance: float
+) -> tuple[dict[str, Estimate], list[str]]:
+  """The best of these fields, and which of them the episodes do not say."""
+  search = [FIELDS[name] for name in names]
+  low, high = (
+    np.array([end / one.step for end, one in zip(ends, search, strict=True)])
+    for ends in ([one.low for one in search], [one.high for one in search])
+  )
+
+  def residuals(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([error.ravel() for error in _errors(with_fields(config, _fields(names, x)), found)])
+
+  def jacobian(x: np.ndarray) -> np.ndarray:
+    ends = [(np.maximum(x - step, low), x + step) for step in np.eye(x.size)]
+    return np.stack([(residuals(b) - residuals(a)) / np.sum(b - a) for a, b in ends], axis=1)
+
+  values = [(getattr(config, name), one) for name, one in zip(names, search, strict=True)]
+  start = np.array([(1.0 / value if one.is_inverse else value) / one.step for value, one in values])
+  start = np.clip(start, low + 2.0, high)  # At its lower end a search would stay there.
+  end = optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=tolerance, ftol=tolerance)
+  half = half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
+  values, *ends = (_fields(names, x) for x in (end.x, end.x - half, end.x + half))
+  estimates = {name: Estimate(values[name], *sorted(end[name] for end in ends)) for name in names}
+  is_vague = half > np.array([one.widest for one in search]) * np.maximum(end.x, 2.0)
+  return estimates, [name for name, is_so in zip(names, is_vague, strict=True) if is_so]
+
+
+def _fields(names: Sequence[str], x: np.ndarray) -> dict[str, float]:
   """The fields at a place of the search."""
-  values = np.maximum(x * _STEP, 0.0)
-  with np.errstate(divide="ignore"):
-    values = np.where(_IS_INVERSE, 1.0 / values, values)
-  return dict(zip(FIELDS, values.tolist(), strict=True))
+  values = {name: max(float(one) * FIELDS[name].step, 0.0) for name, one in zip(names, x, strict=True)}
+  return {
+    name: value if not FIELDS[name].is_inverse else 1.0 / value if value > 0 else math.inf
+    for name, value in values.items()
+  }
 
 
 def half_widths(residuals: np.ndarray, jacobian: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
   """Half of each 95 % interval, by the jackknife: one Gauss-Newton step for each episode that is left out.
 
-  Infinite where the episodes do not tell the fields apart.
+  But no less than were all residuals independent: few episodes may happen to agree. Infinite where the episodes do not
+  tell the fields apart.
   """
   ends, normal, num_episodes = np.cumsum(sizes)[:-1], jacobian.T @ jacobian, len(sizes)
   if np.linalg.cond(normal) > 1e12:
     return np.full(len(normal), np.inf)
   parts = zip(np.split(jacobian, ends), np.split(residuals, ends), strict=True)
   moves = np.stack([np.linalg.solve(normal - part.T @ part, part.T @ residual) for part, residual in parts])
-  variance = (num_episodes - 1) * moves.var(axis=0)
+  independent = residuals @ residuals / (residuals.size - len(normal)) * np.diag(np.linalg.inv(normal))
+  variance = np.maximum((num_episodes - 1) * moves.var(axis=0), independent)
   return stats.t.ppf(0.975, num_episodes - 1) * np.sqrt(variance)
