@@ -15,7 +15,7 @@ import tempfile
 import jax
 import numpy as np
 
-from environments.arm import by_hand, calibration, gap, identify, recording, safety, twin, viewpoint
+from environments.arm import by_hand, calibration, gap, identify, twin, viewpoint
 from environments.jaco import constants, tasks
 from tests.environments import arm_recordings
 
@@ -74,12 +74,7 @@ def motion_trial(rng, *, num_episodes, num_steps, is_to_and_fro):
   fields["action_latency_s"] = round(fields["action_latency_s"] / 0.005) * 0.005
   hidden, begin = twin.TwinConfig(**fields), twin.TwinConfig(**_SIMULATION)
   options = {"num_episodes": num_episodes, "num_steps": num_steps, "is_to_and_fro": is_to_and_fro}
-  parts = []
-  for item in driven(hidden, rng, has_pictures=False, **options):
-    if isinstance(item, recording.Step) and item.step_type.first():
-      parts.append(([], []))
-    parts[-1][isinstance(item, safety.Told)].append(item)
-  fitted, tried = identify.split([identify._episode(*part) for part in parts])
+  fitted, tried = identify.split(arm_recordings.motion(driven(hidden, rng, has_pictures=False, **options)))
   try:
     found = identify.fit(begin, fitted)
   except ValueError:

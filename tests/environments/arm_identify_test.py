@@ -1,10 +1,13 @@
 """Identification: rollouts are what the twin does, and what cannot be known is refused. That it finds a hidden twin is
 shown where the binary does it (tests/experiments/arm_test.py)."""
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from environments.arm import identify, twin
+from environments.arm import by_hand, identify, twin
 from environments.jaco import constants
 from tests.environments import arm_recordings
 
@@ -39,6 +42,26 @@ def test_one_joint_that_turns_one_way_does_not_tell_fields_apart(tmp_path):
   found = episodes(tmp_path, twin.TwinConfig(), velocities)
   with pytest.raises(ValueError, match=r"does not say what .*servo_gain_scale.* is; move every joint"):
     identify.fit(twin.TwinConfig(), found)
+
+
+@pytest.mark.parametrize("mass_scale", [0.8, 1.35])
+def test_mass_is_found_where_motion_to_and_fro_says_it(mass_scale):
+  """Less noise takes the place of more minutes."""
+  hidden = twin.TwinConfig(mass_scale=mass_scale, qpos_noise_rad=2e-4, qvel_noise_rad_s=0.0)
+  actions = itertools.islice(by_hand.random_actions(np.random.default_rng(0), constants.NUM_JOINTS), 6 * 40)
+  ways = np.reshape(list(actions), (6, 40, constants.NUM_JOINTS)) - 1
+  found = arm_recordings.motion(arm_recordings.driven(hidden, constants.COMMAND_RAD_S * ways))
+  estimates = identify.fit(identify.with_fields(hidden, dict.fromkeys(identify.FIELDS, 1.0)), found)
+  assert estimates.keys() == identify.FIELDS.keys()
+  for name, (value, low, high) in estimates.items():
+    assert value == pytest.approx(getattr(hidden, name), rel=0.05) and low < value < high
+
+
+def test_no_interval_is_narrower_than_that_of_independent_readings():
+  """Episodes that agree by chance: the mean of six numbers, by the textbook, with the t of three episodes."""
+  readings = np.array([1.0, -1.0, 2.0, -2.0, 0.5, -0.5])
+  (half,) = identify.half_widths(readings, np.ones((6, 1)), [2, 2, 2])
+  assert half == pytest.approx(stats.t.ppf(0.975, 2) * readings.std(ddof=1) / np.sqrt(6))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dm_env import specs
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1 import dm_env_utils
 
-from environments.arm import protocol, recorder, recording, safety
+from environments.arm import identify, protocol, recorder, recording, safety
 from environments.jaco import constants
 
 ACTION = specs.BoundedArray((3,), np.int32, 0, 2, name="action")
@@ -86,6 +86,16 @@ def driven(config, velocities, *, starts_rad=None, targets_m=None):
   if has_pictures:
     camera.close()
   return every
+
+
+def motion(every):
+  """Episodes of what was driven, as `identify.episodes` has them of a file."""
+  parts = []
+  for item in every:
+    if isinstance(item, recording.Step) and item.step_type.first():
+      parts.append(([], []))
+    parts[-1][isinstance(item, safety.Told)].append(item)
+  return [identify._episode(*part) for part in parts]
 
 
 def write(folder, every, *, task="reach/random", **options):
