@@ -216,37 +216,32 @@ def _search(
   config: twin.TwinConfig, found: Sequence[Episode], names: Sequence[str], *, tolerance: float
 ) -> tuple[dict[str, Estimate], list[str]]:
   """The best of these fields, and which of them the episodes do not say."""
-  search = [FIELDS[name] for name in names]
-  low, high = (
-    np.array([end / one.step for end, one in zip(ends, search, strict=True)])
-    for ends in ([one.low for one in search], [one.high for one in search])
-  )
+  step, low, high, is_inverse, widest = np.array([FIELDS[name] for name in names], np.float64).T
+  low, high = low / step, high / step
 
   def residuals(x: np.ndarray) -> np.ndarray:
     return np.concatenate([error.ravel() for error in _errors(with_fields(config, _fields(names, x)), found)])
 
   def jacobian(x: np.ndarray) -> np.ndarray:
-    ends = [(np.maximum(x - step, low), x + step) for step in np.eye(x.size)]
+    ends = [(np.maximum(x - one, low), x + one) for one in np.eye(x.size)]
     return np.stack([(residuals(b) - residuals(a)) / np.sum(b - a) for a, b in ends], axis=1)
 
-  values = [(getattr(config, name), one) for name, one in zip(names, search, strict=True)]
-  start = np.array([(1.0 / value if one.is_inverse else value) / one.step for value, one in values])
+  start = np.array([getattr(config, name) for name in names], np.float64) ** np.where(is_inverse, -1.0, 1.0) / step
   start = np.clip(start, low + 2.0, high)  # At its lower end a search would stay there.
   end = optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=tolerance, ftol=tolerance)
   half = half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
-  values, *ends = (_fields(names, x) for x in (end.x, end.x - half, end.x + half))
-  estimates = {name: Estimate(values[name], *sorted(end[name] for end in ends)) for name in names}
-  is_vague = half > np.array([one.widest for one in search]) * np.maximum(end.x, 2.0)
+  values, one_end, other = (_fields(names, x) for x in (end.x, end.x - half, end.x + half))
+  estimates = {name: Estimate(values[name], *sorted((one_end[name], other[name]))) for name in names}
+  is_vague = half > widest * np.maximum(end.x, 2.0)
   return estimates, [name for name, is_so in zip(names, is_vague, strict=True) if is_so]
 
 
 def _fields(names: Sequence[str], x: np.ndarray) -> dict[str, float]:
   """The fields at a place of the search."""
-  values = {name: max(float(one) * FIELDS[name].step, 0.0) for name, one in zip(names, x, strict=True)}
-  return {
-    name: value if not FIELDS[name].is_inverse else 1.0 / value if value > 0 else math.inf
-    for name, value in values.items()
-  }
+  step, _, _, is_inverse, _ = np.array([FIELDS[name] for name in names], np.float64).T
+  with np.errstate(divide="ignore"):
+    values = np.maximum(x * step, 0.0) ** np.where(is_inverse, -1.0, 1.0)
+  return dict(zip(names, values.tolist(), strict=True))
 
 
 def half_widths(residuals: np.ndarray, jacobian: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
