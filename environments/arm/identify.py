@@ -35,9 +35,7 @@ class _Search(NamedTuple):
   low: float
   high: float
   is_inverse: bool = False
-  widest: float = (
-    0.5  # An interval's half, as a share of the estimate or of two steps; with a wider one it is not said.
-  )
+  widest: float = 0.5  # An interval's half, as a share of the estimate or of two steps; a wider one says nothing.
 
 
 FIELDS: Mapping[str, _Search] = {
