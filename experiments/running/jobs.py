@@ -261,7 +261,7 @@ class _Process:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=os.environ | (_on_cards(devices) if not cores else {}),
+        env=os.environ | _on_cards(devices),
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         start_new_session=True,  # Ctrl-C is for the launcher, which asks its jobs to stop.
       )
@@ -301,8 +301,11 @@ class _Process:
 
 def _on_cards(devices: Sequence[Device]) -> dict[str, str]:
   """The environment of a job on these; JAX takes three quarters of a card's memory at once, here of its share."""
-  visible = {"CUDA_VISIBLE_DEVICES": ",".join(str(device.number) for device in devices)}
-  share = devices[0].share
+  cards = [device for device in devices if not device.is_core]
+  if not cards:
+    return {}
+  visible = {"CUDA_VISIBLE_DEVICES": ",".join(str(card.number) for card in cards)}
+  share = cards[0].share
   return visible if share == 1.0 else visible | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.3f}"}
 
 
