@@ -52,7 +52,10 @@ worth_carrying() {
     find . -type f \( -name "*.json" -o -name "*.jsonl" -o -name "*.log" -o -name "*.md" \)
     find . -type f -path "*/best/*" ! -name "*.json"
     find . -type d -name checkpoints | while read -r folder; do
-      if grep -qs '"state": *"done"' "$(cut -d / -f 2 <<< "$folder").job.json"; then continue; fi
+      local job
+      job=$(cut -d / -f 2 <<< "$folder")
+      if [ -e "$(dirname "$folder")/outcome.json" ]; then continue; fi  # A cell that is done.
+      if [ ! -e "$job/matrix.json" ] && grep -qs '"state": *"done"' "$job.job.json"; then continue; fi
       find "$folder" -name "*.safetensors" -printf "%f %p\n" | sort -n | tail -n 1 | cut -d " " -f 2-
     done
   )

@@ -110,6 +110,11 @@ def test_what_an_offline_machine_made_comes_home_without_old_states_and_those_of
     "b.job.json": '{\n  "state": "done"\n}',
     "b/checkpoints/10.safetensors": "no longer needed",
     "b/network.json": "{}",
+    "c.job.json": '{\n  "state": "done"\n}',  # Of one cell; another job has a second one in the same folder.
+    "c/matrix.json": "{}",
+    "c/done/outcome.json": "{}",
+    "c/done/checkpoints/10.safetensors": "no longer needed",
+    "c/under_way/checkpoints/5.safetensors": "goes on",
   }
   for name, text in made.items():
     file = tmp_path / "runs" / "offline" / name
@@ -122,4 +127,5 @@ def test_what_an_offline_machine_made_comes_home_without_old_states_and_those_of
   home = tmp_path / "runs" / "offline"
   came = {str(file.relative_to(home)): file.read_text() for file in home.rglob("*") if file.is_file()}
   left = {"a/checkpoints/900.safetensors", "a/tensorboard/events", "b/checkpoints/10.safetensors"}
+  left |= {"c/done/checkpoints/10.safetensors"}
   assert came == {name: text for name, text in made.items() if name not in left}
