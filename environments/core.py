@@ -106,7 +106,7 @@ class ByValue:
 def unrolled() -> bool:
   """Whether the steps of a short loop are written out, as `unroll` of `jax.lax.scan`.
 
-  A GPU launches each kernel of each step, 7 microseconds apart, and copies what a loop carries; a few steps that are
+  A GPU launches each kernel of each step, 6 microseconds apart, and copies what a loop carries; a few steps that are
   written out are one kernel. XLA:CPU computes what is written out again wherever it is read.
   """
   return jax.default_backend() != "cpu"

@@ -19,7 +19,6 @@ from experiments.running import devices, loop
 from experiments.setup import learn
 from experiments.setup import sweep as sweep_lib
 from experiments.suites import a2c_peer, stages
-from progressive import partition
 
 _PEER_ENVS = 16
 _NUM_RUNS = 3  # Of the sweep.
@@ -93,7 +92,7 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
   """An update of one run, of three one after the other, and of three at once: what a run costs in company."""
   tasks = [learn.make(sweep_lib.sample(_config(), i)) for i in range(_NUM_RUNS)]
   batch = stages.batch_of(tasks[0], settings.num_worlds)
-  states = [_start(task, batch, i) for i, task in enumerate(tasks)]
+  states = [stages.start(task, batch, i) for i, task in enumerate(tasks)]
   agents = devices.stack([jax.tree.map(jnp.float32, task.agent) for task in tasks])
   mesh = devices.make_mesh(jax.devices()[:1])
 
@@ -117,11 +116,6 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
     cost = 1.0 / stages.ratio([(block[i], _NUM_RUNS * block[0]) for block in seconds])
     aim = "" if settings.is_cpu or i == 1 else "<= 0.5"
     yield stages.Row(f"  {_NUM_RUNS} runs {how}", cost, "x", aim, "time of a run in company / alone")
-
-
-def _start(task: learn.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainState:
-  sides = partition.split(task.params, task.is_trainable)
-  return loop.init(task.agent, *sides, jax.random.key(seed), num_worlds=batch.num_worlds, batch=batch)
 
 
 # The Pong Soup's column, two convolutions and a dense layer, from scratch.

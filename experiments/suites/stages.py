@@ -106,6 +106,12 @@ def batch_of(task: learn.Task, num_worlds: int) -> batch_lib.Batch:
   return task.place.batch(num_worlds, *learn.shown(task))
 
 
+def start(task: learn.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainState:
+  """A run of the task in the worlds of `batch` before its first step."""
+  sides = partition.split(task.params, task.is_trainable)
+  return loop.init(task.agent, *sides, jax.random.key(seed), num_worlds=batch.num_worlds, batch=batch)
+
+
 def rate(seconds: Sequence[float], num: int) -> float:
   """Things a second, for blocks of `num` things."""
   return num / statistics.median(seconds)

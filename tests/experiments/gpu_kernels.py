@@ -9,7 +9,6 @@ import argparse
 import collections
 import os
 import re
-from collections.abc import Sequence
 
 DESCRIPTION = """
 gpu_device_info {
@@ -66,7 +65,7 @@ def count(program: str, steps_of_open_loops: int) -> tuple[int, list[tuple[int, 
   return total, [(kernels, num, source) for (num, source), kernels in loops.most_common()]
 
 
-def compiled(path: str, overrides: Sequence[str]) -> str:
+def compiled(path: str) -> str:
   """The program of an update of a config's runs, side by side, as XLA compiles it for an H100."""
   os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
   # Without a card nothing is timed; Triton's products have no choice that is taken untimed.
@@ -83,19 +82,13 @@ def compiled(path: str, overrides: Sequence[str]) -> str:
   from experiments.running import loop
   from experiments.setup import learn, sweep
   from experiments.suites import stages
-  from progressive import partition
 
   file, _, variant = path.partition(":")
   config = binary.call(file, "get_config", variant)
-  config.update_from_flattened_dict({name: _value(text) for name, text in (one.split("=", 1) for one in overrides)})
   num_runs = config.sweep.num_runs if "sweep" in config else 1
   jax.default_backend = lambda: "gpu"
   task = learn.make(sweep.sample(config, 0) if "sweep" in config else config)
   batch = stages.batch_of(task, config.train.num_worlds)
-
-  def start() -> loop.TrainState:
-    sides = partition.split(task.params, task.is_trainable)
-    return loop.init(task.agent, *sides, jax.random.key(0), num_worlds=batch.num_worlds, batch=batch)
 
   def step(run):
     return loop.train_step.__wrapped__(run[0], agent=run[1], batch=batch, num_steps=config.train.num_steps)
@@ -103,28 +96,18 @@ def compiled(path: str, overrides: Sequence[str]) -> str:
   sharding = jax.sharding.SingleDeviceSharding(card)
   runs = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((num_runs, *x.shape), x.dtype, sharding=sharding),
-    jax.eval_shape(lambda: (start(), jax.tree.map(jnp.float32, task.agent))),
+    jax.eval_shape(lambda: (stages.start(task, batch, 0), jax.tree.map(jnp.float32, task.agent))),
   )
   return jax.jit(jax.vmap(step)).lower(runs).compile().as_text()
-
-
-def _value(text: str):
-  try:
-    return float(text) if "." in text or "e" in text else int(text)
-  except ValueError:
-    return text
 
 
 def main() -> None:
   """Prints the sum, and the loops that have most of it."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", required=True, help="FILE.py:VARIANT")
-  parser.add_argument(
-    "--set", action="append", default=[], help="FIELD=VALUE of the config, such as train.num_worlds=64"
-  )
   parser.add_argument("--steps_of_open_loops", type=int, default=4)
   arguments = parser.parse_args()
-  total, loops = count(compiled(arguments.config, arguments.set), arguments.steps_of_open_loops)
+  total, loops = count(compiled(arguments.config), arguments.steps_of_open_loops)
   print(f"{total:,} kernels")
   for kernels, num, source in loops[:15]:
     print(f"{kernels:>9,} in a loop of {num:>3}: {source[-100:]}")
