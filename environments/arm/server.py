@@ -127,6 +127,7 @@ def serve(
   """
   stop = stop or threading.Event()
   jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_cpu_enable_async_dispatch", False)  # Another thread's help costs more than so small a program.
   own = credentials.read(config.certificates, is_server=True) if config.certificates else None
   grpc_server, address = _listen(config, own)
   try:

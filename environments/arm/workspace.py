@@ -5,14 +5,13 @@ MuJoCo measures between the same segments that end an episode in simulation (`en
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
 from environments.jaco import constants, model, shape
 
-_FAR_M = 1.0  # What is farther counts as this far.
+_FAR_M = 0.25  # What is farther counts as this far.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,35 +26,35 @@ class Workspace:
 
   def clearance_m(self, qpos_rad: np.ndarray) -> float:
     """The smallest gap at `[9]`: between links that are not neighbours, or to a side. Negative where they overlap."""
-    arm = _arm()
-    arm.data.qpos[:] = qpos_rad
-    mujoco.mj_kinematics(arm.model, arm.data)
-    gaps = [mujoco.mj_geomDistance(arm.model, arm.data, a, b, _FAR_M, None) for a, b in arm.pairs]
-    center, axis = arm.data.geom_xpos[arm.moving], arm.data.geom_xmat[arm.moving, 2::3]  # Segments lie along z.
-    reach = np.abs(axis) * arm.half_m + arm.radius_m  # [M, 3] of a segment from its middle
-    sides = np.minimum(center - reach - self.low_m, self.high_m - center - reach)
-    return min(*gaps, float(sides.min()))
-
-
-class _Arm(NamedTuple):
-  model: mujoco.MjModel
-  data: mujoco.MjData
-  pairs: list[tuple[int, int]]  # Geoms that must not touch.
-  moving: np.ndarray  # [M] geoms that the box holds,
-  half_m: np.ndarray  # [M, 1] their segments' half lengths,
-  radius_m: np.ndarray  # [M, 1] and radii.
+    scene, data = _compile(self)
+    data.qpos[:] = qpos_rad
+    mujoco.mj_kinematics(scene, data)
+    mujoco.mj_collision(scene, data)
+    return float(data.contact.dist.min(initial=_FAR_M))
 
 
 @functools.cache
-def _arm() -> _Arm:
-  compiled = model.compile_model()
-  links = np.array([compiled.geom(f"link_{i}").id for i in range(len(shape.LINKS))])
-  moving = links[shape.OVER_TABLE]
-  return _Arm(
-    model=compiled,
-    data=mujoco.MjData(compiled),
-    pairs=[(int(a), int(b)) for a, b in links[shape.PAIRS]],
-    moving=moving,
-    half_m=compiled.geom_size[moving, 1:2],
-    radius_m=compiled.geom_size[moving, :1],
-  )
+def _compile(workspace: Workspace) -> tuple[mujoco.MjModel, mujoco.MjData]:
+  """The arm of capsules in its box of planes, where what must not touch makes a contact from `_FAR_M` on."""
+  spec = mujoco.MjSpec.from_string(model.mjcf())
+  spec.option.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+  links = [spec.geom(f"link_{i}") for i in range(len(shape.LINKS))]
+  for link in links:
+    link.type = mujoco.mjtGeom.mjGEOM_CAPSULE
+  pairs = [(links[a], links[b]) for a, b in shape.PAIRS]
+  for inwards, corner_m in ((1.0, workspace.low_m), (-1.0, workspace.high_m)):
+    for axis in np.flatnonzero(np.isfinite(corner_m)):
+      side = spec.worldbody.add_geom(
+        name=f"side_{inwards * (axis + 1):+g}",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=(1, 1, 1),  # Drawn so; to touch it is endless.
+        pos=corner_m[axis] * np.eye(3)[axis],
+        contype=0,
+        conaffinity=0,
+      )
+      side.alt.type, side.alt.zaxis = mujoco.mjtOrientation.mjORIENTATION_ZAXIS, inwards * np.eye(3)[axis]
+      pairs += [(side, link) for link in np.array(links)[shape.OVER_TABLE]]
+  for a, b in pairs:
+    spec.add_pair(geomname1=a.name, geomname2=b.name, margin=_FAR_M, condim=1)
+  compiled = spec.compile()
+  return compiled, mujoco.MjData(compiled)

@@ -457,11 +457,17 @@ def _only_accelerating(self, wanted, elapsed_s):
   return np.clip(wanted, self._velocity - change, self._velocity + change)
 
 
+def _as_if_no_limit_were_near(self, wanted, reading, under_way, elapsed_s):
+  del reading, under_way
+  velocity = self._towards(wanted, elapsed_s)
+  return velocity, self._to_rest_rad(velocity, elapsed_s)
+
+
 @pytest.mark.parametrize(
   ("what", "instead", "excess"),
   [
     ("_towards", _only_accelerating, 2),
-    ("_inside", lambda self, wanted, reading, under_way, elapsed_s: self._towards(wanted, elapsed_s), 3),
+    ("_inside", _as_if_no_limit_were_near, 3),
     ("_is_clear", lambda *_: True, 4),
     ("_under_way_rad", lambda self, reading: np.zeros((1, 9)), 3),
   ],

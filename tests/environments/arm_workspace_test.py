@@ -20,7 +20,7 @@ def test_clearance_is_that_which_ends_an_episode():
   itself, table = map(np.asarray, clearances(qpos.astype(np.float32)))
   assert min(np.sum(itself < 0), np.sum(table < 0), np.sum(itself < table), np.sum(itself > table)) > 5
   ours = [workspace.Workspace().clearance_m(one) for one in qpos]
-  np.testing.assert_allclose(ours, np.minimum(itself, table), atol=5e-4)
+  np.testing.assert_allclose(ours, np.minimum(itself, table), atol=1e-5)
 
 
 def test_every_side_of_the_box_counts():
