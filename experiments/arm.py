@@ -245,8 +245,9 @@ def inspect() -> None:
   faults = [one for one in told if one.why.startswith("fault")]
   expired = sum(one.why == "expired" for one in told)
   print(f"{len(faults)} faults, {refused} refusals, {expired} commands that expired")
-  for one in faults:
-    print(f"  {datetime.datetime.fromtimestamp(one.time_s).isoformat(timespec='milliseconds')} {one.why}")
+  happened = [(event.time_s, event.text) for event in said if event.level != recording.REFUSAL]
+  for time_s, what in sorted([*happened, *((one.time_s, one.why) for one in faults)], key=lambda one: one[0]):
+    print(f"  {datetime.datetime.fromtimestamp(time_s).isoformat(timespec='milliseconds')} {what}")
   if binary.OUT.value and steps:
     shape = len(told), traces.qpos_rad.shape[1]
     commands = arm_plots.Commands(

@@ -11,7 +11,19 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from environments.arm import attack, calibration, driver, gap, replay, server, tracking, twin, viewpoint
+from environments.arm import (
+  attack,
+  calibration,
+  driver,
+  gap,
+  recording,
+  replay,
+  safety,
+  server,
+  tracking,
+  twin,
+  viewpoint,
+)
 from environments.jaco import constants
 from experiments import arm
 from tests.environments import arm_recordings
@@ -81,7 +93,12 @@ def test_who_serves_a_real_arm_imports_no_simulated_one():
 
 
 def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
-  folder = arm_recordings.write(tmp_path / "recording", arm_recordings.items())
+  fault = safety.Told(arm_recordings.CLOCK_S + 40.0, np.zeros(3), np.zeros(3), "fault: it is hot")
+  said = [
+    recording.Event(arm_recordings.CLOCK_S + at_s, level, text)
+    for at_s, level, text in ((30.0, recording.INFORMATION, "left"), (50.0, recording.ERROR, "lost on the way home"))
+  ]
+  folder = arm_recordings.write(tmp_path / "recording", [*arm_recordings.items(), fault, *said])
 
   def run(mode, out):
     with parsed(f"--mode={mode}", f"--recording={folder}", f"--out={tmp_path / out}"):
@@ -91,7 +108,13 @@ def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
 
   told = run("inspect", "figure.png")
   assert "reach/random, a made-up arm" in told and "12 steps in 3 episodes" in told
-  assert "0 faults, 1 refusals, 0 commands that expired" in told
+  assert "1 faults, 1 refusals, 0 commands that expired" in told
+  assert re.findall(r":\d\d\.\d{3} (.+)", told) == [
+    "left",
+    "fault: it is hot",
+    "lost on the way home",
+    "the server ends",
+  ]
   assert run("replay", "film.mp4").count(": 4 steps, return ") == 3
   assert "3 demonstrations, 12 transitions" in run("export", "data.hdf5")
 
