@@ -100,7 +100,8 @@ def rusu2017(figure: str) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
   """The curves of one figure: series name -> steps `[N]` and returns of an episode `[N]`, both float64.
 
   Args:
-    figure: 'fig4_ff', 'fig4_lstm' (series 'wide', 'narrow') or 'fig5' (series such as 'wide progressive_raw').
+    figure: 'fig4_ff', 'fig4_lstm' (series 'wide', 'narrow'), 'fig5' (series such as 'wide progressive_raw'),
+      'fig6_subtle_color' and so on, or 'fig7'.
   """
   series: dict[str, list[tuple[float, float]]] = {}
   figures = set()

@@ -1,10 +1,10 @@
 """Wiring: the only place with flags, configs and files.
 
-Binaries, each `python -m experiments.NAME`: train, matrix (learning), evaluate, navigate, analyse (reading networks),
-figures, describe, benchmark, arm (the bridge), pong_fidelity, demo. They hold flags, and nothing imports them. Under
-them lie, each importing those below alone: `studies` (one paper's plan, measures and figures), `suites` (of the
-benchmark), `running` (one run or many, from start to end), `report` (for people), `setup` (from configs to objects),
-`store` (what lies on disk).
+Binaries, each `python -m experiments.NAME`: train, matrix, launch (learning), evaluate, navigate, analyse (reading
+networks), figures, describe, benchmark, arm (the bridge), pong_fidelity, demo. They hold flags, and nothing imports
+them. Under them lie, each importing those below alone: `studies` (one paper's plan, measures and figures), `suites` (of
+the benchmark), `running` (one run or many, from start to end), `report` (for people), `setup` (from configs to
+objects), `store` (what lies on disk). `configs` and `plans` say what is run.
 """
 
 import os

@@ -11,8 +11,8 @@
 
 Arrays only: no reinforcement learning, no world, no optimiser. Arguments come in one order, key, parameters, spec, the
 first two by position and all others by name. `network` is the table of contents: it joins columns (`column`) of layers
-(`layers`) by laterals (`lateral`); `start` fits a new column to what it sees; `partition` says which parameters learn;
-`baselines` are other partitions of the same machinery; `cost` reports what each column costs.
+(`layers`) by laterals (`lateral`), which `wiring` chooses; `start` fits a new column to what it sees; `partition` says
+which parameters learn; `baselines` are other partitions of the same machinery; `cost` reports what each column costs.
 """
 
 from progressive.baselines import METHODS, prepare

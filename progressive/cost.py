@@ -9,8 +9,6 @@ column reads every earlier one), units linearly.
 import math
 from typing import Any, NamedTuple
 
-import jax
-
 from progressive import column, lateral, layers, network, partition, wiring
 
 
@@ -49,10 +47,8 @@ class ColumnReport(NamedTuple):
 
 def report(spec: network.Network) -> tuple[ColumnReport, ...]:
   """A report for each column."""
-  params = jax.eval_shape(lambda key: network.init(key, spec), jax.random.key(0))
-  return tuple(
-    _column(s, dict(w), p) for s, w, p in zip(spec.columns, wiring.connections(spec.columns), params, strict=True)
-  )
+  every = zip(spec.columns, wiring.connections(spec.columns), network.params_like(spec), strict=True)
+  return tuple(_column(column_spec, dict(connections), params) for column_spec, connections, params in every)
 
 
 def _column(

@@ -146,7 +146,7 @@ def check_params(params: Params, spec: Network) -> None:
     raise ValueError(
       f"params has {len(params)} columns and spec {len(spec.columns)}; give the parameters of this spec."
     )
-  _check_shapes("params", params, _params_like(spec))
+  _check_shapes("params", params, params_like(spec))
 
 
 def _run(
@@ -245,7 +245,8 @@ def _check_shapes(what: str, given: Any, like: Any) -> None:
 
 
 @functools.cache
-def _params_like(spec: Network) -> Params:
+def params_like(spec: Network) -> Params:
+  """Shapes and dtypes of the network's parameters, without making any."""
   return jax.eval_shape(lambda: init(jax.random.key(0), spec))
 
 

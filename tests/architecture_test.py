@@ -69,6 +69,11 @@ ALLOWED = (
   ("experiments.studies.figures", ("experiments.studies*", "experiments.report*", "analysis*")),
   *((f"experiments.studies.{study}*", (f"experiments.studies.{study}*", *_STUDY)) for study in STUDIES),
   ("experiments.studies", ()),
+  *((f"experiments.studies.{study}", _STUDY) for study in ("continual", "learning")),  # A file each.
+  (
+    "experiments.plans*",
+    ("experiments.configs*", "experiments.running.plan", "experiments.studies*", "environments.arm.gap"),
+  ),
   ("experiments.suites*", ("experiments.suites*", *_STUDY)),
   # Binaries: how they start, and what lies in rooms.
   ("experiments.*", ("experiments.binary", "experiments.*.*", "environments*", "agents*", "progressive*", "analysis*")),
@@ -186,6 +191,8 @@ def test_imports_point_down(path):
     ("experiments.studies.pnn.matrix", "from experiments.studies import figures"),
     ("experiments.studies.pnn.matrix", "from experiments.studies.navigation import folder"),
     ("experiments.studies.figures", "from experiments.running import run"),
+    ("experiments.studies.continual", "from experiments.studies.pnn import matrix"),
+    ("experiments.plans.paper", "from experiments.running import run"),
     ("experiments.suites.stages", "from experiments.studies.pnn import matrix"),
     ("experiments.suites.stages", "from experiments import binary"),
     ("experiments.running.run", "from experiments.studies.pnn import matrix"),

@@ -1,6 +1,6 @@
 """The two seams of the bridge: what a driver is, and what travels between server and client.
 
-A driver is whatever makes an arm move: the twin's physics, later Kinova's controller. It takes joint velocities,
+A driver is whatever makes an arm move: the twin's physics, Kinova's SDK, ROS. It takes joint velocities,
 says what its instruments read, and owns the clock that everything behind the bridge counts in: `time.monotonic` where
 time passes by itself, simulated time on a twin that runs as fast as it can. Its camera is another device, and may live
 in another process. The wire is `dm_env_rpc`: one action, `ACTION`, the observations of the simulated world under the

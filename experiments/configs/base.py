@@ -33,7 +33,7 @@ def experiment(
     world: where it learns: a name of the registry's, an arm behind a bridge as arm://host:port, a game as atari/pong.
     train: from `phase`.
     world_options: of the world's constructor.
-    method: one of `progressive.baselines.METHODS`.
+    method: progressive, finetune, finetune_head, scratch or random_column (`progressive.baselines`).
     source: the trained network that the method starts from: a run directory, a sweep's best, a released column.
     output_init: how a new column's output starts: "previous", as exactly the old policy (papers.md 2.3), or "random".
     alpha: adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.

@@ -9,7 +9,7 @@ closure of the palm), as in reacher_d1d2l; reacher_pose has readouts of where pa
 
 from ml_collections import config_dict
 
-from experiments.configs import base, jaco_talk, navigation
+from experiments.configs import base, jaco_corl2017, jaco_talk, navigation
 
 _BASE, _POSE = "reacher", "reacher_pose"
 # Gradients of all terms share one clipped step (jaco_talk.py): a head of cost 33 leaves no room.
@@ -24,8 +24,7 @@ def get_config(agent: str = "reacher_d2") -> config_dict.ConfigDict:
   config = jaco_talk.get_config()
   config.agent = agent
   config.train.evaluate_every = 0
-  pose = {"target": base.head("palm_to_target", "dense1", 30.0), "joints": base.head("joints", "dense1", 3.0)}
-  heads = pose if name == _POSE else navigation.heads(losses, memory="lstm1", costs=_COSTS)
+  heads = jaco_corl2017.readouts() if name == _POSE else navigation.heads(losses, memory="lstm1", costs=_COSTS)
   config.train.auxiliary = config_dict.ConfigDict(heads)
   config.sweep = base.sweep(num_runs=5, top=5, sampled=())
   return config

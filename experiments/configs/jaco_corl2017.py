@@ -163,7 +163,7 @@ def _first() -> config_dict.ConfigDict:
     evaluate_every=500_000,
     evaluation_episodes=100,
     save_every=100_000,
-    auxiliary=_readouts(),
+    auxiliary=readouts(),
     entropy_cost=2e-3,
     learning_rate=1e-3,
   )
@@ -198,7 +198,7 @@ def _on_an_accelerator() -> config_dict.ConfigDict:
   config, steps, num_worlds, epochs, minibatches = _plain(_WIDE), 12_000_000, 2048, 2, 16
   config.update(
     {
-      "auxiliary": _readouts(),
+      "auxiliary": readouts(),
       "steps": steps,
       "num_worlds": num_worlds,
       "save_every": 2_000_000,
@@ -210,7 +210,7 @@ def _on_an_accelerator() -> config_dict.ConfigDict:
   return config
 
 
-def _readouts() -> dict[str, config_dict.ConfigDict]:
+def readouts() -> dict[str, config_dict.ConfigDict]:
   """What the simulation knows and the picture shows, read out of the features: the project's addition."""
   return {
     "target": base.head("palm_to_target", "dense1", 30.0),

@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
+from agents import optimizer
 from experiments.configs import base
+from experiments.setup import column
 from progressive import network
+from progressive.layers import feed_forward, layer
 
 MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
 MOST_SEED = 2**32 - 1  # What JAX makes a key of: a larger seed is the same as its last 32 bits.
@@ -73,14 +76,14 @@ _NUMBERS: Mapping[str, _Range] = {
 }
 _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_classes": _whole(0)}
 _WORDS: Mapping[str, tuple[str, ...]] = {
-  "hyper.optimizer": ("adam", "rmsprop"),
+  "hyper.optimizer": optimizer.OPTIMIZERS,
   "hyper.reduction": ("mean", "sum"),
   "hyper.correction": ("none", "vtrace"),
-  "column.pixel_init": ("lecun", "contrast"),
+  "column.pixel_init": feed_forward.KERNEL_INITS,
   "column.start": ("random", "data"),
-  "column.memory": ("lstm", "gru"),
+  "column.memory": tuple(column.MEMORIES),
   "column.norm": ("none", "layer"),
-  "column.laterals": ("adapter", "linear", "blind"),
+  "column.laterals": tuple(filter(None, layer.LATERALS)),
 }
 
 # What an entry of a tuple is: a type, a tuple of types where it is one itself, of which the last but `...` may be

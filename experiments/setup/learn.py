@@ -26,7 +26,7 @@ from environments import core, registry
 from experiments.setup import column
 from experiments.setup import place as place_lib
 from experiments.setup import teacher as teacher_lib
-from experiments.store import network_file, released
+from experiments.store import released
 from progressive import baselines, network, partition, start
 from progressive import column as progressive_column
 
@@ -128,7 +128,7 @@ def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: prog
       f"the run has learned with another network than train.column describes ({spec.columns[-1]} there, {newest} "
       f"here); use the config it was made with, or another --workdir"
     )
-  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network_file.params_like(spec))
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network.params_like(spec))
   return zeros, spec, baselines.trainable(config.method, spec)
 
 

@@ -154,7 +154,7 @@ def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any
     ValueError: if they are not those of `spec`.
   """
   without_heads = {name: array for name, array in arrays.items() if auxiliary.NAME not in name.split("/")}
-  return all_params(without_heads, network_file.params_like(spec), source=source)
+  return all_params(without_heads, network.params_like(spec), source=source)
 
 
 def all_params(arrays: Arrays, like: Any, *, source: str) -> Any:

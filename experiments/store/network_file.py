@@ -8,8 +8,6 @@ import os
 import pathlib
 from typing import Any
 
-import jax
-
 from experiments.store import run_directory
 from progressive import column, layers, network
 from progressive.layers import naming
@@ -56,8 +54,3 @@ def from_json(value: dict[str, Any]) -> network.Network:
     inputs = tuple((name, tuple(shape)) for name, shape in one["inputs"].items())
     columns.append(column.Column(inputs=inputs, layers=layers.from_json(one["layers"])))
   return network.Network(tuple(columns))
-
-
-def params_like(spec: network.Network) -> Any:
-  """Shapes and dtypes of the network's parameters, without making any."""
-  return jax.eval_shape(lambda: network.init(jax.random.key(0), spec))

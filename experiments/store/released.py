@@ -76,7 +76,7 @@ def load(folder: str | os.PathLike) -> Source:
     arrays, beside = arrays_file.read(file)
   except ValueError as error:
     raise ValueError(f"{error}; copy it again, or release the network again") from error
-  params = checkpoint.unflatten(arrays, network_file.params_like(spec), source=str(file))
+  params = checkpoint.unflatten(arrays, network.params_like(spec), source=str(file))
   own = partition.content_hash(params)
   for expected in (beside, run_directory.read_provenance(folder).get(arrays_file.HASH)):
     if expected not in (None, own):

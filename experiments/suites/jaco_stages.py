@@ -11,7 +11,7 @@ import numpy as np
 from mujoco import rollout
 
 from environments import registry
-from environments.arm import client, server, twin
+from environments.arm import client, server, twin, viewpoint
 from environments.jaco import constants, model, physics
 from experiments.configs import jaco_corl2017
 from experiments.setup import learn
@@ -113,10 +113,8 @@ def _make_renderer() -> Callable[[int], None]:
   world.add_geom(type=box, pos=(0, 0, -0.8), size=(5, 5, 0.02))
   target = (constants.TARGET_LOW_M + constants.TARGET_HIGH_M) / 2
   world.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=target, size=(constants.TARGET_RADIUS_M, 0, 0))
-  back = constants.CAMERA_POSITION_M - constants.CAMERA_LOOK_AT_M
-  right = np.cross((0.0, 0.0, 1.0), back)
-  view = world.add_camera(name="camera", pos=constants.CAMERA_POSITION_M, fovy=constants.CAMERA_FOV_Y_DEG)
-  view.alt.type, view.alt.xyaxes = mujoco.mjtOrientation.mjORIENTATION_XYAXES, np.r_[right, np.cross(back, right)]
+  view = viewpoint.Viewpoint()
+  world.add_camera(name="camera", pos=view.position_m, quat=view.quaternion, fovy=view.fov_y_deg)
   arm = spec.compile()
   data = mujoco.MjData(arm)
   camera = twin.Camera(arm, constants.IMAGE_SIZE)

@@ -142,11 +142,12 @@ def _timed(name: str, learner: Learner, settings: Settings) -> Iterator[Row]:
 
 def training(learner: Learner, settings: Settings) -> Callable[[], Any]:
   """Goes on training by one update of `NUM_STEPS` steps in every world at every call, end to end."""
-  agent, trainable, frozen, batch = _pieces(learner, settings)
-  carry = [loop.init(agent, trainable, frozen, jax.random.key(0), num_worlds=batch.num_worlds, batch=batch)]
+  task = learner.make_task()
+  batch = batch_of(task, settings.num_worlds)
+  carry = [start(task, batch, 0)]
 
   def run() -> Any:
-    carry[0], metrics, _ = loop.train_step(carry[0], agent=agent, batch=batch, num_steps=NUM_STEPS)
+    carry[0], metrics, _ = loop.train_step(carry[0], agent=task.agent, batch=batch, num_steps=NUM_STEPS)
     return jax.block_until_ready(metrics)
 
   return run

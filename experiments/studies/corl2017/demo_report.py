@@ -206,7 +206,7 @@ def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: 
   commands = "\n".join(str(run.provenance.get("command")) for run in runs.values())
   blocks += [
     html.paragraph(f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. Took: {took}."),
-    html.paragraph("Each run is one command, with the twin served at the address it names:"),
+    html.paragraph("Each run is one command, which serves its own twin:"),
     html.code(commands),
     html.paragraph(f"Run directories, figure and numbers: {workdir}."),
   ]

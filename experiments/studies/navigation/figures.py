@@ -3,7 +3,7 @@
 The headline stands under figure 3: how many times fewer environment steps (four frames an agent step) the agents with
 auxiliary losses need to reach a score than the same agent without. That score lies half way from what untrained play
 scores in a maze to the best final score there; a quarter and three quarters of the way stand beside it. Curves are
-smoothed by a running median of `SMOOTH_POINTS` for this. `navigation_episode_figures` has the figures of one episode.
+smoothed by a running median of `SMOOTH_POINTS` for this. `episode_figures` has the figures of one episode.
 """
 
 import itertools

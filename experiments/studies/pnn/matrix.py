@@ -19,7 +19,7 @@ from experiments.running import play, run
 from experiments.setup import checks, column, learn, place
 from experiments.store import lock as lock_lib
 from experiments.store import released, run_directory, sweep_folder
-from progressive import baselines, network, partition
+from progressive import baselines, partition
 
 OUTCOME = "outcome.json"
 FAILURE = "failure.json"  # Why a cell has none; without this file it is tried again.
@@ -256,9 +256,7 @@ def _forgetting(
   for num, task in enumerate(cell.sources, start=1):  # Columns that had learned each: one more.
     # One world for both: a world made anew is another program.
     there = place.make(config.world.removesuffix(cell.target) + task, config.world_options.to_dict())
-    before, after = (
-      released.Source(network.Network(one.spec.columns[:num]), one.params[:num], one.step) for one in (source, trained)
-    )
+    before, after = (one.first(num) for one in (source, trained))
     measured.append(
       {
         "task": task,

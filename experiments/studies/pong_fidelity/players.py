@@ -1,6 +1,6 @@
 """Scripted players of Pong that stress a console in different ways.
 
-They see the positions of `pong_consoles.Frame` and choose one of six actions a step. The paddle is hard to steer: each
+They see the positions of `consoles.Frame` and choose one of six actions a step. The paddle is hard to steer: each
 step turns the knob by 23 rows, and the paddle drifts after it for some frames. The players that foresee know
 both where the ball will arrive and where the knob is.
 """

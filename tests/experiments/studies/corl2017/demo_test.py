@@ -124,7 +124,7 @@ def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
 
 def test_main(tmp_path, capsys):
   spec = network.Network(columns()[:1])
-  params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network_file.params_like(spec))
+  params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), network.params_like(spec))
   source = tmp_path / "column"
   released.save(source, spec, params, evaluation={"mean_return": 1.5}, provenance={"training": [], "reward_scale": 1.0})
   command = [sys.executable, "-m", "experiments.demo", f"--workdir={tmp_path}/demo", f"--column={source}"]
