@@ -1,4 +1,4 @@
-"""Serves an arm behind the bridge, drives one that is served, by hand or by a policy, or looks at what was recorded.
+"""Serves an arm behind the bridge, drives one that is served by hand, or looks at what was recorded.
 
 python -m experiments.arm --mode=serve --port=5005                       # the twin, until Ctrl-C
 python -m experiments.arm --mode=serve --gap=camera:full,light:subtle    # a twin with a part of the reality gap
@@ -6,7 +6,6 @@ python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova
 python -m experiments.arm --mode=serve --host=192.168.1.20 --certificates=server    # for other machines, over TLS
 python -m experiments.arm --mode=serve --lease_s=600 --home_after_s=30   # off a client that says nothing; then home
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
-python -m experiments.arm --mode=drive --address=localhost:5005 --source=runs/arm --episodes=10
 python -m experiments.arm --mode=serve --record=runs/recordings          # every step, as MCAP, which Foxglove opens
 python -m experiments.arm --mode=inspect --recording=runs/recordings --out=runs/recordings.png
 python -m experiments.arm --mode=replay --recording=runs/recordings --out=runs/recordings.mp4
@@ -38,11 +37,6 @@ from environments.arm import replay as replay_lib
 from environments.jaco import constants, tasks
 from experiments import binary
 from experiments.report import video as video_lib
-from experiments.running import play
-from experiments.setup import learn
-from experiments.setup import place as place_lib
-from experiments.store import released
-from progressive import partition
 
 if TYPE_CHECKING:
   from environments.arm import tracking, twin
@@ -184,25 +178,11 @@ def serve() -> None:
 
 
 def drive() -> None:
-  """By the policy of `--source`, or by hand."""
-  video = pathlib.Path(binary.VIDEO.value) if binary.VIDEO.value else None
-  if binary.SOURCE.value:
-    source = released.load_source(binary.SOURCE.value)
-    task = learn.player(source, f"arm://{_ADDRESS.value}", {}, seed=binary.SEED.value)
-    trainable, frozen = partition.split(task.params, task.is_trainable)
-    key = learn.make_key(binary.SEED.value, "evaluation")
-    count, is_greedy = binary.EPISODES.value, binary.GREEDY.value
-    played = play.play(
-      task, trainable, frozen, key, num_episodes=count, is_greedy=is_greedy, has_film=video is not None
-    )
-    returns = played.episodes.returns
-    print(f"returns {returns.tolist()}, mean {returns.mean():.2f}")
-    if video and played.frames:
-      video_lib.write(video, played.frames, frames_per_s=place_lib.frames_per_s(task.place), captions=played.captions)
-    return
+  """By hand; `experiments.evaluate --target=arm://HOST:PORT` plays a policy."""
   environment = video_lib.Filmed(client.connect(_ADDRESS.value))
   by_hand.drive(environment, sys.stdin)
-  if video:
+  if binary.VIDEO.value:
+    video = pathlib.Path(binary.VIDEO.value)
     video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
 
 
@@ -388,7 +368,7 @@ _MODES = {
       binary.SEED,
     ),
   ),
-  "drive": (drive, (_ADDRESS, binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)),
+  "drive": (drive, (_ADDRESS, binary.VIDEO)),
   "replay": (replay, (_RECORDING, binary.EPISODES, binary.OUT)),
   "inspect": (inspect, (_RECORDING, binary.OUT)),
   "export": (export, (_RECORDING, binary.OUT)),
@@ -408,4 +388,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO, binary.OUT))
+  binary.run(main, reads=(binary.EPISODES, binary.SEED, binary.VIDEO, binary.OUT))
