@@ -25,7 +25,7 @@ from ml_collections import config_dict
 from agents import trajectory
 from environments import batch as batch_lib
 from experiments.report import video
-from experiments.running import actors, devices, hosts, loop, play, recorder
+from experiments.running import actors, devices, hosts, loop, play, recorder, rehearsal
 from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
 from experiments.setup import sweep as sweep_lib
@@ -310,9 +310,9 @@ def _rehearsed(member: Member) -> Member:
   phase = member.config.train
   if not phase.recording:
     return member
-  task = learn.rehearsed(
+  task = rehearsal.rehearsed(
     member.task,
-    learn.recording(member.task, phase.recording, teacher=phase.teacher),
+    rehearsal.recording(member.task, phase.recording, teacher=phase.teacher),
     learn.make_key(member.config.seed, "recording"),
     num_updates=phase.recording_updates,
     num_steps=phase.num_steps,

@@ -7,16 +7,13 @@ column, whichever method made it. ConfigDicts go no further than `setup`.
 """
 
 import contextlib
-import dataclasses
 import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-import dm_env
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary, trajectory, unroll
@@ -157,76 +154,6 @@ def fitted_to(task: Task, played: trajectory.Trajectory) -> Task:
     is_first=played.timesteps.step_type == core.FIRST,
   )
   return task._replace(params=(*params[:-1], {**task.params[-1], **params[-1]}))
-
-
-def rehearsed(
-  task: Task, recorded: dm_env.Environment, key: jax.Array, *, num_updates: int, num_steps: int, is_fitted: bool = False
-) -> Task:
-  """The task after its value and heads have learned from recorded steps, in their order: `num_updates` of `num_steps`.
-
-  The policy learns from its teacher alone. Where it has none nothing of the output's logits changes: a new column that
-  starts as the previous one still plays exactly as that; where the logits read layers that learn, the policy drifts
-  with these. The value is that of whoever chose the recorded steps. Where `is_fitted`, the newest column is fitted to
-  the first of them before. Says how the losses fell.
-  """
-  start_key, key = jax.random.split(key)
-  if is_fitted:
-    state, split = actor_critic.initial_state(task.agent, 1), partition.split(task.params, task.is_trainable)
-    begun = unroll.host_init(task.agent, [recorded])
-    task = fitted_to(
-      task, unroll.host_unroll(task.agent, *split, [recorded], begun, state, start_key, FRAMES_TO_FIT)[2]
-    )
-  agent, hyper = (
-    task.agent,
-    dataclasses.replace(
-      task.agent.hyper, correction="none", anneal_updates=0.0, epochs=1, minibatches=1, has_unit_advantages=False
-    ),
-  )
-  learner = dataclasses.replace(agent, hyper=hyper, learns_policy=False)
-  trainable, frozen = partition.split(task.params, task.is_trainable)
-  optimizer_state = actor_critic.init(learner, trainable)
-  timestep, state = unroll.host_init(agent, [recorded]), actor_critic.initial_state(agent, 1)
-  seen = []
-  for act_key in jax.random.split(key, num_updates):
-    timestep, state, played = unroll.host_unroll(
-      agent, trainable, frozen, [recorded], timestep, state, act_key, num_steps
-    )
-    trainable, optimizer_state, metrics = actor_critic.update(learner, trainable, frozen, optimizer_state, played)
-    seen.append({name: x for name, x in metrics.items() if name == "value_loss" or name.startswith("auxiliary_")})
-  tenth = -(-num_updates // 10)
-  for name in seen[0]:
-    first, last = (float(np.mean([one[name] for one in some])) for some in (seen[:tenth], seen[-tenth:]))
-    print(f"recorded steps: {name} {first:.4g} in the first of {num_updates} updates, {last:.4g} in the last")
-  return task._replace(params=partition.merge(trainable, frozen))
-
-
-def recording(task: Task, path: str, *, teacher: str = "") -> dm_env.Environment:
-  """The recording `path` of an arm as a world that shows what the task's learns from, whatever is done in it.
-
-  `teacher` is that of the config, for a task that has one.
-
-  Raises:
-    ValueError: there is none, or it is of other joints or of another task of the arm's than what is learned.
-  """
-  shown_here = None if teacher else {name for names in shown(task) for name in names}
-  place = place_lib.make("environments.arm.replay:Replay", {"path": path}, observations=shown_here)
-  if teacher:
-    place = teacher_lib.taught(place, teacher_lib.load(teacher))
-  place_lib.check_inputs(place, task.agent.spec)
-  if place_lib.num_choices(place) != task.agent.num_choices:
-    raise ValueError(
-      f"{path} is of actions {place_lib.num_choices(place)}, {task.place.name} has {task.agent.num_choices}; name a "
-      f"recording of the same joints"
-    )
-  played, recorded = (_task_name(one) for one in (task.place, place))
-  if played not in (None, recorded):
-    raise ValueError(f"{path} is of {recorded}, {task.place.name} plays {played}; name a recording of {played}")
-  return place.world
-
-
-def _task_name(place: place_lib.Place) -> str | None:
-  """The arm's task that is played at a place, where it has one."""
-  return place.name.removeprefix("jaco/") if place.name.startswith("jaco/") else getattr(place.world, "task_name", None)
 
 
 def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:

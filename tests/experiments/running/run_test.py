@@ -15,7 +15,7 @@ import pytest
 from agents import unroll
 from environments import dm_env_adapter, registry
 from experiments.configs import base
-from experiments.running import devices, loop, run
+from experiments.running import devices, loop, rehearsal, run
 from experiments.setup import checks, learn
 from experiments.store import checkpoint, released, sweep_folder
 from experiments.store import lock as lock_lib
@@ -445,7 +445,7 @@ def test_recorded_steps_come_before_the_first_and_only_there(tmp_path, monkeypat
     calls.append(options)
     return task._replace(params=jax.tree.map(np.zeros_like, task.params))
 
-  monkeypatch.setattr(learn, "rehearsed", rehearsed)
+  monkeypatch.setattr(rehearsal, "rehearsed", rehearsed)
   config = make_config(world="host")
   config.train.update({"evaluate_every": 0, "evaluation_episodes": 0, "num_worlds": 1, "steps": 10})
   config.train.update({"recording": "runs/recordings", "recording_updates": 2})

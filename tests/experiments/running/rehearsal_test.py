@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from agents import actor_critic, auxiliary, unroll
-from environments import dm_env_adapter, registry
-from environments.arm import client, replay
+from environments import dm_env_adapter
+from environments.arm import replay
 from experiments.configs import base
+from experiments.running import rehearsal
 from experiments.setup import learn, place
 from experiments.store import released
 from progressive import partition
@@ -57,10 +58,12 @@ def test_recorded_steps_teach_value_and_heads_and_leave_the_policy(tmp_path, cap
   config.method = "progressive"
   source = released.Source(first.agent.spec, auxiliary.without(first.params), 0, reward_scale=1.0)
   task = learn.make(config, source=source)
-  world = learn.recording(task, str(heard))
+  world = rehearsal.recording(task, str(heard))
   hyper = dataclasses.replace(task.agent.hyper, epochs=2, minibatches=2)  # One recorded world cannot be dealt out.
   several = task._replace(agent=dataclasses.replace(task.agent, hyper=hyper))
-  after = learn.rehearsed(several, world, jax.random.key(0), num_updates=60, num_steps=10)._replace(agent=task.agent)
+  after = rehearsal.rehearsed(several, world, jax.random.key(0), num_updates=60, num_steps=10)._replace(
+    agent=task.agent
+  )
   assert capsys.readouterr().out.count("recorded steps: ") == 2
 
   (logits, value, head), (logits_after, value_after, head_after) = (on(one, held_out) for one in (task, after))
@@ -86,15 +89,15 @@ def test_a_policy_learns_from_recorded_steps_what_its_teacher_would_do(tmp_path,
   task = learn.make(config)
 
   def apart(task):
-    world, split = learn.recording(task, held_out, teacher=teacher), partition.split(task.params, task.is_trainable)
+    world, split = rehearsal.recording(task, held_out, teacher=teacher), partition.split(task.params, task.is_trainable)
     state, begun = actor_critic.initial_state(task.agent, 1), unroll.host_init(task.agent, [world])
     played = unroll.host_unroll(task.agent, *split, [world], begun, state, jax.random.key(1), 100)[2]
     return actor_critic.update(task.agent, *split, actor_critic.init(task.agent, split[0]), played)[2][
       "auxiliary_teacher"
     ]
 
-  world = learn.recording(task, heard, teacher=teacher)
-  after = learn.rehearsed(task, world, jax.random.key(0), num_updates=60, num_steps=10)
+  world = rehearsal.recording(task, heard, teacher=teacher)
+  after = rehearsal.rehearsed(task, world, jax.random.key(0), num_updates=60, num_steps=10)
   assert apart(after) < 0.3 * apart(task)
 
 
@@ -103,9 +106,9 @@ def test_a_recording_of_another_arm_is_refused(tmp_path):
   task = learn.make(make_config(folder))
   fewer = task._replace(agent=task.agent.replace(num_choices=(3, 3)))
   with pytest.raises(ValueError, match=r"is of actions \(3, 3, 3\), .* has \(3, 3\); name a recording of the same"):
-    learn.recording(fewer, str(folder))
+    rehearsal.recording(fewer, str(folder))
   with pytest.raises(ValueError, match="there is no recording"):
-    learn.recording(task, str(tmp_path / "nowhere"))
+    rehearsal.recording(task, str(tmp_path / "nowhere"))
 
 
 def test_a_recording_of_another_task_is_refused(tmp_path):
@@ -116,33 +119,8 @@ def test_a_recording_of_another_task_is_refused(tmp_path):
   with pytest.raises(
     ValueError, match="fixed is of reach/fixed, .*Replay plays reach/random; name a recording of reach"
   ):
-    learn.recording(task, str(other))
+    rehearsal.recording(task, str(other))
   for name, is_refused in (("jaco/reach/random", True), ("jaco/reach/fixed", False), ("own", False)):
     elsewhere = task._replace(place=place.Host(name, dm_env_adapter.DmEnv(worlds.CueRecall(), seed=0)))
     with pytest.raises(ValueError, match="plays reach/random") if is_refused else contextlib.nullcontext():
-      learn.recording(elsewhere, str(other))
-
-
-@pytest.mark.parametrize("option", ["seed", "observations"])
-def test_what_the_learner_says_itself_is_no_option(option):
-  with pytest.raises(ValueError, match=f'"pong/pong" has no option "{option}"'):
-    place.make("pong/pong", {option: 3})
-
-
-def test_worlds_behind_dm_env_differ_in_their_seeds_and_an_arm_is_one(monkeypatch):
-  seeds = []
-
-  def make(name, *, seed, **_):
-    seeds.append(seed)
-    return dm_env_adapter.DmEnv(worlds.CueRecall(), seed=seed)
-
-  monkeypatch.setattr(registry, "make", make)
-  for count in (1, 3):
-    assert len(place.make("own", {}, seed=7, num_worlds=count).worlds) == count
-  assert seeds[:2] == [7, 7] and len(set(seeds[1:])) == 3 and max(seeds) < 2**31
-  closed = []
-  monkeypatch.setattr(dm_env_adapter.DmEnv, "is_unique", client.ArmEnvironment.is_unique, raising=False)
-  monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: closed.append(self))
-  with pytest.raises(ValueError, match="train.num_worlds=2: own is one arm; set train.num_worlds=1"):
-    place.make("own", {}, num_worlds=2)
-  assert len(closed) == 1  # Who is refused has left the arm.
+      rehearsal.recording(elsewhere, str(other))
