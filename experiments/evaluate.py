@@ -11,7 +11,7 @@ as it was before others grew.
 import json
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -20,7 +20,7 @@ from analysis import intervals
 from experiments import binary
 from experiments.report import video as video_lib
 from experiments.running import play
-from experiments.setup import checks, learn
+from experiments.setup import learn
 from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
 from progressive import partition
@@ -64,10 +64,22 @@ def player(
     return learn.player(source, world, options, seed=seed)
   except ValueError as error:
     try:
-      hint = checks.options_that_fit(fits, options, trained_in(folder)[1])
+      hint = options_that_fit(fits, options, trained_in(folder)[1])
     except ValueError:  # The folder does not say how it was trained.
       hint = ""
     raise ValueError(f"{error}; add {hint}" if hint else str(error)) from None
+
+
+def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[str, Any], trained: Any) -> str:
+  """What to add to a command whose world the network does not fit: '' where nothing of the training's would help.
+
+  `given` are the command's options, `trained` those of the world that the network was trained in.
+  """
+  own = {name: value for name, value in trained.items() if given.get(name) != value}
+  for name, value in own.items():
+    if fits({**given, name: value}):
+      return f"--option={name}={value}"
+  return " ".join(f"--option={name}={value}" for name, value in own.items()) if fits({**given, **own}) else ""
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 
+LEAST_RATE = 1e-12  # A learning rate at which nothing changes: a network is played as it was.
+
 
 def experiment(
   *,

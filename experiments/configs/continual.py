@@ -24,7 +24,6 @@ METHODS: Mapping[str, tuple[str, str]] = {
   "adapters": ("progressive", "adapter"),
   "retained": ("finetune_head", "adapter"),  # What finetuning has kept of an earlier task: nothing is learned.
 }
-_LEAST_RATE = 1e-12  # At which nothing changes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,7 @@ def get_config(variant: str = "laptop,scratch,freeway") -> config_dict.ConfigDic
   hyper = {"reward_clip": 1.0, "value_cost": 0.5, **scale.hyper}
   if is_retained:
     hyper |= {
-      "learning_rate": _LEAST_RATE,
+      "learning_rate": base.LEAST_RATE,
       "anneal_updates": 0,
       "epochs": 1,
       "minibatches": 1,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from environments.arm import gap
-from experiments.configs import jaco_corl2017, jaco_talk, navigation
+from experiments.configs import base, jaco_corl2017, jaco_talk, navigation
 from experiments.running import plan
 
 _SIM_TO_REAL = "experiments/configs/jaco_corl2017.py"
@@ -90,7 +90,7 @@ def _conveyor() -> list[plan.Job]:
 def _gap() -> list[plan.Job]:
   """Levels of the reality gap: the released column as it is, by each difference alone too, and figure 5's learners."""
   alone = [f"{difference}:full" for difference in gap.DIFFERENCES]
-  unchanged = {"train.steps": 10_000, "train.hyper.learning_rate": 1e-12}  # At this rate nothing changes.
+  unchanged = {"train.steps": 10_000, "train.hyper.learning_rate": base.LEAST_RATE}
   jobs = [_on_the_twin("unchanged", "finetune_head", one, unchanged, 0.04) for one in (*gap.LEVELS, *alone)]
   for level in gap.LEVELS:
     for method in ("progressive", "finetune"):

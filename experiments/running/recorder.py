@@ -14,7 +14,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2, summary_pb2
@@ -222,10 +222,10 @@ def _wrong(metrics: Mapping[str, float]) -> list[str]:
 class Console:
   """A live line: steps, steps/s, time left, return. Overwrites itself on a terminal; else one each `every_s`."""
 
-  def __init__(self, *, name: str, first_step: int, until_step: int, every_s: float, stream: TextIO | None = None):
+  def __init__(self, *, name: str, first_step: int, until_step: int, every_s: float):
     """A line for a run from `first_step` to `until_step`."""
     self._name, self._first_step, self._until_step = name, first_step, until_step
-    self._stream = stream or sys.stdout
+    self._stream = sys.stdout
     self._is_live = self._stream.isatty()
     self._every_s = 0.5 if self._is_live else every_s
     self._started = self._printed = time.monotonic()

@@ -221,18 +221,6 @@ def check_annealing(phase: config_dict.ConfigDict) -> None:
     )
 
 
-def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[str, Any], trained: Any) -> str:
-  """What to add to a command whose world the network does not fit: '' where nothing of the training's would help.
-
-  `given` are the command's options, `trained` those of the world that the network was trained in.
-  """
-  own = {name: value for name, value in trained.items() if given.get(name) != value}
-  for name, value in own.items():
-    if fits({**given, name: value}):
-      return f"--option={name}={value}"
-  return " ".join(f"--option={name}={value}" for name, value in own.items()) if fits({**given, **own}) else ""
-
-
 def _get(section: Any, name: str) -> Any:
   """A field by its dotted name; None where there is none."""
   for key in name.split("."):

@@ -267,3 +267,11 @@ def test_an_option_that_is_none_is_refused():
   assert evaluate.options_of(["num_joints=6", 'variant="white"']) == {"num_joints": 6, "variant": "white"}
   with pytest.raises(ValueError, match="--option=num_actions is not name=value"):
     evaluate.options_of(["num_actions"])
+
+
+def test_the_option_that_makes_a_network_fit_is_named():
+  trained = {"max_start_spread_rad": 0.4, "num_joints": 6}
+  assert evaluate.options_that_fit(lambda o: o.get("num_joints") == 6, {}, trained) == "--option=num_joints=6"
+  both = evaluate.options_that_fit(lambda o: len(o) == 2, {}, trained)
+  assert both == "--option=max_start_spread_rad=0.4 --option=num_joints=6"
+  assert evaluate.options_that_fit(lambda o: False, {}, trained) == ""

@@ -12,6 +12,7 @@ from matplotlib import figure as mpl_figure
 from analysis import curves, intervals, paper, plots, records
 from environments.arm import gap as gap_lib
 from environments.jaco import constants
+from experiments.configs import base
 from experiments.report import drawing
 from experiments.store import sweep_folder
 
@@ -26,7 +27,6 @@ COLORS = {
   "scratch": ("#555555", "#a0a0a0"),
   "unchanged": ("#000000", "#000000"),
 }  # method -> (wide, narrow)
-_LEAST_RATE = 1e-9  # A network that learns at less stays what it was: the source column, unchanged.
 # The paper's names of our methods (CoRL 2017, figure 5).
 _PAPER_FIG5 = {
   "progressive, wide": "wide progressive",
@@ -313,7 +313,7 @@ def _method_and_width(run: records.Run) -> str:
   train = run.config.get("train", {})
   rate = train.get("hyper", {}).get("learning_rate", 1.0)
   taught = ", taught" if train.get("teacher") else ""
-  return f"{method if rate > _LEAST_RATE else 'unchanged'}, {_width(run)}{taught}"
+  return f"{method if rate > base.LEAST_RATE else 'unchanged'}, {_width(run)}{taught}"
 
 
 def _method_and_change(run: records.Run) -> str:

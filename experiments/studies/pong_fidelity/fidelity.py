@@ -22,6 +22,8 @@ from experiments.studies.pong_fidelity import consoles, players
 # Tolerance of what play gives: a share of the emulator's value, and at least so much.
 _RELATIVE, _ABSOLUTE = 0.01, 0.01
 _SCORE_TOLERANCE = 1.0  # Points.
+# Of the pictures: steps after which they are taken, and how many pixels show one.
+_SHOWN, _LARGER = (1, 20, 45, 200, 420), np.ones((4, 4), np.uint8)
 
 
 class Row(NamedTuple):
@@ -136,10 +138,10 @@ def lockstep(
   }
 
 
-def compare(*, num_episodes: int, max_frames: int, seed: int = 0) -> list[Row]:
+def compare(*, num_episodes: int, max_frames: int) -> list[Row]:
   """The table: `num_episodes` games of each player on both consoles, at most `max_frames` frames each."""
   emulated, ours = consoles.Emulated(), consoles.Ours()
-  starts = np.random.default_rng(seed).integers(c.MIN_START_FRAMES, c.MAX_START_FRAMES + 1, num_episodes).tolist()
+  starts = np.random.default_rng(0).integers(c.MIN_START_FRAMES, c.MAX_START_FRAMES + 1, num_episodes).tolist()
 
   def games(console: consoles.Console, make: Callable[[np.random.Generator], players.Player]) -> list[consoles.Frame]:
     return [
@@ -156,7 +158,7 @@ def compare(*, num_episodes: int, max_frames: int, seed: int = 0) -> list[Row]:
   rows += _pair(inertia(emulated), inertia(ours), tolerance=0.0)
   num_steps = max_frames // (4 * c.FRAMES_PER_STEP)
   for name, make in players.ALL.items():
-    same = lockstep(emulated, ours, make(np.random.default_rng(seed)), num_steps=num_steps)
+    same = lockstep(emulated, ours, make(np.random.default_rng(0)), num_steps=num_steps)
     rows += [Row(f"{name}, same actions: {quantity}", 0.0, value, 0.0) for quantity, value in same.items()]
   return rows
 
@@ -183,34 +185,34 @@ def write(rows: Sequence[Row], folder: pathlib.Path) -> None:
   imageio.imwrite(folder / "variants.png", contact_sheet())
 
 
-def side_by_side(*, steps: Sequence[int] = (1, 20, 45, 200, 420), scale: int = 4) -> np.ndarray:
-  """Emulator, ours and four times their difference after some steps of the player who follows: grey `[H, W]`."""
+def side_by_side() -> np.ndarray:
+  """Emulator, ours and four times their difference after `_SHOWN` steps of the player who follows: grey `[H, W]`."""
   emulated, ours = consoles.Emulated(), consoles.Ours()
   player = players.follow(np.random.default_rng(0))
   frame = emulated.start(c.MIN_START_FRAMES)
   ours.start(c.MIN_START_FRAMES)
   lines = []
-  for step in range(1, max(steps) + 1):
+  for step in range(1, max(_SHOWN) + 1):
     action = player(frame)
     frame = emulated.step(action)[-1]
     ours.step(action)
-    if step in steps:
+    if step in _SHOWN:
       theirs, mine = emulated.picture(), ours.picture()
       error = np.clip(4 * np.abs(theirs.astype(int) - mine), 0, 255).astype(np.uint8)
       lines.append(np.concatenate([theirs, mine, error], axis=1))
-  return np.kron(np.concatenate(lines), np.ones((scale, scale), np.uint8))
+  return np.kron(np.concatenate(lines), _LARGER)
 
 
-def contact_sheet(*, num_steps: int = 45, scale: int = 4) -> np.ndarray:
+def contact_sheet() -> np.ndarray:
   """One picture in all eight variants, two rows of four, grey `[H, W]`."""
   ours = consoles.Ours()
   ours.start(c.MIN_START_FRAMES)
-  for _ in range(num_steps):
+  for _ in range(_SHOWN[2]):
     ours.step(consoles.NOOP)
   one = jnp.asarray(ours.picture())
   shown = [np.asarray(variants.apply(name, one, variants.Options())) for name in variants.NAMES]
   sheet = np.concatenate([np.concatenate(shown[i : i + 4], axis=1) for i in (0, 4)])
-  return np.kron(sheet, np.ones((scale, scale), np.uint8))
+  return np.kron(sheet, _LARGER)
 
 
 def _pair(

@@ -237,11 +237,3 @@ def test_a_matrix_that_cannot_be_is_refused_before_its_first_cell(name, value, f
     config.matrix[name] = value
   with pytest.raises(ValueError, match=re.escape(f"matrix.{name}={value!r} is not of the form {form}")):
     checks.check(config)
-
-
-def test_the_option_that_makes_a_network_fit_is_named():
-  trained = {"max_start_spread_rad": 0.4, "num_joints": 6}
-  assert checks.options_that_fit(lambda o: o.get("num_joints") == 6, {}, trained) == "--option=num_joints=6"
-  both = checks.options_that_fit(lambda o: len(o) == 2, {}, trained)
-  assert both == "--option=max_start_spread_rad=0.4 --option=num_joints=6"
-  assert checks.options_that_fit(lambda o: False, {}, trained) == ""
