@@ -58,10 +58,14 @@ def main() -> None:
       print(shlex.join(["python", *folder.command(job)[1:]]))
   else:
     check_commands(jobs, folder)
+    devices = jobs_lib.devices(_SHARE.value)
+    if _JOBS.value is not None and _JOBS.value > len(devices):
+      raise ValueError(f"--jobs={_JOBS.value}: there is room for {len(devices)} at once here; give no more")
     is_done = jobs_lib.run(
       jobs,
       folder,
-      devices=jobs_lib.devices(_SHARE.value)[: _JOBS.value],
+      devices=devices,
+      num_jobs=_JOBS.value,
       hours=float("inf") if _HOURS.value is None else _HOURS.value,
     )
     print(jobs_lib.table(jobs, folder))

@@ -7,7 +7,8 @@
 #   experiments/plans/offline.sh unpack DIRECTORY         at home: what was packed, into runs/offline/
 #
 # To go on there, bring OUT's files back as .carried/. They are parts of one archive, 15 MB each: small records first,
-# then the best networks, then the newest state of what is not done, so that the first parts are worth something alone.
+# then the best networks, then the newest state of what is not done or has no best, so that the first parts are worth
+# something alone.
 set -euo pipefail
 readonly work=runs/offline
 # What JAX's images lack, and nothing that these bring along (JAX, numpy, optax, flax, chex, scipy, scikit-learn, grpcio).
@@ -34,7 +35,7 @@ run() {
   site=$(mktemp -d)
   python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" .whl/*.whl
   export PYTHONPATH="$site:$PWD" JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-/tmp/jax_cache}"
-  if [ -d .carried ]; then unpack .carried; fi
+  if [ -d .carried ]; then unpack .carried || echo "warning: .carried is not whole; what it holds is taken" >&2; fi
   python3 -m experiments.launch --plan="$plan" --workdir="$work" --hours="$(python3 -c "print($seconds / 3600)")" "$@" ||
     true  # Not all was done.
   pack "$out"
@@ -42,6 +43,7 @@ run() {
 
 pack() {
   mkdir -p "$1"
+  rm -f "$1"/offline.tar.gz.*  # Of an earlier call.
   worth_carrying | tar -C "$work" -c -z -f - -T - | split -b 15M -d - "$1/offline.tar.gz."
   ls -l "$1"
 }
@@ -50,20 +52,20 @@ worth_carrying() {
   (
     cd "$work"
     find . -type f \( -name "*.json" -o -name "*.jsonl" -o -name "*.log" -o -name "*.md" \)
-    find . -type f -path "*/best/*" ! -name "*.json"
+    find . -type f \( -path "*/best/*" -o -name params.safetensors \) ! -name "*.json"
     find . -type d -name checkpoints | while read -r folder; do
       local job
       job=$(cut -d / -f 2 <<< "$folder")
       if [ -e "$(dirname "$folder")/outcome.json" ]; then continue; fi  # A cell that is done.
-      if [ ! -e "$job/matrix.json" ] && grep -qs '"state": *"done"' "$job.job.json"; then continue; fi
-      find "$folder" -name "*.safetensors" -printf "%f %p\n" | sort -n | tail -n 1 | cut -d " " -f 2-
+      if [ ! -e "$job/matrix.json" ] && [ -d "$job/best" ] && grep -qs '"state": *"done"' "$job.job.json"; then continue; fi
+      find "$folder" -maxdepth 1 -name "*.safetensors" -printf "%f %p\n" | sort -n | tail -n 1 | cut -d " " -f 2-
     done
   )
 }
 
 unpack() {
   mkdir -p "$work"
-  cat "$1"/offline.tar.gz.* | tar -C "$work" -x -z -f -
+  cat "$1"/offline.tar.gz.* | tar -C "$work" -x -z -f - --keep-newer-files --warning=no-ignore-newer
 }
 
 case "${1:-}" in

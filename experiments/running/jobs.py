@@ -5,8 +5,9 @@
     WORKDIR/NAME.job.json   what was run and what came of it: `Record`
 
 Jobs are processes: one that fails costs no other. A job that has not ended when time is up is asked to stop, saves, and
-goes on at the next start of the same plan. What was done by the same command is not done again. `submit` leaves order
-and time to SLURM, which starts `run_on_node` for each job; what is queued or runs there, SLURM is asked.
+goes on at the next start of the same plan. What was done by the same command is not done again, unless what it needs
+was. `submit` leaves order and time to SLURM, which starts `run_on_node` for each job; what is queued or runs there,
+SLURM is asked.
 """
 
 import contextlib
@@ -41,6 +42,8 @@ class Record:
   hours: float = 0.0  # Of all its starts.
   code: int | None = None  # The process's last exit code.
   on_slurm: bool = False  # SLURM had it last, and knows whether it is queued or runs.
+  ended_s: float = 0.0  # When it was done, since the epoch; 0: it is not known.
+  read: Mapping[str, float] = dataclasses.field(default_factory=dict)  # The same of what it needs, when it started.
 
 
 class Folder:
@@ -48,7 +51,7 @@ class Folder:
 
   def __init__(self, path: pathlib.Path, jobs: Sequence[plan_lib.Job]):
     self.path = path
-    self._folders = {job.name: str(path / job.name) for job in jobs}
+    self._folders = plan_lib.folders(jobs, path)
 
   @functools.cached_property
   def queue(self) -> dict[str, slurm.Queued]:
@@ -61,15 +64,19 @@ class Folder:
   def log(self, job: plan_lib.Job) -> pathlib.Path:
     return self.path / f"{job.name}.log"
 
-  def stored(self, job: plan_lib.Job) -> Record:
+  def stored(self, name: str) -> Record:
     """A job's record as it was written last."""
-    file = self._file(job)
+    file = self._file(name)
     return Record(**run_directory.read_json(file)) if file.exists() else Record()
 
   def read(self, job: plan_lib.Job) -> Record:
-    """What came of a job, and whether it is at work; `LEFT` where it never ran, or another command did."""
-    record = self.stored(job)
-    if record.state == DONE and dict(record.job) != _as_json(job):
+    """What came of a job, and whether it is at work; `LEFT` where it never ran, or another command did.
+
+    What it needs may have been made anew since: then it is left as well.
+    """
+    record = self.stored(job.name)
+    is_stale = any(self.stored(name).ended_s != ended_s for name, ended_s in record.read.items())
+    if record.state == DONE and (dict(record.job) != _as_json(job) or is_stale):
       record.state = LEFT
     if record.on_slurm and record.state != DONE and job.name in self.queue:
       record.state = QUEUED if self.queue[job.name].state == "PENDING" else RUNNING
@@ -78,22 +85,24 @@ class Folder:
     return record
 
   def write(self, job: plan_lib.Job, record: Record) -> None:
-    run_directory.write_json(self._file(job), dataclasses.asdict(record))
+    run_directory.write_json(self._file(job.name), dataclasses.asdict(record))
 
-  def _file(self, job: plan_lib.Job) -> pathlib.Path:
-    return self.path / f"{job.name}.job.json"
+  def _file(self, name: str) -> pathlib.Path:
+    return self.path / f"{name}.job.json"
 
 
 class Device(NamedTuple):
   """What a job has to itself, or shares."""
 
-  number: int
-  is_core: bool  # Of the CPU; else an NVIDIA card.
+  name: str  # Of a core its number; of an NVIDIA card what CUDA_VISIBLE_DEVICES calls it.
+  is_core: bool
   share: float = 1.0  # Of a card.
 
 
 def devices(num_sharing: int = 1) -> list[Device]:
   """This machine's: its cards, those that CUDA_VISIBLE_DEVICES leaves; or the cores of its CPU.
+
+  CUDA counts the cards of a container from 0, whatever numbers they have in /dev; the variable may name them in words.
 
   Args:
     num_sharing: jobs that share a card; it stands so many times in the list.
@@ -101,14 +110,14 @@ def devices(num_sharing: int = 1) -> list[Device]:
   Raises:
     ValueError: if cores were to be shared.
   """
-  cards = [int(path.name.removeprefix("nvidia")) for path in pathlib.Path("/dev").glob("nvidia[0-9]*")]
-  visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-  if cards and os.environ.get("JAX_PLATFORMS") != "cpu":
-    chosen = [number for number in sorted(cards) if visible is None or str(number) in visible.split(",")]
-    return [Device(number, False, 1.0 / num_sharing) for number in chosen] * num_sharing
+  num_cards = len(list(pathlib.Path("/dev").glob("nvidia[0-9]*")))
+  visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(num_cards))))
+  cards = [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")]
+  if num_cards and cards and os.environ.get("JAX_PLATFORMS") != "cpu":
+    return [Device(card, False, 1.0 / num_sharing) for card in cards] * num_sharing
   if num_sharing > 1:
     raise ValueError(f"--share={num_sharing}: there are cores here, and a core is one job's alone; leave it out")
-  return [Device(number, True) for number in sorted(os.sched_getaffinity(0))]
+  return [Device(str(number), True) for number in sorted(os.sched_getaffinity(0))]
 
 
 def run(
@@ -116,12 +125,14 @@ def run(
   folder: Folder,
   *,
   devices: Sequence[Device],
+  num_jobs: int | None = None,
   hours: float = float("inf"),
 ) -> bool:
   """Runs what is not done on this machine, the worthiest first; True if all is done at the end.
 
   Args:
     devices: those of this machine, or some of them.
+    num_jobs: run at once at most; None: as many as find a device.
     hours: after which what runs is stopped, so that it can go on later.
 
   Raises:
@@ -139,8 +150,9 @@ def run(
   with stop.deferred(), _all_stopped(under_way):
     while not stop.asked() and time.monotonic() < until_s:
       for job in _ready(jobs, folder):
-        if job.name not in tried and job.devices <= len(free):
+        if job.name not in tried and job.devices <= len(free) and len(under_way) != num_jobs:
           tried.add(job.name)
+          free = sorted(free, key=free.count, reverse=True)  # First the cards of which most is free.
           with contextlib.suppress(BlockingIOError):  # Another launcher was sooner.
             under_way[job.name] = _Process(job, folder, free[: job.devices])
             del free[: job.devices]
@@ -203,7 +215,7 @@ def submit(
       number = f"{{{job.name}}}"
     else:
       folder.path.mkdir(parents=True, exist_ok=True)
-      folder.write(job, dataclasses.replace(folder.stored(job), on_slurm=True))
+      folder.write(job, dataclasses.replace(folder.stored(job.name), on_slurm=True))
       number = slurm.submit(job.name, command)
     folder.queue[job.name] = slurm.Queued(number, "PENDING", "")
 
@@ -211,14 +223,16 @@ def submit(
 def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
   """Runs a job with all that SLURM has given to this process, and ends it: 0 if the job is done, which others wait for.
 
-  A job that was stopped, by its time limit or by a signal, goes back into the queue.
+  A job that was stopped, by its time limit or by a signal, goes back into the queue, if it can go on where it was.
   """
   with stop.deferred():
     under_way = {job.name: (process := _Process(job, folder, (), on_slurm=True))}
     with _all_stopped(under_way):
       _ended(under_way, float("inf"))
-    if process.state == STOPPED:
+    if process.state == STOPPED and job.goes_on:
       slurm.requeue()
+    elif process.state == STOPPED:
+      print(f"{job.name} keeps nothing of what it has begun, and would end so again: give it more hours in the plan")
     sys.exit(0 if process.state == DONE else 1)  # Whatever signal came, what is done is done.
 
 
@@ -248,14 +262,16 @@ class _Process:
   def __init__(self, job: plan_lib.Job, folder: Folder, devices: Sequence[Device], *, on_slurm: bool = False):
     self.job, self.devices, self._folder, self._on_slurm = job, devices, folder, on_slurm
     command = folder.command(job)
-    cores = {device.number for device in devices if device.is_core}
-    self._started_s, self._hours = time.monotonic(), folder.stored(job).hours
+    cores = {int(device.name) for device in devices if device.is_core}
+    self._started_s, self._hours = time.monotonic(), folder.stored(job.name).hours
+    self._read = {name: folder.stored(name).ended_s for name in job.needs()}
     with folder.log(job).open("a") as log:
       try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
         raise BlockingIOError(f"job {job.name!r} runs already, by another launcher here") from None
       print(f"$ {shlex.join(command)}", file=log, flush=True)
+      self._save(RUNNING, None)
       self._process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -266,7 +282,6 @@ class _Process:
         start_new_session=True,  # Ctrl-C is for the launcher, which asks its jobs to stop.
       )
     self._is_killed = False
-    self._save(RUNNING, None)
     print(f"{job.name}: started, log {folder.log(job)}", flush=True)
 
   def end(self) -> bool:
@@ -296,7 +311,10 @@ class _Process:
 
   def _save(self, state: str, code: int | None) -> None:
     self.state = state
-    self._folder.write(self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm))
+    ended_s = time.time() if state == DONE else 0.0
+    self._folder.write(
+      self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm, ended_s, self._read)
+    )
 
 
 def _on_cards(devices: Sequence[Device]) -> dict[str, str]:
@@ -304,7 +322,7 @@ def _on_cards(devices: Sequence[Device]) -> dict[str, str]:
   cards = [device for device in devices if not device.is_core]
   if not cards:
     return {}
-  visible = {"CUDA_VISIBLE_DEVICES": ",".join(str(card.number) for card in cards)}
+  visible = {"CUDA_VISIBLE_DEVICES": ",".join(card.name for card in cards)}
   share = cards[0].share
   return visible if share == 1.0 else visible | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.3f}"}
 

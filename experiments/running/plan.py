@@ -8,8 +8,8 @@
         plan.Job("figure", "figures", flags={"figure": "corl2017_fig5", "runs": "{arm}", "out": "{figure}"}),
       ]
 
-`{NAME}` is the folder of the job of that name, which is done first; its own is the `--workdir` of `train` and `matrix`
-that have no other among their flags.
+`{NAME}` is the folder of the job of that name, which is done first: the `--workdir` of `train` and `matrix`, which may
+be another job's, given among the flags.
 """
 
 import dataclasses
@@ -47,6 +47,11 @@ class Job:
   hours: float = 1.0
   devices: int = 1
 
+  @property
+  def goes_on(self) -> bool:
+    """Whether it keeps what it has done when it is stopped."""
+    return self.binary in _WITH_WORKDIR
+
   def needs(self) -> tuple[str, ...]:
     """Names of the jobs that this one waits for."""
     named = [name for word in self._words() for name in _FOLDER.findall(word)]
@@ -54,7 +59,7 @@ class Job:
 
   def command(self, folders: Mapping[str, str]) -> list[str]:
     """What is run, by this process's Python; `folders`: name of every job -> its folder."""
-    words = [_FOLDER.sub(lambda match: folders[match[1]], word) for word in self._words()]
+    words = [_filled(word, folders) for word in self._words()]
     return [sys.executable, "-m", f"experiments.{self.binary}", *words]
 
   def _words(self) -> Iterator[str]:
@@ -67,6 +72,16 @@ class Job:
     for name, value in self.flags.items():
       for one in value if isinstance(value, list | tuple) else (value,):
         yield f"--{name}={one}"
+
+
+def folders(jobs: Sequence[Job], path: pathlib.Path) -> dict[str, str]:
+  """Name of every job of a plan in the folder `path` -> where it writes: a folder of its name, or its `workdir`."""
+  own = {job.name: str(path / job.name) for job in jobs}
+  return own | {job.name: _filled(str(job.flags["workdir"]), own) for job in jobs if "workdir" in job.flags}
+
+
+def _filled(word: str, folders: Mapping[str, str]) -> str:
+  return _FOLDER.sub(lambda match: folders[match[1]], word)
 
 
 def figures(name: str, figure: str, of: Sequence[Job]) -> Job:
@@ -90,7 +105,8 @@ def check(jobs: Sequence[Job]) -> None:
   """Refuses a plan that cannot be run.
 
   Raises:
-    ValueError: for a name that is no folder's or stands twice, for a job that is needed and not there, for a circle.
+    ValueError: for a name that is no folder's or stands twice, for a job that is needed and not there, for a circle,
+      for a flag that a record cannot hold.
   """
   names = [job.name for job in jobs]
   for job in jobs:
@@ -100,6 +116,10 @@ def check(jobs: Sequence[Job]) -> None:
       raise ValueError(f"two jobs are called {job.name!r}; give one another name")
     if job.devices < 1 or not 0 < job.hours < float("inf"):
       raise ValueError(f"job {job.name!r}: devices={job.devices} and hours={job.hours} must be above 0, and finite")
+    for name, value in job.flags.items():
+      words = value if isinstance(value, list | tuple) else (value,)
+      if not all(isinstance(word, str | int | float) for word in words):
+        raise ValueError(f"job {job.name!r}: flag {name}={value!r} is no word and no number; write it as one")
     for name in job.needs():
       if name not in names:
         raise ValueError(f"job {job.name!r} needs {{{name}}}, but no job is called that; all are {', '.join(names)}")

@@ -168,6 +168,10 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
   """Refuses a sweep that is none; raises as `check_phase`."""
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
+  if (sweep.get("top") or 1) > (sweep.get("num_runs") or 1):
+    raise ValueError(
+      f"sweep.top={sweep.top}: of sweep.num_runs={sweep.num_runs} runs no more can be compared; set sweep.top as well"
+    )
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
   for name, kind, values in sweep.get("sampled") or ():
     if not all(_is_number(value) for value in values):

@@ -99,7 +99,7 @@ def test_the_project_s_plans_can_be_run(tmp_path):
     launch.check_commands(jobs, jobs_lib.Folder(tmp_path, jobs))
 
 
-def test_what_an_offline_machine_made_comes_home_without_old_states_and_those_of_what_is_done(tmp_path):
+def test_what_an_offline_machine_made_comes_home_without_states_that_nobody_needs(tmp_path):
   made = {
     "a.job.json": '{\n  "state": "stopped"\n}',
     "a/runs/00/metrics.jsonl": "{}",
@@ -108,8 +108,13 @@ def test_what_an_offline_machine_made_comes_home_without_old_states_and_those_of
     "a/checkpoints/1000.safetensors": "newest",
     "a/tensorboard/events": "large",
     "b.job.json": '{\n  "state": "done"\n}',
-    "b/checkpoints/10.safetensors": "no longer needed",
+    "b/checkpoints/10.safetensors": "all that there is of the trained network",
+    "b/checkpoints/unfinished/20.safetensors": "cut short",
     "b/network.json": "{}",
+    "d.job.json": '{\n  "state": "done"\n}',
+    "d/best/params.safetensors": "what others start from",
+    "d/checkpoints/10.safetensors": "no longer needed",
+    "released/params.safetensors": "of evaluate --release",
     "c.job.json": '{\n  "state": "done"\n}',  # Of one cell; another job has a second one in the same folder.
     "c/matrix.json": "{}",
     "c/done/outcome.json": "{}",
@@ -126,6 +131,14 @@ def test_what_an_offline_machine_made_comes_home_without_old_states_and_those_of
   subprocess.run(["bash", script, "unpack", "out"], cwd=tmp_path, check=True, capture_output=True)
   home = tmp_path / "runs" / "offline"
   came = {str(file.relative_to(home)): file.read_text() for file in home.rglob("*") if file.is_file()}
-  left = {"a/checkpoints/900.safetensors", "a/tensorboard/events", "b/checkpoints/10.safetensors"}
-  left |= {"c/done/checkpoints/10.safetensors"}
-  assert came == {name: text for name, text in made.items() if name not in left}
+  left = {"a/checkpoints/900.safetensors", "a/tensorboard/events", "b/checkpoints/unfinished/20.safetensors"}
+  left |= {"c/done/checkpoints/10.safetensors", "d/checkpoints/10.safetensors"}
+  brought = {name: text for name, text in made.items() if name not in left}
+  assert came == brought
+
+  (home / "a/runs/00/metrics.jsonl").write_text("newer, at home")
+  (tmp_path / "out" / "offline.tar.gz.01").write_text("of an earlier call")
+  subprocess.run(["bash", script, "unpack", "out"], cwd=tmp_path, capture_output=True)
+  assert (home / "a/runs/00/metrics.jsonl").read_text() == "newer, at home"
+  subprocess.run(["bash", script, "pack", "out"], cwd=tmp_path, check=True, capture_output=True)
+  assert [file.name for file in (tmp_path / "out").iterdir()] == ["offline.tar.gz.00"]

@@ -1,6 +1,7 @@
 """Plans: what is refused, in which order jobs run, and what is known of them afterwards."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import signal
@@ -33,7 +34,7 @@ SAY = "import sys, pathlib; file = pathlib.Path(sys.argv[1], 'order'); file.open
 
 
 def run(jobs, path, *, num_devices=1, hours=1.0):
-  devices = [jobs_lib.Device(CORE, is_core=True)] * num_devices
+  devices = [jobs_lib.Device(str(CORE), is_core=True)] * num_devices
   return jobs_lib.run(jobs, jobs_lib.Folder(path, jobs), devices=devices, hours=hours)
 
 
@@ -64,6 +65,7 @@ def test_a_command_has_its_config_fields_and_the_folders_of_other_jobs():
     ([plan.Job("a", fields={"source": "{b}"}), plan.Job("b", fields={"source": "{a}"})], "circle: (a -> b|b -> a)"),
     ([plan.Job("a", devices=0)], "devices=0"),
     ([plan.Job("a", hours=float("nan"))], "hours=nan"),
+    ([plan.Job("a", flags={"runs": pathlib.Path("b")})], "flag runs=PosixPath.'b'. is no word and no number"),
     ([plan.Job("a", hours=float("inf"))], "hours=inf must be above 0, and finite"),
   ],
 )
@@ -90,7 +92,9 @@ def test_the_worthiest_runs_first_and_after_what_it_needs(tmp_path):
   assert (tmp_path / "order").read_text() == "1 2 3 "
   assert run(jobs, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 "  # Nothing is done twice.
   changed = [*jobs[:2], script("second", SAY.format(4))]
-  assert run(changed, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 4 "  # Another command is.
+  assert run(changed, tmp_path)  # Another command is done, and what was made of the one before.
+  assert (tmp_path / "order").read_text() == "1 2 3 4 3 "
+  assert run(changed, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 4 3 "
 
 
 def test_a_job_that_fails_costs_those_alone_that_need_it(tmp_path, capsys):
@@ -142,6 +146,67 @@ def test_jobs_share_a_card_and_its_memory(tmp_path, monkeypatch):
   assert [file.read_text() for file in (tmp_path / "w").glob("*.seen")] == ["0 0.450", "0 0.450"]
   with pytest.raises(ValueError, match="'big' asks for devices=2, and those are not shared"):
     jobs_lib.run([script("big", "", devices=2)], folder, devices=devices)
+
+
+@pytest.mark.parametrize(
+  ("visible", "names"),
+  [
+    (None, ["0", "1"]),  # A container may show cards 3 and 5: CUDA counts them from 0.
+    ("1", ["1"]),
+    ("0, 1", ["0", "1"]),
+    ("GPU-8932f937,MIG-7", ["GPU-8932f937", "MIG-7"]),
+    ("", None),  # None are to be used: the cores are.
+    ("-1", None),
+  ],
+)
+def test_cards_are_called_as_cuda_calls_them(tmp_path, monkeypatch, visible, names):
+  for name in ("nvidia3", "nvidia5", "nvidiactl", "nvidia-uvm"):
+    (tmp_path / name).touch()
+  monkeypatch.setattr(jobs_lib.pathlib, "Path", lambda path: tmp_path if path == "/dev" else pathlib.Path(path))
+  monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+  monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+  if visible is not None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+  found = jobs_lib.devices()
+  if names is None:
+    assert found and all(device.is_core for device in found)
+  else:
+    assert [device.name for device in found] == names and not any(device.is_core for device in found)
+
+
+def test_a_job_gets_the_card_of_which_most_is_free_and_no_more_run_than_asked(tmp_path, monkeypatch):
+  """Two cards that two jobs share: `after` starts when `short` ends, and `long` waits for it on the other card."""
+  wait = "\nwhile not (here / '{}').exists(): time.sleep(0.02)"
+  say = (
+    "import os, pathlib, sys, time; here = pathlib.Path(sys.argv[1])\n"
+    "(here / '{}').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
+  )
+  jobs = [
+    script("long", say.format("long") + wait.format("after")),
+    script("short", say.format("short") + wait.format("long")),
+    script("after", say.format("after"), after=["short"]),
+  ]
+  folder = jobs_lib.Folder(tmp_path, jobs)
+  assert jobs_lib.run(jobs, folder, devices=[jobs_lib.Device(name, False, 0.5) for name in "01"] * 2)
+  card = {name: (tmp_path / name).read_text() for name in ("long", "short", "after")}
+  assert card["long"] != card["short"] == card["after"]
+
+  most = []
+  process = jobs_lib._Process
+  monkeypatch.setattr(jobs_lib, "_Process", lambda *args, **kw: most.append(time.monotonic()) or process(*args, **kw))
+  slow = [script(name, "import time; time.sleep(0.3)") for name in "xyz"]
+  devices = [jobs_lib.Device(str(CORE), True)] * 3
+  assert jobs_lib.run(slow, jobs_lib.Folder(tmp_path / "one", slow), devices=devices, num_jobs=1)
+  assert min(late - soon for soon, late in itertools.pairwise(most)) >= 0.3
+
+
+def test_the_folder_of_a_job_is_where_it_writes():
+  soup = plan.Job("soup", "matrix")
+  cell = plan.Job("cell", "matrix", flags={"workdir": "{soup}", "cell": "white"})
+  figure = plan.figures("figure", "pnn", [cell])
+  folder = jobs_lib.Folder(pathlib.Path("w"), [soup, cell, figure])
+  assert folder.command(figure)[3:] == ["--figure=pnn", "--runs=w/soup", "--out=w/figure"]
+  assert folder.command(cell)[3:] == ["--workdir=w/soup", "--cell=white"]
 
 
 def test_cores_are_not_shared(monkeypatch):

@@ -231,6 +231,17 @@ def test_on_a_node_a_job_leaves_its_record_and_is_queued_again_where_it_was_stop
   assert calls(cluster, "scontrol") == [one.format(number=number) for one in requeues]
 
 
+def test_what_keeps_nothing_is_not_queued_again_without_end(cluster, tmp_path, monkeypatch, capsys):
+  jobs = [job] = [jobs_test.script("job", STOPPED_BY_A_SIGNAL, binary="evaluate")]
+  folder = submit(jobs, tmp_path)
+  set_states(cluster, job="RUNNING")
+  monkeypatch.setenv("SLURM_JOB_ID", numbers(cluster)["job"])
+  with pytest.raises(SystemExit, match="1"):
+    jobs_lib.run_on_node(job, folder)
+  assert calls(cluster, "scontrol") == [] and folder.stored("job").state == jobs_lib.STOPPED
+  assert "job keeps nothing of what it has begun" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("code", "state", "exit_code"), [(0, jobs_lib.DONE, 0), (143, jobs_lib.STOPPED, 1)])
 def test_a_signal_to_the_launcher_stops_its_job_and_what_is_done_by_then_is_done(
   cluster, tmp_path, monkeypatch, code, state, exit_code
@@ -249,7 +260,7 @@ time.sleep(300)
   monkeypatch.setattr(stop, "_signal", int(signal.SIGUSR1))
   with pytest.raises(SystemExit) as ended:
     jobs_lib.run_on_node(job, folder)
-  assert ended.value.code == exit_code and folder.stored(job).state == state
+  assert ended.value.code == exit_code and folder.stored(job.name).state == state
   assert len(calls(cluster, "scontrol")) == (state == jobs_lib.STOPPED)
 
 
