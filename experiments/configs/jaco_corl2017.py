@@ -5,13 +5,15 @@
     --config.source=runs/column --config.world=arm://localhost:5005
 
 Variants: column, the first one, in simulation; randomized, the same on an accelerator, in episodes that look as the arm
-may (not run yet); a method, by which the arm is learned, with _taught behind it from the first column as a teacher too,
-and with _twin last, on a twin that the run serves for itself (progressive_taught_twin, progressive_twin with
---config.world_options.gap=subtle); or, of the paper's figures,
+may (not run yet); a method, by which the arm is learned; or, of the paper's figures,
 
   4  wide, wide_ff, narrow, narrow_ff: four kinds of first columns, without helper losses
   6  finetune_subtle_color and so on: 30 runs of a method in a simulation that looks different
   7  fig7_static, fig7_three, fig7_two: columns that feel, for a target on a conveyor
+
+A method, or a variant of figure 7, with _taught behind it learns from the first column as a teacher too; with _twin
+last it learns on a twin that the run serves for itself (progressive_taught_twin, progressive_twin with
+--config.world_options.gap=subtle).
 
 Episodes of column 1 may differ in looks and dynamics: `--config.world_options.randomization.mass=0.2` and so on; all
 are off.
@@ -72,9 +74,9 @@ FIGURE_7 = {
   "fig7_two": ("jaco/conveyor", _SEES_AND_FEELS),
 }
 _TAUGHT, _TWIN = "_taught", "_twin"
-_ON_THE_ARM = tuple(method + taught for method in baselines.METHODS for taught in ("", _TAUGHT))
+_ON_THE_ARM = tuple(name + taught for name in (*baselines.METHODS, *FIGURE_7) for taught in ("", _TAUGHT))
 VARIANTS = (
-  *(COLUMN, RANDOMIZED, *FIGURE_4, *FIGURE_6, *FIGURE_7, *_ON_THE_ARM),
+  *(COLUMN, RANDOMIZED, *FIGURE_4, *FIGURE_6, *_ON_THE_ARM),
   *(variant + _TWIN for variant in _ON_THE_ARM),
 )
 _RELEASED = "experiments/released/jaco_corl2017"
@@ -87,7 +89,7 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
   world, options = "jaco/reach/random", dict[str, Any](num_joints=9)
   if variant.endswith(_TWIN):
     config = get_config(variant.removesuffix(_TWIN))
-    config.world, config.world_options.gap = "twin/reach/random", "full"
+    config.world, config.world_options.gap = "twin/" + config.world.removeprefix("jaco/"), "full"
     return config
   if variant.endswith(_TAUGHT):
     return _taught(variant.removesuffix(_TAUGHT))
@@ -116,13 +118,14 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
   return config
 
 
-def _taught(method: str) -> config_dict.ConfigDict:
-  """A method on the arm that learns from a teacher too, and from every step five times; a new column is a wide one."""
-  config = get_config(method)
+def _taught(variant: str) -> config_dict.ConfigDict:
+  """What learns on the arm, from a teacher too, and from every step five times; a new column of figure 5 is wide."""
+  config = get_config(variant)
   config.train.update({"teacher": _RELEASED, "replay_updates": 4})
   config.train.hyper.update({"correction": "vtrace", "learning_rate": 5e-4})
-  if method not in baselines.FINETUNING:
-    config.train.column = base.column(**{**_WIDE, "norm": "layer", "start": "data"})
+  if variant not in baselines.FINETUNING:
+    column = config.train.column if variant in FIGURE_7 else _WIDE
+    config.train.column = base.column(**{**column, "norm": "layer", "start": "data"})
   return config
 
 

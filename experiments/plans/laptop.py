@@ -77,14 +77,21 @@ def _changes() -> list[plan.Job]:
 
 
 def _conveyor() -> list[plan.Job]:
-  """Figure 7 of the same in simulation, three runs: the third column starts from its own run's second."""
+  """Figure 7 of the same, three runs on the twin, with a teacher, and three in simulation, where little is learned.
+
+  The third column starts from its own run's second.
+  """
   jobs = []
-  for seed in range(3):
-    for variant in jaco_corl2017.FIGURE_7:
-      own = {"source": f"{{fig7_static_{seed}}}"} if variant == "fig7_three" else {}
-      fields = {"seed": seed, **own}
-      jobs.append(plan.Job(f"{variant}_{seed}", config=f"{_SIM_TO_REAL}:{variant}", fields=fields, hours=0.1))
-  return [*jobs, plan.figures("conveyor_figure", "corl2017_fig7", jobs)]
+  for name, where, steps in (("twin", "_taught_twin", 20_000), ("simulation", "", 60_000)):
+    learned = []
+    for seed in range(3):
+      for variant in jaco_corl2017.FIGURE_7:
+        own = {"source": f"{{fig7_static{where}_{seed}}}"} if variant == "fig7_three" else {}
+        fields = {"seed": seed, "train.steps": steps, **own}
+        config = f"{_SIM_TO_REAL}:{variant}{where}"
+        learned.append(plan.Job(f"{variant}{where}_{seed}", config=config, fields=fields, hours=0.1))
+    jobs += [*learned, plan.figures(f"conveyor_{name}", "corl2017_fig7", learned)]
+  return jobs
 
 
 def _gap() -> list[plan.Job]:

@@ -118,6 +118,16 @@ def test_figure_7_s_third_column_feels_and_is_to_find_a_target_that_moves(three_
     learn.make(jaco_corl2017.get_config("fig7_three"))
 
 
+def test_figure_7_on_a_twin_is_of_the_same_columns_and_tasks_with_a_teacher():
+  for variant in jaco_corl2017.FIGURE_7:
+    ours, taught = (jaco_corl2017.get_config(variant + how) for how in ("", "_taught_twin"))
+    assert taught.world == "twin/" + ours.world.removeprefix("jaco/") and taught.world_options.gap == "full"
+    assert taught.train.teacher == "experiments/released/jaco_corl2017" and not ours.train.teacher
+    assert taught.agent == ours.agent and taught.source == ours.source
+    changed = {"norm": "layer", "start": "data"}
+    assert {**taught.train.column} == {**ours.train.column, **changed}
+
+
 def test_figure_7_s_third_column_sees_by_laterals_alone(three_columns):
   """Other pixels give other outputs, from either column before it; without laterals nothing but proprioception does."""
   spec, rng = three_columns.agent.spec, np.random.default_rng(0)
