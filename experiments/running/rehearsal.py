@@ -10,6 +10,7 @@ from agents import actor_critic, unroll
 from experiments.setup import learn
 from experiments.setup import place as place_lib
 from experiments.setup import teacher as teacher_lib
+from experiments.store import run_directory
 from progressive import partition
 
 
@@ -67,7 +68,9 @@ def recording(task: learn.Task, path: str, *, teacher: str = "") -> dm_env.Envir
     ValueError: there is none, or it is of other joints or of another task of the arm's than what is learned.
   """
   shown_here = None if teacher else {name for names in learn.shown(task) for name in names}
-  place = place_lib.make("environments.arm.replay:Replay", {"path": path}, observations=shown_here)
+  place = place_lib.make(
+    "environments.arm.replay:Replay", {"path": str(run_directory.local(path))}, observations=shown_here
+  )
   if teacher:
     place = teacher_lib.taught(place, teacher_lib.load(teacher))
   place_lib.check_inputs(place, task.agent.spec)

@@ -86,7 +86,8 @@ def claim(
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
   Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
-  other than it was, as long as no more than that has been learned; source and teacher may have other names.
+  other than it was, as long as no more than that has been learned; source, teacher and
+  recording may have other names.
 
   Args:
     workdir, config: a run's, or a sweep's.
@@ -108,10 +109,11 @@ def claim(
   if theirs := read_config(path) if learned else {}:
     if "source" in first and source == (path / first["source"]).resolve():
       theirs["source"] = ours["source"]
-    before, teacher = (config.get("train", {}).get("teacher") for config in (theirs, ours))
-    if before and teacher and before != teacher:  # It may have moved, and is needed.
-      print(f"warning: {path} goes on with the teacher {teacher}, {before} before", file=sys.stderr)
-      theirs["train"]["teacher"] = teacher
+    for name in ("teacher", "recording"):  # It may have moved.
+      before, now_called = (config.get("train", {}).get(name) for config in (theirs, ours))
+      if before and now_called and before != now_called:
+        print(f"warning: {path} goes on with the {name} {now_called}, {before} before", file=sys.stderr)
+        theirs["train"][name] = now_called
     if ours.get("train", {}).get("steps", 0) >= learned[-1] and "steps" in theirs.get("train", {}):
       theirs["train"]["steps"] = ours["train"]["steps"]
     if changes := difference(theirs, ours):

@@ -140,6 +140,8 @@ def _lack(run: records.Run | None) -> str:
   """Why a run does not count; '' where it does."""
   if run is None:
     return "not run"
+  if not any(block.kind == "episode" for block in run.blocks):
+    return "empty: no episode has ended"
   return sweep_folder.why_incomplete([run], int(run.config["train"]["steps"]), is_done=True)[1]
 
 

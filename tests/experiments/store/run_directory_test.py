@@ -145,19 +145,20 @@ def test_a_source_is_the_same_by_any_name_from_any_folder_and_after_a_move(tmp_p
   claim(tmp_path / "alone", make_config(source=str(tmp_path / "stew/a/best")))
 
 
-def test_a_teacher_may_move_and_that_is_said(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["teacher", "recording"])
+def test_a_teacher_and_a_recording_may_move_and_that_is_said(tmp_path, capsys, name):
   claim(tmp_path, make_config(train={"steps": 200}))
   learn(tmp_path, 100)
-  claim(tmp_path, make_config(train={"steps": 200, "teacher": ""}))
-  with pytest.raises(ValueError, match="train.teacher: '' there, 'a' here"):
-    claim(tmp_path, make_config(train={"steps": 200, "teacher": "a"}))
-  claim(tmp_path / "taught", make_config(train={"steps": 200, "teacher": "a"}))
-  learn(tmp_path / "taught", 100)
+  claim(tmp_path, make_config(train={"steps": 200, name: ""}))
+  with pytest.raises(ValueError, match=f"train.{name}: '' there, 'a' here"):
+    claim(tmp_path, make_config(train={"steps": 200, name: "a"}))
+  claim(tmp_path / "with", make_config(train={"steps": 200, name: "a"}))
+  learn(tmp_path / "with", 100)
   assert capsys.readouterr().err == ""
-  claim(tmp_path / "taught", make_config(train={"steps": 200, "teacher": "b/a"}))
-  assert "goes on with the teacher b/a, a before" in capsys.readouterr().err
-  with pytest.raises(ValueError, match="train.teacher: 'b/a' there, '' here"):
-    claim(tmp_path / "taught", make_config(train={"steps": 200, "teacher": ""}))
+  claim(tmp_path / "with", make_config(train={"steps": 200, name: "b/a"}))
+  assert f"goes on with the {name} b/a, a before" in capsys.readouterr().err
+  with pytest.raises(ValueError, match=f"train.{name}: 'b/a' there, '' here"):
+    claim(tmp_path / "with", make_config(train={"steps": 200, name: ""}))
 
 
 def test_other_code_is_said_and_recorded(tmp_path, monkeypatch, capsys):

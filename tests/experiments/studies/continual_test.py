@@ -81,6 +81,11 @@ def test_what_lacks_is_a_gap_and_no_number(tmp_path):
   assert drawn.gaps["freeway, mode 2"] == "scratch returns 0.0 in the end: no score to reach"
   assert drawn.gaps["freeway, mode 0, retained"] == "not run"
   assert drawn.statistics["freeway: corrected"]["average performance"] == "lacks mode 2"
+  silent = make(tmp_path, "finetune", 2, [0.0])
+  (silent.path / "metrics.jsonl").write_text(json.dumps({"step": 1000, "wall_s": 1.0, "kind": "train"}) + "\n")
+  scratch = make(tmp_path, "scratch", 3, LATE)._replace(config=nothing.config)
+  drawn = figures.make("continual", [*runs, scratch, records.read(silent.path)])
+  assert drawn.gaps["freeway, mode 2, finetune"] == "empty: no episode has ended"
 
 
 def test_other_runs_and_runs_that_are_there_twice_are_refused(tmp_path):
