@@ -1,6 +1,5 @@
 """The demo's page: what each method scored on the arm beside the column as it came, and where it all comes from."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from analysis import curves, plots, records
 from environments.arm import twin
 from environments.jaco import camera, constants, tasks
 from experiments.report import drawing, html
-from experiments.store import network_file
+from experiments.store import network_file, run_directory
 from experiments.studies.corl2017 import demo, figures
 from progressive import cost
 
@@ -139,7 +138,7 @@ def _evaluation(run: records.Run) -> Evaluation:
 
 
 def _played(path: pathlib.Path) -> Evaluation:
-  known = json.loads((path / "evaluation.json").read_text())
+  known = run_directory.read_json(path / "evaluation.json")
   low, high = (np.nan if (x := known.get(name)) is None else x for name in ("return_ci_low", "return_ci_high"))
   return Evaluation(known["mean_return"], low, high, known["episodes"])
 
@@ -196,7 +195,7 @@ def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: 
   blocks = []
   released = source / "evaluation.json"
   if released.exists():
-    known = json.loads(released.read_text())
+    known = run_directory.read_json(released)
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
     blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
   rates = [records.last(run)["wall_s"] for run in runs.values()]
