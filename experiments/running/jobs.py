@@ -43,7 +43,7 @@ class Record:
   code: int | None = None  # The process's last exit code.
   on_slurm: bool = False  # SLURM had it last, and knows whether it is queued or runs.
   ended_s: float = 0.0  # When it was done, since the epoch; 0: it is not known.
-  read: Mapping[str, float] = dataclasses.field(default_factory=dict)  # The same of what it needs, when it started.
+  needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # The same of what it needs, when it started.
 
 
 class Folder:
@@ -75,7 +75,7 @@ class Folder:
     What it needs may have been made anew since: then it is left as well.
     """
     record = self.stored(job.name)
-    is_stale = any(self.stored(name).ended_s != ended_s for name, ended_s in record.read.items())
+    is_stale = any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
     if record.state == DONE and (dict(record.job) != _as_json(job) or is_stale):
       record.state = LEFT
     if record.on_slurm and record.state != DONE and job.name in self.queue:
@@ -264,7 +264,7 @@ class _Process:
     command = folder.command(job)
     cores = {int(device.name) for device in devices if device.is_core}
     self._started_s, self._hours = time.monotonic(), folder.stored(job.name).hours
-    self._read = {name: folder.stored(name).ended_s for name in job.needs()}
+    self._needs = {name: folder.stored(name).ended_s for name in job.needs()}
     with folder.log(job).open("a") as log:
       try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -313,7 +313,7 @@ class _Process:
     self.state = state
     ended_s = time.time() if state == DONE else 0.0
     self._folder.write(
-      self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm, ended_s, self._read)
+      self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm, ended_s, self._needs)
     )
 
 

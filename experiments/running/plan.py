@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _WITH_WORKDIR = ("train", "matrix")  # Binaries that make a folder of their own.
+_KEEPING = (*_WITH_WORKDIR, "analyse")  # And those that keep what they have done when they are stopped.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FOLDER = re.compile(rf"\{{({_NAME.pattern})\}}")
 
@@ -50,7 +51,7 @@ class Job:
   @property
   def goes_on(self) -> bool:
     """Whether it keeps what it has done when it is stopped."""
-    return self.binary in _WITH_WORKDIR
+    return self.binary in _KEEPING
 
   def needs(self) -> tuple[str, ...]:
     """Names of the jobs that this one waits for."""
