@@ -143,6 +143,8 @@ def check(config: config_dict.ConfigDict) -> None:
     _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
     for name, (entry, example) in _MATRIX.items():
       _check_tuple(f"matrix.{name}", config.matrix.get(name), entry, example)
+    if "sweep" in config and config.sweep.top > config.sweep.num_runs:  # No cell would have a score.
+      raise ValueError(f"sweep.top={config.sweep.top} is more than sweep.num_runs={config.sweep.num_runs}; set both")
     if config.matrix.get("floors") == ():
       raise ValueError(f"matrix.floors=() is not of the form {_MATRIX['floors'][1]}")
 
@@ -168,10 +170,6 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
   """Refuses a sweep that is none; raises as `check_phase`."""
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
-  if (sweep.get("top") or 1) > (sweep.get("num_runs") or 1):
-    raise ValueError(
-      f"sweep.top={sweep.top}: of sweep.num_runs={sweep.num_runs} runs no more can be compared; set sweep.top as well"
-    )
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
   for name, kind, values in sweep.get("sampled") or ():
     if not all(_is_number(value) for value in values):

@@ -237,3 +237,13 @@ def test_a_matrix_that_cannot_be_is_refused_before_its_first_cell(name, value, f
     config.matrix[name] = value
   with pytest.raises(ValueError, match=re.escape(f"matrix.{name}={value!r} is not of the form {form}")):
     checks.check(config)
+
+
+def test_a_matrix_of_fewer_runs_than_are_to_be_compared_is_refused():
+  config = pong_soup.get_config("accelerator")
+  checks.check(config)
+  config.sweep.num_runs = 2
+  with pytest.raises(ValueError, match="sweep.top=5 is more than sweep.num_runs=2; set both"):
+    checks.check(config)
+  del config.matrix
+  checks.check(config)  # A sweep alone has what it has.
