@@ -75,14 +75,16 @@ class Folder:
     What it needs may have been made anew since: then it is left as well.
     """
     record = self.stored(job.name)
-    is_stale = any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
-    if record.state == DONE and (dict(record.job) != _as_json(job) or is_stale):
+    if record.state == DONE and (dict(record.job) != _as_json(job) or self._is_stale(record)):
       record.state = LEFT
     if record.on_slurm and record.state != DONE and job.name in self.queue:
       record.state = QUEUED if self.queue[job.name].state == "PENDING" else RUNNING
     elif record.state == RUNNING and (record.on_slurm or not _is_locked(self.log(job))):
       record.state = STOPPED  # Killed, and whoever watched it too.
     return record
+
+  def _is_stale(self, record: Record) -> bool:
+    return any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
 
   def write(self, job: plan_lib.Job, record: Record) -> None:
     run_directory.write_json(self._file(job.name), dataclasses.asdict(record))

@@ -71,7 +71,7 @@ class Job:
     for name, value in self.fields.items():
       yield f"--config.{name}={value}"
     for name, value in self.flags.items():
-      for one in value if isinstance(value, list | tuple) else (value,):
+      for one in _each(value):
         yield f"--{name}={one}"
 
 
@@ -79,6 +79,11 @@ def folders(jobs: Sequence[Job], path: pathlib.Path) -> dict[str, str]:
   """Name of every job of a plan in the folder `path` -> where it writes: a folder of its name, or its `workdir`."""
   own = {job.name: str(path / job.name) for job in jobs}
   return own | {job.name: _filled(str(job.flags["workdir"]), own) for job in jobs if "workdir" in job.flags}
+
+
+def _each(value: Any) -> Sequence[Any]:
+  """What a flag is repeated with."""
+  return value if isinstance(value, list | tuple) else (value,)
 
 
 def _filled(word: str, folders: Mapping[str, str]) -> str:
@@ -118,8 +123,7 @@ def check(jobs: Sequence[Job]) -> None:
     if job.devices < 1 or not 0 < job.hours < float("inf"):
       raise ValueError(f"job {job.name!r}: devices={job.devices} and hours={job.hours} must be above 0, and finite")
     for name, value in job.flags.items():
-      words = value if isinstance(value, list | tuple) else (value,)
-      if not all(isinstance(word, str | int | float) for word in words):
+      if not all(isinstance(one, str | int | float) for one in _each(value)):
         raise ValueError(f"job {job.name!r}: flag {name}={value!r} is no word and no number; write it as one")
     for name in job.needs():
       if name not in names:

@@ -24,6 +24,7 @@ _RELATIVE, _ABSOLUTE = 0.01, 0.01
 _SCORE_TOLERANCE = 1.0  # Points.
 # Of the pictures: steps after which they are taken, and how many pixels show one.
 _SHOWN, _LARGER = (1, 20, 45, 200, 420), np.ones((4, 4), np.uint8)
+_SHEET_STEP = 45  # After which all variants are shown.
 
 
 class Row(NamedTuple):
@@ -207,7 +208,7 @@ def contact_sheet() -> np.ndarray:
   """One picture in all eight variants, two rows of four, grey `[H, W]`."""
   ours = consoles.Ours()
   ours.start(c.MIN_START_FRAMES)
-  for _ in range(_SHOWN[2]):
+  for _ in range(_SHEET_STEP):
     ours.step(consoles.NOOP)
   one = jnp.asarray(ours.picture())
   shown = [np.asarray(variants.apply(name, one, variants.Options())) for name in variants.NAMES]
