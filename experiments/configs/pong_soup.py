@@ -36,6 +36,7 @@ class Scale:
   sampled: tuple[tuple[str, str, tuple[float, ...]], ...]
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   column: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # What keeps its units alive.
+  alpha: float = 1.0  # Adapters' first scale, unless it is drawn.
 
 
 # The paper "closely follows" A3C (papers.md 1.4, 4), as it was published.
@@ -70,12 +71,12 @@ SCALES = {
   # The targets of figure 4b; one run of each is no sample.
   "laptop": Scale(
     _FEW, (), ("pong", "white", "h_flip"), 500_000, 8, 128, 32, 100_000, 10, 1, 1, _LAPTOP, (),
-    column={"norm": "layer", "start": "data"},
+    column={"norm": "layer", "start": "data"}, alpha=0.1,
   ),
   # One card, five runs side by side: an update has 32 steps of 1,024 transitions a run.
   "accelerator": Scale(
     _FEW, (), ("pong", "white", "h_flip"), 3_000_000, 64, 128, 100, 1_000_000, 5, 5, 5,
-    {**_LAPTOP, "minibatches": 8}, (), column={"norm": "layer", "start": "data"},
+    {**_LAPTOP, "minibatches": 8}, (), column={"norm": "layer", "start": "data"}, alpha=0.1,
   ),
   "paper": Scale(
     ("pong", "noisy", "h_flip"), (("noisy", "h_flip"),), VARIANTS,
@@ -123,6 +124,7 @@ def transfer(
   config = base.experiment(
     world=f"{worlds}{world}",
     world_options={**world_options, **chosen.options},
+    alpha=chosen.alpha,
     output_init="random",  # Starting as the previous policy came with the later paper (papers.md 2.3).
     train=base.phase(
       column=base.column(**column, **chosen.column),
