@@ -164,14 +164,24 @@ def _ending(code: int) -> str:
   return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
+def be_on_time(nice: int) -> None:
+  """Takes this priority for this thread and those that it starts, where the system grants it.
+
+  What holds an arm needs little of a busy machine, but on time: its driver's process -20, its server somewhat less. A
+  process with a session of its own takes it for that too.
+  """
+  with contextlib.suppress(OSError):
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
+    if os.getsid(0) == os.getpid():
+      _AUTOGROUP.write_text(str(nice))
+
+
 def _own(handle: int) -> None:
   """The other end of `RemoteGate`: the configuration comes first, then calls, then the pipe's end."""
   is_told = threading.Event()
   for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(kind, lambda *_: is_told.set())
-  with contextlib.suppress(OSError):  # It needs little, but on time.
-    os.setpriority(os.PRIO_PROCESS, 0, -20)
-    _AUTOGROUP.write_text("-20")
+  be_on_time(-20)
   pipe = multiprocessing.connection.Connection(handle)
   config: protocol.DriverConfig = pipe.recv()
   with contextlib.ExitStack() as held:

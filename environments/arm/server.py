@@ -263,6 +263,8 @@ def _world(config: ServerConfig) -> Iterator[world.ArmWorld | replay.ReplayWorld
   if isinstance(config.driver, replay.ReplayConfig):
     yield replay.ReplayWorld(config.driver, task=config.task, num_joints=config.num_joints)
     return
+  if config.driver.is_real_time:
+    driver.be_on_time(-10)  # gRPC's threads and the camera's come later, and inherit it.
   with _camera(config.driver) as image, contextlib.closing(driver.connect(config.driver)) as gate:
     arm_world = world.ArmWorld(
       gate,

@@ -1,5 +1,7 @@
 """Recordings of made-up episodes, and of a twin's, for tests of what reads them."""
 
+import time
+
 import dm_env
 import numpy as np
 from dm_env import specs
@@ -101,5 +103,7 @@ def motion(every):
 def write(folder, every, *, task="reach/random", **options):
   with recorder.Recorder(folder, about(task), now_s=lambda: CLOCK_S, **options) as opened:
     for item in every:
+      while opened._waiting.full():  # A made-up arm does not wait for the disk by itself.
+        time.sleep(0.01)
       opened.put(item)
   return folder

@@ -6,6 +6,7 @@ One twin in a process of its own serves most tests; where a test must look at th
 import contextlib
 import dataclasses
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -777,6 +778,19 @@ def test_a_process_that_is_frozen_loses_the_arm_to_its_lease_and_is_told(rig, ri
 
 def is_home(rig):
   return np.abs(rig.qpos() - constants.HOME_RAD).max() < 0.03
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_server_of_an_arm_goes_before_others_and_behind_its_driver(rig, rig_server):
+  process, _ = rig_server
+  nice = {int(path.name): os.getpriority(os.PRIO_PROCESS, int(path.name)) for path in _threads(process.pid)}
+  assert nice.pop(process.pid) == -10
+  assert -10 in nice.values()  # gRPC's.
+  assert os.getpriority(os.PRIO_PROCESS, rig.driver_pid) == -20
+
+
+def _threads(pid):
+  return pathlib.Path(f"/proc/{pid}/task").iterdir()
 
 
 @pytest.fixture
