@@ -1,13 +1,14 @@
 """Strided VALID convolution that is quick on CPUs and GPUs, and so are its gradients.
 
 XLA:CPU's strided convolutions are the slowest part of learning, and so are cuDNN's where runs side by side have kernels
-of their own. There the same sums are written as matrix products over stride x stride blocks (space-to-depth), of pixels
-that stay uint8 until then, a quarter of the memory to move. Examples go through in parts: on a CPU as large as its
-cache, on a GPU so large that parts are few, and fit. TPUs keep XLA's own convolution and gradients. Both agree to
-float32 rounding. Arrays are NHWC, kernels HWIO.
+of their own. There the same sums are written as matrix products over stride x stride blocks (space-to-depth), or over
+patches where blocks would be too many; of pixels that stay uint8 until then, a quarter of the memory to move. Examples
+go through in parts: on a CPU as large as its cache, on a GPU so large that parts are few, and fit. TPUs keep XLA's own
+convolution and gradients. Both agree to float32 rounding. Arrays are NHWC, kernels HWIO.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from jax import lax
 WAYS = ("lax", "products")
 _PER_LEVEL = np.float32(1 / 255)  # Of a uint8 pixel.
 _PART, _LARGE_PART = 2**18, 2**26  # Numbers that go through at once, in float32: on a CPU 1 MB, elsewhere 256 MB.
-_AT_ONCE = 8  # Examples of a `vmap` of which a CPU's part goes through at once: enough for several cores.
+_AT_ONCE = 4  # Examples of a `vmap` of which a CPU's part goes through at once: enough for several cores.
 
 
 def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, features: int) -> tuple[int, ...]:
@@ -102,9 +103,12 @@ _jitted = jax.jit(_conv_products, static_argnums=2)  # Whoever has no `jit` of h
 
 
 def _products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """Each block times the kernel's blocks, then their sums, shifted."""
+  """Each block times the kernel's blocks, then their sums, shifted; or patches times the kernel."""
   rows, columns = _num_blocks(kernel.shape, stride)
   height, width, features = output_shape(x.shape[1:], kernel.shape[:2], stride, kernel.shape[3])
+  if _is_wasteful(kernel.shape, stride, (height, width)):
+    products = _rows(_patches(x, kernel.shape, stride)) @ kernel.reshape(-1, features)
+    return products.reshape(-1, height, width, features) * (_PER_LEVEL if x.dtype == jnp.uint8 else 1)
   blocks = _blocks(x, (height + rows - 1, width + columns - 1), stride)
   weights = _blocks_of_kernel(kernel, stride) * (_PER_LEVEL if x.dtype == jnp.uint8 else 1)
   products = _rows(blocks.astype(jnp.float32)) @ weights.transpose(3, 1, 2, 0).reshape(weights.shape[-1], -1)
@@ -114,12 +118,11 @@ def _products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _products_with_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
-  """The blocks of `x` times `g` shifted to each block of the kernel.
-
-  Patches of pixels would be fewer products, but runs of C numbers, too short to copy fast.
-  """
+  """The blocks of `x` times `g` shifted to each block of the kernel, or patches times `g`."""
   rows, columns = _num_blocks(kernel, stride)
   channels, features = kernel[2:]
+  if _is_wasteful(kernel, stride, g.shape[1:3]):
+    return (_rows(_patches(x, kernel, stride)).T @ _rows(g)).reshape(kernel)
   blocks = _blocks(x, (g.shape[1] + rows - 1, g.shape[2] + columns - 1), stride).astype(jnp.float32)
   gradient = _rows(blocks).T @ _rows(_shifted(g, rows, columns))
   gradient = gradient.reshape(stride, stride, channels, rows, columns, features).transpose(3, 0, 4, 1, 2, 5)
@@ -127,22 +130,52 @@ def _products_with_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...],
 
 
 def _products_of_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
-  """`g` shifted to each block of the kernel, times the kernel's blocks."""
+  """`g` times the kernel, a patch for each place, then the sums of patches where they lie over each other."""
   rows, columns = _num_blocks(kernel.shape, stride)
-  weights = _blocks_of_kernel(kernel, stride)
-  shifted = _shifted(g, rows, columns)
-  blocks = _rows(shifted) @ weights.transpose(1, 2, 0, 3).reshape(-1, weights.shape[-1])
-  height, width = (size * stride for size in shifted.shape[1:3])
-  x = blocks.reshape(*shifted.shape[:3], stride, stride, shape[2]).transpose(0, 1, 3, 2, 4, 5)
-  x = x.reshape(-1, height, width, shape[2])[:, : shape[0], : shape[1]]
-  return jnp.pad(x, ((0, 0), (0, shape[0] - x.shape[1]), (0, shape[1] - x.shape[2]), (0, 0)))
+  channels, features = kernel.shape[2:]
+  missing = [(0, max(stride - kernel.shape[0], 0)), (0, columns * stride - kernel.shape[1])]  # Of whole blocks.
+  kernel = jnp.pad(kernel, (*missing, (0, 0), (0, 0)))
+  patches = _rows(g) @ kernel.reshape(-1, features).T
+  patches = patches.reshape(*g.shape[:3], kernel.shape[0], columns, stride * channels)
+  of_rows = []
+  for first in range(stride):  # A row of a block lies under each row of the kernel that is whole blocks away.
+    under = itertools.product(range(first, kernel.shape[0], stride), range(columns))
+    pads = {(i, j): ((0, 0), (i // stride, rows - 1 - i // stride), (j, columns - 1 - j), (0, 0)) for i, j in under}
+    of_rows.append(functools.reduce(jnp.add, [jnp.pad(patches[:, :, :, i, j], pad) for (i, j), pad in pads.items()]))
+  x = jnp.stack(of_rows, axis=2)  # [T, rows of blocks, stride, columns of blocks, stride * C]
+  return _fitted(x.reshape(-1, x.shape[1] * stride, x.shape[3] * stride, channels), *shape[:2])
+
+
+def _is_wasteful(kernel: tuple[int, ...], stride: int, size: tuple[int, ...]) -> bool:
+  """Whether whole blocks are over half as many products again as patches are, as for 5x5 of stride 2 or 3x3 of 1.
+
+  Others are quicker by blocks: patches of pixels are runs of few numbers, too short to copy fast.
+  """
+  blocks = _num_blocks(kernel, stride)
+  more = (of * stride / k * (out + of - 1) / out for of, k, out in zip(blocks, kernel[:2], size, strict=True))
+  return math.prod(more) > 1.5
+
+
+def _patches(x: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
+  """`[N, H, W, C]` -> `[N, H', W', kh * kw * C]` in float32, what each place of the kernel covers."""
+  rows, columns = _num_blocks(kernel, stride)
+  height, width, _ = output_shape(x.shape[1:], (kernel[0], kernel[1]), stride, 1)
+  x = _fitted(x, (height + rows - 1) * stride, (width + columns - 1) * stride)
+  x = x.reshape(-1, height + rows - 1, stride, width + columns - 1, stride * kernel[2])
+  runs = []  # Of a row of a block.
+  for i, j in itertools.product(range(kernel[0]), range(columns)):
+    block, row = divmod(i, stride)
+    num = min(stride, kernel[1] - j * stride) * kernel[2]
+    runs.append(x[:, block : block + height, row, j : j + width, :num])
+  return jnp.concatenate(runs, axis=-1).astype(jnp.float32)
 
 
 def _shifted(g: jax.Array, rows: int, columns: int) -> jax.Array:
   """`[T, H', W', F]` -> `[T, H' + rows - 1, W' + columns - 1, rows * columns * F]`."""
-  shifts = [(i, j) for i in range(rows) for j in range(columns)]
-  pads = [((0, 0), (i, rows - 1 - i), (j, columns - 1 - j), (0, 0)) for i, j in shifts]
-  return jnp.concatenate([jnp.pad(g, pad) for pad in pads], axis=-1)
+  height, width = g.shape[1] + rows - 1, g.shape[2] + columns - 1
+  padded = jnp.pad(g, ((0, 0), (rows - 1, rows - 1), (columns - 1, columns - 1), (0, 0)))
+  starts = itertools.product(reversed(range(rows)), reversed(range(columns)))  # The later, the less it is shifted.
+  return jnp.concatenate([padded[:, i : i + height, j : j + width] for i, j in starts], axis=-1)
 
 
 def _num_blocks(kernel: tuple[int, ...], stride: int) -> tuple[int, int]:
@@ -216,9 +249,7 @@ def _rows(x: jax.Array) -> jax.Array:
 
 def _blocks(x: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:
   """`[N, H, W, C]` -> `[N, *size, stride * stride * C]`: cut or zero-padded at the end, then space-to-depth."""
-  rows, columns = size[0] * stride, size[1] * stride
-  x = x[:, :rows, :columns]
-  x = jnp.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, columns - x.shape[2]), (0, 0)))
+  x = _fitted(x, size[0] * stride, size[1] * stride)
   channels = x.shape[-1]
   is_bytes = x.dtype == jnp.uint8 and channels % 4 == 0
   if is_bytes:  # Four channels move as one word.
@@ -227,3 +258,9 @@ def _blocks(x: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:
   return (lax.bitcast_convert_type(x, jnp.uint8) if is_bytes else x).reshape(
     x.shape[0], *size, stride * stride * channels
   )
+
+
+def _fitted(x: jax.Array, height: int, width: int) -> jax.Array:
+  """`[N, H, W, C]` cut or zero-padded at the end to `[N, height, width, C]`."""
+  x = x[:, :height, :width]
+  return jnp.pad(x, ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0)))
