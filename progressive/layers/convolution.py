@@ -21,7 +21,6 @@ from jax import lax
 WAYS = ("lax", "products")
 _PER_LEVEL = np.float32(1 / 255)  # Of a uint8 pixel.
 _PART, _LARGE_PART = 2**18, 2**26  # Numbers that go through at once, in float32: on a CPU 1 MB, elsewhere 256 MB.
-_AT_ONCE = 4  # Examples of a `vmap` of which a CPU's part goes through at once: enough for several cores.
 
 
 def output_shape(shape: tuple[int, ...], kernel: tuple[int, int], stride: int, features: int) -> tuple[int, ...]:
@@ -195,8 +194,7 @@ def _in_parts(
 
   A `vmap` goes through a few of its examples at once. These lie far apart, so that each of several devices has as many.
   """
-  is_cpu = jax.default_backend() == "cpu"
-  limit = _PART if is_cpu else _LARGE_PART
+  limit = _PART if jax.default_backend() == "cpu" else _LARGE_PART
 
   def of_one(x: jax.Array, y: jax.Array) -> jax.Array:
     num = x.shape[0]
@@ -216,8 +214,7 @@ def _in_parts(
   @call.def_vmap
   def of_many(num: int, are_mapped: list[bool], *xs: jax.Array) -> tuple[jax.Array, bool]:
     mapped = jax.vmap(of_one, in_axes=[0 if is_mapped else None for is_mapped in are_mapped])
-    at_once = _AT_ONCE if is_cpu else limit * num // max(xs[0].size, 1)
-    size = _divisor(num, at_once, jax.device_count())
+    size = _divisor(num, limit * num // max(xs[0].size, 1), jax.device_count())
     if xs[0].size <= limit or size == num:
       return mapped(*xs), True
 
