@@ -192,7 +192,7 @@ def _in_parts(
 ) -> jax.Array:
   """`f(x, y)` of `x` `[T, ...]`, part after part: `[T, ...]`; or, as a sum over T, with `y` `[T, ...]` in parts too.
 
-  A `vmap` goes through a few of its examples at once. These lie far apart, so that each of several devices has as many.
+  A `vmap` goes through a few of its examples at once, as many from each device's share.
   """
   limit = _PART if jax.default_backend() == "cpu" else _LARGE_PART
 
@@ -214,20 +214,22 @@ def _in_parts(
   @call.def_vmap
   def of_many(num: int, are_mapped: list[bool], *xs: jax.Array) -> tuple[jax.Array, bool]:
     mapped = jax.vmap(of_one, in_axes=[0 if is_mapped else None for is_mapped in are_mapped])
-    size = _divisor(num, limit * num // max(xs[0].size, 1), jax.device_count())
+    num_devices = jax.device_count()
+    size = _divisor(num, limit * num // max(xs[0].size, 1), num_devices)
     if xs[0].size <= limit or size == num:
       return mapped(*xs), True
+    shares = num_devices, num // size, size // num_devices
 
     def some(index: jax.Array) -> jax.Array:
-      return mapped(
-        *(
-          lax.dynamic_index_in_dim(x.reshape(size, -1, *x.shape[1:]), index, 1, keepdims=False) if is_mapped else x
-          for x, is_mapped in zip(xs, are_mapped, strict=True)
-        )
-      )
+      def part(x: jax.Array) -> jax.Array:
+        chosen = lax.dynamic_index_in_dim(x.reshape(*shares, *x.shape[1:]), index, 1, keepdims=False)
+        return chosen.reshape(size, *x.shape[1:])
+
+      made = mapped(*(part(x) if is_mapped else x for x, is_mapped in zip(xs, are_mapped, strict=True)))
+      return made.reshape(num_devices, size // num_devices, *made.shape[1:])
 
     made = jnp.moveaxis(lax.map(some, jnp.arange(num // size)), 0, 1)
-    return made.reshape(num, *made.shape[2:]), True
+    return made.reshape(num, *made.shape[3:]), True
 
   return call(x, y)
 
