@@ -110,6 +110,8 @@ class _MujocoPool:
 
   def __init__(self, num_threads: int):
     self._nominal = model.compile_model()
+    # Or MuJoCo puts an arm that diverges back to zero angles by itself, and nobody hears of it. MJX knows no such flag.
+    self._nominal.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     self._rollout = rollout.Rollout(nthread=num_threads)
     self._data = [mujoco.MjData(self._nominal) for _ in range(num_threads)]
     self._models: list[mujoco.MjModel] = []

@@ -20,6 +20,9 @@ from flax import struct
 from environments import core, loop_closure
 from environments.jaco import camera, constants, kinematics, physics, randomize, tasks
 
+# A guess: a hundred times as fast as Kinova lets a joint turn. MuJoCo's own bound, 1e10, lets through what is no number.
+_DIVERGED_RAD_S = 100.0
+
 
 @struct.dataclass
 class State:
@@ -29,7 +32,7 @@ class State:
   qvel: jax.Array  # [9] rad/s
   target: tasks.Target
   elapsed: jax.Array  # [] int32 control steps
-  is_diverged: jax.Array  # [] bool: physics gave no finite number; qpos and qvel are the last good ones
+  is_diverged: jax.Array  # [] bool: physics gave no state of an arm; qpos and qvel are the last good ones
   dynamics: physics.Dynamics | None  # None: nominal
   appearance: camera.Appearance | None  # None: nominal
   path: jax.Array  # [3, T + 1] the palm before each step so far, metres, base frame
@@ -163,7 +166,7 @@ class Jaco(core.ByValue):
   def step(self, state: State, action: jax.Array) -> State:
     """Holds the commanded velocities for a control step."""
     qpos, qvel = self._physics(state.dynamics, state.qpos, state.qvel, command(action))
-    is_good = jnp.all(jnp.isfinite(qpos)) & jnp.all(jnp.isfinite(qvel))
+    is_good = jnp.all(jnp.isfinite(qpos)) & jnp.all(jnp.abs(qvel) < _DIVERGED_RAD_S)
     palm = kinematics.palm(kinematics.forward(state.qpos))
     return dataclasses.replace(
       state,
