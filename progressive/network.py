@@ -265,6 +265,8 @@ def _terms(
 
 
 def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> ColumnParams:
+  if not 0 < alpha < math.inf:
+    raise ValueError(f"alpha={alpha} must be a finite number > 0; an adapter that starts at 0 never learns.")
   own_key, lateral_key = jax.random.split(key)
   params: ColumnParams = {name: dict(layer) for name, layer in column.init(own_key, spec.columns[k]).items()}
   connections = [connection for _, into in wiring.connections(spec.columns)[k] for connection in into]

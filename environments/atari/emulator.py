@@ -52,7 +52,7 @@ def load(
 
   Args:
     game: as ale-py names it.
-    seed: of all that is random in it.
+    seed: of all that is random in it; the emulator takes 31 bits of it.
     mode: of the console's switch, None for the game's own; another mode can be another game.
     difficulty: of its other switch, None for the game's own.
     repeat_action_probability: of playing the action of the frame before instead ("sticky"); 0: all as chosen.
@@ -66,7 +66,7 @@ def load(
   ale_py = _ale_py()
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   ale = ale_py.ALEInterface()
-  ale.setInt("random_seed", seed)
+  ale.setInt("random_seed", seed % 2**31)
   ale.setFloat("repeat_action_probability", repeat_action_probability)
   ale.loadROM(path)
   for name, chosen, known, switch in (

@@ -71,7 +71,7 @@ class Atari(dm_env.Environment):
     self._elapsed = 0
     self._is_last = True
     self._ends_with_life = ends_with_life
-    self._lives = 0  # When the episode began.
+    self._lives = 0  # The most of the episode so far: a game may give one more.
 
   def reset(self) -> dm_env.TimeStep:
     """Begins a new game."""
@@ -102,6 +102,7 @@ class Atari(dm_env.Environment):
     for _ in range(FRAMES_PER_STEP):
       reward += self._ale.act(self._actions[int(action[0])])
       self._screens.append(self._ale.getScreenGrayscale())
+      self._lives = max(self._lives, self._ale.lives())
       if self._is_over():
         break
     self._pictures.append(emulator.picture(self._screens[0], self._screens[-1]))

@@ -20,7 +20,7 @@ from flax import struct
 from environments import core, loop_closure
 from environments.jaco import camera, constants, kinematics, physics, randomize, tasks
 
-# A guess: a hundred times as fast as Kinova lets a joint turn. MuJoCo's own bound, 1e10, lets through what is no number.
+# A guess: a hundred times as fast as Kinova lets a joint turn. What diverges may stay finite, as far as 1e20.
 _DIVERGED_RAD_S = 100.0
 
 

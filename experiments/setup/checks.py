@@ -43,7 +43,7 @@ _NOT_NEGATIVE = _Range("a finite number >= 0", lambda x: 0 <= x < math.inf)
 _SHARE = _Range("in [0, 1]", lambda x: 0 <= x <= 1)
 _BELOW_1 = _Range("in [0, 1)", lambda x: 0 <= x < 1)
 
-_RUN: Mapping[str, _Range] = {"seed": _whole(0, MOST_SEED), "alpha": _NOT_NEGATIVE}
+_RUN: Mapping[str, _Range] = {"seed": _whole(0, MOST_SEED), "alpha": _POSITIVE}
 _NUMBERS: Mapping[str, _Range] = {
   "steps": _whole(1, MOST_STEPS),
   "num_worlds": _whole(1),
@@ -74,6 +74,7 @@ _NUMBERS: Mapping[str, _Range] = {
   "hyper.minibatches": _whole(1),
   "hyper.clip_ratio": _POSITIVE,
 }
+_ANNEAL = "train.hyper.anneal_updates"
 _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_classes": _whole(0)}
 _WORDS: Mapping[str, tuple[str, ...]] = {
   "hyper.optimizer": optimizer.OPTIMIZERS,
@@ -137,6 +138,9 @@ def check(config: config_dict.ConfigDict) -> None:
     raise ValueError(f"train.lag={config.train.lag}: with train.free_running no lag is kept; set --config.train.lag=0")
   if "sweep" in config:
     check_sweep(config.sweep)
+    drawn = {name: values for name, _, values in config.sweep.get("sampled") or ()}
+    for num_updates in drawn.get(_ANNEAL, ()):
+      check_annealing(config.train, drawn=num_updates)
     if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member has its own, one larger than the last's.
       raise ValueError(f"seed={config.seed} is too large for {config.sweep.num_runs} runs that count on from it")
   if "matrix" in config:  # The score of a cell is what counts.
@@ -171,7 +175,10 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
+  names = [name for name, _, _ in sweep.get("sampled") or ()]
   for name, kind, values in sweep.get("sampled") or ():
+    if names.count(name) > 1:
+      raise ValueError(f"sweep.sampled draws {name} {names.count(name)} times, of which the last alone would count")
     if not all(_is_number(value) for value in values):
       raise ValueError(f"sweep.sampled draws {name} from {values!r}, which are not all numbers")
     if kind == "log_uniform" and not (len(values) == 2 and 0 < values[0] <= values[1] < math.inf):
@@ -202,8 +209,10 @@ def _check_steps_an_unroll(phase: config_dict.ConfigDict) -> None:
     )
 
 
-def check_annealing(phase: config_dict.ConfigDict) -> None:
+def check_annealing(phase: config_dict.ConfigDict, *, drawn: float | None = None) -> None:
   """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
+
+  `drawn` is the number of updates that a sweep draws in the place of the phase's own.
 
   Raises:
     ValueError: naming both numbers of updates, and the field to set.
@@ -213,13 +222,15 @@ def check_annealing(phase: config_dict.ConfigDict) -> None:
   epochs, minibatches = (phase.hyper.get(name, 1) for name in ("epochs", "minibatches"))
   each *= epochs * minibatches
   num_updates = -(-phase.steps // (phase.num_worlds * phase.num_steps)) * each
-  if 0 < phase.hyper.anneal_updates < num_updates:
+  name, anneal_updates = _ANNEAL, phase.hyper.anneal_updates
+  if drawn is not None:
+    name, anneal_updates = f"sweep.sampled: {name}", drawn
+  if 0 < anneal_updates < num_updates:
     raise ValueError(
-      f"train.hyper.anneal_updates={phase.hyper.anneal_updates:g}: the learning rate would be 0 from there to the last "
-      f"of {num_updates} updates (steps={phase.steps}, {phase.num_worlds} worlds, num_steps={phase.num_steps}, "
+      f"{name}={anneal_updates:g}: the learning rate would be 0 from there to the last of {num_updates} updates "
+      f"(steps={phase.steps}, {phase.num_worlds} worlds, num_steps={phase.num_steps}, "
       f"reduction={phase.hyper.get('reduction', 'mean')!r}, epochs={epochs}, minibatches={minibatches}); set "
-      f"train.hyper.anneal_updates={num_updates}, or 0 to "
-      f"keep the rate"
+      f"{name}={num_updates}, or 0 to keep the rate"
     )
 
 

@@ -133,6 +133,45 @@ def test_an_episode_may_end_with_a_life_and_the_next_goes_on_in_the_same_game():
   np.testing.assert_array_equal(env.step(_act(0)).observation["pixels"][above_bricks], starts[0][above_bricks])
 
 
+class _Lives:
+  """An emulator of which only the lives are not its own: `lives[t]` after t frames."""
+
+  def __init__(self, ale, lives):
+    self._ale, self._left = ale, iter(lives)
+    self._now = next(self._left)
+
+  def __getattr__(self, name):
+    return getattr(self._ale, name)
+
+  def act(self, action):
+    self._now = next(self._left)
+    return self._ale.act(action)
+
+  def lives(self):
+    return self._now
+
+
+@pytest.mark.parametrize(
+  ("lives", "num_steps"),
+  [
+    ([3, *[3, 4, 4, 4], *[4, 4, 3]], 2),  # The game gives a life in the first step and takes one in the second.
+    ([3, *[3, 4, 3]], 1),  # Both in one step.
+  ],
+)
+def test_a_life_that_was_given_in_between_can_be_lost(lives, num_steps):
+  env = world.Atari("breakout", seed=0, max_start_frames=0, ends_with_life=True)
+  env._ale = _Lives(env._ale, lives)
+  env.reset()
+  timesteps = [env.step(_act(0)) for _ in range(num_steps)]
+  assert [timestep.last() for timestep in timesteps] == [False] * (num_steps - 1) + [True]
+  assert timesteps[-1].discount == 0.0 and env.step(_act(0)).first()
+
+
+def test_any_seed_of_a_run_is_one_of_the_emulator():
+  for seed in (2**31, 2**32 - 1):  # It takes 31 bits, a run 32.
+    assert registry.make("atari/pong", seed=seed).reset().first()
+
+
 def test_modes_difficulties_and_sticky_actions_reach_the_emulator():
   def played(**options) -> bytes:
     env = world.Atari("pong", seed=0, num_actions=3, max_start_frames=0, **options)

@@ -188,6 +188,15 @@ def test_alpha_is_where_it_is_asked_to_start():
   assert all(float(x) == np.float32(0.01) for x in alphas.values())
 
 
+def test_adapters_that_would_never_learn_are_refused():
+  """U relu(V 0 h + b) with b = 0 has no gradient by any of its parameters: a ReLU has none at 0."""
+  spec = network.Network((columns.feed_forward(),) * 2)
+  first = network.init(jax.random.key(0), network.Network(spec.columns[:1]))
+  for alpha in (0.0, -1.0, float("nan"), float("inf")):
+    with pytest.raises(ValueError, match=f"alpha={alpha} must be a finite number > 0"):
+      network.grow(jax.random.key(0), first, spec=spec, alpha=alpha)
+
+
 # Applying.
 
 

@@ -118,11 +118,11 @@ def test_a_seed_that_is_none_or_another_s_is_refused(seed):
     checks.check(make_config(seed=seed))
 
 
-@pytest.mark.parametrize("alpha", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("alpha", [0.0, -1.0, math.nan, math.inf])
 def test_a_scale_of_adapters_that_cannot_be_is_refused(alpha):
   config = make_config()
   config.alpha = alpha
-  with pytest.raises(ValueError, match=re.escape(f"alpha={alpha} must be a finite number >= 0")):
+  with pytest.raises(ValueError, match=re.escape(f"alpha={alpha} must be a finite number > 0")):
     checks.check(config)
 
 
@@ -172,11 +172,25 @@ def test_different_seeds_that_pass_are_different_runs():
     ({"sampled": (("alpha", "log_uniform", (0.0, 1.0)),)}, "needs .lowest, highest., both > 0"),
     ({"sampled": (("alpha", "log_uniform", (0.1, 0.5, 1.0)),)}, "needs .lowest, highest., both > 0"),
     ({"sampled": (("alpha", "log_uniform", (1.0, 0.1)),)}, "needs .lowest, highest., both > 0"),
+    ({"sampled": (("alpha", "choice", (1.0, 0.0)),)}, "alpha=0.0 must be a finite number > 0"),
+    ({"sampled": (("alpha", "choice", (1.0,)), ("alpha", "choice", (0.1,)))}, "draws alpha 2 times, .* the last alone"),
   ],
 )
 def test_a_sweep_that_cannot_be_is_refused(fields, expected):
   with pytest.raises(ValueError, match=expected):
     checks.check_sweep(base.sweep(**({"num_runs": 1, "top": 1, "sampled": ()} | fields)))
+
+
+@pytest.mark.parametrize(("kind", "values"), [("choice", (0, 10, 9)), ("log_uniform", (9, 20))])
+def test_annealing_that_a_sweep_draws_ends_with_the_run_or_later(kind, values):
+  config = make_config()  # 100 steps: 10 updates of 2 worlds and 5 steps.
+  config.sweep = base.sweep(num_runs=3, top=1, sampled=(("train.hyper.anneal_updates", kind, values),))
+  with pytest.raises(
+    ValueError, match="sweep.sampled: train.hyper.anneal_updates=9: .* of 10 updates .*anneal_updates=10, or"
+  ):
+    checks.check(config)
+  config.sweep.sampled = (("train.hyper.anneal_updates", kind, tuple(max(value, 10) for value in values)),)
+  checks.check(config)
 
 
 @pytest.mark.parametrize("name", ["seed", "method", "train", "train.num_worlds", "train.hyper", "train.column.conv"])
