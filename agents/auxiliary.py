@@ -59,13 +59,13 @@ def init(
     return params
   if len({head.name for head in heads}) != len(heads):
     raise ValueError(f"auxiliary heads {[head.name for head in heads]} must differ in signal or layer")
-  shapes = column.shapes(spec.columns[-1])
+  shapes, known_layers = column.shapes(spec.columns[-1]), column.by_name(spec.columns[-1])
   readouts: dict[str, Any] = {}
   for head, head_key in zip(heads, jax.random.split(key, len(heads)), strict=True):
     if head.signal not in privileged_spec:
       raise ValueError(f"auxiliary signal {head.signal!r} is not known here; the world has {sorted(privileged_spec)}")
-    if head.layer not in shapes:
-      raise ValueError(f"auxiliary layer {head.layer!r} is none of the column's {sorted(shapes)}")
+    if head.layer not in known_layers:
+      raise ValueError(f"auxiliary layer {head.layer!r} is none of the column's {sorted(known_layers)}")
     _check_classes(head, privileged_spec[head.signal])
     outputs = math.prod(privileged_spec[head.signal].shape) * max(head.num_classes, 1)
     sizes = [math.prod(shapes[head.layer]), *([head.hidden] if head.hidden else []), outputs]

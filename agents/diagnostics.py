@@ -53,12 +53,13 @@ def information(logits: jax.Array, weights: jax.Array) -> jax.Array:
 def of_step(before: Any, after: Any) -> dict[str, jax.Array]:
   """`step/<layer>`: length of an update relative to that of the parameters, of each layer that learns.
 
-  `before` and `after` are the trainable side of parameters: a tuple of columns, each {layer: arrays}.
+  `before` and `after` are the trainable side of parameters: a tuple of columns, each {layer: arrays}. Layers of one
+  name in several columns count as one.
   """
-  sizes: dict[str, jax.Array] = {}
+  layers: dict[str, list[tuple[Any, Any]]] = {}
   for old, new in zip(before, after, strict=True):
     for layer in old:
       if jax.tree.leaves(old[layer]):
-        step = optax.global_norm(jax.tree.map(jnp.subtract, new[layer], old[layer]))
-        sizes[f"step/{layer}"] = step / (optax.global_norm(old[layer]) + 1e-8)
-  return sizes
+        layers.setdefault(layer, []).append((jax.tree.map(jnp.subtract, new[layer], old[layer]), old[layer]))
+  norms = {layer: [optax.global_norm(each) for each in zip(*pairs, strict=True)] for layer, pairs in layers.items()}
+  return {f"step/{layer}": step / (size + 1e-8) for layer, (step, size) in norms.items()}

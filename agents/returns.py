@@ -52,7 +52,8 @@ def vtrace(
 
       target_t - v_t = rho_t [delta_t + gamma_{t+1} lambda_{t+1} (target_{t+1} - v_{t+1})]
 
-  which is the paper's advantage too. Where the policy has not changed targets are `lambda_returns`.
+  For lambda = 1 that is the paper's advantage too, which has the whole target_{t+1} in the place of v_{t+1} whatever
+  lambda is. Where the policy has not changed targets are `lambda_returns`.
 
   Args:
     timesteps, values, discount, lambda_: as of `lambda_returns`.

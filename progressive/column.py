@@ -41,7 +41,13 @@ class Column:
 
   def layer(self, name: str) -> layers_lib.Layer:
     """The layer called `name`; KeyError where there is none."""
-    return {layer.name: layer for layer in self.layers}[name]
+    return by_name(self)[name]
+
+
+@functools.cache
+def by_name(spec: Column) -> Mapping[str, layers_lib.Layer]:
+  """name -> layer"""
+  return types.MappingProxyType({layer.name: layer for layer in spec.layers})
 
 
 @functools.cache

@@ -64,6 +64,5 @@ def apply(params: Params, connection: Connection, *, h: jax.Array) -> jax.Array:
   """The term `[T, ...]` that the source's activations `h` `[T, ...]` add to the receiving layer's pre-activation."""
   chex.assert_shape(h, (None, *connection.source_shape))
   if connection.kind == "adapter":
-    bias = params["b"].reshape((1,) * (h.ndim - 1) + params["b"].shape)
-    h = jax.nn.relu((params["alpha"] * h) @ params["V"] + bias)
+    h = jax.nn.relu(layers.layer.add_bias((params["alpha"] * h) @ params["V"], params["b"]))
   return connection.layer.lateral(params["U"], h)

@@ -45,9 +45,9 @@ def _sources(columns: Columns, k: int, layer: layers.Layer) -> tuple[layers.Sour
   read: list[layers.Source] = []
   for j in reversed(range(k)):
     earlier = columns[j]
-    namesake = _by_name(earlier).get(layer.name)
+    namesake = column.by_name(earlier).get(layer.name)
     if isinstance(namesake, layers.LayerNorm) and not isinstance(layer, layers.LayerNorm):
-      namesake = _by_name(earlier).get(namesake.inputs[0], namesake)
+      namesake = column.by_name(earlier).get(namesake.inputs[0], namesake)
     if namesake is not None:
       below = _layers_read(earlier, namesake)
     else:
@@ -59,10 +59,6 @@ def _sources(columns: Columns, k: int, layer: layers.Layer) -> tuple[layers.Sour
   return tuple(dict.fromkeys(read))
 
 
-def _by_name(spec: column.Column) -> dict[str, layers.Layer]:
-  return {layer.name: layer for layer in spec.layers}
-
-
 def _layers_read(spec: column.Column, layer: layers.Layer) -> tuple[str, ...]:
   """What `layer` reads, raw inputs excluded."""
   return tuple(name for name in layer.inputs if name not in spec.input_shapes)
@@ -70,7 +66,7 @@ def _layers_read(spec: column.Column, layer: layers.Layer) -> tuple[str, ...]:
 
 def _counterparts(earlier: column.Column, spec: column.Column, name: str) -> tuple[str, ...]:
   """The layer of `earlier` with the same name, or else those as many steps from the output as `name` is in `spec`."""
-  if name in _by_name(earlier):
+  if name in column.by_name(earlier):
     return (name,)
   distance = _distances(spec)[name]
   return tuple(other for other, d in _distances(earlier).items() if d == distance)
@@ -124,11 +120,13 @@ def _check_blind(columns: Columns, k: int, layer: layers.Layer, name: str) -> No
 
 
 def _check_sources(columns: Columns, k: int, layer: layers.Layer) -> None:
+  if len(set(layer.sources or ())) < len(layer.sources or ()):  # Both would be read with one set of parameters.
+    raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources} names a layer twice; name it once.")
   for j, name in layer.sources or ():
     if not 0 <= j < k:
       raise ValueError(f"Column {k}, layer {layer.name!r}: sources names column {j}; it can read 0 to {k - 1}.")
-    if name not in _by_name(columns[j]):
+    if name not in column.by_name(columns[j]):
       raise ValueError(
         f"Column {k}, layer {layer.name!r}: sources names {name!r}, which is no layer of column {j}; "
-        f"it has {sorted(_by_name(columns[j]))}."
+        f"it has {sorted(column.by_name(columns[j]))}."
       )

@@ -123,5 +123,4 @@ class LayerNorm(layer.Activated):
   def pre_activation(self, params: layer.Params, x: jax.Array) -> jax.Array:
     """`[N, ..., D]` -> `[N, ..., D]`"""
     x = jax.nn.standardize(x, variance=jnp.var(x, axis=-1, keepdims=True), epsilon=self.epsilon)
-    scale = params["scale"].reshape((1,) * (x.ndim - 1) + params["scale"].shape)
-    return layer.add_bias(scale * x, params["bias"])
+    return layer.add_bias(layer.over_features(params["scale"], x) * x, params["bias"])

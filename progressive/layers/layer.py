@@ -206,7 +206,12 @@ stand_in.defvjp(lambda y, known: (stand_in(y, known), None), lambda _, g: (g, No
 
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
   """`y` `[..., D]` plus `bias` `[D]`."""
-  return y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+  return y + over_features(bias, y)
+
+
+def over_features(x: jax.Array, y: jax.Array) -> jax.Array:
+  """`x` `[D]` with as many axes as `y` `[..., D]`, as strict promotion asks: `[1, ..., D]`."""
+  return x.reshape((1,) * (y.ndim - 1) + x.shape)
 
 
 @functools.cache

@@ -73,7 +73,11 @@ def test_policy_never_reads_a_head():
 
 @pytest.mark.parametrize(
   ("head", "message"),
-  [(auxiliary.Head("deepth", "memory", 1.0), "deepth.*cue"), (auxiliary.Head("cue", "fc", 1.0), "'fc'.*memory")],
+  [
+    (auxiliary.Head("deepth", "memory", 1.0), "deepth.*cue"),
+    (auxiliary.Head("cue", "fc", 1.0), "'fc'.*memory"),
+    (auxiliary.Head("cue", "signal", 1.0), r"'signal' is none of the column's \['hidden', 'memory', 'output'\]"),
+  ],
 )
 def test_unknown_signals_and_layers_are_refused(head, message):
   with pytest.raises(ValueError, match=message):

@@ -53,3 +53,11 @@ def test_steps_are_relative_to_their_layer_and_frozen_columns_have_none():
   steps = diagnostics.of_step(before, after)
   assert set(steps) == {"step/fc", "step/output"}
   assert float(steps["step/fc"]) == pytest.approx(0.1, rel=1e-5)
+
+
+def test_steps_of_layers_of_one_name_are_of_all_columns_that_learn():
+  """sqrt(3^2 + 4^2) moved by sqrt(0.3^2 + 0.4^2), and then the first column alone."""
+  before = ({"fc": {"bias": jnp.array([3.0])}}, {"fc": {"bias": jnp.array([4.0])}})
+  both = ({"fc": {"bias": jnp.array([3.3])}}, {"fc": {"bias": jnp.array([4.4])}})
+  assert float(diagnostics.of_step(before, both)["step/fc"]) == pytest.approx(0.1, rel=1e-5)
+  assert float(diagnostics.of_step(before, (both[0], before[1]))["step/fc"]) == pytest.approx(0.06, rel=1e-5)

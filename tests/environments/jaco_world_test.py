@@ -323,6 +323,8 @@ def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
   [
     ({"num_joints": 7}, "num_joints=7"),
     ({"num_steps": 0}, "num_steps=0"),
+    ({"num_threads": 0}, "num_threads=0 must be above 0; None is for all cores"),
+    ({"num_threads": -1}, "num_threads=-1"),
     ({"max_start_spread_rad": 4.0}, "max_start_spread_rad=4.0"),
     ({"physics_kind": "warp"}, "warp"),
     ({"joints": 6}, "joints"),
@@ -343,6 +345,7 @@ def test_options_that_cannot_be_are_refused_by_name(options, words):
     ({"gain": True}, "gain=True"),
     ({"friction": 1.0}, "friction=1.0"),
     ({"shadow": 1.01}, "shadow=1.01"),
+    *(({field: float("inf")}, f"{field}=inf is not a half-width") for field in ("camera_m", "light", "color")),
   ],
 )
 def test_a_randomization_that_cannot_be_is_refused_by_name(fields, words):

@@ -260,6 +260,7 @@ def test_input_names_in_order_of_first_use():
     ),
     (_change_layer(ADAPTED, "fc", sources=((1, "conv2"),)), "sources names column 1; it can read 0 to 0"),
     (_change_layer(ADAPTED, "fc", sources=((0, "conv3"),)), "'conv3', which is no layer of column 0"),
+    (_change_layer(ADAPTED, "fc", sources=((0, "conv2"),) * 2), "'fc': sources=.* names a layer twice; name it once"),
     (columns.recurrent(size=14), r"Column 1 reads input 'pixels' as \(14, 14, 3\), an earlier one as \(12, 12, 3\)"),
   ),
 )
