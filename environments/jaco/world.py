@@ -95,8 +95,8 @@ class Jaco(core.ByValue):
     """
     if num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={num_joints} is neither 6 (the arm) nor 9 (arm and fingers)")
-    if num_threads is not None and num_threads < 1:
-      raise ValueError(f"num_threads={num_threads} must be above 0; None is for all cores")
+    if num_threads is not None and (num_threads < 1 or physics_kind == "mjx"):
+      raise ValueError(f'num_threads={num_threads} must be above 0, and not beside "mjx"; None is for all cores')
     if max_start_spread_rad is not None:
       task = dataclasses.replace(task, max_start_spread_rad=max_start_spread_rad)
     if num_steps is not None:
@@ -105,8 +105,8 @@ class Jaco(core.ByValue):
       raise ValueError(
         f"max_start_spread_rad={task.max_start_spread_rad} must lie in [0, pi], num_steps={task.num_steps} above 0"
       )
-    if not 0.0 < loop_near_m < loop_far_m:
-      raise ValueError(f"loop_near_m={loop_near_m} must be above 0 and below loop_far_m={loop_far_m}")
+    if not 0.0 < loop_near_m < loop_far_m < np.inf:
+      raise ValueError(f"loop_near_m={loop_near_m} must be above 0 and below loop_far_m={loop_far_m}, which is finite")
     self.task = task
     self._loop_near_m, self._loop_far_m = loop_near_m, loop_far_m
     self.num_joints = num_joints

@@ -131,8 +131,8 @@ class Maze(core.ByValue):
     )
     if self.task.num_steps < 1:
       raise ValueError(f"num_steps={num_steps} must be above 0")
-    if not 0.0 < loop_near < loop_far:
-      raise ValueError(f"loop_near={loop_near} must be above 0 and below loop_far={loop_far}")
+    if not 0.0 < loop_near < loop_far < np.inf:
+      raise ValueError(f"loop_near={loop_near} must be above 0 and below loop_far={loop_far}, which must be finite")
     if not 0.0 < depth_near < constants.AGENT_HALF_WIDTH:
       raise ValueError(f"depth_near={depth_near} must be above 0 and below {constants.AGENT_HALF_WIDTH}")
     self.layout = layout_lib.load(self.task.layout)

@@ -96,7 +96,7 @@ def test_a_palm_that_comes_back_closes_a_loop(random_6):
   assert 0 < sum(labels[13:]) < 12 and not any(labels[:13])
 
 
-@pytest.mark.parametrize(("near", "far"), [(0.0, 0.1), (0.1, 0.1)])
+@pytest.mark.parametrize(("near", "far"), [(0.0, 0.1), (0.1, 0.1), (0.1, np.inf)])
 def test_loops_that_cannot_close_are_refused(near, far):
   with pytest.raises(ValueError, match="loop_near_m"):
     registry.make("jaco/reach/fixed", loop_near_m=near, loop_far_m=far)
@@ -323,8 +323,9 @@ def test_no_randomisation_is_the_nominal_world_and_some_is_not(fixed):
   [
     ({"num_joints": 7}, "num_joints=7"),
     ({"num_steps": 0}, "num_steps=0"),
-    ({"num_threads": 0}, "num_threads=0 must be above 0; None is for all cores"),
+    ({"num_threads": 0}, "num_threads=0 must be above 0"),
     ({"num_threads": -1}, "num_threads=-1"),
+    ({"num_threads": 2, "physics_kind": "mjx"}, 'num_threads=2 must .* not beside "mjx"'),
     ({"max_start_spread_rad": 4.0}, "max_start_spread_rad=4.0"),
     ({"physics_kind": "warp"}, "warp"),
     ({"joints": 6}, "joints"),

@@ -257,6 +257,7 @@ def test_observations_that_no_one_reads_are_not_computed(small):
     ({"num_steps": 0}, "num_steps=0"),
     ({"style": "style_9"}, "style_9"),
     ({"loop_near": 3.0}, "loop_near=3.0"),
+    ({"loop_far": np.inf}, "loop_far=inf, which must be finite"),
     ({"depth_near": 0.2}, "depth_near=0.2"),
     ({"layout": "random_goal_1"}, "has no goal"),
     ({"maze": 1}, "maze"),
