@@ -82,6 +82,17 @@ def test_a_batch_is_its_worlds(steps):
     np.testing.assert_array_equal(one[0], batch[0][world])
 
 
+def test_a_world_that_diverges_says_so_and_leaves_the_others_what_they_are(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT where it is.
+  step = jax.jit(jax.vmap(physics.make("mujoco", num_threads=1), in_axes=(None, 0, 0, 0)))
+  qpos, qvel, ctrl = _kicked(4)
+  whole = np.stack(step(None, qpos, qvel, ctrl))
+  broken = np.stack(step(None, qpos, qvel.at[1].set(jnp.nan), ctrl))
+  assert np.isnan(broken[:, 1]).all()
+  np.testing.assert_array_equal(np.delete(broken, 1, axis=1), np.delete(whole, 1, axis=1))
+  np.testing.assert_array_equal(np.stack(step(None, qpos, qvel, ctrl)), whole)  # Nor is it in the next batch.
+
+
 def test_an_unknown_physics_is_refused():
   with pytest.raises(ValueError, match="warp"):
     physics.make("warp")
