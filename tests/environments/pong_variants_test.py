@@ -120,6 +120,7 @@ def test_actions_keep_their_meaning(name):
   ("name", "options", "message"),
   [
     ("pong/noisy", {"noise_sigma": -1.0}, "noise_sigma=-1.0"),
+    ("pong/noisy", {"noise_seed": -1}, "noise_seed=-1 must not be below 0"),
     ("pong/noisy", {"noise_sigma": np.inf}, "noise_sigma=inf must be finite"),
     ("pong/zoom", {"zoom_offset": (0, 22)}, r"zoom_offset=\(0, 22\) .* 0 to 21"),
     ("pong/zoom", {"zoom": 0.5}, "zoom"),
