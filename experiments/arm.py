@@ -207,7 +207,12 @@ def replay() -> None:
 def inspect() -> None:
   """Prints what a recording holds, and draws it."""
   path = _recording()
-  about, items = recording.read_about(path), list(recording.read(path, pictures=False))
+  about, items, happened = recording.read_about(path), list[recording.Item](), list[tuple[float, str]]()
+  for session in map(list, recording.sessions(path, pictures=False)):
+    happened += sorted(filter(None, map(_happened, session)))
+    # Where the times of sessions overlap, the figure has one after the other.
+    late_s = max(0.0, items[-1].time_s - session[0].time_s) if items and session else 0.0
+    items += [item._replace(time_s=item.time_s + late_s) for item in session]
   steps = [item for item in items if isinstance(item, recording.Step)]
   told = [item for item in items if isinstance(item, safety.Told)]
   said = [item for item in items if isinstance(item, recording.Event)]
@@ -222,11 +227,10 @@ def inspect() -> None:
   for line in arm_plots.summary(traces, control_dt_s=about.control_dt_s):
     print(line)
   refused = sum(event.level == recording.REFUSAL for event in said)
-  faults = [one for one in told if one.why.startswith("fault")]
+  faults = [one for one in told if _is_fault(one)]
   expired = sum(one.why == "expired" for one in told)
   print(f"{len(faults)} faults, {refused} refusals, {expired} commands that expired")
-  happened = [(event.time_s, event.text) for event in said if event.level != recording.REFUSAL]
-  for time_s, what in sorted([*happened, *((one.time_s, one.why) for one in faults)], key=lambda one: one[0]):
+  for time_s, what in happened:
     print(f"  {datetime.datetime.fromtimestamp(time_s).isoformat(timespec='milliseconds')} {what}")
   if binary.OUT.value and steps:
     shape = len(told), traces.qpos_rad.shape[1]
@@ -240,6 +244,17 @@ def inspect() -> None:
       arm_plots.figure(traces, commands, control_dt_s=about.control_dt_s, fault_s=fault_s),
       pathlib.Path(binary.OUT.value),
     )
+
+
+def _happened(item: recording.Item) -> tuple[float, str] | None:
+  """When a fault, or something that is told of a session, was, and what; None of anything else."""
+  if isinstance(item, recording.Event):
+    return (item.time_s, item.text) if item.level != recording.REFUSAL else None
+  return (item.time_s, item.why) if isinstance(item, safety.Told) and _is_fault(item) else None
+
+
+def _is_fault(told: safety.Told) -> bool:
+  return told.why.startswith("fault")
 
 
 def export() -> None:

@@ -16,7 +16,7 @@ import difflib
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mujoco
@@ -84,16 +84,7 @@ def episodes(path: pathlib.Path) -> list[Episode]:
   Raises:
     ValueError: there is no recording; there are too few episodes, or none in which the arm was told to move.
   """
-  every = list(recording.read(path, pictures=False))
-  told = sorted((item for item in every if isinstance(item, safety.Told)), key=lambda one: one.time_s)
-  told_s, stop_s = [one.time_s for one in told], [one.time_s for one in told if one.why == "stop"]
-  found = []
-  for steps in recording.episodes(path, pictures=False):
-    if steps[-1].reading.time_s - steps[0].reading.time_s >= _SHORTEST_S:
-      # Since the arm was last stopped: a simulated one was put there then, and what it was told before is forgotten.
-      stop = bisect.bisect_right(stop_s, steps[0].time_s)
-      begin = bisect.bisect_left(told_s, stop_s[stop - 1]) if stop else 0
-      found.append(_episode(steps, told[begin : bisect.bisect_right(told_s, steps[-1].time_s)]))
+  found = [episode for items in recording.sessions(path, pictures=False) for episode in _of_session(list(items))]
   if len(found) < _FEWEST:
     raise ValueError(
       f"--recording={path} has {len(found)} episodes of {_SHORTEST_S:g} s or more; identification needs {_FEWEST}"
@@ -181,6 +172,18 @@ def roll_out(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarr
     np.stack([np.interp(episode.time_s - config.action_latency_s, times, joint) for joint in path.T], axis=1)
     for episode, path in zip(found, qpos, strict=True)
   ]
+
+
+def _of_session(items: Sequence[recording.Item]) -> Iterator[Episode]:
+  """The episodes of one session that are long enough."""
+  told = sorted((item for item in items if isinstance(item, safety.Told)), key=lambda one: one.time_s)
+  told_s, stop_s = [one.time_s for one in told], [one.time_s for one in told if one.why == "stop"]
+  for steps in recording.in_episodes(items):
+    if steps[-1].reading.time_s - steps[0].reading.time_s >= _SHORTEST_S:
+      # Since the arm was last stopped: a simulated one was put there then, and what it was told before is forgotten.
+      stop = bisect.bisect_right(stop_s, steps[0].time_s)
+      begin = bisect.bisect_left(told_s, stop_s[stop - 1]) if stop else 0
+      yield _episode(steps, told[begin : bisect.bisect_right(told_s, steps[-1].time_s)])
 
 
 def _episode(steps: Sequence[recording.Step], told: Sequence[safety.Told]) -> Episode:

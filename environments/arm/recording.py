@@ -1,6 +1,7 @@
 """What an arm did, as it lies on the disk: MCAP files, which Foxglove opens, and what reads them back.
 
 A server writes them (`recorder`): one file after the other into a folder, each of which says by itself what it is of.
+The files of one server are a session: their names differ in the number behind the last `_` alone.
 Messages are JSON: a `Step` on /step, with its picture just before it on /camera (foxglove.CompressedImage, a PNG, so
 nothing is lost); what the gate told the arm on /told (`safety.Told`); what was said to clients on /log (foxglove.Log).
 Times are UNIX seconds that go on as the driver's clock does. A file that ends in the middle, as one does whose server
@@ -10,10 +11,12 @@ was killed, is read up to its last whole chunk.
 import base64
 import functools
 import io
+import itertools
 import pathlib
+import re
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import dm_env
@@ -112,29 +115,41 @@ def read_about(path: pathlib.Path) -> About:
   return about
 
 
-def read(path: pathlib.Path, *, pictures: bool = True) -> Iterator[Item]:
-  """All that the recording `path` holds, in the order in which it was written.
+def sessions(path: pathlib.Path, *, pictures: bool = True) -> Iterator[Iterator[Item]]:
+  """What each server recorded, in the order in which it was written.
+
+  Times of different sessions may overlap: those of a twin that is not on the wall clock go faster than that.
 
   Args:
     path: a file, or a folder of them.
     pictures: whether steps have theirs, as the observation `pixels`.
 
   Raises:
-    ValueError: there is none, or a file is damaged.
+    ValueError: there is no recording, or a file is damaged.
   """
-  for file in files(path):
-    for item in _read_file(file, pictures):
-      if not isinstance(item, About):
-        yield item
+  for _, of_one in itertools.groupby(files(path), lambda file: re.sub(r"_\d+$", "", file.stem)):
+    yield _items(list(of_one), pictures)
+
+
+def read(path: pathlib.Path, *, pictures: bool = True) -> Iterator[Item]:
+  """All that the recording `path` holds, one session after the other, as `sessions`."""
+  for items in sessions(path, pictures=pictures):
+    yield from items
 
 
 def episodes(path: pathlib.Path, *, pictures: bool = True) -> Iterator[list[Step]]:
   """The recorded episodes, each from its FIRST step on; those that a client left early have no LAST one.
 
-  As `read`. Steps whose FIRST is missing, as in the second file of a folder alone, are left out.
+  As `sessions`. Steps whose FIRST is missing, as in the second file of a folder alone, are left out.
   """
+  for items in sessions(path, pictures=pictures):
+    yield from in_episodes(items)
+
+
+def in_episodes(items: Iterable[Item]) -> Iterator[list[Step]]:
+  """The episodes of one session's items, as `episodes`."""
   episode: list[Step] = []
-  for item in read(path, pictures=pictures):
+  for item in items:
     if not isinstance(item, Step):
       continue
     if item.step_type.first() and episode:
@@ -144,6 +159,14 @@ def episodes(path: pathlib.Path, *, pictures: bool = True) -> Iterator[list[Step
       episode.append(item)
   if episode:
     yield episode
+
+
+def _items(of_one: Sequence[pathlib.Path], pictures: bool) -> Iterator[Item]:
+  """What stands in the files of a session."""
+  for file in of_one:
+    for item in _read_file(file, pictures):
+      if not isinstance(item, About):
+        yield item
 
 
 def _read_file(file: pathlib.Path, pictures: bool) -> Iterator[About | Item]:

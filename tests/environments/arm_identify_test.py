@@ -2,12 +2,13 @@
 shown where the binary does it (tests/experiments/arm_test.py)."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from environments.arm import by_hand, identify, twin
+from environments.arm import by_hand, identify, recording, twin
 from environments.jaco import constants
 from tests.environments import arm_recordings
 
@@ -27,6 +28,19 @@ def test_rollouts_are_what_the_twin_does(tmp_path, latency_s):
     assert np.ptp(episode.qpos_rad, axis=0).max() > 0.1
     np.testing.assert_allclose(path, episode.qpos_rad, atol=5e-5)  # In 40 ms joints at rest creep by so much.
   assert identify.error_rad(config, found) < 5e-5 < 0.01 < identify.error_rad(twin.TwinConfig(), found)
+
+
+def test_sessions_of_one_folder_are_kept_apart(tmp_path):
+  """A twin that is not on the wall clock: what is recorded in two sessions overlaps in time."""
+  rng, alone = np.random.default_rng(0), []
+  for number in range(2):
+    velocities = constants.COMMAND_RAD_S * rng.integers(-1, 2, (4, 12, constants.NUM_JOINTS))
+    alone += episodes(tmp_path / f"{number}", twin.TwinConfig(), velocities)
+    (file,) = recording.files(tmp_path / f"{number}")
+    shutil.copy(file, tmp_path)
+  for got, expected in zip(identify.episodes(tmp_path), alone, strict=True):
+    for value, known in zip(got, expected, strict=True):
+      np.testing.assert_array_equal(value, known)
 
 
 def test_too_little_or_rest_alone_says_nothing(tmp_path):

@@ -85,6 +85,17 @@ def test_files_follow_each_other_and_each_stands_alone(tmp_path, monkeypatch):
   assert all(episode[0].step_type.first() for episode in rest)  # What lacks its beginning is left out.
 
 
+def test_what_a_session_lacks_the_beginning_of_is_no_rest_of_another_one(tmp_path):
+  """The second session's first file was moved away."""
+  first = arm_recordings.write(tmp_path, STEPS[:3])
+  ((_, name),) = [file.name.split("_") for file in recording.files(first)]
+  assert name == "0000.mcap"
+  (second,) = recording.files(arm_recordings.write(tmp_path / "second", STEPS[3:10]))
+  second.rename(tmp_path / second.name.replace("_0000", "_0001"))
+  assert [len(list(items)) for items in recording.sessions(tmp_path)] == [4, 8]  # Each with its last words.
+  assert [len(episode) for episode in recording.episodes(tmp_path)] == [3, 5]
+
+
 def test_a_file_that_is_cut_anywhere_is_read_up_to_there(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(recorder, "_FLUSH_S", 0.0)
   (file,) = recording.files(arm_recordings.write(tmp_path / "whole", ITEMS))

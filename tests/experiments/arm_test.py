@@ -119,6 +119,19 @@ def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
   assert "3 demonstrations, 12 transitions" in run("export", "data.hdf5")
 
 
+def test_sessions_that_overlap_in_time_are_told_one_after_the_other(tmp_path, capsys):
+  for number in range(2):
+    said = [recording.Event(arm_recordings.CLOCK_S + at_s, recording.INFORMATION, f"{number}") for at_s in (0, 100)]
+    said[1:1] = arm_recordings.items()
+    folder = arm_recordings.write(tmp_path / "recording", said)
+  with parsed("--mode=inspect", f"--recording={folder}", f"--out={tmp_path / 'figure.png'}"):
+    arm.main()
+  told = capsys.readouterr().out
+  assert re.findall(r":\d\d\.\d{3} (.+)", told) == ["0", "0", "the server ends", "1", "1", "the server ends"]
+  # From the first step of a session on its last words are 100 s away, and its last step 20.4 s.
+  assert f"24 steps in 6 episodes: 0.001 h of {120.4 / 3600:.3f} h" in told
+
+
 def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
   hidden = twin.TwinConfig(physics_dt_s=0.01)
   ways = np.repeat(np.random.default_rng(1).integers(-1, 2, (4, 10, 9)), 5, axis=1)
