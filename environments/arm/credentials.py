@@ -21,6 +21,7 @@ AUTHORITY, CERTIFICATE, KEY, TOKEN = "authority.pem", "certificate.pem", "key.pe
 _SECRET = (KEY, TOKEN)
 _SHORTEST = 32  # A token's letters: as many as `openssl rand -hex 16` gives.
 _PROBE_S = 2.0
+_NO_TLS = "WRONG_VERSION_NUMBER"  # What OpenSSL says of a server that has no certificates.
 
 
 class Credentials(NamedTuple):
@@ -105,12 +106,16 @@ def why_refused(address: str, own: Credentials | None) -> str | None:
     return f"its certificate is not trusted: {_words(error.verify_message)}; see docs/real_arm.md"
   except (TimeoutError, ConnectionRefusedError, ValueError):
     return None
-  except OSError:  # Of TLS too: an alert, or something else than TLS.
+  except OSError as error:  # Of TLS too: an alert, or something else than TLS.
     if own is None:
       return None
-  if is_greeted:  # What a server makes of a certificate shows after the handshake; it says no more than that.
-    return f"it does not trust {own.folder / CERTIFICATE}; let its authority sign that, see docs/real_arm.md"
-  return "it speaks without certificates; leave them out, or serve with some"
+    if not is_greeted:
+      reason = getattr(error, "reason", None) or error.strerror or str(error)
+      if reason == _NO_TLS:
+        return "it speaks without certificates; leave them out, or serve with some"
+      return f"the connection failed ({_words(reason)}); correct the address, or look at its server's messages"
+  # What a server makes of a certificate shows after the handshake; it says no more than that.
+  return f"it does not trust {own.folder / CERTIFICATE}; let its authority sign that, see docs/real_arm.md"
 
 
 def _check_own(path: pathlib.Path, *, is_server: bool) -> None:

@@ -8,7 +8,10 @@ import dataclasses
 import pathlib
 import re
 import shutil
+import socket
+import struct
 import subprocess
+import threading
 import time
 
 import grpc
@@ -92,6 +95,36 @@ def test_a_server_that_has_none_is_told_from_one_that_has(mine):
   with server.launch(CONFIG) as address:
     assert "it speaks without certificates; leave them out, or serve with some" in refused(address, mine)
   assert "no server answers" in refused(address, mine)
+
+
+def test_a_host_that_is_unknown_or_hangs_up_is_not_taken_for_one_without_certificates(mine):
+  """Who believed that would send the arm's commands to whoever answers."""
+  unknown = refused("nowhere.invalid:5005", mine)
+  assert re.search(r"the connection failed \(.*[Nn]ame.*\); correct the address", unknown)
+  at_once = struct.pack("ii", 1, 0)  # SO_LINGER: a reset.
+  for hang_up, words in (
+    (lambda one: one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once), "Connection reset by peer"),
+    (lambda one: one.recv(10_000), "unexpected eof while reading"),
+  ):
+    with answered(hang_up) as address:
+      assert f"the connection failed ({words}); correct the address" in refused(address, mine)
+
+
+@contextlib.contextmanager
+def answered(how):
+  """The address of somebody who does that to each connection and closes it."""
+  with socket.create_server(("127.0.0.1", 0)) as listener:
+
+    def run():
+      with contextlib.suppress(OSError):
+        while True:
+          connection, _ = listener.accept()
+          with connection:
+            how(connection)
+
+    threading.Thread(target=run, daemon=True).start()
+    yield f"127.0.0.1:{listener.getsockname()[1]}"
+    listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_another_token_is_refused(address, mine):
