@@ -346,9 +346,9 @@ def attack() -> None:
 def _randomization(estimates: Mapping[str, Sequence[float]]) -> Iterator[str]:
   """The flags by which the simulation draws its worlds that widely, about its own friction and gain of 1."""
   for name, field in (("friction", "friction_scale"), ("gain", "servo_gain_scale")):
-    half_width = math.ceil(100 * max(abs(end - 1.0) for end in estimates[field])) / 100
-    if half_width < 1.0:
-      yield f"--config.world_options.randomization.{name}={half_width:g}"
+    farthest = max(abs(end - 1.0) for end in estimates[field])  # Infinite, where a servo may be as stiff as can be.
+    if farthest <= 0.99:
+      yield f"--config.world_options.randomization.{name}={math.ceil(100 * farthest) / 100:g}"
     else:
       yield f"(no half-width below 1 covers the {name})"
 

@@ -57,6 +57,7 @@ _ARM = slice(constants.NUM_ARM_JOINTS)
 _FEWEST, _MOST, _SHORTEST_S = 4, 64, 1.0  # Episodes.
 _TRIED = 4  # Of so many episodes one is not fitted.
 _ROUGH, _ROUGH_TOLERANCE = 8, 1e-3  # Of so many episodes a search begins.
+_STIFF = {"servo_gain_scale": 5.0}  # From a soft servo alone a search for a stiff one stops half-way (docs/arm.md).
 _TOLERANCE = 1e-5  # Of the sum of squares; a thousandth of it, of thousands of readings, is more than their noise.
 
 
@@ -111,10 +112,12 @@ def fit(config: twin.TwinConfig, found: Sequence[Episode]) -> dict[str, Estimate
   without_mass = [name for name in FIELDS if name != MASS]
   # Mass is found from where the rest is nearly right: an arm whose whole weight is carried moves alike with any.
   some = found[:: math.ceil(len(found) / _ROUGH)]
-  rough, _ = _search(config, some, without_mass, tolerance=_ROUGH_TOLERANCE)
-  config = with_fields(config, {name: estimate.value for name, estimate in rough.items()})
+  begins = config, with_fields(config, _STIFF)
+  rough = [_search(begin, some, without_mass, tolerance=_ROUGH_TOLERANCE) for begin in begins]
+  _, estimates, _ = min(rough, key=lambda one: one[0])
+  config = with_fields(config, {name: estimate.value for name, estimate in estimates.items()})
   for names in (list(FIELDS), without_mass):
-    estimates, vague = _search(config, found, names, tolerance=_TOLERANCE)
+    _, estimates, vague = _search(config, found, names, tolerance=_TOLERANCE)
     if not vague:
       return estimates
   raise ValueError(f"the recording does not say what {', '.join(vague)} is; move every joint of the arm, both ways")
@@ -215,8 +218,8 @@ def _errors(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarra
 
 def _search(
   config: twin.TwinConfig, found: Sequence[Episode], names: Sequence[str], *, tolerance: float
-) -> tuple[dict[str, Estimate], list[str]]:
-  """The best of these fields, and which of them the episodes do not say."""
+) -> tuple[float, dict[str, Estimate], list[str]]:
+  """The sum of squares at the best of these fields, these, and which of them the episodes do not say."""
   step, low, high, is_inverse, widest = np.array([FIELDS[name] for name in names], np.float64).T
   low, high = low / step, high / step
 
@@ -228,13 +231,13 @@ def _search(
     return np.stack([(residuals(b) - residuals(a)) / np.sum(b - a) for a, b in ends], axis=1)
 
   start = np.array([getattr(config, name) for name in names], np.float64) ** np.where(is_inverse, -1.0, 1.0) / step
-  start = np.clip(start, low + 2.0, high)  # At its lower end a search would stay there.
+  start = np.clip(start, low + np.where(is_inverse, 1.0, 2.0), high)  # At its lower end a search would stay there.
   end = optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=tolerance, ftol=tolerance)
   half = half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
   values, one_end, other = (_fields(names, x) for x in (end.x, end.x - half, end.x + half))
   estimates = {name: Estimate(values[name], *sorted((one_end[name], other[name]))) for name in names}
   is_vague = half > widest * np.maximum(end.x, 2.0)
-  return estimates, [name for name, is_so in zip(names, is_vague, strict=True) if is_so]
+  return 2.0 * end.cost, estimates, [name for name, is_so in zip(names, is_vague, strict=True) if is_so]
 
 
 def _fields(names: Sequence[str], x: np.ndarray) -> dict[str, float]:

@@ -70,6 +70,17 @@ def test_mass_is_found_where_motion_to_and_fro_says_it():
     assert value == pytest.approx(getattr(hidden, name), rel=0.05) and low < value < high
 
 
+def test_a_stiff_servo_is_found_from_a_soft_one():
+  """From there alone the search ends at 1.8 or so, with a narrow interval, where the sum of squares is larger."""
+  hidden = twin.TwinConfig(servo_gain_scale=15.0, qpos_noise_rad=5e-4)
+  ways = np.repeat(np.random.default_rng(1).integers(-1, 2, (4, 10, constants.NUM_JOINTS)), 3, axis=1)
+  found = arm_recordings.motion(arm_recordings.driven(hidden, constants.COMMAND_RAD_S * ways))
+  estimates = identify.fit(identify.with_fields(hidden, {"servo_gain_scale": 0.5}), found)
+  value, low, high = estimates["servo_gain_scale"]
+  assert value > 7 and low < hidden.servo_gain_scale < high
+  assert estimates["friction_scale"].value == pytest.approx(hidden.friction_scale, rel=0.05)  # Was 9 % off.
+
+
 def test_no_interval_is_narrower_than_that_of_independent_readings():
   """Episodes that agree by chance: the mean of six numbers, by the textbook, with the t of three episodes."""
   readings = np.array([1.0, -1.0, 2.0, -2.0, 0.5, -0.5])

@@ -167,6 +167,13 @@ def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
   assert served == [twin.TwinConfig(**found | {"friction_scale": 2.0})]
 
 
+def test_flags_of_training_stand_where_an_interval_has_no_end():
+  estimates = {"friction_scale": (1.1, 0.9, 1.255), "servo_gain_scale": (12.0, 6.0, np.inf)}
+  flag, words = arm._randomization(estimates)
+  assert flag == "--config.world_options.randomization.friction=0.26"
+  assert words == "(no half-width below 1 covers the gain)"
+
+
 CAMERA = {"camera_shift_m": [0.1, 0, 0], "camera_rotation_deg": [0, 1.0, 0], "camera_fov_shift_deg": 0.5}
 
 
