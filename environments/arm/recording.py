@@ -51,8 +51,9 @@ class Step(NamedTuple):
   asked_rad_s: np.ndarray  # [J] The velocities that the action stands for.
   reading: protocol.Reading
   observation: Mapping[str, np.ndarray]
-  # Nobody waited for its end any more (the client was gone, or the server told to end): its reading is of then, its
-  # reward what the task pays for that. Nobody was told, there is no picture, and it is the last of its episode.
+  # Nobody waited for its end any more (the client was gone, or the server told to end), or a tracked target was out of
+  # sight: its reading is of then, with the target where it was seen last, its reward what the task pays for that. No
+  # client was told these, there is no picture, and it is the last of its episode.
   is_cut_short: bool = False
 
 

@@ -26,13 +26,13 @@ _GO_TO_S = 60.0
 
 
 class CutShortError(protocol.BridgeError):
-  """Nobody waits for a step any more, and the arm was held; `reward` is what the task pays for where it was then.
+  """A step ended early, and its episode with it; the arm was held.
 
-  None where the step had not begun, or was the way to a start.
+  `reward` is what the task pays for where it was then; None where the step had not begun, or was the way to a start.
   """
 
-  def __init__(self, reward: float | None = None):
-    super().__init__("nobody waits for the step any more; the arm was held")
+  def __init__(self, why: str, reward: float | None = None):
+    super().__init__(why)
     self.reward = reward
 
 
@@ -88,11 +88,21 @@ class ArmWorld:
     self.seed(seed)
 
   def prepare(self) -> None:
-    """Compiles and allocates what the first episode needs, before a client waits for it. Nothing moves."""
+    """Compiles and allocates what the first episode needs, before a client waits for it. Nothing moves.
+
+    Raises:
+      protocol.BridgeError: what the driver or its camera shows is not as its spec says.
+    """
     self._draw_start(np.uint32(0), np.uint32(0))
     self._read()
     self._judge(0)
-    self.observe(self._observers)
+    for name, value in self.observe(self._observers).items():
+      try:
+        self._observation_spec[name].validate(value)
+      except ValueError as error:
+        raise protocol.BridgeError(
+          f"the driver or its camera gives {name!r} of another form than is offered: {error}"
+        ) from None
 
   def seed(self, seed: int) -> None:
     """Starts the sequence of episodes of `seed`; the next step is the first of its first episode."""
@@ -127,9 +137,10 @@ class ArmWorld:
 
     Raises:
       safety.CommandRefusedError: not an action. The arm holds still and no time passes.
-      protocol.BridgeError: the arm did not come to the start of the episode, or the target is out of sight. The arm
-        holds still.
-      CutShortError: nobody waits any more. The arm holds still; `reading` and the observations are of then.
+      protocol.BridgeError: the arm did not come to the start of the episode, or the target is out of sight there. The
+        arm holds still, and the next step tries the next start.
+      CutShortError: nobody waits any more, or the target is out of sight. The arm holds still; `reading` and the
+        observations are of then, a target out of sight where it was seen last.
     """
     self._check_wanted(is_wanted)  # What comes late from a client that is gone moves nothing.
     if self.is_over:
@@ -140,18 +151,18 @@ class ArmWorld:
       self._gate.place_target(self._path[self._elapsed + 1])
     is_late = now_s > self._period_end_s + constants.CONTROL_DT_S
     self._period_end_s = (now_s if is_late else self._period_end_s) + constants.CONTROL_DT_S
+    target = self.reading.target_in_base_m
     try:
       self._wait(self._period_end_s, is_wanted)
-    except CutShortError:
-      target = self.reading.target_in_base_m
+    except CutShortError as cut:
       self._measure()
-      self._read()
-      if self._track:  # No time for a picture.
-        self.reading = self.reading._replace(target_in_base_m=target)
-      _, reward, _ = self._judge(self._elapsed + 1)
-      raise CutShortError(reward) from None
+      self._read()  # No time for a picture.
+      raise self._cut_short(cut, target) from None
     self._measure()
-    step_type, reward, discount = self._look(self._elapsed + 1)
+    try:
+      step_type, reward, discount = self._look(self._elapsed + 1)
+    except protocol.BridgeError as error:
+      raise self._cut_short(error, target) from None
     if step_type.last():
       self.restart()
     return step_type, reward, discount
@@ -201,8 +212,9 @@ class ArmWorld:
     self._measure()
     self._jitter[0] = 0.0
     self.asked_rad_s = np.zeros(constants.NUM_JOINTS)
-    self.is_over = False
-    return self._look(0)
+    outcome = self._look(0)
+    self.is_over = False  # Now that it has begun.
+    return outcome
 
   def _approach(self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
     """Moves the arm to `qpos_rad`, `[9]`, slowly, a part of the way at a time; `where` says in words where that is.
@@ -235,7 +247,15 @@ class ArmWorld:
   def _check_wanted(self, is_wanted: Callable[[], bool]) -> None:
     if not is_wanted():
       self._gate.hold()
-      raise CutShortError
+      raise CutShortError("nobody waits for the step any more; the arm was held")
+
+  def _cut_short(self, why: protocol.BridgeError, target: np.ndarray) -> CutShortError:
+    """Ends the episode in mid-step; what to raise. `target` is where a tracked one was seen last."""
+    if self._track:
+      self.reading = self.reading._replace(target_in_base_m=target)
+    _, reward, _ = self._judge(self._elapsed + 1)
+    self.restart()
+    return CutShortError(str(why), reward)
 
   def _measure(self) -> None:
     """Takes the time at the end of a step: `protocol.JITTER`, to the microsecond, below which clocks only round."""

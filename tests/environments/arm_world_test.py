@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import threading
 
 import dm_env
 import jax
 import numpy as np
 import pytest
+from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
+from dm_env_rpc.v1 import tensor_utils
 
-from environments.arm import protocol, safety, twin, world
+from environments.arm import desk, mailbox, protocol, recording, safety, twin, world
 from environments.jaco import constants, kinematics, tasks
 from environments.jaco import world as simulation
 from tests.environments import oracle
@@ -486,3 +489,60 @@ def test_a_tracked_target_is_paid_and_shown_and_one_out_of_sight_holds_the_arm()
   for _ in range(20):
     gate.wait(gate.now_s() + 0.025)
   assert not driver.velocity.any()
+  assert arm.is_over
+
+
+def tracked(places, task="reach/fixed"):
+  """A world whose camera sees the target at each of `places` in turn, and does not where that is None."""
+
+  def track(pixels, time_s):
+    place = places.pop(0)
+    if place is None:
+      raise protocol.BridgeError("the target has not been seen")
+    return place
+
+  return make_world(PuppetDriver(), task=task, track=track)
+
+
+SEEN = np.array([0.45, 0.0, 0.2])
+
+
+def test_an_episode_whose_start_is_not_seen_has_not_begun():
+  """The conveyor's path has as many places as an episode has steps: a count of before would run out of it."""
+  arm = tracked([SEEN] * 51 + [None] + [SEEN] * 2, task="conveyor")
+  step_type = arm.step(None)[0]
+  while not step_type.last():
+    step_type = arm.step(REST)[0]
+  with pytest.raises(protocol.BridgeError, match="the target has not been seen"):
+    arm.step(REST)
+  assert [arm.step(REST)[0] for _ in range(2)] == [dm_env.StepType.FIRST, dm_env.StepType.MID]
+
+
+def test_a_step_whose_end_is_not_seen_is_recorded_as_cut_short():
+  """By the desk, which answers clients: the arm has moved. The next step begins an episode."""
+  arm, client, recorded = tracked([SEEN, SEEN, None, SEEN]), threading.Event(), []
+  with contextlib.closing(mailbox.Mailbox()) as calls:
+    counter = desk.Desk(
+      arm, calls, threading.Event(), recorded.append, task="reach/fixed", seed=0, lease_s=9.0, home_after_s=np.inf
+    )
+    join = rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME))
+    assert counter.answer(client, join).WhichOneof("payload") == "join_world"
+    action = {1: tensor_utils.pack_tensor(np.full(9, 2, np.int32))}
+    go = rpc.EnvironmentRequest(step=rpc.StepRequest(actions=action))
+    kinds = [counter.answer(client, go).WhichOneof("payload") for _ in range(4)]
+  assert kinds == ["step", "step", "error", "step"]
+  steps = [one for one in recorded if isinstance(one, recording.Step)]
+  assert [one.step_type for one in steps] == [dm_env.StepType(kind) for kind in (0, 1, 1, 0)]
+  assert [one.is_cut_short for one in steps] == [False, False, True, False]
+  moved = steps[2].reading.qpos_rad - steps[1].reading.qpos_rad
+  np.testing.assert_allclose(moved, constants.COMMAND_RAD_S * 0.1, atol=1e-9)
+  np.testing.assert_array_equal(steps[2].reading.target_in_base_m, SEEN)
+
+
+def test_what_is_not_as_its_spec_says_is_refused_before_anybody_joins(driver):
+  driver.image = lambda reading: np.zeros((480, 640, 3), np.uint8)
+  with pytest.raises(
+    protocol.BridgeError, match=r"gives 'pixels' of another form than is offered: .*480, 640"
+  ) as wrong:
+    make_world(driver).prepare()
+  assert "\n" not in str(wrong.value)
