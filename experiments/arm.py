@@ -179,11 +179,16 @@ def serve() -> None:
 
 def drive() -> None:
   """By hand; `experiments.evaluate --target=arm://HOST:PORT` plays a policy."""
-  environment = video_lib.Filmed(client.connect(_ADDRESS.value))
-  by_hand.drive(environment, sys.stdin)
-  if binary.VIDEO.value:
-    video = pathlib.Path(binary.VIDEO.value)
-    video_lib.write(video, environment.frames, frames_per_s=1.0 / constants.CONTROL_DT_S, captions=environment.captions)
+  arm = client.connect(_ADDRESS.value)
+  environment = video_lib.Filmed(arm, max_frames=sys.maxsize if binary.VIDEO.value else 0)
+  try:
+    by_hand.drive(environment, sys.stdin)
+  finally:
+    arm.close()  # It is at rest, and free for others, while the film is written.
+    if environment.frames:
+      video = pathlib.Path(binary.VIDEO.value)
+      frames_per_s = 1.0 / constants.CONTROL_DT_S
+      video_lib.write(video, environment.frames, frames_per_s=frames_per_s, captions=environment.captions)
 
 
 def replay() -> None:
@@ -273,10 +278,16 @@ def identify() -> None:
   out = pathlib.Path(binary.OUT.value) if binary.OUT.value else None
   if out and out.exists():
     raise ValueError(f"--out={out} is there already; name another file")
+  if out:
+    out.parent.mkdir(parents=True, exist_ok=True)  # Now, not after minutes.
   config = driver_config("twin", _settings())
   assert isinstance(config, twin.TwinConfig)
   print(f"{'field of the twin':<24}{'estimate':>9}  {'95 % interval':<18}{'the twin has':>12}")
-  fields = _identify_motion(config) | _identify_camera(config)
+  fields: dict[str, Any] = _identify_motion(config)
+  try:
+    fields |= _identify_camera(config)
+  except ValueError as error:  # What is known of the motion stays.
+    print(f"the camera is as in the twin: {error}")
   if out:
     identify_lib.write(out, fields)
     print(f"{out}: --mode=serve --twin={out} serves it")

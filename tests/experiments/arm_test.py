@@ -6,16 +6,20 @@ import re
 import subprocess
 import sys
 
+import dm_env
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from dm_env import specs
 
 from environments.arm import (
   attack,
   calibration,
+  client,
   driver,
   gap,
+  protocol,
   recording,
   replay,
   safety,
@@ -26,6 +30,7 @@ from environments.arm import (
 )
 from environments.jaco import constants
 from experiments import arm
+from experiments.report import video
 from tests.environments import arm_recordings
 
 
@@ -184,6 +189,69 @@ def test_a_known_angle_of_view_reaches_the_fit(monkeypatch, tmp_path):
   with parsed("--mode=identify", f"--recording={tmp_path}", "--camera_view=45.5"):
     with pytest.raises(pytest.fail.Exception, match="45.5 degrees"):
       arm.main()
+
+
+def test_motion_that_was_found_is_written_though_the_camera_is_refused(monkeypatch, tmp_path, capsys):
+  """Into a folder that is made before minutes are spent."""
+  out = tmp_path / "new" / "twin.json"
+
+  def identify_motion(config):
+    assert out.parent.is_dir()
+    return {"friction_scale": 1.5}
+
+  monkeypatch.setattr(arm, "_identify_motion", identify_motion)
+  monkeypatch.setattr(calibration, "shots", lambda path: ["one picture"])
+  with parsed("--mode=identify", f"--recording={tmp_path}", f"--out={out}"):
+    arm.main()
+  assert json.loads(out.read_text()) == {"friction_scale": 1.5}
+  assert (
+    "the camera is as in the twin: there are 1 pictures of the arm; finding its camera needs" in capsys.readouterr().out
+  )
+
+
+class Filmed(dm_env.Environment):
+  """A world of one joint that is lost after so many steps."""
+
+  def __init__(self, num_steps):
+    self.num_left, self.is_closed = num_steps, False
+
+  def reset(self):
+    return dm_env.restart({"pixels": np.zeros((8, 8, 3), np.uint8)})
+
+  def step(self, action):
+    self.num_left -= 1
+    if self.num_left < 0:
+      raise protocol.BridgeError("lost the server")
+    return dm_env.transition(1.0, {"pixels": np.zeros((8, 8, 3), np.uint8)})
+
+  def observation_spec(self):
+    return {"pixels": specs.BoundedArray((8, 8, 3), np.uint8, 0, 255)}
+
+  def action_spec(self):
+    return specs.BoundedArray((1,), np.int32, 0, 2)
+
+  def close(self):
+    self.is_closed = True
+
+
+def test_a_drive_is_filmed_to_its_end_however_it_ends(monkeypatch, tmp_path):
+  world, written = Filmed(600), []
+
+  def write(path, frames, *, frames_per_s, captions):
+    assert world.is_closed and len(captions) == len(frames)
+    written.append((path, len(frames)))
+
+  monkeypatch.setattr(client, "connect", lambda address: world)
+  monkeypatch.setattr(video, "write", write)
+  monkeypatch.setattr(sys, "stdin", ["random 3000\n"])
+  with parsed("--mode=drive", f"--video={tmp_path / 'film.mp4'}"):
+    with pytest.raises(protocol.BridgeError, match="lost the server"):
+      arm.main()
+  assert written == [(tmp_path / "film.mp4", 601)]
+  monkeypatch.setattr(sys, "stdin", [])
+  with parsed("--mode=drive"):
+    arm.main()
+  assert len(written) == 1
 
 
 def test_the_target_is_tracked_by_the_camera_that_was_identified(tmp_path, monkeypatch):
