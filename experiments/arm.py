@@ -24,8 +24,9 @@ import importlib
 import math
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from absl import flags
@@ -93,7 +94,7 @@ DRIVERS = {
 
 
 def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
-  """The config of the driver `name` with fields `settings`, each `field=value`.
+  """The config of the driver `name` with fields `settings`, each `field=value`, read as the field's annotation says.
 
   Raises:
     ValueError: there is no such driver or field, or a field is missing or wrong.
@@ -102,22 +103,52 @@ def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
   make = getattr(importlib.import_module(module), maker, None) if maker else None
   if make is None:
     raise ValueError(f"--driver={name} is unknown; give package.module:Config or one of {', '.join(DRIVERS)}")
-  fields = {}
+  try:
+    kinds, fields = _kinds(make), dict[str, Any]()
+  except NameError as error:
+    raise ValueError(f"--driver={name}: {error}, which an annotation of its config names; import it there") from None
   for setting in settings:
     field, _, text = setting.partition("=")
+    kind = kinds.get(field, Any)
     try:
-      fields[field] = ast.literal_eval(text)
+      literal = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-      fields[field] = text  # A path, a name.
+      literal = text  # A path, a name.
+    values = (text,) if kind is str else (literal, text)
+    fitting = [value for value in values if _is_of(value, kind)]
+    if not fitting:
+      raise ValueError(
+        f"--driver={name} --set={setting}: {field} must be {kind.__name__ if isinstance(kind, type) else kind}"
+      )
+    fields[field] = fitting[0]
   try:
     return make(**fields)
   except TypeError as error:
     raise ValueError(f"--driver={name} --set={' --set='.join(settings)}: {error}") from None
 
 
+def _kinds(make: Callable[..., Any]) -> dict[str, Any]:
+  """Field -> its annotation; of a function, its own arguments' and the fields' of what it makes."""
+  hints = get_type_hints(make)
+  return (get_type_hints(made) if dataclasses.is_dataclass(made := hints.get("return")) else {}) | hints
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+  """Whether a value is as its annotation says; True where that is none of plain numbers, words and tuples."""
+  inner = get_args(kind)
+  if get_origin(kind) in (types.UnionType, Union):
+    return any(_is_of(value, one) for one in inner)
+  if get_origin(kind) is tuple:
+    kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
+    return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+  if kind in (int, float):
+    return isinstance(value, int | kind) and not isinstance(value, bool)
+  return isinstance(value, kind) if kind in (str, bool, types.NoneType) else True
+
+
 def _settings() -> list[str]:
   """Fields of the driver: those of --gap, --twin and --set, of which the last counts."""
-  settings = [f"gap={_GAP.value!r}"] if _GAP.value is not None else []
+  settings = [f"gap={_GAP.value}"] if _GAP.value is not None else []
   if _TWIN.value:
     from environments.arm import identify as identify_lib
 
@@ -157,7 +188,7 @@ def serve() -> None:
 
   settings = _settings()
   settings += ["is_real_time=True"] if _REAL_TIME.value else []
-  settings += [f"recording={_RECORDING.value!r}"] if _RECORDING.value else []
+  settings += [f"recording={_RECORDING.value}"] if _RECORDING.value else []
   config = server.ServerConfig(
     driver=driver_config(_DRIVER.value, settings),
     task=_TASK.value,
@@ -349,7 +380,10 @@ def attack() -> None:
   """Prints what the gate, with the limits of the driver, let through."""
   from environments.arm import attack as attack_lib
 
-  limits = driver_config(_DRIVER.value, _SET.value).limits()
+  config = driver_config(_DRIVER.value, _SET.value)
+  if isinstance(config, replay_lib.ReplayConfig):
+    raise ValueError(f"--driver={_DRIVER.value} is a recording, which has no limits to attack; name an arm")
+  limits = config.limits()
   for line in attack_lib.table(limits, num_commands=_COMMANDS.value, seed=binary.SEED.value):
     print(line, flush=True)
 

@@ -1,6 +1,7 @@
 """Which arm is served: by name or by module, with the fields that are set."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import subprocess
@@ -34,6 +35,11 @@ from experiments.report import video
 from tests.environments import arm_recordings
 
 
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+  far: "Nowhere"  # noqa: F821
+
+
 def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
   assert arm.driver_config("twin", []) == twin.TwinConfig()
   settings = ["is_real_time=True", "mass_scale=1.5", "table_rgb=(0.5, 0.5, 0.5)"]
@@ -42,7 +48,11 @@ def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
   part = ["gap=camera:full,light:subtle", "mass_scale=1.5"]
   assert arm.driver_config("twin", part) == gap.make_twin("camera:full,light:subtle", mass_scale=1.5)
   assert arm.driver_config("kinova", ["library=/opt/kinova.so"]).library == "/opt/kinova.so"
-  assert arm.driver_config("replay", ["recording=runs/x"]) == replay.ReplayConfig("runs/x")
+  words = arm.driver_config("kinova", ["library=1", "serial=12345", "camera=0", "target_in_base_m=(1, 0, 0.2)"])
+  assert (words.library, words.serial, words.camera) == ("1", "12345", "0") and words.target_in_base_m == (1, 0, 0.2)
+  assert arm.driver_config("replay", ["recording=2026"]) == replay.ReplayConfig("2026")
+  shown = ["recording=runs/x", "observations=('target',)"]
+  assert arm.driver_config("replay", shown) == replay.ReplayConfig("runs/x", ("target",))
   assert arm.driver_config("tests.environments.arm_rig:RigConfig", ["path=/tmp/rig"]).path == "/tmp/rig"
 
 
@@ -51,8 +61,17 @@ def test_a_driver_is_chosen_by_name_and_its_fields_by_theirs():
   [
     ("twn", [], "--driver=twn is unknown; give package.module:Config or one of twin, kinova, ros, replay"),
     ("twin", ["mass=2"], "--driver=twin --set=mass=2: .* unexpected keyword argument 'mass'"),
+    ("twin", ["mass_scale=heavy"], "--driver=twin --set=mass_scale=heavy: mass_scale must be float"),
+    ("twin", ["mass_scale=1,2"], "mass_scale must be float"),
+    ("twin", ["mass_scale=True"], "mass_scale must be float"),
+    ("twin", ["is_real_time=1"], "is_real_time must be bool"),
+    ("twin", ["table_rgb=(0.5, 0.5)"], r"table_rgb must be tuple\[float, float, float\]"),
+    ("kinova", ["library=a", "target_in_base_m=0.45"], r"target_in_base_m must be tuple\[float, float, float\]"),
+    ("kinova", ["library=a", "target_in_base_m=(0.45, 0, 'x')"], r"target_in_base_m must be tuple"),
+    ("replay", ["recording=a", "observations=target"], r"observations must be tuple\[str, \.\.\.\] | None"),
     ("twin", ["gap=huge"], "gap=huge: no level is called 'huge'"),
     ("twin", ["gap=0.5"], "gap=0.5: no level is called '0.5'"),
+    ("tests.experiments.arm_test:Unreadable", ["far=1"], "name 'Nowhere' is not defined, which an annotation of its"),
     ("os:nothing", [], "--driver=os:nothing is unknown"),
     ("kinova", ["library=a", "gap=none"], "unexpected keyword argument 'gap'"),
     ("kinova", [], "missing 1 required positional argument: 'library'"),
@@ -294,6 +313,12 @@ def test_a_flag_of_another_mode_is_refused(mode, flag, reader):
   message = f"--{flag} is not read by --mode={mode}; it is by --mode={reader}"
   with parsed(f"--mode={mode}", f"--{flag}=x"), pytest.raises(ValueError, match=message):
     arm.main()
+
+
+def test_a_recording_cannot_be_attacked():
+  with parsed("--mode=attack", "--driver=replay", "--set=recording=x"):
+    with pytest.raises(ValueError, match="--driver=replay is a recording, which has no limits to attack; name an arm"):
+      arm.main()
 
 
 def test_an_attack_prints_a_row_for_each_fault(capsys):
