@@ -27,6 +27,7 @@ from environments.arm import protocol, safety
 
 _START_S = 60.0
 _ANSWER_S = 1.0  # A call takes a millisecond.
+_LAST_READ_S = 0.5  # For a `read` under way when the arm is let go of, of `_ANSWER_S`.
 _WANTED_S = 0.002  # How often it is asked whether a wait is still wanted.
 _AUTOGROUP = pathlib.Path("/proc/self/autogroup")  # Where Linux has it, it shares out time to sessions first.
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -188,7 +189,8 @@ def _own(handle: int) -> None:
     try:
       held.enter_context(_hold(config.lock))
       driver, limits = config.make(), config.limits()
-      gate = safety.Gate(driver, limits, read=_Reader(driver, limits.read_s).newest)
+      reader = _Reader(driver, limits.read_s)
+      gate = safety.Gate(driver, limits, read=reader.newest)
     except protocol.BridgeError as error:
       return pipe.send(error)
     except Exception as error:
@@ -204,7 +206,10 @@ def _own(handle: int) -> None:
     finally:
       signal.setitimer(signal.ITIMER_REAL, _ANSWER_S)
       try:
-        gate.close()
+        with contextlib.ExitStack() as last:  # `gate.close`, with the end of the reading before the driver's last call.
+          last.callback(driver.close)
+          last.callback(reader.end)
+          last.callback(gate.stop)
       except Exception as error:
         farewell = farewell or safety.ArmLostError(f"the arm was not let go of ({type(error).__name__}: {error})")
     with contextlib.suppress(OSError):  # The server may be gone, and its terminal.
@@ -253,7 +258,9 @@ class _Reader:
   def __init__(self, driver: protocol.Driver, period_s: float):
     self._driver, self._period_s = driver, period_s
     self._newest: protocol.Reading | Exception = driver.read()
-    threading.Thread(target=self._run, daemon=True).start()
+    self._is_over = threading.Event()
+    self._thread = threading.Thread(target=self._run, daemon=True)
+    self._thread.start()
 
   def newest(self) -> protocol.Reading:
     """The newest reading, or the exception that ended them."""
@@ -261,9 +268,13 @@ class _Reader:
       raise self._newest
     return self._newest
 
+  def end(self) -> None:
+    """Reads no more; waits for a `read` under way, unless that hangs."""
+    self._is_over.set()
+    self._thread.join(_LAST_READ_S)
+
   def _run(self) -> None:
-    while not isinstance(self._newest, Exception):
-      time.sleep(self._period_s)
+    while not (isinstance(self._newest, Exception) or self._is_over.wait(self._period_s)):
       try:
         self._newest = self._driver.read()
       except Exception as error:

@@ -164,6 +164,16 @@ def test_an_arm_that_takes_no_stop_is_reported_and_let_go(capfd, config, rig):
   assert rig.stood_after(time.monotonic()) < SLACK_S  # Its link ended.
 
 
+def test_nothing_is_read_of_an_arm_that_was_let_go(config, rig):
+  """Letting go takes so long that the process is ended for it: time for many readings, each after 20 ms."""
+  gate = driver.connect(config)
+  rig.fault = "close hangs"
+  time.sleep(0.1)  # Until it is known there.
+  with pytest.raises(safety.ArmLostError):
+    gate.close()
+  assert rig.num_late_reads == 0
+
+
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_an_owner_that_is_ended_is_reported(gate, rig, kind):
   set_going(gate, rig)
@@ -252,7 +262,8 @@ def test_the_gate_works_there(gate, rig):
   assert np.abs(np.diff(velocities, axis=0)).max() <= limits.max_acceleration_rad_s2 * limits.poll_s + 1e-9
   told = gate.told()
   np.testing.assert_allclose(told[0].asked_rad_s, TURN)
-  np.testing.assert_allclose(told[-1].allowed_rad_s, rig.velocity)
+  time.sleep(0.1)  # Until that has come there too; the fingers, near their limits, may brake meanwhile.
+  assert any(np.allclose(told[-1].allowed_rad_s, velocity) for _, velocity in rig.changes)
 
 
 def test_a_twin_on_the_wall_clock_lives_there_too():

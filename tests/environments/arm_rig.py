@@ -40,9 +40,13 @@ def connected(config):
 
 @contextlib.contextmanager
 def served(config):
-  """(process, address) of a server, to do harm to."""
-  code = "import pickle, sys; from environments.arm import server; server.serve(" + (
-    "pickle.load(sys.stdin.buffer), on_ready=lambda address: print(address, flush=True))"
+  """(process, address) of a server, to do harm to; it hears every signal, also where the tests run under `nohup`."""
+  code = (
+    "import pickle, signal, sys\n"
+    "from environments.arm import server\n"
+    "for kind in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):\n"
+    "  signal.signal(kind, signal.SIG_DFL)\n"
+    "server.serve(pickle.load(sys.stdin.buffer), on_ready=lambda address: print(address, flush=True))"
   )
   pipe, variables = subprocess.PIPE, driver.environment_variables()
   process = subprocess.Popen(
@@ -67,6 +71,7 @@ class Rig:
     self.driver_pid = None
     self.changes = [(time.monotonic(), np.zeros(9))]  # When the velocity changed, and to what.
     self.num_commands = 0
+    self.num_late_reads = None  # Since its driver was closed.
     self._qpos = constants.HOME_RAD.copy()
     self._lock = threading.Lock()
     self._listener = multiprocessing.connection.Listener(path, "AF_UNIX")
@@ -113,7 +118,11 @@ class Rig:
           self._set(value)
         elif kind == "place" and self.is_placed:
           self._qpos = value
+        elif kind == "close":
+          self.num_late_reads = 0
         elif kind == "look":
+          if self.num_late_reads is not None:
+            self.num_late_reads += 1
           connection.send((self.fault, self.qpos(), self.velocity))
     if is_driver:
       self._set(np.zeros(9))
@@ -197,7 +206,8 @@ class RigDriver:
     return self._frozen or reading
 
   def close(self):
-    pass
+    self._commands.send(("close", None))
+    suffer(self._fault, "close")
 
 
 class RigCamera:
