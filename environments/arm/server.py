@@ -333,11 +333,15 @@ def _listen(config: ServerConfig, own: credentials.Credentials | None) -> tuple[
 
 @contextlib.contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
-  """What asks a process to end sets `stop` for as long as the context lasts."""
+  """What asks a process to end sets `stop` for as long as the context lasts; not what it was started to ignore.
+
+  As SIGHUP under `nohup`, or SIGINT behind a shell's `&`.
+  """
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-  kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # SIGHUP: its terminal is gone.
+  every = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # SIGHUP: its terminal is gone.
+  kinds = [kind for kind in every if signal.getsignal(kind) is not signal.SIG_IGN]
   before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
   try:
     yield

@@ -1106,6 +1106,22 @@ def test_wrong_configurations_are_refused():
     server.ServerConfig(driver=replay.ReplayConfig("runs/x"), home_after_s=1.0)
 
 
+def test_what_a_server_was_started_to_ignore_does_not_end_it():
+  """As `nohup python -m experiments.arm ... &` in a script does, of a shell without job control."""
+  code = (
+    "import os, signal, threading\n"
+    "from environments.arm import server\n"
+    "stop = threading.Event()\n"
+    "with server._signals(stop):\n"
+    "  for kind in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):\n"
+    "    os.kill(os.getpid(), kind)\n"
+    "    print(kind.name, stop.is_set())\n"
+  )
+  command = ["sh", "-c", 'trap "" HUP INT; exec "$0" -c "$1"', sys.executable, code]
+  printed = subprocess.run(command, capture_output=True, text=True, env=VARIABLES, check=True)
+  assert printed.stdout.splitlines() == ["SIGHUP False", "SIGINT False", "SIGTERM True"]
+
+
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
 def test_a_server_that_dies_is_one_line_for_its_client_and_ends_with(own_server, kind):
   process, address = own_server
