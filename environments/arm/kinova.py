@@ -57,7 +57,7 @@ class _Point(ctypes.Structure):
 
 @dataclasses.dataclass(frozen=True)
 class KinovaConfig:
-  """Which arm, and what is about it.
+  """Which arm, and what is about it. One process of a machine holds Kinova's arms, whichever it drives.
 
   Attributes:
     library: path of Kinova.API.USBCommandLayerUbuntu.so; USBCommLayerUbuntu.so lies beside it.
@@ -71,10 +71,7 @@ class KinovaConfig:
   camera: str = "/dev/video0"
   target_in_base_m: tuple[float, float, float] = (0.45, 0.0, constants.TARGET_HEIGHT_M)
   is_real_time = True
-
-  @property
-  def lock(self) -> str:
-    return f"kinova{self.serial and '-' + self.serial}"
+  lock = "kinova"  # Without a serial number any of them may be the one.
 
   def limits(self) -> protocol.Limits:
     """The Jaco's; readings are rare, since each makes the motion jerky (kinova-ros, issue 85)."""
@@ -126,9 +123,6 @@ class Kinova:
 
   def stop(self) -> None:
     self._call("EraseAllTrajectories")
-
-  def wait(self, until_s: float) -> None:
-    time.sleep(max(0.0, until_s - time.monotonic()))
 
   def read(self) -> protocol.Reading:
     """The joints; velocities are differences of angles, since the arm's own are wrong in some firmwares (kinova-ros).

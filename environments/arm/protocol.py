@@ -120,7 +120,7 @@ class Driver(Protocol):
     """Brings every joint to rest, now, even while `read` hangs."""
 
   def wait(self, until_s: float) -> None:
-    """Simulates until the clock shows `until_s`; only called where time does not pass by itself."""
+    """Simulates until the clock shows `until_s`. Nobody calls it where time passes by itself, and none is needed."""
 
   def read(self) -> Reading:
     """The joints and the target, now."""

@@ -113,9 +113,6 @@ class Ros:
     self._velocity.publish(self._velocity_type())  # Should the service not answer.
     self._stop_arm()
 
-  def wait(self, until_s: float) -> None:
-    time.sleep(max(0.0, until_s - time.monotonic()))
-
   def read(self) -> protocol.Reading:
     """The joints as last shown; velocities are differences of angles, since the node's own are doubled on some arms."""
     assert self._newest is not None

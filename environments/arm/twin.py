@@ -48,7 +48,8 @@ class TwinConfig:
   # Time
   is_real_time: bool = False  # True: the wall clock; False: as fast as it can, all times are simulated.
   physics_dt_s: float = 0.005
-  action_latency_s: float = 0.04  # From a command to the motors. Less than half a control step.
+  # From a command to the motors, less than half a control step. A twin has the nearest whole number of physics steps.
+  action_latency_s: float = 0.04
 
   # Body
   mass_scale: float = 1.15
@@ -154,9 +155,7 @@ class Twin:
     self.command(np.zeros(constants.NUM_JOINTS))
 
   def wait(self, until_s: float) -> None:
-    """Sleeps on the wall clock, or simulates, until `until_s`."""
-    if self._config.is_real_time:
-      time.sleep(max(0.0, until_s - self.now_s()))
+    """Simulates until `until_s`."""
     with self._lock:
       self._advance(until_s)
 
