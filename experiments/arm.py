@@ -332,6 +332,8 @@ def _identify_motion(config: "twin.TwinConfig") -> dict[str, float]:
   estimates = identify_lib.fit(config, fitted)
   for name, estimate in estimates.items():
     print(_row(name, estimate, getattr(config, name)))
+  dt_s, latency_s = config.physics_dt_s, estimates["action_latency_s"].value
+  print(f"a twin has the latency in whole physics steps of {dt_s:g} s: {dt_s * round(latency_s / dt_s):g} s")
   if identify_lib.MASS not in estimates:
     print(
       f"{identify_lib.MASS} is as in the twin, and carried weight is given it: the recording does not say it to 10 %; "

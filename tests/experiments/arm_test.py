@@ -183,6 +183,7 @@ def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
   assert re.search(r"randomization.friction=0\.(6|7)\d?", printed)  # 1.6 and its interval.
   assert re.search(r"randomization.gain=0\.5\d", printed)
   assert "the camera is as in the twin: no pictures were recorded" in printed
+  assert "a twin has the latency in whole physics steps of 0.01 s: 0.04 s" in printed
 
   monkeypatch.setattr(server, "serve", lambda config, on_ready: served.append(config.driver))
   served = []
