@@ -101,7 +101,7 @@ class ArmWorld:
         self._observation_spec[name].validate(value)
       except ValueError as error:
         raise protocol.BridgeError(
-          f"the driver or its camera gives {name!r} of another form than is offered: {error}"
+          f"the driver or its camera gives {name!r} of another form than is offered, correct it there: {error}"
         ) from None
 
   def seed(self, seed: int) -> None:

@@ -542,7 +542,7 @@ def test_a_step_whose_end_is_not_seen_is_recorded_as_cut_short():
 def test_what_is_not_as_its_spec_says_is_refused_before_anybody_joins(driver):
   driver.image = lambda reading: np.zeros((480, 640, 3), np.uint8)
   with pytest.raises(
-    protocol.BridgeError, match=r"gives 'pixels' of another form than is offered: .*480, 640"
+    protocol.BridgeError, match=r"gives 'pixels' of another form than is offered, .*480, 640"
   ) as wrong:
     make_world(driver).prepare()
   assert "\n" not in str(wrong.value)
