@@ -318,6 +318,7 @@ def build_model(config: TwinConfig, *, image_size: int = constants.IMAGE_SIZE) -
   spec.attach(mujoco.MjSpec.from_file(str(folder / "jaco_hand.xml")), site=spec.site("wristsite"), prefix="hand/")
   spec.option.timestep = config.physics_dt_s
   spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+  spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # It would set the clock back.
   for body in spec.bodies[1:]:
     body.gravcomp = config.gravity_compensation
   for joint, gain, torque in zip(spec.joints, constants.VELOCITY_GAIN_NM_S, constants.MAX_TORQUE_NM, strict=True):

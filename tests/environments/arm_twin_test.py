@@ -229,3 +229,15 @@ def test_the_camera_draws_on_the_callers_thread():
   twin.picture(twin.TwinConfig(), constants.HOME_RAD, TARGET, size=64)
   threads = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
   assert threads and not [name for name in threads if name.startswith("llvmpipe")]
+
+
+def test_an_arm_that_diverges_is_a_fault_and_its_clock_goes_on(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # MuJoCo writes a log.
+  arm = twin.Twin(twin.TwinConfig())
+  gate = safety.Gate(arm, safety.jaco_limits())
+  arm.wait(10.0)
+  arm._data.qvel[:] = np.nan
+  arm.wait(10.1)
+  assert arm.now_s() == pytest.approx(10.1)
+  with pytest.raises(safety.ArmFaultError, match="its joints read"):
+    gate.read()
