@@ -72,6 +72,15 @@ def test_how_runs_learn_is_drawn_by_run_and_sweep(tmp_path):
   assert titles == ["return mean", "explained variance", "dead, dense1"]
 
 
+def test_sweeps_of_one_name_are_not_averaged_together(tmp_path):
+  """The label of each is the shortest end of its path that no other has."""
+  for i, name in enumerate(("small/nav/runs/00", "random/nav/runs/00", "a/small/nav_d1/runs/00", "b/small/nav_d1/run")):
+    make_run(tmp_path / name, "scratch", features=8, level=float(i), num_steps=1_000)
+  statistics = figures.make("learning", read(tmp_path)).statistics
+  late = {label: cells["return_mean"].tolist() for label, cells in statistics.items()}
+  assert late == {"small/nav": [0.0], "random/nav": [1.0], "nav_d1": [2.0], "run": [3.0]}
+
+
 def test_runs_without_such_records_are_refused(tmp_path):
   path = make_run(tmp_path / "run", "scratch", features=8, level=3.0)
   (path / "metrics.jsonl").write_text('{"step": 50, "wall_s": 1.0, "kind": "train", "loss": 0.0}\n')
