@@ -50,6 +50,11 @@ class _Net(NamedTuple):
     assert self.sensitivity.aps is not None
     return perturbation.shares(self.sensitivity.aps.criticals)
 
+  @property
+  def fault(self) -> str:
+    """Why it has no APS; '' where it has, or was not measured."""
+    return self.sensitivity.aps_fault.why if self.sensitivity.aps_fault else ""
+
 
 def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """AFS of every layer and column, and which features of the first layer the policy depends on."""
@@ -125,7 +130,7 @@ def fig9(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   analysed, gaps = _analysed(matrix)
   nets = [net for net in analysed if net.sensitivity.aps is not None]
   lacking = [net for net in analysed if net.sensitivity.aps is None]
-  gaps |= {net.cell.name: f"no APS: {net.sensitivity.aps_fault or 'not measured'}" for net in lacking}
+  gaps |= {net.cell.name: f"no APS: {net.fault or 'not measured'}" for net in lacking}
   if not nets:
     raise ValueError(f"{matrix.path}: no cell has APS; run python -m experiments.analyse --runs={matrix.path} --aps")
   shown = _shown(nets)

@@ -193,3 +193,16 @@ def test_main(runs, tmp_path):
   assert (tmp_path / "out/corl2017_fig5.png").stat().st_size > 10_000
   done = subprocess.run([*command, "--figure=corl2017_fig8"], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nearest is corl2017_fig" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_in_is_one_line_and_nothing_is_written(runs, tmp_path):
+  command = [sys.executable, "-m", "experiments.figures", f"--runs={runs}/*", "--figure=corl2017"]
+  (tmp_path / "file").write_text("")
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out/provenance.json").write_text("{")
+  for out, said in (("file/out", "cannot be written in (Not a directory)"), ("out", "provenance.json is damaged")):
+    command_there = [*command, f"--out={tmp_path}/{out}"]
+    done = subprocess.run(command_there, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"{tmp_path}/{out}" in done.stderr
+    assert said in done.stderr and done.stdout == ""
+  assert [path.name for path in (tmp_path / "out").iterdir()] == ["provenance.json"]
