@@ -71,7 +71,7 @@ def cells(table: Table, *, places: int = 1, bounds: Bounds = _UNBOUNDED) -> dict
 
 
 def numbers(table: Table, bounds: Bounds) -> dict[str, dict[str, Any]]:
-  """A table as plain JSON values: mean, low, high and each run's number (null where there is none), or words."""
+  """A table as plain JSON values: mean, low, high and each run's number, null where there is none; or words."""
   return {
     row: {column: _summary(cell, bounds.of(column)) for column, cell in columns.items()}
     for row, columns in table.items()
@@ -182,8 +182,12 @@ def _summary(cell: Cell, bounds: tuple[float, float]) -> Any:
   if isinstance(cell, str):
     return cell
   interval = _interval(cell, bounds)
-  entry: dict[str, Any] = {name: run_directory.finite(x) for name, x in zip(interval._fields, interval, strict=True)}
-  return entry | ({"each": [run_directory.finite(x) for x in cell]} if isinstance(cell, np.ndarray) else {})
+  entry: dict[str, Any] = {name: _number(x) for name, x in zip(interval._fields, interval, strict=True)}
+  return entry | ({"each": [_number(x) for x in cell]} if isinstance(cell, np.ndarray) else {})
+
+
+def _number(x: float) -> float | None:
+  return None if math.isnan(x) else float(x)
 
 
 def _interval(cell: np.ndarray | intervals.Interval, bounds: tuple[float, float]) -> intervals.Interval:

@@ -164,7 +164,7 @@ def fig10(matrix: matrix_folder.Matrix) -> drawing.Drawn:
         "fraction of features used": np.asarray([spectra.used_fraction(one) for one in values]),
       }
   picture = sensitivity_plots.spectra({f"{title}, {layer}": lines for title, lines in panels.items()})
-  return drawing.Drawn(picture, statistics, gaps=gaps, places=2)
+  return drawing.Drawn(picture, statistics, gaps=gaps, places=2, bounds=drawing.Bounds(0.0, 1.0))
 
 
 def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from analysis import records
+from analysis import intervals, records
 from experiments.report import drawing
 from experiments.studies import figures
 
@@ -174,6 +174,16 @@ def test_writes_everything(runs, tmp_path):
   numbers = json.loads((tmp_path / "out/corl2017_fig5.json").read_text())
   assert numbers["progressive, narrow (ours)"]["@10k"]["each"] == [30.0, 34.0, 32.0]
   assert len(json.loads((tmp_path / "out/provenance.json").read_text())["corl2017_fig5"]["runs"]) == 5
+
+
+def test_an_infinite_end_is_written_and_is_no_missing_one(runs, tmp_path):
+  drawn = figures.make("corl2017_fig5", read(runs))
+  cells = {"speed-up": intervals.Interval(*map(np.asarray, (2.0, 1.0, np.inf))), "alone": drawing.number(3.0)}
+  drawing.write("one", drawn._replace(statistics={"row": cells | {"each": np.array([1.0, np.inf])}}), (), tmp_path)
+  row = json.loads((tmp_path / "one.json").read_text())["row"]
+  assert row["speed-up"] == {"mean": 2.0, "low": 1.0, "high": "Infinity"}
+  assert row["alone"] == {"mean": 3.0, "low": None, "high": None}
+  assert row["each"] == {"mean": None, "low": None, "high": None, "each": [1.0, "Infinity"]}
 
 
 def test_refuses_by_name(runs):
