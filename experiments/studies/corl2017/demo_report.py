@@ -11,7 +11,7 @@ from analysis import curves, plots, records
 from environments.arm import twin
 from environments.jaco import camera, constants, tasks
 from experiments.report import drawing, html
-from experiments.store import network_file, run_directory
+from experiments.store import network_file, released, run_directory
 from experiments.studies.corl2017 import demo, figures
 from progressive import cost
 
@@ -138,9 +138,8 @@ def _evaluation(run: records.Run) -> Evaluation:
 
 
 def _played(path: pathlib.Path) -> Evaluation:
-  known = run_directory.read_json(path / "evaluation.json")
-  low, high = (np.nan if (x := known.get(name)) is None else x for name in ("return_ci_low", "return_ci_high"))
-  return Evaluation(known["mean_return"], low, high, known["episodes"])
+  known = released.read_evaluation(path)
+  return Evaluation(*map(float, known.returns), known.episodes)
 
 
 def _reached(statistics: drawing.Table) -> dict[str, dict[str, str]]:
@@ -193,9 +192,9 @@ def _growth(path: pathlib.Path) -> list[str]:
 
 def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: pathlib.Path) -> list[str]:
   blocks = []
-  released = source / "evaluation.json"
-  if released.exists():
-    known = run_directory.read_json(released)
+  file = source / "evaluation.json"
+  if file.exists():
+    known = run_directory.read_json(file)
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
     blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
   rates = [records.last(run)["wall_s"] for run in runs.values()]

@@ -364,8 +364,8 @@ def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
     for name, value in _place(run).items():
       if value != first[name] and name not in but_for:
         raise ValueError(
-          f"{run.path}: {name} in config.json is {value!r}, but {first[name]!r} in {runs[0].path}; draw one of them at a "
-          f"time: give --runs those of one"
+          f"{run.path}: {name} in config.json is {value!r}, but {first[name]!r} in {runs[0].path}; give --runs those "
+          f"of one alone"
         )
   return "on an arm or its twin" if first["world"].startswith(("arm://", "twin/")) else "in simulation"
 
@@ -374,8 +374,8 @@ def _memory_and_width(run: records.Run) -> str:
   method, world = run.config.get("method"), run.config.get("world", "")
   if method != "scratch" or world.startswith(("arm://", "twin/")):
     raise ValueError(
-      f"{run.path}: method {method!r} and world {world!r} in config.json are none of figure 4, which has first columns: "
-      f"in simulation, from scratch"
+      f"{run.path}: method {method!r} and world {world!r} in config.json are none of figure 4, which has first "
+      f"columns: in simulation, from scratch"
     )
   has_lstm = any(layer["type"] == "LSTM" for layer in _layers(run))
   return f"{'LSTM' if has_lstm else 'FF'}, {_width(run)}"

@@ -83,16 +83,12 @@ def _in_laterals(column: cost.ColumnReport) -> int:
 
 
 def _read(path: pathlib.Path) -> Played:
-  network_, file = released.load(path), path / "evaluation.json"
-  known = run_directory.read_json(file)
-  if "mean_return" not in known:
-    raise ValueError(f"{file} holds no return; give --runs the folders that evaluate --release wrote")
-  low, high = (np.nan if known.get(name) is None else known[name] for name in ("return_ci_low", "return_ci_high"))
+  network_, evaluation = released.load(path), released.read_evaluation(path)
   return Played(
     path,
     run_directory.read_provenance(path)["evaluation"],
-    known["world"],
-    intervals.Interval(*map(np.asarray, (known["mean_return"], low, high))),
+    evaluation.world,
+    evaluation.returns,
     network_.spec,
     tuple(partition.content_hash(column) for column in network_.params),
   )

@@ -19,7 +19,9 @@ def make_run(path, method, *, features, level, num_steps=10_000, seed=0, **confi
   """A run whose episodes of 50 steps return `level` from the first to the last."""
   path.mkdir(parents=True)
   layers = [{"type": "Conv", "name": "conv1", "features": features}, {"type": "LSTM", "name": "lstm1", "size": 16}]
-  (path / "config.json").write_text(json.dumps({"method": method, "seed": seed, "world": "twin/reach/random", **config}))
+  (path / "config.json").write_text(
+    json.dumps({"method": method, "seed": seed, "world": "twin/reach/random", **config})
+  )
   (path / "provenance.json").write_text(json.dumps({"seed": seed, "commit": "abc", "command": "python"}))
   (path / "network.json").write_text(json.dumps({"columns": [{"inputs": {}, "layers": layers}]}))
   with (path / "metrics.jsonl").open("w") as file:

@@ -110,7 +110,9 @@ def test_figure_7_says_what_it_lacks(tmp_path):
   assert drawn.gaps == {"three columns": "not run"}
   assert drawn.picture.axes[0].get_title(loc="left") == "ours, on an arm or its twin"
   path = make_run(tmp_path / "three", {"agent": "fig7_three", "world": "jaco/conveyor"}, [1.0] * 10, steps=10_000)
-  with pytest.raises(ValueError, match="two: world in config.json is 'arm://', but 'jaco/conveyor' in .*three; draw one"):
+  with pytest.raises(
+    ValueError, match="two: world in config.json is 'arm://', but 'jaco/conveyor' in .*three; give --runs"
+  ):
     make("corl2017_fig7", tmp_path)
   (path / "config.json").write_text('{"world": "jaco/conveyor"}')
   path.rename(tmp_path / "other")

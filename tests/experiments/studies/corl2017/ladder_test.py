@@ -25,7 +25,13 @@ def grown():
 
 
 def release(path, of, task, mean):
-  evaluation = {"mean_return": mean, "return_ci_low": mean - 1, "return_ci_high": mean + 1, "world": task}
+  evaluation = {
+    "mean_return": mean,
+    "return_ci_low": mean - 1,
+    "return_ci_high": mean + 1,
+    "world": task,
+    "episodes": 3,
+  }
   released.save(path, *of, evaluation=evaluation, provenance={"evaluation": {"command": "evaluate", "seed": 0}})
   return str(path)
 
@@ -80,5 +86,5 @@ def test_a_column_that_has_changed_is_seen(tmp_path, grown):
 
 def test_a_release_that_has_not_played_is_refused(tmp_path, grown):
   released.save(tmp_path, *grown[0], evaluation={"late_return": 3.0}, provenance={})
-  with pytest.raises(ValueError, match="evaluation.json holds no return; give --runs the folders that evaluate"):
+  with pytest.raises(ValueError, match="evaluation.json has no 'mean_return'; name a folder that experiments.evaluate"):
     ladder.read([str(tmp_path)])

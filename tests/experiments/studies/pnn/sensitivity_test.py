@@ -145,7 +145,9 @@ def test_the_file_gives_back_what_was_measured(tmp_path):
   written = sensitivity_file.Sensitivity(128, 20, diagonals, found)
   sensitivity_file.write(tmp_path, written, about={"target": "recall"})
   read = sensitivity_file.read(tmp_path)
-  assert (read.num_samples, read.every) == (128, 20) and read.aps.clean_score == found.clean_score and not read.aps_fault
+  assert (
+    (read.num_samples, read.every) == (128, 20) and read.aps.clean_score == found.clean_score and not read.aps_fault
+  )
   np.testing.assert_array_equal(read.diagonals[1, "hidden"], diagonals[1, "hidden"])
   assert perturbation.shares(read.aps.criticals) == perturbation.shares(found.criticals)
   assert "Infinity" not in (tmp_path / sensitivity_file.NAME).read_text()  # Plain JSON: null.
