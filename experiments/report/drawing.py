@@ -186,8 +186,8 @@ def _summary(cell: Cell, bounds: tuple[float, float]) -> Any:
   return entry | ({"each": [_number(x) for x in cell]} if isinstance(cell, np.ndarray) else {})
 
 
-def _number(x: float) -> float | None:
-  return None if math.isnan(x) else float(x)
+def _number(x: np.ndarray | float) -> float | None:
+  return None if np.isnan(x) else float(x)
 
 
 def _interval(cell: np.ndarray | intervals.Interval, bounds: tuple[float, float]) -> intervals.Interval:

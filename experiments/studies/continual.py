@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis import continual, curves, plots, records
-from experiments.report import drawing
+from experiments.report import colors, drawing
 from experiments.store import sweep_folder
 
 COLORS = {
-  "scratch": "#555555",
-  "finetune": "#d9661f",
+  "scratch": colors.METHODS["scratch"][0],
+  "finetune": colors.METHODS["finetune"][0],
   "as published": "#8c5a9e",
   "corrected": "#2f8f5b",
-  "with adapters": "#1f4e9c",
+  "with adapters": colors.METHODS["progressive"][0],
 }
 _PROGRESSIVE = {"blind": "as published", "linear": "corrected", "adapter": "with adapters"}  # By the laterals.
 _RETAINED = "retained"  # A task played again after the last one, by what finetuning has made of its network.

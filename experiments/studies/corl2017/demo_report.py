@@ -10,7 +10,7 @@ import numpy as np
 from analysis import curves, plots, records
 from environments.arm import twin
 from environments.jaco import camera, constants, tasks
-from experiments.report import drawing, html
+from experiments.report import colors, drawing, html
 from experiments.store import network_file, released, run_directory
 from experiments.studies.corl2017 import demo, figures
 from progressive import cost
@@ -21,7 +21,7 @@ LABELS = {
   "scratch": "from scratch",
   demo.UNCHANGED: "the column as it came, learning nothing",
 }
-_COLORS = {method: figures.COLORS[method][0] for method in demo.METHODS} | {demo.UNCHANGED: "#111111"}
+_COLORS = {method: colors.METHODS[method][0] for method in LABELS}
 _CAPTION = (
   "Solid: the running median of 11 points, with zeros before the start, as in the paper. Dotted: what it is the median "
   "of, the mean return of each 1,000 steps (20 episodes). Dashed: the column as it came, the mean of its episodes. "
@@ -139,7 +139,8 @@ def _evaluation(run: records.Run) -> Evaluation:
 
 def _played(path: pathlib.Path) -> Evaluation:
   known = released.read_evaluation(path)
-  return Evaluation(*map(float, known.returns), known.episodes)
+  mean, low, high = (float(x) for x in known.returns)
+  return Evaluation(mean, low, high, known.episodes)
 
 
 def _reached(statistics: drawing.Table) -> dict[str, dict[str, str]]:

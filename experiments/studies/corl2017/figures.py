@@ -13,20 +13,12 @@ from analysis import curves, intervals, paper, plots, records
 from environments.arm import gap as gap_lib
 from environments.jaco import constants
 from experiments.configs import base
-from experiments.report import drawing
+from experiments.report import colors, drawing
 from experiments.store import sweep_folder
 
 RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
 _RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
 _BIN_STEPS = 1000  # Between two of the paper's points.
-COLORS = {
-  "progressive": ("#1f4e9c", "#5aa0e6"),
-  "finetune": ("#d9661f", "#f0a868"),
-  "finetune_head": ("#8c5a9e", "#bd93cc"),
-  "random_column": ("#2f8f5b", "#84c9a3"),
-  "scratch": ("#555555", "#a0a0a0"),
-  "unchanged": ("#000000", "#000000"),
-}  # method -> (wide, narrow)
 # The paper's names of our methods (CoRL 2017, figure 5).
 _PAPER_FIG5 = {
   "progressive, wide": "wide progressive",
@@ -296,7 +288,7 @@ def _paper_final_returns(change: str, method: str) -> np.ndarray:
 def _sorted_line(label: str, method: str, finals: np.ndarray) -> plots.Line:
   """Over the share of runs, in %, so that sweeps of any size lie above each other."""
   share = 100.0 * (np.arange(len(finals)) + 0.5) / len(finals)
-  return plots.Line(label, COLORS[method][0], curves.Curve(share, finals[None]))
+  return plots.Line(label, colors.METHODS[method][0], curves.Curve(share, finals[None]))
 
 
 def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) -> dict[str, list[records.Run]]:
@@ -307,15 +299,15 @@ def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) 
 
 
 def _in_order(by_label: Mapping[str, list[records.Run]]) -> dict[str, list[records.Run]]:
-  """Sorted as the methods in `COLORS`, wide before narrow."""
-  methods = list(COLORS)
+  """Sorted as the methods in `colors`, wide before narrow."""
+  methods = list(colors.METHODS)
   return dict(sorted(by_label.items(), key=lambda item: (methods.index(item[0].split(", ")[0]), item[0][::-1])))
 
 
 def _method_and_width(run: records.Run) -> str:
   method = run.config.get("method")
-  if method not in COLORS:
-    raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(COLORS)}")
+  if method not in colors.METHODS:
+    raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(colors.METHODS)}")
   train = run.config.get("train", {})
   rate = train.get("hyper", {}).get("learning_rate", 1.0)
   taught = ", taught" if train.get("teacher") else ""
@@ -411,8 +403,8 @@ def _method(label: str) -> str:
 
 def _color(label: str) -> str:
   name, _, width = label.partition(", ")
-  colors = COLORS.get(name, COLORS["progressive"] if name in ("LSTM", "three columns") else COLORS["finetune"])
-  return colors[width.startswith("narrow")]
+  other = "progressive" if name in ("LSTM", "three columns") else "finetune"
+  return colors.METHODS.get(name, colors.METHODS[other])[width.startswith("narrow")]
 
 
 def _until(curve: curves.Curve, step: float) -> curves.Curve:

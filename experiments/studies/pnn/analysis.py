@@ -7,7 +7,7 @@ and is the slower half by far. Behind `dm_env`, where no two episodes need to st
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -79,13 +79,17 @@ def _check_same(
   if has_aps and (at := measured.aps or measured.aps_fault):
     flags_given["--aps_episodes"] = (at.num_episodes, settings.aps_episodes)
   if has_aps and measured.aps is not None:
-    there, asked = next(iter(measured.aps.criticals.values())).scales, np.asarray(settings.aps_scales)
-    if not np.array_equal(there, asked):
-      flags_given["--aps_scales"] = tuple(",".join(f"{x:g}" for x in scales) for scales in (there, asked))
+    scales = next(iter(measured.aps.criticals.values())).scales
+    if not np.array_equal(scales, settings.aps_scales):
+      flags_given["--aps_scales"] = _words(scales), _words(settings.aps_scales)
   for flag, (there, asked) in flags_given.items():
     if there != asked:
       file = path / sensitivity_file.NAME
       raise ValueError(f"{file} was measured with {flag}={there}, not {asked}; give that, or remove it to measure anew")
+
+
+def _words(scales: Iterable[float]) -> str:
+  return ",".join(f"{scale:g}" for scale in scales)
 
 
 def describe(measured: sensitivity_file.Sensitivity) -> str:

@@ -63,9 +63,7 @@ def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   first, *_ = layers = shown[0].layers
   bars = [sensitivity_plots.Net(net.title, net.afs) for net in shown]
   uses = {
-    f"{first}_{net.cell.name}": sensitivity_plots.feature_use(
-      _shares_of_layer(net), layer=first, title=net.title, y_label="share of the layer's sensitivity"
-    )
+    f"{first}_{net.cell.name}": sensitivity_plots.feature_use(_shares_of_layer(net), layer=first, title=net.title)
     for net in shown
   }
   return drawing.Drawn(
