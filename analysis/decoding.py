@@ -13,6 +13,7 @@ import numpy as np
 
 # Small against the loss of a nat or two; it keeps separable data from growing the kernel without end.
 L2 = 1e-4
+_TEST_SHARE = 0.25  # Of episodes.
 
 
 class Decoding(NamedTuple):
@@ -23,16 +24,14 @@ class Decoding(NamedTuple):
   decoder: Any  # Of scikit-learn; its `predict`: features [N, D] -> cells [N].
 
 
-def evaluate(
-  features: np.ndarray, cells: np.ndarray, episodes: np.ndarray, *, test_share: float = 0.25, seed: int = 0
-) -> Decoding:
-  """Fits on some episodes, tests on the others, a `test_share` of them and at least one, chosen by `seed`.
+def evaluate(features: np.ndarray, cells: np.ndarray, episodes: np.ndarray, *, seed: int = 0) -> Decoding:
+  """Fits on some episodes, tests on the others, a quarter of them and at least one, chosen by `seed`.
 
   Features are `[N, D]`, cells int `[N]`, and `episodes` `[N]` says which episode each step belongs to.
   """
   features, cells, episodes = np.asarray(features, np.float64), np.asarray(cells), np.asarray(episodes)
   chex.assert_equal_shape((cells, episodes))
-  is_test = split(episodes, test_share=test_share, seed=seed)
+  is_test = split(episodes, seed=seed)
   decoder = fit(features[~is_test], cells[~is_test])
   is_right = decoder.predict(features[is_test]) == cells[is_test]
   commonest = np.bincount(cells[~is_test]).argmax()
@@ -43,12 +42,12 @@ def evaluate(
   )
 
 
-def split(episodes: np.ndarray, *, test_share: float, seed: int) -> np.ndarray:
+def split(episodes: np.ndarray, *, seed: int) -> np.ndarray:
   """Which steps are held out, bool `[N]`: all of an episode or none."""
   names = np.unique(episodes)
-  num_test = max(1, round(test_share * len(names)))
+  num_test = max(1, round(_TEST_SHARE * len(names)))
   if num_test >= len(names):
-    raise ValueError(f"{len(names)} episodes with test_share={test_share:g} leave none to fit on; record more")
+    raise ValueError(f"{len(names)} episodes, of which {num_test} is held out, leave none to fit on; record more")
   return np.isin(episodes, np.random.default_rng(seed).permutation(names)[:num_test])
 
 

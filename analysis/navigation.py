@@ -49,9 +49,9 @@ def latency(is_goal: np.ndarray, *, step_s: float) -> Latency:
   )
 
 
-def detection(labels: np.ndarray, probabilities: np.ndarray, *, threshold: float = 0.5) -> Detection:
-  """Precision, recall and F1 of saying yes from `threshold` on; both arrays of equal shape, labels bool."""
-  labels, said = np.asarray(labels, bool), np.asarray(probabilities) >= threshold
+def detection(labels: np.ndarray, probabilities: np.ndarray) -> Detection:
+  """Precision, recall and F1 of saying yes from a probability of a half on; both arrays of equal shape, labels bool."""
+  labels, said = np.asarray(labels, bool), np.asarray(probabilities) >= 0.5
   chex.assert_equal_shape((labels, said))
   hits = float((labels & said).sum())
   num_said, num_true = float(said.sum()), float(labels.sum())

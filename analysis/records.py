@@ -23,6 +23,7 @@ import orjson
 
 KINDS = ("train", "eval", "episode")
 _NUMBERS = frozenset((int, float))
+_ENDED = ("step", "episodes", "return_mean")  # What a 'train' record says of the episodes that ended before it.
 
 
 class Block(NamedTuple):
@@ -124,11 +125,17 @@ def episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     ValueError: none has ended.
   """
-  steps, count, means = columns(run, kind="train", names=("step", "episodes", "return_mean")).values()
+  steps, count, means = columns(run, kind="train", names=_ENDED).values()
   if count.any() and not any(block.kind == "episode" for block in run.blocks):
     num = count.astype(np.int64)
     return np.repeat(steps.astype(np.int64), num), np.repeat(means, num)
   return series(run, kind="episode", name="return")
+
+
+def has_ended(run: Run) -> bool:
+  """Whether an episode of the run has ended, so that `episodes` has some."""
+  count = columns(run, kind="train", names=_ENDED)["episodes"]
+  return bool(count.any()) or any(block.kind == "episode" for block in run.blocks)
 
 
 def num_steps(run: Run) -> int:

@@ -58,16 +58,14 @@ def shares_by_layer(nets: Sequence[Net], *, layers: Sequence[str]) -> mpl_figure
   return fig
 
 
-def feature_use(
-  afs: Mapping[moments.Place, np.ndarray], *, layer: str, title: str, y_label: str = "AFS, share of feature"
-) -> mpl_figure.Figure:
-  """AFS(i, k, m) of every map or neuron of one layer, one panel a column: which of them the policy uses (figure 5b)."""
-  places = fisher.by_layer(afs).get(layer, [])
+def feature_use(shares: Mapping[moments.Place, np.ndarray], *, layer: str, title: str) -> mpl_figure.Figure:
+  """Every map's or neuron's share of one layer's sensitivity, a panel a column: what the policy uses (figure 5b)."""
+  places = fisher.by_layer(shares).get(layer, [])
   if not places:
-    raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(afs))}")
+    raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(shares))}")
   fig, (axes,) = plots.axes((3.4 * len(places) + 0.6, 3.0), 1, len(places), sharey=True)
   for axis, place in zip(axes, places, strict=True):
-    values = afs[place]
+    values = shares[place]
     axis.bar(range(len(values)), values, color=_color(place[0], places[-1][0]), width=0.8)
     largest = float(np.max(values))
     if largest < _INVISIBLE:
@@ -77,7 +75,7 @@ def feature_use(
     axis.set_xlabel(f"feature of {layer}")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(0.0, 1.0)
-  axes[0].set_ylabel(y_label)
+  axes[0].set_ylabel("share of the layer's sensitivity")
   fig.suptitle(title, fontsize=11)
   return fig
 

@@ -52,9 +52,8 @@ def build(
   *,
   rows: Sequence[Row],
   targets: Sequence[str],
-  definitions: Mapping[str, transfer.Definition],
+  definition: transfer.Definition,
   num_resamples: int = 2000,
-  seed: int = 0,
 ) -> Matrix:
   """Scores every cell.
 
@@ -62,8 +61,8 @@ def build(
     cells: (row, target) -> its runs' curves; those that were not run are left out.
     baselines: target -> the curves of learning it from scratch.
     rows, targets: of the matrix, in order.
-    definitions: target -> what its score is (floors differ between games).
-    num_resamples, seed: of the bootstrap.
+    definition: what a score is.
+    num_resamples: of the bootstrap.
 
   Raises:
     ValueError: a cell that lies in no row or column.
@@ -75,9 +74,9 @@ def build(
   values, notes = np.full(shape, np.nan), np.full(shape, "", object)
   resampled = np.full((num_resamples, *shape), np.nan)
   for t, target in enumerate(targets):
-    below = _sample(baselines.get(target), definitions[target], num_resamples, (seed, t))
+    below = _sample(baselines.get(target), definition, num_resamples, (0, t))
     for m, row in enumerate(rows):
-      above = _sample(cells.get((row, target)), definitions[target], num_resamples, (seed, t, m + 1))
+      above = _sample(cells.get((row, target)), definition, num_resamples, (0, t, m + 1))
       notes[m, t] = _why_not(row, target, above, below)
       if not notes[m, t]:
         values[m, t] = above.area / below.area

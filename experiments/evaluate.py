@@ -10,6 +10,7 @@ as it was before others grew.
 
 import json
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -78,8 +79,13 @@ def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[s
   own = {name: value for name, value in trained.items() if given.get(name) != value}
   for name, value in own.items():
     if fits({**given, name: value}):
-      return f"--option={name}={value}"
-  return " ".join(f"--option={name}={value}" for name, value in own.items()) if fits({**given, **own}) else ""
+      return _option(name, value)
+  return " ".join(_option(name, value) for name, value in own.items()) if fits({**given, **own}) else ""
+
+
+def _option(name: str, value: Any) -> str:
+  """As a shell hands it to `options_of`."""
+  return "--option=" + shlex.quote(f"{name}={json.dumps(value)}")
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:

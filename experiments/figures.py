@@ -27,6 +27,7 @@ def main() -> None:
   patterns = binary.RUNS.value or ()
   if not patterns:
     raise ValueError(f"--figure={names[0]} needs run directories: give --runs")
+  drawing.open_folder(out)
   read_once = functools.cache(lambda read: read(patterns))  # Figures of one study read the same folders.
   faults: dict[str, list[str]] = {}  # Why -> the figures that cannot be drawn.
   for name in names:
@@ -36,9 +37,10 @@ def main() -> None:
       runs = figures.runs_of(read)
       files = drawing.write(name, drawn, runs, out)
     except Exception as error:  # Whatever it is: the other figures do not depend on it.
-      if not isinstance(error, ValueError):
-        traceback.print_exc()  # A fault of ours.
-      faults.setdefault(str(error) if isinstance(error, ValueError) else repr(error), []).append(name)
+      is_ours = not isinstance(error, ValueError | OSError)
+      if is_ours:
+        traceback.print_exc()
+      faults.setdefault(repr(error) if is_ours else str(error), []).append(name)
       continue
     print(f"{name}\n\n{drawing.markdown(drawn)}")
     print(f"{len(runs)} runs read; wrote {', '.join(files)} to {out}\n")

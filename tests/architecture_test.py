@@ -21,7 +21,7 @@ PACKAGES = ("progressive", "agents", "environments", "experiments", "analysis")
 # The floors of `experiments`, each with those below it.
 _STORE = ("experiments.store*", "agents*", "progressive*")
 _SETUP = ("experiments.setup*", "environments.core", "environments.batch", "environments.registry", *_STORE)
-_RUNNING = ("experiments.running*", "experiments.report.video", "analysis*", *_SETUP)
+_RUNNING = ("experiments.running*", "experiments.report.text_table", "experiments.report.video", "analysis*", *_SETUP)
 _STUDY = ("experiments.configs*", "experiments.report*", "environments*", *_RUNNING)
 STUDIES = ("corl2017", "navigation", "pnn", "pong_fidelity")
 

@@ -5,9 +5,9 @@ command, the commit and the runs that were read, figure by figure. A table's cel
 mean and its interval: `analysis.intervals`), an estimate that brings its own, or words where there is no number.
 """
 
-import json
 import math
 import pathlib
+import tempfile
 import textwrap
 import types
 from collections.abc import Collection, Mapping, Sequence
@@ -71,7 +71,7 @@ def cells(table: Table, *, places: int = 1, bounds: Bounds = _UNBOUNDED) -> dict
 
 
 def numbers(table: Table, bounds: Bounds) -> dict[str, dict[str, Any]]:
-  """A table as plain JSON values: mean, low, high and each run's number (null where there is none), or words."""
+  """A table as plain JSON values: mean, low, high and each run's number, null where there is none; or words."""
   return {
     row: {column: _summary(cell, bounds.of(column)) for column, cell in columns.items()}
     for row, columns in table.items()
@@ -88,9 +88,28 @@ def markdown(drawn: Drawn) -> str:
   return "\n".join(parts)
 
 
+def open_folder(out: pathlib.Path) -> dict[str, Any]:
+  """Makes the folder, if need be; returns what its provenance.json says of figures that are there, {} of none.
+
+  Raises:
+    ValueError: if it cannot be written in, or that file is damaged.
+  """
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+      pass
+  except OSError as error:
+    raise ValueError(f"--out={out} cannot be written in ({error.strerror}); name another folder") from None
+  return run_directory.read_provenance(out)
+
+
 def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Path) -> list[str]:
-  """Writes everything into `out`; returns the names of the files."""
-  out.mkdir(parents=True, exist_ok=True)
+  """Writes everything into `out`; returns the names of the files.
+
+  Raises:
+    ValueError: before anything is written, as `open_folder`.
+  """
+  known = open_folder(out)
   pictures = {name: drawn.picture} | {f"{name}_{key}": one for key, one in drawn.more_pictures.items()}
   tables = {name: drawn.statistics} | {f"{name}_{key}": one for key, one in drawn.more_tables.items()}
   for stem, picture in pictures.items():
@@ -98,10 +117,8 @@ def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Pat
   for stem, table in tables.items():
     run_directory.write_json(out / f"{stem}.json", numbers(table, drawn.bounds))
   (out / f"{name}.md").write_text(markdown(drawn))
-  file = out / PROVENANCE
-  known = json.loads(file.read_text()) if file.exists() else {}
   read = {str(run.path): {key: run.provenance.get(key) for key in ("command", "commit", "seed")} for run in runs}
-  run_directory.write_json(file, known | {name: run_directory.provenance() | {"runs": read}})
+  run_directory.write_json(out / PROVENANCE, known | {name: run_directory.provenance() | {"runs": read}})
   return [f"{stem}.png" for stem in pictures] + [f"{name}.md"] + [f"{stem}.json" for stem in tables]
 
 
@@ -165,8 +182,12 @@ def _summary(cell: Cell, bounds: tuple[float, float]) -> Any:
   if isinstance(cell, str):
     return cell
   interval = _interval(cell, bounds)
-  entry: dict[str, Any] = {name: run_directory.finite(x) for name, x in zip(interval._fields, interval, strict=True)}
-  return entry | ({"each": [run_directory.finite(x) for x in cell]} if isinstance(cell, np.ndarray) else {})
+  entry: dict[str, Any] = {name: _number(x) for name, x in zip(interval._fields, interval, strict=True)}
+  return entry | ({"each": [_number(x) for x in cell]} if isinstance(cell, np.ndarray) else {})
+
+
+def _number(x: np.ndarray | float) -> float | None:
+  return None if np.isnan(x) else float(x)
 
 
 def _interval(cell: np.ndarray | intervals.Interval, bounds: tuple[float, float]) -> intervals.Interval:

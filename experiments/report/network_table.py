@@ -1,5 +1,6 @@
 """What a network is made of, as text: layers, laterals and parameters of each column, with totals."""
 
+from experiments.report import text_table
 from progressive import cost, network
 
 
@@ -15,9 +16,8 @@ def table(spec: network.Network) -> str:
       shape = "x".join(map(str, layer.shape))
       what = (str(k), f"{layer.name} ({layer.kind})", ", ".join(layer.inputs), shape, ", ".join(laterals) or "-")
       rows.append((*what, f"{layer.num_parameters + in_laterals:,}", f"{in_laterals:,}", f"{flops:,}"))
-  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-  lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-  lines.insert(1, "  ".join("-" * width for width in widths))
+  rules = tuple("-" * max(map(len, cells)) for cells in zip(*rows, strict=True))
+  lines = text_table.lines([rows[0], rules, *rows[1:]])
   lines.append("")
   for k, one in enumerate(columns):
     lines.append(f"column {k}: {one.num_parameters:,} parameters, {one.num_alphas} alphas, {one.flops:,} FLOPs a step")

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from experiments.report import text_table
 from experiments.running import plan as plan_lib
 from experiments.running import slurm, stop
 from experiments.store import run_directory
@@ -252,10 +253,7 @@ def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
     elif waits and record.state == LEFT:
       words = f"waits for {', '.join(waits)}"
     rows.append((job.name, record.state, f"{record.hours:.2f}", f"{job.hours:g}", words))
-  widths = [max(len(row[i]) for row in rows) for i in range(4)]
-  return "\n".join(
-    "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows
-  )
+  return "\n".join(text_table.lines(rows))
 
 
 class _Process:

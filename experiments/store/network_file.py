@@ -3,7 +3,6 @@
 The file holds the fields of columns and layers, and the class of each layer under `type` (`progressive.layers.naming`).
 """
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -29,8 +28,9 @@ def read_spec(folder: str | os.PathLike) -> network.Network:
   file = run_directory.local(folder) / NAME
   if not file.exists():
     raise ValueError(f"{folder} holds no network ({NAME} is missing); give a run directory or a released column")
+  value = run_directory.read_json(file)
   try:
-    return from_json(json.loads(file.read_text()))
+    return from_json(value)
   except naming.UnknownName as error:
     raise ValueError(f"{file} names a layer of another package: {error}") from error
   except (ValueError, KeyError, TypeError) as error:

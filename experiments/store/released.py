@@ -13,10 +13,21 @@ import pathlib
 import sys
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from analysis import intervals
 from experiments.store import arrays_file, checkpoint, network_file, run_directory
 from progressive import network, partition
 
 _PARAMS, _PARAMS_BEFORE = "params.safetensors", "params.npz"
+
+
+class Evaluation(NamedTuple):
+  """How a released network has played."""
+
+  world: str
+  returns: intervals.Interval  # Over episodes.
+  episodes: int
 
 
 class Source(NamedTuple):
@@ -85,6 +96,22 @@ def load(folder: str | os.PathLike) -> Source:
         f"folder again, or release the network again"
       )
   return Source(spec, params, None, reward_scale=run_directory.read_provenance(folder).get("reward_scale"))
+
+
+def read_evaluation(folder: pathlib.Path) -> Evaluation:
+  """What `folder/evaluation.json` says.
+
+  Raises:
+    OSError: if there is none.
+    ValueError: if it is damaged, or says nothing of returns.
+  """
+  file = folder / "evaluation.json"
+  known = run_directory.read_json(file)
+  if missing := [name for name in ("mean_return", "episodes", "world") if name not in known]:
+    raise ValueError(f"{file} has no {missing[0]!r}; name a folder that experiments.evaluate --release wrote")
+  low, high = (np.nan if known.get(name) is None else known[name] for name in ("return_ci_low", "return_ci_high"))
+  interval = intervals.Interval(*map(np.asarray, (known["mean_return"], low, high)))
+  return Evaluation(known["world"], interval, known["episodes"])
 
 
 def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from analysis import curves, records, transfer
 
 NUM_POINTS = 100  # Of a learning curve. A point of the paper's averages 1/640 of a run 13 times our laptop's.
 _MOST_NAMES = 3  # Of runs that are named as missing.
-_LAST_PART = 0.1  # Members are compared by their return in the last tenth of their steps.
 
 
 class Members(NamedTuple):
@@ -34,7 +33,7 @@ def read_members(path: pathlib.Path, num_runs: int) -> Members:
   """
   own = {f"{i:02}": path / "runs" / f"{i:02}" for i in range(num_runs)}
   there = {name: records.read(run) for name, run in own.items() if (run / "metrics.jsonl").exists()}
-  ended = {name: run for name, run in there.items() if _ended(run)[0].size}
+  ended = {name: run for name, run in there.items() if records.has_ended(run)}
   absent = [name for name in own if name not in ended]
   if not absent or not ended:
     return Members(tuple(ended.values()), "")
@@ -57,11 +56,18 @@ def late_return(run: records.Run) -> float:
   last = records.last(run, kind="train")
   if not np.isfinite([last.get(name, 0.0) for name in ("loss", "gradient_norm")]).all():
     return -np.inf
-  steps, count, returns = _ended(run)
-  is_late = steps > (1 - _LAST_PART) * records.num_steps(run)
-  if not is_late.any():
+  returns = late_returns(run)
+  if not returns.size:
     raise ValueError(f"{run.path}: no episode ended in the last tenth of its steps; train longer")
-  return float(np.average(returns[is_late], weights=count[is_late]))
+  return float(returns.mean())
+
+
+def late_returns(run: records.Run) -> np.ndarray:
+  """Returns of the episodes that a run finished in the last tenth of its steps, `[N]`; N is 0 where none did."""
+  if not records.has_ended(run):
+    return np.zeros(0)
+  ends, returns = records.episodes(run)
+  return returns[ends > (1.0 - transfer.FINAL_SHARE) * records.num_steps(run)]
 
 
 def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -100,14 +106,3 @@ def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) ->
     return ("", "") if is_done else ("not done", "half written: it has learned, but was not evaluated")
   what = f"stops at step {reached:,} of {steps:,}" if is_done else f"half written: at step {reached:,} of {steps:,}"
   return f"at {reached / steps:.0%}", what
-
-
-def _ended(run: records.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Where episodes ended while it learned: step int64 `[N]`, how many int64 `[N]`, and their mean return `[N]`."""
-  if any(block.kind == "episode" for block in run.blocks):  # Behind dm_env each has its record.
-    steps, returns = records.episodes(run)
-    return steps, np.ones_like(steps), returns
-  columns = records.columns(run, kind="train", names=("step", "episodes", "return_mean"))
-  has_ended = columns["episodes"] > 0
-  steps, count, returns = (values[has_ended] for values in columns.values())
-  return steps.astype(np.int64), count.astype(np.int64), returns

@@ -10,19 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis import continual, curves, plots, records
-from experiments.report import drawing
+from experiments.report import colors, drawing
 from experiments.store import sweep_folder
 
 COLORS = {
-  "scratch": "#555555",
-  "finetune": "#d9661f",
+  "scratch": colors.METHODS["scratch"][0],
+  "finetune": colors.METHODS["finetune"][0],
   "as published": "#8c5a9e",
   "corrected": "#2f8f5b",
-  "with adapters": "#1f4e9c",
+  "with adapters": colors.METHODS["progressive"][0],
 }
 _PROGRESSIVE = {"blind": "as published", "linear": "corrected", "adapter": "with adapters"}  # By the laterals.
 _RETAINED = "retained"  # A task played again after the last one, by what finetuning has made of its network.
-_LATE = 0.1  # Of a task's steps: the episodes that end there say how well it has been learned.
 _PERFORMANCE, _TRANSFER = "average performance", "forward transfer"
 
 
@@ -140,7 +139,7 @@ def _lack(run: records.Run | None) -> str:
   """Why a run does not count; '' where it does."""
   if run is None:
     return "not run"
-  if not any(block.kind == "episode" for block in run.blocks):
+  if not records.has_ended(run):
     return "empty: no episode has ended"
   return sweep_folder.why_incomplete([run], int(run.config["train"]["steps"]), is_done=True)[1]
 
@@ -163,10 +162,9 @@ def _measure(runs: Sequence[records.Run], score: float, baselines: np.ndarray | 
 
 
 def _late(run: records.Run) -> np.ndarray:
-  """Returns of the episodes that ended in the last part of a run; of the last one where none did."""
-  ends, returns = records.episodes(run)
-  is_late = ends > (1 - _LATE) * records.num_steps(run)
-  return returns[is_late] if is_late.any() else returns[-1:]
+  """Returns of the episodes that ended in the last tenth of a run; of the last one where none did."""
+  returns = sweep_folder.late_returns(run)
+  return returns if returns.size else records.episodes(run)[1][-1:]
 
 
 def _drawn(game: _Game, mode: int) -> dict[str, str]:

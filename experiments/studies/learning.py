@@ -1,5 +1,7 @@
 """How any runs learn, beside what they score: the numbers of `agents.diagnostics` over steps (docs/learning.md)."""
 
+import collections
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,9 +22,10 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   Raises:
     ValueError: if the runs have no such records.
   """
-  groups: dict[str, list[records.Run]] = {}
+  folders: dict[pathlib.Path, list[records.Run]] = {}
   for run in runs:
-    groups.setdefault(_name(run), []).append(run)
+    folders.setdefault(_folder(run), []).append(run)
+  groups = dict(zip(_labels(list(folders)), folders.values(), strict=True))
   measured = {label: _measured(each) for label, each in groups.items()}
   names = sorted({name for each in measured.values() for name in each}, key=_order)
   if not names:
@@ -53,9 +56,16 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   return drawing.Drawn(picture, late, places=4, bounds=_BOUNDS)
 
 
-def _name(run: records.Run) -> str:
-  """Of the run, or of the sweep that it is a member of."""
-  return run.path.parent.parent.name if run.path.parent.name == "runs" and run.path.name.isdigit() else run.path.name
+def _folder(run: records.Run) -> pathlib.Path:
+  """The run's, or that of the sweep that it is a member of."""
+  return run.path.parent.parent if run.path.parent.name == "runs" and run.path.name.isdigit() else run.path
+
+
+def _labels(folders: Sequence[pathlib.Path]) -> list[str]:
+  """The shortest end of each path that no other path has; a path that is the end of another, whole."""
+  endings = [["/".join(path.parts[-n:]) for n in range(1, len(path.parts) + 1)] for path in folders]
+  num_with = collections.Counter(ending for each in endings for ending in each)
+  return [next((ending for ending in each if num_with[ending] == 1), each[-1]) for each in endings]
 
 
 def _measured(runs: Sequence[records.Run]) -> Mapping[str, curves.Curve]:

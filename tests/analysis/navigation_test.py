@@ -39,8 +39,8 @@ def test_loop_closures_by_hand():
   labels = np.array([1, 1, 1, 0, 0, 0], bool)
   found = navigation.detection(labels, np.array([0.9, 0.5, 0.2, 0.7, 0.1, 0.0]))
   assert found == pytest.approx((2 / 3, 2 / 3, 2 / 3))
-  strict = navigation.detection(labels, np.array([0.9, 0.5, 0.2, 0.7, 0.1, 0.0]), threshold=0.8)
-  assert strict == pytest.approx((1.0, 1 / 3, 0.5))
+  shy = navigation.detection(labels, np.array([0.9, 0.49, 0.2, 0.4, 0.1, 0.0]))
+  assert shy == pytest.approx((1.0, 1 / 3, 0.5))
   silent = navigation.detection(labels, np.zeros(6))
   assert np.isnan(silent.precision) and (silent.recall, silent.f1) == (0.0, 0.0)
   assert np.isnan(navigation.detection(np.zeros(3, bool), np.zeros(3)).f1)
@@ -71,7 +71,7 @@ def test_whole_episodes_are_held_out():
   features = np.eye(40)[episodes] + 0.01 * rng.normal(size=(1000, 40))
   assert decoding.evaluate(features, cells, episodes).accuracy < 0.6
   assert decoding.evaluate(features, cells, np.arange(1000)).accuracy > 0.99
-  is_test = decoding.split(episodes, test_share=0.25, seed=3)
+  is_test = decoding.split(episodes, seed=3)
   assert len(np.unique(episodes[is_test])) == 10
   assert not set(episodes[is_test]) & set(episodes[~is_test])
 
@@ -105,8 +105,8 @@ def test_an_agent_that_stays_in_one_cell_is_decoded_there():
 
 
 def test_too_few_episodes_are_refused():
-  with pytest.raises(ValueError, match="1 episodes with test_share=0.25 leave none to fit on"):
-    decoding.split(np.zeros(10), test_share=0.25, seed=0)
+  with pytest.raises(ValueError, match="1 episodes, of which 1 is held out, leave none to fit on"):
+    decoding.split(np.zeros(10), seed=0)
 
 
 def test_clouds_that_lie_apart_stay_apart_in_the_plane():

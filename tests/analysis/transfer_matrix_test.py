@@ -16,9 +16,7 @@ def flat(*levels, steps=STEPS):
 
 
 def build(cells, baselines, rows=(FINETUNE, HEAD), targets=("a", "b", "c"), **options):
-  return tm.build(
-    cells, baselines, rows=rows, targets=targets, definitions=dict.fromkeys(targets, DEFINITION), **options
-  )
+  return tm.build(cells, baselines, rows=rows, targets=targets, definition=DEFINITION, **options)
 
 
 def test_scores_by_hand_and_every_gap_with_its_reason():
@@ -85,9 +83,7 @@ def test_a_resampled_baseline_is_shared_by_the_cells_of_its_target():
 
 def test_a_single_run_has_no_interval():
   one = transfer.Definition(floor=0.0, horizon=20.0, top_k=1)
-  matrix = tm.build(
-    {(FINETUNE, "b"): flat(4)}, {"b": flat(1, 2)}, rows=(FINETUNE,), targets=("b",), definitions={"b": one}
-  )
+  matrix = tm.build({(FINETUNE, "b"): flat(4)}, {"b": flat(1, 2)}, rows=(FINETUNE,), targets=("b",), definition=one)
   assert matrix.values[0, 0] == 2.0 and np.isnan([matrix.low[0, 0], matrix.high[0, 0]]).all()
   assert np.isnan(tm.summarise(matrix)["finetune"].mean.low)
 

@@ -22,7 +22,7 @@ def score(method, baseline, definition, *, num_resamples=2000):
   """(score, low, high) of a matrix of one cell."""
   row = transfer_matrix.Row("method", "source")
   scored = transfer_matrix.build(
-    {(row, "task"): method}, {"task": baseline}, rows=[row], targets=["task"], definitions={"task": definition},
+    {(row, "task"): method}, {"task": baseline}, rows=[row], targets=["task"], definition=definition,
     num_resamples=num_resamples,
   )  # fmt: skip
   return tuple(float(x[0, 0]) for x in (scored.values, scored.low, scored.high))

@@ -1,6 +1,7 @@
 """A trained network is played, filmed, released and read back; mains run on a small world."""
 
 import json
+import shlex
 import shutil
 
 import jax
@@ -275,3 +276,7 @@ def test_the_option_that_makes_a_network_fit_is_named():
   both = evaluate.options_that_fit(lambda o: len(o) == 2, {}, trained)
   assert both == "--option=max_start_spread_rad=0.4 --option=num_joints=6"
   assert evaluate.options_that_fit(lambda o: False, {}, trained) == ""
+  options = {"change": "subtle_color", "is_3d": True, "name": "it's", "randomization": {"mass": [0.2, 1]}}
+  hint = evaluate.options_that_fit(lambda given: given == options, {}, options)
+  words = [word.removeprefix("--option=") for word in shlex.split(hint)]
+  assert evaluate.options_of(words) == options  # What it says to add is what it reads.

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
-from experiments.store import checkpoint, released, run_directory
+from experiments.store import checkpoint, released
 from progressive import partition
 
 METHODS = ("progressive", "finetune", "scratch")
@@ -46,8 +46,7 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
 
 def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, video: pathlib.Path | None = None) -> None:
   """Plays the network at `source`, as it is, in a world, with results in `path`; not again if done."""
-  file = path / "evaluation.json"
-  if file.exists() and run_directory.read_json(file)["episodes"] == episodes:
+  if (path / "evaluation.json").exists() and released.read_evaluation(path).episodes == episodes:
     print(f"{path} is finished")
     return
   flags = {"source": source, "target": world, "episodes": episodes, "release": path}

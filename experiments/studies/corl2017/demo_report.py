@@ -10,8 +10,8 @@ import numpy as np
 from analysis import curves, plots, records
 from environments.arm import twin
 from environments.jaco import camera, constants, tasks
-from experiments.report import drawing, html
-from experiments.store import network_file, run_directory
+from experiments.report import colors, drawing, html
+from experiments.store import network_file, released, run_directory
 from experiments.studies.corl2017 import demo, figures
 from progressive import cost
 
@@ -21,7 +21,7 @@ LABELS = {
   "scratch": "from scratch",
   demo.UNCHANGED: "the column as it came, learning nothing",
 }
-_COLORS = {method: figures.COLORS[method][0] for method in demo.METHODS} | {demo.UNCHANGED: "#111111"}
+_COLORS = {method: colors.METHODS[method][0] for method in LABELS}
 _CAPTION = (
   "Solid: the running median of 11 points, with zeros before the start, as in the paper. Dotted: what it is the median "
   "of, the mean return of each 1,000 steps (20 episodes). Dashed: the column as it came, the mean of its episodes. "
@@ -138,9 +138,9 @@ def _evaluation(run: records.Run) -> Evaluation:
 
 
 def _played(path: pathlib.Path) -> Evaluation:
-  known = run_directory.read_json(path / "evaluation.json")
-  low, high = (np.nan if (x := known.get(name)) is None else x for name in ("return_ci_low", "return_ci_high"))
-  return Evaluation(known["mean_return"], low, high, known["episodes"])
+  known = released.read_evaluation(path)
+  mean, low, high = (float(x) for x in known.returns)
+  return Evaluation(mean, low, high, known.episodes)
 
 
 def _reached(statistics: drawing.Table) -> dict[str, dict[str, str]]:
@@ -193,9 +193,9 @@ def _growth(path: pathlib.Path) -> list[str]:
 
 def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: pathlib.Path) -> list[str]:
   blocks = []
-  released = source / "evaluation.json"
-  if released.exists():
-    known = run_directory.read_json(released)
+  file = source / "evaluation.json"
+  if file.exists():
+    known = run_directory.read_json(file)
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
     blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
   rates = [records.last(run)["wall_s"] for run in runs.values()]

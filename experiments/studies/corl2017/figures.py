@@ -4,7 +4,7 @@ Methods in two widths, any number of seeds each; in figure 6 all runs of a sweep
 is ours alone: returns over the size of the reality gap.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib import figure as mpl_figure
@@ -13,20 +13,12 @@ from analysis import curves, intervals, paper, plots, records
 from environments.arm import gap as gap_lib
 from environments.jaco import constants
 from experiments.configs import base
-from experiments.report import drawing
+from experiments.report import colors, drawing
 from experiments.store import sweep_folder
 
 RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
 _RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
 _BIN_STEPS = 1000  # Between two of the paper's points.
-COLORS = {
-  "progressive": ("#1f4e9c", "#5aa0e6"),
-  "finetune": ("#d9661f", "#f0a868"),
-  "finetune_head": ("#8c5a9e", "#bd93cc"),
-  "random_column": ("#2f8f5b", "#84c9a3"),
-  "scratch": ("#555555", "#a0a0a0"),
-  "unchanged": ("#000000", "#000000"),
-}  # method -> (wide, narrow)
 # The paper's names of our methods (CoRL 2017, figure 5).
 _PAPER_FIG5 = {
   "progressive, wide": "wide progressive",
@@ -48,9 +40,13 @@ def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
 
 
 def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], drawing.Table]:
-  """Figure 5's two panels, ours and the paper's, and its table."""
+  """Figure 5's two panels, ours and the paper's, and its table.
+
+  Raises:
+    ValueError: for runs in different worlds.
+  """
   groups = _in_order(_by_label(runs, _method_and_width))
-  titles = ("ours, on the twin arm", "Rusu et al. 2017, figure 5, on the Jaco")
+  titles = (f"ours, {_where(runs)}", "Rusu et al. 2017, figure 5, on the Jaco")
   return _beside_the_paper(groups, "fig5", _PAPER_FIG5, titles)
 
 
@@ -58,17 +54,14 @@ def fig7(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns on the conveyor over arm steps, as figure 5; runs of the second of three columns, elsewhere, are left out.
 
   Raises:
-    ValueError: for a run of another experiment, or if none is on the conveyor.
+    ValueError: for a run of another experiment, or if none is on the conveyor, or some are on another one.
   """
   by_agent = _by_label(runs, _agent)
   groups = {label: by_agent[agent] for agent, (label, _) in _FIG7.items() if agent in by_agent}
   if not groups:
     raise ValueError(f"all runs are of {_ELSEWHERE}; give --runs those of {', '.join(_FIG7)}")
-  is_arm = any(run.config["world"].startswith(("arm://", "twin/")) for group in groups.values() for run in group)
-  titles = (
-    f"ours, {'on an arm or its twin' if is_arm else 'in simulation'}",
-    "Rusu et al. 2017, figure 7, on the Jaco",
-  )
+  shown = [run for group in groups.values() for run in group]
+  titles = (f"ours, {_where(shown)}", "Rusu et al. 2017, figure 7, on the Jaco")
   panels, statistics = _beside_the_paper(groups, "fig7", dict(_FIG7.values()), titles)
   gaps = {label: "not run" for label, _ in _FIG7.values() if label not in groups}
   return _over_arm_steps(panels, statistics, gaps | _short_runs(groups))
@@ -109,9 +102,10 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns on the twin over the size of the reality gap: of the unchanged column, and of learning by each method.
 
   Raises:
-    ValueError: for a run that is not on a twin.
+    ValueError: for a run that is not on a twin, or is there at another task.
   """
   by_gap = _by_label(runs, _gap_of)
+  _where(runs, but_for=("world_options.gap",))
   sizes = [level for level in gap_lib.LEVELS if level in by_gap] + sorted(set(by_gap) - set(gap_lib.LEVELS))
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   points: dict[tuple[str, str], dict[float, np.ndarray]] = {}  # Method and part of the run -> size in % -> returns.
@@ -136,8 +130,13 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
 
 
 def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """Returns in simulation over agent steps of the first column, by width and by having a memory."""
+  """Returns in simulation over agent steps of the first column, by width and by having a memory.
+
+  Raises:
+    ValueError: for a run that is not in simulation and from scratch, or runs in different worlds.
+  """
   groups = _by_label(runs, _memory_and_width)
+  where = _where(runs)
   ours = {label: _train_curve(group) for label, group in groups.items()}
   theirs = {
     f"{memory}, {width}": curves.stack([paper.rusu2017(f"fig4_{memory.lower()}")[width]])
@@ -151,7 +150,7 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
       statistics[f"{label} (paper)"] = _fig4_statistics(theirs[label])
   longest = max(curve.steps[-1] for curve in ours.values())
   panels = [
-    plots.Panel("ours, in simulation", [_line(label, curve) for label, curve in ours.items()]),
+    plots.Panel(f"ours, {where}", [_line(label, curve) for label, curve in ours.items()]),
     plots.Panel(
       "Rusu et al. 2017, figure 4", [_line(label, _until(curve, longest)) for label, curve in theirs.items()]
     ),
@@ -167,12 +166,13 @@ def draw(panels: Sequence[plots.Panel], *, x_label: str = "arm steps", note: str
 def _drawn(
   panels: Sequence[plots.Panel], x_label: str, statistics: drawing.Table, gaps: Mapping[str, str], note: str = ""
 ) -> drawing.Drawn:
-  return drawing.Drawn(draw(panels, x_label=x_label, note=note), statistics, gaps=gaps)
+  bounds = RETURN_BOUNDS._replace(but_for=("steps",))
+  return drawing.Drawn(draw(panels, x_label=x_label, note=note), statistics, gaps=gaps, bounds=bounds)
 
 
 def _over_arm_steps(panels: Sequence[plots.Panel], statistics: drawing.Table, gaps: Mapping[str, str]) -> drawing.Drawn:
   note = f"ours: running median of {curves.MEDIAN_POINTS} points, one each {_BIN_STEPS:,} steps, as the paper's"
-  return _drawn(panels, "arm steps", statistics, gaps, note)._replace(bounds=RETURN_BOUNDS)
+  return _drawn(panels, "arm steps", statistics, gaps, note)
 
 
 def _beside_the_paper(
@@ -216,16 +216,14 @@ def _short_runs(groups: Mapping[str, Sequence[records.Run]]) -> dict[str, str]:
     longest = max(records.num_steps(run) for run in runs)
     for run in runs:
       if records.num_steps(run) < longest - _BIN_STEPS // 2:
-        gaps[run.path.name] = f"stops at step {records.num_steps(run):,} of {longest:,}; so does {label}"
+        gaps[str(run.path)] = f"stops at step {records.num_steps(run):,} of {longest:,}; so does {label}"
   return gaps
 
 
 def _train_curve(runs: Sequence[records.Run]) -> curves.Curve:
-  """Mean return of the episodes that ended between two records, on 300 points up to the end of the shortest run."""
-  each = [records.series(run, kind="train", name="return_mean") for run in runs]
-  grid = np.linspace(0.0, min(steps[-1] for steps, _ in each), 301)
-  values = [np.interp(grid, np.r_[0, steps], np.r_[0.0, values]) for steps, values in each]
-  return curves.Curve(steps=grid, values=np.stack(values))
+  """Finished episodes in hundredths of the longest run, up to the end of the shortest."""
+  steps = max(records.num_steps(run) for run in runs)
+  return curves.stack([sweep_folder.points(run, steps, None) for run in runs])
 
 
 def _fig5_statistics(solid: curves.Curve, dotted: curves.Curve) -> dict[str, np.ndarray]:
@@ -290,7 +288,7 @@ def _paper_final_returns(change: str, method: str) -> np.ndarray:
 def _sorted_line(label: str, method: str, finals: np.ndarray) -> plots.Line:
   """Over the share of runs, in %, so that sweeps of any size lie above each other."""
   share = 100.0 * (np.arange(len(finals)) + 0.5) / len(finals)
-  return plots.Line(label, COLORS[method][0], curves.Curve(share, finals[None]))
+  return plots.Line(label, colors.METHODS[method][0], curves.Curve(share, finals[None]))
 
 
 def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) -> dict[str, list[records.Run]]:
@@ -301,15 +299,15 @@ def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) 
 
 
 def _in_order(by_label: Mapping[str, list[records.Run]]) -> dict[str, list[records.Run]]:
-  """Sorted as the methods in `COLORS`, wide before narrow."""
-  methods = list(COLORS)
+  """Sorted as the methods in `colors`, wide before narrow."""
+  methods = list(colors.METHODS)
   return dict(sorted(by_label.items(), key=lambda item: (methods.index(item[0].split(", ")[0]), item[0][::-1])))
 
 
 def _method_and_width(run: records.Run) -> str:
   method = run.config.get("method")
-  if method not in COLORS:
-    raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(COLORS)}")
+  if method not in colors.METHODS:
+    raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(colors.METHODS)}")
   train = run.config.get("train", {})
   rate = train.get("hyper", {}).get("learning_rate", 1.0)
   taught = ", taught" if train.get("teacher") else ""
@@ -340,7 +338,37 @@ def _agent(run: records.Run) -> str:
   return agent
 
 
+def _place(run: records.Run) -> dict[str, str]:
+  """Where a run learns, and what was changed there; all arms are one, whatever their address."""
+  world, options = run.config.get("world", ""), run.config.get("world_options", {})
+  changed = {f"world_options.{name}": options.get(name) or "" for name in ("gap", "change")}
+  return {"world": "arm://" if world.startswith("arm://") else world, **changed}
+
+
+def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
+  """'in simulation' or 'on an arm or its twin': the one world, but for some options, that all runs are in.
+
+  Raises:
+    ValueError: if it is not one.
+  """
+  first = _place(runs[0])
+  for run in runs:
+    for name, value in _place(run).items():
+      if value != first[name] and name not in but_for:
+        raise ValueError(
+          f"{run.path}: {name} in config.json is {value!r}, but {first[name]!r} in {runs[0].path}; give --runs those "
+          f"of one alone"
+        )
+  return "on an arm or its twin" if first["world"].startswith(("arm://", "twin/")) else "in simulation"
+
+
 def _memory_and_width(run: records.Run) -> str:
+  method, world = run.config.get("method"), run.config.get("world", "")
+  if method != "scratch" or world.startswith(("arm://", "twin/")):
+    raise ValueError(
+      f"{run.path}: method {method!r} and world {world!r} in config.json are none of figure 4, which has first "
+      f"columns: in simulation, from scratch"
+    )
   has_lstm = any(layer["type"] == "LSTM" for layer in _layers(run))
   return f"{'LSTM' if has_lstm else 'FF'}, {_width(run)}"
 
@@ -375,8 +403,8 @@ def _method(label: str) -> str:
 
 def _color(label: str) -> str:
   name, _, width = label.partition(", ")
-  colors = COLORS.get(name, COLORS["progressive"] if name in ("LSTM", "three columns") else COLORS["finetune"])
-  return colors[width.startswith("narrow")]
+  other = "progressive" if name in ("LSTM", "three columns") else "finetune"
+  return colors.METHODS.get(name, colors.METHODS[other])[width.startswith("narrow")]
 
 
 def _until(curve: curves.Curve, step: float) -> curves.Curve:

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis import curves, intervals, plots
+from analysis import curves, intervals, plots, records
 from experiments.report import drawing
 from experiments.store import released, run_directory
 from progressive import cost, network, partition
 
-_COLORS = ("#1f4e9c", "#d9661f", "#2f8f5b", "#8c5a9e", "#b3a02c", "#555555")
 _BOUNDS = drawing.Bounds(0.0, 50.0)  # Of returns: 50 steps of a reward of 0 or 1.
 
 
@@ -31,23 +30,30 @@ class Played(NamedTuple):
 
 
 def read(patterns: Sequence[str]) -> tuple[Played, ...]:
-  """The folders that `experiments.evaluate --release` wrote; ValueError for one that it did not."""
-  return tuple(_read(pathlib.Path(path)) for path in patterns)
+  """The folders, or globs of them, that `experiments.evaluate --release` wrote; ValueError for one that it did not."""
+  paths = {path: None for pattern in patterns for path in sorted(records.folders(pattern)) or [pathlib.Path(pattern)]}
+  return tuple(map(_read, paths))
 
 
 def draw(played: Sequence[Played]) -> drawing.Drawn:
-  """Returns on every task by column, and the columns."""
+  """Returns on every task by column, and the columns; ValueError for two networks of equal size on one task."""
   counts = sorted({len(one.spec.columns) for one in played})
-  found = {(len(one.spec.columns), one.task): one for one in played}
+  found: dict[tuple[int, str], Played] = {}
+  for one in played:
+    other = found.setdefault((len(one.spec.columns), one.task), one)
+    if other is not one:
+      raise ValueError(
+        f"{other.path} and {one.path} are networks of {len(one.spec.columns)} columns each on {one.task}; leave one out"
+      )
   names = list(dict.fromkeys(one.task for one in played))
   returns = {
     f"column {k}": {task: found[k, task].returns if (k, task) in found else "not run" for task in names} for k in counts
   }
   lines = []
-  for task, color in zip(names, _COLORS, strict=False):
+  for i, task in enumerate(names):
     own = [k for k in counts if (k, task) in found]
     means = np.array([[float(found[k, task].returns.mean) for k in own]])
-    lines.append(plots.Line(task, color, curves.Curve(np.array(own, np.float64), means)))
+    lines.append(plots.Line(task, f"C{i % 10}", curves.Curve(np.array(own, np.float64), means)))
   picture = plots.learning_curves(
     [plots.Panel("the newest column on each task", lines)], x_label="columns", y_label="return", y_limits=(-1.0, 50.0)
   )
@@ -77,16 +83,12 @@ def _in_laterals(column: cost.ColumnReport) -> int:
 
 
 def _read(path: pathlib.Path) -> Played:
-  network_, file = released.load(path), path / "evaluation.json"
-  known = run_directory.read_json(file)
-  if "mean_return" not in known:
-    raise ValueError(f"{file} holds no return; give --runs the folders that evaluate --release wrote")
-  low, high = (np.nan if known.get(name) is None else known[name] for name in ("return_ci_low", "return_ci_high"))
+  network_, evaluation = released.load(path), released.read_evaluation(path)
   return Played(
     path,
     run_directory.read_provenance(path)["evaluation"],
-    known["world"],
-    intervals.Interval(*map(np.asarray, (known["mean_return"], low, high))),
+    evaluation.world,
+    evaluation.returns,
     network_.spec,
     tuple(partition.content_hash(column) for column in network_.params),
   )

@@ -5,7 +5,6 @@ be had is null. The second holds the one shown episode step by step, the frames 
 others with the place of their goal: enough to draw figures 4 to 7 without the network, in a few hundred kB.
 """
 
-import json
 import pathlib
 import zipfile
 from collections.abc import Mapping
@@ -141,7 +140,7 @@ def read(folder: pathlib.Path) -> Tested | None:
   if not file.exists():
     return None
   try:
-    saved = json.loads(file.read_text())
+    saved = run_directory.read_json(file)
     layout = layout_lib.parse(saved["layout_text"], name=saved["layout"])
     missing = [name for name in ("agent", "world", *_SUMMARY) if name not in saved]
     if missing:

@@ -7,10 +7,11 @@ and is the slower half by far. Behind `dm_env`, where no two episodes need to st
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import config_dict
 
 from analysis import fisher, perturbation
@@ -43,8 +44,9 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   """
   measured = sensitivity_file.read(path)
   if measured is not None:
-    has_aps = measured.aps_fault or (measured.aps is not None and measured.aps.floor == settings.floor)
-    _check_same(path, measured, settings)
+    at = measured.aps or measured.aps_fault
+    has_aps = at is not None and at.floor == settings.floor
+    _check_same(path, measured, settings, has_aps=settings.has_aps and has_aps)
     if not settings.has_aps or has_aps:
       return measured
   config = _config(path / "config.json")
@@ -56,24 +58,38 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   with close:
     samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
   if measured is None:
-    measured = sensitivity_file.Sensitivity(settings.num_samples, sensitivity.fisher_diagonals(player, samples), None)
+    diagonals = sensitivity.fisher_diagonals(player, samples)
+    measured = sensitivity_file.Sensitivity(settings.num_samples, settings.every, diagonals, None)
   if settings.has_aps:
     measured = _with_aps(measured, player, samples, aps_key, settings, is_greedy=config.train.evaluation_is_greedy)
   about = {"target": config.world, "method": config.method, "sources": list(config.sources)}
-  about |= {"sample_every": settings.every, "provenance": run_directory.provenance(config.seed)}
+  about |= {"provenance": run_directory.provenance(config.seed)}
   sensitivity_file.write(path, measured, about=about)
   return measured
 
 
-def _check_same(path: pathlib.Path, measured: sensitivity_file.Sensitivity, settings: Settings) -> None:
-  """Refuses to pass off what was measured with other settings."""
-  flags_given = {"--samples": (measured.num_samples, settings.num_samples)}
-  if settings.has_aps and measured.aps is not None:
-    flags_given["--aps_episodes"] = (measured.aps.num_episodes, settings.aps_episodes)
+def _check_same(
+  path: pathlib.Path, measured: sensitivity_file.Sensitivity, settings: Settings, *, has_aps: bool
+) -> None:
+  """Refuses to pass off what was measured with other settings; `has_aps`: APS too."""
+  flags_given: dict[str, tuple[object, object]] = {
+    "--samples": (measured.num_samples, settings.num_samples),
+    "--sample_every": (measured.every, settings.every),
+  }
+  if has_aps and (at := measured.aps or measured.aps_fault):
+    flags_given["--aps_episodes"] = (at.num_episodes, settings.aps_episodes)
+  if has_aps and measured.aps is not None:
+    scales = next(iter(measured.aps.criticals.values())).scales
+    if not np.array_equal(scales, settings.aps_scales):
+      flags_given["--aps_scales"] = _words(scales), _words(settings.aps_scales)
   for flag, (there, asked) in flags_given.items():
     if there != asked:
       file = path / sensitivity_file.NAME
       raise ValueError(f"{file} was measured with {flag}={there}, not {asked}; give that, or remove it to measure anew")
+
+
+def _words(scales: Iterable[float]) -> str:
+  return ",".join(f"{scale:g}" for scale in scales)
 
 
 def describe(measured: sensitivity_file.Sensitivity) -> str:
@@ -89,7 +105,7 @@ def describe(measured: sensitivity_file.Sensitivity) -> str:
   ]
   if measured.aps is not None:
     lines += perturbation.describe(measured.aps.criticals)
-  return "; ".join(lines) + (f"; no APS: {measured.aps_fault}" if measured.aps_fault else "")
+  return "; ".join(lines) + (f"; no APS: {measured.aps_fault.why}" if measured.aps_fault else "")
 
 
 def _with_aps(
@@ -110,8 +126,10 @@ def _with_aps(
       few, key, variance=variance, scales=settings.aps_scales, floor=settings.floor, is_greedy=is_greedy
     )
   except sensitivity.NothingToLose as error:
-    return measured._replace(aps_fault=str(error))
-  return measured._replace(aps=aps)
+    return measured._replace(
+      aps=None, aps_fault=sensitivity_file.Fault(settings.aps_episodes, settings.floor, str(error))
+    )
+  return measured._replace(aps=aps, aps_fault=None)
 
 
 def _player(

@@ -11,20 +11,14 @@ from typing import Any
 import numpy as np
 
 from analysis import curves, forgetting_plots, intervals, matrix_plots, paper, plots, speedup, transfer, transfer_matrix
-from experiments.report import drawing
+from experiments.report import colors, drawing
 from experiments.store import sweep_folder
 from experiments.studies.pnn import matrix as matrix_lib
 from experiments.studies.pnn import matrix_folder
 
-COLORS = {
-  "scratch": "#555555",
-  "finetune_head": "#8c5a9e",
-  "finetune": "#d9661f",
-  "random_column": "#2f8f5b",
-  "progressive2": "#1f4e9c",
-  "progressive3": "#5aa0e6",
-  "progressive4": "#9cc7ee",
-}
+COLORS = {method: colors.METHODS[method][0] for method in ("scratch", "finetune_head", "finetune", "random_column")}
+COLORS |= dict(zip(("progressive2", "progressive3"), colors.METHODS["progressive"], strict=True))
+COLORS |= {"progressive4": "#9cc7ee"}
 _PONG = "pong/"  # The world that the paper's numbers are of.
 _PONG_LIMITS = (-21.0, 21.0)
 _BOUNDS = drawing.Bounds(*_PONG_LIMITS, but_for=("steps to 0", "lost"))
@@ -164,7 +158,7 @@ def scores(
     _complete(baselines),
     rows=rows,
     targets=matrix.targets,
-    definitions=dict.fromkeys(matrix.targets, how),
+    definition=how,
     num_resamples=num_resamples,
   )
   notes = scored.notes.astype(object)

@@ -50,6 +50,11 @@ class _Net(NamedTuple):
     assert self.sensitivity.aps is not None
     return perturbation.shares(self.sensitivity.aps.criticals)
 
+  @property
+  def fault(self) -> str:
+    """Why it has no APS; '' where it has, or was not measured."""
+    return self.sensitivity.aps_fault.why if self.sensitivity.aps_fault else ""
+
 
 def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   """AFS of every layer and column, and which features of the first layer the policy depends on."""
@@ -58,9 +63,7 @@ def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   first, *_ = layers = shown[0].layers
   bars = [sensitivity_plots.Net(net.title, net.afs) for net in shown]
   uses = {
-    f"{first}_{net.cell.name}": sensitivity_plots.feature_use(
-      _shares_of_layer(net), layer=first, title=net.title, y_label="share of the layer's sensitivity"
-    )
+    f"{first}_{net.cell.name}": sensitivity_plots.feature_use(_shares_of_layer(net), layer=first, title=net.title)
     for net in shown
   }
   return drawing.Drawn(
@@ -125,7 +128,7 @@ def fig9(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   analysed, gaps = _analysed(matrix)
   nets = [net for net in analysed if net.sensitivity.aps is not None]
   lacking = [net for net in analysed if net.sensitivity.aps is None]
-  gaps |= {net.cell.name: f"no APS: {net.sensitivity.aps_fault or 'not measured'}" for net in lacking}
+  gaps |= {net.cell.name: f"no APS: {net.fault or 'not measured'}" for net in lacking}
   if not nets:
     raise ValueError(f"{matrix.path}: no cell has APS; run python -m experiments.analyse --runs={matrix.path} --aps")
   shown = _shown(nets)
@@ -159,7 +162,7 @@ def fig10(matrix: matrix_folder.Matrix) -> drawing.Drawn:
         "fraction of features used": np.asarray([spectra.used_fraction(one) for one in values]),
       }
   picture = sensitivity_plots.spectra({f"{title}, {layer}": lines for title, lines in panels.items()})
-  return drawing.Drawn(picture, statistics, gaps=gaps, places=2)
+  return drawing.Drawn(picture, statistics, gaps=gaps, places=2, bounds=drawing.Bounds(0.0, 1.0))
 
 
 def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:

@@ -5,7 +5,6 @@ every column in both readings, APS of every column. What cannot be determined is
 diagonals and the scores under noise, and leaves the rest to `analysis`.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,18 +18,27 @@ from experiments.studies.pnn import sensitivity
 NAME = "sensitivity.json"
 
 
+class Fault(NamedTuple):
+  """Why a network has no APS."""
+
+  num_episodes: int  # Without noise.
+  floor: float
+  why: str
+
+
 class Sensitivity(NamedTuple):
   """What was measured of one network."""
 
   num_samples: int
+  every: int  # Steps of a world between two samples.
   diagonals: Mapping[moments.Place, np.ndarray]  # place -> [D] normalised Fisher diagonal.
   aps: sensitivity.Aps | None  # None where it was not measured.
-  aps_fault: str = ""  # Why it could not be measured.
+  aps_fault: Fault | None = None  # Why it could not be measured.
 
 
 def write(folder: pathlib.Path, measured: Sensitivity, *, about: Mapping[str, Any]) -> None:
   """Writes `folder/sensitivity.json`; `about`: what else a reader should know, provenance included."""
-  value = {"afs": _afs_to_json(measured), "aps": _aps_to_json(measured)}
+  value = {"sample_every": measured.every, "afs": _afs_to_json(measured), "aps": _aps_to_json(measured)}
   run_directory.write_json(folder / NAME, {**about, **value})
 
 
@@ -44,17 +52,17 @@ def read(folder: pathlib.Path) -> Sensitivity | None:
   if not file.exists():
     return None
   try:
-    value = json.loads(file.read_text())
+    value = run_directory.read_json(file)
     diagonals = {_place(one): np.asarray(one["fisher"], np.float64) for one in value["afs"]["places"]}
-    aps = value["aps"]
-    is_measured = aps is not None and "places" in aps
+    aps = value["aps"] or {}
     return Sensitivity(
       num_samples=int(value["afs"]["num_samples"]),
+      every=int(value["sample_every"]),
       diagonals=diagonals,
-      aps=_aps_from_json(aps) if is_measured else None,
-      aps_fault=aps["fault"] if aps is not None and not is_measured else "",
+      aps=_aps_from_json(aps) if "places" in aps else None,
+      aps_fault=_fault_from_json(aps) if "fault" in aps else None,
     )
-  except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+  except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{file} cannot be read ({error!r}); remove it and run experiments.analyse again") from None
 
 
@@ -74,7 +82,8 @@ def _afs_to_json(measured: Sensitivity) -> dict[str, Any]:
 
 def _aps_to_json(measured: Sensitivity) -> dict[str, Any] | None:
   if measured.aps is None:
-    return {"fault": measured.aps_fault} if measured.aps_fault else None
+    fault = measured.aps_fault
+    return fault and {"fault": fault.why, "num_episodes": fault.num_episodes, "floor": fault.floor}
   shares = perturbation.shares(measured.aps.criticals)
   return {
     "num_episodes": measured.aps.num_episodes,
@@ -102,6 +111,11 @@ def _aps_from_json(value: Mapping[str, Any]) -> sensitivity.Aps:
     for one in value["places"]
   }
   return sensitivity.Aps(int(value["num_episodes"]), clean_score, floor, criticals)
+
+
+def _fault_from_json(value: Mapping[str, Any]) -> Fault:
+  """Files of earlier versions do not say at which floor: at none that can be asked for."""
+  return Fault(int(value.get("num_episodes", 0)), float(value.get("floor", "nan")), value["fault"])
 
 
 def _place(value: Mapping[str, Any]) -> moments.Place:

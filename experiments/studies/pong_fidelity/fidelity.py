@@ -16,6 +16,7 @@ import numpy as np
 
 from environments.pong import constants as c
 from environments.pong import variants
+from experiments.report import text_table
 from experiments.store import run_directory
 from experiments.studies.pong_fidelity import consoles, players
 
@@ -171,11 +172,7 @@ def table(rows: Sequence[Row]) -> str:
     (row.quantity, f"{row.emulator:.3f}", f"{row.ours:.3f}", f"{row.tolerance:.3f}", "yes" if row.is_ok else "NO")
     for row in rows
   ]
-  widths = [max(len(cell[i]) for cell in cells) for i in range(5)]
-  return "\n".join(
-    "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-    for line in cells
-  )
+  return "\n".join(text_table.lines(cells, num_left=1))
 
 
 def write(rows: Sequence[Row], folder: pathlib.Path) -> None:

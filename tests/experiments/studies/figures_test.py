@@ -8,18 +8,20 @@ import sys
 import numpy as np
 import pytest
 
-from analysis import records
+from analysis import intervals, records
 from experiments.report import drawing
 from experiments.studies import figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def make_run(path, method, *, features, level, num_steps=10_000, seed=0):
+def make_run(path, method, *, features, level, num_steps=10_000, seed=0, **config):
   """A run whose episodes of 50 steps return `level` from the first to the last."""
   path.mkdir(parents=True)
   layers = [{"type": "Conv", "name": "conv1", "features": features}, {"type": "LSTM", "name": "lstm1", "size": 16}]
-  (path / "config.json").write_text(json.dumps({"method": method, "seed": seed}))
+  (path / "config.json").write_text(
+    json.dumps({"method": method, "seed": seed, "world": "twin/reach/random", **config})
+  )
   (path / "provenance.json").write_text(json.dumps({"seed": seed, "commit": "abc", "command": "python"}))
   (path / "network.json").write_text(json.dumps({"columns": [{"inputs": {}, "layers": layers}]}))
   with (path / "metrics.jsonl").open("w") as file:
@@ -72,6 +74,15 @@ def test_how_runs_learn_is_drawn_by_run_and_sweep(tmp_path):
   assert titles == ["return mean", "explained variance", "dead, dense1"]
 
 
+def test_sweeps_of_one_name_are_not_averaged_together(tmp_path):
+  """The label of each is the shortest end of its path that no other has."""
+  for i, name in enumerate(("small/nav/runs/00", "random/nav/runs/00", "a/small/nav_d1/runs/00", "b/small/nav_d1/run")):
+    make_run(tmp_path / name, "scratch", features=8, level=float(i), num_steps=1_000)
+  statistics = figures.make("learning", read(tmp_path)).statistics
+  late = {label: cells["return_mean"].tolist() for label, cells in statistics.items()}
+  assert late == {"small/nav": [0.0], "random/nav": [1.0], "nav_d1": [2.0], "run": [3.0]}
+
+
 def test_runs_without_such_records_are_refused(tmp_path):
   path = make_run(tmp_path / "run", "scratch", features=8, level=3.0)
   (path / "metrics.jsonl").write_text('{"step": 50, "wall_s": 1.0, "kind": "train", "loss": 0.0}\n')
@@ -90,14 +101,12 @@ def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
   np.testing.assert_allclose(ours["@1k"], [30.0, 0.0])
   np.testing.assert_allclose(ours["raw @1k"], [30.0, 10.0])
   assert np.isnan(ours["@5k"]).all()  # Nobody is averaged over fewer runs in silence.
-  assert drawn.gaps == {"short": "stops at step 1,000 of 10,000; so does progressive, narrow"}
+  assert drawn.gaps == {str(tmp_path / "short"): "stops at step 1,000 of 10,000; so does progressive, narrow"}
   assert any("short" in text.get_text() for text in drawn.picture.texts)
 
 
 def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
-  config = {"method": "progressive", "train": {"hyper": {"learning_rate": 1e-12}}}
-  make_run(runs / "u", "progressive", features=8, level=20.0)
-  (runs / "u/config.json").write_text(json.dumps(config))
+  make_run(runs / "u", "progressive", features=8, level=20.0, train={"hyper": {"learning_rate": 1e-12}})
   drawn = figures.make("corl2017_fig5", read(runs))
   np.testing.assert_allclose(drawn.statistics["unchanged, narrow (ours)"]["@10k"], [20.0])
   np.testing.assert_allclose(drawn.statistics["progressive, narrow (ours)"]["@10k"], [30, 34, 32])
@@ -105,10 +114,59 @@ def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
   assert styles["unchanged, narrow"] == "--"
 
 
-def test_figure_4_counts_what_was_put_in(runs):
-  statistics = figures.make("corl2017_fig4", read(runs / "f")).statistics
+def test_figure_5_pools_one_world_at_a_time_and_says_which(tmp_path):
+  options = {"features": 8, "level": 20.0, "num_steps": 1_000}
+  make_run(tmp_path / "a", "progressive", **options, world_options={"gap": "full"})
+  one = read(tmp_path)
+  assert figures.make("corl2017_fig5", one).picture.axes[0].get_title(loc="left") == "ours, on an arm or its twin"
+  for name, config, said in (
+    ("task", {"world": "twin/conveyor", "world_options": {"gap": "full"}}, "world in config.json is 'twin/conveyor'"),
+    ("gap", {"world_options": {"gap": "subtle"}}, "world_options.gap in config.json is 'subtle', but 'full' in .*a;"),
+    ("change", {"world_options": {"gap": "full", "change": "subtle_color"}}, "world_options.change .* 'subtle_color'"),
+  ):
+    other = make_run(tmp_path / name, "progressive", **options, **config)
+    with pytest.raises(ValueError, match=said):
+      figures.make("corl2017_fig5", [*one, records.read(other)])
+  arms = [make_run(tmp_path / f"arm{port}", "scratch", **options, world=f"arm://localhost:{port}") for port in (1, 2)]
+  drawn = figures.make("corl2017_fig5", [records.read(path) for path in arms])
+  np.testing.assert_allclose(drawn.statistics["scratch, narrow (ours)"]["@1k"], [0.0, 0.0])  # Of eleven, nine are 0.
+  simulated = records.read(make_run(tmp_path / "sim", "scratch", **options, world="jaco/reach/random"))
+  assert figures.make("corl2017_fig5", [simulated]).picture.axes[0].get_title(loc="left") == "ours, in simulation"
+
+
+def test_figure_4_counts_what_was_put_in(tmp_path):
+  """Records of two episodes, then of six: the first half of a hundredth returns 8, the second 24, and both 20."""
+  path = make_run(tmp_path / "run", "scratch", features=16, level=0.0, world="jaco/reach/random")
+  lines = [
+    {"step": 50 * i, "wall_s": 1.0, "kind": "train", "loss": 0.0, "episodes": num, "return_mean": mean}
+    for i in range(1, 201)
+    for num, mean in [(6, 24.0) if i % 2 == 0 else (2, 8.0)]
+  ]
+  (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  drawn = figures.make("corl2017_fig4", read(tmp_path))
+  np.testing.assert_allclose(drawn.statistics["LSTM, wide (ours)"]["end"], [20])
+  np.testing.assert_allclose(drawn.statistics["LSTM, wide (paper)"]["@20M"], [34.4], atol=0.5)
+  np.testing.assert_allclose(drawn.picture.axes[0].lines[0].get_ydata()[1:], 20.0)
+  drawn.statistics["LSTM, wide (ours)"]["end"] = np.array([50.0, 40.0])
+  assert "45.0 [0.0, 50.0]" in drawing.markdown(drawn)  # 12.7 * 5 on either side, but for the ends of the scale.
+
+
+def test_figure_4_is_drawn_behind_dm_env(tmp_path):
+  """Each episode has a record there, and no 'train' record counts them."""
+  path = make_run(tmp_path / "run", "scratch", features=16, level=20.0, world="package.module:maker")
+  lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+  for line in lines:
+    del line["return_mean"]
+  (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  statistics = figures.make("corl2017_fig4", read(tmp_path)).statistics
   np.testing.assert_allclose(statistics["LSTM, wide (ours)"]["end"], [20])
-  np.testing.assert_allclose(statistics["LSTM, wide (paper)"]["@20M"], [34.4], atol=0.5)
+
+
+def test_figure_4_refuses_what_is_no_first_column_in_simulation(runs):
+  with pytest.raises(ValueError, match="f: method 'finetune' and world 'twin/reach/random' in config.json are none of"):
+    figures.make("corl2017_fig4", read(runs / "f"))
+  with pytest.raises(ValueError, match="s: method 'scratch' and world 'twin/reach/random' in config.json are none of"):
+    figures.make("corl2017_fig4", read(runs / "s"))
 
 
 def test_writes_everything(runs, tmp_path):
@@ -122,6 +180,16 @@ def test_writes_everything(runs, tmp_path):
   numbers = json.loads((tmp_path / "out/corl2017_fig5.json").read_text())
   assert numbers["progressive, narrow (ours)"]["@10k"]["each"] == [30.0, 34.0, 32.0]
   assert len(json.loads((tmp_path / "out/provenance.json").read_text())["corl2017_fig5"]["runs"]) == 5
+
+
+def test_an_infinite_end_is_written_and_is_no_missing_one(runs, tmp_path):
+  drawn = figures.make("corl2017_fig5", read(runs))
+  cells = {"speed-up": intervals.Interval(*map(np.asarray, (2.0, 1.0, np.inf))), "alone": drawing.number(3.0)}
+  drawing.write("one", drawn._replace(statistics={"row": cells | {"each": np.array([1.0, np.inf])}}), (), tmp_path)
+  row = json.loads((tmp_path / "one.json").read_text())["row"]
+  assert row["speed-up"] == {"mean": 2.0, "low": 1.0, "high": "Infinity"}
+  assert row["alone"] == {"mean": 3.0, "low": None, "high": None}
+  assert row["each"] == {"mean": None, "low": None, "high": None, "each": [1.0, "Infinity"]}
 
 
 def test_refuses_by_name(runs):
@@ -141,3 +209,16 @@ def test_main(runs, tmp_path):
   assert (tmp_path / "out/corl2017_fig5.png").stat().st_size > 10_000
   done = subprocess.run([*command, "--figure=corl2017_fig8"], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nearest is corl2017_fig" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_in_is_one_line_and_nothing_is_written(runs, tmp_path):
+  command = [sys.executable, "-m", "experiments.figures", f"--runs={runs}/*", "--figure=corl2017"]
+  (tmp_path / "file").write_text("")
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out/provenance.json").write_text("{")
+  for out, said in (("file/out", "cannot be written in (Not a directory)"), ("out", "provenance.json is damaged")):
+    command_there = [*command, f"--out={tmp_path}/{out}"]
+    done = subprocess.run(command_there, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"{tmp_path}/{out}" in done.stderr
+    assert said in done.stderr and done.stdout == ""
+  assert [path.name for path in (tmp_path / "out").iterdir()] == ["provenance.json"]

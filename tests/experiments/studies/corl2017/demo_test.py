@@ -64,6 +64,7 @@ def workdir(tmp_path):
     folder = name if name == "unchanged" else f"in_simulation/{name}"
     (tmp_path / "demo" / folder).mkdir(parents=True)
     known = {"mean_return": mean, "return_ci_low": mean - 1.5, "return_ci_high": mean + 1.5, "episodes": 10}
+    known["world"] = "jaco/reach/random"
     (tmp_path / "demo" / folder / "evaluation.json").write_text(json.dumps(known))
   return tmp_path / "demo"
 

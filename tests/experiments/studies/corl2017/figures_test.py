@@ -109,7 +109,13 @@ def test_figure_7_says_what_it_lacks(tmp_path):
   drawn = make("corl2017_fig7", tmp_path)
   assert drawn.gaps == {"three columns": "not run"}
   assert drawn.picture.axes[0].get_title(loc="left") == "ours, on an arm or its twin"
-  make_run(tmp_path / "other", {"world": "jaco/conveyor"}, [1.0] * 10)
+  path = make_run(tmp_path / "three", {"agent": "fig7_three", "world": "jaco/conveyor"}, [1.0] * 10, steps=10_000)
+  with pytest.raises(
+    ValueError, match="two: world in config.json is 'arm://', but 'jaco/conveyor' in .*three; give --runs"
+  ):
+    make("corl2017_fig7", tmp_path)
+  (path / "config.json").write_text('{"world": "jaco/conveyor"}')
+  path.rename(tmp_path / "other")
   with pytest.raises(ValueError, match="other: agent None in config.json is not one of fig7_three, fig7_two"):
     make("corl2017_fig7", tmp_path)
 
@@ -141,6 +147,15 @@ def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
   np.testing.assert_allclose(lines["unchanged: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
   np.testing.assert_allclose(lines["finetune @1k (paper)"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
   assert not drawn.gaps
+
+
+def test_the_gap_s_figure_pools_one_task_at_a_time(tmp_path):
+  for name, size, world in (("a", "none", "twin/reach/random"), ("b", "full", "twin/conveyor")):
+    make_on_twin(tmp_path / name, size, "finetune", 1e-3, [1.0] * 10)
+    config = json.loads((tmp_path / name / "config.json").read_text())
+    (tmp_path / name / "config.json").write_text(json.dumps(config | {"world": world}))
+  with pytest.raises(ValueError, match="b: world in config.json is 'twin/conveyor', but 'twin/reach/random' in .*a"):
+    make("corl2017_gap", tmp_path)
 
 
 def test_the_gap_s_figure_refuses_runs_without_one(tmp_path):

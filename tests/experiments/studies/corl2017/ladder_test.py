@@ -25,7 +25,13 @@ def grown():
 
 
 def release(path, of, task, mean):
-  evaluation = {"mean_return": mean, "return_ci_low": mean - 1, "return_ci_high": mean + 1, "world": task}
+  evaluation = {
+    "mean_return": mean,
+    "return_ci_low": mean - 1,
+    "return_ci_high": mean + 1,
+    "world": task,
+    "episodes": 3,
+  }
   released.save(path, *of, evaluation=evaluation, provenance={"evaluation": {"command": "evaluate", "seed": 0}})
   return str(path)
 
@@ -48,6 +54,24 @@ def test_columns_by_tasks_with_their_growth(tmp_path, grown):
   np.testing.assert_allclose(lines["twin/catch"], [[1, 5.0], [2, 30.0]])
 
 
+def test_two_networks_of_one_size_on_one_task_are_refused(tmp_path, grown):
+  for name, mean in (("a", 5.0), ("b", 30.0)):
+    release(tmp_path / name, grown[0], "twin/catch", mean)
+  with pytest.raises(ValueError, match="a and .*b are networks of 1 columns each on twin/catch; leave one out"):
+    ladder.draw(ladder.read([f"{tmp_path}/*"]))
+
+
+def test_every_task_has_a_line_and_a_folder_may_be_named_by_a_glob(tmp_path, grown):
+  """The arm has eight tasks; a folder that two patterns name is read once."""
+  for i in range(8):
+    release(tmp_path / f"net_{i}", grown[0], f"twin/{i}", float(i))
+  lines = ladder.draw(ladder.read([f"{tmp_path}/net_*", f"{tmp_path}/net_0"])).picture.axes[0].lines
+  assert [line.get_ydata()[0] for line in lines] == list(range(8))
+  assert len({line.get_color() for line in lines}) == 8
+  with pytest.raises(ValueError, match="nothing_"):
+    ladder.read([f"{tmp_path}/nothing_*"])
+
+
 def test_a_column_that_has_changed_is_seen(tmp_path, grown):
   one, two = grown
   changed = jax.tree.map(np.array, one[1])
@@ -62,5 +86,5 @@ def test_a_column_that_has_changed_is_seen(tmp_path, grown):
 
 def test_a_release_that_has_not_played_is_refused(tmp_path, grown):
   released.save(tmp_path, *grown[0], evaluation={"late_return": 3.0}, provenance={})
-  with pytest.raises(ValueError, match="evaluation.json holds no return; give --runs the folders that evaluate"):
+  with pytest.raises(ValueError, match="evaluation.json has no 'mean_return'; name a folder that experiments.evaluate"):
     ladder.read([str(tmp_path)])

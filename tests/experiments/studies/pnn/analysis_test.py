@@ -96,14 +96,26 @@ def test_aps_is_added_to_what_is_there(soup):
     analysis.analyse(path, SETTINGS._replace(num_samples=256))
   with pytest.raises(ValueError, match="measured with --aps_episodes=.*, not 50"):
     analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=50))
+  with pytest.raises(ValueError, match="measured with --sample_every=2, not 20; give that, or remove it"):
+    analysis.analyse(path, SETTINGS._replace(every=20))
+  with pytest.raises(ValueError, match="measured with --aps_scales=0.01,0.1,1,10,100, not 0.1,10; give that"):
+    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_scales=(0.1, 10.0)))
+  # AFS alone has no episodes and no scales.
+  assert analysis.analyse(path, SETTINGS._replace(aps_episodes=50, aps_scales=(0.1, 10.0))).aps is not None
 
 
 def test_a_network_at_the_floor_says_so_in_its_file(soup):
   path = soup / "progressive_pong_to_white"
   found = analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
-  assert found.aps is None and "no better than the floor 1" in found.aps_fault
+  assert found.aps is None and "no better than the floor 1" in found.aps_fault.why
   assert "no better than the floor" in json.loads((path / "sensitivity.json").read_text())["aps"]["fault"]
   assert "no APS: without noise" in analysis.describe(found)
+  again = analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
+  assert again.aps_fault == found.aps_fault  # From the file.
+  with pytest.raises(ValueError, match="measured with --aps_episodes=10, not 20"):
+    analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0, aps_episodes=20))
+  other = analysis.analyse(path, SETTINGS._replace(has_aps=True))  # That fault says nothing of another floor.
+  assert other.aps_fault is None and other.aps.floor == SETTINGS.floor
 
 
 def test_mistakes_are_refused_in_one_line(soup):

@@ -78,4 +78,5 @@ def write_sensitivity(path, name, diagonals, *, criticals=None, fault=""):
     }
     aps = sensitivity.Aps(10, 19.0, -21.0, found)
   diagonals = {place: np.asarray(values) for place, values in diagonals.items()}
-  sensitivity_file.write(path / name, sensitivity_file.Sensitivity(128, diagonals, aps, fault), about={})
+  aps_fault = sensitivity_file.Fault(10, -21.0, fault) if fault else None
+  sensitivity_file.write(path / name, sensitivity_file.Sensitivity(128, 20, diagonals, aps, aps_fault), about={})

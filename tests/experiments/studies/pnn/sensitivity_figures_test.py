@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments.report import drawing
 from experiments.studies import figures
 from experiments.studies.pnn import matrix_folder
 from tests.experiments.studies.pnn import figures_test as cells
@@ -103,6 +104,8 @@ def test_figure_10_has_a_spectrum_for_each_number_of_columns(soup):
   assert list(drawn.statistics) == ["2 columns, source columns", "2 columns, newest column"]
   np.testing.assert_allclose(drawn.statistics["2 columns, newest column"]["area"], [0.75, 0.75])
   np.testing.assert_allclose(drawn.statistics["2 columns, source columns"]["fraction of features used"], [1.0, 1.0])
+  drawn.statistics["2 columns, newest column"]["area"] = np.array([0.5, 0.9])  # By t(1): 0.7 and 2.54 on either side.
+  assert "| 0.70 [0.00, 1.00] |" in drawing.markdown(drawn)  # Of shares.
 
 
 def test_nothing_analysed_is_refused_with_the_command(tmp_path):

@@ -142,16 +142,19 @@ def test_the_file_gives_back_what_was_measured(tmp_path):
   player = make_player(own=6.0, lateral=0.0)
   samples, diagonals = measure(player, num_samples=128)
   found = sensitivity.aps(player, KEY, variance=sensitivity.variances(player, samples), scales=SCALES, floor=0.5)
-  written = sensitivity_file.Sensitivity(128, diagonals, found)
+  written = sensitivity_file.Sensitivity(128, 20, diagonals, found)
   sensitivity_file.write(tmp_path, written, about={"target": "recall"})
   read = sensitivity_file.read(tmp_path)
-  assert read.num_samples == 128 and read.aps.clean_score == found.clean_score and not read.aps_fault
+  assert (
+    (read.num_samples, read.every) == (128, 20) and read.aps.clean_score == found.clean_score and not read.aps_fault
+  )
   np.testing.assert_array_equal(read.diagonals[1, "hidden"], diagonals[1, "hidden"])
   assert perturbation.shares(read.aps.criticals) == perturbation.shares(found.criticals)
   assert "Infinity" not in (tmp_path / sensitivity_file.NAME).read_text()  # Plain JSON: null.
-  sensitivity_file.write(tmp_path, written._replace(aps=None, aps_fault="at the floor"), about={})
+  fault = sensitivity_file.Fault(10, 0.5, "at the floor")
+  sensitivity_file.write(tmp_path, written._replace(aps=None, aps_fault=fault), about={})
   read = sensitivity_file.read(tmp_path)
-  assert read.aps is None and read.aps_fault == "at the floor"
+  assert read.aps is None and read.aps_fault == fault
   (tmp_path / sensitivity_file.NAME).write_text('{"afs": {')
   with pytest.raises(ValueError, match=r"sensitivity.json cannot be read .*; remove it"):
     sensitivity_file.read(tmp_path)
