@@ -189,8 +189,11 @@ def _own(handle: int) -> None:
     try:
       held.enter_context(_hold(config.lock))
       driver, limits = config.make(), config.limits()
-      reader = _Reader(driver, limits.read_s)
-      gate = safety.Gate(driver, limits, read=reader.newest)
+      with contextlib.ExitStack() as unread:  # An arm that cannot be read is let go of.
+        unread.callback(driver.close)
+        reader = _Reader(driver, limits.read_s)
+        gate = safety.Gate(driver, limits, read=reader.newest)
+        unread.pop_all()
     except protocol.BridgeError as error:
       return pipe.send(error)
     except Exception as error:

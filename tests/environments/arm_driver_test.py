@@ -227,6 +227,16 @@ def test_one_arm_has_one_owner(config):
   driver.connect(held).close()
 
 
+def test_an_arm_that_cannot_be_read_is_let_go_of(config, rig):
+  rig.fault = "read raises"
+  with pytest.raises(protocol.BridgeError, match="the arm cannot be had .OSError: the cable is out"):
+    driver.connect(config)
+  give_up_s = time.monotonic() + 3.0
+  while rig.num_late_reads is None and time.monotonic() < give_up_s:
+    time.sleep(0.01)
+  assert rig.num_late_reads == 0
+
+
 def test_an_arm_that_cannot_be_had_is_one_line(tmp_path):
   with pytest.raises(protocol.BridgeError, match="the arm cannot be had .FileNotFoundError") as failure:
     driver.connect(arm_rig.RigConfig(str(tmp_path / "nowhere")))
