@@ -156,7 +156,7 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
 
 
 def _name_bars(axis: matplotlib.axes.Axes, layers: Sequence[str], title: str) -> None:
-  axis.set_xticks(range(len(layers)), labels=layers, fontsize=9)
+  axis.set_xticks(range(len(layers)), labels=[layer.replace("_", "\n") for layer in layers], fontsize=9)
   axis.set_xlim(-0.6, len(layers) - 0.4)
   axis.set_ylim(0.0, 1.0)
   axis.set_title(title, fontsize=10)
