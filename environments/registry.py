@@ -182,17 +182,17 @@ def _check(name: str, known: Mapping[str, inspect.Parameter], arguments: Mapping
   for key, value in arguments.items():
     if key not in by_name and not is_open:
       raise ValueError(f'"{name}" has no option "{key}"; its options are {offered}')
-    if key in by_name and not _fits(value, by_name[key].annotation):
+    if key in by_name and not fits(value, by_name[key].annotation):
       raise ValueError(f'"{name}": {key}={value!r} is not {inspect.formatannotation(by_name[key].annotation)}')
   for key, parameter in by_name.items():
     if key not in arguments and parameter.default is parameter.empty:
       raise ValueError(f'"{name}" needs the option "{key}"; its options are {offered}')
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
   """Whether `value` is what a plain annotation says; the maker itself must judge all others."""
   if typing.get_origin(hint) in (typing.Union, types.UnionType):
-    return any(_fits(value, one) for one in typing.get_args(hint))
+    return any(fits(value, one) for one in typing.get_args(hint))
   if hint in (int, float):
     return isinstance(value, numbers.Integral if hint is int else numbers.Real) and not isinstance(value, bool)
   return isinstance(value, hint) if hint in (bool, str, types.NoneType) else True

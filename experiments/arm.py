@@ -32,6 +32,7 @@ import numpy as np
 from absl import flags
 
 from analysis import arm_plots, plots
+from environments import registry
 from environments.arm import by_hand, client, protocol, recording, safety
 from environments.arm import export as export_lib
 from environments.arm import replay as replay_lib
@@ -134,16 +135,14 @@ def _kinds(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-  """Whether a value is as its annotation says; True where that is none of plain numbers, words and tuples."""
+  """As `registry.fits`, which takes any tuple for another."""
   inner = get_args(kind)
   if get_origin(kind) in (types.UnionType, Union):
     return any(_is_of(value, one) for one in inner)
   if get_origin(kind) is tuple:
     kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
     return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
-  if kind in (int, float):
-    return isinstance(value, int | kind) and not isinstance(value, bool)
-  return isinstance(value, kind) if kind in (str, bool, types.NoneType) else True
+  return registry.fits(value, kind)
 
 
 def _settings() -> list[str]:

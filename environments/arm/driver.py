@@ -192,7 +192,7 @@ def _own(handle: int) -> None:
       with contextlib.ExitStack() as unread:  # An arm that cannot be read is let go of.
         unread.callback(driver.close)
         reader = _Reader(driver, limits.read_s)
-        gate = safety.Gate(driver, limits, read=reader.newest)
+        gate = safety.Gate(driver, limits, read=reader.newest, end_reading=reader.end)
         unread.pop_all()
     except protocol.BridgeError as error:
       return pipe.send(error)
@@ -209,10 +209,7 @@ def _own(handle: int) -> None:
     finally:
       signal.setitimer(signal.ITIMER_REAL, _ANSWER_S)
       try:
-        with contextlib.ExitStack() as last:  # `gate.close`, with the end of the reading before the driver's last call.
-          last.callback(driver.close)
-          last.callback(reader.end)
-          last.callback(gate.stop)
+        gate.close()
       except Exception as error:
         farewell = farewell or safety.ArmLostError(f"the arm was not let go of ({type(error).__name__}: {error})")
     with contextlib.suppress(OSError):  # The server may be gone, and its terminal.

@@ -10,6 +10,7 @@ nothing moves until a person has looked and started the server again. The gate k
 """
 
 import collections
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -58,10 +59,11 @@ class Gate:
     limits: protocol.Limits,
     *,
     read: Callable[[], protocol.Reading] | None = None,
+    end_reading: Callable[[], None] = lambda: None,
   ):
-    """The gate of `driver`, whose newest reading is `read()`; `driver.read()` without it."""
+    """The gate of `driver`, whose newest reading is `read()`, until `end_reading()`; `driver.read()` without it."""
     self._driver = driver
-    self._read = read or driver.read
+    self._read, self._end_reading = read or driver.read, end_reading
     self._limits = limits
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
@@ -207,11 +209,11 @@ class Gate:
     self._call("its target cannot be placed", self._driver.place_target, target_in_base_m)
 
   def close(self) -> None:
-    """Stops the arm and lets go of it; raises as `stop`, when the driver is closed."""
-    try:
-      self.stop()
-    finally:
-      self._driver.close()
+    """Stops the arm, reads no more and lets go of it; raises as `stop`, when the driver is closed."""
+    with contextlib.ExitStack() as last:  # The last one first.
+      last.callback(self._driver.close)
+      last.callback(self._end_reading)
+      last.callback(self.stop)
 
   def _note(self, why: str) -> None:
     """Keeps what the arm is told now, if that is new or there is a reason to give."""

@@ -106,7 +106,7 @@ def _products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   rows, columns = _num_blocks(kernel.shape, stride)
   height, width, features = output_shape(x.shape[1:], kernel.shape[:2], stride, kernel.shape[3])
   if _is_wasteful(kernel.shape, stride, (height, width)):
-    products = _rows(_patches(x, kernel.shape, stride)) @ kernel.reshape(-1, features)
+    products = _rows(_patches(x, kernel.shape, stride, (height, width))) @ kernel.reshape(-1, features)
     return products.reshape(-1, height, width, features) * (_PER_LEVEL if x.dtype == jnp.uint8 else 1)
   blocks = _blocks(x, (height + rows - 1, width + columns - 1), stride)
   weights = _blocks_of_kernel(kernel, stride) * (_PER_LEVEL if x.dtype == jnp.uint8 else 1)
@@ -121,7 +121,7 @@ def _products_with_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, ...],
   rows, columns = _num_blocks(kernel, stride)
   channels, features = kernel[2:]
   if _is_wasteful(kernel, stride, g.shape[1:3]):
-    return (_rows(_patches(x, kernel, stride)).T @ _rows(g)).reshape(kernel)
+    return (_rows(_patches(x, kernel, stride, g.shape[1:3])).T @ _rows(g)).reshape(kernel)
   blocks = _blocks(x, (g.shape[1] + rows - 1, g.shape[2] + columns - 1), stride).astype(jnp.float32)
   gradient = _rows(blocks).T @ _rows(_shifted(g, rows, columns))
   gradient = gradient.reshape(stride, stride, channels, rows, columns, features).transpose(3, 0, 4, 1, 2, 5)
@@ -155,10 +155,10 @@ def _is_wasteful(kernel: tuple[int, ...], stride: int, size: tuple[int, ...]) ->
   return math.prod(more) > 1.5
 
 
-def _patches(x: jax.Array, kernel: tuple[int, ...], stride: int) -> jax.Array:
-  """`[N, H, W, C]` -> `[N, H', W', kh * kw * C]` in float32, what each place of the kernel covers."""
+def _patches(x: jax.Array, kernel: tuple[int, ...], stride: int, size: tuple[int, ...]) -> jax.Array:
+  """`[N, H, W, C]` -> `[N, *size, kh * kw * C]` in float32, what each place of the kernel covers."""
   rows, columns = _num_blocks(kernel, stride)
-  height, width, _ = output_shape(x.shape[1:], (kernel[0], kernel[1]), stride, 1)
+  height, width = size
   x = _fitted(x, (height + rows - 1) * stride, (width + columns - 1) * stride)
   x = x.reshape(-1, height + rows - 1, stride, width + columns - 1, stride * kernel[2])
   runs = []  # Of a row of a block.

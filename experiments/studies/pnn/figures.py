@@ -16,9 +16,15 @@ from experiments.store import sweep_folder
 from experiments.studies.pnn import matrix as matrix_lib
 from experiments.studies.pnn import matrix_folder
 
-COLORS = {method: colors.METHODS[method][0] for method in ("scratch", "finetune_head", "finetune", "random_column")}
-COLORS |= dict(zip(("progressive2", "progressive3"), colors.METHODS["progressive"], strict=True))
-COLORS |= {"progressive4": "#9cc7ee"}
+COLORS = {
+  "scratch": colors.METHODS["scratch"][0],
+  "finetune_head": colors.METHODS["finetune_head"][0],
+  "finetune": colors.METHODS["finetune"][0],
+  "random_column": colors.METHODS["random_column"][0],
+  "progressive2": colors.METHODS["progressive"][0],
+  "progressive3": colors.METHODS["progressive"][1],
+  "progressive4": "#9cc7ee",
+}
 _PONG = "pong/"  # The world that the paper's numbers are of.
 _PONG_LIMITS = (-21.0, 21.0)
 _BOUNDS = drawing.Bounds(*_PONG_LIMITS, but_for=("steps to 0", "lost"))
