@@ -23,7 +23,7 @@ from environments.jaco import constants
 _STOP_TRIES = 3
 _SHARES = (1.0, 0.5, 0.25)  # Of a velocity, that are tried before the arm is braked to rest.
 _PARTS = (1.0, 0.75, 0.5, 0.25)  # Of the way to rest, where it is looked whether the arm is clear.
-_HALVINGS = 10  # Of a joint's velocity, to find the fastest that its position limit allows.
+_PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried, and again between two of them, at a position limit.
 _TAKES_NONE = "it takes no command"
 _MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
 _MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
@@ -252,7 +252,7 @@ class Gate:
 
   def _is_sound(self, joints: Any) -> bool:
     """Whether `joints` is one finite number a joint; numbers under a mask count."""
-    is_numbers = isinstance(joints, np.ndarray) and np.issubdtype(joints.dtype, np.floating)
+    is_numbers = isinstance(joints, np.ndarray) and joints.dtype.kind == "f"
     return is_numbers and joints.shape == self._low.shape and bool(np.isfinite(np.asarray(joints)).all())
 
   def _next(self, reading: protocol.Reading, elapsed_s: float) -> np.ndarray:
@@ -276,14 +276,12 @@ class Gate:
     limits, soonest_s = self._limits, self._soonest_s
     missing, jerk = np.abs(wanted - self._velocity), limits.max_jerk_rad_s3
     half_s = elapsed_s - soonest_s / 2.0
-    num_falls = np.floor((np.sqrt(half_s**2 + 2.0 * missing / jerk) - half_s) / soonest_s)
+    num_falls = np.floor((np.sqrt(half_s**2 + (2.0 / jerk) * missing) - half_s) / soonest_s)
     brought = 0.5 * jerk * soonest_s**2 * num_falls * (num_falls + 1.0)
     landing = np.where(num_falls > 0, (missing + brought) / (elapsed_s + soonest_s * num_falls), np.inf)
     fewest, most = self._acceleration - jerk * elapsed_s, self._acceleration + jerk * elapsed_s
-    lowest, highest = (
-      _clip(_clip(way, fewest, most), -limits.max_acceleration_rad_s2, limits.max_acceleration_rad_s2)
-      for way in (-landing, landing)
-    )
+    fewest, most = np.maximum(fewest, -limits.max_acceleration_rad_s2), np.minimum(most, limits.max_acceleration_rad_s2)
+    lowest, highest = _clip(-landing, fewest, most), _clip(landing, fewest, most)
     return _clip(wanted, self._velocity + lowest * elapsed_s, self._velocity + highest * elapsed_s)
 
   def _inside(
@@ -304,10 +302,13 @@ class Gate:
     beyond = to_rest > room
     if beyond.any():
       back = np.where(beyond[0], np.maximum(wanted, 0.0), np.where(beyond[1], np.minimum(wanted, 0.0), wanted))
-      for _ in range(_HALVINGS):
-        middle = 0.5 * (back + wanted)
-        still = (go(middle)[1] > room).any(axis=0)
-        back, wanted = np.where(still, back, middle), np.where(still, middle, wanted)
+      joints = np.arange(wanted.size)
+      for _ in range(2):
+        tried = back + _PARTS_OF_SPEED * (wanted - back)  # [N, J]
+        still = (go(tried[:, None])[1] > room).any(axis=1)
+        still[-1] = True
+        first = np.maximum(still.argmax(axis=0), 1)
+        back, wanted = tried[first - 1, joints], tried[first, joints]
       velocity, to_rest = go(back)
     return velocity, to_rest
 
