@@ -27,6 +27,8 @@ from progressive import column, layers, network, partition
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
+REDUCTIONS = ("mean", "sum")  # What `Hyper.reduction` may be,
+CORRECTIONS = ("none", "vtrace")  # and `Hyper.correction`.
 TEACHER = "teacher"  # The signal that holds a teacher's logits, [A, N] in each world.
 Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is added to its activations.
 
@@ -114,15 +116,24 @@ def init(agent: Agent, trainable: Params) -> optax.OptState:
   """Optimiser state for `trainable`.
 
   Raises:
-    ValueError: if the network's output layer does not fit the action.
+    ValueError: if the network's output layer does not fit the action, or options of `Hyper` each other.
   """
+  hyper = agent.hyper
+  for name, words in (("reduction", REDUCTIONS), ("correction", CORRECTIONS)):
+    if getattr(hyper, name) not in words:
+      raise ValueError(f"{name}={getattr(hyper, name)!r} is not one of {', '.join(words)}")
+  if hyper.epochs * hyper.minibatches > 1 and (hyper.reduction, hyper.correction) != ("mean", "none"):
+    raise ValueError(
+      f"epochs={hyper.epochs} and minibatches={hyper.minibatches} go with reduction='mean' and correction='none', "
+      f"not with {hyper.reduction!r} and {hyper.correction!r}; set both to 1, or change these"
+    )
   (size,) = column.shapes(agent.spec.columns[-1])[column.OUTPUT]
   if size != heads.output_size(agent.num_choices):
     raise ValueError(
       f"the output layer has {size} units, but an action of num_choices={agent.num_choices} and a value need "
       f"{heads.output_size(agent.num_choices)}; set its size to heads.output_size(num_choices)"
     )
-  return _optimizer(agent.hyper).init(trainable)
+  return _optimizer(hyper).init(trainable)
 
 
 @functools.partial(jax.jit, static_argnames="greedy")

@@ -143,6 +143,8 @@ def _check_graph(spec: Column) -> None:
     for name in layer.inputs:
       if name not in names:
         raise ValueError(f"Layer {layer.name!r} reads {name!r}, which is none of the inputs or earlier layers {names}.")
+    if len(set(layer.inputs)) < len(layer.inputs):
+      raise ValueError(f"Layer {layer.name!r} reads {layer.inputs}: give each once.")
     names.append(layer.name)
   if len(set(names)) != len(names):
     repeated = sorted({name for name in names if names.count(name) > 1})

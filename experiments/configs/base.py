@@ -88,7 +88,7 @@ def column(
     start: "data" fits a new column to what its worlds show before anything is learned (`progressive.start`); "random"
       leaves it as it is drawn.
     laterals: how it reads earlier columns: by an "adapter" each, "linear"ly, or "blind" to the first (see
-      `progressive.lateral`). The output reads linearly, or is blind too.
+      `progressive.lateral`). Memories and the output read linearly; the output is blind too.
   """
   return config_dict.ConfigDict(locals())
 
@@ -126,8 +126,8 @@ def phase(
     evaluate_every: agent steps between evaluations; 0: only at the end.
     save_every: agent steps between checkpoints; 0: only at the end.
     evaluation_episodes: episodes of each evaluation; 0: no evaluation.
-    updates_per_record: updates of one 'train' record: their episodes and share of clipped gradients, all else of the
-      last.
+    updates_per_record: updates of one 'train' record of worlds in JAX: their episodes and share of clipped gradients,
+      all else of the last. Behind `dm_env` each update has its own.
     auxiliary: name -> `head`, in order: readouts trained beside policy and value.
     evaluation_is_greedy: evaluate the most probable actions instead of drawn ones.
     keep_checkpoints: how many, the newest.

@@ -110,7 +110,8 @@ def behind_dm_env(
       actor.offer(state, losses)
       kept.append(played)
       for i in range(replay_updates):
-        drawn = kept[int(jax.random.randint(jax.random.fold_in(act_key, i), (), 0, len(kept)))]
+        draw_key = jax.random.fold_in(act_key, num_steps + i)  # Those before are the unroll's steps'.
+        drawn = kept[int(jax.random.randint(draw_key, (), 0, len(kept)))]
         state, again = loop.learn_again(state, drawn, agent=agent)
         actor.offer(state, again)
       records = _episode_records(jax.device_get(ends), first_step)
@@ -130,7 +131,7 @@ class _Taken(NamedTuple):
   """What the next update is from."""
 
   state: loop.TrainState  # With what playing changed in it.
-  act_key: jax.Array  # Nobody else's.
+  act_key: jax.Array  # What the unroll's steps have drawn with, each with its number folded in.
   played: trajectory.Trajectory
   metrics: dict[str, float]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from agents import optimizer
+from agents import actor_critic, optimizer
 from experiments.configs import base
 from experiments.setup import column
 from progressive import network
@@ -78,8 +78,8 @@ _ANNEAL = "train.hyper.anneal_updates"
 _HEAD: Mapping[str, _Range] = {"cost": _NOT_NEGATIVE, "hidden": _whole(0), "num_classes": _whole(0)}
 _WORDS: Mapping[str, tuple[str, ...]] = {
   "hyper.optimizer": optimizer.OPTIMIZERS,
-  "hyper.reduction": ("mean", "sum"),
-  "hyper.correction": ("none", "vtrace"),
+  "hyper.reduction": actor_critic.REDUCTIONS,
+  "hyper.correction": actor_critic.CORRECTIONS,
   "column.pixel_init": feed_forward.KERNEL_INITS,
   "column.start": ("random", "data"),
   "column.memory": tuple(column.MEMORIES),

@@ -46,7 +46,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, *, by: str | None = None)
     return lax.conv_general_dilated(
       from_pixels(x), kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-  return _jitted(x, kernel, stride)
+  return _jitted(x if x.dtype == jnp.uint8 else x.astype(jnp.float32), kernel, stride)
 
 
 def from_pixels(x: jax.Array) -> jax.Array:

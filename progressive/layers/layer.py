@@ -163,7 +163,8 @@ class Activated(Layer):
   def recall(
     self, known: jax.Array, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], **state: Any
   ) -> tuple[jax.Array, Any]:
-    is_own = type(self).apply is not Activated.apply or type(self).unroll is not Layer.unroll
+    own = type(self)
+    is_own = (own.apply, own.unroll, own.activate) != (Activated.apply, Layer.unroll, Activated.activate)
     if is_own or self.activation not in (None, "relu"):
       return super().recall(known, params, x, terms=terms, **state)
     # A ReLU keeps what has been through it, and its gradient: so products are not computed again, not even for that.

@@ -247,6 +247,24 @@ def test_annealed_learning_stops():
   assert partition.content_hash(still) == partition.content_hash(three)
 
 
+@pytest.mark.parametrize(
+  ("hyper", "message"),
+  [
+    ({"reduction": "summ"}, "reduction='summ' is not one of mean, sum"),
+    ({"correction": "v-trace"}, "correction='v-trace' is not one of none, vtrace"),
+    ({"reduction": "sum", "epochs": 4}, "epochs=4 and minibatches=1 go with reduction='mean'"),
+    (
+      {"correction": "vtrace", "minibatches": 2},
+      "minibatches=2 go with .* correction='none', not with 'mean' and 'vtr",
+    ),
+  ],
+)
+def test_options_that_would_do_nothing_are_refused(hyper, message):
+  agent, trainable, _ = agents_for_tests.make(worlds.Bandit(), memory=False, **hyper)
+  with pytest.raises(ValueError, match=message):
+    actor_critic.init(agent, trainable)
+
+
 def test_an_output_of_the_wrong_size_is_refused():
   agent, trainable, _ = agents_for_tests.make(worlds.Bandit())
   with pytest.raises(ValueError, match="6 units.*7"):

@@ -153,6 +153,7 @@ IMAGE = (("image", (6, 6, 3)),)
     (X, (), "last layer must be Dense"),
     (X, (layers.Dense("fc", ("x",), 2), _dense()), r"Nothing reads \['fc'\]"),
     (X, (layers.Dense("x", ("x",), 2), _dense()), r"\['x'\] are used twice"),
+    (X, (_dense(inputs=("x", "x")),), r"'output' reads \('x', 'x'\): give each once"),
     (X, (_dense(size=0),), "'output': size=0 must be at least 1"),
     (X, (_dense(laterals="convolution"),), "laterals='convolution' is not one of"),
     (

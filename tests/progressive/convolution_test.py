@@ -71,6 +71,14 @@ def test_gradients_as_products_under_vmap():
   np.testing.assert_allclose(batched, alone(w, xs[0]) + alone(w, xs[1]), rtol=1e-4)
 
 
+def test_the_gradient_of_other_numbers_is_of_their_kind():
+  x, w = _arrays(*CASES[0][:2], CASES[0][3])
+  gradient = jax.grad(lambda x: jnp.square(convolution.conv(x, w, 4, by="products")).sum())
+  exact, rounded = gradient(x.astype(jnp.bfloat16).astype(jnp.float32)), gradient(x.astype(jnp.bfloat16))
+  assert rounded.dtype == jnp.bfloat16
+  np.testing.assert_allclose(rounded.astype(jnp.float32), exact, rtol=2**-8)
+
+
 def test_an_unknown_way_is_refused():
   with pytest.raises(ValueError, match="'fft' is not one of"):
     convolution.conv(*_arrays(*CASES[0][:2], 4), 4, by="fft")

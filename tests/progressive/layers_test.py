@@ -222,6 +222,17 @@ def test_laterals_into_a_flax_module_add_to_what_it_gives_before_the_activation(
   assert report.flops >= 2 * (5 * 4 + 4 * 6)
 
 
+class Reversed(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return x[:, ::-1]
+
+
+def test_a_flax_module_without_arithmetic_costs_nothing():
+  spec = network.Network((_column(layers.Flax("body", ("x",), Reversed())),))
+  assert dict((layer.name, layer.flops) for layer in cost.report(spec)[0].layers)["body"] == 0
+
+
 class Noisy(nn.Module):
   @nn.compact
   def __call__(self, x):

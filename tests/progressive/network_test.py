@@ -343,14 +343,21 @@ def _scores(spec, own, frozen, known=None):
   return sum(jnp.sum(jnp.cos(x)) for x in activations[-1].values()), activations
 
 
+@dataclasses.dataclass(frozen=True)
+class _Doubled(layers.Dense):
+  def activate(self, y):
+    return 2.0 * super().activate(y)
+
+
 def _of_many_kinds():
-  """Two columns with maps, adapters, an LSTM, a normalised layer, and one that is not a ReLU."""
+  """Two columns with maps, adapters, an LSTM, a normalised layer, one that is no ReLU, and one that is no pure ReLU."""
   chain = list(columns.recurrent().layers)
   chain[2] = layers.Dense("fc", ("conv2",), 6, activation=None)
   chain[3:4] = [
     layers.LayerNorm("norm", ("fc",)),
     layers.Dense("bent", ("norm",), 6, activation="tanh"),
-    layers.LSTM("lstm", ("bent",), 4),
+    _Doubled("doubled", ("bent",), 6),
+    layers.LSTM("lstm", ("doubled",), 4),
   ]
   spec, params = columns.grown(ADAPTED, column.Column(ADAPTED.inputs, tuple(chain)), output_init="random")
   return spec, *partition.split(params, lambda path: path[0] == 1)
