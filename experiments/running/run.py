@@ -155,6 +155,8 @@ def _one_by_one(
   The first run has `place`. Each leaves its own before the next begins, since an arm serves one at a time. None is
   evaluated by itself: the best is, by who asked for the sweep.
   """
+  if checkpoint.steps(path / "checkpoints"):
+    raise ValueError(f"{path} holds one run with checkpoints of its own; use another --workdir for a sweep")
   learned = []
   for i in range(config.sweep.num_runs):
     member = sweep_lib.sample(config, i)

@@ -61,8 +61,13 @@ def save(
   evaluation: dict[str, Any],
   provenance: dict[str, Any],
 ) -> None:
-  """Writes a released folder; one that is there is overwritten file by file, each of them whole."""
+  """Writes a released folder; one that is there is overwritten file by file, each of them whole.
+
+  Raises:
+    ValueError: for the directory of a run, whose own network nobody would read any more.
+  """
   folder = run_directory.local(folder)
+  refuse_run(folder)
   folder.mkdir(parents=True, exist_ok=True)
   content_sha256 = partition.content_hash(params)
   arrays_file.write(folder / _PARAMS, checkpoint.flatten(params), content_sha256)
@@ -70,6 +75,12 @@ def save(
   run_directory.write_json(folder / "evaluation.json", evaluation)
   run_directory.write_json(folder / "provenance.json", provenance | {arrays_file.HASH: content_sha256})
   (folder / _PARAMS_BEFORE).unlink(missing_ok=True)
+
+
+def refuse_run(folder: str | os.PathLike) -> None:
+  """Refuses the directory of a run as one to release a network to; raises as `save`."""
+  if (run_directory.local(folder) / "config.json").exists():
+    raise ValueError(f"{folder} is the directory of a run; release its network to a folder of its own")
 
 
 def load(folder: str | os.PathLike) -> Source:

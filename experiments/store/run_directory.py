@@ -95,12 +95,14 @@ def claim(
     about: this start's `provenance`, from who claims many directories at once: it asks git and reads all code.
 
   Raises:
-    ValueError: if the directory has learned with another config.
+    ValueError: if the directory has learned with another config, or holds what no checkpoint of its own can bring back.
   """
   path = local(workdir)
   path.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
   learned = saved_steps((sweep or path) / "checkpoints")
+  if not learned:
+    _refuse_what_would_be_lost(path)
   source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
   now = {**(about or provenance()), "seed": ours.get("seed")}
@@ -121,6 +123,18 @@ def claim(
   write_json(path / "config.json", ours)
   write_json(path / "provenance.json", _resumed(first, now, path) if first else now)
   return path
+
+
+def _refuse_what_would_be_lost(path: pathlib.Path) -> None:
+  """Refuses a directory without checkpoints in which somebody else's work lies."""
+  held = {
+    "a released network": ("params.safetensors", "params.npz"),
+    "what a run has learned, without its checkpoints": ("best",),
+    "a sweep whose runs have checkpoints of their own": (f"runs/*/checkpoints/*{CHECKPOINT}",),
+  }
+  for what, patterns in held.items():
+    if any(any(path.glob(pattern)) for pattern in patterns):
+      raise ValueError(f"{path} holds {what}; use another --workdir")
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

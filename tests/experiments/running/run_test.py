@@ -540,6 +540,10 @@ def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path, monkeyp
   alone = run.run(learned.members[1].config, tmp_path / "alone").state  # Its config alone repeats each.
   assert partition.content_hash(alone.trainable) == partition.content_hash(own[1].trainable)
   assert partition.content_hash(own[0].trainable) != partition.content_hash(own[1].trainable)
+  with pytest.raises(ValueError, match="use another --workdir"):
+    run.run(learned.members[0].config, tmp_path)
+  with pytest.raises(ValueError, match="holds one run with checkpoints of its own; use another --workdir for a sweep"):
+    run.run(config, tmp_path / "alone")
   again = run.run(config, tmp_path).state  # Nothing that is done is repeated.
   assert partition.content_hash(again.trainable) == partition.content_hash(learned.state.trainable)
 

@@ -80,6 +80,14 @@ def test_a_new_release_takes_the_place_of_one_of_an_earlier_version(tmp_path):
   assert partition.content_hash(released.load_source(tmp_path / "column").params) == partition.content_hash(params)
 
 
+def test_a_run_is_not_overwritten_by_a_release(tmp_path):
+  """Who reads its directory would read the release from then on, however far it learns."""
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(ValueError, match="is the directory of a run; release its network to a folder of its own"):
+    released.save(tmp_path, None, None, evaluation={}, provenance={})
+  assert [one.name for one in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   release(tmp_path / "old/source")

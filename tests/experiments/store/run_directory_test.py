@@ -98,6 +98,22 @@ def test_until_the_first_checkpoint_another_config_takes_the_place(tmp_path):
   assert read(tmp_path / "config.json")["seed"] == 3
 
 
+@pytest.mark.parametrize(
+  ("there", "what"),
+  [
+    ("params.safetensors", "a released network"),
+    ("best/params.safetensors", "what a run has learned"),
+    ("runs/00/checkpoints/100.safetensors", "a sweep whose runs have checkpoints of their own"),
+  ],
+)
+def test_no_start_takes_the_place_of_what_it_could_not_bring_back(tmp_path, there, what):
+  (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+  (tmp_path / there).touch()
+  with pytest.raises(ValueError, match=f"holds {what}.*; use another --workdir"):
+    claim(tmp_path)
+  assert not (tmp_path / "config.json").exists()
+
+
 def test_a_member_s_config_is_fixed_by_its_sweep_s_checkpoint(tmp_path):
   claim(tmp_path)
   claim(tmp_path / "runs/00", sweep=tmp_path)
