@@ -49,8 +49,9 @@ def test_every_figure_stands_in_the_table(name):
   assert f"`{name}`" in (ROOT / "docs" / "figures.md").read_text()
 
 
-def test_readme_links_to_what_is_there():
-  links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])  # `make docs` looks at those of docs/.
+def test_links_lead_to_what_is_there(page):
+  links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
   assert links
   assert not [link for link in links if not (ROOT / link).exists()]
 
@@ -102,6 +103,9 @@ def test_commands_have_flags_and_fields_that_are_there(command):
 @pytest.mark.parametrize(
   "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.stem
 )
-def test_the_python_of_a_page_runs(page):
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+  for name, text in re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+    (tmp_path / name).write_text(text)
+  monkeypatch.syspath_prepend(tmp_path)
   blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
   exec(compile("\n".join(blocks), page.name, "exec"), {"__name__": "page"})
