@@ -61,7 +61,10 @@ PROGRAMS = [
   path for place in ("experiments", "experiments/configs", "examples") for path in (ROOT / place).glob("*.py")
 ]
 TEXTS = [
-  block for page in PAGES for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+  block
+  for page in PAGES
+  for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+  if not kind
 ]
 TEXTS += [ast.get_docstring(ast.parse(path.read_text())) or "" for path in PROGRAMS]
 COMMANDS = sorted(
