@@ -3,7 +3,7 @@
 Each trial drives an arm at random, breaks one thing at a random instant, and watches the arm, which goes exactly where
 it is told, `LATENCY_POLLS` late, until it is told something else. What it does is held against the limits: the largest
 excess over speed, acceleration and jerk of the commands, joint range and clearance, and the longest time to rest.
-What hangs needs a wall clock, and is not here: `tests.environments.arm_wall_clock` measures it, `docs/arm.md` has it.
+What hangs needs a wall clock, and is not here: `tests.environments.arm_wall_clock` measures it (docs/results/arm.md).
 """
 
 import collections

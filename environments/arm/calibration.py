@@ -34,7 +34,7 @@ _OTHERS = ("table", "floor", "target", "post")  # Geoms that are not the arm's.
 _TARGET_MARGIN = 4  # Pixels about the target that are left out: as far as it may seem to be from where it is.
 _RIDGE = 1e-6
 # By how much more each number may be wrong than episodes differ, metres and degrees: the light is fitted only nearly,
-# alike in all pictures, and a search may settle beside the best place. Measured on twins (docs/arm.md).
+# alike in all pictures, and a search may settle beside the best place. Measured on twins (docs/results/arm.md).
 _BESIDE = np.array([0.003, 0.003, 0.003, 0.15, 0.15, 0.15, 0.1])
 
 

@@ -57,7 +57,7 @@ _ARM = slice(constants.NUM_ARM_JOINTS)
 _FEWEST, _MOST, _SHORTEST_S = 4, 64, 1.0  # Episodes.
 _TRIED = 4  # Of so many episodes one is not fitted.
 _ROUGH, _ROUGH_TOLERANCE = 8, 1e-3  # Of so many episodes a search begins.
-_STIFF = {"servo_gain_scale": 5.0}  # From a soft servo alone a search for a stiff one stops half-way (docs/arm.md).
+_STIFF = {"servo_gain_scale": 5.0}  # From a soft servo alone a search for a stiff one stops half-way.
 _TOLERANCE = 1e-5  # Of the sum of squares; a thousandth of it, of thousands of readings, is more than their noise.
 
 

@@ -55,7 +55,7 @@ class Limits:
   clearance_m: Callable[[np.ndarray], float] | None = None
   margin_m: float = 0.02  # Of clearance, that is left when the arm has braked.
   max_acceleration_rad_s2: float = 8.0  # Of the commanded speed; the twin's motors give 3 to 8.
-  max_jerk_rad_s3: float = 320.0  # Of the commands; less costs rewards, or time to stop (docs/arm.md).
+  max_jerk_rad_s3: float = 320.0  # Of the commands; less costs rewards, or time to stop (docs/results/arm.md).
   braking_rad_s2: float = 2.0  # What every joint brakes by at least; Kinova's firmware allows 3.5.
   reaction_s: float = 0.08  # From a command to the joint: latency, servo, one poll.
   max_age_s: float = 0.1  # Of a reading: with an older one the arm is braked to rest,

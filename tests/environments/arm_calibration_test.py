@@ -70,7 +70,7 @@ def test_pictures_that_an_episode_has_twice_say_no_more(shots):
 
 
 def test_no_camera_is_surer_than_light_and_search(shots):
-  """By what no number of pictures shows: 3 mm and 0.15 degrees (docs/arm.md)."""
+  """By what no number of pictures shows: 3 mm and 0.15 degrees (docs/results/arm.md)."""
   found = calibration.fit(START, shots, fov_y_deg=45.0)
   for name, least, most in (("camera_shift_m", 0.003, 0.02), ("camera_rotation_deg", 0.15, 1.0)):
     assert all(least < (high - low) / 2 < most for _, low, high in found[name])

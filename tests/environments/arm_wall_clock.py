@@ -154,7 +154,7 @@ SERVER_ON_THE_WAY = "the server gets SIGTERM on the way to a start"
 JOINS_ON_THE_WAY_HOME = "a client joins on the way home"
 SERVER_ON_THE_WAY_HOME = "the server gets SIGTERM on the way home"
 HOME = (JOINS_ON_THE_WAY_HOME, SERVER_ON_THE_WAY_HOME)
-# Fault -> the row of docs/arm.md that it counts in; a fault that is not here is a row of its own.
+# Fault -> the row of docs/results/arm.md that it counts in; a fault that is not here is a row of its own.
 ROWS = {
   name: row
   for row, names in {
