@@ -1,9 +1,9 @@
 """Labyrinth (Rusu et al. 2016, section 5.4): what transfers between eight levels of the maze.
 
 python -m experiments.matrix --config=experiments/configs/labyrinth.py:laptop --workdir=runs/labyrinth
-python -m experiments.figures --figure=pnn --runs=runs/labyrinth --out=runs/labyrinth/figures
+python -m experiments.figures --figure=pnn_fig4a --runs=runs/labyrinth --out=runs/labyrinth/figures
 
-Figure 8 and table 1 are drawn as `pnn_fig4a`, figure 13 as `pnn_fig12`.
+So figure 8 and table 1 are drawn; figure 13 is `pnn_fig12`.
 """
 
 import dataclasses

@@ -59,7 +59,8 @@ def _mazes() -> list[plan.Job]:
       name = f"{maze}_{agent}"
       jobs.append(plan.Job(name, config=f"{_NAVIGATION},{agent},{maze}", hours=round(hours, 2)))
       jobs.append(plan.Job(f"{name}_test", "navigate", flags={"runs": f"{{{name}}}"}, hours=0.1))
-  return [*jobs, plan.figures("mazes_figures", "nav", [job for job in jobs if job.binary == "train"])]
+  learned, tested = ([job for job in jobs if job.binary == binary] for binary in ("train", "navigate"))
+  return [*jobs, plan.figures("mazes_figures", "nav", learned, after=tested)]
 
 
 def _pong() -> list[plan.Job]:
@@ -67,7 +68,7 @@ def _pong() -> list[plan.Job]:
   config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
   soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=4.0)
   features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5)
-  return [soup, features, plan.figures("soup_figures", "pnn", [soup])]
+  return [soup, features, plan.figures("soup_figures", "pnn", [soup], after=[features])]
 
 
 def _changes() -> list[plan.Job]:
@@ -149,7 +150,7 @@ def _played(name: str, source: str) -> Iterator[plan.Job]:
 def _labyrinth() -> list[plan.Job]:
   """Figures 8 and 13 of Rusu et al. 2016 from Maze Y, one run a cell: 22 of one column, 15 of two, half as fast."""
   labyrinth = plan.Job("labyrinth", "matrix", config="experiments/configs/labyrinth.py:laptop", hours=9.0)
-  return [labyrinth, plan.figures("labyrinth_figures", "pnn", [labyrinth])]
+  return [labyrinth, *(plan.figures(f"labyrinth_{name}", f"pnn_{name}", [labyrinth]) for name in ("fig4a", "fig12"))]
 
 
 def _atari() -> list[plan.Job]:

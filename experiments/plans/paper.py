@@ -139,7 +139,8 @@ def _soup() -> list[plan.Job]:
     *(f"{how}_{to}" for to in ("white", "h_flip") for how in ("scratch", "progressive_pong_to", "finetune_pong_to")),
   ]
   soup = plan.Job("soup", "matrix", config=config, flags={"cell": cells}, hours=round(hours * len(cells), 1))
-  return [soup, plan.figures("soup_figures", "pnn", [soup])]
+  features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5)  # A guess.
+  return [soup, features, plan.figures("soup_figures", "pnn", [soup], after=[features])]
 
 
 def _mazes() -> list[plan.Job]:

@@ -6,14 +6,15 @@
 
 Jobs are processes: one that fails costs no other. A job that has not ended when time is up is asked to stop, saves, and
 goes on at the next start of the same plan. What was done by the same command is not done again, unless what it needs
-was. `submit` leaves order and time to SLURM, which starts `run_on_node` for each job; what is queued or runs there,
-SLURM is asked.
+was, or is to be. `submit` leaves order and time to SLURM, which starts `run_on_node` for each job; what is queued or
+runs there, SLURM is asked.
 """
 
 import contextlib
 import dataclasses
 import fcntl
 import functools
+import graphlib
 import os
 import pathlib
 import shlex
@@ -52,6 +53,7 @@ class Folder:
 
   def __init__(self, path: pathlib.Path, jobs: Sequence[plan_lib.Job]):
     self.path = path
+    self._jobs = {job.name: job for job in jobs}
     self._folders = plan_lib.folders(jobs, path)
 
   @functools.cached_property
@@ -70,13 +72,23 @@ class Folder:
     file = self._file(name)
     return Record(**run_directory.read_json(file)) if file.exists() else Record()
 
-  def read(self, job: plan_lib.Job) -> Record:
-    """What came of a job, and whether it is at work; `LEFT` where it never ran, or another command did.
+  def read(self) -> dict[str, Record]:
+    """What came of every job, and whether it is at work, in the plan's order, by name.
 
-    What it needs may have been made anew since: then it is left as well.
+    A job is `LEFT` where it never ran, where another command did, and where what it needs was made anew since it was
+    done, or is not done now: then it will be.
     """
+    needs = {name: job.needs() for name, job in self._jobs.items()}
+    records: dict[str, Record] = {}
+    for name in graphlib.TopologicalSorter(needs).static_order():
+      if name in self._jobs:  # Needs that are not in this plan's part are taken as they are.
+        has_needs = all(records[need].state == DONE for need in needs[name] if need in self._jobs)
+        records[name] = self._read(self._jobs[name], has_needs=has_needs)
+    return {name: records[name] for name in self._jobs}
+
+  def _read(self, job: plan_lib.Job, *, has_needs: bool) -> Record:
     record = self.stored(job.name)
-    if record.state == DONE and (dict(record.job) != _as_json(job) or self._is_stale(record)):
+    if record.state == DONE and (dict(record.job) != _as_json(job) or self._is_stale(record) or not has_needs):
       record.state = LEFT
     if record.on_slurm and record.state != DONE and job.name in self.queue:
       record.state = QUEUED if self.queue[job.name].state == "PENDING" else RUNNING
@@ -163,12 +175,12 @@ def run(
         break
       for process in _ended(under_way, until_s):
         free += process.devices
-  return all(folder.read(job).state == DONE for job in jobs)
+  return all(record.state == DONE for record in folder.read().values())
 
 
 def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
   """What is neither done nor under way, and has all that it needs."""
-  states = {job.name: folder.read(job).state for job in jobs}
+  states = {name: record.state for name, record in folder.read().items()}
   return [
     job
     for job in jobs
@@ -203,7 +215,7 @@ def submit(
   Raises:
     ValueError: with SLURM's words, if it refuses a job; those before it are queued.
   """
-  states = {job.name: folder.read(job).state for job in jobs}
+  states = {name: record.state for name, record in folder.read().items()}
   left = [job for job in jobs if states[job.name] not in (DONE, QUEUED, RUNNING)]
   while left:
     job = next(job for job in left if not {other.name for other in left} & set(job.needs()))
@@ -242,10 +254,10 @@ def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
 def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
   """Every job with its state, hours, what it waits for or said last."""
   rows = [("job", "state", "hours", "expected", "")]
-  states = {job.name: folder.read(job) for job in jobs}
+  records = folder.read()
   for job in jobs:
-    record = states[job.name]
-    waits = [name for name in job.needs() if states[name].state != DONE]
+    record = records[job.name]
+    waits = [name for name in job.needs() if records[name].state != DONE]
     has_log = record.state in (RUNNING, STOPPED, FAILED) or (record.state == LEFT and record.on_slurm)
     words = _last_line(folder.log(job)) if has_log else ""
     if record.on_slurm and record.state in (QUEUED, RUNNING):
@@ -359,7 +371,8 @@ def _as_json(job: plan_lib.Job) -> dict[str, Any]:
   """A job as a file holds it: what is compared, apart from how long it was thought to take."""
   words = {name: list(value) if isinstance(value, tuple) else value for name, value in job.flags.items()}
   fields = {name: str(value) for name, value in job.fields.items()}
-  return {"binary": job.binary, "config": job.config, "fields": fields, "flags": words}
+  after = {"after": list(job.after)} if job.after else {}
+  return {"binary": job.binary, "config": job.config, "fields": fields, "flags": words, **after}
 
 
 def _last_line(log: pathlib.Path) -> str:

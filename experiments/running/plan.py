@@ -9,7 +9,7 @@
       ]
 
 `{NAME}` is the folder of the job of that name, which is done first: the `--workdir` of `train` and `matrix`, which may
-be another job's, given among the flags.
+be another job's, given among the flags. Who reads what a job has left in the folder of another says so by `after`.
 """
 
 import dataclasses
@@ -38,6 +38,7 @@ class Job:
     flags: other flags of the binary -> value; a sequence repeats the flag.
     hours: how long it takes, about.
     devices: how many accelerators, or cores of a CPU, it has to itself.
+    after: names of jobs that are done first too, although no word of the command names their folders.
   """
 
   name: str
@@ -47,6 +48,7 @@ class Job:
   flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   hours: float = 1.0
   devices: int = 1
+  after: Sequence[str] = ()
 
   @property
   def goes_on(self) -> bool:
@@ -56,7 +58,7 @@ class Job:
   def needs(self) -> tuple[str, ...]:
     """Names of the jobs that this one waits for."""
     named = [name for word in self._words() for name in _FOLDER.findall(word)]
-    return tuple(dict.fromkeys(name for name in named if name != self.name))
+    return tuple(dict.fromkeys(name for name in (*named, *self.after) if name != self.name))
 
   def command(self, folders: Mapping[str, str]) -> list[str]:
     """What is run, by this process's Python; `folders`: name of every job -> its folder."""
@@ -90,10 +92,16 @@ def _filled(word: str, folders: Mapping[str, str]) -> str:
   return _FOLDER.sub(lambda match: folders[match[1]], word)
 
 
-def figures(name: str, figure: str, of: Sequence[Job]) -> Job:
-  """Draws `figure`, or all whose names begin so, of what these jobs ran, into a folder of its own."""
+def figures(name: str, figure: str, of: Sequence[Job], *, after: Sequence[Job] = ()) -> Job:
+  """Draws `figure`, or all whose names begin so, of what these jobs ran, into a folder of its own.
+
+  Args:
+    name, figure: of the job, and what `--figure` says.
+    of: whose folders are read.
+    after: jobs that measure there what is drawn: `analyse`, `navigate`.
+  """
   flags = {"figure": figure, "runs": [f"{{{job.name}}}" for job in of], "out": f"{{{name}}}"}
-  return Job(name, "figures", flags=flags, hours=0.1)
+  return Job(name, "figures", flags=flags, hours=0.1, after=tuple(job.name for job in after))
 
 
 def of_parts(file: str, variant: str, parts: Mapping[str, Sequence[Job]]) -> list[Job]:

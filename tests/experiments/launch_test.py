@@ -99,6 +99,20 @@ def test_the_project_s_plans_can_be_run(tmp_path):
     launch.check_commands(jobs, jobs_lib.Folder(tmp_path, jobs))
 
 
+@pytest.mark.parametrize("file", sorted(pathlib.Path("experiments/plans").glob("[!_]*.py")), ids=lambda file: file.stem)
+def test_figures_wait_for_what_measures_what_they_draw(file):
+  """`pnn` draws what `analyse` writes into a matrix, APS too; `nav` what `navigate` writes into each sweep."""
+  jobs = launch.load(str(file))
+  for figure in [job for job in jobs if job.binary == "figures"]:
+    drawn = set(figure.flags["runs"])
+    beside = [job for job in jobs if job.binary in ("analyse", "navigate") and job.flags["runs"] in drawn]
+    assert drawn and {job.name for job in beside} <= set(figure.needs())
+    if figure.flags["figure"] == "pnn":
+      assert any(job.binary == "analyse" and job.flags["aps"] for job in beside), figure.name
+    if figure.flags["figure"] == "nav":
+      assert {job.flags["runs"] for job in beside if job.binary == "navigate"} == drawn, figure.name
+
+
 def test_what_an_offline_machine_made_comes_home_without_states_that_nobody_needs(tmp_path):
   made = {
     "a.job.json": '{\n  "state": "stopped"\n}',

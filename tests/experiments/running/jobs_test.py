@@ -40,7 +40,7 @@ def run(jobs, path, *, num_devices=1, hours=1.0):
 
 def states(jobs, path):
   folder = jobs_lib.Folder(path, jobs)
-  return {job.name: folder.read(job).state for job in jobs}
+  return {name: record.state for name, record in folder.read().items()}
 
 
 def test_a_command_has_its_config_fields_and_the_folders_of_other_jobs():
@@ -95,6 +95,46 @@ def test_the_worthiest_runs_first_and_after_what_it_needs(tmp_path):
   assert run(changed, tmp_path)  # Another command is done, and what was made of the one before.
   assert (tmp_path / "order").read_text() == "1 2 3 4 3 "
   assert run(changed, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 4 3 "
+
+
+def test_what_comes_after_a_job_that_is_done_anew_is_done_anew_too(tmp_path):
+  def chain(first, *others):
+    middle = script("middle", SAY.format("middle"), after=["first"])
+    late = script("late", SAY.format("late"), after=["middle"])
+    return [
+      late,
+      script("first", first),
+      middle,
+      *(script(name, SAY.format(name), after=["middle"]) for name in others),
+    ]
+
+  assert run(chain(SAY.format(1)), tmp_path)
+  changed = chain(SAY.format(2), "new")
+  assert set(states(changed, tmp_path).values()) == {jobs_lib.LEFT}
+  assert run(changed, tmp_path)
+  assert (tmp_path / "order").read_text() == "1 middle late 2 middle late new "
+  broken = chain("raise SystemExit('error: no')", "newer")
+  assert not run(broken, tmp_path)  # What was made of another first job is not what is asked for.
+  left = dict.fromkeys(("late", "middle", "newer"), jobs_lib.LEFT)
+  assert states(broken, tmp_path) == left | {"first": jobs_lib.FAILED}
+  assert (tmp_path / "order").read_text() == "1 middle late 2 middle late new "
+
+
+def test_a_job_waits_for_what_its_command_does_not_name(tmp_path):
+  column, test = plan.Job("column"), plan.Job("test", "navigate", flags={"runs": "{column}"})
+  figure = plan.figures("figure", "nav", [column], after=[test])
+  assert figure.needs() == ("column", "test")
+  assert figure.command({"column": "w/column", "figure": "w/figure"})[3:] == [
+    *("--figure=nav", "--runs=w/column", "--out=w/figure")
+  ]
+  with pytest.raises(ValueError, match="'figure' needs {test}, but no job is called that"):
+    plan.check([column, figure])
+  folder = jobs_lib.Folder(tmp_path, [column, test, figure])
+  before = plan.figures("figure", "nav", [column])
+  for job in (column, test, before):
+    folder.write(job, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job)))
+  assert states([column, test, before], tmp_path)["figure"] == jobs_lib.DONE
+  assert states([column, test, figure], tmp_path)["figure"] == jobs_lib.LEFT  # It was drawn without the test.
 
 
 def test_a_job_that_fails_costs_those_alone_that_need_it(tmp_path, capsys):
@@ -226,9 +266,9 @@ def test_when_time_is_up_jobs_stop_and_go_on_at_the_next_start(tmp_path):
   jobs = [script("long", code), script("next", "pass")]
   assert not run(jobs, tmp_path, hours=3.0 / 3600.0)
   assert states(jobs, tmp_path) == {"long": jobs_lib.STOPPED, "next": jobs_lib.LEFT}
-  first = jobs_lib.Folder(tmp_path, jobs).read(jobs[0]).hours
+  first = jobs_lib.Folder(tmp_path, jobs).read()["long"].hours
   assert run(jobs, tmp_path)
-  assert jobs_lib.Folder(tmp_path, jobs).read(jobs[0]).hours > first > 0.0
+  assert jobs_lib.Folder(tmp_path, jobs).read()["long"].hours > first > 0.0
 
 
 @pytest.mark.parametrize(
@@ -267,7 +307,7 @@ def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_pa
   wait_for(lambda: folder.log(job).exists() and folder.log(job).read_text().splitlines()[-1:][0].isdigit())
   launcher.kill()
   launcher.wait()
-  assert folder.read(job).state == jobs_lib.RUNNING
+  assert states(jobs, tmp_path) == {"long": jobs_lib.RUNNING}
   assert not run(jobs, tmp_path)
   os.kill(int(folder.log(job).read_text().splitlines()[-1]), signal.SIGKILL)
-  wait_for(lambda: folder.read(job).state == jobs_lib.STOPPED)
+  wait_for(lambda: states(jobs, tmp_path) == {"long": jobs_lib.STOPPED})

@@ -125,6 +125,23 @@ def test_what_is_done_is_not_waited_for(cluster, tmp_path):
   assert "--dependency" not in arm and f"--dependency=afterok:{numbers(cluster)['arm']} " in figure
 
 
+def test_what_comes_after_a_job_that_is_queued_anew_is_queued_after_it(cluster, tmp_path):
+  folder = jobs_lib.Folder(tmp_path, JOBS)
+  for ended_s, job in enumerate((COLUMN, ARM, FIGURE), start=1):
+    needs = {name: folder.stored(name).ended_s for name in job.needs()}
+    record = jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job), on_slurm=True, ended_s=ended_s, needs=needs)
+    folder.write(job, record)
+  submit(JOBS, tmp_path)
+  assert not calls(cluster, "sbatch")
+  new = plan.Job("new", fields={"source": "{arm}"})
+  submit([FIGURE, plan.Job("column", config="other.py"), ARM, new], tmp_path)
+  _, arm, figure, another = calls(cluster, "sbatch")
+  assert "--dependency=afterok:101 " in arm and numbers(cluster)["arm"] == "102"
+  assert "--dependency=afterok:102:101 " in figure and "--dependency=afterok:102 " in another
+  submit([FIGURE, plan.Job("column", config="other.py"), ARM, new], tmp_path)
+  assert len(calls(cluster, "sbatch")) == 4
+
+
 def test_who_needs_what_runs_outside_of_slurm_is_left(cluster, tmp_path):
   folder = jobs_lib.Folder(tmp_path, JOBS)
   folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING))
