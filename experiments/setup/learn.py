@@ -213,11 +213,6 @@ def player(source: released.Source, world: str, options: Mapping[str, Any], *, s
     ValueError: if the network's inputs or outputs do not fit.
   """
   place = place_lib.make(world, options, observations=network.input_names(source.spec), seed=seed)
-  return play_at(source, place)
-
-
-def play_at(source: released.Source, place: place_lib.Place) -> Task:
-  """`player` at a place that is there already."""
   place_lib.check_inputs(place, source.spec)
   agent = actor_critic.Agent(source.spec, place_lib.num_choices(place), actor_critic.Hyper())
   actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.

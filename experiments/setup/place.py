@@ -35,6 +35,9 @@ class Simulation:
     """`num_worlds` copies that show these alone."""
     return batch_lib.Batch(self.world, num_worlds, tuple(observations), tuple(signals))
 
+  def close(self) -> None:
+    """Nothing of it is open."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Host:

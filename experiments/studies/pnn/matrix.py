@@ -6,6 +6,7 @@ done when `outcome.json` is there; the same command continues an interrupted mat
 each machine runs cells of its own in one shared folder.
 """
 
+import contextlib
 import difflib
 import json
 import pathlib
@@ -209,8 +210,9 @@ def is_done(path: pathlib.Path) -> bool:
 
 def _check_source(config: config_dict.ConfigDict, source: released.Source) -> None:
   """Refuses a source whose columns are not those of this config: cells of a matrix are compared with each other."""
-  there = place.make(config.world, config.world_options.to_dict())
-  ours = column.make(config.train.column, there.world.observation_spec(), place.num_choices(there))
+  inputs = config.train.column.inputs
+  with contextlib.closing(place.make(config.world, config.world_options.to_dict(), observations=inputs)) as there:
+    ours = column.make(config.train.column, there.world.observation_spec(), place.num_choices(there))
   for k, theirs in enumerate(source.spec.columns):
     if theirs != ours:
       raise ValueError(
@@ -235,7 +237,7 @@ def _finish(
     "target": cell.target,
     "scores": [score if np.isfinite(score) else None for score in scores],
     "best": best,
-    "evaluation": _evaluate(config, trained, members[best].task.place),
+    "evaluation": _evaluate(config, trained, config.world),
   }
   if source is not None:
     outcome["forgetting"] = _forgetting(config, cell, source, trained)
@@ -254,14 +256,13 @@ def _forgetting(
   """
   measured = []
   for num, task in enumerate(cell.sources, start=1):  # Columns that had learned each: one more.
-    # One world for both: a world made anew is another program.
-    there = place.make(config.world.removesuffix(cell.target) + task, config.world_options.to_dict())
+    world = config.world.removesuffix(cell.target) + task
     before, after = (one.first(num) for one in (source, trained))
     measured.append(
       {
         "task": task,
-        "before": _evaluate(config, before, there),
-        "after": _evaluate(config, after, there),
+        "before": _evaluate(config, before, world),
+        "after": _evaluate(config, after, world),
         "is_unchanged": partition.content_hash(after.params) == partition.content_hash(before.params),
       }
     )
@@ -269,17 +270,21 @@ def _forgetting(
   return newest | {"earlier": earlier}
 
 
-def _evaluate(config: config_dict.ConfigDict, trained: released.Source, there: place.Place) -> dict[str, float]:
-  """Whole episodes; always the same ones, so that equal networks get equal numbers."""
-  task = learn.play_at(trained, there)
-  played = play.play(
-    task,
-    *partition.split(task.params, task.is_trainable),
-    learn.make_key(config.seed, "evaluation"),
-    num_episodes=config.train.evaluation_episodes,
-    is_greedy=config.train.evaluation_is_greedy,
-  )
-  return play.summarise(there, played.episodes)
+def _evaluate(config: config_dict.ConfigDict, trained: released.Source, world: str) -> dict[str, float]:
+  """Whole episodes; always the same ones, so that equal networks get equal numbers.
+
+  They are played in a place of their own: behind `dm_env` runs have closed theirs, and episodes depend on those before.
+  """
+  task = learn.player(trained, world, config.world_options.to_dict(), seed=config.seed)
+  with contextlib.closing(task.place):
+    played = play.play(
+      task,
+      *partition.split(task.params, task.is_trainable),
+      learn.make_key(config.seed, "evaluation"),
+      num_episodes=config.train.evaluation_episodes,
+      is_greedy=config.train.evaluation_is_greedy,
+    )
+    return play.summarise(task.place, played.episodes)
 
 
 def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pathlib.Path) -> None:
@@ -292,7 +297,7 @@ def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pat
   checks.check(config)
   cells = plan(config)
   for task in dict.fromkeys(cell.target for cell in cells):
-    place.make(config.matrix.world + task, config.world_options.to_dict())
+    place.make(config.matrix.world + task, config.world_options.to_dict()).close()
   chosen = choose(cells, names)
   write_plan(config, workdir)
   failed = []

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from environments import registry
+from environments import dm_env_adapter, registry
 from experiments import evaluate
 from experiments.configs import base
 from experiments.running import run
@@ -87,6 +87,38 @@ def test_all_cells_run_and_nothing_is_forgotten_by_progressive_columns(tmp_path)
   assert partition.content_hash(best.params[:2]) == partition.content_hash(source)
   outcome = outcomes["scratch_bb"]
   assert outcome["best"] == max(range(2), key=lambda i: outcome["scores"][i])
+
+
+class Watched(dm_env_adapter.DmEnv):
+  """A world behind `dm_env` that cannot be played once it is closed."""
+
+  is_open = True
+
+  def reset(self):
+    assert self.is_open
+    return super().reset()
+
+  def step(self, action):
+    assert self.is_open
+    return super().step(action)
+
+  def close(self):
+    self.is_open = False
+
+
+def test_behind_dm_env_no_closed_world_is_played_and_none_stays_open(tmp_path, monkeypatch):
+  made = []
+
+  def make(name, *, seed, **options):
+    made.append(Watched(worlds.CueRecall(length=4 + len(name) % 3), seed=seed))
+    return made[-1]
+
+  monkeypatch.setattr(registry, "make", make)
+  config = make_config()
+  matrix.run_cells(config, ["scratch_a", "progressive_a_to_bb", "finetune_a_to_bb"], tmp_path)
+  assert made and not any(world.is_open for world in made)
+  forgetting = json.loads((tmp_path / "progressive_a_to_bb/outcome.json").read_text())["forgetting"]
+  assert forgetting["is_unchanged"] and forgetting["before"] == forgetting["after"]  # The same episodes.
 
 
 def test_a_done_cell_is_not_repeated_and_a_half_written_one_is_finished(tmp_path):
