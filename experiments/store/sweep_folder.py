@@ -16,6 +16,10 @@ NUM_POINTS = 100  # Of a learning curve. A point of the paper's averages 1/640 o
 _MOST_NAMES = 3  # Of runs that are named as missing.
 
 
+class TooShort(ValueError):
+  """No episode ended in the last tenth of a run, so that nothing says how well it plays."""
+
+
 class Members(NamedTuple):
   """The runs of a sweep."""
 
@@ -46,7 +50,8 @@ def score(path: pathlib.Path) -> float:
   """Mean return of the episodes that a run finished in the last tenth of its steps.
 
   Raises:
-    ValueError: if none ended there.
+    TooShort: if none ended there.
+    ValueError: if it cannot be read.
   """
   return late_return(records.read(path))
 
@@ -58,7 +63,7 @@ def late_return(run: records.Run) -> float:
     return -np.inf
   returns = late_returns(run)
   if not returns.size:
-    raise ValueError(f"{run.path}: no episode ended in the last tenth of its steps; train longer")
+    raise TooShort(f"{run.path}: no episode ended in the last tenth of its steps; train longer")
   return float(returns.mean())
 
 

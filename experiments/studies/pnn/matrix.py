@@ -158,14 +158,15 @@ def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Pat
 
 
 class Failed(Exception):
-  """A cell whose learning broke down, or that starts from one: it stays a gap, and the matrix goes on."""
+  """A cell that nothing can be made of, or that starts from one: it stays a gap, and the matrix goes on."""
 
 
 def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> dict[str, Any]:
   """Trains, chooses the best member, measures what was forgotten; returns the outcome. Repeats nothing that is done.
 
   Raises:
-    Failed: if no member's loss is a number any more, now or when it was tried before, or the cell starts from such one.
+    Failed: if no member's loss is a number any more, or one ended no episode in its last tenth, now or when it was
+      tried before; or if the cell starts from such one.
     ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
   """
   path = workdir / cell.name
@@ -176,7 +177,7 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
       raise Failed(f"{reason} (remove {path / FAILURE} to try again)")
     try:
       return _run_cell(config, cell, workdir, lock)
-    except FloatingPointError as error:
+    except (FloatingPointError, sweep_folder.TooShort) as error:
       run_directory.write_json(path / FAILURE, {"reason": str(error)})
       raise Failed(str(error)) from error
 

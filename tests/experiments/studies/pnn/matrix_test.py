@@ -241,4 +241,21 @@ def test_a_cell_whose_loss_is_no_number_is_a_gap_and_the_others_go_on(tmp_path, 
   read = matrix_folder.read(tmp_path)
   assert set(read.gaps) == {cell.name for cell in matrix.plan(config) if cell.target == "bb"}
   assert all(gap.startswith("failed: the loss is") for gap in read.gaps.values())
-  monkeypatch.undo()
+
+
+def test_a_cell_without_a_late_episode_is_a_gap_and_the_others_go_on(tmp_path, capsys, monkeypatch):
+  """`bb` has episodes that are longer than its runs. Nothing is learned again, not even when its failure is removed."""
+
+  def make(name, **options):
+    return worlds.CueRecall(length=1_000 if name == "recall/bb" else 4)
+
+  monkeypatch.setattr(registry, "make", make)
+  config, cells = make_config(), ["scratch_bb", "scratch_a", "progressive_a_to_bb", "random_column_a"]
+  for _ in range(2):
+    with pytest.raises(ValueError, match="2 of 4 cells failed, the others are done: scratch_bb, progressive_a_to_bb$"):
+      matrix.run_cells(config, cells, tmp_path)
+    out = capsys.readouterr().out
+    assert "scratch_bb: failed: " in out and "no episode ended in the last tenth of its steps" in out
+    assert "[4/4] random_column_a: best member's return" in out
+    (tmp_path / "scratch_bb" / matrix.FAILURE).unlink()
+  assert "scratch_bb is finished: 400 of 400 steps" in out and "compiling" not in out
