@@ -91,10 +91,13 @@ def run_alone(
   phase, is_sweep = config.train, "sweep" in config
   about = run_directory.provenance()
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
+  if source is None and not checkpoint.steps(path / "checkpoints"):
+    source = learn.load_source(config)
+  about |= released.named(source) if source else {}
   everyone = make_members(config, path, source=source, place=place)
   there = everyone[0].task.place
   if is_sweep and isinstance(there, place_lib.Host):
-    return _one_by_one(config, path, lock, source or learn.load_source(config), there)
+    return _one_by_one(config, path, lock, source, there)
   batch = _batch(everyone[0].task, phase.num_worlds)
   for name in checks.OF_OLDER_POLICIES if batch else ():
     if phase[name]:
@@ -186,10 +189,8 @@ def make_members(
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
   """
-  is_begun = bool(checkpoint.steps(path / "checkpoints"))
-  if source is None and not is_begun:
-    source = learn.load_source(config)
-  make = functools.partial(learn.make, source=source, spec=network_file.read_spec(path) if is_begun else None)
+  spec = network_file.read_spec(path) if checkpoint.steps(path / "checkpoints") else None
+  make = functools.partial(learn.make, source=source, spec=spec)
   if "sweep" not in config:
     alone = _on_its_own(Member(config, path, make(config, place=place)))
     learn.warn_unread(alone.task, config)

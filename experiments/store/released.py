@@ -11,6 +11,7 @@ earlier versions hold params.npz. `load_source` reads such a folder and a run di
 import os
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from experiments.store import arrays_file, checkpoint, network_file, run_directo
 from progressive import network, partition
 
 _PARAMS, _PARAMS_BEFORE = "params.safetensors", "params.npz"
+_SOURCE_HASH = f"source_{arrays_file.HASH}"
 
 
 class Evaluation(NamedTuple):
@@ -130,7 +132,7 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
 
   Args:
     folder: a released network, or a run directory, whose run may have started from another's network.
-    steps: how far the run in `folder` has learned, where it has no checkpoints of its own: a member of a sweep.
+    steps: how far the run in `folder` had learned; None: as far as its newest checkpoint (a sweep's member has none).
 
   Returns:
     The steps of a run whose folder is gone are None, its commit is "unknown".
@@ -141,15 +143,27 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
   config = run_directory.read_json(folder / "config.json")
   has_before = "source" in provenance and config["method"] not in ("scratch", "random_column")
   steps = checkpoint.load_run(folder)[2] if steps is None else steps
-  before = _lineage_before(folder / provenance["source"]) if has_before else []
+  before = _lineage_before(folder / provenance["source"], provenance) if has_before else []
   return [*before, {"steps": steps, **provenance}]
 
 
-def _lineage_before(source: pathlib.Path) -> list[dict[str, Any]]:
-  """`lineage` of the network that a run started from, which may be gone since: that is said there and on stderr."""
+def named(source: Source) -> dict[str, Any]:
+  """What a run's provenance says of the network that it starts from: where that lies, there may be another later."""
+  return {"source_steps": source.step, _SOURCE_HASH: partition.content_hash(source.params)}
+
+
+def _lineage_before(source: pathlib.Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """`lineage` of the network that a run of this provenance started from, as far as that had learned then.
+
+  It may be gone since, or released anew: that is said there and on stderr.
+  """
+  why = "is gone"
   if source.is_dir():
-    return lineage(source)
-  print(f"warning: {source} is gone, and with it what is known of the network that this one began as", file=sys.stderr)
+    here = run_directory.read_provenance(source).get(arrays_file.HASH)
+    if here is None or here == about.get(_SOURCE_HASH, here):
+      return lineage(source, steps=about.get("source_steps"))
+    why = "was released anew"
+  print(f"warning: {source} {why}, and with it what is known of the network that this one began as", file=sys.stderr)
   return [{"steps": None, "commit": "unknown", "source": str(source)}]
 
 

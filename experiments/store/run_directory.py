@@ -85,6 +85,8 @@ def claim(
 ) -> pathlib.Path:
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
+  A start that has nothing left to learn is not one more in the provenance.
+
   Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
   other than it was, as long as no more than that has been learned; source, teacher and
   recording may have other names.
@@ -105,8 +107,8 @@ def claim(
     _refuse_what_would_be_lost(path)
   source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
+  where = {"source": os.path.relpath(source, path.resolve())} if source else {}
   now = {**(about or provenance()), "seed": ours.get("seed")}
-  now |= {"source": os.path.relpath(source, path.resolve())} if source else {}
   first = read_provenance(path) if learned else {}
   if theirs := read_config(path) if learned else {}:
     if "source" in first and source == (path / first["source"]).resolve():
@@ -121,7 +123,9 @@ def claim(
     if changes := difference(theirs, ours):
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
   write_json(path / "config.json", ours)
-  write_json(path / "provenance.json", _resumed(first, now, path) if first else now)
+  if first and learned[-1] < ours.get("train", {}).get("steps", math.inf):  # Else there is nothing left to learn.
+    first = _resumed(first, now, path)
+  write_json(path / "provenance.json", (first or now) | where)
   return path
 
 
@@ -274,8 +278,7 @@ def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> 
     for change in changes:
       print(f"warning: {path} goes on with {change}; provenance.json says so", file=sys.stderr)
   keys = ("command", "commit", "code_sha256", "packages", "device", "started")
-  first = first | {"resumed": [*first.get("resumed", []), {key: now[key] for key in keys}]}
-  return first | ({"source": now["source"]} if "source" in now else {})
+  return first | {"resumed": [*first.get("resumed", []), {key: now[key] for key in keys}]}
 
 
 def _git(*arguments: str) -> str:

@@ -639,3 +639,19 @@ def test_a_run_whose_units_die_is_warned_of(tmp_path, capsys):
   config.train.hyper.update({"learning_rate": 30.0, "optimizer": "rmsprop"})
   run.run(config, tmp_path / "run")
   assert "more than half of dense1 is dead" in capsys.readouterr().err
+
+
+def test_a_run_tells_how_far_its_source_had_learned_when_it_began_and_no_start_that_learned_nothing(tmp_path):
+  source, child = make_config(), next_config("progressive", tmp_path / "source")
+  source.train.steps = 120
+  run.run(source, tmp_path / "source")
+  run.run(child, tmp_path / "child")
+  began = (tmp_path / "child/provenance.json").read_text()
+  source.train.steps = 200
+  run.run(source, tmp_path / "source")  # It goes on.
+  run.run(source, tmp_path / "source")  # Nothing is left to learn.
+  run.run(child, tmp_path / "child")
+  assert [one["steps"] for one in released.lineage(tmp_path / "child")] == [120, 80]
+  assert [one["steps"] for one in released.lineage(tmp_path / "source")] == [200]
+  assert (tmp_path / "child/provenance.json").read_text() == began
+  assert len(json.loads((tmp_path / "source/provenance.json").read_text())["resumed"]) == 1

@@ -115,3 +115,19 @@ def test_a_lineage_whose_source_is_gone_says_so_and_goes_on(tmp_path, capsys):
   assert before == {"steps": None, "commit": "unknown", "source": str(tmp_path / "../gone")}
   assert own["steps"] == 7 and own["commit"] == "abc"
   assert re.fullmatch(r"warning: \S*/gone is gone, [^\n]*\n", capsys.readouterr().err)
+
+
+def test_a_lineage_does_not_take_another_release_for_the_one_that_was_started_from(tmp_path, capsys):
+  source, run = tmp_path / "source", tmp_path / "run"
+  run.mkdir()
+  run_directory.write_json(run / "config.json", {"method": "finetune", "source": "source"})
+  first = partition.content_hash(release(source))
+  provenance = {"source": "../source", "commit": "abc", "source_steps": None, "source_content_sha256": first}
+  run_directory.write_json(run / "provenance.json", provenance)
+  training = {"training": [{"steps": 5}], "content_sha256": first}
+  run_directory.write_json(source / "provenance.json", training)
+  assert [one["steps"] for one in released.lineage(run, steps=7)] == [5, 7] and capsys.readouterr().err == ""
+  other = partition.content_hash(release(source, seed=1))
+  run_directory.write_json(source / "provenance.json", training | {"content_sha256": other})
+  assert [one["steps"] for one in released.lineage(run, steps=7)] == [None, 7]
+  assert re.fullmatch(r"warning: \S*/source was released anew, [^\n]*\n", capsys.readouterr().err)
