@@ -67,7 +67,7 @@ def _pong() -> list[plan.Job]:
   """Figures of Rusu et al. 2016: twelve cells, three runs of each."""
   config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
   soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=4.0)
-  features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=0.5)
+  features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=4.0)  # Five cells.
   return [soup, features, plan.figures("soup_figures", "pnn", [soup], after=[features])]
 
 
