@@ -18,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from analysis import intervals
+from environments.arm import protocol
 from experiments import binary
 from experiments.report import video as video_lib
 from experiments.running import play
@@ -56,7 +57,7 @@ def player(
 
   def fits(options: Mapping[str, Any]) -> bool:
     try:
-      learn.player(source, world, options, seed=seed)
+      learn.player(source, world, options, seed=seed).place.close()
     except ValueError:
       return False
     return True
@@ -68,6 +69,8 @@ def player(
       hint = options_that_fit(fits, options, trained_in(folder)[1])
     except ValueError:  # The folder does not say how it was trained.
       hint = ""
+    except protocol.BridgeError as refusal:  # A served arm has what its server says.
+      raise ValueError(f"{error}; as it was trained, {refusal}") from None
     raise ValueError(f"{error}; add {hint}" if hint else str(error)) from None
 
 

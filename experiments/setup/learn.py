@@ -213,9 +213,13 @@ def player(source: released.Source, world: str, options: Mapping[str, Any], *, s
     ValueError: if the network's inputs or outputs do not fit.
   """
   place = place_lib.make(world, options, observations=network.input_names(source.spec), seed=seed)
-  place_lib.check_inputs(place, source.spec)
-  agent = actor_critic.Agent(source.spec, place_lib.num_choices(place), actor_critic.Hyper())
-  actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
+  try:
+    place_lib.check_inputs(place, source.spec)
+    agent = actor_critic.Agent(source.spec, place_lib.num_choices(place), actor_critic.Hyper())
+    actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
+  except Exception:
+    place.close()  # An arm has one client at a time.
+    raise
   return Task(agent, source.params, lambda path: False, place)
 
 

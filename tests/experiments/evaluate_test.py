@@ -14,6 +14,7 @@ from dm_env import specs
 
 from agents import evaluation
 from environments import dm_env_adapter, host, registry
+from environments.arm import protocol
 from environments.jaco import tasks as jaco_tasks
 from environments.jaco import world as jaco_world
 from experiments import evaluate
@@ -268,6 +269,31 @@ def test_an_option_that_is_none_is_refused():
   assert evaluate.options_of(["num_joints=6", 'variant="white"']) == {"num_joints": 6, "variant": "white"}
   with pytest.raises(ValueError, match="--option=num_actions is not name=value"):
     evaluate.options_of(["num_actions"])
+
+
+@pytest.mark.parametrize("can_be_set", [True, False])
+def test_an_arm_that_does_not_fit_is_left_before_its_options_are_tried(trained, monkeypatch, can_be_set):
+  """As at a bridge: one client at a time, and the server alone says how many joints there are."""
+  joined = []
+
+  class Arm(dm_env_adapter.DmEnv):
+    def close(self):
+      joined.remove(self)
+
+  def join(name, *, seed, observations, num_joints=9):
+    if joined:
+      raise protocol.BridgeError("the arm is in use by another client")
+    if num_joints == 6 and not can_be_set:
+      raise protocol.BridgeError("9 joints are served; serve it with --num_joints=6")
+    joined.append(Arm(worlds.CueRecall() if num_joints == 6 else worlds.Bandit(), seed=seed))
+    return joined[-1]
+
+  monkeypatch.setattr(registry, "make", join)
+  monkeypatch.setattr(evaluate, "trained_in", lambda folder: ("recall", {"num_joints": 6}))
+  fix = "add --option=num_joints=6" if can_be_set else "as it was trained, 9 joints are served; serve it with"
+  with pytest.raises(ValueError, match=f"the network reads signal .*; {fix}"):
+    evaluate.player(released.load_source(trained), trained, "arm://robot:5005", {}, seed=0)
+  assert not joined
 
 
 def test_the_option_that_makes_a_network_fit_is_named():
