@@ -30,6 +30,14 @@ _EPISODES = flags.DEFINE_integer("evaluation_episodes", 40, "Episodes on the arm
 def main() -> None:
   """Trains if asked, transfers, reports."""
   is_from_scratch = _FROM_SCRATCH.value
+  if is_from_scratch and _COLUMN.value:
+    raise ValueError(
+      f"--column={_COLUMN.value} is not read with --from_scratch, which trains its own; give one of both"
+    )
+  if _TRAIN_STEPS.present and not is_from_scratch:
+    raise ValueError(
+      f"--train_steps={_TRAIN_STEPS.value} is not read without --from_scratch; add it, or leave both out"
+    )
   workdir = pathlib.Path(binary.WORKDIR.value or ("runs/demo_from_scratch" if is_from_scratch else "runs/demo"))
   task = "reach/fixed" if is_from_scratch else "reach/random"
   source = run_directory.present(_COLUMN.value or jaco_corl2017.get_config("progressive").source)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
-from experiments.store import checkpoint, released
+from experiments.store import arrays_file, checkpoint, released, run_directory
 from progressive import partition
 
 METHODS = ("progressive", "finetune", "scratch")
@@ -29,7 +29,12 @@ _CONFIG = "experiments/configs/jaco_corl2017.py"
 
 
 def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: int) -> None:
-  """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`."""
+  """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`.
+
+  Raises:
+    ValueError: if a part does not finish, or one that is there is of another column.
+  """
+  check_source(workdir, source)
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
     path = workdir / UNCHANGED
     common: dict[str, Any] = {"source": source, "episodes": episodes}
@@ -42,6 +47,24 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
       pool.shutdown(wait=False, cancel_futures=True)
       _stop(started)
       raise
+
+
+def check_source(workdir: pathlib.Path, source: str) -> None:
+  """Refuses a `workdir` with a part of another column than `source`: what is there is not done again.
+
+  A run says whom it learned from by name, what was played as it came says it to the bit.
+  """
+  here, others = run_directory.present(source).resolve(), list[str]()
+  for path in (workdir / method for method in METHODS):
+    teacher = run_directory.read_config(path).get("train", {}).get("teacher") if is_finished(path, 1) else None
+    if teacher and run_directory.present(teacher).resolve() != here:
+      others.append(f"{path.name} is of {teacher}")
+  played = run_directory.read_provenance(workdir / UNCHANGED).get(arrays_file.HASH)
+  if played and played != partition.content_hash(released.load_source(source).params):
+    others.append(f"{UNCHANGED} has other parameters")
+  if others:
+    parts = " ".join(str(workdir / name) for name in (UNCHANGED, *METHODS, IN_SIMULATION) if (workdir / name).exists())
+    raise ValueError(f"{workdir} is not of {source} ({', '.join(others)}); remove {parts}, or give another --workdir")
 
 
 def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, video: pathlib.Path | None = None) -> None:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -100,6 +101,53 @@ def test_the_report_holds_what_the_runs_hold(workdir):
 def test_a_finished_run_is_not_repeated(workdir):
   assert demo.is_finished(workdir / "finetune", 2000) and not demo.is_finished(workdir / "finetune", 2001)
   assert not demo.is_finished(workdir / "nothing", 1)
+
+
+def save_column(path, level):
+  spec = network.Network(columns()[:1])
+  params = jax.tree.map(lambda x: np.full(x.shape, level, x.dtype), network.params_like(spec))
+  released.save(path, spec, params, evaluation={}, provenance={})
+
+
+def test_parts_of_another_column_are_refused(workdir, tmp_path, monkeypatch):
+  monkeypatch.setattr(demo, "_run", lambda module, path, flags: pytest.fail(f"{path} is begun"))
+  save_column(tmp_path / "column", 0)
+  save_column(tmp_path / "other", 1)
+  for method in demo.METHODS:
+    config = {"method": method, "train": {"teacher": str(tmp_path / "column")}}
+    (workdir / method / "config.json").write_text(json.dumps(config))
+
+  def refused(source):
+    with pytest.raises(ValueError, match="; remove .*, or give another --workdir") as error:
+      demo.run(workdir, task="reach/random", source=str(tmp_path / source), steps=2000, episodes=10)
+    return str(error.value)
+
+  demo.check_source(workdir, str(tmp_path / "column"))
+  said = refused("other")
+  assert all(f"{method} is of {tmp_path}/column" in said for method in demo.METHODS)
+  assert f"remove {workdir}/unchanged {workdir}/progressive" in said and "report.html" not in said
+  shutil.copy(tmp_path / "column/provenance.json", workdir / "unchanged")
+  demo.check_source(workdir, str(tmp_path / "column"))
+  save_column(tmp_path / "column", 2)  # As --from_scratch with more --train_steps leaves it.
+  assert "(unchanged has other parameters)" in refused("column")
+  shutil.rmtree(workdir / "scratch/checkpoints")  # What has learned nothing begins anew with any column.
+  assert "scratch is of" not in refused("other")
+
+
+@pytest.mark.parametrize(
+  ("given", "said"),
+  [
+    (["column", "from_scratch"], "--column=x is not read with --from_scratch"),
+    (["train_steps"], "--train_steps=7 is not read without --from_scratch"),
+  ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(tmp_path, monkeypatch, given, said):
+  monkeypatch.setattr(demo, "_run", lambda module, path, flags: pytest.fail(f"{path} is begun"))
+  values = {"column": "x", "from_scratch": "true", "train_steps": "7"}
+  flags.FLAGS.mark_as_parsed()
+  given = {name: values[name] for name in given} | {"workdir": str(tmp_path)}
+  with flagsaver.as_parsed(**given), pytest.raises(ValueError, match=said):
+    demo_binary.main()
 
 
 def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
