@@ -8,7 +8,7 @@ With a config: the network that its method starts from.
 
 from experiments import binary
 from experiments.report import network_table
-from experiments.setup import learn
+from experiments.setup import checks, learn
 from experiments.store import released
 
 
@@ -19,7 +19,9 @@ def main() -> None:
   if binary.SOURCE.value:
     print(network_table.table(released.load_source(binary.SOURCE.value).spec))
   else:
-    print(network_table.table(learn.make(binary.config()).agent.spec))
+    config = binary.config()
+    checks.check(config)
+    print(network_table.table(learn.make(config).agent.spec))
 
 
 if __name__ == "__main__":

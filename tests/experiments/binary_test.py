@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 
 from environments.arm import protocol
 from experiments import binary
+from experiments import describe as describe_binary
 from tests import conftest
 
 CONFIG = "experiments/configs/jaco_corl2017.py"
@@ -252,6 +253,22 @@ def test_a_config_of_another_binary_names_that_binary():
     flags.FLAGS(["experiments/matrix.py", f"--config={CONFIG}"])
     with pytest.raises(ValueError, match="no section 'matrix'; it is for python -m experiments.train"):
       binary.config(is_matrix=True)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "expected"),
+  [
+    ("train.column.memory", "foo", "train.column.memory='foo' is not one of lstm, gru"),
+    ("train.column.conv", ((16, 8),), "train.column.conv=.* is not of the form"),
+    ("seed", -1, "seed=-1 must be an integer from 0"),
+  ],
+)
+def test_a_config_that_cannot_be_is_not_described(monkeypatch, field, value, expected):
+  config = binary.load("experiments/configs/jaco_talk.py")
+  config.update_from_flattened_dict({field: value})
+  monkeypatch.setattr(binary, "config", lambda: config)
+  with pytest.raises(ValueError, match=expected):
+    describe_binary.main()
 
 
 def describe(**environment):
