@@ -7,6 +7,8 @@ Writes `<cell>/sensitivity.json` (`studies.pnn.analysis`), from which `experimen
 is not measured again.
 """
 
+import itertools
+import math
 import time
 
 from absl import flags
@@ -35,12 +37,25 @@ def main() -> None:
     every=_EVERY.value,
     has_aps=_APS.value,
     aps_episodes=_APS_EPISODES.value,
-    aps_scales=tuple(float(scale) for scale in _APS_SCALES.value) or sensitivity.SCALES,
+    aps_scales=_scales() or sensitivity.SCALES,
   )
   for number, path in enumerate(chosen, start=1):
     started = time.monotonic()
     line = analysis.describe(analysis.analyse(path, settings))
     print(f"[{number}/{len(chosen)}] {path.name}: {line} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+def _scales() -> tuple[float, ...]:
+  """Of --aps_scales; a ValueError where they are no grid."""
+  try:
+    scales = tuple(float(scale) for scale in _APS_SCALES.value)
+    is_grid = all(low < high for low, high in itertools.pairwise((0.0, *scales, math.inf)))
+  except ValueError:
+    is_grid = False
+  if not is_grid:
+    given = ",".join(_APS_SCALES.value)
+    raise ValueError(f"--aps_scales={given} must be finite numbers that rise from above 0, as 0.1,1,10")
+  return scales
 
 
 if __name__ == "__main__":

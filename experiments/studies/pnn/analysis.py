@@ -57,14 +57,15 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   record_key, aps_key = (learn.make_key(config.seed, purpose) for purpose in ("sensitivity", "perturbation"))
   with close:
     samples = sensitivity.record(player, record_key, num_samples=settings.num_samples, every=settings.every)
+  about = {"target": config.world, "method": config.method, "sources": list(config.sources)}
+  about |= {"provenance": run_directory.provenance(config.seed)}
   if measured is None:
     diagonals = sensitivity.fisher_diagonals(player, samples)
     measured = sensitivity_file.Sensitivity(settings.num_samples, settings.every, diagonals, None)
+    sensitivity_file.write(path, measured, about=about)  # Before APS, which takes far longer and may be stopped.
   if settings.has_aps:
     measured = _with_aps(measured, player, samples, aps_key, settings, is_greedy=config.train.evaluation_is_greedy)
-  about = {"target": config.world, "method": config.method, "sources": list(config.sources)}
-  about |= {"provenance": run_directory.provenance(config.seed)}
-  sensitivity_file.write(path, measured, about=about)
+    sensitivity_file.write(path, measured, about=about)
   return measured
 
 

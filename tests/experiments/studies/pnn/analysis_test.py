@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from absl.testing import flagsaver
 from environments import dm_env_adapter, registry
 from experiments import analyse
 from experiments.store import released
-from experiments.studies.pnn import analysis, matrix, sensitivity_file
+from experiments.studies.pnn import analysis, matrix, sensitivity, sensitivity_file
 from progressive import network
 from tests.experiments.studies.pnn import matrices, sensitivity_test
 
@@ -102,6 +103,29 @@ def test_aps_is_added_to_what_is_there(soup):
     analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_scales=(0.1, 10.0)))
   # AFS alone has no episodes and no scales.
   assert analysis.analyse(path, SETTINGS._replace(aps_episodes=50, aps_scales=(0.1, 10.0))).aps is not None
+
+
+def test_aps_that_is_stopped_leaves_afs_and_is_all_that_is_measured_then(soup, monkeypatch):
+  path, settings = soup / "random_column_white", SETTINGS._replace(has_aps=True)
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(sensitivity, "aps", mock.Mock(side_effect=KeyboardInterrupt))
+    analysis.analyse(path, settings)
+  assert sensitivity_file.read(path).aps is None
+  monkeypatch.setattr(sensitivity, "fisher_diagonals", mock.Mock(side_effect=AssertionError("AFS is there")))
+  said = analysis.describe(analysis.analyse(path, settings))
+  assert "AFS of column 1: hidden 0.80" in said and "APS of column 1" in said
+
+
+@pytest.mark.parametrize("scales", ["abc", "1,0.5", "0,1", "1,1", "1,inf", "nan"])
+def test_scales_that_are_no_grid_are_refused_before_anything_is_measured(soup, scales):
+  flags.FLAGS.mark_as_parsed()
+  given = {"runs": [str(soup)], "samples": 128, "sample_every": 2, "aps_scales": scales.split(",")}
+  with (
+    flagsaver.flagsaver(**given, aps=True),
+    pytest.raises(ValueError, match=f"--aps_scales={scales} must be finite numbers that rise from above 0"),
+  ):
+    analyse.main()
+  assert not list(soup.rglob(sensitivity_file.NAME))
 
 
 def test_a_network_at_the_floor_says_so_in_its_file(soup):
