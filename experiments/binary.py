@@ -2,9 +2,9 @@
 
 A mistake of the caller's (an unknown field, a missing file, a server that does not answer) is raised as `ValueError`,
 `OSError` or `BridgeError` by the code that notices it, and printed here as one line that names the thing and the fix;
-the exit code is 1. `--traceback` shows where it came from. Flags that a binary shares with others it must say that it
-reads: the rest, and words that are no flags, are refused. `--help` lists those that are read and, with a config, its
-fields. JAX's compiled programs are kept between runs.
+the exit code is 1. Too little memory ends so too. `--traceback` shows where it came from. Flags that a binary
+shares with others it must say that it reads: the rest, and words that are no flags, are refused. `--help` lists those
+that are read and, with a config, its fields. JAX's compiled programs are kept between runs.
 """
 
 import contextlib
@@ -61,6 +61,7 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes 
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is; 0 writes.", lower_bound=0)
 HOSTS = (COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
+_MISTAKES = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError)
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 
@@ -96,7 +97,7 @@ def run(main: Callable[[], None], *, reads: Sequence[flags.FlagHolder]) -> None:
 
 
 def guard(main: Callable[[], None]) -> None:
-  """Runs `main()`; turns a caller's mistake into one line on stderr and exit code 1."""
+  """Runs `main()`; turns a caller's mistake, or too little memory, into one line on stderr and exit code 1."""
   logging.set_verbosity(logging.ERROR)
   keep_freed_memory()
   keep_compiled_programs()
@@ -116,10 +117,27 @@ def _guard(main: Callable[[], None], stack: contextlib.ExitStack) -> None:
       stack.enter_context(hosts.joined(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value))
     check_platform()
     main()
-  except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError) as error:
-    if _TRACEBACK.value:
+  except Exception as error:
+    is_full = _is_out_of_memory(error)
+    if _TRACEBACK.value or not (is_full or isinstance(error, _MISTAKES)):
       raise
-    _exit(error)
+    if is_full:
+      sys.unraisablehook = lambda _: None  # JAX waits at the end for what has failed, and would say it again.
+    _exit(_what_to_lower(error) if is_full else error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+  """Whether an allocation failed: Python and NumPy have a type for it, JAX says it in the words of several."""
+  import jax
+
+  is_jax_s = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
+  return isinstance(error, MemoryError) or is_jax_s and bool(re.search("RESOURCE_EXHAUSTED|Out of memory", str(error)))
+
+
+def _what_to_lower(error: Exception) -> MemoryError:
+  fields = "--config.train.num_worlds, train.num_steps or sweep.num_runs"
+  why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+  return MemoryError(f"out of memory ({why}); lower {fields if CONFIG.present else 'the number of worlds or episodes'}")
 
 
 def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str]:

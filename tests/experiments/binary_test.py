@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -307,6 +310,33 @@ def test_a_package_that_is_not_installed_is_one_line(capsys, monkeypatch):
     binary.guard(lambda: emulator.load("pong", seed=0))
   assert stopped.value.code == 1
   assert capsys.readouterr().err == 'error: Atari games need ale-py: pip install "progressive-robots[atari]"\n'
+
+
+@pytest.mark.parametrize("error", [None, ValueError("RESOURCE_EXHAUSTED: as device_put says it"), MemoryError()])
+@pytest.mark.parametrize("has_config", [True, False])
+def test_out_of_memory_is_one_line_that_says_what_to_lower(capsys, monkeypatch, has_config, error):
+  monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
+  monkeypatch.setattr(flags.FLAGS["config"], "present", has_config)
+  monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # Is put back.
+
+  def main():
+    if error:
+      raise error
+    jax.jit(lambda x: jnp.sort(x[:, None] * x[None, :], axis=0))(jnp.ones(2**21)).block_until_ready()  # 16 TiB.
+
+  with flagsaver.flagsaver(traceback=False), pytest.raises(SystemExit) as stopped:
+    binary.guard(main)
+  assert stopped.value.code == 1
+  what = "--config.train.num_worlds, train.num_steps or sweep.num_runs" if has_config else "the number of worlds"
+  said = capsys.readouterr().err
+  assert re.fullmatch(rf"error: out of memory \((RESOURCE_EXHAUSTED: |MemoryError)[^\n]*\); lower {what}[^\n]*\n", said)
+
+
+def test_another_error_of_jax_s_keeps_its_traceback(monkeypatch):
+  monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
+  main = mock.Mock(side_effect=jax.errors.JaxRuntimeError("INTERNAL: a bug"))
+  with flagsaver.flagsaver(traceback=False), pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+    binary.guard(main)
 
 
 def test_a_signal_while_a_binary_starts_leaves_no_traceback():
