@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from analysis import curves, records
 from environments.maze import constants
-from experiments.store import sweep_folder
+from experiments.store import checkpoint, sweep_folder
 from experiments.studies.navigation import episodes_file
 
 _MAZE, _ARM = "maze/", "jaco/"
@@ -36,6 +36,7 @@ class Sweep(NamedTuple):
   tested: episodes_file.Tested | None
   note: str  # Why it is not complete, in a word or two: 'at 40%'; '' where it is.
   gap: str  # The same in full.
+  newest_step: int | None = None  # Of its checkpoints; None where there are none.
 
   @property
   def name(self) -> str:
@@ -46,6 +47,14 @@ class Sweep(NamedTuple):
   def is_in_a_maze(self) -> bool:
     """Whether it can be tested as a navigator is."""
     return not self.maze.startswith(_ARM)
+
+  @property
+  def stale_test(self) -> str:
+    """At which step it was tested, where it has learned further since; '' where the test is of what is there."""
+    at = self.tested.summary.get("trained_steps") if self.tested else None
+    if at is None or self.newest_step is None or at >= self.newest_step:
+      return ""
+    return f"tested at step {at:,} of {self.newest_step:,}: run experiments.navigate"
 
   @property
   def is_clipped(self) -> bool:
@@ -86,9 +95,14 @@ class Navigation(NamedTuple):
 
   @property
   def untested(self) -> dict[str, str]:
-    """Every sweep whose test episodes are missing, and why."""
-    why = "not tested: run experiments.navigate"
-    return {sweep.name: sweep.gap or why for sweep in self.sweeps if sweep.tested is None and sweep.is_in_a_maze}
+    """Every sweep whose test episodes are missing, or of an older checkpoint than its newest, and why."""
+    said = {}
+    for sweep in self.sweeps:
+      if sweep.tested is None and sweep.is_in_a_maze:
+        said[sweep.name] = sweep.gap or "not tested: run experiments.navigate"
+      elif sweep.stale_test:
+        said[sweep.name] = "; ".join(filter(None, (sweep.gap, sweep.stale_test)))
+    return said
 
   def of(self, maze: str) -> tuple[Sweep, ...]:
     """The sweeps in one maze."""
@@ -160,7 +174,15 @@ def read(path: pathlib.Path) -> Sweep:
   note, gap = sweep_folder.why_incomplete(runs, nothing.steps, is_done=True)
   gap = "; ".join(filter(None, (gap, members.lacking)))
   curve = _top_curve(runs, nothing) if runs else None
-  return nothing._replace(runs=runs, curve=curve, tested=tested, note=note, gap=gap)
+  return nothing._replace(runs=runs, curve=curve, tested=tested, note=note, gap=gap, newest_step=_newest_step(path))
+
+
+def _newest_step(path: pathlib.Path) -> int | None:
+  """Of the checkpoints in `path`; None where there are none that could be tested."""
+  try:
+    return max(checkpoint.steps(path / "checkpoints"), default=None)
+  except ValueError:  # Saved by an earlier version.
+    return None
 
 
 def _top_curve(runs: Sequence[records.Run], sweep: Sweep) -> curves.Curve:

@@ -57,6 +57,24 @@ def test_half_written_and_missing_are_said_and_never_zero(nav):
   assert not [row for row in drawn.more_tables["speedup"] if row.startswith("i_maze")]
 
 
+def test_a_test_of_an_older_checkpoint_says_so_beside_its_numbers(nav):
+  for name, agent in (("one/nav", "nav"), ("late", "lstm_clip")):
+    navigators.write_test(nav / name, agent, "static_1")
+    summary = json.loads((nav / name / "episodes.json").read_text())
+    (nav / name / "episodes.json").write_text(json.dumps(summary | {"trained_steps": 4_000}))
+    (nav / name / "checkpoints").mkdir()
+  (nav / "one/nav/checkpoints/10000.safetensors").touch()
+  (nav / "late/checkpoints/4000.safetensors").touch()  # Its newest: figures read what can be tested.
+  stale = "tested at step 4,000 of 10,000: run experiments.navigate"
+  drawn = figures.make("nav_table1", read(nav))
+  assert drawn.gaps["static_1/nav"] == stale and drawn.gaps["static_1/lstm_clip"] == "stops at step 5,000 of 10,000"
+  assert set(drawn.statistics) >= {"static_1/nav", "static_1/lstm_clip"}
+  assert figures.make("nav_fig56", read(nav)).gaps["static_1/nav"] == stale
+  (nav / "late/checkpoints/5000.safetensors").touch()
+  both = "stops at step 5,000 of 10,000; tested at step 4,000 of 5,000: run experiments.navigate"
+  assert figures.make("nav_table1", read(nav)).gaps["static_1/lstm_clip"] == both
+
+
 def test_runs_that_are_missing_are_said_and_the_numbers_shown(tmp_path):
   navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40)] * 3, num_runs=64)
   navigators.write_sweep(tmp_path / "lstm", "lstm", "static_1", [(0, 40)], num_runs=64, until=5_000)
