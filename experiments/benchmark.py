@@ -4,7 +4,8 @@
     python -m experiments.benchmark --suite=pong --stages=worlds,train
 
 How a number is measured: `suites.stages`. Never a test: nothing here passes or fails. The table is written to
-`--workdir`, runs/benchmark, as <suite>.json. Aims are those of two CPU cores, or of one H200 where JAX has a GPU.
+`--workdir`, runs/benchmark, as <suite>.json; that of some stages as <suite>_<stages>.json, as pong_worlds_train.json.
+Aims are those of two CPU cores, or of one H200 where JAX has a GPU.
 """
 
 import pathlib
@@ -19,7 +20,9 @@ from experiments.suites import benchmark, stages
 
 _SUITE = flags.DEFINE_string("suite", "jaco", "Which suite: a name in SUITES.")
 _STAGES = flags.DEFINE_list("stages", [], "Only these stages of the suite; all where empty.")
-_NUM_WORLDS = flags.DEFINE_integer("num_worlds", 0, "Worlds in a batch; 0: 128 on a CPU, 4096 on an accelerator.")
+_NUM_WORLDS = flags.DEFINE_integer(
+  "num_worlds", 0, "Worlds in a batch; 0: 128 on a CPU, 4096 on an accelerator.", lower_bound=0
+)
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "Seconds of timing for each number, after warming up.")
 
 
@@ -27,7 +30,8 @@ def main() -> None:
   """Measures, prints, writes."""
   is_cpu = jax.default_backend() == "cpu"
   settings = stages.Settings(_NUM_WORLDS.value or (128 if is_cpu else 4096), _SECONDS.value, is_cpu)
-  file = pathlib.Path(binary.WORKDIR.value or "runs/benchmark") / f"{_SUITE.value}.json"
+  name = "_".join((_SUITE.value, *_STAGES.value))  # Some stages leave what was measured of all as it is.
+  file = pathlib.Path(binary.WORKDIR.value or "runs/benchmark") / f"{name}.json"
   file.parent.mkdir(parents=True, exist_ok=True)
   about = {"num_worlds": settings.num_worlds, "num_steps": stages.NUM_STEPS, "seconds": settings.seconds}
   provenance = run_directory.provenance()

@@ -1,10 +1,14 @@
 """The benchmark counts right and its stages run; how fast they are is not for a test to say."""
 
+import json
 import sys
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from environments import registry
+from experiments import benchmark as benchmark_binary
 from experiments.configs import base, pong_soup
 from experiments.suites import benchmark, stages
 from tests.agents import worlds
@@ -88,6 +92,23 @@ def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
   assert alone.unit == "steps/s" and in_turn.unit == at_once.unit == "x"
   assert alone.measured == 4 * stages.NUM_STEPS  # Steps of an update, which takes a second.
   assert in_turn.measured == at_once.measured == pytest.approx(1 / 3)  # Three runs in the time of one.
+
+
+def test_some_stages_leave_the_file_of_all_as_it_is(tmp_path, monkeypatch, capsys):
+  monkeypatch.setitem(
+    benchmark.SUITES, "own", {name: lambda settings, name=name: iter([stages.Row(name, 2.0, "x", "")]) for name in "ab"}
+  )
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  for chosen in ([], ["b"]):
+    with flagsaver.flagsaver(suite="own", stages=chosen, workdir=str(tmp_path)):
+      benchmark_binary.main()
+  measured = {file.name: json.loads(file.read_text()) for file in tmp_path.iterdir()}
+  rows = {name: [row["stage"] for row in one["rows"]] for name, one in measured.items()}
+  assert rows == {"own.json": ["a", "b"], "own_b.json": ["b"]}
+  assert all({"command", "commit"} <= set(one["provenance"]) for one in measured.values())
+  with flagsaver.flagsaver(), pytest.raises(flags.IllegalFlagValueError, match="num_worlds"):
+    flags.FLAGS(["benchmark", "--num_worlds=-5"])
 
 
 def test_every_stage_is_named_once_and_others_are_refused():
