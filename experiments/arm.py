@@ -158,6 +158,8 @@ def _settings() -> list[str]:
 def _tracker() -> "tracking.Tracker | None":
   """What finds the target in pictures: --track and --target_rgb."""
   if not _TRACK.value:
+    if _TARGET_RGB.present:
+      raise ValueError(f"--target_rgb={','.join(_TARGET_RGB.value)} is read with --track=FILE alone; add that")
     return None
   from environments.arm import identify as identify_lib
   from environments.arm import tracking, viewpoint

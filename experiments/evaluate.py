@@ -122,6 +122,8 @@ def main() -> None:
   world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
   options = {**options, **options_of(_OPTIONS.value)}
   task = player(source, folder, world, options, seed=binary.SEED.value)
+  if binary.VIDEO.value and "pixels" not in task.place.world.observation_spec():
+    raise ValueError(f"--video={binary.VIDEO.value}: {world} shows this network no pixels to film; leave --video out")
   trainable, frozen = partition.split(task.params, task.is_trainable)
   key = learn.make_key(binary.SEED.value, "evaluation")
   played = play.play(

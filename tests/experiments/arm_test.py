@@ -303,6 +303,15 @@ def test_what_cannot_be_tracked_is_refused(tmp_path, fields, words, message):
     arm.main()
 
 
+def test_a_colour_that_nothing_tracks_is_refused(monkeypatch):
+  monkeypatch.setattr(server, "serve", lambda config, on_ready: pytest.fail("it serves"))
+  with (
+    parsed("--target_rgb=0.1,0.2,0.8"),
+    pytest.raises(ValueError, match="--target_rgb=0.1,0.2,0.8 is read with --tr"),
+  ):
+    arm.main()
+
+
 @pytest.mark.parametrize("mode", ["replay", "inspect", "export", "identify"])
 def test_what_looks_at_a_recording_needs_one(mode):
   with parsed(f"--mode={mode}", "--out=out"), pytest.raises(ValueError, match="--recording is missing"):

@@ -126,12 +126,20 @@ def test_options_alone_change_the_world_of_its_training(trained, monkeypatch):
 def test_a_video_that_cannot_be_written_costs_no_result(trained, tmp_path, monkeypatch, capsys):
   played = play.Played(evaluation.Episodes(np.ones(2), np.ones(2)), [np.zeros((4, 4, 3), np.uint8)], ["a"])
   monkeypatch.setattr(play, "play", lambda *arguments, **options: played)
+  monkeypatch.setattr(registry, "make", lambda name, **options: Stacked())
   (tmp_path / "file").touch()
   given = {"video": str(tmp_path / "file/x.mp4"), "release": str(tmp_path / "released")}
   with flagsaver.flagsaver(source=str(trained), episodes=2, **given), pytest.raises(OSError, match="file"):
     evaluate.main()
   assert "mean return 1.00" in capsys.readouterr().out
   assert released.load(tmp_path / "released").spec == released.load_source(trained).spec
+
+
+def test_a_video_of_a_world_without_pixels_is_refused_before_it_plays(trained, tmp_path, monkeypatch):
+  monkeypatch.setattr(play, "play", lambda *arguments, **options: pytest.fail("it plays"))
+  with flagsaver.flagsaver(source=str(trained), episodes=2, video=str(tmp_path / "x.mp4")):
+    with pytest.raises(ValueError, match=r"--video=\S*x.mp4: recall shows this network no pixels to film; leave"):
+      evaluate.main()
 
 
 def test_a_run_of_a_sweep_names_the_sweep_s_best(trained, tmp_path):
