@@ -29,6 +29,10 @@ _APS_SCALES = flags.DEFINE_list(
 
 def main() -> None:
   """Measures what is missing, cell by cell."""
+  scales = _scales()
+  for flag in (_APS_EPISODES, _APS_SCALES):
+    if flag.present and not _APS.value:
+      raise ValueError(f"--{flag.name} is of APS, which is not asked for; give --aps beside it")
   workdir = matrix_folder.find_one(binary.RUNS.value or ())
   chosen = analysis.choose(workdir, binary.CELL.value)
   settings = analysis.Settings(
@@ -37,7 +41,7 @@ def main() -> None:
     every=_EVERY.value,
     has_aps=_APS.value,
     aps_episodes=_APS_EPISODES.value,
-    aps_scales=_scales() or sensitivity.SCALES,
+    aps_scales=scales or sensitivity.SCALES,
   )
   for number, path in enumerate(chosen, start=1):
     started = time.monotonic()

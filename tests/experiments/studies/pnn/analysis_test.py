@@ -128,6 +128,18 @@ def test_scales_that_are_no_grid_are_refused_before_anything_is_measured(soup, s
   assert not list(soup.rglob(sensitivity_file.NAME))
 
 
+@pytest.mark.parametrize("name", ["aps_scales", "aps_episodes"])
+def test_options_of_aps_are_refused_without_it(soup, name):
+  flags.FLAGS.mark_as_parsed()
+  with (
+    flagsaver.as_parsed(**{name: "3"}),
+    flagsaver.flagsaver(runs=[str(soup)]),
+    pytest.raises(ValueError, match=f"--{name} is of APS, which is not asked for; give --aps"),
+  ):
+    analyse.main()
+  assert not list(soup.rglob(sensitivity_file.NAME))
+
+
 def test_a_network_at_the_floor_says_so_in_its_file(soup):
   path = soup / "progressive_pong_to_white"
   found = analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
