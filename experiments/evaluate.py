@@ -37,19 +37,6 @@ _RELEASE = flags.DEFINE(
 )
 
 
-def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
-  """The world that a run or a released network was trained in, and its options.
-
-  Raises:
-    ValueError: if the folder does not say.
-  """
-  for name in ("config.json", "evaluation.json"):
-    record = run_directory.read_json(folder / name) if (folder / name).exists() else {}
-    if "world" in record:
-      return record["world"], record["world_options"]
-  raise ValueError(f"{folder} does not say which world it was trained in; give --target")
-
-
 def player(
   source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], *, seed: int
 ) -> learn.Task:
@@ -66,7 +53,7 @@ def player(
     return learn.player(source, world, options, seed=seed)
   except ValueError as error:
     try:
-      hint = options_that_fit(fits, options, trained_in(folder)[1])
+      hint = options_that_fit(fits, options, released.trained_in(folder)[1])
     except ValueError:  # The folder does not say how it was trained.
       hint = ""
     except protocol.BridgeError as refusal:  # A served arm has what its server says.
@@ -119,7 +106,7 @@ def main() -> None:
     if _RELEASE.value:
       raise ValueError("--columns cannot be released: release the run that learned them; leave one of both flags out")
     source = source.first(_COLUMNS.value)
-  world, options = (_TARGET.value, {}) if _TARGET.value else trained_in(folder)
+  world, options = (_TARGET.value, {}) if _TARGET.value else released.trained_in(folder)
   options = {**options, **options_of(_OPTIONS.value)}
   task = player(source, folder, world, options, seed=binary.SEED.value)
   if binary.VIDEO.value and "pixels" not in task.place.world.observation_spec():

@@ -69,7 +69,7 @@ ALLOWED = (
   ("experiments.studies.figures", ("experiments.studies*", "experiments.report*", "analysis*")),
   *((f"experiments.studies.{study}*", (f"experiments.studies.{study}*", *_STUDY)) for study in STUDIES),
   ("experiments.studies", ()),
-  *((f"experiments.studies.{study}", _STUDY) for study in ("continual", "learning")),  # A file each.
+  *((f"experiments.studies.{study}", _STUDY) for study in ("continual", "credit", "learning")),  # A file each.
   (
     "experiments.plans*",
     ("experiments.configs*", "experiments.running.plan", "experiments.studies*", "environments.arm.gap"),

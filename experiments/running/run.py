@@ -238,18 +238,12 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
     ValueError: if there is none, or it does not fit `like`.
   """
   member = path / "runs" / f"{index:02}"
-  alone = checkpoint.load_newest(member / "checkpoints")  # Of a run that did not learn side by side with others.
-  newest = alone or checkpoint.load_newest(path / "checkpoints")
-  if newest is None:
-    raise ValueError(f"{path} has no checkpoint; run it first")
-  step, arrays = newest
-  own = arrays if alone else {name: array[index] for name, array in arrays.items()}
-  source = str(checkpoint.file_of((member if alone else path) / "checkpoints", step))
+  step, arrays, file = checkpoint.load_own(member)
   spec = network_file.read_spec(path)
   if like is None:
-    params = checkpoint.network_params(own, spec, source=source)
+    params = checkpoint.network_params(arrays, spec, source=str(file))
   else:
-    params = checkpoint.all_params(own, like, source=source)
+    params = checkpoint.all_params(arrays, like, source=str(file))
   return released.Source(spec, params, step, reward_scale=released.reward_scale(member))
 
 

@@ -130,21 +130,34 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int, dict[s
   """The network of a run directory at its newest checkpoint: spec, params, step, and its auxiliary heads.
 
   Raises:
-    ValueError: if there is none, or it is a sweep or a run of one.
+    ValueError: if there is none, or it is a sweep.
   """
   path = run_directory.local(path)
   spec = network_file.read_spec(path)
   if (path / "runs").is_dir():
-    raise ValueError(f"{path} is a sweep of several runs; give the network of its best, {path / 'best'}")
-  newest = load_newest(path / "checkpoints")
-  sweep = path.absolute().parent.parent
-  if newest is None and path.absolute().parent == sweep / "runs" and steps(sweep / "checkpoints"):
-    raise ValueError(f"{path} is one run of a sweep; give the network of its best, {sweep / 'best'}")
+    raise ValueError(
+      f"{path} is a sweep of several runs; give one of them, or the network of its best, {path / 'best'}"
+    )
+  step, arrays, file = load_own(path)
+  return spec, network_params(arrays, spec, source=str(file)), step, auxiliary_heads(arrays)
+
+
+def load_own(path: pathlib.Path) -> tuple[int, Arrays, pathlib.Path]:
+  """A run's step and arrays at its newest checkpoint, and that file: its own, or its part of its sweep's.
+
+  Raises:
+    OSError, ValueError: as `load_newest`, and if there is none.
+  """
+  folder = path / "checkpoints"
+  newest, sweep = load_newest(folder), path.absolute().parent.parent
+  if newest is None and path.absolute().parent == sweep / "runs" and path.name.isdigit():
+    folder = sweep / "checkpoints"
+    newest = load_newest(folder)
+    if newest:
+      newest = newest[0], {name: array[int(path.name)] for name, array in newest[1].items()}
   if newest is None:
     raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
-  step, arrays = newest
-  params = network_params(arrays, spec, source=str(file_of(path / "checkpoints", step)))
-  return spec, params, step, auxiliary_heads(arrays)
+  return *newest, file_of(folder, newest[0])
 
 
 def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any:

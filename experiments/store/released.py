@@ -183,6 +183,19 @@ def load_source(path: str | os.PathLike) -> Source:
   )
 
 
+def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
+  """The world that a run or a released network was trained in, and its options.
+
+  Raises:
+    ValueError: if the folder does not say.
+  """
+  for name in ("config.json", "evaluation.json"):
+    record = run_directory.read_json(folder / name) if (folder / name).exists() else {}
+    if "world" in record:
+      return record["world"], record["world_options"]
+  raise ValueError(f"{folder} does not say which world it was trained in; give --target")
+
+
 def reward_scale(run: pathlib.Path) -> float | None:
   """Of the rewards that a run, or a member of a sweep, learned from; None where no config says."""
   file = run / "config.json"

@@ -18,7 +18,7 @@ from environments import registry
 from environments.atari import emulator
 from environments.jaco import randomize
 from environments.maze import world
-from experiments import binary, evaluate
+from experiments import binary
 from experiments.configs import (
   atari,
   base,
@@ -247,7 +247,7 @@ def test_the_first_column_s_episodes_may_differ_by_the_command_line(tmp_path):
   run_directory.claim(tmp_path, parsed(file, *given))
   with pytest.raises(ValueError, match="world_options.randomization.mass: 0.2 there, 0.3 here"):
     run_directory.claim(tmp_path, parsed(file, *given, f"{field}.mass=0.3"))
-  assert place.make(*evaluate.trained_in(tmp_path)).world == expected
+  assert place.make(*released.trained_in(tmp_path)).world == expected
 
 
 OBSERVED = {
@@ -373,7 +373,7 @@ def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
   (tmp_path / "plain/checkpoints/100.safetensors").touch()  # From here on it is this config's.
   with pytest.raises(ValueError, match="world_options.num_steps: None there, 30 here"):
     run_directory.claim(tmp_path / "plain", config)
-  name, options = evaluate.trained_in(path)
+  name, options = released.trained_in(path)
   maze = place.make(name, options).world
   assert (maze.layout.shape, maze.task.num_steps, maze.task.style) == ((1, 4), 30, "style_01")
 
@@ -387,7 +387,7 @@ def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path, caps
   del config.sweep
   run.run(config, tmp_path / "run")
   layout.write_text("*********\n*P   A G*\n*********\n")
-  name, options = evaluate.trained_in(tmp_path / "run")
+  name, options = released.trained_in(tmp_path / "run")
   assert place.make(name, options).world.layout.goals.tolist() == [2]  # Where it was when the run learned.
   with pytest.raises(ValueError, match="another config .world_options.layout: .*G A.* there, .*A G.* here"):
     run.run(config, tmp_path / "run")
@@ -396,7 +396,7 @@ def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path, caps
   assert int(run.run(config, tmp_path / "run").state.step) == 40
   warning = f"warning: the run goes on with the layout that its config.json keeps: layout {layout} is no file; .*\\n"
   assert re.fullmatch(warning, capsys.readouterr().err)
-  assert evaluate.trained_in(tmp_path / "run") == (name, options)
+  assert released.trained_in(tmp_path / "run") == (name, options)
   config.world_options.num_steps = 31
   with pytest.raises(ValueError, match="another config .world_options.num_steps: 30 there, 31 here"):
     run.run(config, tmp_path / "run")

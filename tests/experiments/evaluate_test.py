@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +63,7 @@ def test_a_run_is_evaluated_and_released(trained, tmp_path, capsys):
   provenance = json.loads((out / "provenance.json").read_text())
   assert partition.content_hash(source.params) == partition.content_hash(before.params) == provenance["content_sha256"]
   assert [one["steps"] for one in provenance["training"]] == [600]
-  assert evaluate.trained_in(out) == evaluate.trained_in(trained) == ("recall", {})
+  assert released.trained_in(out) == released.trained_in(trained) == ("recall", {})
 
 
 def test_a_first_column_plays_as_it_did_before_the_second_grew(trained, tmp_path, capsys):
@@ -116,7 +115,7 @@ def test_options_alone_change_the_world_of_its_training(trained, monkeypatch):
     return worlds.CueRecall()
 
   monkeypatch.setattr(registry, "make", make)
-  monkeypatch.setattr(evaluate, "trained_in", lambda folder: ("recall", {"a": 1, "b": 2}))
+  monkeypatch.setattr(released, "trained_in", lambda folder: ("recall", {"a": 1, "b": 2}))
   for target in ("", "other"):
     with flagsaver.flagsaver(source=str(trained), episodes=1, option=["b=3"], target=target):
       evaluate.main()
@@ -142,17 +141,26 @@ def test_a_video_of_a_world_without_pixels_is_refused_before_it_plays(trained, t
       evaluate.main()
 
 
-def test_a_run_of_a_sweep_names_the_sweep_s_best(trained, tmp_path):
-  shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
-  (tmp_path / "runs/00").mkdir(parents=True)
-  shutil.copy(trained / "network.json", tmp_path / "runs/00")
-  with pytest.raises(ValueError, match=f"00 is one run of a sweep; give the network of its best, {tmp_path}/best"):
-    released.load_source(tmp_path / "runs/00")
+def test_a_run_of_a_sweep_is_its_part_of_the_sweep_s_checkpoint(tmp_path):
+  config = run_test.make_config()
+  config.train.update({"steps": 40, "evaluation_episodes": 0})
+  config.sweep = {"num_runs": 2, "top": 2, "sampled": ()}
+  learned = run.run(config, tmp_path)
+  for index in range(2):
+    own = released.load_source(tmp_path / f"runs/0{index}")
+    state = jax.tree.map(lambda x, i=index: x[i], learned.state)
+    expected = partition.merge(state.trainable, state.frozen)
+    jax.tree.map(np.testing.assert_array_equal, own.params, expected)
+    assert own.step == 40
+  with pytest.raises(
+    ValueError, match=f"{tmp_path} is a sweep of several runs; give one of them, or the network of its"
+  ):
+    released.load_source(tmp_path)
 
 
 def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
   run.run(run_test.next_config("finetune", trained, world="recall/next"), tmp_path)
-  assert evaluate.trained_in(tmp_path) == ("recall/next", {})
+  assert released.trained_in(tmp_path) == ("recall/next", {})
 
 
 def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch):
@@ -297,7 +305,7 @@ def test_an_arm_that_does_not_fit_is_left_before_its_options_are_tried(trained, 
     return joined[-1]
 
   monkeypatch.setattr(registry, "make", join)
-  monkeypatch.setattr(evaluate, "trained_in", lambda folder: ("recall", {"num_joints": 6}))
+  monkeypatch.setattr(released, "trained_in", lambda folder: ("recall", {"num_joints": 6}))
   fix = "add --option=num_joints=6" if can_be_set else "as it was trained, 9 joints are served; serve it with"
   with pytest.raises(ValueError, match=f"the network reads signal .*; {fix}"):
     evaluate.player(released.load_source(trained), trained, "arm://robot:5005", {}, seed=0)

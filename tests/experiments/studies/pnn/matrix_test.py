@@ -6,7 +6,6 @@ import json
 import pytest
 
 from environments import dm_env_adapter, registry
-from experiments import evaluate
 from experiments.configs import base
 from experiments.running import run
 from experiments.store import released, sweep_folder
@@ -178,7 +177,7 @@ def test_a_plan_has_what_its_cells_start_from_and_no_unknown_method():
 
 def test_a_best_network_is_evaluated_by_its_folder_alone_and_a_sweep_names_it(tmp_path):
   matrix.run_cell(make_config(), matrix.Cell("scratch", (), "a"), tmp_path)
-  assert evaluate.trained_in(tmp_path / "scratch_a/best")[0] == "recall/a"
+  assert released.trained_in(tmp_path / "scratch_a/best")[0] == "recall/a"
   (run,) = released.lineage(tmp_path / "scratch_a/best")
   assert run["steps"] >= 400 and "commit" in run
   with pytest.raises(ValueError, match="scratch_a is a sweep of several runs; give .*scratch_a/best"):
