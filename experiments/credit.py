@@ -8,6 +8,7 @@ may still lead down: credit that is too short pays what comes right before a rew
 """
 
 import itertools
+import pathlib
 
 from absl import flags
 
@@ -22,7 +23,9 @@ from experiments.studies import credit
 _STEPS = flags.DEFINE_integer("steps", 200_000, "Agent steps to take gradients from.", lower_bound=1)
 _NUM_STEPS = flags.DEFINE_list("num_steps", ["20", "50", "300"], "Unroll lengths T.")
 _LAMBDAS = flags.DEFINE_list("lambdas", ["0.8", "0.95", "1"], "Mixings of n-step returns.")
-_DISCOUNT = flags.DEFINE_float("discount", 0.99, "Of the returns.", lower_bound=0.0, upper_bound=1.0)
+_DISCOUNT = flags.DEFINE_float(
+  "discount", None, "Of the returns; not given: what it learned with.", lower_bound=0.0, upper_bound=1.0
+)
 _NATS = flags.DEFINE_float("nats", 0.05, "KL that the policy is moved by.", lower_bound=1e-6)
 
 
@@ -32,7 +35,7 @@ def main() -> None:
     raise ValueError("--source is missing; give a run directory, one run of a sweep, or a released network")
   ways = list(itertools.product(_parsed(_NUM_STEPS, int, 1, 10**6), _parsed(_LAMBDAS, float, 0, 1)))
   folder = run_directory.present(binary.SOURCE.value)
-  source = released.load_source(folder)
+  source, discount = released.load_source(folder), _discount(folder)
   world, options = released.trained_in(folder)
   task = learn.player(source, world, options, seed=binary.SEED.value)
   if not isinstance(task.place, place_lib.Simulation):
@@ -46,7 +49,7 @@ def main() -> None:
     learn.make_key(binary.SEED.value, "credit"),
     steps=_STEPS.value,
     ways=ways,
-    discount=_DISCOUNT.value,
+    discount=discount,
     reward_scale=source.reward_scale or 1.0,
     nats=_NATS.value,
     episodes=binary.EPISODES.value,
@@ -57,6 +60,15 @@ def main() -> None:
     rows.append([*_words(worth), intervals.words(*(float(x) for x in mean), places=2)])
     print(f"[{len(rows) - 1}/{len(ways) + 1}] {'  '.join(rows[-1])}", flush=True)
   print("\n".join(text_table.lines(rows, num_left=0)))
+
+
+def _discount(folder: pathlib.Path) -> float:
+  if _DISCOUNT.value is not None:
+    return _DISCOUNT.value
+  known = run_directory.read_config(folder).get("train", {}).get("hyper", {}).get("discount")
+  if known is None:
+    raise ValueError(f"{folder} does not say what discount it learned with; give --discount, as 0.99")
+  return known
 
 
 def _words(worth: credit.Worth) -> list[str]:

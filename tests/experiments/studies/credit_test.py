@@ -168,6 +168,12 @@ def test_the_binary_prints_a_line_for_each_way(trained, capsys):
       binary.main()
 
 
+def test_a_network_that_does_not_say_its_discount_needs_one(trained):
+  with flagsaver.flagsaver(source=str(trained / "best")):
+    with pytest.raises(ValueError, match="best does not say what discount it learned with; give --discount"):
+      binary.main()
+
+
 @pytest.mark.parametrize(
   ("given", "words"),
   [
