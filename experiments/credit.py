@@ -4,7 +4,8 @@
 
 Of every unroll length and lambda: how many agent steps it takes until the gradient is as much signal as noise, and the
 return of new episodes after the policy has followed the mean gradient for `--nats`. A gradient that many steps agree on
-may still lead down: credit that is too short pays what comes right before a reward (docs/learning.md). Worlds in JAX.
+may still lead down: credit that is too short pays what comes right before a reward (docs/learning.md). Worlds in JAX
+alone. Rewards are scaled as in its training, and not cut.
 """
 
 import itertools
@@ -14,7 +15,6 @@ from absl import flags
 
 from analysis import intervals
 from experiments import binary
-from experiments.report import text_table
 from experiments.setup import learn
 from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
@@ -27,6 +27,7 @@ _DISCOUNT = flags.DEFINE_float(
   "discount", None, "Of the returns; not given: what it learned with.", lower_bound=0.0, upper_bound=1.0
 )
 _NATS = flags.DEFINE_float("nats", 0.05, "KL that the policy is moved by.", lower_bound=1e-6)
+_LINE = "{:>8}  {:>6}  {:>26}  {}"
 
 
 def main() -> None:
@@ -54,12 +55,13 @@ def main() -> None:
     nats=_NATS.value,
     episodes=binary.EPISODES.value,
   )
-  rows = [["T", "lambda", "steps until signal = noise", "return"]]
+  print(_LINE.format("T", "lambda", "steps until signal = noise", "return"))
   for worth in measured:
+    way = (
+      [str(worth.num_steps), f"{worth.lambda_:g}", f"{worth.steps:,.0f}"] if worth.num_steps else ["as it is", "", ""]
+    )
     mean = intervals.of_mean(worth.episodes.returns, bounds=place_lib.return_bounds(place))
-    rows.append([*_words(worth), intervals.words(*(float(x) for x in mean), places=2)])
-    print(f"[{len(rows) - 1}/{len(ways) + 1}] {'  '.join(rows[-1])}", flush=True)
-  print("\n".join(text_table.lines(rows, num_left=0)))
+    print(_LINE.format(*way, intervals.words(*(float(x) for x in mean), places=2)), flush=True)
 
 
 def _discount(folder: pathlib.Path) -> float:
@@ -69,12 +71,6 @@ def _discount(folder: pathlib.Path) -> float:
   if known is None:
     raise ValueError(f"{folder} does not say what discount it learned with; give --discount, as 0.99")
   return known
-
-
-def _words(worth: credit.Worth) -> list[str]:
-  if not worth.num_steps:
-    return ["-", "-", "as it is"]
-  return [str(worth.num_steps), f"{worth.lambda_:g}", f"{worth.steps:,.0f}"]
 
 
 def _parsed(flag: flags.FlagHolder, kind: type, least: float, most: float) -> list:

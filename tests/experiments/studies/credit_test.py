@@ -161,7 +161,7 @@ def test_the_binary_prints_a_line_for_each_way(trained, capsys):
   with flagsaver.flagsaver(**given, num_steps=["5", "10"], lambdas=["1"]):
     binary.main()
   lines = capsys.readouterr().out.splitlines()
-  assert lines[0].startswith(str(trained / "runs" / "00")) and "as it is" in lines[1]
+  assert lines[0].startswith(str(trained / "runs" / "00")) and "as it is" in lines[2]
   assert [line.split()[:2] for line in lines[-2:]] == [["5", "1"], ["10", "1"]]
   with flagsaver.flagsaver(**given, num_steps=["200"], lambdas=["1"]):
     with pytest.raises(ValueError, match="num_steps=200: each world has 100 steps in all; give more --steps"):
