@@ -20,7 +20,7 @@ from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
 from experiments.studies import credit
 
-_STEPS = flags.DEFINE_integer("steps", 200_000, "Agent steps to take gradients from.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("sample_steps", 200_000, "Agent steps to take gradients from.", lower_bound=1)
 _NUM_STEPS = flags.DEFINE_list("num_steps", ["20", "50", "300"], "Unroll lengths T.")
 _LAMBDAS = flags.DEFINE_list("lambdas", ["0.8", "0.95", "1"], "Mixings of n-step returns.")
 _DISCOUNT = flags.DEFINE_float(

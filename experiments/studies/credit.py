@@ -93,7 +93,9 @@ def gradients(steps: Steps, num_steps: int, lambda_: float, *, discount: float, 
   """
   num_unrolls = len(steps.output) // num_steps
   if num_unrolls == 0:
-    raise ValueError(f"num_steps={num_steps}: each world has {len(steps.output)} steps in all; give more --steps")
+    raise ValueError(
+      f"num_steps={num_steps}: each world has {len(steps.output)} steps in all; give more --sample_steps"
+    )
   made = []
   for start in range(0, num_unrolls * num_steps, num_steps):
     own = slice(start, start + num_steps)

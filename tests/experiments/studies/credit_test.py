@@ -157,14 +157,14 @@ def test_credit_that_is_too_short_leads_down(player):
 
 
 def test_the_binary_prints_a_line_for_each_way(trained, capsys):
-  given = {"source": str(trained / "runs" / "00"), "episodes": 16, "steps": 6400}
+  given = {"source": str(trained / "runs" / "00"), "episodes": 16, "sample_steps": 6400}
   with flagsaver.flagsaver(**given, num_steps=["5", "10"], lambdas=["1"]):
     binary.main()
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].startswith(str(trained / "runs" / "00")) and "as it is" in lines[2]
   assert [line.split()[:2] for line in lines[-2:]] == [["5", "1"], ["10", "1"]]
   with flagsaver.flagsaver(**given, num_steps=["200"], lambdas=["1"]):
-    with pytest.raises(ValueError, match="num_steps=200: each world has 100 steps in all; give more --steps"):
+    with pytest.raises(ValueError, match="num_steps=200: each world has 100 steps in all; give more --sample_steps"):
       binary.main()
 
 
