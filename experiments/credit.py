@@ -67,7 +67,7 @@ def main() -> None:
 def _discount(folder: pathlib.Path) -> float:
   if _DISCOUNT.value is not None:
     return _DISCOUNT.value
-  known = run_directory.read_config(folder).get("train", {}).get("hyper", {}).get("discount")
+  known = released.hyper(folder, "discount")
   if known is None:
     raise ValueError(f"{folder} does not say what discount it learned with; give --discount, as 0.99")
   return known

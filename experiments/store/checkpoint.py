@@ -148,16 +148,14 @@ def load_own(path: pathlib.Path) -> tuple[int, Arrays, pathlib.Path]:
   Raises:
     OSError, ValueError: as `load_newest`, and if there is none.
   """
-  folder = path / "checkpoints"
-  newest, sweep = load_newest(folder), path.absolute().parent.parent
-  if newest is None and path.absolute().parent == sweep / "runs" and path.name.isdigit():
-    folder = sweep / "checkpoints"
-    newest = load_newest(folder)
-    if newest:
-      newest = newest[0], {name: array[int(path.name)] for name, array in newest[1].items()}
-  if newest is None:
-    raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
-  return *newest, file_of(folder, newest[0])
+  own, above = path / "checkpoints", path.absolute().parent
+  if newest := load_newest(own):
+    return *newest, file_of(own, newest[0])
+  of_all = above.parent / "checkpoints"
+  if above.name == "runs" and path.name.isdigit() and (newest := load_newest(of_all)):
+    step, arrays = newest
+    return step, {name: array[int(path.name)] for name, array in arrays.items()}, file_of(of_all, step)
+  raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
 
 
 def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any:

@@ -198,9 +198,12 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
 
 def reward_scale(run: pathlib.Path) -> float | None:
   """Of the rewards that a run, or a member of a sweep, learned from; None where no config says."""
-  file = run / "config.json"
-  config = run_directory.read_json(file) if file.exists() else {}
-  return config.get("train", {}).get("hyper", {}).get("reward_scale")
+  return hyper(run, "reward_scale")
+
+
+def hyper(run: pathlib.Path, name: str) -> Any:
+  """A field of `Hyper` that a run, or a member of a sweep, learned with; None where no config says."""
+  return run_directory.read_config(run).get("train", {}).get("hyper", {}).get(name)
 
 
 def _params_file(folder: pathlib.Path) -> pathlib.Path:

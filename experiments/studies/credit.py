@@ -18,7 +18,7 @@ from agents import actor_critic, distributions, evaluation, heads, losses, retur
 from analysis import credit
 from environments import batch as batch_lib
 from environments import core
-from progressive import column, network
+from progressive import column, network, partition
 
 _WORLDS, _AT_ONCE = 64, 100  # Worlds, and steps of each that one program plays.
 _HALVINGS = 60
@@ -28,9 +28,8 @@ class Steps(NamedTuple):
   """Steps of B worlds, one after the other, numpy; S of them."""
 
   features: np.ndarray  # [S, B, F + 1] what the output layer reads, and a 1 for its bias.
-  output: np.ndarray  # [S, B, O]
   score: np.ndarray  # [S, B, O] d log pi(a) / d output
-  last_values: np.ndarray  # [S, B] the value of the step after each.
+  output: np.ndarray  # [S+1, B, O]
   timesteps: core.TimeStep  # Every leaf [S+1, B]; observations and signals left out.
 
 
@@ -53,10 +52,11 @@ def play(
   for chunk_key in keys:
     *now, seen = _chunk(agent, params, batch, *now, chunk_key)
     chunks.append(jax.tree.map(np.asarray, seen))
-  first = jax.tree.map(lambda x: x[:1], chunks[0].timesteps)
-  rest = [chunk._replace(timesteps=jax.tree.map(lambda x: x[1:], chunk.timesteps)) for chunk in chunks]
-  whole = jax.tree.map(lambda *x: np.concatenate(x), *rest)
-  return whole._replace(timesteps=jax.tree.map(lambda *x: np.concatenate(x), first, whole.timesteps))
+  features, score = (np.concatenate([getattr(one, name) for one in chunks]) for name in ("features", "score"))
+  # A chunk ends where the next one begins.
+  ends = [(one.output, one.timesteps) for one in chunks]
+  begun, *rest = [jax.tree.map(lambda x: x[:1], ends[0]), *(jax.tree.map(lambda x: x[1:], one) for one in ends)]
+  return Steps(features, score, *jax.tree.map(lambda *x: np.concatenate(x), begun, *rest))
 
 
 @functools.partial(jax.jit, static_argnames="batch")
@@ -64,7 +64,7 @@ def _chunk(
   agent: actor_critic.Agent, params: network.Params, batch: batch_lib.Batch, begun: Any, state: Any, key: jax.Array
 ) -> tuple[Any, Any, Steps]:
   after, state, played = unroll.unroll(
-    agent, params, _nothing(params), batch, begun, state, key, _AT_ONCE, keeps_activations=True
+    agent, *_sides(params), batch, begun, state, key, _AT_ONCE, keeps_activations=True
   )
   spec, own = agent.spec.columns[-1], played.activations[-1]
   layer = spec.layer(column.OUTPUT)
@@ -77,12 +77,12 @@ def _chunk(
 
   features = jnp.concatenate([read, jnp.ones_like(read[..., :1])], axis=-1)
   bare = played.timesteps.replace(observation={}, privileged={})
-  return after, state, Steps(features, output[:-1], jax.grad(log_prob)(output[:-1]), output[1:, :, -1], bare)
+  return after, state, Steps(features, jax.grad(log_prob)(output[:-1]), output, bare)
 
 
-def _nothing(params: network.Params) -> Any:
-  """The frozen side of parameters that are all on the other."""
-  return jax.tree.map(lambda x: None, params)
+def _sides(params: network.Params) -> tuple[Any, Any]:
+  """(trainable, frozen) of a network that stays as it is."""
+  return partition.split(params, lambda path: False)
 
 
 def gradients(steps: Steps, num_steps: int, lambda_: float, *, discount: float, reward_scale: float) -> np.ndarray:
@@ -91,22 +91,20 @@ def gradients(steps: Steps, num_steps: int, lambda_: float, *, discount: float, 
   Raises:
     ValueError: if there is no whole unroll.
   """
-  num_unrolls = len(steps.output) // num_steps
+  num_unrolls = len(steps.score) // num_steps
   if num_unrolls == 0:
-    raise ValueError(
-      f"num_steps={num_steps}: each world has {len(steps.output)} steps in all; give more --sample_steps"
-    )
+    raise ValueError(f"num_steps={num_steps}: each world has {len(steps.score)} steps in all; give more --sample_steps")
   made = []
   for start in range(0, num_unrolls * num_steps, num_steps):
     own = slice(start, start + num_steps)
     timesteps = jax.tree.map(lambda x, start=start: x[start : start + num_steps + 1], steps.timesteps)
-    values = np.concatenate([steps.output[own, :, -1], steps.last_values[own][-1:]])
+    values = steps.output[start : start + num_steps + 1, :, -1]
     timesteps = timesteps.replace(reward=np.float32(reward_scale) * timesteps.reward)
     targets = _targets(timesteps, values, jnp.float32(discount), jnp.float32(lambda_))
     weights = trajectory.weights(jnp.asarray(timesteps.step_type))
     advantages = np.asarray((targets - values[:-1]) * weights)
     made.append(np.einsum("tb,tbf,tbo->bfo", advantages, steps.features[own], steps.score[own], optimize=True))
-  return np.concatenate(made).reshape(num_unrolls * steps.output.shape[1], -1) / num_steps
+  return np.concatenate(made).reshape(num_unrolls * steps.score.shape[1], -1) / num_steps
 
 
 @jax.jit
@@ -124,23 +122,28 @@ def moved(
   """
   change = jnp.asarray(direction.reshape(steps.features.shape[-1], -1), jnp.float32)
   change = change / (jnp.linalg.norm(change) + 1e-30)
-  every = max(1, len(steps.output) // 100)
-  features, output = jnp.asarray(steps.features[::every]), jnp.asarray(steps.output[::every])
+  every = max(1, len(steps.score) // 100)
+  output = jnp.asarray(steps.output[:-1:every])
+  turn = jnp.asarray(steps.features[::every]) @ change
 
-  @jax.jit
-  def divergence(length: jax.Array) -> jax.Array:
-    before, after = (heads.split(one, agent.num_choices)[0] for one in (output, output + length * (features @ change)))
-    return losses.divergence(before, after, jnp.ones(output.shape[:-1]))
+  def divergence(length: float) -> float:
+    return float(_divergence(output, output + jnp.float32(length) * turn, agent.num_choices))
 
   low, high = 0.0, 1.0
-  while float(divergence(jnp.float32(high))) < nats and high < 1e6:
+  while divergence(high) < nats and high < 1e6:
     high *= 2.0
   for _ in range(_HALVINGS):
     middle = (low + high) / 2
-    low, high = (middle, high) if float(divergence(jnp.float32(middle))) < nats else (low, middle)
+    low, high = (middle, high) if divergence(middle) < nats else (low, middle)
   own = params[-1][column.OUTPUT]
   output_layer = {**own, "kernel": own["kernel"] + low * change[:-1], "bias": own["bias"] + low * change[-1]}
   return (*params[:-1], {**params[-1], column.OUTPUT: output_layer})
+
+
+@functools.partial(jax.jit, static_argnames="num_choices")
+def _divergence(output: jax.Array, other: jax.Array, num_choices: tuple[int, ...]) -> jax.Array:
+  before, after = (heads.split(one, num_choices)[0] for one in (output, other))
+  return losses.divergence(before, after, jnp.ones(output.shape[:-1]))
 
 
 def measure(
@@ -170,9 +173,9 @@ def measure(
   """
   play_key, test_key = jax.random.split(key)
   test = functools.partial(evaluation.evaluate, batch=make_batch(episodes), key=test_key)
-  yield Worth(0, 0.0, 0.0, test(agent, params, _nothing(params)))
+  yield Worth(0, 0.0, 0.0, test(agent, *_sides(params)))
   seen = play(agent, params, make_batch(_WORLDS), play_key, steps)
   for num_steps, lambda_ in ways:
     found = credit.of_samples(gradients(seen, num_steps, lambda_, discount=discount, reward_scale=reward_scale))
     after = moved(agent, params, seen, found.mean, nats)
-    yield Worth(num_steps, lambda_, found.noise_scale * num_steps, test(agent, after, _nothing(params)))
+    yield Worth(num_steps, lambda_, found.noise_scale * num_steps, test(agent, *_sides(after)))

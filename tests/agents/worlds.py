@@ -9,7 +9,13 @@ import numpy as np
 from dm_env import specs
 from flax import struct
 
-from environments import core
+from environments import core, registry
+
+
+def serve(patch, make):
+  """Until `patch` is undone `make(name, **options)` makes every world, whatever it is called."""
+  patch.setattr(registry, "make", make)
+  patch.setattr(registry, "resolve", lambda name, options: options)
 
 
 @struct.dataclass

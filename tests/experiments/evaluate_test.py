@@ -34,8 +34,7 @@ def small_world(monkeypatch):
   def small(name, **options):
     return make(name, **options) if name.startswith("atari/") else worlds.CueRecall()
 
-  monkeypatch.setattr(registry, "make", small)
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, small)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 
@@ -44,8 +43,7 @@ def small_world(monkeypatch):
 def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("trained")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
-    patch.setattr(registry, "resolve", lambda name, options: options)
+    worlds.serve(patch, lambda name, **options: worlds.CueRecall())
     run.run(run_test.make_config(), folder)
   return folder
 
@@ -144,7 +142,7 @@ def test_a_video_of_a_world_without_pixels_is_refused_before_it_plays(trained, t
 def test_a_run_of_a_sweep_is_its_part_of_the_sweep_s_checkpoint(tmp_path):
   config = run_test.make_config()
   config.train.update({"steps": 40, "evaluation_episodes": 0})
-  config.sweep = {"num_runs": 2, "top": 2, "sampled": ()}
+  config.sweep = base.sweep(num_runs=2, top=2, sampled=())
   learned = run.run(config, tmp_path)
   for index in range(2):
     own = released.load_source(tmp_path / f"runs/0{index}")
@@ -165,8 +163,7 @@ def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
 
 def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch):
   source = released.load_source(trained)
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.Bandit())
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: worlds.Bandit())
   with pytest.raises(ValueError, match="the network reads signal .*, but elsewhere offers|the output layer has"):
     learn.player(source, "elsewhere", {})
 
@@ -226,8 +223,7 @@ class Stacked(worlds.CueRecall):
 def test_a_video_of_a_stack_shows_its_newest_picture(trained, tmp_path, monkeypatch, is_behind_dm_env):
   import imageio
 
-  monkeypatch.setattr(registry, "make", lambda name, **options: Stacked())
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: Stacked())
   task = learn.player(released.load_source(trained), "stacked", {})
   if is_behind_dm_env:
     task = task._replace(place=place.Host("stacked", dm_env_adapter.DmEnv(Stacked(), seed=0)))

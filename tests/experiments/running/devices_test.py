@@ -18,8 +18,7 @@ ONE_DEVICE = devices.Layout(devices.make_mesh(jax.devices()[:1]), 1)
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: worlds.CueRecall())
 
 
 def learned(layout, num_updates, **hyper):

@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 
-from environments import registry
 from experiments.running import hosts, run
 from experiments.store import checkpoint
 from tests.agents import worlds
@@ -94,8 +93,7 @@ def check_said(killed, ending):
 
 
 def test_two_processes_learn_what_one_does_and_the_first_alone_writes(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: worlds.CueRecall())
   together = end(start_two(tmp_path / "together", steps=200))
   assert [code for code, *_ in together] == [0, 0], together
   assert "step 200 of 200" in together[0][1] and not together[1][1]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from analysis import records
-from environments import registry
 from experiments.configs import base, jaco_auxiliary, navigation, pong_soup
 from experiments.running import devices, run
 from experiments.setup import learn
@@ -26,8 +25,7 @@ SAMPLED = (
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: worlds.CueRecall())
 
 
 def make_config(**fields):

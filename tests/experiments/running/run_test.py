@@ -55,8 +55,7 @@ def next_config(method, source="", **fields):
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-  monkeypatch.setattr(registry, "make", make_world)
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, make_world)
 
 
 def make_world(name, **options):
@@ -627,8 +626,7 @@ def test_a_workdir_that_is_moved_away_stops_the_run(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="run was moved or deleted while it was at work"):
     run.run(make_config(), tmp_path / "run")
   monkeypatch.undo()
-  monkeypatch.setattr(registry, "make", make_world)
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, make_world)
   assert checkpoint.steps(tmp_path / "moved" / "checkpoints") == [120]
   assert int(run.run(make_config(), tmp_path / "moved").state.step) == 600  # It goes on where it is now.
 

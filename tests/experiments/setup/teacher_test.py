@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agents import actor_critic
-from environments import dm_env_adapter, registry
+from environments import dm_env_adapter
 from experiments.configs import base
 from experiments.running import run
 from experiments.setup import place, teacher
@@ -84,8 +84,7 @@ def test_a_teacher_of_another_action_is_refused(source):
 
 def test_a_run_learns_what_its_teacher_does(source, tmp_path, monkeypatch):
   """In nats between both policies; without a cost it stays as far from the teacher as it began."""
-  monkeypatch.setattr(registry, "make", lambda name, *, seed=0, **_: Odd(seed or 0))
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, *, seed=0, **_: Odd(seed or 0))
   *rest, last = source.params
   kernel = np.random.default_rng(0).normal(0.0, 3.0, last["output"]["kernel"].shape).astype(np.float32)
   sure = {**last, "output": {**last["output"], "kernel": kernel}}

@@ -7,7 +7,6 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from environments import registry
 from experiments import benchmark as benchmark_binary
 from experiments.configs import base, pong_soup
 from experiments.suites import benchmark, stages
@@ -86,8 +85,7 @@ def test_a_sweep_is_measured_against_a_run_alone(monkeypatch):
   config = run_test.make_config(lstm=())
   config.sweep = base.sweep(num_runs=3, top=1, sampled=())
   monkeypatch.setattr(pong_soup, "get_config", lambda: config)
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall())
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: worlds.CueRecall())
   alone, in_turn, at_once = benchmark.measure("pong", ["sweep"], TINY)
   assert alone.unit == "steps/s" and in_turn.unit == at_once.unit == "x"
   assert alone.measured == 4 * stages.NUM_STEPS  # Steps of an update, which takes a second.

@@ -17,6 +17,7 @@ from experiments import analyse
 from experiments.store import released
 from experiments.studies.pnn import analysis, matrix, sensitivity, sensitivity_file
 from progressive import network
+from tests.agents import worlds
 from tests.experiments.studies.pnn import matrices, sensitivity_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
@@ -25,8 +26,7 @@ SETTINGS = analysis.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sen
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-  monkeypatch.setattr(registry, "make", lambda name, **options: sensitivity_test.WORLD)
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: sensitivity_test.WORLD)
 
 
 @pytest.fixture

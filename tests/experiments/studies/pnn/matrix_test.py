@@ -17,8 +17,7 @@ from tests.experiments.running import run_test
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-  monkeypatch.setattr(registry, "make", lambda name, **options: worlds.CueRecall(length=4 + len(name) % 3))
-  monkeypatch.setattr(registry, "resolve", lambda name, options: options)
+  worlds.serve(monkeypatch, lambda name, **options: worlds.CueRecall(length=4 + len(name) % 3))
 
 
 def make_config(*, source_pairs=(), lstm=()):
