@@ -53,8 +53,9 @@ class Hyper:
   seed was at 42 by 1.5 M and at 44 by 2.1 M. Dividing advantages by their deviation did not help (12 at 1 M with 0.5).
 
   `reward_scale` scales the loss of policy, entropy and heads alike: costs of entropy and heads are in units of the
-  unscaled reward. The value learns scaled returns: its squared error, which `value_cost` weighs, goes with the square
-  of the scale. `max_gradient_norm` is of the loss as it is, scaled.
+  unscaled reward. (`has_unit_advantages` takes the scale from the policy's part alone.) The value learns scaled
+  returns: its squared error, which `value_cost` weighs, goes with the square of the scale. `max_gradient_norm` is of
+  the loss as it is, scaled.
   """
 
   discount: float = 0.97  # gamma: what a reward is worth one step earlier.
@@ -72,7 +73,7 @@ class Hyper:
   reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum', A3C's.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.
-  anneal_updates: float = 0.0  # Updates over which the learning rate falls to 0; 0: never.
+  anneal_updates: float = 0.0  # Steps of the optimiser over which the learning rate falls to 0; 0: never.
   max_gradient_norm: float = 0.5  # A longer gradient is scaled down to it; inf: never.
   second_moment_decay: float = 0.999  # Of the optimiser's mean of squares; A3C's RMSProp has 0.99.
   epsilon: float = 1e-5  # Beside the root of that mean; A3C's has 0.1 inside it, of sums of gradients.
@@ -112,28 +113,38 @@ def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
   return network.initial_state(agent.spec, batch_shape=(num_worlds,))
 
 
-def init(agent: Agent, trainable: Params) -> optax.OptState:
-  """Optimiser state for `trainable`.
-
-  Raises:
-    ValueError: if the network's output layer does not fit the action, or options of `Hyper` each other.
-  """
-  hyper = agent.hyper
+def check(hyper: Hyper) -> None:
+  """Refuses options that are not there, or do not fit each other; ValueError names them."""
   for name, words in (("reduction", REDUCTIONS), ("correction", CORRECTIONS)):
     if getattr(hyper, name) not in words:
       raise ValueError(f"{name}={getattr(hyper, name)!r} is not one of {', '.join(words)}")
+  if min(hyper.epochs, hyper.minibatches) < 1:
+    raise ValueError(f"epochs={hyper.epochs} and minibatches={hyper.minibatches} must be at least 1")
+  if hyper.epochs * hyper.minibatches == 1 and hyper.has_unit_advantages:
+    raise ValueError(
+      "has_unit_advantages=True goes with epochs or minibatches above 1; set it to False, or one of these"
+    )
   if hyper.epochs * hyper.minibatches > 1 and (hyper.reduction, hyper.correction) != ("mean", "none"):
     raise ValueError(
       f"epochs={hyper.epochs} and minibatches={hyper.minibatches} go with reduction='mean' and correction='none', "
       f"not with {hyper.reduction!r} and {hyper.correction!r}; set both to 1, or change these"
     )
+
+
+def init(agent: Agent, trainable: Params) -> optax.OptState:
+  """Optimiser state for `trainable`.
+
+  Raises:
+    ValueError: if the network's output layer does not fit the action, or `check` refuses the agent's options.
+  """
+  check(agent.hyper)
   (size,) = column.shapes(agent.spec.columns[-1])[column.OUTPUT]
   if size != heads.output_size(agent.num_choices):
     raise ValueError(
       f"the output layer has {size} units, but an action of num_choices={agent.num_choices} and a value need "
       f"{heads.output_size(agent.num_choices)}; set its size to heads.output_size(num_choices)"
     )
-  return _optimizer(hyper).init(trainable)
+  return _optimizer(agent.hyper).init(trainable)
 
 
 @functools.partial(jax.jit, static_argnames="greedy")
@@ -314,8 +325,9 @@ def loss(
   """What `update` descends, and what it was made of.
 
   policy + value_cost * value + reward_scale * (sum of cost * head + teacher_cost * teacher - entropy_cost * entropy),
-  means over transitions. Without policy and entropy where the agent does not learn from actions: from steps that
-  somebody else chose. Given `estimates` stand in for its own returns and advantages, and the policy's term is PPO's.
+  means over transitions, of heads over all observations. Without policy and entropy where the agent does not learn
+  from actions: from steps that somebody else chose. Given `estimates` stand in for its own returns and advantages, and
+  the policy's term is PPO's.
   """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
@@ -347,7 +359,7 @@ def loss(
   auxiliary_losses = {}
   for head in agent.auxiliary_heads:
     signal, features = timesteps.privileged[head.signal], activations[head.layer]
-    head_loss = auxiliary_lib.loss(params, head, features, signal, jnp.ones(signal.shape[:2], jnp.float32))
+    head_loss = auxiliary_lib.loss(params, head, features, signal)
     total += hyper.reward_scale * head.cost * head_loss
     auxiliary_losses[head.name] = head_loss
   if agent.is_taught:
@@ -366,7 +378,7 @@ def _metrics(agent: Agent, before: Params, after: Params, norms: jax.Array, outc
     "value_loss": losses.value_loss(outcome.values, outcome.targets, weights),
     "entropy": losses.mean_entropy(outcome.logits, weights),
     "value": losses.weighted_mean(outcome.values, weights),
-    "explained_variance": 1 - _variance(errors, weights) / (_variance(outcome.targets, weights) + 1e-8),
+    "explained_variance": _explained_variance(outcome.targets, errors, weights),
     "reward": losses.weighted_mean(outcome.rewards, weights),
     **{f"auxiliary_{name}": one for name, one in outcome.auxiliary.items()},
     "gradient_norm": jnp.mean(norms),
@@ -385,6 +397,13 @@ def _optimizer(hyper: Hyper) -> optax.GradientTransformation:
     epsilon=hyper.epsilon,
     fan_in=hyper.fan_in,
   )
+
+
+def _explained_variance(targets: jax.Array, errors: jax.Array, weights: jax.Array) -> jax.Array:
+  """Share of the targets' variance that is not left in the errors; 0 where they vary by rounding alone."""
+  variance, size = _variance(targets, weights), losses.weighted_mean(jnp.square(targets), weights)
+  share = 1 - _variance(errors, weights) / jnp.maximum(variance, jnp.finfo(jnp.float32).tiny)
+  return jnp.where(variance > 1e-8 * size, share, 0.0)
 
 
 def _variance(values: jax.Array, weights: jax.Array) -> jax.Array:

@@ -19,7 +19,6 @@ import numpy as np
 from dm_env import specs
 from flax import struct
 
-from agents import losses
 from progressive import column, network
 
 NAME = "auxiliary"
@@ -94,25 +93,19 @@ def read(params: network.Params, head: Head, features: jax.Array, shape: tuple[i
   return x.reshape(*x.shape[:2], *shape, *([head.num_classes] if head.num_classes else []))
 
 
-def loss(
-  params: network.Params,
-  head: Head,
-  features: jax.Array,
-  signal: jax.Array,
-  weights: jax.Array,
-) -> jax.Array:
+def loss(params: network.Params, head: Head, features: jax.Array, signal: jax.Array) -> jax.Array:
   """Half the mean squared error of one head, or the mean cross-entropy in nats, over the signal's entries.
 
-  As `read`; `signal` is what it should read, `[T, B, ...]`, int32 classes or numbers, under `weights` `[T, B]` float32.
+  As `read`; `signal` is what it should read, `[T, B, ...]`, int32 classes or numbers.
   """
-  chex.assert_equal_shape_prefix([features, signal, weights], 2)
+  chex.assert_equal_shape_prefix([features, signal], 2)
   readout = read(params, head, features, signal.shape[2:])
   if head.num_classes:
     log_probs = jax.nn.log_softmax(readout)
     errors = -jnp.take_along_axis(log_probs, signal[..., None].astype(jnp.int32), axis=-1)
   else:
     errors = 0.5 * jnp.square(readout - signal.astype(jnp.float32))
-  return losses.weighted_mean(jnp.mean(errors.reshape(*weights.shape, -1), axis=-1), weights)
+  return jnp.mean(errors)
 
 
 def _init_layer(key: jax.Array, size: int, outputs: int) -> dict[str, jax.Array]:

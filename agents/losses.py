@@ -40,7 +40,8 @@ def clipped_policy_loss(
   beyond 1 +- `clip_ratio` the way its advantage `[...]`, a constant, asks for gives none.
   """
   chex.assert_equal_shape([log_ratios, advantages, weights])
-  ratios, advantages = jnp.exp(log_ratios), jax.lax.stop_gradient(advantages)
+  advantages = jax.lax.stop_gradient(advantages)
+  ratios = jnp.exp(jnp.where(weights > 0, log_ratios, 0.0))  # What weighs nothing must not overflow: 0 x inf is NaN.
   clipped = jnp.clip(ratios, 1 - clip_ratio, 1 + clip_ratio)
   return -weighted_mean(jnp.minimum(ratios * advantages, clipped * advantages), weights)
 

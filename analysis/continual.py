@@ -21,9 +21,9 @@ def success_curve(
   ends: np.ndarray, returns: np.ndarray, *, score: float, num_steps: int, num_points: int
 ) -> curves.Curve:
   """p of one run over its steps, 0 before the first episode ends: see `curves.points`."""
-  steps, values = curves.points(
-    ends, successes(returns, score), bin_steps=max(1, round(num_steps / num_points)), num_steps=num_steps
-  )
+  ends = np.minimum(ends, num_steps)  # The last update may go beyond.
+  bin_steps = max(1, round(num_steps / num_points))
+  steps, values = curves.points(ends, successes(returns, score), bin_steps=bin_steps, num_steps=num_steps)
   return curves.Curve(steps, values[None])
 
 

@@ -28,7 +28,13 @@ class Curve(NamedTuple):
 
 
 def points(
-  ends: np.ndarray, returns: np.ndarray, *, bin_steps: int, num_steps: int, start: float = 0.0
+  ends: np.ndarray,
+  returns: np.ndarray,
+  *,
+  bin_steps: int,
+  num_steps: int,
+  start: float = 0.0,
+  median_points: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Mean return of the episodes that end in each bin, with the paper's 0 at step 0.
 
@@ -38,6 +44,8 @@ def points(
     bin_steps: width of a bin.
     num_steps: length of the run; a last bin that is less than half full is left out, unless it is the only one.
     start: the value at step 0: what is scored before anything was learned (Pong: -21).
+    median_points: width of a running median over step 0 and the bins in which an episode ends; 1: none. Where worlds
+      begin together most bins are empty: a median over all of them would smooth little.
 
   Returns:
     steps `[G]` (0, bin_steps, 2 bin_steps, ...) and values `[G]`; point g averages the episodes that end in
@@ -47,12 +55,11 @@ def points(
   chex.assert_equal_shape((ends, returns))
   chex.assert_rank((ends, returns), 1)
   num_bins = max(1, round(num_steps / bin_steps))
-  values = np.full(num_bins + 1, start, np.float64)
   which = np.ceil(ends / bin_steps).astype(int)
-  for g in range(1, num_bins + 1):
-    inside = returns[which == g]
-    values[g] = inside.mean() if inside.size else values[g - 1]
-  return bin_steps * np.arange(num_bins + 1, dtype=np.float64), values
+  filled = [g for g in range(1, num_bins + 1) if (which == g).any()]
+  means = median_filter(np.array([start, *(returns[which == g].mean() for g in filled)]), median_points)
+  steps = np.arange(num_bins + 1)
+  return np.float64(bin_steps) * steps, means[np.searchsorted(filled, steps, side="right")]
 
 
 def median_filter(values: np.ndarray, num_points: int = MEDIAN_POINTS) -> np.ndarray:

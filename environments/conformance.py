@@ -46,7 +46,8 @@ def check(make: Callable[[], core.Environment | dm_env.Environment], *, num_step
     finally:
       adapted.close()
   check_made(world, name)
-  if world != make():
+  other = make()
+  if world != other or hash(world) != hash(other):
     raise ValueError(
       f"{name} does not equal one made alike: programs are compiled for each; make it a frozen dataclass"
     )
@@ -105,7 +106,9 @@ def _check_jax(world: core.Environment, name: str, num_steps: int, rng: np.rando
 
 def _check_host(world: dm_env.Environment, name: str, num_steps: int, rng: np.random.Generator) -> int:
   most = np.array(core.num_choices(world.action_spec()))
-  timestep, was_last, num_ended = world.reset(), True, 0
+  world.reset()
+  world.step(rng.integers(0, most).astype(np.int32))
+  timestep, was_last, num_ended = world.reset(), True, 0  # In mid-episode: an evaluation begins so.
   for i in range(num_steps + 1):
     where = f"{name}, step {i}"
     _check_values(where, "observation", world.observation_spec(), timestep.observation)

@@ -40,7 +40,7 @@ class HostWorld(dm_env.Environment):
     reward = environment.reward_spec()
     if not isinstance(reward, specs.Array) or int(np.prod(reward.shape)) != 1:
       raise ValueError(f"{name}: the reward is {reward}; agents learn from one number, of shape ()")
-    self._is_last = False
+    self._is_last = True  # The first step starts an episode, as the one after LAST.
 
   def action_spec(self) -> specs.BoundedArray:
     """int32 `[A]`, A the entries of the environment's own action."""
@@ -52,7 +52,10 @@ class HostWorld(dm_env.Environment):
     return {name: spec for name, (_, spec) in self._paths.items()}
 
   def reset(self) -> dm_env.TimeStep:
-    return self._ours(self._environment.reset())
+    timestep = self._ours(self._environment.reset())
+    if not timestep.first():
+      raise ValueError(f"{self._name}: reset must start an episode, but is {timestep.step_type!r}")
+    return timestep
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """One step with `action`, int32 `[A]` from 0."""
@@ -60,7 +63,11 @@ class HostWorld(dm_env.Environment):
     was_last = self._is_last
     timestep = self._ours(self._environment.step(entries.astype(self._theirs.dtype)))
     if was_last and not timestep.first():
-      raise ValueError(f"{self._name}: the step after LAST must start an episode (dm_env), but is {timestep.step_type}")
+      raise ValueError(
+        f"{self._name}: the step after LAST must start an episode (dm_env), but is {timestep.step_type!r}"
+      )
+    if timestep.first() and not was_last:
+      raise ValueError(f"{self._name}: an episode starts without LAST before it: end it by dm_env.truncation")
     return timestep
 
   def close(self) -> None:
@@ -74,11 +81,14 @@ class HostWorld(dm_env.Environment):
 
   def _ours(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
     self._is_last = timestep.last()
-    reward = None if timestep.reward is None else float(np.asarray(timestep.reward).reshape(()))
-    seen = {
-      name: functools.reduce(operator.getitem, path, timestep.observation) for name, (path, _) in self._paths.items()
-    }
-    return timestep._replace(reward=reward, observation={name: np.asarray(value) for name, value in seen.items()})
+    seen = {}
+    for name, (path, _) in self._paths.items():
+      try:
+        seen[name] = np.asarray(functools.reduce(operator.getitem, path, timestep.observation))
+      except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{self._name}: {name!r} is missing in what it shows") from error
+    reward, discount = (None if x is None else float(np.asarray(x).reshape(())) for x in timestep[1:3])
+    return timestep._replace(reward=reward, discount=discount, observation=seen)
 
 
 def adapt(environment: dm_env.Environment, *, name: str) -> HostWorld:

@@ -94,7 +94,11 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
       raise
     raise ValueError(f'"{name}" cannot be made with {options}: {error}') from error
   if isinstance(world, dm_env.Environment):
-    return host.adapt(world, name=name)
+    try:
+      return host.adapt(world, name=name)
+    except ValueError:
+      world.close()  # An arm has one client at a time.
+      raise
   conformance.check_made(world, name)
   return world
 

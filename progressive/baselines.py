@@ -69,10 +69,10 @@ def trainable(method: str, spec: network.Network) -> partition.IsTrainable:
 def _check_finetune(method: str, source: network.Network, target: column.Column) -> None:
   """The source network must be able to play the target task as it stands."""
   read = {name: shape for column_spec in source.columns for name, shape in column_spec.inputs}
-  if read != target.input_shapes:
+  if not read.items() <= target.input_shapes.items():
     raise ValueError(
       f"method={method!r} makes no sense here: the source network reads {read} and the target's column "
-      f"{target.input_shapes}, so its weights have nothing to start from; use 'progressive', or a target column with "
+      f"{target.input_shapes}, which lacks some of them; use 'progressive', or a target column with "
       f"the source's inputs."
     )
   outputs = [column.shapes(s)[column.OUTPUT][0] for s in (source.columns[-1], target)]

@@ -228,6 +228,8 @@ def _check_time(spec: Network, state: State, is_first: jax.Array | None, leading
   is_first = jnp.zeros(leading, bool) if is_first is None else is_first
   if jnp.shape(is_first) != leading:
     raise ValueError(f"is_first has shape {jnp.shape(is_first)} and the inputs' axes of time and examples {leading}.")
+  if not jnp.issubdtype(jnp.result_type(is_first), bool):
+    raise ValueError(f"is_first is {jnp.result_type(is_first)}, not bool; give step_type == FIRST.")
   return is_first
 
 
@@ -303,6 +305,8 @@ def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: 
   ]
   if unread:
     raise ValueError(f"Column {k}'s 'output' does not read {unread}, which column {k - 1}'s 'output' reads{fix}")
+  if before.laterals == "blind" and "laterals" in previous:
+    raise ValueError(f"Column {k - 1}'s 'output' has blind laterals, but only linear ones can be copied{fix}")
   if any("alpha" in params for by_name in copied.values() for params in by_name.values()):
     raise ValueError(f"Column {k - 1}'s 'output' has adapters, but only linear laterals can be copied{fix}")
   laterals = {source: {**by_name, **copied.get(source, {})} for source, by_name in zeros.items()}

@@ -21,7 +21,8 @@ def split(params: Tree, is_trainable: IsTrainable) -> tuple[Tree, Tree]:
   """(trainable, frozen), by `is_trainable(path)` of each array."""
 
   def half(trainable: bool) -> Tree:
-    return jax.tree_util.tree_map_with_path(lambda p, x: x if is_trainable(_path(p)) == trainable else None, params)
+    is_in = lambda path: bool(is_trainable(_path(path))) == trainable  # noqa: E731
+    return jax.tree_util.tree_map_with_path(lambda path, x: x if is_in(path) else None, params)
 
   return half(True), half(False)
 

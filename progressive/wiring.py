@@ -120,6 +120,8 @@ def _check_blind(columns: Columns, k: int, layer: layers.Layer, name: str) -> No
 
 
 def _check_sources(columns: Columns, k: int, layer: layers.Layer) -> None:
+  if layer.sources and layer.laterals is None:
+    raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources} without laterals; give it some.")
   if len(set(layer.sources or ())) < len(layer.sources or ()):  # Both would be read with one set of parameters.
     raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources} names a layer twice; name it once.")
   for j, name in layer.sources or ():

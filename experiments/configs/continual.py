@@ -40,6 +40,7 @@ class Scale:
   hyper: Mapping[str, Any]
   column: Mapping[str, Any]
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  alpha: float = 1.0  # Adapters' first scale.
 
 
 _SMALL = {"conv": ((8, 8, 4), (16, 4, 2)), "dense": (128,), "pixel_init": "contrast"}
@@ -54,6 +55,7 @@ SCALES = {
     {"freeway": (0, 4, 7)}, 1, 200_000, 40_000, 8, 128, 50_000,
     {**pong_soup.SCALES["laptop"].hyper, "has_unit_advantages": True},
     {**_SMALL, **pong_soup.SCALES["laptop"].column},
+    alpha=pong_soup.SCALES["laptop"].alpha,
   ),
   # The papers learn 1 M steps a task by PPO. Its numbers are CleanRL's for Atari, and the network too: remembered.
   "paper": Scale(
@@ -96,6 +98,7 @@ def get_config(variant: str = "laptop,scratch,freeway") -> config_dict.ConfigDic
     world_options={"mode": 0, **scale.options},
     method=method,
     output_init="random",  # As Rusu et al. 2016, and as blind outputs must.
+    alpha=scale.alpha,
     train=base.phase(
       column=base.column(**{"lstm": (), **scale.column}, laterals=laterals),
       steps=scale.steps_retained if is_retained else scale.steps,

@@ -109,11 +109,12 @@ def behind_dm_env(
       state, losses, ends = loop.learn(state, played, agent=agent)
       actor.offer(state, losses)
       kept.append(played)
+      last = losses
       for i in range(replay_updates):
         draw_key = jax.random.fold_in(act_key, num_steps + i)  # Those before are the unroll's steps'.
         drawn = kept[int(jax.random.randint(draw_key, (), 0, len(kept)))]
-        state, again = loop.learn_again(state, drawn, agent=agent)
-        actor.offer(state, again)
+        state, last = loop.learn_again(state, drawn, agent=agent)
+        actor.offer(state, last)
       records = _episode_records(jax.device_get(ends), first_step)
       metrics |= {name: float(value) for name, value in jax.device_get(losses).items()}
       jax.block_until_ready(state)
@@ -121,7 +122,7 @@ def behind_dm_env(
       metrics["steps_per_s"] = num_steps * num_worlds / update_s
       metrics["learning_share"] = 1.0 - taken_s / update_s
       records.append(loop.Record(first_step + num_steps * num_worlds, "train", metrics))
-      loop.refuse_nan(records)
+      loop.refuse_nan([loop.Record(records[-1].step, "train", jax.device_get(last))])  # Before they are played.
       if loop.step_of(state) >= until_step:
         actor.close()
       yield state, records
@@ -158,6 +159,7 @@ class _InTurns:
     self._asked_until = loop.step_of(state)
     # Each waits for its unroll, and raises what ended it.
     self._asked = collections.deque[Callable[[], tuple[jax.Array, jax.Array, Any, trajectory.Trajectory]]]()
+    self._futures: list[futures.Future] = []  # Those of them that a thread plays.
     self._thread = futures.ThreadPoolExecutor(1, "actor") if lag else None
 
   def play(self, state: loop.TrainState, num_steps: int) -> _Taken:
@@ -172,7 +174,10 @@ class _InTurns:
     return self._next(state)
 
   def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
-    """Does nothing: parameters come with each unroll that is asked for."""
+    """Raises what has ended an unroll meanwhile; parameters come with each that is asked for."""
+    for future in self._futures:
+      if future.done():
+        future.result()
 
   def close(self) -> None:
     """Ends the thread, after the unroll that it is playing."""
@@ -183,10 +188,15 @@ class _InTurns:
     self._asked_until += num_steps * len(self._environments)
     self._key, act_key = jax.random.split(self._key)
     play = functools.partial(self._play, state.trainable, state.frozen, act_key, self._key, num_steps)
-    self._asked.append(self._thread.submit(play).result if self._thread else play)
+    if self._thread:
+      self._futures.append(self._thread.submit(play))
+      self._asked.append(self._futures[-1].result)
+    else:
+      self._asked.append(play)
 
   def _next(self, state: loop.TrainState) -> _Taken:
     act_key, key, recurrent_state, played = self._asked.popleft()()
+    self._futures = self._futures[1:]
     return _Taken(dataclasses.replace(state, key=key, recurrent_state=recurrent_state), act_key, played, {})
 
   def _play(

@@ -152,7 +152,9 @@ def _watch(peer: socket.socket, index: int) -> None:
   with contextlib.suppress(OSError):  # Reset by a process that was killed.
     word = peer.recv(1)
   if word != _DONE:
-    line = f"error: process {index} of {jax.process_count()} has ended before its time; start all of them again"
+    who = f"process {index} of {jax.process_count()}"
+    who += "" if is_first() or jax.process_count() == 2 else ", or another that it watches,"
+    line = f"error: {who} has ended before its time; start all of them again"
     with contextlib.suppress(OSError):
       os.write(2, f"{line} with the same commands, which go on from what is saved\n".encode())
     os._exit(1)
@@ -162,6 +164,9 @@ def _end_alone(error: BaseException) -> NoReturn:
   """Ends this process at once, by what went wrong in it."""
   if not isinstance(error, SystemExit):
     time.sleep(_NOTICE_S)  # If it is that another process has ended, `_watch` says so and ends this one.
-    traceback.print_exception(error)
+    if isinstance(error, ValueError):  # What is wrong with how it was started: within, errors have become exits.
+      print(f"error: {error}", file=sys.stderr)
+    else:
+      traceback.print_exception(error)
   sys.stdout.flush()
   os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)

@@ -5,9 +5,11 @@
     WORKDIR/NAME.job.json   what was run and what came of it: `Record`
 
 Jobs are processes: one that fails costs no other. A job that has not ended when time is up is asked to stop, saves, and
-goes on at the next start of the same plan. What was done by the same command is not done again, unless what it needs
-was, or is to be. `submit` leaves order and time to SLURM, which starts `run_on_node` for each job; what is queued or
-runs there, SLURM is asked.
+goes on at the next start of the same plan. What was done by the same command is not done again, unless its folder is
+gone, or what it needs was done again, or is to be: what was learned from that is kept as WORKDIR/NAME.1.
+
+`submit` leaves order and time to SLURM, which starts `run_on_node` for each job; what is queued or runs there, SLURM is
+asked.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ import dataclasses
 import fcntl
 import functools
 import graphlib
+import itertools
 import os
 import pathlib
 import shlex
@@ -28,6 +31,7 @@ from typing import Any, NamedTuple, NoReturn
 from experiments.report import text_table
 from experiments.running import plan as plan_lib
 from experiments.running import slurm, stop
+from experiments.store import lock as lock_lib
 from experiments.store import run_directory
 
 DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
@@ -75,8 +79,8 @@ class Folder:
   def read(self) -> dict[str, Record]:
     """What came of every job, and whether it is at work, in the plan's order, by name.
 
-    A job is `LEFT` where it never ran, where another command did, and where what it needs was made anew since it was
-    done, or is not done now: then it will be.
+    A job is `LEFT` where it never ran, where another command did, where its folder is gone, and where what it needs was
+    made anew since it was done, or is not done now: then it will be.
     """
     needs = {name: job.needs() for name, job in self._jobs.items()}
     records: dict[str, Record] = {}
@@ -88,7 +92,9 @@ class Folder:
 
   def _read(self, job: plan_lib.Job, *, has_needs: bool) -> Record:
     record = self.stored(job.name)
-    if record.state == DONE and (dict(record.job) != _as_json(job) or self._is_stale(record) or not has_needs):
+    is_gone = job.has_own_folder and not pathlib.Path(self._folders[job.name]).is_dir()
+    is_another = dict(record.job) != _as_json(job)
+    if record.state == DONE and (is_another or is_gone or self._is_stale(record) or not has_needs):
       record.state = LEFT
     if record.on_slurm and record.state != DONE and job.name in self.queue:
       record.state = QUEUED if self.queue[job.name].state == "PENDING" else RUNNING
@@ -98,6 +104,21 @@ class Folder:
 
   def _is_stale(self, record: Record) -> bool:
     return any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
+
+  def set_aside(self, job: plan_lib.Job) -> None:
+    """Renames what a job has learned from something that was made anew since: it would go on with it, or be finished.
+
+    Raises:
+      BlockingIOError: if somebody is at work there.
+    """
+    path = pathlib.Path(self._folders[job.name])
+    if not (job.has_own_folder and path.is_dir() and self._is_stale(self.stored(job.name))):
+      return
+    names = (path.with_name(f"{path.name}.{n}") for n in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    with lock_lib.alone(path):
+      path.rename(aside)
+    print(f"{job.name}: what it needs was made anew; what it had learned is in {aside}", flush=True)
 
   def write(self, job: plan_lib.Job, record: Record) -> None:
     run_directory.write_json(self._file(job.name), dataclasses.asdict(record))
@@ -282,6 +303,7 @@ class _Process:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
         raise BlockingIOError(f"job {job.name!r} runs already, by another launcher here") from None
+      folder.set_aside(job)
       print(f"$ {shlex.join(command)}", file=log, flush=True)
       self._save(RUNNING, None)
       self._process = subprocess.Popen(

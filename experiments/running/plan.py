@@ -51,6 +51,11 @@ class Job:
   after: Sequence[str] = ()
 
   @property
+  def has_own_folder(self) -> bool:
+    """Whether it learns in a folder of its name, in which it goes on with what it finds there."""
+    return self.binary in _WITH_WORKDIR and "workdir" not in self.flags
+
+  @property
   def goes_on(self) -> bool:
     """Whether it keeps what it has done when it is stopped."""
     return self.binary in _KEEPING
@@ -68,7 +73,7 @@ class Job:
   def _words(self) -> Iterator[str]:
     if self.config:
       yield f"--config={self.config}"
-    if self.binary in _WITH_WORKDIR and "workdir" not in self.flags:
+    if self.has_own_folder:
       yield f"--workdir={{{self.name}}}"
     for name, value in self.fields.items():
       yield f"--config.{name}={value}"

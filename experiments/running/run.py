@@ -60,7 +60,7 @@ def run(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> Learned:
   path = run_directory.local(workdir).absolute()
   with lock_lib.alone(path) if hosts.is_first() else contextlib.nullcontext() as lock:
     folder, sweep = path.parent, path.parent.parent
-    if folder.name == "runs" and checkpoint.steps(sweep / "checkpoints") and (sweep / network_file.NAME).exists():
+    if folder.name == "runs" and "sweep" in run_directory.read_config(sweep):
       raise ValueError(f"{path} is a run of the sweep in {sweep}, which continues it; use another --workdir")
     learned = run_alone(config, path, lock)
     if "sweep" in config and lock:
@@ -189,8 +189,9 @@ def make_members(
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
   """
-  spec = network_file.read_spec(path) if checkpoint.steps(path / "checkpoints") else None
-  make = functools.partial(learn.make, source=source, spec=spec)
+  steps = checkpoint.steps(path / "checkpoints")
+  spec = network_file.read_spec(path) if steps else None
+  make = functools.partial(learn.make, source=source, spec=spec, first_step=max(steps, default=0))
   if "sweep" not in config:
     alone = _on_its_own(Member(config, path, make(config, place=place)))
     learn.warn_unread(alone.task, config)
@@ -264,7 +265,7 @@ def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
   """`save_best` by late returns, if the members got as far as to end episodes."""
   try:
     scores = [sweep_folder.score(member.path) for member in everyone]
-  except ValueError as error:
+  except sweep_folder.TooShort as error:
     print(f"no network is kept in {path / 'best'}: {error}")
     return
   index = int(np.argmax(scores))

@@ -191,22 +191,16 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
 
 def _check_steps_an_unroll(phase: config_dict.ConfigDict) -> None:
   """Refuses several steps an unroll where its worlds cannot be dealt out, and where steps are made in other ways."""
-  hyper = phase.hyper
-  epochs, minibatches = (hyper.get(name, 1) for name in ("epochs", "minibatches"))
-  if phase.num_worlds % minibatches:
+  hyper = actor_critic.Hyper(**phase.hyper.to_dict())
+  if phase.num_worlds % hyper.minibatches:
     raise ValueError(
-      f"train.hyper.minibatches={minibatches}: {phase.num_worlds} worlds cannot be dealt out to so many; choose "
+      f"train.hyper.minibatches={hyper.minibatches}: {phase.num_worlds} worlds cannot be dealt out to so many; choose "
       f"a divisor of train.num_worlds"
     )
-  if epochs * minibatches == 1 and hyper.get("has_unit_advantages"):
-    raise ValueError(
-      "train.hyper.has_unit_advantages=True goes with epochs or minibatches above 1; set it to False, or one of these"
-    )
-  if epochs * minibatches > 1 and (hyper.reduction != "mean" or hyper.correction != "none"):
-    raise ValueError(
-      f"train.hyper.epochs={epochs} and minibatches={minibatches} go with reduction='mean' and "
-      f"correction='none', not with {hyper.reduction!r} and {hyper.correction!r}; set both to 1, or change these"
-    )
+  try:
+    actor_critic.check(hyper)
+  except ValueError as error:
+    raise ValueError(f"train.hyper.{error}") from error
 
 
 def check_annealing(phase: config_dict.ConfigDict, *, drawn: float | None = None) -> None:

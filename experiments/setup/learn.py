@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary, trajectory, unroll
@@ -44,6 +45,7 @@ def make(
   *,
   source: released.Source | None = None,
   spec: network.Network | None = None,
+  first_step: int = 0,
   place: place_lib.Place | None = None,
 ) -> Task:
   """The network that `config.method` starts from, with the heads of `config.train`, in `config.world`.
@@ -52,6 +54,7 @@ def make(
     config: from `configs.base.experiment`.
     source: the network to start from; None: that of `config.source`.
     spec: of a run that goes on: its parameters, zeros here, are in its checkpoint, and no source is read.
+    first_step: where it goes on: worlds behind `dm_env` begin with other episodes there than at step 0.
     place: `config.world` where it is there already; None: it is made.
 
   Raises:
@@ -71,7 +74,7 @@ def make(
     config.world,
     config.world_options.to_dict(),
     observations=None if teacher else (*read, *(head.signal for head in heads)),
-    seed=config.seed,
+    seed=_place_seed(config.seed, first_step),
     num_worlds=config.train.num_worlds,
   )
   num_choices = place_lib.num_choices(place)
@@ -85,6 +88,11 @@ def make(
   key = make_key(config.seed, "auxiliary")
   params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
   return Task(agent, params, is_trainable, place)
+
+
+def _place_seed(seed: int, first_step: int) -> int:
+  """31 bits, which an emulator takes."""
+  return int(np.random.SeedSequence((seed, first_step)).generate_state(1)[0] >> 1) if first_step else seed
 
 
 _Network: TypeAlias = tuple[network.Params, network.Network, partition.IsTrainable]  # And which of it learns.

@@ -66,7 +66,12 @@ Place = Simulation | Host
 
 
 def make(
-  name: str, options: Mapping[str, Any], *, observations: Iterable[str] | None = (), seed: int = 0, num_worlds: int = 1
+  name: str,
+  options: Mapping[str, Any],
+  *,
+  observations: Iterable[str] | None = None,
+  seed: int = 0,
+  num_worlds: int = 1,
 ) -> Place:
   """The place called `name`, of `num_worlds` environments where it is behind `dm_env`.
 

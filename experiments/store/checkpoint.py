@@ -134,7 +134,7 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int, dict[s
   """
   path = run_directory.local(path)
   spec = network_file.read_spec(path)
-  if (path / "runs").is_dir():
+  if "sweep" in run_directory.read_config(path):
     raise ValueError(
       f"{path} is a sweep of several runs; give one of them, or the network of its best, {path / 'best'}"
     )

@@ -36,11 +36,14 @@ _ADDED = {
   "train.column.laterals": "adapter",
   "train.column.memory": "lstm",
   "train.column.norm": "none",
+  "train.column.start": "random",
   "train.hyper.clip_ratio": 0.2,
   "train.hyper.correction": "none",
   "train.hyper.epochs": 1,
+  "train.hyper.fan_in": math.inf,
   "train.hyper.has_unit_advantages": False,
   "train.hyper.minibatches": 1,
+  "train.hyper.reduction": "mean",
   "train.recording": "",
   "train.recording_updates": 1000,
   "train.replay_size": 200,
@@ -203,9 +206,10 @@ def commit() -> str:
   try:
     _git("ls-files", "--error-unmatch", __file__)  # Fails in an environment inside another project's checkout.
     head, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    new = _git("ls-files", "--others", "--exclude-standard", "--", *_OURS)
   except (OSError, subprocess.CalledProcessError):
     return "unknown"
-  return head + ("+changes" if changed else "")
+  return head + ("+changes" if changed or new else "")
 
 
 def code_hash() -> str:
@@ -225,7 +229,10 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   """
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   try:
-    temporary.write_text(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
+    with temporary.open("w") as file:
+      file.write(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
+      file.flush()
+      os.fsync(file.fileno())  # Otherwise a power cut may leave the name without the words.
     os.replace(temporary, path)
   except OSError as error:  # A full disk's own words name no file.
     with contextlib.suppress(OSError):

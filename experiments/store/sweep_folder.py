@@ -75,7 +75,7 @@ def late_returns(run: records.Run) -> np.ndarray:
   return returns[ends > (1.0 - transfer.FINAL_SHARE) * records.num_steps(run)]
 
 
-def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarray, np.ndarray]:
+def points(run: records.Run, steps: int, start: float | None, median_points: int = 1) -> tuple[np.ndarray, np.ndarray]:
   """A learning curve up to `steps`: what ended in each of `NUM_POINTS` bins, steps `[G]` and values `[G]`.
 
   Args:
@@ -83,20 +83,23 @@ def points(run: records.Run, steps: int, start: float | None) -> tuple[np.ndarra
     steps: of the whole sweep, which the bins divide.
     start: the value at step 0, what is scored before anything is learned; None: what the first episodes returned, which
       were played before much was.
+    median_points: as of `curves.points`.
   """
   ends, returns = records.episodes(run)
   num_steps = min(records.num_steps(run), steps)
-  is_within = ends <= num_steps
+  ends = np.minimum(ends, num_steps)  # The last update may go beyond.
   bin_steps = max(1, round(steps / NUM_POINTS))
   start = float(returns[0]) if start is None else start
-  return curves.points(ends[is_within], returns[is_within], bin_steps=bin_steps, num_steps=num_steps, start=start)
+  return curves.points(
+    ends, returns, bin_steps=bin_steps, num_steps=num_steps, start=start, median_points=median_points
+  )
 
 
-def top_runs(curve: curves.Curve, top: int, floor: float) -> curves.Curve:
-  """The `top` runs with the most area above the floor, as a transfer score counts them; all where there are fewer."""
+def top_runs(curve: curves.Curve, top: int, floor: float) -> np.ndarray:
+  """Which runs have the most area above the floor, as a transfer score counts it: `top` indices, or all of fewer."""
   how = transfer.Definition(floor=floor, horizon=float(curve.steps[-1]), top_k=1)
   each = [transfer.areas(curves.Curve(curve.steps, values[None]), how)[0] for values in curve.values]
-  return curves.Curve(curve.steps, curve.values[np.argsort(each, kind="stable")[::-1][:top]])
+  return np.argsort(each, kind="stable")[::-1][:top]
 
 
 def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:

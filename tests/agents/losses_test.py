@@ -47,6 +47,13 @@ def test_clipped_policy_loss_and_gradient_equal_rlax():
   assert 0 < np.count_nonzero(gradient) < np.count_nonzero(weights)  # Some are clipped.
 
 
+def test_a_step_of_no_weight_has_no_gradient_however_far_its_policy_has_moved():
+  gradient = jax.grad(losses.clipped_policy_loss)(
+    jnp.float32([0.0, 100.0]), jnp.float32([1.0, -1.0]), jnp.float32([1.0, 0.0]), clip_ratio=0.2
+  )
+  np.testing.assert_array_equal(gradient, [-1.0, 0.0])  # exp(100) is infinite.
+
+
 def test_a_policy_that_has_not_moved_has_the_policy_gradient():
   logits, actions, advantages, weights = _step()
   behaviour = distributions.log_prob(logits, actions)

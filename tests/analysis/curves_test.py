@@ -22,6 +22,15 @@ def test_a_last_bin_counts_from_half():
   assert len(curves.points(ends, returns, bin_steps=100, num_steps=14)[0]) == 2
 
 
+def test_points_are_smoothed_over_the_bins_that_have_episodes():
+  """Worlds that begin together leave most bins empty: one lucky bunch among bunches of 1 is still an outlier."""
+  ends, returns = np.array([30, 60, 60, 90, 120]), np.array([1.0, 8, 10, 1, 1])
+  _, raw = curves.points(ends, returns, bin_steps=10, num_steps=120)
+  _, smooth = curves.points(ends, returns, bin_steps=10, num_steps=120, median_points=3)
+  np.testing.assert_array_equal(raw, [0, 0, 0, 1, 1, 1, 9, 9, 9, 1, 1, 1, 1])
+  np.testing.assert_array_equal(smooth, [0] * 3 + [1] * 10)
+
+
 def test_median_filter_against_scipy_and_by_hand():
   values = np.random.default_rng(0).normal(size=(3, 40)) + 5
   # scipy pads with zeros at both ends, we only in front.

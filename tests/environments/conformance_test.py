@@ -70,6 +70,12 @@ def test_a_world_that_does_not_equal_one_made_alike_is_refused():
 
   with pytest.raises(ValueError, match="Unequal does not equal one made alike: .* make it a frozen dataclass"):
     conformance.check(Unequal)
+
+  class Unhashed(worlds.CueRecall):
+    __hash__ = object.__hash__
+
+  with pytest.raises(ValueError, match="Unhashed does not equal one made alike"):
+    conformance.check(Unhashed)
   with pytest.raises(ValueError, match="made a list: it is no dm_env.Environment"):
     conformance.check(list)
 
@@ -78,7 +84,7 @@ def test_a_world_that_does_not_equal_one_made_alike_is_refused():
   ("method", "change", "words"),
   [
     ("reset", lambda t: t._replace(reward=0.0), "step 0: FIRST has a reward or a discount; use dm_env.restart"),
-    ("reset", lambda t: t._replace(step_type=dm_env.StepType.MID, reward=0.0, discount=1.0), "is MID, not FIRST"),
+    ("reset", lambda t: t._replace(step_type=dm_env.StepType.MID, reward=0.0, discount=1.0), "reset must start.*MID"),
     (
       "step",
       lambda t: t if t.first() else t._replace(discount=None),

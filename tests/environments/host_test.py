@@ -157,6 +157,33 @@ def test_an_environment_that_does_not_restart_is_refused():
     adapted.step(np.array([0], np.int32))
 
 
+def test_an_episode_that_starts_within_another_is_refused():
+  environment = Recorder(specs.DiscreteArray(2))
+  adapted = host.adapt(environment, name="mine")
+  assert adapted.step(np.array([0], np.int32)).first()  # As dm_env has it where nobody has reset.
+  adapted.step(np.array([0], np.int32))
+  environment._elapsed = 3  # It starts again, and nobody is told.
+  with pytest.raises(ValueError, match="mine: an episode starts without LAST before it"):
+    adapted.step(np.array([0], np.int32))
+  assert adapted.reset().first()  # Who asks for it may.
+  environment.reset = lambda: dm_env.transition(0.0, (0.5, 1.5))
+  with pytest.raises(ValueError, match="mine: reset must start an episode"):
+    adapted.reset()
+
+
+def test_a_discount_is_one_number_and_what_is_missing_is_named():
+  environment = Recorder(specs.DiscreteArray(2), {"a": _SHOWN, "b": _SHOWN}, {"a": (1, 2), "b": (3, 4)})
+  adapted = host.adapt(environment, name="mine")
+  adapted.reset()
+  step = environment.step
+  environment.step = lambda action: step(action)._replace(discount=np.array([0.25]))
+  timestep = adapted.step(np.array([0], np.int32))
+  assert type(timestep.discount) is float and timestep.discount == 0.25
+  del environment._observation["b"]
+  with pytest.raises(ValueError, match="mine: 'b' is missing in what it shows"):
+    adapted.step(np.array([0], np.int32))
+
+
 def test_adapting_twice_is_adapting_once_and_closing_closes():
   environment = Recorder(specs.DiscreteArray(2))
   adapted = host.adapt(environment, name="mine")

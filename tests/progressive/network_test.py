@@ -289,6 +289,9 @@ def test_missing_inputs_and_wrong_growth_are_refused():
   spec, params = columns.grown(ADAPTED)
   with pytest.raises(ValueError, match=r"inputs lack \['pixels'\]"):
     network.apply(params, spec, inputs={}, state=network.initial_state(spec), is_first=IS_FIRST)
+  steps = jnp.asarray(IS_FIRST, jnp.int32)
+  with pytest.raises(ValueError, match="is_first is int32, not bool"):
+    network.apply(params, spec, inputs=OBSERVATIONS, state=network.initial_state(spec), is_first=steps)
   with pytest.raises(ValueError, match="params has 1 columns and spec 1; grow adds exactly one"):
     network.grow(jax.random.key(0), params, spec=spec)
   with pytest.raises(ValueError, match="output_init='zero' is not one of"):
@@ -468,6 +471,14 @@ def test_outputs_and_all_gradients_of_blind_columns_do_not_depend_on_column_0(ki
     newer[1][name]["laterals"][source] for name in ("conv2", "fc", "output") for source in newer[1][name]["laterals"]
   ]
   assert len(laterals) == 6 and all(np.any(leaf) for leaf in jax.tree.leaves(laterals))
+
+
+def test_a_blind_policy_is_not_copied_into_a_column_that_sees():
+  """A blind U reads the column's own pre-activations, a linear one column 0: copied there it gives another policy."""
+  one = columns.feed_forward()
+  spec, params = columns.grown(one, _blind(one), output_init="random")
+  with pytest.raises(ValueError, match="Column 1's 'output' has blind laterals.*output_init='random'"):
+    network.grow(jax.random.key(0), params, spec=network.Network((*spec.columns, one)))
 
 
 def test_a_blind_column_reads_its_own_path_before_the_activation_in_numpy():

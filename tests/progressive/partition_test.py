@@ -19,6 +19,12 @@ def test_split_and_merge_undo_each_other():
   jax.tree.map(np.testing.assert_array_equal, merged, TREE)
 
 
+def test_a_predicate_that_gives_no_bool_loses_no_array():
+  trainable, frozen = partition.split(TREE, lambda path: path[-1] == "kernel" and 2)
+  assert {*partition.paths(trainable), *partition.paths(frozen)} == set(partition.paths(TREE))
+  assert all(path[-1] == "kernel" for path in partition.paths(trainable))
+
+
 def test_count_leaves_scales_out_unless_asked():
   assert partition.count(TREE) == 10
   assert partition.count(TREE, include_alpha=True) == 11

@@ -32,6 +32,7 @@ _PAPER_FIG6 = {"finetune": "finetuned", "progressive": "progressive"}
 _FIG7 = {"fig7_three": ("three columns", "3col"), "fig7_two": ("two columns", "2col")}
 _ALL_EPISODES, _EARLY = "all episodes", "to 10k"
 _ELSEWHERE = "fig7_static"  # The second of three columns.
+_RANDOMIZED, _HELPED = "randomized", "with helper losses"  # First columns that are not as the paper's.
 
 
 def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
@@ -341,7 +342,7 @@ def _agent(run: records.Run) -> str:
 def _place(run: records.Run) -> dict[str, str]:
   """Where a run learns, and what was changed there; all arms are one, whatever their address."""
   world, options = run.config.get("world", ""), run.config.get("world_options", {})
-  changed = {f"world_options.{name}": options.get(name) or "" for name in ("gap", "change")}
+  changed = {f"world_options.{name}": options.get(name) or "" for name in ("gap", "change", "num_joints")}
   return {"world": "arm://" if world.startswith("arm://") else world, **changed}
 
 
@@ -370,7 +371,10 @@ def _memory_and_width(run: records.Run) -> str:
       f"columns: in simulation, from scratch"
     )
   has_lstm = any(layer["type"] == "LSTM" for layer in _layers(run))
-  return f"{'LSTM' if has_lstm else 'FF'}, {_width(run)}"
+  randomization = run.config.get("world_options", {}).get("randomization") or {}
+  parts = ["LSTM" if has_lstm else "FF", _width(run)]
+  parts += [_RANDOMIZED] if any(randomization.values()) else []
+  return ", ".join([*parts, *([_HELPED] if run.config["train"].get("auxiliary") else [])])
 
 
 def _width(run: records.Run) -> str:
@@ -393,7 +397,7 @@ def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -
     color=_color(label),
     solid=solid,
     dotted=dotted,
-    is_dashed=_method(label) == "unchanged",
+    is_dashed=_method(label) == "unchanged" or label.endswith((_RANDOMIZED, _HELPED)),
   )
 
 

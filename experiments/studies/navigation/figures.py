@@ -3,7 +3,8 @@
 The headline stands under figure 3: how many times fewer environment steps (four frames an agent step) the agents with
 auxiliary losses need to reach a score than the same agent without. That score lies half way from what untrained play
 scores in a maze to the best final score there; a quarter and three quarters of the way stand beside it. Curves are
-smoothed by a running median of `SMOOTH_POINTS` for this. `episode_figures` has the figures of one episode.
+smoothed by a running median of `SMOOTH_POINTS` for this. A final score is the mean of the episodes that ended in a
+run's last tenth. `episode_figures` has the figures of one episode.
 """
 
 import itertools
@@ -11,8 +12,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from analysis import curves, intervals, measure_plots, navigation, paper, plots, speedup, transfer
+from analysis import curves, intervals, measure_plots, navigation, paper, plots, records, speedup
 from experiments.report import drawing
+from experiments.store import sweep_folder
 from experiments.studies.navigation import episodes_file, folder
 
 _UNCLIPPED = {
@@ -110,8 +112,7 @@ def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
   """AUC and final score of each top run over the whole length, or why there are none."""
   if sweep.note or sweep.curve is None:
     return {"AUC": sweep.note, "score": sweep.note}
-  horizon = float(sweep.environment_steps)
-  return {"AUC": navigation.auc(sweep.curve, horizon), "score": transfer.final_scores(sweep.curve, horizon)}
+  return {"AUC": navigation.auc(sweep.curve, float(sweep.environment_steps)), "score": _final_scores(sweep)}
 
 
 def tested_sweeps(everyone: folder.Navigation) -> list[tuple[folder.Sweep, episodes_file.Tested]]:
@@ -150,9 +151,8 @@ def test_numbers(tested: episodes_file.Tested) -> dict[str, drawing.Cell]:
 
 def scores_between(sweeps: list[folder.Sweep]) -> list[float]:
   """The scores at `SHARES` of the way from untrained play to the best final score among sweeps in one maze."""
-  all_curves = [sweep.curve for sweep in sweeps if sweep.curve is not None]
-  start = float(np.mean(np.concatenate([curve.values[:, 0] for curve in all_curves])))
-  best = max(float(transfer.final_scores(curve, float(curve.steps[-1])).mean()) for curve in all_curves)
+  start = float(np.mean(np.concatenate([sweep.curve.values[:, 0] for sweep in sweeps if sweep.curve is not None])))
+  best = max(float(_final_scores(sweep).mean()) for sweep in sweeps if sweep.best)
   return [start + share * (best - start) for share in SHARES]
 
 
@@ -214,8 +214,15 @@ def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
   return {"counted": f"top {min(sweep.top, len(sweep.runs))} of {len(sweep.runs)}"}
 
 
+def _final_scores(sweep: folder.Sweep) -> np.ndarray:
+  """Each top run's mean return in its last tenth, `[S]`; where no episode ended there, what the last one returned."""
+  late = [sweep_folder.late_returns(run) for run in sweep.best]
+  last = [records.episodes(run)[1][-1:] for run in sweep.best]
+  return np.array([(some if some.size else one).mean() for some, one in zip(late, last, strict=True)])
+
+
 def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[str, drawing.Cell]:
-  slow, fast = (_smooth(one.curve) for one in (without, sweep))
+  slow, fast = (folder.curve_of(one.best, one, median_points=SMOOTH_POINTS) for one in (without, sweep))
   numbers: dict[str, drawing.Cell] = {}
   try:
     ratio = speedup.speedup(slow, fast, score)
@@ -226,11 +233,6 @@ def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[s
     if ratio.is_known:
       numbers["ratio"] = intervals.Interval(*(np.asarray(x) for x in (ratio.at_least, ratio.low, ratio.high)))
   return numbers | {"steps with": steps_in_words(fast, score), "steps without": steps_in_words(slow, score)}
-
-
-def _smooth(curve: curves.Curve | None) -> curves.Curve:
-  assert curve is not None
-  return curves.Curve(curve.steps, curves.median_filter(curve.values, SMOOTH_POINTS))
 
 
 def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:

@@ -32,7 +32,8 @@ class Sweep(NamedTuple):
   heads: Mapping[str, Any]  # Its auxiliary heads, name -> fields; costs apart, which go with the clip.
   reward_clip: float  # The largest reward that is learned from; inf: none is cut.
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
-  curve: curves.Curve | None  # Of the top runs, over environment steps as far as the shortest goes; None without runs.
+  best: tuple[records.Run, ...]  # The top of them, by the area under their curves.
+  curve: curves.Curve | None  # Of the best, over environment steps as far as the shortest goes; None without runs.
   tested: episodes_file.Tested | None
   note: str  # Why it is not complete, in a word or two: 'at 40%'; '' where it is.
   gap: str  # The same in full.
@@ -160,6 +161,7 @@ def read(path: pathlib.Path) -> Sweep:
     heads={name: {**head, "cost": None} for name, head in phase["auxiliary"].items()},
     reward_clip=float(phase["hyper"]["reward_clip"]),
     runs=(),
+    best=(),
     curve=None,
     tested=None,
     note="",
@@ -173,8 +175,18 @@ def read(path: pathlib.Path) -> Sweep:
   runs = members.runs
   note, gap = sweep_folder.why_incomplete(runs, nothing.steps, is_done=True)
   gap = "; ".join(filter(None, (gap, members.lacking)))
-  curve = _top_curve(runs, nothing) if runs else None
-  return nothing._replace(runs=runs, curve=curve, tested=tested, note=note, gap=gap, newest_step=_newest_step(path))
+  sweep = nothing._replace(runs=runs, tested=tested, note=note, gap=gap, newest_step=_newest_step(path))
+  if not runs:
+    return sweep
+  curve = curve_of(runs, sweep)
+  best = sweep_folder.top_runs(curve, sweep.top, 0.0)  # No score is below 0 here: no fruit, no goal, no ball.
+  return sweep._replace(best=tuple(runs[i] for i in best), curve=curve._replace(values=curve.values[best]))
+
+
+def curve_of(runs: Sequence[records.Run], sweep: Sweep, *, median_points: int = 1) -> curves.Curve:
+  """Of runs of a sweep over environment steps, smoothed as `curves.points` does."""
+  curve = curves.stack([sweep_folder.points(run, sweep.steps, None, median_points) for run in runs])
+  return curve._replace(steps=curve.steps * (sweep.environment_steps // sweep.steps))
 
 
 def _newest_step(path: pathlib.Path) -> int | None:
@@ -183,13 +195,6 @@ def _newest_step(path: pathlib.Path) -> int | None:
     return max(checkpoint.steps(path / "checkpoints"), default=None)
   except ValueError:  # Saved by an earlier version.
     return None
-
-
-def _top_curve(runs: Sequence[records.Run], sweep: Sweep) -> curves.Curve:
-  """The top runs' curve over environment steps. Scores are at least 0 here: no fruit, no goal, no ball."""
-  curve = curves.stack([sweep_folder.points(run, sweep.steps, None) for run in runs])
-  best = sweep_folder.top_runs(curve, sweep.top, 0.0)
-  return curves.Curve(best.steps * (sweep.environment_steps // sweep.steps), best.values)
 
 
 def _is_sweep(config: Mapping[str, Any], worlds: tuple[str, ...]) -> bool:

@@ -92,7 +92,8 @@ def _learning_curves(
         gaps[result.cell.name] = result.gap
       if result.curve is None:
         continue
-      best = sweep_folder.top_runs(result.curve, matrix.top, matrix.floors[0])
+      top = sweep_folder.top_runs(result.curve, matrix.top, matrix.floors[0])
+      best = result.curve._replace(values=result.curve.values[top])
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
       lines.append(plots.Line(label, COLORS[method], best))

@@ -125,7 +125,14 @@ def test_the_lag_is_exact_whatever_takes_how_long(learner):
 
 
 @pytest.mark.parametrize(
-  "mode", [{"lag": 0}, {"lag": 1}, {"free_running": True}, {"free_running": True, "replay_updates": 10**9}]
+  "mode",
+  [
+    {"lag": 0},
+    {"lag": 1},
+    {"lag": 1, "replay_updates": 10**9},
+    {"free_running": True},
+    {"free_running": True, "replay_updates": 10**9},
+  ],
 )
 def test_a_world_that_breaks_down_is_named_at_once(learner, mode):
   environments = [Fitful(0), Fitful(1, breaks_at=NUM_STEPS + 1)]
@@ -239,6 +246,26 @@ def test_no_world_is_played_with_what_is_no_number(learner, monkeypatch):
   with pytest.raises(FloatingPointError):
     next(start(learner, [Fitful(0)], free_running=True))
   assert all(np.isfinite(leaf).all() for leaves in played_with for leaf in leaves)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_no_unroll_is_asked_of_what_replay_has_made_no_number(learner, lag, monkeypatch):
+  learn_again, host_unroll, played_with = loop.learn_again, unroll.host_unroll, []
+
+  def spoil(state, played, **rest):
+    state, metrics = learn_again(state, played, **rest)
+    nan = jax.tree.map(lambda x: x * np.float32(np.nan), (state.trainable, metrics["gradient_norm"]))
+    return dataclasses.replace(state, trainable=nan[0]), {**metrics, "gradient_norm": nan[1]}
+
+  def spy(agent, trainable, *rest):
+    played_with.append(jax.tree.leaves(trainable))
+    return host_unroll(agent, trainable, *rest)
+
+  monkeypatch.setattr(loop, "learn_again", spoil)
+  monkeypatch.setattr(unroll, "host_unroll", spy)
+  with pytest.raises(FloatingPointError, match=f"at step {NUM_STEPS}; lower the learning rate"):
+    list(start(learner, [Fitful(0)], lag=lag, replay_updates=2, replay_size=10))
+  assert len(played_with) == lag + 1 and all(np.isfinite(leaf).all() for leaves in played_with for leaf in leaves)
 
 
 def test_an_episode_that_a_column_was_fitted_in_counts_whole(learner):

@@ -22,6 +22,8 @@ CORE = min(os.sched_getaffinity(0))
 class Script(plan.Job):
   """A job that runs Python given as the flag `code`, with the folder of the plan as its argument."""
 
+  has_own_folder = False
+
   def command(self, folders):
     return [sys.executable, "-c", self.flags["code"], os.path.dirname(folders[self.name])]
 
@@ -120,6 +122,38 @@ def test_what_comes_after_a_job_that_is_done_anew_is_done_anew_too(tmp_path):
   assert (tmp_path / "order").read_text() == "1 middle late 2 middle late new "
 
 
+class Learner(Script):
+  """Finds what it has learned before, as `train` does."""
+
+  has_own_folder = True
+
+
+LEARN = """
+import pathlib, sys
+own = pathlib.Path(sys.argv[1], {0!r})
+own.mkdir(exist_ok=True)
+if not (own / 'learned').exists(): (own / 'learned').write_text({1!r})
+"""
+
+
+@pytest.mark.parametrize("state", [jobs_lib.DONE, jobs_lib.STOPPED])
+def test_what_was_learned_from_a_job_that_is_done_anew_is_set_aside(tmp_path, state):
+  def plan_of(word):
+    first = Learner("first", flags={"code": LEARN.format("first", word)})
+    return [first, Learner("next", flags={"code": LEARN.format("next", word), "after": ["{first}"]})]
+
+  assert run(plan_of("old"), tmp_path)
+  folder = jobs_lib.Folder(tmp_path, plan_of("old"))
+  folder.write(plan_of("old")[1], dataclasses.replace(folder.stored("next"), state=state))
+  (tmp_path / "first/learned").unlink()
+  (tmp_path / "first").rmdir()
+  assert states(plan_of("old"), tmp_path)["first"] == jobs_lib.LEFT
+  assert run(plan_of("new"), tmp_path)
+  read = lambda name: (tmp_path / name / "learned").read_text()  # noqa: E731
+  assert (read("first"), read("next"), read("next.1")) == ("new", "new", "old")
+  assert run(plan_of("new"), tmp_path) and not (tmp_path / "next.2").exists()
+
+
 def test_a_job_waits_for_what_its_command_does_not_name(tmp_path):
   column, test = plan.Job("column"), plan.Job("test", "navigate", flags={"runs": "{column}"})
   figure = plan.figures("figure", "nav", [column], after=[test])
@@ -130,6 +164,7 @@ def test_a_job_waits_for_what_its_command_does_not_name(tmp_path):
   with pytest.raises(ValueError, match="'figure' needs {test}, but no job is called that"):
     plan.check([column, figure])
   folder = jobs_lib.Folder(tmp_path, [column, test, figure])
+  (tmp_path / "column").mkdir()
   before = plan.figures("figure", "nav", [column])
   for job in (column, test, before):
     folder.write(job, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job)))

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -389,6 +390,18 @@ def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_
   assert steps == list(range(10, 601, 10))
 
 
+def test_behind_dm_env_who_goes_on_begins_other_episodes(tmp_path, monkeypatch):
+  seeds, make = [], learn.place_lib.make
+  monkeypatch.setattr(learn.place_lib, "make", lambda *args, seed, **rest: seeds.append(seed) or make(*args, **rest))
+  config = make_config(world="host")
+  config.seed = 3
+  config.train.update({"steps": 20, "save_every": 20, "num_worlds": 1, "evaluate_every": 0})
+  for steps in (20, 40, 60):
+    config.train.steps = steps
+    run.run(config, tmp_path)
+  assert seeds[0] == 3 and len(set(seeds)) == 3 and max(seeds) < 2**31
+
+
 def test_free_running_worlds_are_learned_in_to_the_last_step_and_on_resume(tmp_path, monkeypatch):
   monkeypatch.setattr(learn, "FRAMES_TO_FIT", 30)
   config = make_config(world="host")
@@ -581,6 +594,27 @@ def test_a_run_of_a_sweep_is_continued_by_the_sweep_alone(tmp_path):
   with pytest.raises(ValueError, match="01 is a run of the sweep in .*, which continues it; use another --workdir"):
     run.run(make_config(), tmp_path / "runs/01")
   assert (tmp_path / "runs/01/metrics.jsonl").read_bytes() == before
+  shutil.rmtree(tmp_path / "checkpoints")  # As before the first save.
+  with pytest.raises(ValueError, match="01 is a run of the sweep in"):
+    run.run(make_config(), tmp_path / "runs/01")
+
+
+def test_a_run_where_a_sweep_was_begun_before_can_be_read(tmp_path):
+  (tmp_path / "runs/00").mkdir(parents=True)
+  learned = run.run(make_config(), tmp_path)
+  assert partition.content_hash(released.load_source(tmp_path).params) == partition.content_hash(
+    partition.merge(learned.state.trainable, learned.state.frozen)
+  )
+
+
+def test_a_member_that_cannot_be_read_is_no_sweep_without_a_best(tmp_path):
+  config = make_config()
+  config.train.evaluate_every, config.sweep = 0, base.sweep(num_runs=2, top=1, sampled=())
+  run.run(config, tmp_path)
+  file = tmp_path / "runs/01/metrics.jsonl"
+  file.write_text("no json\n" + file.read_text())
+  with pytest.raises(ValueError, match="runs/01/metrics.jsonl"):
+    run.run(config, tmp_path)
 
 
 def test_a_film_comes_after_the_checkpoint_and_its_failure_stops_nothing(tmp_path, monkeypatch, capsys):

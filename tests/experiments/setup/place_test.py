@@ -14,6 +14,12 @@ def test_what_the_learner_says_itself_is_no_option(option):
     place.make("pong/pong", {option: 3})
 
 
+def test_without_names_all_that_a_world_shows_is_shown(monkeypatch):
+  world = worlds.CueRecall()
+  monkeypatch.setattr(registry, "make", lambda name, *, seed, observations: (world, observations))
+  assert place.make("own", {}).world == (world, None)
+
+
 def test_worlds_behind_dm_env_differ_in_their_seeds_and_an_arm_is_one(monkeypatch):
   seeds = []
 

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import math
-import pathlib
+import os
 import shlex
 import subprocess
 import sys
@@ -68,11 +68,10 @@ def test_a_field_that_an_older_config_lacks_is_what_was_done_without_it(tmp_path
 def test_a_file_that_cannot_be_written_is_named_and_stays_what_it_was(tmp_path, monkeypatch):
   run_directory.write_json(tmp_path / "x.json", {"a": 1})
 
-  def full(file, text):
-    file.touch()  # As a full disk does: there, and empty.
+  def full(file):  # The name is there by then, and empty.
     raise OSError(errno.ENOSPC, "No space left on device")
 
-  monkeypatch.setattr(pathlib.Path, "write_text", full)
+  monkeypatch.setattr(os, "fsync", full)
   with pytest.raises(OSError, match=r"cannot write \S*/x.json \(No space left on device\)"):
     run_directory.write_json(tmp_path / "x.json", {"a": 2})
   assert read(tmp_path / "x.json") == {"a": 1} and [one.name for one in tmp_path.iterdir()] == ["x.json"]
@@ -240,6 +239,10 @@ def test_the_commit_is_that_of_the_code_and_of_no_checkout_around_it(tmp_path, m
   git("add", ".")
   git("commit", "-m", "ours")
   assert run_directory.commit() == git("rev-parse", "HEAD")
+  (site / "agents").mkdir()
+  (site / "agents/new.py").touch()
+  assert run_directory.commit() == git("rev-parse", "HEAD") + "+changes"
+  (site / "agents/new.py").unlink()
   (site / "ours.py").write_text("2")
   assert run_directory.commit() == git("rev-parse", "HEAD") + "+changes"
 

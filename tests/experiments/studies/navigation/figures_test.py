@@ -46,6 +46,23 @@ def test_figure_3_counts_what_was_put_in(nav):
   assert found.of("static_1")[0].curve.steps[-1] == 20_000  # Environment steps of the LSTM, cut at half.
 
 
+def test_a_lucky_bunch_of_episodes_is_not_a_score_that_was_reached(tmp_path):
+  """Worlds in step end their episodes together, here every 500 steps: the median is over bunches, not over bins."""
+  for name, returns in (("nav", [1.0] * 20), ("nav_d2", [1.0] * 9 + [90.0] + [1.0] * 5 + [81.0] * 5)):
+    path = navigators.write_sweep(tmp_path / name, name, "static_1", [(0, 1)] * 2)
+    rows = [
+      {"step": 500 * (i + 1), "wall_s": 1.0, "kind": "train", "episodes": 16.0, "return_mean": x}
+      for i, x in enumerate(returns)
+    ]
+    for run in ("00", "01"):
+      (path / "runs" / run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  drawn = figures.make("nav_fig3", read(tmp_path))
+  np.testing.assert_array_equal(drawn.statistics["static_1/nav_d2"]["score"], [81, 81])  # Of bunches 19 and 20.
+  half = drawn.more_tables["speedup"]["static_1/nav_d2, score 41.0 (50%)"]
+  # Of the five bunches around agent step 8,000 three have 81: the median goes from 1 to 81 in the bin that ends there.
+  assert half["steps with"] == "31,800 (31,800; 31,800)"
+
+
 def test_half_written_and_missing_are_said_and_never_zero(nav):
   drawn = figures.make("nav_fig3", read(nav))
   assert drawn.statistics["static_1/lstm_clip"]["score"] == drawn.statistics["static_1/lstm_clip"]["AUC"] == "at 50%"
@@ -153,15 +170,15 @@ def test_the_speed_up_is_the_ratio_of_slopes(nav):
   table = figures.make("nav_fig3", read(nav)).more_tables["speedup"]
   rows = {row.partition("(")[2].rstrip(")"): numbers for row, numbers in table.items()}
   assert set(rows) == {"50%", "25%", "75%"}
-  # Untrained play scores 8/15 on average, the best ends at 76: a quarter of the way is 19.4, three quarters 57.13.
+  # Untrained play scores 8/15 on average, the best ends at 76.4: a quarter of the way is 19.5, three quarters 57.43.
   quarter = rows["25%"]
   assert float(quarter["ratio"].mean) == pytest.approx(2.0, abs=0.05)
-  assert quarter["steps without"] == "19,400 (19,400; 19,400)"  # 40,000 of the environment's x 19.4 / 40,
-  assert quarter["steps with"] == "9,700 (9,700; 9,700)"  # or / 80.
+  assert quarter["steps without"] == "19,500 (19,500; 19,500)"  # 40,000 of the environment's x 19.5 / 40,
+  assert quarter["steps with"] == "9,750 (9,750; 9,750)"  # or / 80.
   assert quarter["speed-up"].startswith("2.0x [") and "2 of 2 runs reach it" in quarter["speed-up"]
   # nav ends at 40 and never reaches three quarters of the way: a bound, no number.
   assert "ratio" not in rows["75%"] and rows["75%"]["speed-up"].startswith("> 1.")
-  assert rows["75%"]["steps without"] == "> 40,000 (never; never)" and rows["75%"]["steps with"].startswith("28,567 (")
+  assert rows["75%"]["steps without"] == "> 40,000 (never; never)" and rows["75%"]["steps with"].startswith("28,717 (")
   assert "0 of 2 of the baseline" in rows["75%"]["speed-up"]
 
 

@@ -1,0 +1,26 @@
+"""Learning curves and scores of runs that are made up."""
+
+import json
+
+import numpy as np
+
+from analysis import records
+from experiments.store import sweep_folder
+
+
+def write_run(path, bunches):
+  """A run of which `bunches`, (step, episodes, mean return), is all that ended."""
+  path.mkdir()
+  (path / "config.json").write_text("{}")
+  (path / "provenance.json").write_text(json.dumps({"command": "a", "commit": "b", "seed": 0}))
+  rows = [{"step": s, "wall_s": 1.0, "kind": "train", "episodes": float(n), "return_mean": x} for s, n, x in bunches]
+  (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return records.read(path)
+
+
+def test_what_ended_in_an_update_that_goes_beyond_the_last_step_counts(tmp_path):
+  run = write_run(tmp_path / "run", [(500, 8, 1.0), (1_024, 8, 5.0)])
+  steps, values = sweep_folder.points(run, 1_000, None)
+  assert steps[-1] == 1_000
+  np.testing.assert_array_equal(values[[0, 50, 99, 100]], [1, 1, 1, 5])
+  assert sweep_folder.late_returns(run).mean() == 5.0
