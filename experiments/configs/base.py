@@ -123,9 +123,9 @@ def phase(
     steps: agent steps, over all worlds.
     num_worlds: B; of an arm there is one.
     num_steps: T, the length of an unroll.
-    evaluate_every: agent steps between evaluations; 0: only at the end.
+    evaluate_every: agent steps between evaluations; 0: only at the end. Runs of a sweep are not evaluated.
     save_every: agent steps between checkpoints; 0: only at the end.
-    evaluation_episodes: episodes of each evaluation; 0: no evaluation.
+    evaluation_episodes: episodes of each evaluation; 0: no evaluation. A matrix evaluates the best run of each sweep.
     updates_per_record: updates of one 'train' record of worlds in JAX: their episodes and share of clipped gradients,
       all else of the last. Behind `dm_env` each update has its own.
     auxiliary: name -> `head`, in order: readouts trained beside policy and value.

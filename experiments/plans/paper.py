@@ -49,10 +49,7 @@ def _card() -> list[plan.Job]:
   """
   soup_config, arm_config = "experiments/configs/pong_soup.py:accelerator", "experiments/configs/jaco_corl2017.py"
   hours = _hours(pong_soup.get_config("accelerator"), _PONG)
-  unfilmed = {"train.video": False}
-  soup = plan.Job(
-    "card_soup", "matrix", config=soup_config, fields=unfilmed, flags={"cell": "scratch_pong"}, hours=hours
-  )
+  soup = plan.Job("card_soup", "matrix", config=soup_config, flags={"cell": "scratch_pong"}, hours=hours)
   cells = {
     **{f"card_soup_{to}": [f"{how}_pong_to_{to}" for how in ("progressive", "finetune")] for to in ("white", "h_flip")},
     "card_soup_scratch": ["scratch_white", "scratch_h_flip"],
@@ -64,7 +61,6 @@ def _card() -> list[plan.Job]:
       name,
       "matrix",
       config=soup_config,
-      fields=unfilmed,
       flags={"cell": of, "workdir": "{card_soup}"},
       hours=round(hours * len(of), 2),
     )
@@ -74,7 +70,6 @@ def _card() -> list[plan.Job]:
   column = plan.Job(
     "card_randomized",
     config=f"{arm_config}:{jaco_corl2017.RANDOMIZED}",
-    fields=unfilmed,
     hours=_hours(randomized, 3 * _JACO),  # A guess: with so many worlds.
   )
   sweep = navigation.get_config("accelerator,nav,static_1")
@@ -82,7 +77,6 @@ def _card() -> list[plan.Job]:
     plan.Job(
       f"card_static_1_{agent}",
       config=f"experiments/configs/navigation.py:accelerator,{agent},static_1",
-      fields=unfilmed,
       hours=_hours(sweep, 3 * _MAZE),  # The same guess.
     )
     for agent in ("nav_d2", "nav", "nav_d1d2l")

@@ -155,14 +155,16 @@ def named(source: Source) -> dict[str, Any]:
 def _lineage_before(source: pathlib.Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
   """`lineage` of the network that a run of this provenance started from, as far as that had learned then.
 
-  It may be gone since, or released anew: that is said there and on stderr.
+  It may be gone since, or made anew: that is said there and on stderr.
   """
   why = "is gone"
   if source.is_dir():
-    here = run_directory.read_provenance(source).get(arrays_file.HASH)
+    steps, here = about.get("source_steps"), run_directory.read_provenance(source).get(arrays_file.HASH)
+    if here is None and steps is not None and steps == max(checkpoint.steps(source / "checkpoints"), default=None):
+      here = partition.content_hash(checkpoint.load_run(source)[1])
     if here is None or here == about.get(_SOURCE_HASH, here):
-      return lineage(source, steps=about.get("source_steps"))
-    why = "was released anew"
+      return lineage(source, steps=steps)
+    why = "was made anew"
   print(f"warning: {source} {why}, and with it what is known of the network that this one began as", file=sys.stderr)
   return [{"steps": None, "commit": "unknown", "source": str(source)}]
 

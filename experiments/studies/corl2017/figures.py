@@ -374,7 +374,7 @@ def _memory_and_width(run: records.Run) -> str:
   randomization = run.config.get("world_options", {}).get("randomization") or {}
   parts = ["LSTM" if has_lstm else "FF", _width(run)]
   parts += [_RANDOMIZED] if any(randomization.values()) else []
-  return ", ".join([*parts, *([_HELPED] if run.config["train"].get("auxiliary") else [])])
+  return ", ".join([*parts, *([_HELPED] if run.config.get("train", {}).get("auxiliary") else [])])
 
 
 def _width(run: records.Run) -> str:

@@ -686,4 +686,8 @@ def test_a_run_tells_how_far_its_source_had_learned_when_it_began_and_no_start_t
   assert [one["steps"] for one in released.lineage(tmp_path / "child")] == [120, 80]
   assert [one["steps"] for one in released.lineage(tmp_path / "source")] == [200]
   assert (tmp_path / "child/provenance.json").read_text() == began
+  shutil.rmtree(tmp_path / "source")
+  source.seed, source.train.steps = 1, 120
+  run.run(source, tmp_path / "source")  # Another network, of as many steps.
+  assert [one["steps"] for one in released.lineage(tmp_path / "child")] == [None, 80]
   assert len(json.loads((tmp_path / "source/provenance.json").read_text())["resumed"]) == 1

@@ -130,4 +130,4 @@ def test_a_lineage_does_not_take_another_release_for_the_one_that_was_started_fr
   other = partition.content_hash(release(source, seed=1))
   run_directory.write_json(source / "provenance.json", training | {"content_sha256": other})
   assert [one["steps"] for one in released.lineage(run, steps=7)] == [None, 7]
-  assert re.fullmatch(r"warning: \S*/source was released anew, [^\n]*\n", capsys.readouterr().err)
+  assert re.fullmatch(r"warning: \S*/source was made anew, [^\n]*\n", capsys.readouterr().err)

@@ -151,6 +151,25 @@ def test_figure_4_counts_what_was_put_in(tmp_path):
   assert "45.0 [0.0, 50.0]" in drawing.markdown(drawn)  # 12.7 * 5 on either side, but for the ends of the scale.
 
 
+def test_figure_4_keeps_columns_apart_that_learned_otherwise(tmp_path):
+  for name, options, heads in (
+    ("plain", {"randomization": {"camera_m": 0.0}}, {}),
+    ("randomized", {"randomization": {"camera_m": 0.1}}, {}),
+    ("helped", {}, {"joints": {}}),
+    ("both", {"randomization": {"camera_m": 0.1}}, {"joints": {}}),
+  ):
+    path = make_run(tmp_path / name, "scratch", features=16, level=20.0, world="jaco/reach/random")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"world_options": options, "train": {"auxiliary": heads}}))
+  rows = [row for row in figures.make("corl2017_fig4", read(tmp_path)).statistics if row.endswith("(ours)")]
+  more = ("", ", randomized", ", randomized, with helper losses", ", with helper losses")
+  assert sorted(rows) == sorted(f"LSTM, wide{words} (ours)" for words in more)
+  config["world_options"] = {"num_joints": 6}
+  (path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(ValueError, match="world_options.num_joints in config.json is"):
+    figures.make("corl2017_fig4", read(tmp_path))
+
+
 def test_figure_4_is_drawn_behind_dm_env(tmp_path):
   """Each episode has a record there, and no 'train' record counts them."""
   path = make_run(tmp_path / "run", "scratch", features=16, level=20.0, world="package.module:maker")
