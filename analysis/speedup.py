@@ -50,6 +50,17 @@ def steps_to(curve: curves.Curve, score: float) -> np.ndarray:
   return steps
 
 
+def steps_in_words(curve: curves.Curve, score: float) -> str:
+  """Median of the steps to `score` and each run's, sorted: '200 (100; 200; never)'.
+
+  Where runs that never reach it are in the median, the least that it can be: '> 300 (100; never; never)' of 300 steps.
+  """
+  steps = np.sort(steps_to(curve, score))
+  least, most = np.median(np.minimum(steps, curve.steps[-1])), np.median(steps)
+  each = "; ".join(f"{x:,.0f}" if np.isfinite(x) else "never" for x in steps)
+  return f"{'' if least == most else '> '}{least:,.0f} ({each})"
+
+
 def speedup(baseline: curves.Curve, method: curves.Curve, score: float) -> Speedup:
   """How many times fewer steps than `baseline` the runs of `method` need to reach `score`.
 

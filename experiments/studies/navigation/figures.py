@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from analysis import curves, intervals, measure_plots, navigation, paper, plots, records, speedup
+from analysis import intervals, measure_plots, navigation, paper, plots, records, speedup
 from experiments.report import drawing
 from experiments.store import sweep_folder
 from experiments.studies.navigation import episodes_file, folder
@@ -174,17 +174,6 @@ def in_order(sweeps: tuple[folder.Sweep, ...]) -> list[folder.Sweep]:
   return sorted(sweeps, key=lambda sweep: places.get(sweep.agent, len(places)))
 
 
-def steps_in_words(curve: curves.Curve, score: float) -> str:
-  """Median of the steps to `score` and each run's, sorted: '200 (100; 200; never)'.
-
-  Where runs that never reach it are in the median, the least that it can be: '> 300 (100; never; never)' of 300 steps.
-  """
-  steps = np.sort(speedup.steps_to(curve, score))
-  least, most = np.median(np.minimum(steps, curve.steps[-1])), np.median(steps)
-  each = "; ".join(f"{x:,.0f}" if np.isfinite(x) else "never" for x in steps)
-  return f"{'' if least == most else '> '}{least:,.0f} ({each})"
-
-
 def _learned(everyone: folder.Navigation) -> Iterator[tuple[str, list[folder.Sweep]]]:
   """Mazes and, in order, the sweeps there that have curves, where some have."""
   for maze in everyone.mazes:
@@ -232,7 +221,10 @@ def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[s
     numbers["speed-up"] = speedup.describe(ratio)
     if ratio.is_known:
       numbers["ratio"] = intervals.Interval(*(np.asarray(x) for x in (ratio.at_least, ratio.low, ratio.high)))
-  return numbers | {"steps with": steps_in_words(fast, score), "steps without": steps_in_words(slow, score)}
+  return numbers | {
+    "steps with": speedup.steps_in_words(fast, score),
+    "steps without": speedup.steps_in_words(slow, score),
+  }
 
 
 def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:

@@ -27,7 +27,7 @@ COLORS = {
 }
 _PONG = "pong/"  # The world that the paper's numbers are of.
 _PONG_LIMITS = (-21.0, 21.0)
-_BOUNDS = drawing.Bounds(*_PONG_LIMITS, but_for=("steps to 0", "lost"))
+_BOUNDS = drawing.Bounds(*_PONG_LIMITS, but_for=("lost",))
 _SHORTER = 0.775  # Of the horizon: the paper's figure 4a follows from its 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
 _MOST_PAIRS = 4
 _FIG4B_METHODS = ("scratch", "finetune", "progressive2")
@@ -240,10 +240,10 @@ def _curve_numbers(curve: curves.Curve, matrix: matrix_folder.Matrix) -> dict[st
   """`end`: the last tenth's mean, NaN where the curve stops before; `mean`: over the curve as far as it goes."""
   reaches = curves.at(curve, matrix.steps)
   last = transfer.final_scores(curve, matrix.steps) if np.isfinite(reaches).all() else reaches
-  half_way = {"steps to 0": speedup.steps_to(curve, 0.0)} if matrix.world == _PONG else {}
+  half_way = {"steps to 0": speedup.steps_in_words(curve, 0.0)} if matrix.world == _PONG else {}
   return {"end": last, "mean": curves.mean_height(curve), **half_way}
 
 
 def _paper_numbers(theirs: paper.PongCurve) -> dict[str, drawing.Cell]:
-  zero = np.nan if theirs.zero_step is None else theirs.zero_step
-  return {"end": np.asarray([theirs.end]), "mean": np.asarray([theirs.mean]), "steps to 0": np.asarray([zero])}
+  zero = "never" if theirs.zero_step is None else f"{theirs.zero_step:,.0f}"
+  return {"end": np.asarray([theirs.end]), "mean": np.asarray([theirs.mean]), "steps to 0": zero}

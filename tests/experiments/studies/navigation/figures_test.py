@@ -7,12 +7,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from analysis import curves, intervals
+from analysis import curves, intervals, speedup
 from experiments import figures as figures_binary
 from experiments.report import drawing
 from experiments.studies import figures
 from experiments.studies.navigation import episode_figures, folder
-from experiments.studies.navigation import figures as navigation_figures
 from tests.experiments.studies.navigation import navigators
 
 
@@ -196,7 +195,7 @@ def test_steps_are_medians_with_each_run_s_beside(ends, words):
   """Straight lines from 0 to `ends` at step 300, of which 50 is the score."""
   steps = np.linspace(0.0, 300.0, 4)
   curve = curves.Curve(steps, np.asarray(ends)[:, None] * steps / 300.0)
-  assert navigation_figures.steps_in_words(curve, 50.0) == words
+  assert speedup.steps_in_words(curve, 50.0) == words
 
 
 def test_a_baseline_chosen_among_other_numbers_of_runs_is_said(nav):
