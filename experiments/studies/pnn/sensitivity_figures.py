@@ -71,7 +71,7 @@ def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     _share_table(nets, "share"),
     more_pictures=uses,
     more_tables={"sum_reading": _share_table(nets, "sum"), "features_used": _used_table(nets)},
-    gaps=gaps,
+    gaps=gaps | _unshown(nets),
     places=2,
   )
 
@@ -138,7 +138,7 @@ def fig9(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     sensitivity_plots.aps_against_afs(pairs, layers=layers),
     _agreement_table(nets),
     more_pictures={f"noise_{net.cell.name}": _noise_curves(net, _second(layers)) for net in shown},
-    gaps=gaps,
+    gaps=gaps | _unshown(nets),
     places=2,
   )
 
@@ -190,6 +190,10 @@ def _shown(nets: Sequence[_Net]) -> list[_Net]:
     return pairs.index(pair) if pair in pairs else len(pairs) + (net.cell.method != "progressive")
 
   return sorted(nets, key=rank)[:_MOST_NETS]
+
+
+def _unshown(nets: Sequence[_Net]) -> dict[str, str]:
+  return {"pictures": f"of {_MOST_NETS} networks; tables have all {len(nets)}"} if len(nets) > _MOST_NETS else {}
 
 
 def _second(layers: Sequence[str]) -> str:

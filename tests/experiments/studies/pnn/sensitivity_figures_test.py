@@ -5,7 +5,7 @@ import pytest
 
 from experiments.report import drawing
 from experiments.studies import figures
-from experiments.studies.pnn import matrix_folder
+from experiments.studies.pnn import matrix_folder, sensitivity_figures
 from tests.experiments.studies.pnn import figures_test as cells
 from tests.experiments.studies.pnn import matrices
 
@@ -56,6 +56,13 @@ def test_figure_5_shares_by_layer_and_the_maps_of_conv1(soup):
   assert drawn.gaps == {"random_column_pong": "not run", "random_column_white": "not analysed",
                         "random_column_h_flip": "not run"}  # fmt: skip
   assert "not analysed" in " ".join(text.get_text() for text in drawn.picture.texts)
+
+
+def test_networks_that_a_picture_has_no_room_for_are_said(soup, monkeypatch):
+  monkeypatch.setattr(sensitivity_figures, "_MOST_NETS", 1)
+  drawn = figures.make("pnn_fig5", matrix_folder.read(soup))
+  assert len(drawn.picture.axes) == 1 and len(drawn.statistics) == 2
+  assert drawn.gaps["pictures"] == "of 1 networks; tables have all 2"
 
 
 def test_figure_7a_has_the_best_transfer_and_the_worst(soup):
