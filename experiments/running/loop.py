@@ -135,7 +135,8 @@ def consume(
 
   Returns the last state, of which there must be one.
 
-  What was evaluated is filmed once all else is safe. Who asks the program to stop has its state saved first.
+  What was evaluated is filmed once all else is safe. Who asks the program to stop has its state saved at once: an
+  evaluation that is due just then is left out.
 
   Raises:
     SystemExit: if it was asked to (`stop.deferred`).

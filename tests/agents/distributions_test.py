@@ -48,10 +48,3 @@ def test_samples_have_the_probabilities_of_the_softmaxes():
 def test_gradients_stay_finite_at_certainty():
   logits, _ = heads.split(jnp.array([300.0, -300.0, 0.0, 0.0, 900.0, 0.0], jnp.float32), (2, 3))
   assert np.isfinite(jax.grad(distributions.entropy)(logits)).all()
-
-
-def test_equal_entries_are_cut_like_unequal_ones():
-  # Against numpy's own split, 9 joints x 3 choices as on the arm.
-  flat = np.random.default_rng(2).normal(size=(4, 28)).astype(np.float32)
-  logits, _ = heads.split(jnp.asarray(flat), (3,) * 9)
-  np.testing.assert_array_equal(logits, np.stack(np.split(flat[:, :27], 9, axis=-1), axis=1))
