@@ -106,7 +106,10 @@ def main() -> None:
     if _RELEASE.value:
       raise ValueError("--columns cannot be released: release the run that learned them; leave one of both flags out")
     source = source.first(_COLUMNS.value)
-  world, options = (_TARGET.value, {}) if _TARGET.value else released.trained_in(folder)
+  try:
+    world, options = (_TARGET.value, {}) if _TARGET.value else released.trained_in(folder)
+  except ValueError as error:
+    raise ValueError(f"{error}; give --target") from error
   options = {**options, **options_of(_OPTIONS.value)}
   task = player(source, folder, world, options, seed=binary.SEED.value)
   if binary.VIDEO.value and "pixels" not in task.place.world.observation_spec():

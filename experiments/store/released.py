@@ -195,7 +195,7 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
     record = run_directory.read_json(folder / name) if (folder / name).exists() else {}
     if "world" in record:
       return record["world"], record["world_options"]
-  raise ValueError(f"{folder} does not say which world it was trained in; give --target")
+  raise ValueError(f"{folder} does not say which world it was trained in: no config.json or evaluation.json there does")
 
 
 def reward_scale(run: pathlib.Path) -> float | None:

@@ -161,6 +161,14 @@ def test_a_run_is_evaluated_where_it_learned(trained, tmp_path):
   assert released.trained_in(tmp_path) == ("recall/next", {})
 
 
+def test_a_network_that_does_not_say_where_it_learned_needs_a_target(trained, tmp_path):
+  source = released.load_source(trained)
+  released.save(tmp_path, source.spec, source.params, evaluation={}, provenance={})
+  why = "does not say which world it was trained in: .*; give --target"
+  with flagsaver.flagsaver(source=str(tmp_path)), pytest.raises(ValueError, match=why):
+    evaluate.main()
+
+
 def test_a_network_that_does_not_fit_the_target_is_refused(trained, monkeypatch):
   source = released.load_source(trained)
   worlds.serve(monkeypatch, lambda name, **options: worlds.Bandit())
