@@ -82,8 +82,8 @@ def behind_dm_env(
   With a `lag` an actor plays in a thread of its own while the learner learns: unroll k, from 0, with the parameters
   after max(0, k - lag) updates, however long anything takes (Cleanba's rule, Huang et al. 2023, is 1). Without one both
   take turns in the caller's thread. `free_running` worlds have a thread each and never wait (`_FreeRunning`). What a
-  world raises is raised here, when its unroll is due; after the update at hand where it runs free. Nobody plays any
-  more when the last state is yielded.
+  world raises is raised here, when its unroll is due, or between two replays; after the update at hand where it runs
+  free. Nobody plays any more when the last state is yielded.
   """
   kept = collections.deque[trajectory.Trajectory](maxlen=replay_size if replay_updates else 0)
   num_worlds = len(environments)
@@ -114,7 +114,7 @@ def behind_dm_env(
         draw_key = jax.random.fold_in(act_key, num_steps + i)  # Those before are the unroll's steps'.
         drawn = kept[int(jax.random.randint(draw_key, (), 0, len(kept)))]
         state, last = loop.learn_again(state, drawn, agent=agent)
-        actor.offer(state, last)
+        actor.offer(state, last, is_replay=True)
       records = _episode_records(jax.device_get(ends), first_step)
       metrics |= {name: float(value) for name, value in jax.device_get(losses).items()}
       jax.block_until_ready(state)
@@ -173,10 +173,10 @@ class _InTurns:
       self._ask(state, self._num_steps)
     return self._next(state)
 
-  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
-    """Raises what has ended an unroll meanwhile; parameters come with each that is asked for."""
+  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics, *, is_replay: bool = False) -> None:
+    """Parameters come with each unroll that is asked for. Of a replay, which may be long, raises what ended one."""
     for future in self._futures:
-      if future.done():
+      if is_replay and future.done():
         future.result()
 
   def close(self) -> None:
@@ -273,11 +273,12 @@ class _FreeRunning:
     joined = _concatenate([dataclasses.replace(one, initial_state=()) for one in played], axis=1)
     return _Taken(state, act_key, dataclasses.replace(joined, initial_state=initial_state), metrics)
 
-  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
+  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics, *, is_replay: bool = False) -> None:
     """Gives all worlds the parameters after one more update, once they are computed; raises what has ended a world.
 
     None plays with parameters that are no numbers: they end the run as soon as they are recorded.
     """
+    del is_replay  # All are alike here.
     self._raise_what_ended()
     if np.isfinite(losses["gradient_norm"]):
       self._newest = jax.block_until_ready(state.trainable), state.frozen, self._newest[2] + 1

@@ -48,7 +48,7 @@ class Record:
   hours: float = 0.0  # Of all its starts.
   code: int | None = None  # The process's last exit code.
   on_slurm: bool = False  # SLURM had it last, and knows whether it is queued or runs.
-  ended_s: float = 0.0  # When it was done, since the epoch; 0: it is not known.
+  ended_s: float = 0.0  # When what it made was done, since the epoch; 0: it is not known.
   needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # The same of what it needs, when it started.
 
 
@@ -116,9 +116,17 @@ class Folder:
       return
     names = (path.with_name(f"{path.name}.{n}") for n in itertools.count(1))
     aside = next(name for name in names if not name.exists())
-    with lock_lib.alone(path):
-      path.rename(aside)
+    try:
+      with lock_lib.alone(path):
+        path.rename(aside)
+    except ValueError as error:
+      raise BlockingIOError(f"job {job.name!r}: {error}") from None
     print(f"{job.name}: what it needs was made anew; what it had learned is in {aside}", flush=True)
+
+  def newest_network_ns(self, job: plan_lib.Job) -> int:
+    """When a network was written last in the job's own folder; 0 where none is there, or it has no such folder."""
+    files = pathlib.Path(self._folders[job.name]).rglob("*.safetensors") if job.has_own_folder else ()
+    return max((file.stat().st_mtime_ns for file in files), default=0)
 
   def write(self, job: plan_lib.Job, record: Record) -> None:
     run_directory.write_json(self._file(job.name), dataclasses.asdict(record))
@@ -296,7 +304,8 @@ class _Process:
     self.job, self.devices, self._folder, self._on_slurm = job, devices, folder, on_slurm
     command = folder.command(job)
     cores = {int(device.name) for device in devices if device.is_core}
-    self._started_s, self._hours = time.monotonic(), folder.stored(job.name).hours
+    before = folder.stored(job.name)
+    self._started_s, self._hours, self._ended_s = time.monotonic(), before.hours, before.ended_s
     self._needs = {name: folder.stored(name).ended_s for name in job.needs()}
     with folder.log(job).open("a") as log:
       try:
@@ -304,6 +313,7 @@ class _Process:
       except BlockingIOError:
         raise BlockingIOError(f"job {job.name!r} runs already, by another launcher here") from None
       folder.set_aside(job)
+      self._newest_ns = folder.newest_network_ns(job)
       print(f"$ {shlex.join(command)}", file=log, flush=True)
       self._save(RUNNING, None)
       self._process = subprocess.Popen(
@@ -345,9 +355,12 @@ class _Process:
 
   def _save(self, state: str, code: int | None) -> None:
     self.state = state
-    ended_s = time.time() if state == DONE else 0.0
+    newest_ns = self._folder.newest_network_ns(self.job)
+    is_as_before = self._ended_s > 0 and 0 < newest_ns == self._newest_ns  # It found itself finished.
+    if state == DONE and not is_as_before:
+      self._ended_s = time.time()
     self._folder.write(
-      self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm, ended_s, self._needs)
+      self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm, self._ended_s, self._needs)
     )
 
 

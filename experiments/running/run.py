@@ -189,15 +189,15 @@ def make_members(
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
   """
-  steps = checkpoint.steps(path / "checkpoints")
-  spec = network_file.read_spec(path) if steps else None
-  make = functools.partial(learn.make, source=source, spec=spec, first_step=max(steps, default=0))
+  spec = network_file.read_spec(path) if checkpoint.steps(path / "checkpoints") else None
+  make = functools.partial(learn.make, source=source, spec=spec)
+  first_step = max(checkpoint.steps((path / "runs/00" if "sweep" in config else path) / "checkpoints"), default=0)
   if "sweep" not in config:
-    alone = _on_its_own(Member(config, path, make(config, place=place)))
+    alone = _on_its_own(Member(config, path, make(config, first_step=first_step, place=place)))
     learn.warn_unread(alone.task, config)
     return (alone,)
   configs = [sweep_lib.sample(config, i) for i in range(config.sweep.num_runs)]
-  first = Member(configs[0], path / "runs" / "00", make(configs[0]))
+  first = Member(configs[0], path / "runs" / "00", make(configs[0], first_step=first_step))
   if isinstance(first.task.place, place_lib.Host):
     return (first,)
   others = (Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs[1:], 1))

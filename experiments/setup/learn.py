@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import config_dict
 
 from agents import actor_critic, auxiliary, trajectory, unroll
@@ -74,7 +73,8 @@ def make(
     config.world,
     config.world_options.to_dict(),
     observations=None if teacher else (*read, *(head.signal for head in heads)),
-    seed=_place_seed(config.seed, first_step),
+    seed=config.seed,
+    first_step=first_step,
     num_worlds=config.train.num_worlds,
   )
   num_choices = place_lib.num_choices(place)
@@ -88,11 +88,6 @@ def make(
   key = make_key(config.seed, "auxiliary")
   params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
   return Task(agent, params, is_trainable, place)
-
-
-def _place_seed(seed: int, first_step: int) -> int:
-  """31 bits, which an emulator takes."""
-  return int(np.random.SeedSequence((seed, first_step)).generate_state(1)[0] >> 1) if first_step else seed
 
 
 _Network: TypeAlias = tuple[network.Params, network.Network, partition.IsTrainable]  # And which of it learns.

@@ -71,11 +71,13 @@ def make(
   *,
   observations: Iterable[str] | None = None,
   seed: int = 0,
+  first_step: int = 0,
   num_worlds: int = 1,
 ) -> Place:
   """The place called `name`, of `num_worlds` environments where it is behind `dm_env`.
 
-  `observations` are those that will be read, None for all: a world behind `dm_env` may leave the others out.
+  `observations` are those that will be read, None for all: a world behind `dm_env` may leave the others out. Who goes
+  on at `first_step` begins other episodes there than at step 0. In JAX they come from keys: a seed shapes the world.
 
   Raises:
     ValueError: for more worlds than there can be, or as `registry.make` for an unknown name or option.
@@ -84,13 +86,14 @@ def make(
     raise ValueError(f'"{name}" has no option "{key}": seed and inputs of whoever plays there say it')
   shown = None if observations is None else tuple(sorted(set(observations)))
   make_one = functools.partial(registry.make, name, observations=shown, **options)
-  world = make_one(seed=seed)
+  own_seed = int(np.random.SeedSequence((seed, first_step)).generate_state(1)[0] >> 1) if first_step else seed
+  world = make_one(seed=own_seed)
   if not isinstance(world, dm_env.Environment):
-    return Simulation(name, world)
+    return Simulation(name, make_one(seed=seed) if first_step else world)
   if num_worlds > 1 and getattr(world, "is_unique", False):
     world.close()
     raise ValueError(f"train.num_worlds={num_worlds}: {name} is one arm; set train.num_worlds=1")
-  seeds = np.random.SeedSequence(seed).generate_state(num_worlds - 1) >> 1  # An emulator takes 31 bits.
+  seeds = np.random.SeedSequence(own_seed).generate_state(num_worlds - 1) >> 1  # An emulator takes 31 bits.
   return Host(name, world, tuple(make_one(seed=int(one)) for one in seeds))
 
 

@@ -161,7 +161,10 @@ def _lineage_before(source: pathlib.Path, about: Mapping[str, Any]) -> list[dict
   if source.is_dir():
     steps, here = about.get("source_steps"), run_directory.read_provenance(source).get(arrays_file.HASH)
     if here is None and steps is not None and steps == max(checkpoint.steps(source / "checkpoints"), default=None):
-      here = partition.content_hash(checkpoint.load_run(source)[1])
+      try:
+        here = partition.content_hash(checkpoint.load_run(source)[1])
+      except ValueError:  # It is a sweep now.
+        here = "of several"
     if here is None or here == about.get(_SOURCE_HASH, here):
       return lineage(source, steps=steps)
     why = "was made anew"

@@ -206,7 +206,7 @@ def commit() -> str:
   try:
     _git("ls-files", "--error-unmatch", __file__)  # Fails in an environment inside another project's checkout.
     head, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    new = _git("ls-files", "--others", "--exclude-standard", "--", *_OURS)
+    new = _git("ls-files", "--others", "--exclude-standard", "--", *(f":(glob){one}/**/*.py" for one in _OURS))
   except (OSError, subprocess.CalledProcessError):
     return "unknown"
   return head + ("+changes" if changed or new else "")

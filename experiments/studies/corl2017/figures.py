@@ -397,7 +397,7 @@ def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -
     color=_color(label),
     solid=solid,
     dotted=dotted,
-    is_dashed=_method(label) == "unchanged" or label.endswith((_RANDOMIZED, _HELPED)),
+    is_dashed=_method(label) == "unchanged" or _RANDOMIZED in label,
   )
 
 
@@ -408,6 +408,8 @@ def _method(label: str) -> str:
 def _color(label: str) -> str:
   name, _, width = label.partition(", ")
   other = "progressive" if name in ("LSTM", "three columns") else "finetune"
+  if width.endswith(_HELPED):
+    other = "random_column" if name == "LSTM" else "finetune_head"
   return colors.METHODS.get(name, colors.METHODS[other])[width.startswith("narrow")]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from experiments.running import jobs as jobs_lib
 from experiments.running import plan
+from experiments.store import lock as lock_lib
 from tests import conftest
 
 CORE = min(os.sched_getaffinity(0))
@@ -132,26 +134,43 @@ LEARN = """
 import pathlib, sys
 own = pathlib.Path(sys.argv[1], {0!r})
 own.mkdir(exist_ok=True)
-if not (own / 'learned').exists(): (own / 'learned').write_text({1!r})
+if not (own / 'learned.safetensors').exists(): (own / 'learned.safetensors').write_text({1!r})
 """
+
+
+def learners(word):
+  first = Learner("first", flags={"code": LEARN.format("first", word)})
+  return [first, Learner("next", flags={"code": LEARN.format("next", word), "after": ["{first}"]})]
 
 
 @pytest.mark.parametrize("state", [jobs_lib.DONE, jobs_lib.STOPPED])
 def test_what_was_learned_from_a_job_that_is_done_anew_is_set_aside(tmp_path, state):
-  def plan_of(word):
-    first = Learner("first", flags={"code": LEARN.format("first", word)})
-    return [first, Learner("next", flags={"code": LEARN.format("next", word), "after": ["{first}"]})]
-
-  assert run(plan_of("old"), tmp_path)
-  folder = jobs_lib.Folder(tmp_path, plan_of("old"))
-  folder.write(plan_of("old")[1], dataclasses.replace(folder.stored("next"), state=state))
-  (tmp_path / "first/learned").unlink()
+  assert run(learners("old"), tmp_path)
+  folder = jobs_lib.Folder(tmp_path, learners("old"))
+  folder.write(learners("old")[1], dataclasses.replace(folder.stored("next"), state=state))
+  (tmp_path / "first/learned.safetensors").unlink()
   (tmp_path / "first").rmdir()
-  assert states(plan_of("old"), tmp_path)["first"] == jobs_lib.LEFT
-  assert run(plan_of("new"), tmp_path)
-  read = lambda name: (tmp_path / name / "learned").read_text()  # noqa: E731
+  assert states(learners("old"), tmp_path)["first"] == jobs_lib.LEFT
+  assert run(learners("new"), tmp_path)
+  read = lambda name: (tmp_path / name / "learned.safetensors").read_text()  # noqa: E731
   assert (read("first"), read("next"), read("next.1")) == ("new", "new", "old")
-  assert run(plan_of("new"), tmp_path) and not (tmp_path / "next.2").exists()
+  assert run(learners("new"), tmp_path) and not (tmp_path / "next.2").exists()
+  first, after = learners("new")
+  again = [dataclasses.replace(first, flags=first.flags | {"said": "otherwise"}), after]
+  assert run(again, tmp_path) and set(states(again, tmp_path).values()) == {jobs_lib.DONE}
+  assert not (tmp_path / "next.2").exists()  # The first was finished, and is what it was.
+
+
+def test_what_somebody_is_at_work_in_is_not_set_aside_and_other_jobs_go_on(tmp_path):
+  assert run(learners("old"), tmp_path)
+  shutil.rmtree(tmp_path / "first")
+  other = script("other", SAY.format("other"))
+  with lock_lib.alone(tmp_path / "next"):
+    assert not run([*learners("new"), other], tmp_path)
+  assert states([*learners("new"), other], tmp_path) == {
+    "first": jobs_lib.DONE, "next": jobs_lib.LEFT, "other": jobs_lib.DONE
+  }  # fmt: skip
+  assert (tmp_path / "next/learned.safetensors").read_text() == "old"
 
 
 def test_a_job_waits_for_what_its_command_does_not_name(tmp_path):

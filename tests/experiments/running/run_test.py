@@ -392,14 +392,24 @@ def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_
 
 def test_behind_dm_env_who_goes_on_begins_other_episodes(tmp_path, monkeypatch):
   seeds, make = [], learn.place_lib.make
-  monkeypatch.setattr(learn.place_lib, "make", lambda *args, seed, **rest: seeds.append(seed) or make(*args, **rest))
+
+  def seen(*args, seed, first_step, **rest):
+    seeds.append((seed, first_step))
+    return make(*args, **rest)
+
+  monkeypatch.setattr(learn.place_lib, "make", seen)
   config = make_config(world="host")
   config.seed = 3
   config.train.update({"steps": 20, "save_every": 20, "num_worlds": 1, "evaluate_every": 0})
   for steps in (20, 40, 60):
     config.train.steps = steps
     run.run(config, tmp_path)
-  assert seeds[0] == 3 and len(set(seeds)) == 3 and max(seeds) < 2**31
+  assert seeds == [(3, 0), (3, 20), (3, 40)]
+  config.train.steps, config.sweep = 20, base.sweep(num_runs=2, top=1, sampled=())
+  for steps in (20, 40):
+    config.train.steps = steps
+    run.run(config, tmp_path / "sweep")
+  assert seeds[3:] == [(3, 0), (4, 0), (3, 20), (4, 20)]
 
 
 def test_free_running_worlds_are_learned_in_to_the_last_step_and_on_resume(tmp_path, monkeypatch):
@@ -686,8 +696,8 @@ def test_a_run_tells_how_far_its_source_had_learned_when_it_began_and_no_start_t
   assert [one["steps"] for one in released.lineage(tmp_path / "child")] == [120, 80]
   assert [one["steps"] for one in released.lineage(tmp_path / "source")] == [200]
   assert (tmp_path / "child/provenance.json").read_text() == began
+  assert len(json.loads((tmp_path / "source/provenance.json").read_text())["resumed"]) == 1
   shutil.rmtree(tmp_path / "source")
-  source.seed, source.train.steps = 1, 120
+  source.seed, source.train.steps = 9, 120
   run.run(source, tmp_path / "source")  # Another network, of as many steps.
   assert [one["steps"] for one in released.lineage(tmp_path / "child")] == [None, 80]
-  assert len(json.loads((tmp_path / "source/provenance.json").read_text())["resumed"]) == 1

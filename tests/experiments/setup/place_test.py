@@ -20,6 +20,11 @@ def test_without_names_all_that_a_world_shows_is_shown(monkeypatch):
   assert place.make("own", {}).world == (world, None)
 
 
+def test_a_world_in_jax_is_the_same_where_one_goes_on(monkeypatch):
+  monkeypatch.setattr(registry, "make", lambda name, *, seed, observations: ("shaped by", seed))
+  assert place.make("own", {}, seed=7, first_step=100).world == ("shaped by", 7)
+
+
 def test_worlds_behind_dm_env_differ_in_their_seeds_and_an_arm_is_one(monkeypatch):
   seeds = []
 
@@ -31,6 +36,8 @@ def test_worlds_behind_dm_env_differ_in_their_seeds_and_an_arm_is_one(monkeypatc
   for count in (1, 3):
     assert len(place.make("own", {}, seed=7, num_worlds=count).worlds) == count
   assert seeds[:2] == [7, 7] and len(set(seeds[1:])) == 3 and max(seeds) < 2**31
+  place.make("own", {}, seed=7, first_step=100, num_worlds=3)
+  assert len(set(seeds)) == 6 and max(seeds) < 2**31  # Other episodes where one goes on.
   closed = []
   monkeypatch.setattr(dm_env_adapter.DmEnv, "is_unique", client.ArmEnvironment.is_unique, raising=False)
   monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: closed.append(self))

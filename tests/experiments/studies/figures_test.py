@@ -161,7 +161,10 @@ def test_figure_4_keeps_columns_apart_that_learned_otherwise(tmp_path):
     path = make_run(tmp_path / name, "scratch", features=16, level=20.0, world="jaco/reach/random")
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"world_options": options, "train": {"auxiliary": heads}}))
-  rows = [row for row in figures.make("corl2017_fig4", read(tmp_path)).statistics if row.endswith("(ours)")]
+  drawn = figures.make("corl2017_fig4", read(tmp_path))
+  rows = [row for row in drawn.statistics if row.endswith("(ours)")]
+  styles = {(line.get_color(), line.get_linestyle()) for line in drawn.picture.axes[0].lines}
+  assert len(styles) == 4
   more = ("", ", randomized", ", randomized, with helper losses", ", with helper losses")
   assert sorted(rows) == sorted(f"LSTM, wide{words} (ours)" for words in more)
   config["world_options"] = {"num_joints": 6}
