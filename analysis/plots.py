@@ -44,14 +44,16 @@ def learning_curves(
   x_label: str,
   y_label: str,
   y_limits: tuple[float, float] | None = None,
+  bounds: tuple[float, float] = (-np.inf, np.inf),
   panels_per_row: int | None = None,
   has_shared_legend: bool = False,
   note: str = "",
 ) -> mpl_figure.Figure:
   """Panels side by side, at most `panels_per_row` (None: all) in a row.
 
-  Without `y_limits` each panel has the limits of its own lines (tasks with other scores). `has_shared_legend`: one
-  legend below all panels in place of one in each. `note`: what else the figure says of its lines.
+  Without `y_limits` each panel has the limits of its own lines (tasks with other scores). Bands end at `bounds`, the
+  lowest and the highest that a value can be. `has_shared_legend`: one legend below all panels in place of one in each.
+  `note`: what else the figure says of its lines.
   """
   num_rows = -(-len(panels) // (panels_per_row or len(panels)))
   num_columns = -(-len(panels) // num_rows)  # Rows of equal length, as far as that goes.
@@ -60,7 +62,7 @@ def learning_curves(
   fig, every = axes(size, num_rows, num_columns, sharey=y_limits is not None)
   for axis, panel in zip(every.flat, panels, strict=False):
     for line in panel.lines:
-      _draw(axis, line, has_band=len(panel.lines) <= _MOST_BANDS)
+      _draw(axis, line, has_band=len(panel.lines) <= _MOST_BANDS, bounds=bounds)
     axis.set_title(panel.title, fontsize=11, loc="left")
     axis.set_xlabel(x_label)
     axis.set_ylim(y_limits)
@@ -136,19 +138,21 @@ def _explained(panels: Sequence[Panel]) -> str:
   return "; ".join(parts)
 
 
-def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool) -> None:
+def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool, bounds: tuple[float, float]) -> None:
   style = "--" if line.is_dashed else "-"
   axis.plot(line.solid.steps, line.solid.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
   if has_band:
-    spread(axis, line.solid, line.color)
+    spread(axis, line.solid, line.color, bounds=bounds)
   if line.dotted is not None:
     axis.plot(line.dotted.steps, line.dotted.mean, color=line.color, linewidth=1.0, linestyle=":", alpha=0.8)
 
 
-def spread(axis: matplotlib.axes.Axes, curve: curves.Curve, color: str) -> None:
+def spread(
+  axis: matplotlib.axes.Axes, curve: curves.Curve, color: str, *, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> None:
   """The band about the mean of a curve's runs, or each of few (`intervals.name` says which); of one run nothing."""
   if len(curve.values) >= intervals.FEWEST:
-    interval = intervals.of_mean(curve.values)
+    interval = intervals.of_mean(curve.values, bounds=bounds)
     axis.fill_between(curve.steps, interval.low, interval.high, color=color, alpha=0.18, linewidth=0)
   elif len(curve.values) > 1:
     axis.plot(curve.steps, curve.values.T, color=color, linewidth=0.7, alpha=0.5)

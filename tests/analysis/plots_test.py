@@ -110,6 +110,10 @@ def test_few_runs_are_drawn_each_and_more_have_a_band():
   ends = corners[corners[:, 0] == STEPS[-1], 1]
   half = 3.18245 * np.std([1, 2, 3, 4], ddof=1) / 2  # Student's t of three degrees of freedom.
   np.testing.assert_allclose((ends.min(), ends.max()), (2.5 - half, 2.5 + half), rtol=1e-4)
+  cut = plots.learning_curves([plots.Panel("a", [line("x", 4)])], x_label="", y_label="", bounds=(1.0, 4.0))
+  corners = cut.axes[0].collections[0].get_paths()[0].vertices
+  ends = corners[corners[:, 0] == STEPS[-1], 1]
+  np.testing.assert_allclose((ends.min(), ends.max()), (1.0, 4.0))
 
 
 def test_a_dashed_line_is_dashed_in_the_legend_too():

@@ -85,7 +85,13 @@ def fig3(everyone: folder.Navigation) -> drawing.Drawn:
     statistics |= {sweep.name: _counted(sweep) | curve_numbers(sweep) | _beside_paper(sweep) for sweep in sweeps}
   note = "level dashed line: half of the way from untrained play to the best score"
   picture = plots.learning_curves(
-    panels, x_label="environment steps", y_label="score", panels_per_row=3, has_shared_legend=True, note=note
+    panels,
+    x_label="environment steps",
+    y_label="score",
+    bounds=_BOUNDS[:2],
+    panels_per_row=3,
+    has_shared_legend=True,
+    note=note,
   )
   for axis, level in zip(picture.axes, levels, strict=False):
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
