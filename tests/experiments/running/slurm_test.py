@@ -120,6 +120,7 @@ def test_nothing_is_submitted_twice_and_what_left_the_queue_is_submitted_again(c
 def test_what_is_done_is_not_waited_for(cluster, tmp_path):
   folder = jobs_lib.Folder(tmp_path, JOBS)
   folder.write(COLUMN, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(COLUMN)))
+  (tmp_path / COLUMN.name).mkdir()
   submit(JOBS, tmp_path)
   arm, figure = calls(cluster, "sbatch")
   assert "--dependency" not in arm and f"--dependency=afterok:{numbers(cluster)['arm']} " in figure
@@ -131,6 +132,7 @@ def test_what_comes_after_a_job_that_is_queued_anew_is_queued_after_it(cluster, 
     needs = {name: folder.stored(name).ended_s for name in job.needs()}
     record = jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job), on_slurm=True, ended_s=ended_s, needs=needs)
     folder.write(job, record)
+    (tmp_path / job.name).mkdir()
   submit(JOBS, tmp_path)
   assert not calls(cluster, "sbatch")
   new = plan.Job("new", fields={"source": "{arm}"})
@@ -172,6 +174,7 @@ def test_the_table_says_what_slurm_has_what_ran_and_what_waits(cluster, tmp_path
   set_states(cluster)
   for job in (COLUMN, ARM):
     folder.write(job, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job), on_slurm=True))
+    (tmp_path / job.name).mkdir()
   table = jobs_lib.table(JOBS, jobs_lib.Folder(tmp_path, JOBS)).splitlines()
   assert table[1].split(None, 4) == ["figure", "left", "0.00", "0.1", "python: not found"]
 
