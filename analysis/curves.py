@@ -56,7 +56,7 @@ def points(
   chex.assert_rank((ends, returns), 1)
   num_bins = max(1, round(num_steps / bin_steps))
   which = np.ceil(ends / bin_steps).astype(int)
-  filled = [g for g in range(1, num_bins + 1) if (which == g).any()]
+  filled = [g for g in np.unique(which) if 1 <= g <= num_bins]
   means = median_filter(np.array([start, *(returns[which == g].mean() for g in filled)]), median_points)
   steps = np.arange(num_bins + 1)
   return np.float64(bin_steps) * steps, means[np.searchsorted(filled, steps, side="right")]

@@ -114,7 +114,8 @@ def behind_dm_env(
         draw_key = jax.random.fold_in(act_key, num_steps + i)  # Those before are the unroll's steps'.
         drawn = kept[int(jax.random.randint(draw_key, (), 0, len(kept)))]
         state, last = loop.learn_again(state, drawn, agent=agent)
-        actor.offer(state, last, is_replay=True)
+        actor.offer(state, last)
+        actor.raise_what_ended()
       records = _episode_records(jax.device_get(ends), first_step)
       metrics |= {name: float(value) for name, value in jax.device_get(losses).items()}
       jax.block_until_ready(state)
@@ -157,9 +158,8 @@ class _InTurns:
     self._num_steps, self._until_step, self._lag = num_steps, until_step, lag
     self._key = state.key
     self._asked_until = loop.step_of(state)
-    # Each waits for its unroll, and raises what ended it.
-    self._asked = collections.deque[Callable[[], tuple[jax.Array, jax.Array, Any, trajectory.Trajectory]]]()
-    self._futures: list[futures.Future] = []  # Those of them that a thread plays.
+    # Each has its unroll in the end, or what ended it.
+    self._asked = collections.deque[futures.Future[tuple[jax.Array, jax.Array, Any, trajectory.Trajectory]]]()
     self._thread = futures.ThreadPoolExecutor(1, "actor") if lag else None
 
   def play(self, state: loop.TrainState, num_steps: int) -> _Taken:
@@ -173,11 +173,14 @@ class _InTurns:
       self._ask(state, self._num_steps)
     return self._next(state)
 
-  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics, *, is_replay: bool = False) -> None:
-    """Parameters come with each unroll that is asked for. Of a replay, which may be long, raises what ended one."""
-    for future in self._futures:
-      if is_replay and future.done():
-        future.result()
+  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
+    """Does nothing: parameters come with each unroll that is asked for."""
+
+  def raise_what_ended(self) -> None:
+    """Raises what has ended an unroll, before it is due: a replay may take long."""
+    for asked in self._asked:
+      if asked.done():
+        asked.result()
 
   def close(self) -> None:
     """Ends the thread, after the unroll that it is playing."""
@@ -189,14 +192,13 @@ class _InTurns:
     self._key, act_key = jax.random.split(self._key)
     play = functools.partial(self._play, state.trainable, state.frozen, act_key, self._key, num_steps)
     if self._thread:
-      self._futures.append(self._thread.submit(play))
-      self._asked.append(self._futures[-1].result)
+      self._asked.append(self._thread.submit(play))
     else:
-      self._asked.append(play)
+      self._asked.append(futures.Future())
+      self._asked[-1].set_result(play())
 
   def _next(self, state: loop.TrainState) -> _Taken:
-    act_key, key, recurrent_state, played = self._asked.popleft()()
-    self._futures = self._futures[1:]
+    act_key, key, recurrent_state, played = self._asked.popleft().result()
     return _Taken(dataclasses.replace(state, key=key, recurrent_state=recurrent_state), act_key, played, {})
 
   def _play(
@@ -261,7 +263,7 @@ class _FreeRunning:
     num_worlds = len(self._environments)
     with self._changed:
       self._changed.wait_for(lambda: self._ended() or len(self._waiting) >= num_worlds)
-      self._raise_what_ended()
+      self.raise_what_ended()
       taken = [self._waiting.popleft() for _ in range(num_worlds)]
       num_dropped, self._num_dropped = self._num_dropped, 0
     played, recurrent_state, progress, updates = zip(*taken, strict=True)
@@ -273,13 +275,12 @@ class _FreeRunning:
     joined = _concatenate([dataclasses.replace(one, initial_state=()) for one in played], axis=1)
     return _Taken(state, act_key, dataclasses.replace(joined, initial_state=initial_state), metrics)
 
-  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics, *, is_replay: bool = False) -> None:
+  def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
     """Gives all worlds the parameters after one more update, once they are computed; raises what has ended a world.
 
     None plays with parameters that are no numbers: they end the run as soon as they are recorded.
     """
-    del is_replay  # All are alike here.
-    self._raise_what_ended()
+    self.raise_what_ended()
     if np.isfinite(losses["gradient_norm"]):
       self._newest = jax.block_until_ready(state.trainable), state.frozen, self._newest[2] + 1
 
@@ -291,7 +292,8 @@ class _FreeRunning:
   def _ended(self) -> list[futures.Future]:
     return [actor for actor in self._actors if actor.done()]
 
-  def _raise_what_ended(self) -> None:
+  def raise_what_ended(self) -> None:
+    """Raises what has ended a world."""
     for actor in self._ended():
       actor.result()
 

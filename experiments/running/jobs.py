@@ -353,11 +353,13 @@ class _Process:
   def _spent(self) -> float:
     return self._hours + (time.monotonic() - self._started_s) / 3600.0
 
+  def _found_itself_finished(self) -> bool:
+    """Whether what it had made before is what there is now."""
+    return self._ended_s > 0 and 0 < self._newest_ns == self._folder.newest_network_ns(self.job)
+
   def _save(self, state: str, code: int | None) -> None:
     self.state = state
-    newest_ns = self._folder.newest_network_ns(self.job)
-    is_as_before = self._ended_s > 0 and 0 < newest_ns == self._newest_ns  # It found itself finished.
-    if state == DONE and not is_as_before:
+    if state == DONE and not self._found_itself_finished():
       self._ended_s = time.time()
     self._folder.write(
       self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm, self._ended_s, self._needs)

@@ -75,6 +75,12 @@ def late_returns(run: records.Run) -> np.ndarray:
   return returns[ends > (1.0 - transfer.FINAL_SHARE) * records.num_steps(run)]
 
 
+def last_returns(run: records.Run) -> np.ndarray:
+  """`late_returns` of a run that has ended episodes, or what its last one returned where none ended there."""
+  returns = late_returns(run)
+  return returns if returns.size else records.episodes(run)[1][-1:]
+
+
 def points(run: records.Run, steps: int, start: float | None, median_points: int = 1) -> tuple[np.ndarray, np.ndarray]:
   """A learning curve up to `steps`: what ended in each of `NUM_POINTS` bins, steps `[G]` and values `[G]`.
 

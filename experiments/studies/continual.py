@@ -118,7 +118,7 @@ def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
   retained: dict[int, np.ndarray] = {}
   for mode in modes:
     scratch = complete("scratch", mode)
-    score = float(np.mean([_late(run).mean() for run in scratch])) if scratch else 0.0
+    score = float(np.mean([sweep_folder.last_returns(run).mean() for run in scratch])) if scratch else 0.0
     if scratch and score <= 0.0:
       gaps[f"{game}, mode {mode}"] = f"scratch returns {score:.1f} in the end: no score to reach"
     if score <= 0.0:
@@ -151,7 +151,7 @@ def _measure(runs: Sequence[records.Run], score: float, baselines: np.ndarray | 
     for run in runs
   ]
   area = np.concatenate([curves.mean_height(curve) for curve in succeeding])
-  late = [_late(run) for run in runs]
+  late = [sweep_folder.last_returns(run) for run in runs]
   return _Task(
     curve=curves.stack([sweep_folder.points(run, steps, None) for run in runs]),
     returns=np.array([returns.mean() for returns in late]),
@@ -159,12 +159,6 @@ def _measure(runs: Sequence[records.Run], score: float, baselines: np.ndarray | 
     area=area,
     transfer=continual.forward_transfer(area, area if baselines is None else baselines),
   )
-
-
-def _late(run: records.Run) -> np.ndarray:
-  """Returns of the episodes that ended in the last tenth of a run; of the last one where none did."""
-  returns = sweep_folder.late_returns(run)
-  return returns if returns.size else records.episodes(run)[1][-1:]
 
 
 def _drawn(game: _Game, mode: int) -> dict[str, str]:

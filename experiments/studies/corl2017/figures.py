@@ -373,8 +373,11 @@ def _memory_and_width(run: records.Run) -> str:
   has_lstm = any(layer["type"] == "LSTM" for layer in _layers(run))
   randomization = run.config.get("world_options", {}).get("randomization") or {}
   parts = ["LSTM" if has_lstm else "FF", _width(run)]
-  parts += [_RANDOMIZED] if any(randomization.values()) else []
-  return ", ".join([*parts, *([_HELPED] if run.config.get("train", {}).get("auxiliary") else [])])
+  if any(randomization.values()):
+    parts.append(_RANDOMIZED)
+  if run.config.get("train", {}).get("auxiliary"):
+    parts.append(_HELPED)
+  return ", ".join(parts)
 
 
 def _width(run: records.Run) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from analysis import intervals, measure_plots, navigation, paper, plots, records, speedup
+from analysis import intervals, measure_plots, navigation, paper, plots, speedup
 from experiments.report import drawing
 from experiments.store import sweep_folder
 from experiments.studies.navigation import episodes_file, folder
@@ -206,14 +206,12 @@ def _line(sweep: folder.Sweep, colors: Mapping[str, str]) -> plots.Line:
 
 def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
   """Which runs the numbers are of: the best of those that have ended episodes."""
-  return {"counted": f"top {min(sweep.top, len(sweep.runs))} of {len(sweep.runs)}"}
+  return {"counted": f"top {len(sweep.best)} of {len(sweep.runs)}"}
 
 
 def _final_scores(sweep: folder.Sweep) -> np.ndarray:
   """Each top run's mean return in its last tenth, `[S]`; where no episode ended there, what the last one returned."""
-  late = [sweep_folder.late_returns(run) for run in sweep.best]
-  last = [records.episodes(run)[1][-1:] for run in sweep.best]
-  return np.array([(some if some.size else one).mean() for some, one in zip(late, last, strict=True)])
+  return np.array([sweep_folder.last_returns(run).mean() for run in sweep.best])
 
 
 def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[str, drawing.Cell]:
