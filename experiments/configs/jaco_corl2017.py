@@ -61,6 +61,12 @@ FIGURE_4 = {
   "narrow_ff": base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(32,), lstm=()),
 }
 
+# Figure 5, and what else learns on the arm: variant -> method, and the column that is new or goes on.
+FIGURE_5 = {
+  **{method: (method, _WIDE if method in baselines.FINETUNING else _NARROW) for method in baselines.METHODS},
+  "progressive_wide": ("progressive", _WIDE),
+  "scratch_wide": ("scratch", _WIDE),
+}
 # Figure 6: variant -> method, and the fixed change of the scene that it is learned in.
 FIGURE_6 = {
   f"{method}_{change}": (method, change) for change in constants.CHANGES for method in ("finetune", "progressive")
@@ -74,7 +80,7 @@ FIGURE_7 = {
   "fig7_two": ("jaco/conveyor", _SEES_AND_FEELS),
 }
 _TAUGHT, _TWIN = "_taught", "_twin"
-_ON_THE_ARM = tuple(name + taught for name in (*baselines.METHODS, *FIGURE_7) for taught in ("", _TAUGHT))
+_ON_THE_ARM = (*FIGURE_5, *FIGURE_7, *(name + _TAUGHT for name in (*baselines.METHODS, *FIGURE_7)))
 VARIANTS = (
   *(COLUMN, RANDOMIZED, *FIGURE_4, *FIGURE_6, *_ON_THE_ARM),
   *(variant + _TWIN for variant in _ON_THE_ARM),
@@ -93,13 +99,14 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
     return config
   if variant.endswith(_TAUGHT):
     return _taught(variant.removesuffix(_TAUGHT))
-  if variant in baselines.METHODS:
+  if variant in FIGURE_5:
+    method, column = FIGURE_5[variant]
     return base.experiment(
       world=world,
       world_options=options,
-      method=variant,
-      source="" if variant in ("scratch", "random_column") else _RELEASED,
-      train=_on_the_arm(_WIDE if variant in baselines.FINETUNING else _NARROW, LEARNING_RATES[variant]),
+      method=method,
+      source="" if method in ("scratch", "random_column") else _RELEASED,
+      train=_on_the_arm(column, LEARNING_RATES[method]),
     )
   if variant in FIGURE_6:
     return _figure_6(*FIGURE_6[variant], options)

@@ -35,13 +35,13 @@ from experiments.setup import checks, column, learn, place
 from experiments.setup import sweep as sweep_lib
 from experiments.store import released, run_directory
 from experiments.studies.pnn import matrix
-from progressive import baselines, cost, layers, network, partition, wiring
+from progressive import cost, layers, network, partition, wiring
 
 SWEEPS = [jaco_auxiliary.get_config(), *(pong_soup.get_config(scale) for scale in pong_soup.SCALES)]
 SWEEPS += [labyrinth.get_config(scale) for scale in labyrinth.SCALES]
 SWEEPS += [atari.get_config(scale) for scale in atari.SCALES]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
-RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *baselines.METHODS, "fig7_static", "fig7_two")]
+RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *jaco_corl2017.FIGURE_5, "fig7_static", "fig7_two")]
 SWEEPS += [jaco_corl2017.get_config(variant) for variant in (*jaco_corl2017.FIGURE_4, *jaco_corl2017.FIGURE_6)]
 RUNS += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
 
