@@ -347,7 +347,7 @@ def _place(run: records.Run) -> dict[str, str]:
 
 
 def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
-  """'in simulation' or 'on an arm or its twin': the one world, but for some options, that all runs are in.
+  """'in simulation', 'on the twin' or behind a bridge: the one world, but for some options, that all runs are in.
 
   Raises:
     ValueError: if it is not one.
@@ -360,7 +360,10 @@ def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
           f"{run.path}: {name} in config.json is {value!r}, but {first[name]!r} in {runs[0].path}; give --runs those "
           f"of one alone"
         )
-  return "on an arm or its twin" if first["world"].startswith(("arm://", "twin/")) else "in simulation"
+  if first["world"].startswith("twin/"):
+    gap = first["world_options.gap"]
+    return "on the twin" if gap in ("", "full") else f"on the twin, gap {gap}"
+  return "on an arm or its twin" if first["world"].startswith("arm://") else "in simulation"
 
 
 def _memory_and_width(run: records.Run) -> str:

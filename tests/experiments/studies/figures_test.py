@@ -116,9 +116,9 @@ def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
 
 def test_figure_5_pools_one_world_at_a_time_and_says_which(tmp_path):
   options = {"features": 8, "level": 20.0, "num_steps": 1_000}
-  make_run(tmp_path / "a", "progressive", **options, world_options={"gap": "full"})
-  one = read(tmp_path)
-  assert figures.make("corl2017_fig5", one).picture.axes[0].get_title(loc="left") == "ours, on an arm or its twin"
+  for name, gap, where in (("less", "shadow:full", "on the twin, gap shadow:full"), ("a", "full", "on the twin")):
+    one = records.read(make_run(tmp_path / name, "progressive", **options, world_options={"gap": gap}))
+    assert figures.make("corl2017_fig5", [one]).picture.axes[0].get_title(loc="left") == f"ours, {where}"
   for name, config, said in (
     ("task", {"world": "twin/conveyor", "world_options": {"gap": "full"}}, "world in config.json is 'twin/conveyor'"),
     ("gap", {"world_options": {"gap": "subtle"}}, "world_options.gap in config.json is 'subtle', but 'full' in .*a;"),
@@ -126,7 +126,7 @@ def test_figure_5_pools_one_world_at_a_time_and_says_which(tmp_path):
   ):
     other = make_run(tmp_path / name, "progressive", **options, **config)
     with pytest.raises(ValueError, match=said):
-      figures.make("corl2017_fig5", [*one, records.read(other)])
+      figures.make("corl2017_fig5", [one, records.read(other)])
   arms = [make_run(tmp_path / f"arm{port}", "scratch", **options, world=f"arm://localhost:{port}") for port in (1, 2)]
   drawn = figures.make("corl2017_fig5", [records.read(path) for path in arms])
   np.testing.assert_allclose(drawn.statistics["scratch, narrow (ours)"]["@1k"], [0.0, 0.0])  # Of eleven, nine are 0.
