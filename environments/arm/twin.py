@@ -142,7 +142,8 @@ class Twin:
       self._rng = np.random.default_rng(seed)
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    place_target(self._model, self._data, target_in_base_m)
+    with self._lock:
+      place_target(self._model, self._data, target_in_base_m)
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
     """Joint velocities `[9]`; they reach the motors `action_latency_s` later."""

@@ -26,7 +26,8 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   for run in runs:
     folders.setdefault(_folder(run), []).append(run)
   groups = dict(zip(_labels(list(folders)), folders.values(), strict=True))
-  measured = {label: _measured(each) for label, each in groups.items()}
+  gaps: dict[str, str] = {}
+  measured = {label: _measured(each, gaps) for label, each in groups.items()}
   names = sorted({name for each in measured.values() for name in each}, key=_order)
   if not names:
     raise ValueError(f"{runs[0].path}: no 'train' record has {_MEASURES[0]} or {_OF_LAYERS[0]}<layer>")
@@ -53,7 +54,7 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
     }
     for label, each in measured.items()
   }
-  return drawing.Drawn(picture, late, places=4, bounds=_BOUNDS)
+  return drawing.Drawn(picture, late, places=4, gaps=gaps, bounds=_BOUNDS)
 
 
 def _folder(run: records.Run) -> pathlib.Path:
@@ -68,8 +69,11 @@ def _labels(folders: Sequence[pathlib.Path]) -> list[str]:
   return [next((ending for ending in each if num_with[ending] == 1), each[-1]) for each in endings]
 
 
-def _measured(runs: Sequence[records.Run]) -> Mapping[str, curves.Curve]:
-  """Measure -> its curve in bins up to the end of the shortest run, of those that all runs have."""
+def _measured(runs: Sequence[records.Run], gaps: dict[str, str]) -> Mapping[str, curves.Curve]:
+  """Measure -> its curve in bins up to the end of the shortest run, of those that all runs have.
+
+  A run that has no number of a measure, as one that diverged, is left out of that, and is in `gaps`.
+  """
   until = min(records.num_steps(run) for run in runs)
   names = [
     {
@@ -82,14 +86,23 @@ def _measured(runs: Sequence[records.Run]) -> Mapping[str, curves.Curve]:
     for run in runs
   ]
   edges = np.linspace(0.0, until, _NUM_BINS + 1)
-  return {name: curves.stack([_binned(run, name, edges) for run in runs]) for name in set.intersection(*names)}
+  binned = {name: [_binned(run, name, edges) for run in runs] for name in set.intersection(*names)}
+  for i, run in enumerate(runs):
+    if lacking := sorted((name for name, each in binned.items() if not each[i]), key=_order):
+      gaps[str(run.path)] = f"no number of {', '.join(lacking)}"
+  return {name: curves.stack(numbers) for name, each in binned.items() if (numbers := [one for one in each if one])}
 
 
-def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Ends of bins `[G]`, and the mean of what was recorded in each; an empty one lies between its neighbours."""
+def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+  """Ends of bins `[G]`, and the mean of what was recorded in each; an empty one lies between its neighbours.
+
+  None where no number was recorded.
+  """
   steps, values = records.series(run, kind="train", name=name)
   which = np.digitize(steps, edges[:-1], right=True) - 1
   has = np.isfinite(values) & (steps <= edges[-1])
+  if not has.any():
+    return None
   count = np.bincount(which[has], minlength=len(edges) - 1)
   total = np.bincount(which[has], values[has], minlength=len(edges) - 1)
   filled = count > 0

@@ -5,6 +5,7 @@ is ours alone: returns over the size of the reality gap.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import figure as mpl_figure
@@ -14,7 +15,7 @@ from environments.arm import gap as gap_lib
 from environments.jaco import constants
 from experiments.configs import base
 from experiments.report import colors, drawing
-from experiments.store import sweep_folder
+from experiments.store import run_directory, sweep_folder
 
 RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
 _RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
@@ -32,6 +33,10 @@ _PAPER_FIG6 = {"finetune": "finetuned", "progressive": "progressive"}
 _FIG7 = {"fig7_three": ("three columns", "3col"), "fig7_two": ("two columns", "2col")}
 _ALL_EPISODES, _EARLY = "all episodes", "to 10k"
 _ELSEWHERE = "fig7_static"  # The second of three columns.
+# Fields of `train` in which runs of one line may differ.
+_BESIDE_LEARNING = (
+  "steps", "evaluate_every", "evaluation_episodes", "keep_checkpoints", "save_every", "updates_per_record", "video"
+)  # fmt: skip
 _RANDOMIZED, _HELPED = "randomized", "with helper losses"  # First columns that are not as the paper's.
 
 
@@ -112,6 +117,7 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
   points: dict[tuple[str, str], dict[float, np.ndarray]] = {}  # Method and part of the run -> size in % -> returns.
   for size in sizes:
     for label, group in _in_order(_by_label(by_gap[size], _method_and_width)).items():
+      _check_alike(label, group)
       returns = _returns_by_part(label, group)
       statistics[f"{size}: {label}"] = {
         part: intervals.of_mean(x, bounds=RETURN_BOUNDS[:2]) if part == _ALL_EPISODES else x
@@ -186,7 +192,12 @@ def _beside_the_paper(
     figure: the paper's.
     names: label -> what the paper's curve is called there.
     titles: of the panels.
+
+  Raises:
+    ValueError: for runs of one label that learned by different settings.
   """
+  for label, group in groups.items():
+    _check_alike(label, group)
   ours = {label: _episode_curve(group) for label, group in groups.items()}
   digitised = paper.rusu2017(figure)
   theirs = {}
@@ -364,6 +375,22 @@ def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
     gap = first["world_options.gap"]
     return "on the twin" if gap in ("", "full") else f"on the twin, gap {gap}"
   return "on an arm or its twin" if first["world"].startswith("arm://") else "in simulation"
+
+
+def _check_alike(label: str, runs: Sequence[records.Run]) -> None:
+  """Refuses runs of one line that did not learn by the same settings."""
+  first, *others = runs
+  for run in others:
+    changes = run_directory.difference(_settings(first), _settings(run))
+    if changes:
+      raise ValueError(
+        f"{run.path}: {label} has learned otherwise than in {first.path}, {'; '.join(changes)}; give --runs those of "
+        f"one alone"
+      )
+
+
+def _settings(run: records.Run) -> dict[str, Any]:
+  return {name: value for name, value in run.config.get("train", {}).items() if name not in _BESIDE_LEARNING}
 
 
 def _memory_and_width(run: records.Run) -> str:

@@ -74,6 +74,18 @@ def test_how_runs_learn_is_drawn_by_run_and_sweep(tmp_path):
   assert titles == ["return mean", "explained variance", "dead, dense1"]
 
 
+def test_a_run_that_diverged_is_left_out_of_what_it_has_no_number_of(tmp_path):
+  for name, explained in (("sweep/runs/00", 0.5), ("sweep/runs/01", None)):
+    path = make_run(tmp_path / name, "scratch", features=8, level=3.0)
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    lines = [line | {"explained_variance": explained} for line in lines]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  drawn = figures.make("learning", read(tmp_path))
+  np.testing.assert_allclose(drawn.statistics["sweep"]["explained_variance"], [0.5])
+  np.testing.assert_allclose(drawn.statistics["sweep"]["return_mean"], [3.0, 3.0])
+  assert drawn.gaps == {str(tmp_path / "sweep/runs/01"): "no number of explained_variance"}
+
+
 def test_sweeps_of_one_name_are_not_averaged_together(tmp_path):
   """The label of each is the shortest end of its path that no other has."""
   for i, name in enumerate(("small/nav/runs/00", "random/nav/runs/00", "a/small/nav_d1/runs/00", "b/small/nav_d1/run")):
@@ -112,6 +124,19 @@ def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
   np.testing.assert_allclose(drawn.statistics["progressive, narrow (ours)"]["@10k"], [30, 34, 32])
   styles = {one.get_label(): one.get_linestyle() for one in drawn.picture.axes[0].lines}
   assert styles["unchanged, narrow"] == "--"
+
+
+def test_figure_5_pools_runs_that_learned_alike_alone(tmp_path):
+  """Whatever their steps, and how often they were saved."""
+  options = {"features": 8, "level": 20.0, "num_steps": 1_000}
+  settings = {"steps": 1_000, "replay_updates": 0, "hyper": {"learning_rate": 1e-4}}
+  make_run(tmp_path / "a", "finetune", **options, train=settings)
+  make_run(tmp_path / "b", "finetune", **options, train=settings | {"steps": 2_000, "save_every": 50})
+  figures.make("corl2017_fig5", read(tmp_path))
+  make_run(tmp_path / "c", "finetune", **options, train=settings | {"hyper": {"learning_rate": 2e-3}})
+  said = "c: finetune, narrow has learned otherwise than in .*a, hyper.learning_rate: 0.0001 there, 0.002 here; give"
+  with pytest.raises(ValueError, match=said):
+    figures.make("corl2017_fig5", read(tmp_path))
 
 
 def test_figure_5_pools_one_world_at_a_time_and_says_which(tmp_path):
