@@ -50,7 +50,7 @@ def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
   """A panel of returns for each mode; both measures of every method, each task's part, and what the correction changes.
 
   Raises:
-    ValueError: for a run of another experiment, or two of the same.
+    ValueError: for a run of another experiment, two of the same, or runs of one game that are not of one length.
   """
   by_game: dict[str, dict[tuple[str, int, int], records.Run]] = {}
   for run in runs:
@@ -58,6 +58,8 @@ def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
     other = by_game.setdefault(game, {}).setdefault((method, mode, seed), run)
     if other is not run:
       raise ValueError(f"{run.path} and {other.path} are runs of the same task, method and seed; leave one out")
+  for of_game in by_game.values():
+    _check_lengths([run for (method, *_), run in of_game.items() if method != _RETAINED])
   games = [_read(game, of_game) for game, of_game in by_game.items()]
   panels = [
     plots.Panel(
@@ -85,6 +87,16 @@ def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
     gaps={what: why for game in games for what, why in game.gaps.items()},
     places=2,
   )
+
+
+def _check_lengths(runs: Sequence[records.Run]) -> None:
+  for run in runs[1:]:
+    here, there = (one.config["train"]["steps"] for one in (run, runs[0]))
+    if here != there:
+      raise ValueError(
+        f"{run.path}: train.steps={here}, but {there} in {runs[0].path}; areas are of whole runs: give --runs those of "
+        f"one length"
+      )
 
 
 def _key(run: records.Run) -> tuple[str, str, int, int]:

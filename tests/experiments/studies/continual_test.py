@@ -95,6 +95,9 @@ def test_other_runs_and_runs_that_are_there_twice_are_refused(tmp_path):
   other = runs[0]._replace(config={**runs[0].config, "world_options": {}})
   with pytest.raises(ValueError, match=r"no run of configs/continual.py: its method is 'scratch' and its mode None"):
     continual.draw([other])
+  longer = make(tmp_path, "adapters", 1, EARLY, steps=2000)
+  with pytest.raises(ValueError, match="adapters_1_0: train.steps=2000, but 1000 in .*scratch_0_0; areas are of"):
+    continual.draw([*runs, longer])
   with pytest.raises(ValueError, match="no task that scratch has learned .*not run"):
     continual.draw([one for one in runs if "corrected" in one.path.name])
 
