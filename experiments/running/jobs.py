@@ -92,7 +92,7 @@ class Folder:
 
   def _read(self, job: plan_lib.Job, *, has_needs: bool) -> Record:
     record = self.stored(job.name)
-    is_gone = job.has_own_folder and not pathlib.Path(self._folders[job.name]).is_dir()
+    is_gone = job.leaves_own_folder and not pathlib.Path(self._folders[job.name]).is_dir()
     is_another = dict(record.job) != _as_json(job)
     if record.state == DONE and (is_another or is_gone or self._is_stale(record) or not has_needs):
       record.state = LEFT

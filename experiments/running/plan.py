@@ -56,6 +56,11 @@ class Job:
     return self.binary in _WITH_WORKDIR and "workdir" not in self.flags
 
   @property
+  def leaves_own_folder(self) -> bool:
+    """Whether what it makes is in a folder of its name: where it learns, or what a flag of it (`--out`) names."""
+    return self.has_own_folder or f"{{{self.name}}}" in self.flags.values()
+
+  @property
   def goes_on(self) -> bool:
     """Whether it keeps what it has done when it is stopped."""
     return self.binary in _KEEPING

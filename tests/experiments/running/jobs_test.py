@@ -101,6 +101,19 @@ def test_the_worthiest_runs_first_and_after_what_it_needs(tmp_path):
   assert run(changed, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 4 3 "
 
 
+def test_a_job_whose_output_is_gone_is_done_again(tmp_path):
+  """As `evaluate --release={played}`, which makes a folder and does not learn in it."""
+  code = "import pathlib, sys; pathlib.Path(sys.argv[1], 'played').mkdir(); " + SAY.format("played")
+  jobs = [
+    Script("played", flags={"code": code, "release": "{played}"}),
+    script("drawn", SAY.format("drawn"), after=["played"]),
+  ]
+  assert run(jobs, tmp_path) and run(jobs, tmp_path)
+  shutil.rmtree(tmp_path / "played")
+  assert run(jobs, tmp_path) and (tmp_path / "played").is_dir()
+  assert (tmp_path / "order").read_text() == "played drawn played drawn "
+
+
 def test_what_comes_after_a_job_that_is_done_anew_is_done_anew_too(tmp_path):
   def chain(first, *others):
     middle = script("middle", SAY.format("middle"), after=["first"])
@@ -182,7 +195,8 @@ def test_a_job_waits_for_what_its_command_does_not_name(tmp_path):
   with pytest.raises(ValueError, match="'figure' needs {test}, but no job is called that"):
     plan.check([column, figure])
   folder = jobs_lib.Folder(tmp_path, [column, test, figure])
-  (tmp_path / "column").mkdir()
+  for made in ("column", "figure"):
+    (tmp_path / made).mkdir()
   before = plan.figures("figure", "nav", [column])
   for job in (column, test, before):
     folder.write(job, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job)))
