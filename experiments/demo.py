@@ -1,6 +1,6 @@
 """The main job, end to end: a column learned in simulation goes to work on an arm behind a bridge.
 
-    make demo                    # from the released column, seven minutes on two cores
+    make demo                    # from the released column, five to eleven minutes on two cores
     make demo FROM_SCRATCH=1     # trains a column on `reach/fixed` first
 
 Serves the twin arm, plays `jaco_corl2017` there as it is, transfers it for 10,000 arm steps with each of three methods

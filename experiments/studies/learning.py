@@ -26,8 +26,10 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   for run in runs:
     folders.setdefault(_folder(run), []).append(run)
   groups = dict(zip(_labels(list(folders)), folders.values(), strict=True))
-  gaps: dict[str, str] = {}
-  measured = {label: _measured(each, gaps) for label, each in groups.items()}
+  measured, gaps = dict[str, Mapping[str, curves.Curve]](), dict[str, str]()
+  for label, each in groups.items():
+    measured[label], lacking = _measured(each)
+    gaps |= lacking
   names = sorted({name for each in measured.values() for name in each}, key=_order)
   if not names:
     raise ValueError(f"{runs[0].path}: no 'train' record has {_MEASURES[0]} or {_OF_LAYERS[0]}<layer>")
@@ -69,10 +71,10 @@ def _labels(folders: Sequence[pathlib.Path]) -> list[str]:
   return [next((ending for ending in each if num_with[ending] == 1), each[-1]) for each in endings]
 
 
-def _measured(runs: Sequence[records.Run], gaps: dict[str, str]) -> Mapping[str, curves.Curve]:
-  """Measure -> its curve in bins up to the end of the shortest run, of those that all runs have.
+def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], Mapping[str, str]]:
+  """Measure -> its curve in bins up to the end of the shortest run, of those that all runs have; and the gaps.
 
-  A run that has no number of a measure, as one that diverged, is left out of that, and is in `gaps`.
+  A gap is a run that has no number of a measure, as one that diverged: it is left out of that.
   """
   until = min(records.num_steps(run) for run in runs)
   names = [
@@ -87,10 +89,13 @@ def _measured(runs: Sequence[records.Run], gaps: dict[str, str]) -> Mapping[str,
   ]
   edges = np.linspace(0.0, until, _NUM_BINS + 1)
   binned = {name: [_binned(run, name, edges) for run in runs] for name in set.intersection(*names)}
-  for i, run in enumerate(runs):
-    if lacking := sorted((name for name, each in binned.items() if not each[i]), key=_order):
-      gaps[str(run.path)] = f"no number of {', '.join(lacking)}"
-  return {name: curves.stack(numbers) for name, each in binned.items() if (numbers := [one for one in each if one])}
+  gaps = {
+    str(run.path): f"no number of {', '.join(lacking)}"
+    for i, run in enumerate(runs)
+    if (lacking := sorted((name for name, each in binned.items() if not each[i]), key=_order))
+  }
+  numbers = {name: [one for one in each if one] for name, each in binned.items()}
+  return {name: curves.stack(each) for name, each in numbers.items() if each}, gaps
 
 
 def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -372,8 +372,8 @@ def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
           f"of one alone"
         )
   if first["world"].startswith("twin/"):
-    gap = first["world_options.gap"]
-    return "on the twin" if gap in ("", "full") else f"on the twin, gap {gap}"
+    size = first["world_options.gap"]
+    return "on the twin" if size in ("", "full") else f"on the twin, gap {size}"
   return "on an arm or its twin" if first["world"].startswith("arm://") else "in simulation"
 
 
@@ -381,7 +381,7 @@ def _check_alike(label: str, runs: Sequence[records.Run]) -> None:
   """Refuses runs of one line that did not learn by the same settings."""
   first, *others = runs
   for run in others:
-    changes = run_directory.difference(_settings(first), _settings(run))
+    changes = run_directory.difference(_settings(first), _settings(run), "train.")
     if changes:
       raise ValueError(
         f"{run.path}: {label} has learned otherwise than in {first.path}, {'; '.join(changes)}; give --runs those of "

@@ -127,14 +127,16 @@ def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
 
 
 def test_figure_5_pools_runs_that_learned_alike_alone(tmp_path):
-  """Whatever their steps, and how often they were saved."""
+  """Whatever their steps, and how often they were saved; one from before a field was there has had its default."""
   options = {"features": 8, "level": 20.0, "num_steps": 1_000}
   settings = {"steps": 1_000, "replay_updates": 0, "hyper": {"learning_rate": 1e-4}}
   make_run(tmp_path / "a", "finetune", **options, train=settings)
   make_run(tmp_path / "b", "finetune", **options, train=settings | {"steps": 2_000, "save_every": 50})
+  newer = settings | {"hyper": {"learning_rate": 1e-4, "correction": "none"}}
+  make_run(tmp_path / "b_newer", "finetune", **options, train=newer)
   figures.make("corl2017_fig5", read(tmp_path))
   make_run(tmp_path / "c", "finetune", **options, train=settings | {"hyper": {"learning_rate": 2e-3}})
-  said = "c: finetune, narrow has learned otherwise than in .*a, hyper.learning_rate: 0.0001 there, 0.002 here; give"
+  said = "c: finetune, narrow has learned otherwise than in .*a, train.hyper.learning_rate: 0.0001 there, 0.002 here; g"
   with pytest.raises(ValueError, match=said):
     figures.make("corl2017_fig5", read(tmp_path))
 
