@@ -20,6 +20,7 @@ LATENCY_POLLS = 2
 Message = Callable[[float, np.ndarray], list[tuple[Any, float]]]  # Now and a velocity -> commands, when each expires.
 _VALID_S = 0.15
 _COMMANDS_AN_ARM = 1_000
+_STOPS_A_COMMAND = 0.02
 _ROUNDING = 1e-9
 _DRIVEN_POLLS, _WATCHED_POLLS = 30, 30  # At most before the fault, and after it.
 
@@ -38,8 +39,8 @@ class Arm:
   def now_s(self) -> float:
     return self.clock()
 
-  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
-    self.qpos = qpos_rad.copy()
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
+    return False
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     pass
@@ -228,13 +229,12 @@ class _Trial:
     self.watch, self._poll_s = _Watch(limits), limits.poll_s
     self.num_escaped = 0  # Errors that are not the gate's own.
 
-  def poll(self, commands: Sequence[tuple[Any, float]]) -> None:
-    """Commands with when they expire, one poll, and the time until the next one."""
-    is_stopped = False
+  def poll(self, commands: Sequence[tuple[Any, float]], *, is_stopped: bool = False) -> None:
+    """Commands with when they expire, a stop before them if there is one, one poll, and the time until the next one."""
     calls: list[Callable[[], None]] = [
       functools.partial(self.gate.command, one, expires_s=expires_s) for one, expires_s in commands
     ]
-    for call in (*calls, self.gate.poll):
+    for call in (*([self.gate.stop] if is_stopped else []), *calls, self.gate.poll):
       try:
         call()
       except safety.CommandRefusedError:
@@ -270,13 +270,13 @@ def inject(
 
 
 def command(limits: protocol.Limits, rng: np.random.Generator, *, count: int) -> Found:
-  """`count` hostile commands, one a poll, to one arm after another."""
+  """`count` hostile commands, one a poll, to one arm after another, which is stopped in mid-motion now and then."""
   jerk, excess, num_escaped = 0.0, np.zeros(5), 0
   commands = hostile(limits, rng)
   for first in range(0, count, _COMMANDS_AN_ARM):
     trial = _Trial(limits, rng)
     for _ in range(min(_COMMANDS_AN_ARM, count - first)):
-      trial.poll([(next(commands), trial.arm.time_s + _VALID_S)])
+      trial.poll([(next(commands), trial.arm.time_s + _VALID_S)], is_stopped=rng.random() < _STOPS_A_COMMAND)
     jerk, excess = max(jerk, trial.watch.jerk), np.maximum(excess, trial.watch.excess)
     num_escaped += trial.num_escaped
   return Found(count, 0, num_escaped, 0.0, jerk, excess)

@@ -57,6 +57,7 @@ class RemoteGate:
   """
 
   def __init__(self, config: protocol.DriverConfig):
+    self.limits = config.limits()
     self._lock = threading.Lock()
     self._lost: str | None = None  # Why the process is gone.
     self._pipe, theirs = multiprocessing.connection.Pipe()

@@ -107,8 +107,9 @@ class Kinova:
   def now_s(self) -> float:
     return time.monotonic()
 
-  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
     self._call("EraseAllTrajectories")
+    return False
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     pass  # It stands where a person put it.

@@ -101,10 +101,10 @@ class Driver(Protocol):
   def now_s(self) -> float:
     """The driver's clock; `time.monotonic()` where time passes by itself."""
 
-  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
     """Gets ready to start at `qpos_rad`, `[J]`; a simulated arm is put there, a real one is moved by commands later.
 
-    `seed` is for what a simulated driver draws (noise).
+    `seed` is for what a simulated driver draws (noise). Returns whether the arm was put there, at rest.
     """
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:

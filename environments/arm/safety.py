@@ -64,7 +64,7 @@ class Gate:
     """The gate of `driver`, whose newest reading is `read()`, until `end_reading()`; `driver.read()` without it."""
     self._driver = driver
     self._read, self._end_reading = read or driver.read, end_reading
-    self._limits = limits
+    self.limits = limits
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
     self._sides, self._ends = np.array([[-1.0], [1.0]]), np.stack([-self._low, self._high])  # [2, 1], [2, J]
@@ -109,7 +109,6 @@ class Gate:
     """
     self.hold()
     self._velocity = self._acceleration = self._wanted
-    self._under_way.clear()
     for _ in range(_STOP_TRIES):
       try:
         self._driver.stop()
@@ -137,13 +136,13 @@ class Gate:
       return  # No time has passed: a twin waits for its client.
     if not now_s > self._polled_s:
       raise self._faulty(f"its clock went from {self._polled_s:g} s to {now_s:g} s")
-    elapsed_s = min(now_s - self._polled_s, self._limits.poll_s)
+    elapsed_s = min(now_s - self._polled_s, self.limits.poll_s)
     if elapsed_s < self._soonest_s:
       return self._call(_TAKES_NONE, self._driver.command, self._velocity.copy())
-    self._late_s = max(self._late_s, now_s - self._polled_s - self._limits.poll_s)
+    self._late_s = max(self._late_s, now_s - self._polled_s - self.limits.poll_s)
     self._polled_s = now_s
     reading = self.read()
-    is_old = now_s - reading.time_s > self._limits.max_age_s
+    is_old = now_s - reading.time_s > self.limits.max_age_s
     is_over = not now_s < self._expires_s  # Also where it is no number.
     why = "" if not self._wanted.any() else "old reading" if is_old else "expired" if is_over else ""
     if why:
@@ -166,7 +165,7 @@ class Gate:
 
   def wait(self, until_s: float, *, is_wanted: Callable[[], bool] = lambda: True) -> None:
     """Waits on the driver's clock, polling on the way; no longer than somebody wants it."""
-    start_s, poll_s = self.now_s(), self._limits.poll_s
+    start_s, poll_s = self.now_s(), self.limits.poll_s
     num_polls = math.ceil((until_s - start_s) / poll_s - 1e-6)  # Rounding makes no poll of its own.
     for num_polled in range(1, num_polls + 1):
       if not is_wanted():
@@ -187,7 +186,8 @@ class Gate:
     self.stop()
     if not is_inside:
       raise CommandRefusedError(f"start pose refused, arm held: {qpos_rad} rad is not inside the joint limits")
-    self._call("it cannot be made ready", self._driver.reset, qpos_rad, seed=seed)
+    if self._call("it cannot be made ready", self._driver.reset, qpos_rad, seed=seed):
+      self._under_way.clear()
 
   def read(self) -> protocol.Reading:
     """The newest reading.
@@ -201,7 +201,7 @@ class Gate:
     if not (self._is_sound(reading.qpos_rad) and self._is_sound(reading.qvel_rad_s)):
       raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
     age_s = self.now_s() - reading.time_s
-    if not abs(age_s) <= self._limits.fault_age_s:
+    if not abs(age_s) <= self.limits.fault_age_s:
       raise self._faulty(f"its instruments show nothing newer than {age_s:.2f} s")
     return reading
 
@@ -273,7 +273,7 @@ class Gate:
     An acceleration a brings a t in `elapsed_s` = t. Then it falls by the jerk J in every poll, after m at the soonest:
     n = floor(a / J m) of them bring n a m - J m^2 n (n + 1) / 2. Both together are what is missing.
     """
-    limits, soonest_s = self._limits, self._soonest_s
+    limits, soonest_s = self.limits, self._soonest_s
     missing, jerk = np.abs(wanted - self._velocity), limits.max_jerk_rad_s3
     half_s = elapsed_s - soonest_s / 2.0
     num_falls = np.floor((np.sqrt(half_s**2 + (2.0 / jerk) * missing) - half_s) / soonest_s)
@@ -314,14 +314,14 @@ class Gate:
 
   def _is_clear(self, to_rest: np.ndarray, reading: protocol.Reading, under_way: np.ndarray) -> bool:
     """Whether the arm is clear on the way to rest `to_rest`, `[2, J]`, and at its end, or no nearer than now."""
-    clearance_m = self._limits.clearance_m
+    clearance_m = self.limits.clearance_m
     if clearance_m is None:
       return True
     down, up = to_rest
     end = under_way[-1] + up - down
     ways = (*(part * end for part in _PARTS), up - down)  # The last where all that was told is shown.
     nearest_m = min(clearance_m(reading.qpos_rad + way) for way in ways)
-    return nearest_m >= self._limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
+    return nearest_m >= self.limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
 
   def _to_rest_rad(self, velocity: np.ndarray, elapsed_s: float) -> np.ndarray:
     """The way `[2, J]`, down and up, of a poll at `velocity` and from there to rest, if each joint brakes as it must.
@@ -329,7 +329,7 @@ class Gate:
     It comes from an acceleration a and has one of 0 at v0 = v + a^2 / 2J, a / J later, or earlier where it brakes
     already. From v0 it brakes by p = min(b, sqrt(J v0)), to which and from which the jerk brings it: v0 / p + p / J.
     """
-    braking, jerk, poll_s = self._limits.braking_rad_s2, self._limits.max_jerk_rad_s3, self._limits.poll_s
+    braking, jerk, poll_s = self.limits.braking_rad_s2, self.limits.max_jerk_rad_s3, self.limits.poll_s
     speed = self._sides * velocity
     braked = np.minimum(braking, np.sqrt(2.0 * jerk * np.maximum(speed, 0.0)))  # More is no merit.
     change = np.maximum(self._sides * (velocity - self._velocity) / elapsed_s, -braked)
@@ -345,14 +345,14 @@ class Gate:
 
     That is what it was told while its reading grew old, and in the time that it takes to react but for a poll.
     """
-    poll_s = self._limits.poll_s
+    poll_s = self.limits.poll_s
     num_blind = math.ceil(self._blind_s(reading) / poll_s - 1e-6) - 1  # Rounding makes no poll of its own.
     newest_first = list(self._under_way)[: -num_blind - 1 : -1]
     return poll_s * np.cumsum([np.zeros_like(self._velocity), *newest_first], axis=0)
 
   def _blind_s(self, reading: protocol.Reading) -> float:
     """For how long the arm goes on as it did when it was read."""
-    return self._limits.reaction_s + max(0.0, self.now_s() - reading.time_s)
+    return self.limits.reaction_s + max(0.0, self.now_s() - reading.time_s)
 
 
 def _clip(values: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:

@@ -130,7 +130,7 @@ class Twin:
     """Wall time, or simulated time."""
     return time.monotonic() if self._config.is_real_time else self._data.time
 
-  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
     """Puts the arm at rest at `qpos_rad`, `[9]`, without the time a motion would take. `seed` starts the noise."""
     with self._lock:
       now_s, target = self.now_s(), self._data.mocap_pos.copy()
@@ -140,6 +140,7 @@ class Twin:
       self._data.time = now_s
       self._pending.clear()
       self._rng = np.random.default_rng(seed)
+    return True
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
     with self._lock:

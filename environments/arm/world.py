@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
-from environments.arm import driver, protocol, safety
+from environments.arm import driver, protocol, route, safety
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 
@@ -70,7 +70,7 @@ class ArmWorld:
     offered = {**simulated.observation_spec(), protocol.JITTER: specs.Array((2,), np.float32, name=protocol.JITTER)}
     self._observation_spec = {name: offered[name] for name in self._observers}
     self._action_spec = simulated.action_spec()
-    self._num_joints = num_joints
+    self._routes = route.Routes(gate.limits, num_joints)
     self._is_moving = task.is_moving
     self._draw_start = jax.jit(functools.partial(_draw_start, task))
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
@@ -219,26 +219,27 @@ class ArmWorld:
   def _approach(self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
     """Moves the arm to `qpos_rad`, `[9]`, slowly, a part of the way at a time; `where` says in words where that is.
 
-    Joints without limits go the short way; those that the client does not command rest where they are.
+    Where the arm cannot be, it comes as near as the straight way from home does. Joints without limits go the short
+    way; those that the client does not command rest where they are.
     """
     give_up_s = self._gate.now_s() + _GO_TO_S
-    while True:
-      gap = qpos_rad - self._gate.read().qpos_rad
-      gap = np.where(constants.IS_LIMITED, gap, np.remainder(gap + np.pi, 2 * np.pi) - np.pi)
-      gap[self._num_joints :] = 0.0
-      farthest, now_s = int(np.abs(gap).argmax()), self._gate.now_s()
-      if abs(gap[farthest]) <= _GO_TO_NEAR_RAD:
-        return self._gate.hold()
-      if now_s > give_up_s:
-        self._gate.hold()
-        raise protocol.BridgeError(
-          f"the arm did not come {where}: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
-          f"after {now_s - give_up_s + _GO_TO_S:.0f} s; see what is in its way"
-        )
-      speed = 0.5 * constants.COMMAND_RAD_S
-      self._gate.command(np.clip(2.0 * gap, -speed, speed), expires_s=now_s + self._valid_for_s)
-      self._gate.wait(now_s + _GO_TO_POLL_S, is_wanted=is_wanted)
-      yield
+    here, way = self._gate.read().qpos_rad, []
+    if not _is_near(self._routes.gap(here, qpos_rad)):  # As a simulated one is, which was put there.
+      way = self._routes.way(here, self._routes.clear_part(here, qpos_rad))
+    for pose in way:
+      while not _is_near(gap := self._routes.gap(self._gate.read().qpos_rad, pose)):
+        if (now_s := self._gate.now_s()) > give_up_s:
+          self._gate.hold()
+          farthest = int(np.abs(gap).argmax())
+          raise protocol.BridgeError(
+            f"the arm did not come {where}: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
+            f"after {now_s - give_up_s + _GO_TO_S:.0f} s; see what is in its way"
+          )
+        fastest = np.max(np.abs(gap) / (0.5 * constants.COMMAND_RAD_S))
+        self._gate.command(gap / max(fastest, 0.5), expires_s=now_s + self._valid_for_s)
+        self._gate.wait(now_s + _GO_TO_POLL_S, is_wanted=is_wanted)
+        yield
+    self._gate.hold()
 
   def _wait(self, until_s: float, is_wanted: Callable[[], bool]) -> None:
     self._gate.wait(until_s, is_wanted=is_wanted)
@@ -319,6 +320,10 @@ class ArmWorld:
     if np.any(action < spec.minimum) or np.any(action > spec.maximum):
       return f"its entries must be from {np.min(spec.minimum)} to {np.max(spec.maximum)}, got {action}"
     return None
+
+
+def _is_near(gap_rad: np.ndarray) -> bool:
+  return bool(np.abs(gap_rad).max() <= _GO_TO_NEAR_RAD)
 
 
 def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

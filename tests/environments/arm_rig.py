@@ -185,6 +185,7 @@ class RigDriver:
 
   def reset(self, qpos_rad, *, seed):
     self._commands.send(("place", qpos_rad))
+    return False
 
   def place_target(self, target_in_base_m):
     pass

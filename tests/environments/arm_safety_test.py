@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from environments.arm import attack, protocol, safety
+from environments.jaco import constants
 
 LIMITS = protocol.Limits(
   max_velocity_rad_s=(0.5, 1.0, 1.0),
@@ -40,6 +41,7 @@ class FakeDriver:
   def reset(self, qpos_rad, *, seed):
     self.calls.append("reset")
     self.qpos, self.velocity = np.array(qpos_rad), np.zeros(3)
+    return True
 
   def place_target(self, target_in_base_m):
     self.calls.append("place_target")
@@ -450,6 +452,23 @@ def test_hostile_commands_reach_the_limits_and_do_not_pass_them():
   found = attack.command(JACO, np.random.default_rng(0), count=1_000)
   assert found.jerk_rad_s3 > 0
   assert np.all(found.excess <= 1e-9)
+
+
+@pytest.mark.parametrize("num_polls", range(2, 8))
+def test_a_stop_does_not_forget_what_is_under_way(num_polls):
+  """An arm that is late by all of its reaction, stopped again and again on its way to a joint's end."""
+  arm = attack.Arm(JACO, np.random.default_rng(0))
+  gate = safety.Gate(arm, JACO)
+  arm.qpos = np.where(np.arange(9) == 2, JACO.high_rad[2] - 0.5, constants.HOME_RAD)
+  speed = np.where(np.arange(9) == 2, JACO.max_velocity_rad_s, 0.0)
+  for i in range(200):
+    if i % num_polls == 0:
+      gate.stop()
+    gate.command(speed, expires_s=arm.time_s + 0.15)
+    gate.poll()
+    arm.wait(arm.time_s + JACO.poll_s)
+    assert arm.qpos[2] <= JACO.high_rad[2] + 1e-9
+  assert arm.qpos[2] > JACO.high_rad[2] - 0.05
 
 
 def _only_accelerating(self, wanted, elapsed_s):

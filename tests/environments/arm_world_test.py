@@ -34,6 +34,7 @@ class PuppetDriver:
     self.velocity = np.zeros(9)
     if self.is_placed:
       self.qpos = qpos_rad.copy()
+    return self.is_placed
 
   def place_target(self, target_in_base_m):
     self.target = target_in_base_m
@@ -327,6 +328,30 @@ def test_an_arm_that_does_not_get_to_the_start_is_given_up(driver):
   arm.hold()
   driver.is_stuck = False
   assert arm.step(None)[0] is dm_env.StepType.FIRST
+
+
+@pytest.mark.parametrize("here_rad", [constants.HOME_RAD, (1.8, 4.5, 0.9, 4.5, -1.7, -2.6, 0.8, 0.8, 0.8)])
+def test_behind_its_gate_an_arm_comes_to_every_start_and_home(driver, here_rad):
+  """To one that is too near itself for the gate as to others, and from where every straight way is blocked."""
+  limits, seed = safety.jaco_limits(), 31
+  arm = world.ArmWorld(safety.Gate(driver, limits), driver.image, tasks.TASKS["reach/random"], seed=seed)
+  assert limits.clearance_m(start_of(driver, arm)) < 0.01
+  driver.is_placed, driver.qpos = False, np.array(here_rad)
+  for _ in range(2):
+    arm.seed(seed)
+    assert arm.step(None)[0] is dm_env.StepType.FIRST
+    assert limits.margin_m < limits.clearance_m(driver.qpos) < 0.05  # As near as it may come.
+    arm.restart()
+    list(arm.go_home(after_s=0.0, is_wanted=always))
+    off = driver.qpos - constants.HOME_RAD
+    assert np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max() < 0.03
+
+
+def start_of(driver, arm):
+  """Where the arm's next episode puts a simulated one."""
+  arm.step(None)
+  arm.restart()
+  return driver.qpos.copy()
 
 
 def away(driver, **options):
