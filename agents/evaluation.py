@@ -70,8 +70,12 @@ def host_evaluate(
   *,
   num_episodes: int,
   greedy: bool = False,
+  on_end: Callable[[int, float], None] = lambda episode, episode_return: None,
 ) -> Episodes:
-  """Plays `num_episodes` episodes in an environment behind `dm_env`, each from a reset."""
+  """Plays `num_episodes` episodes in an environment behind `dm_env`, each from a reset.
+
+  `on_end` is told number, from 0, and return of each as soon as it is over: an arm may fail in the next one.
+  """
   returns = np.zeros(num_episodes, np.float32)
   lengths = np.zeros(num_episodes, np.int32)
   for episode, episode_key in enumerate(jax.random.split(key, num_episodes)):
@@ -84,6 +88,7 @@ def host_evaluate(
       )
       returns[episode] += timestep.reward[0]
       lengths[episode] += 1
+    on_end(episode, float(returns[episode]))
   return Episodes(returns, lengths)
 
 

@@ -83,6 +83,19 @@ def kept_until(path: pathlib.Path, step: int) -> Kept:
   return kept
 
 
+def last_step(path: pathlib.Path, *, kind: str) -> int:
+  """Of the last record of `kind` in the metrics file `path`; -1 where it has none, or is not there.
+
+  Raises:
+    ValueError: a line is not what the schema says.
+  """
+  return (
+    max((value["step"] for _, _, its_kind, value in _lines(path) if its_kind == kind), default=-1)
+    if path.exists()
+    else -1
+  )
+
+
 def columns(run: Run, *, kind: str, names: Iterable[str]) -> dict[str, np.ndarray]:
   """Metrics side by side, name -> float64 `[N]`, of the records of `kind` that have all of them; N may be 0."""
   names = tuple(names)

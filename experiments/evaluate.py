@@ -124,6 +124,7 @@ def main() -> None:
     num_episodes=binary.EPISODES.value,
     is_greedy=binary.GREEDY.value,
     has_film=bool(binary.VIDEO.value),
+    on_end=lambda episode, episode_return: print(f"episode {episode + 1}: {episode_return:g}", flush=True),
   )
   result = play.summarise(task.place, played.episodes)
   low, high = result.get("return_ci_low"), result.get("return_ci_high")

@@ -133,10 +133,11 @@ def consume(
 ) -> TrainState:
   """Feeds records to `sinks`; evaluates and saves whenever a multiple of the given steps is passed, and at the end.
 
-  Returns the last state, of which there must be one.
+  Returns the last state, of which there must be one. One of `first_step` was saved before: it is evaluated alone.
 
-  What was evaluated is filmed once all else is safe. Who asks the program to stop has its state saved at once: an
-  evaluation that is due just then is left out.
+  The last evaluation comes once all that was learned is safe, since behind `dm_env` it can take long and fail. What was
+  evaluated is filmed after all else. Who asks the program to stop has its state saved at once: an evaluation that is
+  due just then is left out.
 
   Raises:
     SystemExit: if it was asked to (`stop.deferred`).
@@ -146,14 +147,14 @@ def consume(
     for state, records in updates:
       step = step_of(state)
       is_over, is_asked = step >= until_step, hosts.asked_to_stop()
-      is_evaluated = is_over or (_is_due(previous, step, evaluate_every) and not is_asked)
-      if is_evaluated:
+      is_evaluated = (is_over or _is_due(previous, step, evaluate_every)) and not is_asked
+      if is_evaluated and not is_over:
         records = [*records, *evaluate(state, step)]
-      for record in records:
-        for sink in sinks:
-          sink(record)
-      if is_over or is_asked or _is_due(previous, step, save_every):
+      _write(records, sinks)
+      if step > first_step and (is_over or is_asked or _is_due(previous, step, save_every)):
         save(state, step)
+      if is_evaluated and is_over:
+        _write(evaluate(state, step), sinks)
       if is_evaluated:
         film(state, step)
       if is_asked:
@@ -161,6 +162,12 @@ def consume(
       previous = step
     hosts.asked_to_stop(is_over=True)  # A signal during the last evaluation, too.
   return state
+
+
+def _write(records: Sequence[Record], sinks: Sequence[Callable[[Record], None]]) -> None:
+  for record in records:
+    for sink in sinks:
+      sink(record)
 
 
 def step_of(state: TrainState) -> int:

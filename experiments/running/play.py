@@ -1,6 +1,6 @@
 """Whole episodes of a task: returns, a summary of them, and pictures to look at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -33,13 +33,17 @@ def play(
   num_episodes: int,
   is_greedy: bool,
   has_film: bool = False,
+  on_end: Callable[[int, float], None] = lambda episode, episode_return: None,
 ) -> Played:
-  """Plays `num_episodes` whole episodes; a film shows those behind `dm_env`, and some more of a world in JAX."""
+  """Plays `num_episodes` whole episodes; a film shows those behind `dm_env`, and some more of a world in JAX.
+
+  `on_end` is told of each episode behind `dm_env` as soon as it is over (`evaluation.host_evaluate`).
+  """
   play_key, film_key = jax.random.split(key)
   if isinstance(task.place, place_lib.Host):
     world = video.Filmed(task.place.world) if has_film else task.place.world
     episodes = evaluation.host_evaluate(
-      task.agent, trainable, frozen, world, play_key, num_episodes=num_episodes, greedy=is_greedy
+      task.agent, trainable, frozen, world, play_key, num_episodes=num_episodes, greedy=is_greedy, on_end=on_end
     )
     return Played(episodes, world.frames, world.captions) if isinstance(world, video.Filmed) else Played(episodes)
   batch = task.place.batch(num_episodes, learn.input_names(task))

@@ -111,8 +111,11 @@ def run_alone(
       run_directory.claim(owner.path, owner.config, sweep=path, about=about)
       network_file.write_spec(owner.path, owner.task.agent.spec)
   state, first_step = restore(path, devices.stack(states) if is_sweep else states[0], phase.steps)
-  hosts.check_same(str(first_step), what="the step at which they find it")
-  if first_step >= phase.steps:
+  num_episodes = 0 if is_sweep else phase.evaluation_episodes
+  is_learned = first_step >= phase.steps
+  is_done = is_learned and (not num_episodes or run_directory.is_evaluated(path, phase.steps))
+  hosts.check_same(f"{first_step} {is_done}", what="the step at which they find it")
+  if is_done:
     return Learned(everyone, state)
 
   write = _recorder(everyone, path, phase, first_step) if lock else None
@@ -128,12 +131,16 @@ def run_alone(
       write.sync()
       checkpoint.save(path / "checkpoints", step, own(state), keep=phase.keep_checkpoints)
 
-  evaluate, film = _evaluation(everyone[0], 0 if is_sweep else phase.evaluation_episodes)
+  evaluate, film = _evaluation(everyone[0], num_episodes)
   if lock:
-    print(f"{path}: compiling; the first update takes a while", flush=True)
-  with contextlib.closing(_updates(everyone, phase, batch, state, is_sweep=is_sweep)) as updates:
+    todo = (
+      "its last evaluation is missing, and comes now" if is_learned else "compiling; the first update takes a while"
+    )
+    print(f"{path}: {todo}", flush=True)
+  learning = _updates(everyone, phase, batch, state, is_sweep=is_sweep)
+  with contextlib.closing(learning):
     state = loop.consume(
-      updates,
+      [(state, [])] if is_learned else learning,
       first_step=first_step,
       until_step=phase.steps,
       sinks=(lambda _: lock.check(), write) if lock and write else (),
@@ -143,6 +150,8 @@ def run_alone(
       save_every=phase.save_every,
       film=film,
     )
+    if write:
+      write.sync()
   return Learned(everyone, own(hosts.local(state)))
 
 

@@ -26,6 +26,8 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from analysis import records
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
 CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
@@ -163,6 +165,11 @@ def saved_steps(checkpoints: pathlib.Path) -> list[int]:
       f"or use another --workdir"
     )
   return sorted(int(path.stem) for path in paths if path.suffix == CHECKPOINT and path.stem.isdigit())
+
+
+def is_evaluated(path: pathlib.Path, step: int) -> bool:
+  """Whether the run in `path` was evaluated at `step` or later."""
+  return records.last_step(path / "metrics.jsonl", kind="eval") >= step
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

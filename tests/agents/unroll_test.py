@@ -74,6 +74,16 @@ def test_running_means_of_episodes_equal_evaluated_ones():
   # 8 transitions: 3 of an episode, 1 between, 3 of the next, 1 between.
   assert (int(episodes.num_episodes), float(episodes.return_sum), int(episodes.length_sum)) == (4, 12.0, 12)
   environment = dm_env_adapter.DmEnv(world, seed=0)
-  played = evaluation.host_evaluate(agent, trainable, frozen, environment, jax.random.key(0), num_episodes=2)
+  ended = []
+  played = evaluation.host_evaluate(
+    agent,
+    trainable,
+    frozen,
+    environment,
+    jax.random.key(0),
+    num_episodes=2,
+    on_end=lambda *one: ended.append(one),
+  )
+  assert ended == [(0, 3.0), (1, 3.0)]
   np.testing.assert_array_equal(played.returns, [3.0, 3.0])
   np.testing.assert_array_equal(played.lengths, [3, 3])

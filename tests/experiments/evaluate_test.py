@@ -277,7 +277,9 @@ def test_a_network_plays_the_emulator_s_game_untouched(tmp_path, capsys):
   options = ["num_actions=3", "max_episode_steps=12"]
   with flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=options, episodes=2):
     evaluate.main()
-  assert "in atari/pong: mean return 0.00" in capsys.readouterr().out  # Nobody scores within the first 12 steps.
+  printed = capsys.readouterr().out
+  assert "in atari/pong: mean return 0.00" in printed  # Nobody scores within the first 12 steps.
+  assert printed.startswith("episode 1: 0\nepisode 2: 0\n")
   with (
     flagsaver.flagsaver(source=str(tmp_path), target="atari/pong", option=["num_actions=6"], episodes=1),
     pytest.raises(ValueError, match="output layer has 4 units"),

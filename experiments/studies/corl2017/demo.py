@@ -56,7 +56,7 @@ def check_source(workdir: pathlib.Path, source: str) -> None:
   """
   here, others = run_directory.present(source).resolve(), list[str]()
   for path in (workdir / method for method in METHODS):
-    teacher = run_directory.read_config(path).get("train", {}).get("teacher") if is_finished(path, 1) else None
+    teacher = run_directory.read_config(path).get("train", {}).get("teacher") if _has_learned(path, 1) else None
     if teacher and run_directory.present(teacher).resolve() != here:
       others.append(f"{path.name} is of {teacher}")
   played = run_directory.read_provenance(workdir / UNCHANGED).get(arrays_file.HASH)
@@ -113,7 +113,11 @@ def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
 
 
 def is_finished(path: pathlib.Path, steps: int) -> bool:
-  """Whether the run at `path` has its last checkpoint, which is written after everything else."""
+  """Whether the run at `path` has its last checkpoint, and was evaluated since."""
+  return _has_learned(path, steps) and run_directory.is_evaluated(path, steps)
+
+
+def _has_learned(path: pathlib.Path, steps: int) -> bool:
   return any(step >= steps for step in checkpoint.steps(path / "checkpoints"))
 
 

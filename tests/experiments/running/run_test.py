@@ -642,6 +642,43 @@ def test_a_film_comes_after_the_checkpoint_and_its_failure_stops_nothing(tmp_pat
   assert "warning: no video (no ffmpeg); everything else goes on" in capsys.readouterr().err
 
 
+def evaluations(workdir):
+  return [{**record, "wall_s": 0.0} for record in lines(workdir) if record["kind"] == "eval"]
+
+
+def test_a_last_evaluation_that_fails_costs_nothing_and_is_made_up_for(tmp_path, monkeypatch, capsys):
+  config, play = make_config(), run.play.play
+  config.train.evaluate_every = config.train.save_every = 0
+  run.run(config, tmp_path / "unbroken")
+
+  def fail(*args, **options):
+    raise ConnectionError("the arm is off")
+
+  monkeypatch.setattr(run.play, "play", fail)
+  with pytest.raises(ConnectionError, match="the arm is off"):
+    run.run(config, tmp_path / "run")
+  assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [600] and not evaluations(tmp_path / "run")
+  monkeypatch.setattr(run.play, "play", play)
+  capsys.readouterr()
+  run.run(config, tmp_path / "run")
+  assert "its last evaluation is missing, and comes now" in capsys.readouterr().out
+  assert len(evaluations(tmp_path / "run")) == 1
+  assert evaluations(tmp_path / "run") == evaluations(tmp_path / "unbroken")
+  monkeypatch.setattr(run.play, "play", fail)
+  run.run(config, tmp_path / "run")  # It is not made twice.
+
+
+def test_who_is_asked_to_stop_at_the_end_saves_and_evaluates_next_time(tmp_path, monkeypatch):
+  config = make_config()
+  config.train.update({"steps": 20, "evaluate_every": 0})
+  monkeypatch.setattr(run.hosts, "asked_to_stop", lambda is_over=False: True)
+  run.run(config, tmp_path)
+  assert checkpoint.steps(tmp_path / "checkpoints") == [20] and not evaluations(tmp_path)
+  monkeypatch.setattr(run.hosts, "asked_to_stop", lambda is_over=False: False)
+  run.run(config, tmp_path)
+  assert [record["step"] for record in evaluations(tmp_path)] == [20]
+
+
 _STOPPED = _KILLED.replace("print(", "from experiments.running import stop\nstop.install()\nprint(", 1)
 
 

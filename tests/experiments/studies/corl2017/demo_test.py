@@ -103,6 +103,15 @@ def test_a_finished_run_is_not_repeated(workdir):
   assert not demo.is_finished(workdir / "nothing", 1)
 
 
+def test_a_run_that_was_not_evaluated_is_not_finished(workdir, tmp_path):
+  path = tmp_path / "finetune"
+  shutil.copytree(workdir / "finetune", path)
+  assert demo.is_finished(path, 2000)
+  kept = [line for line in (path / "metrics.jsonl").read_text().splitlines() if '"eval"' not in line]
+  (path / "metrics.jsonl").write_text("\n".join([*kept, ""]))
+  assert not demo.is_finished(path, 2000)
+
+
 def save_column(path, level):
   spec = network.Network(columns()[:1])
   params = jax.tree.map(lambda x: np.full(x.shape, level, x.dtype), network.params_like(spec))
