@@ -1,5 +1,6 @@
 """One run in two processes, each with devices of its own, as on two hosts."""
 
+import json
 import os
 import pathlib
 import signal
@@ -106,6 +107,14 @@ def test_two_processes_learn_what_one_does_and_the_first_alone_writes(tmp_path, 
   for a, b in zip(*records, strict=True):  # Once each.
     assert (a["step"], a["kind"], a["episodes"]) == (b["step"], b["kind"], b["episodes"])
     np.testing.assert_allclose(a["return_mean"], b["return_mean"], atol=1e-6)
+  kept = [json.dumps(record) for record in records[0] if record["kind"] != "eval"]
+  (tmp_path / "together" / "metrics.jsonl").write_text("\n".join([*kept, ""]))
+  again = end(start_two(tmp_path / "together", steps=200))  # Both make up for the evaluation, and one writes it.
+  assert [code for code, *_ in again] == [0, 0], again
+  made = [record for record in run_test.lines(tmp_path / "together") if record["kind"] == "eval"]
+  assert [record["return_mean"] for record in made] == [
+    pytest.approx(record["return_mean"]) for record in records[0] if record["kind"] == "eval"
+  ]
   alone(tmp_path / "together", steps=400)  # One goes on where two were.
   assert "continues from step 200" in capsys.readouterr().out
 
