@@ -91,8 +91,8 @@ class RemoteGate:
     while is_wanted() and (left_s := until_s - time.monotonic()) > 0:
       time.sleep(min(left_s, _WANTED_S))
 
-  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
-    self._call("reset", qpos_rad, seed=seed)
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
+    return self._call("reset", qpos_rad, seed=seed)
 
   def read(self) -> protocol.Reading:
     return self._call("read")

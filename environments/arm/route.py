@@ -16,7 +16,7 @@ from environments.jaco import constants
 _SLACK_M = 0.01  # More than the gate's margin, since the arm comes to a pose and follows a line within an angle.
 _LOOK_RAD = 0.05  # Between two poses of a line that are looked at, of the joint that goes farthest.
 _STEPS_RAD = (0.1, 0.03, 0.3)  # Away from what is near: lengths that are tried, one after the other,
-_NUM_DIRECTIONS = 32  # each in so many directions.
+_NUM_DIRECTIONS = 256  # each in so many directions.
 _MOST_STEPS = 100
 
 

@@ -173,8 +173,8 @@ class Gate:
       self.poll()
       self._driver.wait(until_s if num_polled == num_polls else start_s + num_polled * poll_s)
 
-  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> None:
-    """Stops the arm and makes it ready to start at `qpos_rad`, where a simulated one is put.
+  def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
+    """Stops the arm and makes it ready to start at `qpos_rad`; returns whether it was put there, as a simulated one is.
 
     Raises:
       CommandRefusedError: the pose is outside the limits. The arm holds still.
@@ -186,8 +186,10 @@ class Gate:
     self.stop()
     if not is_inside:
       raise CommandRefusedError(f"start pose refused, arm held: {qpos_rad} rad is not inside the joint limits")
-    if self._call("it cannot be made ready", self._driver.reset, qpos_rad, seed=seed):
+    is_placed = bool(self._call("it cannot be made ready", self._driver.reset, qpos_rad, seed=seed))
+    if is_placed:
       self._under_way.clear()
+    return is_placed
 
   def read(self) -> protocol.Reading:
     """The newest reading.

@@ -204,9 +204,10 @@ class ArmWorld:
     self._num_episodes += 1
     self._path = np.asarray(path, np.float64)
     self._is_away = True
-    self._gate.reset(np.asarray(qpos, np.float64), seed=int(noise_seed))
+    start = np.asarray(qpos, np.float64)
+    is_placed = self._gate.reset(start, seed=int(noise_seed))
     self._gate.place_target(self._path[0])
-    for _ in self._approach(np.asarray(qpos, np.float64), "to the start of the episode", is_wanted):
+    for _ in self._approach(start, "to the start of the episode", is_wanted, is_there=is_placed):
       self._check_wanted(is_wanted)
     self._period_end_s = self._gate.now_s()
     self._measure()
@@ -216,17 +217,17 @@ class ArmWorld:
     self.is_over = False  # Now that it has begun.
     return outcome
 
-  def _approach(self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
+  def _approach(
+    self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool], *, is_there: bool = False
+  ) -> Iterator[None]:
     """Moves the arm to `qpos_rad`, `[9]`, slowly, a part of the way at a time; `where` says in words where that is.
 
-    Where the arm cannot be, it comes as near as the straight way from home does. Joints without limits go the short
-    way; those that the client does not command rest where they are.
+    Where the arm cannot be it comes as near as the straight way from home is clear. Joints without limits go the short
+    way; those that the client does not command rest where they are. One that `is_there` may not show it yet.
     """
     give_up_s = self._gate.now_s() + _GO_TO_S
-    here, way = self._gate.read().qpos_rad, []
-    if not _is_near(self._routes.gap(here, qpos_rad)):  # As a simulated one is, which was put there.
-      way = self._routes.way(here, self._routes.clear_part(here, qpos_rad))
-    for pose in way:
+    here = self._gate.read().qpos_rad
+    for pose in [qpos_rad] if is_there else self._routes.way(here, self._routes.clear_part(here, qpos_rad)):
       while not _is_near(gap := self._routes.gap(self._gate.read().qpos_rad, pose)):
         if (now_s := self._gate.now_s()) > give_up_s:
           self._gate.hold()

@@ -4,6 +4,7 @@ The whole training state is one pytree, so saving it is exact resume; it may be 
 then `[N, ...]` (`devices`). `actors` makes trajectories and states; what becomes of a record (console, file,
 TensorBoard) and of a state (evaluation, checkpoint, video) is decided by `consume`, in an order that survives a kill at
 any moment: a checkpoint follows the records that it supersedes, and all after the newest one is forgotten on resume.
+The last evaluation alone comes after it.
 """
 
 import dataclasses
