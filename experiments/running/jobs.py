@@ -305,7 +305,8 @@ class _Process:
     command = folder.command(job)
     cores = {int(device.name) for device in devices if device.is_core}
     before = folder.stored(job.name)
-    self._started_s, self._hours, self._ended_s = time.monotonic(), before.hours, before.ended_s
+    self._started_s, self._hours = time.monotonic(), before.hours
+    self._ended_s = before.ended_s if before.state == DONE else 0.0  # It may have learned since, and failed then.
     self._needs = {name: folder.stored(name).ended_s for name in job.needs()}
     with folder.log(job).open("a") as log:
       try:
