@@ -347,6 +347,25 @@ def test_behind_its_gate_an_arm_comes_to_every_start_and_home(driver, here_rad):
     assert np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max() < 0.03
 
 
+def test_a_reading_from_before_an_arm_was_put_at_its_start_takes_it_nowhere(driver):
+  """As where instruments are read on a thread of their own; the start is one that no way leads to."""
+  gate = safety.Gate(driver, safety.jaco_limits(), read=lambda: driver.read())
+  arm = world.ArmWorld(gate, driver.image, tasks.TASKS["reach/random"], seed=31)
+  start = start_of(driver, arm)
+  driver.qpos, old = constants.HOME_RAD.copy(), [constants.HOME_RAD] * 2
+  read, reset = driver.read, driver.reset
+
+  def reset_unseen(qpos_rad, *, seed):
+    driver.read = lambda: read()._replace(qpos_rad=old.pop()) if old else read()
+    return reset(qpos_rad, seed=seed)
+
+  driver.reset = reset_unseen
+  arm.seed(31)
+  arm.step(None)
+  assert not old
+  np.testing.assert_allclose(driver.qpos, start, atol=0.02)
+
+
 def start_of(driver, arm):
   """Where the arm's next episode puts a simulated one."""
   arm.step(None)
