@@ -89,11 +89,9 @@ def last_step(path: pathlib.Path, *, kind: str) -> int:
   Raises:
     ValueError: a line is not what the schema says.
   """
-  return (
-    max((value["step"] for _, _, its_kind, value in _lines(path) if its_kind == kind), default=-1)
-    if path.exists()
-    else -1
-  )
+  if not path.exists():
+    return -1
+  return max((value["step"] for _, _, its_kind, value in _lines(path) if its_kind == kind), default=-1)
 
 
 def columns(run: Run, *, kind: str, names: Iterable[str]) -> dict[str, np.ndarray]:

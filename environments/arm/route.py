@@ -91,9 +91,9 @@ class Routes:
       steps = np.zeros((_NUM_DIRECTIONS, here_rad.size))
       steps[:, : self.num_joints] = length_rad * directions / np.linalg.norm(directions, axis=1, keepdims=True)
       poses = np.clip(here_rad + steps, self.limits.low_rad, self.limits.high_rad)
-      best = max(poses, key=self._clearance_m)
-      if self._clearance_m(best) > before_m:
-        return best
+      clearances_m = [self._clearance_m(pose) for pose in poses]
+      if max(clearances_m) > before_m:
+        return poses[int(np.argmax(clearances_m))]
     return None
 
   @property

@@ -104,9 +104,9 @@ def check_same(value: str, *, what: str) -> None:
 
 def local(tree: Any) -> Any:
   """The same arrays on this process's own devices, and on one of them what each holds whole: to work on alone."""
-  meshes = [leaf.sharding.mesh for leaf in jax.tree.leaves(tree) if isinstance(leaf.sharding, jax.NamedSharding)]
-  if jax.process_count() > 1 and meshes:  # A state that was just read is this process's own.
-    mesh = meshes[0]
+  shardings = (leaf.sharding for leaf in jax.tree.leaves(tree))
+  mesh = next((one.mesh for one in shardings if isinstance(one, jax.NamedSharding)), None)
+  if jax.process_count() > 1 and mesh is not None:  # A state that was just read is this process's own.
     tree = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(tree)
   return jax.tree.map(lambda leaf: leaf.addressable_data(0) if leaf.is_fully_replicated else leaf, tree)
 
