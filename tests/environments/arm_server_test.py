@@ -390,7 +390,8 @@ def test_what_is_not_an_action_is_refused_and_the_arm_held(address, action, word
     with pytest.raises(ValueError, match=word) as refusal:
       environment.step(action)
     assert "\n" not in str(refusal.value)
-    after = environment.step({}).observation["proprioception"]
+    for _ in range(2):  # In the first one it brakes.
+      after = environment.step({}).observation["proprioception"]
     assert abs(after[18:24]).max() < 0.2
 
 
