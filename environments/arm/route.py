@@ -27,6 +27,15 @@ class Routes:
   limits: protocol.Limits
   num_joints: int = constants.NUM_JOINTS
 
+  def __post_init__(self) -> None:
+    """Raises `protocol.BridgeError` where home, to and from which ways lead, is not clear itself."""
+    home_m = self._clearance_m(constants.HOME_RAD)
+    if home_m < self._needed_m:
+      raise protocol.BridgeError(
+        f"the arm's home is {home_m:.2f} m from itself or from a side of its workspace, must be {self._needed_m:.2f} m; "
+        "enlarge the workspace of the driver's limits"
+      )
+
   def gap(self, here_rad: np.ndarray, there_rad: np.ndarray) -> np.ndarray:
     """From pose to pose, radians `[9]`: joints without limits go the short way, those that rest no way."""
     gap = there_rad - here_rad

@@ -23,6 +23,7 @@ from environments.jaco import world as simulation
 _GO_TO_NEAR_RAD = 0.02
 _GO_TO_POLL_S = 0.05
 _GO_TO_S = 60.0
+_GO_TO_STUCK_S = 1.5  # An arm that has come no nearer for so long looks for another way.
 
 
 class CutShortError(protocol.BridgeError):
@@ -226,21 +227,36 @@ class ArmWorld:
     way; those that the client does not command rest where they are. One that `is_there` may not show it yet.
     """
     give_up_s = self._gate.now_s() + _GO_TO_S
-    here = self._gate.read().qpos_rad
-    for pose in [qpos_rad] if is_there else self._routes.way(here, self._routes.clear_part(here, qpos_rad)):
-      while not _is_near(gap := self._routes.gap(self._gate.read().qpos_rad, pose)):
-        if (now_s := self._gate.now_s()) > give_up_s:
-          self._gate.hold()
-          farthest = int(np.abs(gap).argmax())
-          raise protocol.BridgeError(
-            f"the arm did not come {where}: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
-            f"after {now_s - give_up_s + _GO_TO_S:.0f} s; see what is in its way"
-          )
-        fastest = np.max(np.abs(gap) / (0.5 * constants.COMMAND_RAD_S))
-        self._gate.command(gap / max(fastest, 0.5), expires_s=now_s + self._valid_for_s)
-        self._gate.wait(now_s + _GO_TO_POLL_S, is_wanted=is_wanted)
-        yield
+    way = [qpos_rad] if is_there else self._way(qpos_rad)
+    nearest_rad = nearest_s = np.inf
+    while way:
+      now_s, gap = self._gate.now_s(), self._routes.gap(self._gate.read().qpos_rad, way[0])
+      farthest = int(np.abs(gap).argmax())
+      away_rad = abs(gap[farthest])
+      if away_rad <= _GO_TO_NEAR_RAD:
+        way, nearest_rad = way[1:], np.inf
+        continue
+      if now_s > give_up_s:
+        self._gate.hold()
+        raise protocol.BridgeError(
+          f"the arm did not come {where}: joint {farthest + 1} is {gap[farthest]:.2f} rad away "
+          f"after {now_s - give_up_s + _GO_TO_S:.0f} s; see what is in its way"
+        )
+      if away_rad < nearest_rad - _GO_TO_NEAR_RAD:
+        nearest_rad, nearest_s = away_rad, now_s
+      elif now_s > nearest_s + _GO_TO_STUCK_S:
+        way, nearest_rad = self._way(qpos_rad), np.inf
+        continue
+      fastest = np.max(np.abs(gap) / (0.5 * constants.COMMAND_RAD_S))
+      self._gate.command(gap / max(fastest, 0.5), expires_s=now_s + self._valid_for_s)
+      self._gate.wait(now_s + _GO_TO_POLL_S, is_wanted=is_wanted)
+      yield
     self._gate.hold()
+
+  def _way(self, qpos_rad: np.ndarray) -> list[np.ndarray]:
+    """Poses to go to from where the arm is, the last one as near `qpos_rad` as it can be."""
+    here = self._gate.read().qpos_rad
+    return self._routes.way(here, self._routes.clear_part(here, qpos_rad))
 
   def _wait(self, until_s: float, is_wanted: Callable[[], bool]) -> None:
     self._gate.wait(until_s, is_wanted=is_wanted)
@@ -321,10 +337,6 @@ class ArmWorld:
     if np.any(action < spec.minimum) or np.any(action > spec.maximum):
       return f"its entries must be from {np.min(spec.minimum)} to {np.max(spec.maximum)}, got {action}"
     return None
-
-
-def _is_near(gap_rad: np.ndarray) -> bool:
-  return bool(np.abs(gap_rad).max() <= _GO_TO_NEAR_RAD)
 
 
 def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ import pytest
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1 import tensor_utils
 
-from environments.arm import desk, mailbox, protocol, recording, safety, twin, world
+from environments.arm import desk, mailbox, protocol, recording, safety, twin, workspace, world
 from environments.jaco import constants, kinematics, tasks
 from environments.jaco import world as simulation
 from tests.environments import oracle
@@ -330,9 +330,12 @@ def test_an_arm_that_does_not_get_to_the_start_is_given_up(driver):
   assert arm.step(None)[0] is dm_env.StepType.FIRST
 
 
-@pytest.mark.parametrize("here_rad", [constants.HOME_RAD, (1.8, 4.5, 0.9, 4.5, -1.7, -2.6, 0.8, 0.8, 0.8)])
+FOLDED = (1.8, 4.5, 0.9, 4.5, -1.7, -2.6, 0.8, 0.8, 0.8)  # Every straight way from here is blocked.
+
+
+@pytest.mark.parametrize("here_rad", [constants.HOME_RAD, FOLDED])
 def test_behind_its_gate_an_arm_comes_to_every_start_and_home(driver, here_rad):
-  """To one that is too near itself for the gate as to others, and from where every straight way is blocked."""
+  """To one that is too near itself for the gate as to others."""
   limits, seed = safety.jaco_limits(), 31
   arm = world.ArmWorld(safety.Gate(driver, limits), driver.image, tasks.TASKS["reach/random"], seed=seed)
   assert limits.clearance_m(start_of(driver, arm)) < 0.01
@@ -345,6 +348,30 @@ def test_behind_its_gate_an_arm_comes_to_every_start_and_home(driver, here_rad):
     list(arm.go_home(after_s=0.0, is_wanted=always))
     off = driver.qpos - constants.HOME_RAD
     assert np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max() < 0.03
+
+
+def test_an_arm_that_is_pushed_off_its_way_finds_another(driver):
+  """From where it is pushed to, the rest of the way that it was on is blocked."""
+  arm = world.ArmWorld(safety.Gate(driver, safety.jaco_limits()), driver.image, tasks.TASKS["reach/fixed"])
+  driver.is_placed = False
+  arm.step(None)
+  driver.qpos = constants.HOME_RAD + 0.3
+  arm.restart()
+  for num_parts, _ in enumerate(arm.go_home(after_s=0.0, is_wanted=always)):
+    if num_parts == 10:
+      driver.qpos = np.array(FOLDED)
+  assert num_parts > 10
+  off = driver.qpos - constants.HOME_RAD
+  assert np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max() < 0.03
+
+
+def test_a_workspace_too_small_for_home_is_refused(driver):
+  """An arm that is never clear could come to no start."""
+  narrow = workspace.Workspace(high_m=(1.0, 1.0, constants.TABLE_HEIGHT_M + 0.5)).clearance_m
+  limits = dataclasses.replace(safety.jaco_limits(), clearance_m=narrow)
+  with pytest.raises(protocol.BridgeError, match=r"home is -0\.\d\d m from .* must be 0\.03 m; .*") as refusal:
+    world.ArmWorld(safety.Gate(driver, limits), driver.image, tasks.TASKS["reach/fixed"])
+  assert "\n" not in str(refusal.value)
 
 
 def test_a_reading_from_before_an_arm_was_put_at_its_start_takes_it_nowhere(driver):

@@ -173,6 +173,20 @@ def test_what_was_learned_from_a_job_that_is_done_anew_is_set_aside(tmp_path, st
   assert not (tmp_path / "next.2").exists()  # The first was finished, and is what it was.
 
 
+def test_what_was_learned_by_a_job_that_then_failed_is_what_others_go_on_from(tmp_path):
+  """It learns more, and fails in its last evaluation; the next time it finds itself finished, and does that alone."""
+  code = LEARN.replace("'learned.safetensors'", "'{1}.safetensors'") + "\nsys.exit({2})"
+
+  def chain(word, exit_code=0):
+    return [Learner("first", flags={"code": code.format("first", word, exit_code)}), learners(word)[1]]
+
+  assert run(chain("old"), tmp_path)
+  assert not run(chain("new", exit_code="'the arm is off'"), tmp_path)
+  assert run(chain("new"), tmp_path)
+  read = lambda name: (tmp_path / name / "learned.safetensors").read_text()  # noqa: E731
+  assert (read("next"), read("next.1")) == ("new", "old")
+
+
 def test_what_somebody_is_at_work_in_is_not_set_aside_and_other_jobs_go_on(tmp_path):
   assert run(learners("old"), tmp_path)
   shutil.rmtree(tmp_path / "first")
