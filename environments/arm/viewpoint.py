@@ -7,6 +7,7 @@ Pixels are counted as continuous numbers from the upper left corner, so the firs
 """
 
 import dataclasses
+import functools
 
 import mujoco
 import numpy as np
@@ -32,14 +33,9 @@ class Viewpoint:
   @property
   def quaternion(self) -> np.ndarray:
     """Orientation in the base frame, w x y z: the simulation's, turned about its own axes."""
-    back = constants.CAMERA_POSITION_M - constants.CAMERA_LOOK_AT_M
-    back = back / np.linalg.norm(back)
-    right = np.cross((0.0, 0.0, 1.0), back)
-    right = right / np.linalg.norm(right)
-    simulated, turned, turn = np.empty(4), np.empty(4), np.empty(4)
-    mujoco.mju_mat2Quat(simulated, np.stack([right, np.cross(back, right), back], axis=1).ravel())
+    turned, turn = np.empty(4), np.empty(4)
     mujoco.mju_euler2Quat(turn, np.deg2rad(self.camera_rotation_deg), "xyz")
-    mujoco.mju_mulQuat(turned, simulated, turn)
+    mujoco.mju_mulQuat(turned, _simulated_quaternion(), turn)
     return turned
 
   @property
@@ -66,3 +62,14 @@ class Viewpoint:
   def focal(self, size: int) -> float:
     """Pixels of a picture of this size that a metre fills, a metre away."""
     return size / 2 / np.tan(np.deg2rad(self.fov_y_deg) / 2)
+
+
+@functools.cache
+def _simulated_quaternion() -> np.ndarray:
+  back = constants.CAMERA_POSITION_M - constants.CAMERA_LOOK_AT_M
+  back = back / np.linalg.norm(back)
+  right = np.cross((0.0, 0.0, 1.0), back)
+  right = right / np.linalg.norm(right)
+  quaternion = np.empty(4)
+  mujoco.mju_mat2Quat(quaternion, np.stack([right, np.cross(back, right), back], axis=1).ravel())
+  return quaternion
