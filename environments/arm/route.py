@@ -32,7 +32,7 @@ class Routes:
     home_m = self._clearance_m(constants.HOME_RAD)
     if home_m < self._needed_m:
       raise protocol.BridgeError(
-        f"the arm's home is {home_m:.2f} m from itself or from a side of its workspace, must be {self._needed_m:.2f} m; "
+        f"the arm's home is {home_m:.2f} m from itself or a side of its workspace, must be {self._needed_m:.2f} m; "
         "enlarge the workspace of the driver's limits"
       )
 
