@@ -61,6 +61,7 @@ _LAPTOP: Mapping[str, Any] = {
   "learning_rate": 5e-4,
   "epochs": 4,
   "minibatches": 4,
+  "clip_ratio": 0.1,
 }
 _FEW = ("pong",)
 SCALES = {

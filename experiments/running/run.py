@@ -110,11 +110,14 @@ def run_alone(
     for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
       run_directory.claim(owner.path, owner.config, sweep=path, about=about)
       network_file.write_spec(owner.path, owner.task.agent.spec)
-  state, first_step = restore(path, devices.stack(states) if is_sweep else states[0], phase.steps)
+  state, first_step = restore(path, devices.stack(states) if is_sweep else states[0])
   num_episodes = 0 if is_sweep else phase.evaluation_episodes
   is_learned = first_step >= phase.steps
   is_done = is_learned and (not num_episodes or run_directory.is_evaluated(path, phase.steps))
   hosts.check_same(f"{first_step} {is_done}", what="the step at which they find it")
+  word = f"is finished: {first_step:,} of {phase.steps:,} steps" if is_done else f"continues from step {first_step:,}"
+  if first_step and hosts.is_first():
+    print(f"{path} {word}", flush=True)
   if is_done:
     return Learned(everyone, state)
 
@@ -223,16 +226,13 @@ def make_members(
   return everyone
 
 
-def restore(path: pathlib.Path, state: loop.TrainState, until_step: int) -> tuple[loop.TrainState, int]:
-  """The newest saved state of the run in `path` and its step; `state` and 0 where none was saved. Says which."""
+def restore(path: pathlib.Path, state: loop.TrainState) -> tuple[loop.TrainState, int]:
+  """The newest saved state of the run in `path` and its step; `state` and 0 where none was saved."""
   saved = checkpoint.load_newest(path / "checkpoints")
   if saved is None:
     return state, 0
   step, arrays = saved
   state = checkpoint.unflatten(arrays, state, source=str(checkpoint.file_of(path / "checkpoints", step)))
-  word = f"is finished: {step:,} of {until_step:,} steps" if step >= until_step else f"continues from step {step:,}"
-  if hosts.is_first():
-    print(f"{path} {word}", flush=True)
   return state, step
 
 
