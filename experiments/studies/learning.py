@@ -36,7 +36,7 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   panels = {}
   for name in names:
     lines = [
-      plots.Line(label, f"C{i % 10}", measured[label][name])
+      plots.Line(label, f"C{i % 10}", measured[label][name], is_dashed=i >= 10)  # There are ten colours.
       for i, label in enumerate(groups)
       if name in measured[label]
     ]

@@ -74,6 +74,13 @@ def test_how_runs_learn_is_drawn_by_run_and_sweep(tmp_path):
   assert titles == ["return mean", "explained variance", "dead, dense1"]
 
 
+def test_more_runs_than_there_are_colours_are_told_apart(tmp_path):
+  for i in range(12):
+    make_run(tmp_path / f"{i:02}", "scratch", features=8, level=float(i))
+  lines = figures.make("learning", read(tmp_path)).picture.axes[0].lines
+  assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+
+
 def test_a_run_that_diverged_is_left_out_of_what_it_has_no_number_of(tmp_path):
   for name, explained in (("sweep/runs/00", 0.5), ("sweep/runs/01", None)):
     path = make_run(tmp_path / name, "scratch", features=8, level=3.0)
