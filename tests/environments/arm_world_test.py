@@ -14,7 +14,7 @@ from dm_env_rpc.v1 import tensor_utils
 from environments.arm import desk, mailbox, protocol, recording, safety, twin, workspace, world
 from environments.jaco import constants, kinematics, tasks
 from environments.jaco import world as simulation
-from tests.environments import oracle
+from tests.environments import arm_route_test, oracle
 
 
 class PuppetDriver:
@@ -330,24 +330,20 @@ def test_an_arm_that_does_not_get_to_the_start_is_given_up(driver):
   assert arm.step(None)[0] is dm_env.StepType.FIRST
 
 
-FOLDED = (1.8, 4.5, 0.9, 4.5, -1.7, -2.6, 0.8, 0.8, 0.8)  # Every straight way from here is blocked.
-
-
-@pytest.mark.parametrize("here_rad", [constants.HOME_RAD, FOLDED])
+@pytest.mark.parametrize("here_rad", [constants.HOME_RAD, arm_route_test.FOLDED])
 def test_behind_its_gate_an_arm_comes_to_every_start_and_home(driver, here_rad):
   """To one that is too near itself for the gate as to others."""
   limits, seed = safety.jaco_limits(), 31
   arm = world.ArmWorld(safety.Gate(driver, limits), driver.image, tasks.TASKS["reach/random"], seed=seed)
   assert limits.clearance_m(start_of(driver, arm)) < 0.01
-  driver.is_placed, driver.qpos = False, np.array(here_rad)
+  driver.is_placed, driver.qpos = False, here_rad
   for _ in range(2):
     arm.seed(seed)
     assert arm.step(None)[0] is dm_env.StepType.FIRST
     assert limits.margin_m < limits.clearance_m(driver.qpos) < 0.05  # As near as it may come.
     arm.restart()
     list(arm.go_home(after_s=0.0, is_wanted=always))
-    off = driver.qpos - constants.HOME_RAD
-    assert np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max() < 0.03
+    assert off_home_rad(driver) < 0.03
 
 
 def test_an_arm_that_is_pushed_off_its_way_finds_another(driver):
@@ -359,10 +355,9 @@ def test_an_arm_that_is_pushed_off_its_way_finds_another(driver):
   arm.restart()
   for num_parts, _ in enumerate(arm.go_home(after_s=0.0, is_wanted=always)):
     if num_parts == 10:
-      driver.qpos = np.array(FOLDED)
+      driver.qpos = arm_route_test.FOLDED
   assert num_parts > 10
-  off = driver.qpos - constants.HOME_RAD
-  assert np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max() < 0.03
+  assert off_home_rad(driver) < 0.03
 
 
 def test_a_workspace_too_small_for_home_is_refused(driver):
@@ -391,6 +386,12 @@ def test_a_reading_from_before_an_arm_was_put_at_its_start_takes_it_nowhere(driv
   arm.step(None)
   assert not old
   np.testing.assert_allclose(driver.qpos, start, atol=0.02)
+
+
+def off_home_rad(driver):
+  """Of the joint that is farthest; joints without limits may have turned."""
+  off = driver.qpos - constants.HOME_RAD
+  return np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max()
 
 
 def start_of(driver, arm):
