@@ -40,31 +40,47 @@ class Batch(NamedTuple):
   def init(self, key: jax.Array) -> BatchState:
     """The first step of `num_worlds` episodes."""
     reset_keys, keys = _split_each(jax.random.split(key, self.num_worlds))
-    worlds = jax.vmap(self.environment.reset)(reset_keys)
-    return BatchState(worlds=worlds, timestep=self._observe(worlds), keys=keys)
+    worlds = _reset(self.environment, reset_keys)
+    return BatchState(worlds=worlds, timestep=_observe(self, worlds), keys=keys)
 
   def step(self, state: BatchState, action: jax.Array) -> BatchState:
     """Advances every world with `action`, int32 `[B, A]`; those at LAST start a new episode instead."""
     reset_keys, keys = _split_each(state.keys)
     is_last = state.timestep.step_type == core.LAST  # [B]
-    stepped = jax.vmap(self.environment.step)(state.worlds, action)
-    fresh = jax.vmap(self.environment.reset)(reset_keys)
+    stepped = _step(self.environment, state.worlds, action)
+    fresh = _reset(self.environment, reset_keys)
     worlds = jax.tree.map(lambda f, s: _where(is_last, f, s), fresh, stepped)
-    return BatchState(worlds=worlds, timestep=self._observe(worlds), keys=keys)
-
-  def _observe(self, worlds: core.State) -> core.TimeStep:
-    timestep = jax.vmap(self.environment.observe)(worlds)
-    signals = {**timestep.observation, **timestep.privileged}
-    return timestep.replace(
-      observation={name: timestep.observation[name] for name in self.observations},
-      privileged={name: signals[name] for name in self.privileged},
-    )
+    return BatchState(worlds=worlds, timestep=_observe(self, worlds), keys=keys)
 
 
 @functools.partial(jax.jit, static_argnames="batch")
 def begin(batch: Batch, key: jax.Array) -> BatchState:
   """`batch.init`, compiled once for all batches that are equal."""
   return batch.init(key)
+
+
+# Most of what a program takes to start is the tracing of its worlds. Each of these is traced once for all programs, and
+# places in a program, where worlds are equal.
+
+
+@functools.partial(jax.jit, static_argnames="environment")
+def _reset(environment: core.Environment, keys: jax.Array) -> core.State:
+  return jax.vmap(environment.reset)(keys)
+
+
+@functools.partial(jax.jit, static_argnames="environment")
+def _step(environment: core.Environment, worlds: core.State, action: jax.Array) -> core.State:
+  return jax.vmap(environment.step)(worlds, action)
+
+
+@functools.partial(jax.jit, static_argnames="batch")
+def _observe(batch: Batch, worlds: core.State) -> core.TimeStep:
+  timestep = jax.vmap(batch.environment.observe)(worlds)
+  signals = {**timestep.observation, **timestep.privileged}
+  return timestep.replace(
+    observation={name: timestep.observation[name] for name in batch.observations},
+    privileged={name: signals[name] for name in batch.privileged},
+  )
 
 
 def _split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
