@@ -15,6 +15,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -167,7 +168,8 @@ def roll_out(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarr
   num_steps = max(int(np.ceil(episode.time_s[-1] / dt_s)) for episode in found)
   starts = np.stack([np.concatenate([[0.0], episode.qpos_rad[0], episode.qvel_rad_s]) for episode in found])
   velocities = np.stack([_held(episode, num_steps, dt_s) for episode in found])
-  states, _ = rollout.rollout(model, mujoco.MjData(model), starts, config.servo_speed_scale * velocities)
+  threads = [mujoco.MjData(model) for _ in os.sched_getaffinity(0)]
+  states, _ = rollout.rollout(model, threads, starts, config.servo_speed_scale * velocities)
   qpos = np.concatenate([starts[:, None], states], axis=1)[..., 1 : 1 + constants.NUM_JOINTS]
   # What is told later by the latency happens later by the latency: so rollouts are smooth in it.
   times = dt_s * np.arange(num_steps + 1)

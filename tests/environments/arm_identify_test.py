@@ -60,7 +60,7 @@ def test_one_joint_that_turns_one_way_does_not_tell_fields_apart(tmp_path):
 
 def test_mass_is_found_where_motion_to_and_fro_says_it():
   """Less noise takes the place of more minutes."""
-  hidden = twin.TwinConfig(mass_scale=1.35, qpos_noise_rad=2e-4, qvel_noise_rad_s=0.0)
+  hidden = twin.TwinConfig(mass_scale=1.35, qpos_noise_rad=2e-4, qvel_noise_rad_s=0.0, physics_dt_s=0.01)
   actions = itertools.islice(by_hand.random_actions(np.random.default_rng(0), constants.NUM_JOINTS), 6 * 40)
   ways = np.reshape(list(actions), (6, 40, constants.NUM_JOINTS)) - 1
   found = arm_recordings.motion(arm_recordings.driven(hidden, constants.COMMAND_RAD_S * ways))
