@@ -9,6 +9,7 @@ programs are kept between runs in JAX's persistent cache. One thread for BLAS an
 
 import os
 import pathlib
+from collections.abc import Callable, Iterator
 
 # In the environment, so that the processes that tests start have the same.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,6 +25,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).pa
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -44,3 +46,16 @@ def pytest_configure() -> None:
     found = pathlib.Path(package.__path__[0]).resolve().parent
     if found != ROOT:
       raise RuntimeError(f"package {package.__name__} comes from {found}, not from this checkout {ROOT}")
+
+
+@pytest.fixture
+def as_if_on() -> Iterator[Callable[[str], None]]:
+  """`as_if_on("gpu")`: JAX says that this is a GPU machine. What was traced for one backend serves no other."""
+  with pytest.MonkeyPatch.context() as patch:
+
+    def become(backend: str) -> None:
+      jax.clear_caches()
+      patch.setattr(jax, "default_backend", lambda: backend)
+
+    yield become
+  jax.clear_caches()

@@ -299,11 +299,11 @@ def test_no_return_is_outside_the_bounds_of_its_world():
 
 
 @pytest.mark.parametrize(("name", "num_loops"), [("pong/pong", 1), ("maze/static_1", 4)])
-def test_a_world_whose_loops_are_written_out_is_the_same_world(name, num_loops, monkeypatch):
+def test_a_world_whose_loops_are_written_out_is_the_same_world(name, num_loops, as_if_on):
   """As on a GPU, where a step of a loop is launched; what a CPU computes of either."""
   shown, loops = [], []
   for backend in ("cpu", "gpu"):
-    monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+    as_if_on(backend)
     worlds_ = batch.Batch(registry.make(name), 2, ("pixels",))
     step = jax.jit(lambda state, action, worlds_=worlds_: worlds_.step(state, action))
     state = worlds_.init(jax.random.key(3))

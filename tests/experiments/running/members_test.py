@@ -126,10 +126,10 @@ def test_devices_share_a_sweep_out_and_change_nothing():
   ),
   ids=("maze", "pong", "jaco"),
 )
-def test_a_gpu_trains_all_members_at_once_and_never_asks_the_host(config, monkeypatch):
+def test_a_gpu_trains_all_members_at_once_and_never_asks_the_host(config, monkeypatch, as_if_on):
   # Lowered for a GPU where none is: no callback, as physics on a CPU needs, no convolution of kernels that differ.
   monkeypatch.undo()  # The true worlds.
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  as_if_on("gpu")
   batch, agents, init = several(config, 2)
   traced = devices.train_step.trace(
     jax.eval_shape(init), agent=agents, batch=batch, num_steps=config.train.num_steps, width=2, mesh=ONE_DEVICE

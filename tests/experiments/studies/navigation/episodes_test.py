@@ -212,7 +212,7 @@ def trained(tmp_path_factory):
   config = navigation.get_config("laptop,nav_d2,static_small")
   config.train.column.update(conv=((8, 8, 8), (16, 3, 2)), dense=(64,), lstm=(32, 64), start="random")
   config.train.num_worlds, config.train.hyper.fan_in = 8, float("inf")
-  config.train.steps, config.train.hyper.learning_rate, config.sweep.num_runs = 5_120, 2e-3, 1
+  config.train.steps, config.train.hyper.learning_rate, config.sweep.num_runs = 2_560, 4e-3, 1
   config.train.auxiliary.d2.cost, config.train.hyper.max_gradient_norm = 100.0, 5.0
   config.sweep.sampled, config.world_options.num_steps = (), 60
   path = tmp_path_factory.mktemp("trained") / "d2"
@@ -222,7 +222,7 @@ def trained(tmp_path_factory):
 
 def test_depth_is_soon_read_off_the_lstm_better_than_by_its_prior(trained):
   told = evaluation.measure(trained, num_episodes=4).summary["depth"]["depth_from_lstm2"]
-  assert told["accuracy_percent"] > told["prior_percent"] + 10  # Measured: 56.7 and 37.6.
+  assert told["accuracy_percent"] > told["prior_percent"] + 10  # Measured: 41.9 and 21.0.
 
 
 def test_a_trained_navigator_can_be_grown_upon(trained):
