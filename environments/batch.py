@@ -59,8 +59,7 @@ def begin(batch: Batch, key: jax.Array) -> BatchState:
   return batch.init(key)
 
 
-# Most of what a program takes to start is the tracing of its worlds. Each of these is traced once for all programs, and
-# places in a program, where worlds are equal.
+# Each of these is traced once, for every place in every program where worlds are equal.
 
 
 @functools.partial(jax.jit, static_argnames="environment")
