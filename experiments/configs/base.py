@@ -70,6 +70,7 @@ def column(
   norm: str = "none",
   start: str = "random",
   laterals: str = "adapter",
+  output_laterals: str = "linear",
 ) -> config_dict.ConfigDict:
   """A column: convolutions on pictures, dense layers on them and all other inputs, memories, one linear output.
 
@@ -88,7 +89,9 @@ def column(
     start: "data" fits a new column to what its worlds show before anything is learned (`progressive.start`); "random"
       leaves it as it is drawn.
     laterals: how it reads earlier columns: by an "adapter" each, "linear"ly, or "blind" to the first (see
-      `progressive.lateral`). Memories and the output read linearly; the output is blind too.
+      `progressive.lateral`). Memories read linearly.
+    output_laterals: how its output does: "linear"ly as in Rusu et al. 2017, where it can start as the previous policy,
+      or by an "adapter" each as in Rusu et al. 2016, equation 2. The output of a blind column is blind too.
   """
   return config_dict.ConfigDict(locals())
 

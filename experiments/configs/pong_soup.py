@@ -128,7 +128,7 @@ def transfer(
     alpha=chosen.alpha,
     output_init="random",  # Starting as the previous policy came with the later paper (papers.md 2.3).
     train=base.phase(
-      column=base.column(**column, **chosen.column),
+      column=base.column(**column, **chosen.column, output_laterals="adapter"),
       steps=chosen.steps,
       num_worlds=chosen.num_worlds,
       num_steps=chosen.num_steps,

@@ -1,8 +1,8 @@
-"""What two cores can show of the three papers, some 70 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 77 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
-Parts: learning, columns, mazes, pong, changes, conveyor, arm, gap, taught, ladder, labyrinth, atari.
+Parts: learning, columns, mazes, pong, changes, conveyor, arm, randomized, gap, taught, ladder, labyrinth, atari.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,6 +28,7 @@ def get_plan(variant: str = "") -> list[plan.Job]:
     "changes": _changes(),
     "conveyor": _conveyor(),
     "arm": _arm(),
+    "randomized": _randomized(),
     "gap": _gap(),
     "taught": _taught(),
     "ladder": _ladder(),
@@ -115,6 +116,23 @@ def _arm() -> list[plan.Job]:
   lines = ("progressive_wide", "progressive", "finetune", "scratch_wide", "scratch")
   jobs = [_on_the_twin(f"{line}_{i}", line, "shadow:full", {"seed": i}, 0.15) for i in range(5) for line in lines]
   return [*jobs, plan.figures("arm_figure", "corl2017_fig5", jobs)]
+
+
+def _randomized() -> list[plan.Job]:
+  """Figure 5 on the whole gap, from a column that went on learning in looks that differ: the column, then five runs."""
+  looks = {f"world_options.randomization.{name}": width for name, width in jaco_corl2017.LOOKS.items()}
+  fields = {"method": "finetune", "source": "experiments/released/jaco_corl2017_plain", "train.steps": 1_000_000}
+  fields |= {"train.hyper.anneal_updates": 782, "sweep.num_runs": 1, "sweep.top": 1}  # All updates.
+  column = plan.Job("randomized", config=f"{_SIM_TO_REAL}:wide", fields=fields | looks, hours=0.6)
+  source = {"source": "experiments/released/jaco_corl2017_randomized"}  # The same, kept.
+  lines = {"progressive": source, "progressive_wide": source, "finetune": source | {"train.column.norm": "layer"}}
+  lines |= {"scratch": {}, "scratch_wide": {}}
+  jobs = [
+    _on_the_twin(f"randomized_{line}_{i}", line, "full", {"seed": i, **own}, 0.2)
+    for i in range(5)
+    for line, own in lines.items()
+  ]
+  return [column, *jobs, plan.figures("randomized_figure", "corl2017_fig5", jobs)]
 
 
 def _taught() -> list[plan.Job]:

@@ -59,7 +59,7 @@ def make(
     made.append(MEMORIES[config.memory](f"lstm{i + 1}", reads(f"lstm{i + 1}"), size=size))
     below = (made[-1].name,)
   size = heads.output_size(num_choices)
-  into_output = "blind" if config.laterals == "blind" else "linear"
+  into_output = "blind" if config.laterals == "blind" else config.output_laterals
   made.append(layers.Dense("output", reads("output"), size=size, activation=None, laterals=into_output))
   names = [layer.name for layer in made if not layer.name.endswith(_LINEAR)]
   unknown = [into for _, into in config.joins if into not in names]

@@ -38,6 +38,7 @@ _ADDED = {
   "train.column.laterals": "adapter",
   "train.column.memory": "lstm",
   "train.column.norm": "none",
+  "train.column.output_laterals": "linear",
   "train.column.start": "random",
   "train.hyper.clip_ratio": 0.2,
   "train.hyper.correction": "none",

@@ -495,6 +495,24 @@ def test_memory_and_norm_are_other_layers_of_the_same_names():
     column.make(base.column(**rest | {"joins": joins}, norm="layer"), OBSERVED, (8,))
 
 
+def test_an_output_reads_earlier_columns_by_adapters_where_it_is_told_to():
+  made = {
+    kind: column.make(base.column(conv=((8, 8, 4),), dense=(16,), lstm=(), output_laterals=kind), OBSERVED, (3,))
+    for kind in ("linear", "adapter")
+  }
+  in_output = {
+    kind: [
+      sum(one.num_parameters for one in layer.laterals) for layer in cost.report(network.Network((one, one)))[1].layers
+    ]
+    for kind, one in made.items()
+  }
+  assert in_output["linear"][-1] == 16 * 4
+  assert in_output["adapter"][-1] == (16 * 16 + 16) + 16 * 4  # V and b, U.
+  assert in_output["linear"][:-1] == in_output["adapter"][:-1]
+  with pytest.raises(ValueError, match="'output': laterals='adaptor' is not one of"):
+    column.make(base.column(conv=((8, 8, 4),), lstm=(), output_laterals="adaptor"), OBSERVED, (3,))
+
+
 def test_a_join_to_no_layer_is_refused():
   section = base.column(conv=((16, 8, 4),), dense=(4,), lstm=(), joins=(("velocity", "lstm1"),))
   with pytest.raises(ValueError, match="column.joins names layer 'lstm1'"):
