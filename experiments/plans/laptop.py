@@ -122,7 +122,7 @@ def _randomized() -> list[plan.Job]:
   """Figure 5 on the whole gap, from a column that went on learning in looks that differ: the column, then five runs."""
   looks = {f"world_options.randomization.{name}": width for name, width in jaco_corl2017.LOOKS.items()}
   fields = {"method": "finetune", "source": "experiments/released/jaco_corl2017_plain", "train.steps": 1_000_000}
-  fields |= {"train.hyper.anneal_updates": 782, "sweep.num_runs": 1, "sweep.top": 1}  # All updates.
+  fields |= {"train.hyper.anneal_updates": 782, "sweep.num_runs": 1, "sweep.top": 1}  # Updates of 64 worlds, 20 steps.
   column = plan.Job("randomized", config=f"{_SIM_TO_REAL}:wide", fields=fields | looks, hours=0.6)
   source = {"source": "experiments/released/jaco_corl2017_randomized"}  # The same, kept.
   lines = {"progressive": source, "progressive_wide": source, "finetune": source | {"train.column.norm": "layer"}}
