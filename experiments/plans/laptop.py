@@ -80,17 +80,22 @@ def _changes() -> list[plan.Job]:
 
 
 def _conveyor() -> list[plan.Job]:
-  """Figure 7 of the same, three runs on the twin, with a teacher, and three in simulation, where little is learned.
+  """Figure 7 of the same, three runs each: on the twin, taught; by rewards where its shadow differs; in simulation.
 
   The third column starts from its own run's second.
   """
   jobs = []
-  for name, where, steps in (("twin", "_taught_twin", 20_000), ("simulation", "", 60_000)):
+  shadow: dict[str, Any] = {"world_options.gap": "shadow:full"}
+  for name, where, steps, twin in (
+    ("twin", "_taught_twin", 20_000, {}),
+    ("rewards", "_twin", 60_000, shadow),
+    ("simulation", "", 60_000, {}),
+  ):
     learned = []
     for seed in range(3):
       for variant in jaco_corl2017.FIGURE_7:
         own = {"source": f"{{fig7_static{where}_{seed}}}"} if variant == "fig7_three" else {}
-        fields = {"seed": seed, "train.steps": steps, **own}
+        fields = {"seed": seed, "train.steps": steps, **twin, **own}
         config = f"{_SIM_TO_REAL}:{variant}{where}"
         learned.append(plan.Job(f"{variant}{where}_{seed}", config=config, fields=fields, hours=0.1))
     jobs += [*learned, plan.figures(f"conveyor_{name}", "corl2017_fig7", learned)]
