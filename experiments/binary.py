@@ -93,7 +93,8 @@ def run(main: Callable[[], None], *, reads: Sequence[flags.FlagHolder]) -> None:
   """
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns a person arrives as an exception.
   stop.install()
-  app.run(lambda argv: guard(main), flags_parser=functools.partial(parse, reads=reads))
+  with stop.ended():
+    app.run(lambda argv: guard(main), flags_parser=functools.partial(parse, reads=reads))
 
 
 def guard(main: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ does. The second one ends the process wherever it is. Python runs a handler betw
 is being compiled has none for a minute: so a thread of our own counts the signals, from the interpreter's wakeup pipe.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -58,6 +59,24 @@ def ask(kind: int) -> None:
   """As if the signal `kind` had come, which came to another process of the same run; 0 is none."""
   global _signal
   _signal = _signal or kind or None
+
+
+@contextlib.contextmanager
+def ended() -> Iterator[None]:
+  """Around a whole program: the process ends here if it leaves because a signal has come.
+
+  The interpreter's own end crashes after an exception that a signal raised in the middle of XLA's compilation.
+  """
+  try:
+    yield
+  except SystemExit as end:
+    if _signal is None:
+      raise
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+      with contextlib.suppress(OSError, ValueError):  # A reader that left.
+        stream.flush()
+    os._exit(end.code if isinstance(end.code, int) else 128 + _signal)
 
 
 @contextlib.contextmanager

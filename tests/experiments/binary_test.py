@@ -349,6 +349,37 @@ def test_a_signal_while_a_binary_starts_leaves_no_traceback():
   assert process.returncode == 130 and error == "stopped; the same command goes on from what is saved\n"
 
 
+# XLA compiles for a while, and a signal comes in the middle of it.
+COMPILES = """
+import os, signal, threading
+import jax, jax.numpy as jnp
+from experiments import binary
+def deep(x):
+  for i in range(400):
+    x = jnp.sin(x @ x) + i * jnp.sort(x)
+  return x
+def main():
+  program = jax.jit(deep).lower(jnp.ones((8, 8)))
+  compiled = threading.Event()
+  threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+  try:
+    program.compile()
+    compiled.set()
+  finally:
+    print("in time" if not compiled.is_set() else "too late", flush=True)
+  threading.Event().wait(60)
+binary.run(main, reads=())
+"""
+
+
+def test_a_signal_while_xla_compiles_ends_the_program_and_not_with_a_crash(tmp_path):
+  variables = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+  command = [sys.executable, "-c", COMPILES]
+  result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables, cwd=conftest.ROOT)
+  assert (result.returncode, result.stdout) == (130, "in time\n"), result.stderr
+  assert result.stderr == "stopped; the same command goes on from what is saved\n"
+
+
 def test_configs_and_released_networks_have_the_same_names_in_any_folder(tmp_path):
   """As after `pip install .`: the packages are on Python's path, and the folder is another."""
 
