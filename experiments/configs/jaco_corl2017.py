@@ -36,6 +36,7 @@ from progressive import baselines
 
 COLUMN, RANDOMIZED = "column", "randomized"
 _STEPS, _NUM_WORLDS, _NUM_STEPS = 50_000_000, 64, 20  # Of a first column.
+_ARM_STEPS = 60_000
 # Adam's learning rate on the arm by method: the best known, from docs/results/corl2017_fig5/tuning.md. Figure 5
 # there has finetuning at 2e-4, the choice of its runs of 10,000 steps; 1e-4 proved better afterwards.
 LEARNING_RATES = {
@@ -106,7 +107,7 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
       world_options=options,
       method=method,
       source="" if method in ("scratch", "random_column") else _RELEASED,
-      train=_on_the_arm(column, LEARNING_RATES[method]),
+      train=jaco_talk.on_the_arm(column, LEARNING_RATES[method], steps=_ARM_STEPS),
     )
   if variant in FIGURE_6:
     return _figure_6(*FIGURE_6[variant], options)
@@ -128,8 +129,9 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
 def _taught(variant: str) -> config_dict.ConfigDict:
   """What learns on the arm, from a teacher too, and from every step five times; a new column of figure 5 is wide."""
   config = get_config(variant)
-  config.train.update({"teacher": _RELEASED, "replay_updates": 4})
-  config.train.hyper.update({"correction": "vtrace", "learning_rate": 5e-4})
+  jaco_talk.teach(config)
+  if config.source != _RELEASED:  # None, or that of a column before it.
+    config.train.teacher = _RELEASED
   if variant not in baselines.FINETUNING:
     column = config.train.column if variant in FIGURE_7 else _WIDE
     config.train.column = base.column(**{**column, "norm": "layer", "start": "data"})
@@ -157,7 +159,7 @@ def _figure_7(variant: str, options: Mapping[str, Any]) -> config_dict.ConfigDic
     world_options=options,
     method="progressive",
     source="" if variant == "fig7_three" else _RELEASED,
-    train=_on_the_arm(column, LEARNING_RATES["progressive"]),
+    train=jaco_talk.on_the_arm(column, LEARNING_RATES["progressive"], steps=_ARM_STEPS),
   )
   config.agent = variant
   return config
@@ -226,23 +228,6 @@ def readouts() -> dict[str, config_dict.ConfigDict]:
     "target": base.head("palm_to_target", "dense1", 30.0),
     "joints": base.head("joints", "dense1", 3.0),
   }
-
-
-def _on_the_arm(column: config_dict.ConfigDict, learning_rate: float) -> config_dict.ConfigDict:
-  """One arm gives few steps: an update has one episode, and shorter unrolls are noisier still."""
-  return base.phase(
-    column=column,
-    steps=60_000,
-    num_worlds=1,
-    num_steps=50,
-    evaluate_every=0,
-    evaluation_episodes=20,
-    save_every=2_000,
-    updates_per_record=5,
-    entropy_cost=1e-2,
-    lambda_=0.8,  # In one world the value's error is shared by all steps of an episode: bootstrap early.
-    learning_rate=learning_rate,
-  )
 
 
 def _changed(column: config_dict.ConfigDict) -> config_dict.ConfigDict:

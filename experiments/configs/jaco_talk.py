@@ -1,13 +1,14 @@
 """The talks' four columns: vision in simulation, then proprioception on the arm, task after task; 6 joints.
 
   python -m experiments.train --config=experiments/configs/jaco_talk.py --workdir=runs/talk
-  python -m experiments.arm --mode=serve --port=5005 --num_joints=6    # The twin, in another terminal.
   python -m experiments.train --config=experiments/configs/jaco_talk.py:arm --workdir=runs/talk_arm \
-    --config.source=runs/talk --config.world=arm://localhost:5005
+    --config.source=runs/talk
 
-Variants: vision, column 1; arm, column 2; reach, catch and bee, columns 2 to 4 in 64 simulated worlds, each from the
-run of the one before (`plans/laptop.py:ladder`). A column like reach's, from scratch, was at 12 of 50 after 128,000
-steps and at 21 after 400,000, three minutes of a busy core; in one world 240,000 taught one nothing (3 of 50).
+Variants: vision, column 1; arm, column 2 on the arm (a twin that the run serves for itself, or
+--config.world=arm://HOST:PORT), with column 1 for a teacher; reach, catch and bee, columns 2 to 4 in 64 simulated
+worlds, each from the run of the one before (`plans/laptop.py:ladder`). A column like reach's, from scratch, was at 12
+of 50 after 128,000 steps and at 21 after 400,000, three minutes of a busy core; in one world 240,000 taught one nothing
+(3 of 50). So on one arm rewards alone are not enough: 60,000 steps of them left column 2 below column 1.
 
 Column 1: 41 to 45 of 50 in the last quarter of five runs of 320,000 steps, six minutes each on one core. It starts from
 data, and kernels learn by their number of inputs (docs/learning.md). Starts reach 0.4 rad from home here and 1 rad in
@@ -29,6 +30,15 @@ HYPER: Mapping[str, Any] = {"reward_scale": 0.1, "value_cost": 0.5, "max_gradien
 _STEPS, _NUM_WORLDS, _NUM_STEPS = 320_000, 64, 20
 _EASY: Mapping[str, Any] = {"num_joints": 6, "max_start_spread_rad": 0.4}
 _RELEASED = "experiments/released/jaco_talk"
+# Each input has a dense layer of its own, which starts from data: a target of metres varies by a tenth.
+_FEELING = base.column(
+  inputs=("proprioception", "target"),
+  conv=(),
+  dense=(64,),
+  lstm=(64,),
+  embed=(("proprioception", 64), ("target", 64)),
+  start="data",
+)
 # Variant -> the task of a column that grows on the columns before; the first of them on the released one.
 LADDER = {"reach": "reach/random", "catch": "catch", "bee": "catch_the_bee"}
 
@@ -40,13 +50,16 @@ def get_config(variant: str = "vision") -> config_dict.ConfigDict:
   if variant not in ("arm", *LADDER):
     raise ValueError(f"jaco_talk.py:{variant} is not one of vision, arm, {', '.join(LADDER)}")
   is_arm = variant == "arm"
-  return base.experiment(
-    world=f"jaco/{'reach/random' if is_arm else LADDER[variant]}",
+  config = base.experiment(
+    world="twin/reach/fixed" if is_arm else f"jaco/{LADDER[variant]}",
     world_options={"num_joints": 6} if is_arm else _EASY,
     method="progressive",
     source=_RELEASED if variant in ("arm", "reach") else "",
-    train=_proprioception() if is_arm else _feeling(),
+    train=on_the_arm(_FEELING, 5e-4, steps=10_000) if is_arm else _feeling(),
   )
+  if is_arm:
+    teach(config)
+  return config
 
 
 def _vision() -> config_dict.ConfigDict:
@@ -66,31 +79,33 @@ def _vision() -> config_dict.ConfigDict:
   )
 
 
-def _proprioception() -> config_dict.ConfigDict:
+def on_the_arm(column: config_dict.ConfigDict, learning_rate: float, *, steps: int) -> config_dict.ConfigDict:
+  """One arm gives few steps: an update has one episode, and shorter unrolls are noisier still."""
   return base.phase(
-    column=base.column(inputs=("proprioception", "target"), conv=(), dense=(64,), lstm=(64,)),
-    steps=60_000,
+    column=column,
+    steps=steps,
     num_worlds=1,
-    num_steps=20,
+    num_steps=50,
     evaluate_every=0,
     evaluation_episodes=20,
     save_every=2_000,
     updates_per_record=5,
+    entropy_cost=1e-2,
+    lambda_=0.8,  # In one world the value's error is shared by all steps of an episode: bootstrap early.
+    learning_rate=learning_rate,
   )
 
 
+def teach(config: config_dict.ConfigDict) -> None:
+  """Lets what learns on an arm learn from its source as a teacher too, and from every step five times."""
+  config.train.update({"teacher": config.get_oneway_ref("source"), "replay_updates": 4})
+  config.train.hyper.update({"correction": "vtrace", "learning_rate": 5e-4})
+
+
 def _feeling() -> config_dict.ConfigDict:
-  """Each input has a dense layer of its own, which starts from data: a target of metres varies by a tenth."""
   steps = 640_000
   return base.phase(
-    column=base.column(
-      inputs=("proprioception", "target"),
-      conv=(),
-      dense=(64,),
-      lstm=(64,),
-      embed=(("proprioception", 64), ("target", 64)),
-      start="data",
-    ),
+    column=_FEELING,
     steps=steps,
     num_worlds=_NUM_WORLDS,
     num_steps=_NUM_STEPS,
