@@ -26,6 +26,7 @@ class Steps(NamedTuple):
   reward: np.ndarray  # [T]
   qpos_rad: np.ndarray  # [T, J]
   is_cut_short: np.ndarray  # [T] bool: it ended before its period did.
+  is_last: np.ndarray  # [T] bool: its episode ended with it.
 
 
 class Commands(NamedTuple):
@@ -49,13 +50,17 @@ def summary(steps: Steps, *, control_dt_s: float) -> list[str]:
   if not len(inside):
     return ["no whole step"]
   returns = np.bincount(steps.episode - steps.episode[0], steps.reward)
+  is_whole = np.bincount(steps.episode - steps.episode[0], steps.is_last) > 0
+  whole = returns[is_whole]
+  paid = f"return {whole.mean():.2f}, from {whole.min():g} to {whole.max():g}" if len(whole) else "no whole episode"
+  rest = f"; {len(returns) - len(whole)} more episodes did not end" if len(whole) < len(returns) else ""
   gaps = inside[inside > _GAP * control_dt_s]
   middle, late, most = np.percentile(np.abs(inside - control_dt_s), [50, 99, 100]) * 1e3
   span_s = steps.time_s[-1] - steps.time_s[0]
   longest = f", the longest {gaps.max():.2f} s" if len(gaps) else ""
   return [
     f"{len(inside):,} steps in {len(returns):,} episodes: {inside.sum() / 3600:.3f} h of {span_s / 3600:.3f} h",
-    f"return {returns.mean():.2f}, from {returns.min():g} to {returns.max():g}",
+    f"{paid}{rest}",
     f"jitter about {control_dt_s * 1e3:g} ms: p50 {middle:.2f} ms, p99 {late:.2f} ms, at most {most:.2f} ms",
     f"{len(gaps)} gaps{longest}",
     f"{np.count_nonzero(steps.is_cut_short)} more steps cut short: nobody waited, or the target was out of sight",

@@ -54,7 +54,7 @@ def points(
   ends, returns = np.asarray(ends), np.asarray(returns, np.float64)
   chex.assert_equal_shape((ends, returns))
   chex.assert_rank((ends, returns), 1)
-  num_bins = max(1, round(num_steps / bin_steps))
+  num_bins = max(1, int(num_steps / bin_steps + 0.5))
   which = np.ceil(ends / bin_steps).astype(int)
   filled = [g for g in np.unique(which) if 1 <= g <= num_bins]
   means = median_filter(np.array([start, *(returns[which == g].mean() for g in filled)]), median_points)

@@ -72,7 +72,7 @@ def per_feature(fisher: Mapping[moments.Place, np.ndarray]) -> dict[moments.Plac
       total[: len(fisher[place])] += fisher[place]
     for place in places:
       mine, all_columns = fisher[place], total[: len(fisher[place])]
-      shares[place] = np.divide(mine, all_columns, out=np.zeros_like(mine), where=all_columns > 0)
+      shares[place] = np.divide(mine, all_columns, out=np.zeros_like(mine), where=~(all_columns <= 0))
   return shares
 
 

@@ -45,7 +45,6 @@ def shares_by_layer(nets: Sequence[Net], *, layers: Sequence[str]) -> mpl_figure
   Raises:
     ValueError: a net has none of a layer.
   """
-  num_columns = 1 + max(k for net in nets for k, _ in net.shares)
   width = max(1.6, 0.55 * len(layers) + 0.7)
   fig, (axes,) = plots.axes((width * len(nets) + 0.8, 3.6), 1, len(nets), sharey=True)
   for axis, net in zip(axes, nets, strict=True):
@@ -54,7 +53,9 @@ def shares_by_layer(nets: Sequence[Net], *, layers: Sequence[str]) -> mpl_figure
       _stack(axis, x, layer, net, newest)
     _name_bars(axis, layers, net.title)
   axes[0].set_ylabel("AFS, share of column")
-  _legend(fig, {_name(k, num_columns - 1): _color(k, num_columns - 1) for k in range(num_columns)})
+  lasts = {max(k for k, _ in net.shares) for net in nets}
+  earlier = {_name(k, max(lasts)): _color(k, max(lasts)) for k in range(max(lasts))}
+  _legend(fig, {**earlier, _name(*lasts, *lasts) if len(lasts) == 1 else "newest column": NEWEST})
   return fig
 
 

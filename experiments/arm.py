@@ -260,6 +260,7 @@ def inspect() -> None:
     np.array([step.reward for step in steps]),
     np.array([step.reading.qpos_rad for step in steps]),
     np.array([step.is_cut_short for step in steps], bool),
+    np.array([step.step_type.last() for step in steps], bool),
   )
   for line in arm_plots.summary(traces, control_dt_s=about.control_dt_s):
     print(line)

@@ -7,7 +7,12 @@ from analysis import arm_plots
 # Two episodes: periods of 100, 103, 100 and 250 ms, and 5 s between them.
 TIME_S = np.array([50.0, 50.1, 50.203, 55.203, 55.303, 55.553])
 STEPS = arm_plots.Steps(
-  TIME_S, np.array([1, 1, 1, 2, 2, 2]), np.array([0.0, 1, 1, 0, 0, 1]), np.ones((6, 4)), np.zeros(6, bool)
+  TIME_S,
+  np.array([1, 1, 1, 2, 2, 2]),
+  np.array([0.0, 1, 1, 0, 0, 1]),
+  np.ones((6, 4)),
+  np.zeros(6, bool),
+  np.array([0, 0, 1, 0, 0, 1], bool),
 )
 COMMANDS = arm_plots.Commands(np.array([50.0, 51.0, 90.0]), np.full((3, 4), 0.3), np.full((3, 4), 0.2))
 
@@ -24,7 +29,12 @@ def test_the_summary_is_counted_by_hand():
   counted, paid, jitter, gaps, cut = arm_plots.summary(short, control_dt_s=0.1)
   assert counted.startswith("3 steps in 2 episodes") and gaps == "0 gaps" and "at most 3.00 ms" in jitter
   assert paid == "return 1.50, from 1 to 2" and cut.startswith("1 more steps cut short")
-  empty = arm_plots.Steps(np.zeros(0), np.zeros(0, int), np.zeros(0), np.zeros((0, 4)), np.zeros(0, bool))
+  unfinished = STEPS._replace(is_last=np.arange(6) == 2)  # The second episode paid 1 so far, which is no return.
+  assert arm_plots.summary(unfinished, control_dt_s=0.1)[1] == "return 2.00, from 2 to 2; 1 more episodes did not end"
+  none = STEPS._replace(is_last=np.zeros(6, bool))
+  assert arm_plots.summary(none, control_dt_s=0.1)[1] == "no whole episode; 2 more episodes did not end"
+  nobody = np.zeros(0, bool)
+  empty = arm_plots.Steps(np.zeros(0), np.zeros(0, int), np.zeros(0), np.zeros((0, 4)), nobody, nobody)
   assert arm_plots.summary(empty, control_dt_s=0.1) == ["no whole step"]
 
 

@@ -134,6 +134,20 @@ def test_shares_are_stacked_and_undetermined_ones_have_no_bar():
     sp.shares_by_layer([net], layers=("conv9",))
 
 
+def test_networks_of_two_and_three_columns_have_one_legend_that_fits_both():
+  two = sp.Net("two", {(k, "fc"): 0.5 for k in range(2)})
+  three = sp.Net("three", {(k, "fc"): 1 / 3 for k in range(3)})
+  fig = sp.shares_by_layer([two, three], layers=("fc",))
+  (legend,) = fig.legends
+  names = {
+    words.get_text(): patch.get_facecolor()
+    for words, patch in zip(legend.get_texts(), legend.get_patches(), strict=True)
+  }
+  of_two, of_three = ([bar.get_facecolor() for bar in bars(axis)] for axis in fig.axes)
+  assert of_two == [names["column 0"], names["newest column"]]
+  assert of_three == [names["column 0"], names["column 1"], names["newest column"]]
+
+
 def test_feature_use_draws_each_column():
   fig = sp.feature_use(
     {(0, "conv1"): np.array([0.9, 0.0]), (1, "conv1"): np.array([0.1, 1.0])}, layer="conv1", title="a"

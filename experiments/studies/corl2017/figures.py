@@ -140,10 +140,13 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns in simulation over agent steps of the first column, by width and by having a memory.
 
   Raises:
-    ValueError: for a run that is not in simulation and from scratch, or runs in different worlds.
+    ValueError: for a run that is not in simulation and from scratch, runs in different worlds, or runs of one label
+      that learned by different settings.
   """
   groups = _by_label(runs, _memory_and_width)
   where = _where(runs)
+  for label, group in groups.items():
+    _check_alike(label, group)
   ours = {label: _train_curve(group) for label, group in groups.items()}
   theirs = {
     f"{memory}, {width}": curves.stack([paper.rusu2017(f"fig4_{memory.lower()}")[width]])
@@ -259,7 +262,7 @@ def _over_the_gap(label: str, part: str, at: Mapping[float, np.ndarray]) -> plot
   """One line; of as many runs, or episodes, as every size of the gap has."""
   num = min(map(len, at.values()))
   curve = curves.Curve(np.array(list(at)), np.stack([x[:num] for x in at.values()], axis=1))
-  return plots.Line(f"{_method(label)}: {part}", _color(label), curve, is_dashed=part == _EARLY)
+  return plots.Line(f"{label}: {part}", _color(label), curve, is_dashed=part == _EARLY)
 
 
 def _fig4_statistics(curve: curves.Curve) -> dict[str, np.ndarray]:
@@ -304,9 +307,16 @@ def _sorted_line(label: str, method: str, finals: np.ndarray) -> plots.Line:
 
 
 def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) -> dict[str, list[records.Run]]:
+  """Runs by what their line is called; refuses a run that is there twice, which would narrow an interval."""
   groups: dict[str, list[records.Run]] = {}
   for run in runs:
-    groups.setdefault(label(run), []).append(run)
+    group = groups.setdefault(label(run), [])
+    for other in group:
+      if other.config == run.config:
+        raise ValueError(
+          f"{run.path} and {other.path} are one run: config and seed are the same; give --runs one of them"
+        )
+    group.append(run)
   return groups
 
 

@@ -82,7 +82,7 @@ def test_the_report_holds_what_the_runs_hold(workdir):
   for explained in (
     "n = 1 run",
     "n = 10 episodes",
-    "Dotted: what it is the median of",
+    "A point is the mean return of 1,000 steps",
     "Dashed: the column as it came",
   ):
     assert explained in text, explained

@@ -1,6 +1,8 @@
 """Figures 6, 7 and the gap's from made-up run directories: ranks, means and shares are those that were put in."""
 
 import json
+import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from experiments.studies import figures
 def make_run(path, config, returns, *, steps=1_000):
   """A run whose episodes return `returns` in turn, in equal parts of `steps`, without records of episodes."""
   path.mkdir(parents=True)
-  (path / "config.json").write_text(json.dumps({"train": {"steps": 1_000}, **config}))
+  seed = zlib.crc32(str(path).encode())  # One of its own.
+  (path / "config.json").write_text(json.dumps({"seed": seed, "train": {"steps": 1_000}, **config}))
   (path / "provenance.json").write_text("{}")
   lines = [
     {
@@ -144,9 +147,28 @@ def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
   np.testing.assert_allclose(learned["to 10k"], [21.0, 19.0])
   np.testing.assert_allclose(learned["30k to 60k"], [25.0, 29.0])
   lines = {line.get_label(): line.get_xydata() for line in drawn.picture.axes[0].lines}
-  np.testing.assert_allclose(lines["unchanged: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
+  np.testing.assert_allclose(lines["unchanged, wide: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
   np.testing.assert_allclose(lines["finetune @1k (paper)"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
   assert not drawn.gaps
+
+
+def test_a_run_that_is_there_twice_is_refused_and_narrows_no_interval(tmp_path):
+  make_on_twin(tmp_path / "a", "full", "progressive", 5e-4, [20.0] * 60, steps=60_000)
+  shutil.copytree(tmp_path / "a", tmp_path / "copy")
+  with pytest.raises(ValueError, match="copy and .*a are one run: config and seed are the same"):
+    make("corl2017_fig5", tmp_path)
+
+
+def test_figure_4_draws_no_line_of_runs_that_learned_otherwise(tmp_path):
+  for name, rate in (("a", 1e-3), ("b", 1e-3), ("c", 1e-6)):
+    config = {"method": "scratch", "world": "jaco/reach/random", "train": {"steps": 1_000, "hyper": {"rate": rate}}}
+    make_run(tmp_path / name, config, [40.0] * 10)
+    layers = [{"type": "Conv", "features": 16}, {"type": "LSTM"}]
+    (tmp_path / name / "network.json").write_text(json.dumps({"columns": [{"layers": layers}]}))
+  with pytest.raises(ValueError, match="c: LSTM, wide has learned otherwise than in .*a, train.hyper.rate"):
+    make("corl2017_fig4", tmp_path)
+  (tmp_path / "c").rename(tmp_path.parent / "elsewhere")
+  np.testing.assert_allclose(make("corl2017_fig4", tmp_path).statistics["LSTM, wide (ours)"]["end"], [40.0, 40.0])
 
 
 def test_the_gap_s_figure_pools_one_task_at_a_time(tmp_path):
