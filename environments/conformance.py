@@ -69,10 +69,11 @@ def check_made(world: Any, name: str) -> None:
     raise ValueError(f'"{name}" made a {kind} without a hash ({error}); make {kind} a frozen dataclass') from error
 
 
-def _check_jax(world: core.Environment, name: str, num_steps: int, rng: np.random.Generator, key: jax.Array) -> int:
-  most = np.array(core.num_choices(world.action_spec()))
-  state = jax.eval_shape(world.reset, key)
-  stepped = jax.eval_shape(world.step, state, jax.ShapeDtypeStruct(most.shape, jnp.int32))
+def check_forms(world: core.Environment, name: str) -> None:
+  """Refuses a state that changes its form, and what is shown in another form than agents read, without playing."""
+  state = jax.eval_shape(world.reset, jax.random.key(0))
+  num_actions = len(core.num_choices(world.action_spec()))
+  stepped = jax.eval_shape(world.step, state, jax.ShapeDtypeStruct((num_actions,), jnp.int32))
   if jax.tree.structure(state) != jax.tree.structure(stepped) or _forms(state) != _forms(stepped):
     raise ValueError(f"{name}.step: the state changes its form, from {state} to {stepped}; a scan needs one")
   seen = jax.eval_shape(world.observe, state)
@@ -84,6 +85,12 @@ def _check_jax(world: core.Environment, name: str, num_steps: int, rng: np.rando
   for what, offered, given in (("observation", shown, seen.observation), ("privileged", signals, seen.privileged)):
     if offered.keys() != given.keys():
       raise ValueError(f"{name}.observe: {what} has {sorted(given)}, its spec {sorted(offered)}")
+
+
+def _check_jax(world: core.Environment, name: str, num_steps: int, rng: np.random.Generator, key: jax.Array) -> int:
+  check_forms(world, name)
+  most = np.array(core.num_choices(world.action_spec()))
+  shown, signals = world.observation_spec(), world.privileged_spec()
   place = batch.Batch(world, _COPIES, tuple(shown), tuple(signals))
   step = jax.jit(place.step)
   worlds, num_ended = jax.jit(place.init)(key), 0

@@ -100,6 +100,8 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
       world.close()  # An arm has one client at a time.
       raise
   conformance.check_made(world, name)
+  if name not in _OURS and not name.startswith(tuple(_OPEN)):
+    conformance.check_forms(world, type(world).__name__)
   return world
 
 
@@ -134,7 +136,7 @@ def _maker(name: str) -> Maker:
     return _load(name, name)
   nearest = difflib.get_close_matches(name, [*names(), *(example for _, example in _OPEN.values())], n=1, cutoff=0.0)
   raise ValueError(
-    f'no world is called "{name}"; the nearest is "{nearest[0]}", all are {", ".join(names())}, arm://host:port, '
+    f'no world is called "{name}"; the nearest is "{nearest[0]}"; all are {", ".join(names())}, arm://host:port, '
     f"twin/task, atari/game and package.module:maker"
   )
 

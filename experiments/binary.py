@@ -38,6 +38,16 @@ class _Path(flags.ArgumentParser):
     return str(run_directory.local(argument)) if argument else argument
 
 
+class _VideoPath(_Path):
+  """A path of a video to write."""
+
+  def parse(self, argument: str) -> str:
+    """As `_Path`; raises ValueError for what does not end in .mp4, before anything is played."""
+    if argument and not argument.endswith(".mp4"):
+      raise ValueError(f"{argument} does not end in .mp4, the one kind of video that is written")
+    return super().parse(argument)
+
+
 PATH = _Path()
 # The flags that binaries share.
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; any field: --config.field=value.")
@@ -50,7 +60,7 @@ CELL = flags.DEFINE_multi_string("cell", [], "Only this cell of a matrix, by its
 EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
 SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.", lower_bound=0, upper_bound=2**32 - 1)  # As keys have.
-VIDEO = flags.DEFINE(PATH, "video", "", "Write a video here (mp4).")
+VIDEO = flags.DEFINE(_VideoPath(), "video", "", "Write a video here (mp4).")
 OUT = flags.DEFINE(
   PATH, "out", "", "Where to write: a folder of figures (runs/figures where empty), one file of an arm's."
 )

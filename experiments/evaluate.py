@@ -10,6 +10,7 @@ as it was before others grew.
 
 import json
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +80,7 @@ def _option(name: str, value: Any) -> str:
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
-  """`name=value` pairs as options of a world.
+  """`name=value` pairs as options of a world; a value that begins with a letter is a word, if it is no JSON.
 
   Raises:
     ValueError: for a pair that is none.
@@ -90,7 +91,12 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
     try:
       options[name] = json.loads(value)
     except json.JSONDecodeError:
-      raise ValueError(f"--option={pair} is not name=value with a JSON value, such as num_actions=3") from None
+      if re.fullmatch(r"[A-Za-z][\w:./-]*", value):  # A word, which a shell would need quotes within quotes for.
+        options[name] = value
+        continue
+      raise ValueError(
+        f"--option={pair} is not name=value with a word or a JSON value, such as num_actions=3"
+      ) from None
   return options
 
 
@@ -137,15 +143,21 @@ def main() -> None:
     video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate, captions=played.captions)
 
 
+def _unknown_commits(runs: Sequence[dict[str, Any]]) -> list[str]:
+  """Of runs and of what resumed them, those that nobody can check out."""
+  commits = dict.fromkeys(run["commit"] for about in runs for run in (about, *about.get("resumed", [])))
+  return [commit for commit in commits if commit == "unknown" or commit.endswith("+changes")]
+
+
 def release(
   source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], result: dict[str, float]
 ) -> None:
   """Writes the released folder; the training's own provenance goes with it."""
   now = run_directory.provenance(binary.SEED.value)
-  runs = released.lineage(folder)
-  commits = dict.fromkeys(run["commit"] for about in (*runs, now) for run in (about, *about.get("resumed", [])))
-  unknown = [commit for commit in commits if commit == "unknown" or commit.endswith("+changes")]
-  if unknown:
+  before, since = released.lineage_since_release(folder)
+  runs = [*before, *since]
+  unknown = _unknown_commits((*since, now))
+  if unknown:  # Of the runs before it was said when their network was released.
     print(
       f"warning: no commit holds the code of this release ({', '.join(unknown)}); nobody else can repeat it",
       file=sys.stderr,
@@ -162,7 +174,7 @@ def release(
     "steps_trained": None if any(run["steps"] is None for run in runs) else sum(run["steps"] for run in runs),
     "command": now["command"],
     "commit": now["commit"],
-    "is_repeatable": not unknown,
+    "is_repeatable": not _unknown_commits((*runs, now)),
   }
   provenance = {"training": runs, "evaluation": now, "reward_scale": source.reward_scale}
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)

@@ -121,7 +121,10 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
   name, *rest = parts[1].split("_clip") if len(parts) == 3 else ("",)
   base_name, losses = parse(name, AGENTS)
   if len(parts) != 3 or parts[0] not in SCALES or base_name not in AGENTS or losses is None or rest not in ([], [""]):
-    raise ValueError(f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small")
+    raise ValueError(
+      f"navigation.py:{variant} is not SCALE,AGENT,MAZE such as laptop,nav_d2,static_small: scales are "
+      f"{', '.join(SCALES)}; agents {', '.join(AGENTS)}, with any of {', '.join(LOSSES)} behind them, as nav_d1d2l"
+    )
   scale, agent = SCALES[parts[0]], AGENTS[base_name]
   if parts[0] == "laptop" and parts[2] not in _SMALL:
     scale = _LARGE

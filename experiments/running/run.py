@@ -86,6 +86,8 @@ def run_alone(
     place: of a run, where it is there already; None: it is made.
   """
   checks.check(config)
+  if lock:  # Importing worlds and making networks takes a while.
+    print(f"{path}: starting", flush=True)
   before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
   phase, is_sweep = config.train, "sweep" in config

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from agents import actor_critic, optimizer
 from experiments.configs import base
 from experiments.setup import column
-from progressive import network
+from progressive import baselines, network
 from progressive.layers import feed_forward, layer
 
 MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
@@ -123,6 +123,7 @@ def check(config: config_dict.ConfigDict) -> None:
         raise ValueError(f"the config has no field {field}; make its sections by the functions of configs/base.py")
   for name, allowed in _RUN.items():
     _check_number(name, config.get(name), allowed)
+  _check_word("method", config.get("method"), baselines.METHODS)
   _check_word("output_init", config.get("output_init"), network.OUTPUT_INITS)
   check_phase(config.train, prefix="train.")
   _check_last_step(config.train)

@@ -59,8 +59,6 @@ def make(
   Raises:
     ValueError: if there is no source where the method needs one, or method, heads and world do not go together.
   """
-  if config.method not in baselines.METHODS:
-    raise ValueError(f"method={config.method!r} is none of {', '.join(baselines.METHODS)}")
   heads = make_heads(config.train)
   if heads and config.method == "finetune_head":
     raise ValueError("method='finetune_head' learns the output alone, and heads teach features; set train.auxiliary={}")
@@ -124,9 +122,11 @@ def _starts(
 def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: progressive_column.Column) -> _Network:
   """Zeros of the form of `spec`, whose newest column must be the config's where the method makes one."""
   if config.method not in baselines.FINETUNING and spec.columns[-1] != newest:
+    there, here = ({layer.name: layer for layer in one.layers} for one in (spec.columns[-1], newest))
+    other = [name for name in {**there, **here} if there.get(name) != here.get(name)] or ["inputs"]
     raise ValueError(
-      f"the run has learned with another network than train.column describes ({spec.columns[-1]} there, {newest} "
-      f"here); use the config it was made with, or another --workdir"
+      f"the run has learned with another network than train.column describes (it differs in {', '.join(other)}); use "
+      f"the config it was made with, or another --workdir"
     )
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network.params_like(spec))
   return zeros, spec, baselines.trainable(config.method, spec)

@@ -94,9 +94,11 @@ def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
   """Makes the directory where there is none and keeps other processes out; the lock goes with the process.
 
   Raises:
-    ValueError: if another process is at work there.
+    ValueError: if another process is at work there, or a file is.
   """
   path = run_directory.local(workdir).absolute()
+  if path.exists() and not path.is_dir():
+    raise ValueError(f"--workdir={path} is a file; name a directory to make or to continue")
   path.mkdir(parents=True, exist_ok=True)
   with os.fdopen(os.open(path / _NAME, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
     try:

@@ -137,14 +137,22 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
   Returns:
     The steps of a run whose folder is gone are None, its commit is "unknown".
   """
+  before, since = lineage_since_release(folder, steps=steps)
+  return [*before, *since]
+
+
+def lineage_since_release(
+  folder: pathlib.Path, *, steps: int | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+  """`lineage` in two: the runs that made the newest released network in it, and those that came after."""
   provenance = run_directory.read_provenance(folder)
   if "training" in provenance:  # A released network.
-    return provenance["training"]
+    return provenance["training"], []
   config = run_directory.read_json(folder / "config.json")
   has_before = "source" in provenance and config["method"] not in ("scratch", "random_column")
   steps = checkpoint.load_run(folder)[2] if steps is None else steps
-  before = _lineage_before(folder / provenance["source"], provenance) if has_before else []
-  return [*before, {"steps": steps, **provenance}]
+  before, since = _lineage_before(folder / provenance["source"], provenance) if has_before else ([], [])
+  return before, [*since, {"steps": steps, **provenance}]
 
 
 def named(source: Source) -> dict[str, Any]:
@@ -152,8 +160,10 @@ def named(source: Source) -> dict[str, Any]:
   return {"source_steps": source.step, _SOURCE_HASH: partition.content_hash(source.params)}
 
 
-def _lineage_before(source: pathlib.Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """`lineage` of the network that a run of this provenance started from, as far as that had learned then.
+def _lineage_before(
+  source: pathlib.Path, about: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+  """`lineage_since_release` of the network that a run of this provenance started from, as far as that had learned then.
 
   It may be gone since, or made anew: that is said there and on stderr.
   """
@@ -166,10 +176,10 @@ def _lineage_before(source: pathlib.Path, about: Mapping[str, Any]) -> list[dict
       except ValueError:  # It is a sweep now.
         here = "of several"
     if here is None or here == about.get(_SOURCE_HASH, here):
-      return lineage(source, steps=steps)
+      return lineage_since_release(source, steps=steps)
     why = "was made anew"
   print(f"warning: {source} {why}, and with it what is known of the network that this one began as", file=sys.stderr)
-  return [{"steps": None, "commit": "unknown", "source": str(source)}]
+  return [], [{"steps": None, "commit": "unknown", "source": str(source)}]
 
 
 def load_source(path: str | os.PathLike) -> Source:
@@ -182,7 +192,8 @@ def load_source(path: str | os.PathLike) -> Source:
     raise ValueError("no network is named to start from; set --config.source to a run directory or a released network")
   path = run_directory.present(path)
   if not path.is_dir():
-    raise ValueError(f"{path} does not exist; train a column (python -m experiments.train) or name a released one")
+    what = "is a file, neither a run directory nor a released network" if path.exists() else "does not exist"
+    raise ValueError(f"{path} {what}; train a column (python -m experiments.train) or name a released one")
   return (
     load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path), reward_scale=reward_scale(path))
   )

@@ -219,6 +219,22 @@ class Unhashable(worlds.CueRecall.__base__):
   length: int = 5
 
 
+@dataclasses.dataclass(frozen=True)
+class Wide(worlds.CueRecall):
+  """Its discount has an axis too many."""
+
+  def observe(self, state):
+    timestep = super().observe(state)
+    return timestep.replace(discount=timestep.discount[None])
+
+
+def test_what_a_world_shows_in_another_form_is_said_when_it_is_made(registered):
+  registered("wide", Wide)
+  for name in ("wide", f"{HERE}:Wide"):
+    with pytest.raises(ValueError, match=r"Wide.observe: discount is float32 \[1\]; make it float32 \[\]"):
+      registry.make(name)
+
+
 def test_a_mistake_in_a_makers_own_code_stays_what_it_is():
   with pytest.raises(TypeError):
     registry.make(f"{HERE}:broken")

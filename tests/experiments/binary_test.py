@@ -69,6 +69,11 @@ def test_paths_of_the_command_line_are_expanded_or_refused(tmp_path, monkeypatch
   assert "gs://bucket/run is no path of this machine" in capsys.readouterr().err
 
 
+def test_a_video_of_another_kind_is_refused_before_anything_is_played():
+  with pytest.raises(flags.IllegalFlagValueError, match="film.avi does not end in .mp4"):
+    flags.FLAGS["video"].parse("film.avi")
+
+
 def test_a_missing_config_file_is_named():
   with pytest.raises(ValueError, match="nowhere.py does not exist"):
     binary.check_fields(["train", "--config=nowhere.py"])

@@ -43,13 +43,13 @@ SWEEPS += [atari.get_config(scale) for scale in atari.SCALES]
 SWEEPS += [navigation.get_config(f"{scale},nav,static_1") for scale in navigation.SCALES]
 RUNS = [jaco_corl2017.get_config(variant) for variant in ("column", *jaco_corl2017.FIGURE_5, "fig7_static", "fig7_two")]
 SWEEPS += [jaco_corl2017.get_config(variant) for variant in (*jaco_corl2017.FIGURE_4, *jaco_corl2017.FIGURE_6)]
-RUNS += [jaco_talk.get_config(variant) for variant in ("vision", "arm")]
+RUNS += [jaco_talk.get_config(variant) for variant in ("vision", "reach")]
 
 
 def test_the_next_column_joins_the_released_one():
   spec = learn.make(jaco_corl2017.get_config("progressive")).agent.spec
   assert [one.num_parameters for one in cost.report(spec)] == [298_700, 36_940]  # Rusu et al. 2017, table 1.
-  spec = learn.make(jaco_talk.get_config("arm")).agent.spec
+  spec = learn.make(jaco_talk.get_config("reach")).agent.spec
   assert [set(column_spec.input_shapes) for column_spec in spec.columns] == [{"pixels"}, {"proprioception", "target"}]
 
 
@@ -198,8 +198,26 @@ def test_every_column_of_the_ladder_has_its_task_and_the_same_layers():
   checks.check_annealing(configs[0].train)
 
 
+@pytest.mark.parametrize(
+  "config", [jaco_talk.get_config("arm"), jaco_corl2017.get_config("finetune_taught")], ids=lambda config: config.method
+)
+def test_the_teacher_is_the_source_unless_another_is_named(config):
+  assert config.train.teacher == config.source
+  config.source = "runs/mine"
+  assert config.train.teacher == "runs/mine"
+  config.train.teacher = "runs/other"
+  assert (config.source, config.train.teacher) == ("runs/mine", "runs/other")
+
+
+def test_who_starts_from_nothing_or_from_a_later_column_has_the_first_column_for_a_teacher():
+  for variant in ("scratch_taught", "fig7_three_taught"):
+    config = jaco_corl2017.get_config(variant)
+    config.source = "runs/second"
+    assert config.train.teacher == "experiments/released/jaco_corl2017"
+
+
 def test_finetuning_a_vision_column_on_proprioception_is_refused():
-  config = jaco_talk.get_config("arm")
+  config = jaco_talk.get_config("reach")
   config.method = "finetune"
   with pytest.raises(ValueError, match="method='finetune' makes no sense here"):
     learn.make(config)
@@ -416,7 +434,7 @@ def test_a_run_keeps_the_text_of_a_maze_and_refuses_an_edited_one(tmp_path, caps
   ],
 )
 def test_a_navigation_agent_that_is_none_is_refused(variant):
-  with pytest.raises(ValueError, match="is not SCALE,AGENT,MAZE"):
+  with pytest.raises(ValueError, match="is not SCALE,AGENT,MAZE .*: scales are smoke, .*; agents ff, .* d1, .* behind"):
     navigation.get_config(variant)
 
 

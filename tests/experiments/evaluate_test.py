@@ -96,13 +96,25 @@ def test_a_first_column_plays_as_it_did_before_the_second_grew(trained, tmp_path
 @pytest.mark.parametrize(("commit", "is_repeatable"), [("abc", True), ("abc+changes", False), ("unknown", False)])
 def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsys, monkeypatch, commit, is_repeatable):
   about = json.loads((trained / "provenance.json").read_text())
-  monkeypatch.setattr(released, "lineage", lambda folder: [about | {"commit": "abc", "resumed": [], "steps": 600}])
+  about |= {"commit": "abc", "resumed": [], "steps": 600}
+  monkeypatch.setattr(released, "lineage_since_release", lambda folder: ([], [about]))
   monkeypatch.setattr(run_directory, "commit", lambda: commit)
   with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
     evaluate.main()
   assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] == is_repeatable
   warning = f"warning: no commit holds the code of this release ({commit}); nobody else can repeat it\n"
   assert capsys.readouterr().err == ("" if is_repeatable else warning)
+
+
+def test_what_a_released_network_came_from_is_no_news_and_is_kept(trained, tmp_path, capsys, monkeypatch):
+  about = json.loads((trained / "provenance.json").read_text())
+  old, new = ({**about, "commit": commit, "resumed": [], "steps": 300} for commit in ("old+changes", "new"))
+  monkeypatch.setattr(released, "lineage_since_release", lambda folder: ([old], [new]))
+  monkeypatch.setattr(run_directory, "commit", lambda: "now")
+  with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
+    evaluate.main()
+  assert capsys.readouterr().err == ""
+  assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] is False
 
 
 def test_options_alone_change_the_world_of_its_training(trained, monkeypatch):
@@ -289,8 +301,14 @@ def test_a_network_plays_the_emulator_s_game_untouched(tmp_path, capsys):
 
 def test_an_option_that_is_none_is_refused():
   assert evaluate.options_of(["num_joints=6", 'variant="white"']) == {"num_joints": 6, "variant": "white"}
-  with pytest.raises(ValueError, match="--option=num_actions is not name=value"):
-    evaluate.options_of(["num_actions"])
+  assert evaluate.options_of(["gap=subtle", "is=true", "camera=camera:full"]) == {
+    "gap": "subtle",
+    "is": True,
+    "camera": "camera:full",
+  }
+  for wrong in ("num_actions", "size=3x", "name="):
+    with pytest.raises(ValueError, match=f"--option={wrong} is not name=value"):
+      evaluate.options_of([wrong])
 
 
 @pytest.mark.parametrize("can_be_set", [True, False])

@@ -239,7 +239,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
   run.run(make_config(), tmp_path)
   config = make_config(lstm=(6,))
   (tmp_path / "config.json").unlink()
-  with pytest.raises(ValueError, match="learned with another network than train.column describes"):
+  with pytest.raises(
+    ValueError, match="learned with another network than train.column describes .it differs in .*; use"
+  ):
     run.run(config, tmp_path)
 
 
@@ -335,8 +337,10 @@ def test_what_cannot_be_learned_is_refused(tmp_path):
   (tmp_path / "empty").mkdir()
   with pytest.raises(ValueError, match="network.json is missing"):
     learn.make(next_config("progressive", tmp_path / "empty"))
-  with pytest.raises(ValueError, match="method='progresive' is none of progressive, finetune"):
-    learn.make(next_config("progresive"))
+  with pytest.raises(
+    ValueError, match="method='progresive' is not one of progressive, finetune, .*; nearest is progressive"
+  ):
+    run.run(next_config("progresive"), tmp_path / "misspelt")
   run.run(make_config(), tmp_path / "source")
   config = next_config("finetune_head", tmp_path / "source")
   config.train.auxiliary = {"head": base.head("signal", "dense1", 1.0)}

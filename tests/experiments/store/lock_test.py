@@ -17,6 +17,13 @@ def test_one_process_at_a_time(tmp_path):
     lock.check()
 
 
+def test_a_file_is_no_work_directory(tmp_path):
+  (tmp_path / "file").write_text("mine")
+  with pytest.raises(ValueError, match="file is a file; name a directory"), lock_lib.alone(tmp_path / "file"):
+    pass
+  assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize("what", ["renamed", "deleted", "made again", "made again and locked"])
 def test_a_directory_that_is_not_there_any_more_is_noticed(tmp_path, monkeypatch, what):
   monkeypatch.chdir(tmp_path)
