@@ -319,7 +319,7 @@ def identify() -> None:
   fields: dict[str, Any] = _identify_motion(config)
   try:
     fields |= _identify_camera(config)
-  except ValueError as error:  # What is known of the motion stays.
+  except (ValueError, protocol.BridgeError) as error:  # What is known of the motion stays.
     print(f"the camera is as in the twin: {error}")
   if out:
     identify_lib.write(out, fields)

@@ -162,6 +162,7 @@ DRIVER_FAULTS: dict[str, Callable[[Arm], None]] = {
   "read raises": _replacing("read", lambda arm: _raise),
   "read freezes": _replacing("read", _frozen),
   "read freezes, dated ahead": _replacing("read", functools.partial(_frozen, ahead_s=1e6)),
+  "read freezes, dated a little ahead": _replacing("read", functools.partial(_frozen, ahead_s=0.45)),
   "read gives NaN": _lying(qpos_rad=lambda true: true.qpos_rad * np.nan),
   "read gives infinity": _lying(qvel_rad_s=lambda true: true.qvel_rad_s + np.inf),
   "read lacks a joint": _lying(qpos_rad=lambda true: true.qpos_rad[1:]),

@@ -136,8 +136,16 @@ def error_rad(config: twin.TwinConfig, found: Sequence[Episode]) -> float:
 
 def write(path: pathlib.Path, fields: Mapping[str, Any]) -> None:
   """A new file of these fields of the twin, as JSON."""
-  with path.open("x") as file:
-    json.dump(fields, file, indent=2)
+  part = path.with_name(f"{path.name}.part")  # What is at `path` is whole.
+  part.write_text(json.dumps(fields, indent=2))
+  part.replace(path)
+
+
+def _is_finite(number: float) -> bool:
+  try:
+    return math.isfinite(number)
+  except OverflowError:  # A whole number of hundreds of digits.
+    return False
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -156,7 +164,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
       nearest = difflib.get_close_matches(name, shapes, n=1, cutoff=0.0)[0]
       raise ValueError(f"{path}: {name!r} is unknown; the nearest is {nearest!r}, all are {', '.join(shapes)}")
     numbers = value if isinstance(value, list) else [value]
-    is_numbers = all(isinstance(one, int | float) and np.isfinite(one) for one in numbers)
+    is_numbers = all(isinstance(one, int | float) and _is_finite(one) for one in numbers)
     if not is_numbers or ((len(numbers),) if isinstance(value, list) else ()) != shapes[name]:
       raise ValueError(f"{path}: {name}={value!r} is no {'list of three numbers' if shapes[name] else 'number'}")
   return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -37,7 +37,10 @@ NEEDS = 'recordings need mcap: pip install "progressive-robots[arm]"'
 INFORMATION, REFUSAL, ERROR = 2, 3, 4  # Levels of foxglove.Log.
 PIXELS = "pixels"  # The observation that is a picture.
 # What somebody else's messages raise, or metadata.
-_STRANGE = (LookupError, TypeError, ValueError, json_format.ParseError, PIL.UnidentifiedImageError)
+_STRANGE = (
+  *(LookupError, TypeError, ValueError, OverflowError, MemoryError),
+  *(json_format.ParseError, PIL.UnidentifiedImageError),
+)
 
 
 class Step(NamedTuple):

@@ -203,7 +203,9 @@ class Gate:
     if not (self._is_sound(reading.qpos_rad) and self._is_sound(reading.qvel_rad_s)):
       raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
     age_s = self.now_s() - reading.time_s
-    if not abs(age_s) <= self.limits.fault_age_s:
+    if not -self.limits.read_s <= age_s:  # It would pass for fresh when it is not: a clock's grain is all that may be.
+      raise self._faulty(f"its instruments are {-age_s:.2f} s ahead of its clock")
+    if not age_s <= self.limits.fault_age_s:
       raise self._faulty(f"its instruments show nothing newer than {age_s:.2f} s")
     return reading
 

@@ -74,7 +74,12 @@ class Folder:
   def stored(self, name: str) -> Record:
     """A job's record as it was written last."""
     file = self._file(name)
-    return Record(**run_directory.read_json(file)) if file.exists() else Record()
+    if not file.exists():
+      return Record()
+    try:
+      return Record(**run_directory.read_json(file))
+    except TypeError as error:
+      raise ValueError(f"{file} is no job's record of this version ({error}); use another --workdir") from error
 
   def read(self) -> dict[str, Record]:
     """What came of every job, and whether it is at work, in the plan's order, by name.

@@ -179,7 +179,8 @@ def _one_by_one(
     member = sweep_lib.sample(config, i)
     member.train.evaluation_episodes = 0
     own = path / "runs" / f"{i:02}"
-    learned.append(run_alone(member, own, lock, source=source, place=place))
+    with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Until the first is done nothing says whose it is.
+      learned.append(run_alone(member, own, lock, source=source, place=place))
     place = None
     learned[i].members[0].task.place.close()
     if lock and i == 0:

@@ -8,6 +8,7 @@ those that were written.
 import os
 import pathlib
 import shutil
+import tokenize
 import zipfile
 
 import numpy as np
@@ -16,6 +17,11 @@ from safetensors import numpy as safetensors_numpy
 
 HASH = "content_sha256"
 _UNFINISHED = "unfinished"
+# What a file raises that is no such file, or not what was written.
+_DAMAGE = (
+  *(safetensors.SafetensorError, zipfile.BadZipFile, tokenize.TokenError),
+  *(EOFError, ValueError, KeyError, TypeError, NotImplementedError),
+)
 
 
 def write(file: pathlib.Path, arrays: dict[str, np.ndarray], content_sha256: str) -> None:
@@ -60,7 +66,7 @@ def read(file: pathlib.Path) -> tuple[dict[str, np.ndarray], str | None]:
         return dict(saved), None
     with safetensors.safe_open(file, framework="np", backend="pread") as saved:
       return saved.get_tensors(), saved.metadata()[HASH]
-  except (safetensors.SafetensorError, zipfile.BadZipFile, EOFError, ValueError, KeyError, TypeError) as error:
+  except _DAMAGE as error:
     raise ValueError(f"{file} is damaged ({error})") from error
 
 

@@ -154,6 +154,8 @@ def load_own(path: pathlib.Path) -> tuple[int, Arrays, pathlib.Path]:
   of_all = above.parent / "checkpoints"
   if above.name == "runs" and path.name.isdigit() and (newest := load_newest(of_all)):
     step, arrays = newest
+    if int(path.name) >= (num_runs := min(map(len, arrays.values()))):
+      raise ValueError(f"{path} is no run of its sweep, which has {num_runs}: those are 00 to {num_runs - 1:02}")
     return step, {name: array[int(path.name)] for name, array in arrays.items()}, file_of(of_all, step)
   raise ValueError(f"{path} has no checkpoint; give a run directory that has saved one, or a released column")
 

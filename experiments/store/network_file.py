@@ -33,7 +33,7 @@ def read_spec(folder: str | os.PathLike) -> network.Network:
     return from_json(value)
   except naming.UnknownName as error:
     raise ValueError(f"{file} names a layer of another package: {error}") from error
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     what = f"{type(error).__name__}: {error}"
     raise ValueError(f"{file} is damaged ({what}); copy it again") from error
 

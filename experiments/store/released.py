@@ -208,7 +208,7 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
   for name in ("config.json", "evaluation.json"):
     record = run_directory.read_json(folder / name) if (folder / name).exists() else {}
     if "world" in record:
-      return record["world"], record["world_options"]
+      return record["world"], record.get("world_options", {})
   raise ValueError(f"{folder} does not say which world it was trained in: no config.json or evaluation.json there does")
 
 

@@ -145,6 +145,16 @@ def _refuse_what_would_be_lost(path: pathlib.Path) -> None:
   for what, patterns in held.items():
     if any(any(path.glob(pattern)) for pattern in patterns):
       raise ValueError(f"{path} holds {what}; use another --workdir")
+  if _has_saved_once(path):
+    raise ValueError(f"{path} holds the records of a run, without its checkpoints; use another --workdir")
+
+
+def _has_saved_once(path: pathlib.Path) -> bool:
+  """Whether the records in `path` go further than a run gets before its first checkpoint."""
+  phase, metrics = read_config(path).get("train", {}), path / "metrics.jsonl"
+  record = math.prod(phase.get(name, 0) for name in ("updates_per_record", "num_worlds", "num_steps"))
+  last = max(records.last_step(metrics, kind=kind) for kind in ("train", "episode"))
+  return last > phase.get("save_every", 0) + 2 * record or is_evaluated(path, phase.get("steps", math.inf))
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def test_no_interval_is_narrower_than_that_of_independent_readings():
     ('{"servo_gain": 1}', "'servo_gain' is unknown; the nearest is 'servo_gain_scale', all are servo_speed_scale, "),
     ('{"servo_gain_scale": "1"}', "servo_gain_scale='1' is no number"),
     ('{"friction_scale": Infinity}', "friction_scale=inf is no number"),
+    ('{"friction_scale": 1%s}' % ("0" * 400), "friction_scale=10*... is no number"),
     ('{"camera_shift_m": 0.1}', "camera_shift_m=0.1 is no list of three numbers"),
     ('{"camera_shift_m": [0, "a", 0]}', "camera_shift_m=.* is no list of three numbers"),
     ('{"camera_fov_shift_deg": [1]}', r"camera_fov_shift_deg=.1. is no number"),

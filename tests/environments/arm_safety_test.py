@@ -192,6 +192,17 @@ def test_an_old_reading_makes_it_slower(driver):
   np.testing.assert_allclose(under_way + driver.velocity[1] ** 2 / 2.0, 0.2, atol=1e-3)
 
 
+def test_a_reading_of_the_future_is_a_fault_though_it_is_not_far_ahead(driver):
+  """It would pass for fresh until its time has come, while the arm is elsewhere: a clock's grain is all that may be."""
+  ahead_s = 0.0
+  gate = safety.Gate(driver, LIMITS, read=lambda: driver.read()._replace(time_s=driver.time_s + ahead_s))
+  ahead_s = LIMITS.read_s / 2
+  assert gate.read().time_s == ahead_s
+  ahead_s = 0.2
+  with pytest.raises(safety.ArmFaultError, match="its instruments are 0.20 s ahead of its clock"):
+    gate.read()
+
+
 def test_the_limits_are_not_passed(gate, driver):
   gate.command(np.array([0.5, 1.0, -1.0]), expires_s=FOR_LONG_S)
   gate.wait(10.0)

@@ -156,6 +156,20 @@ def test_sessions_that_overlap_in_time_are_told_one_after_the_other(tmp_path, ca
   assert f"24 steps in 6 episodes: 0.001 h of {120.4 / 3600:.3f} h" in told
 
 
+def test_a_camera_that_cannot_be_drawn_leaves_what_is_known_of_the_motion(tmp_path, capsys, monkeypatch):
+  def no_camera(config):
+    raise protocol.BridgeError("the twin's camera found no OpenGL")
+
+  monkeypatch.setattr(arm, "_identify_motion", lambda config: {"friction_scale": 1.5})
+  monkeypatch.setattr(arm, "_identify_camera", no_camera)
+  out = tmp_path / "twin.json"
+  with parsed("--mode=identify", "--recording=x", f"--out={out}"):
+    arm.main()
+  assert json.loads(out.read_text()) == {"friction_scale": 1.5}
+  assert "the camera is as in the twin: the twin's camera found no OpenGL" in capsys.readouterr().out
+  assert [file.name for file in tmp_path.iterdir()] == ["twin.json"]
+
+
 def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
   hidden = twin.TwinConfig(physics_dt_s=0.01)
   ways = np.repeat(np.random.default_rng(1).integers(-1, 2, (4, 10, 9)), 5, axis=1)

@@ -270,6 +270,12 @@ def test_a_truncated_file_is_named(trained, tmp_path, name, loads):
       loads(tmp_path)
 
 
+def test_a_network_whose_inputs_are_no_table_is_damaged(tmp_path):
+  (tmp_path / "network.json").write_text('{"columns": [{"inputs": [], "layers": []}]}')
+  with pytest.raises(ValueError, match="network.json is damaged .AttributeError"):
+    network_file.read_spec(tmp_path)
+
+
 def test_play_counts_whole_episodes(trained):
   source = released.load_source(trained)
   task = learn.player(source, "recall", {})

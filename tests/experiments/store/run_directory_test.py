@@ -113,6 +113,32 @@ def test_no_start_takes_the_place_of_what_it_could_not_bring_back(tmp_path, ther
   assert not (tmp_path / "config.json").exists()
 
 
+@pytest.mark.parametrize(
+  ("step", "is_lost"),
+  [
+    (40, False),
+    (140, False),
+    (141, True),
+    (990, True),
+  ],  # It saves at 100; a record has 2 updates of 2 worlds, 5 steps.
+)
+def test_records_that_a_checkpoint_must_have_stood_behind_are_kept(tmp_path, step, is_lost):
+  """As where a result was carried home without its checkpoints: a start, with whatever config, would empty the file."""
+  config = make_config()
+  config.train.update({"save_every": 100, "updates_per_record": 2, "num_worlds": 2, "num_steps": 5})
+  claim(tmp_path, config)
+  metrics = tmp_path / "metrics.jsonl"
+  metrics.write_text(json.dumps({"step": step, "wall_s": 1.0, "kind": "episode", "return": 1.0, "length": 5.0}) + "\n")
+  before = (tmp_path / "config.json").read_text()
+  if is_lost:
+    config.seed = 4
+    with pytest.raises(ValueError, match="holds the records of a run, without its checkpoints; use another --workdir"):
+      claim(tmp_path, config)
+    assert (tmp_path / "config.json").read_text() == before
+  else:
+    claim(tmp_path, config)
+
+
 def test_a_member_s_config_is_fixed_by_its_sweep_s_checkpoint(tmp_path):
   claim(tmp_path)
   claim(tmp_path / "runs/00", sweep=tmp_path)
