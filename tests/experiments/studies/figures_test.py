@@ -112,7 +112,7 @@ def test_runs_without_such_records_are_refused(tmp_path):
 def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
   """Two points of a run of 1,000 steps; the complete one is at its level from its first point on, filtered too."""
   make_run(tmp_path / "long", "progressive", features=8, level=30.0)
-  make_run(tmp_path / "short", "progressive", features=8, level=10.0, num_steps=1_000)
+  make_run(tmp_path / "short", "progressive", features=8, level=10.0, num_steps=1_000, seed=1)
   drawn = figures.make("corl2017_fig5", read(tmp_path))
   ours = drawn.statistics["progressive, narrow (ours)"]
   # The window of 11 around 1,000: four zeros before the start, the 0 at step 0, six points of 30, of which the sixth
