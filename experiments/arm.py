@@ -39,6 +39,7 @@ from environments.arm import replay as replay_lib
 from environments.jaco import constants, tasks
 from experiments import binary
 from experiments.report import video as video_lib
+from experiments.store import run_directory
 
 if TYPE_CHECKING:
   from environments.arm import tracking, twin
@@ -305,8 +306,7 @@ def export() -> None:
 
 def identify() -> None:
   """Prints which twin moves and is seen as was recorded, how well, and what covers it in training; writes `--out`."""
-  from environments.arm import identify as identify_lib  # Who serves a real arm needs no simulated one.
-  from environments.arm import twin
+  from environments.arm import twin  # Who serves a real arm needs no simulated one.
 
   out = pathlib.Path(binary.OUT.value) if binary.OUT.value else None
   if out and out.exists():
@@ -322,7 +322,7 @@ def identify() -> None:
   except (ValueError, protocol.BridgeError) as error:  # What is known of the motion stays.
     print(f"the camera is as in the twin: {error}")
   if out:
-    identify_lib.write(out, fields)
+    run_directory.write_json(out, fields)
     print(f"{out}: --mode=serve --twin={out} serves it")
 
 

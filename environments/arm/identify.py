@@ -134,13 +134,6 @@ def error_rad(config: twin.TwinConfig, found: Sequence[Episode]) -> float:
   return float(np.sqrt(np.mean(np.concatenate([error.ravel() for error in _differences(config, found)]) ** 2)))
 
 
-def write(path: pathlib.Path, fields: Mapping[str, Any]) -> None:
-  """A new file of these fields of the twin, as JSON."""
-  part = path.with_name(f"{path.name}.part")  # What is at `path` is whole.
-  part.write_text(json.dumps(fields, indent=2))
-  part.replace(path)
-
-
 def _is_finite(number: float) -> bool:
   try:
     return math.isfinite(number)
@@ -149,7 +142,7 @@ def _is_finite(number: float) -> bool:
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-  """The fields that `write` wrote.
+  """The fields that `arm --mode=identify` wrote, as JSON.
 
   Raises:
     ValueError: it is no such file.
