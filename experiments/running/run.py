@@ -215,6 +215,7 @@ def make_members(
   first = Member(configs[0], path / "runs" / "00", make(configs[0], first_step=first_step))
   if isinstance(first.task.place, place_lib.Host):
     return (first,)
+  make = functools.partial(make, place=first.task.place)  # A batch has copies of one world.
   others = (Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs[1:], 1))
   everyone = (first, *others)
   learn.warn_unread(first.task, config)

@@ -93,12 +93,15 @@ class Lock:
 def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
   """Makes the directory where there is none and keeps other processes out; the lock goes with the process.
 
+  A new directory in which nothing was written, as by a config that is refused, is taken away again.
+
   Raises:
     ValueError: if another process is at work there, or a file is.
   """
   path = run_directory.local(workdir).absolute()
   if path.exists() and not path.is_dir():
     raise ValueError(f"--workdir={path} is a file; name a directory to make or to continue")
+  is_new = not path.exists()
   path.mkdir(parents=True, exist_ok=True)
   with os.fdopen(os.open(path / _NAME, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
     try:
@@ -111,6 +114,10 @@ def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
       yield lock
     finally:
       lock.close()
+      there = list(path.glob("*")) if is_new else []
+      if there == [path / _NAME] and os.path.samestat(os.fstat(file.fileno()), os.stat(there[0])):
+        there[0].unlink()
+        path.rmdir()
 
 
 def _wait_for_other_hosts(path: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """One process at a time writes to a run directory, wherever it runs; other hosts are played by what they write."""
 
+import contextlib
 import json
 import os
 import socket
@@ -22,6 +23,19 @@ def test_a_file_is_no_work_directory(tmp_path):
   with pytest.raises(ValueError, match="file is a file; name a directory"), lock_lib.alone(tmp_path / "file"):
     pass
   assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_new_directory_in_which_nothing_was_written_is_taken_away_again(tmp_path):
+  with contextlib.suppress(ZeroDivisionError), lock_lib.alone(tmp_path / "refused"):
+    raise ZeroDivisionError
+  assert not (tmp_path / "refused").exists()
+  with lock_lib.alone(tmp_path / "learned"):
+    (tmp_path / "learned/config.json").write_text("{}")
+  assert (tmp_path / "learned/lock").exists()
+  (tmp_path / "mine").mkdir()
+  with lock_lib.alone(tmp_path / "mine"):
+    pass
+  assert (tmp_path / "mine").is_dir()
 
 
 @pytest.mark.parametrize("what", ["renamed", "deleted", "made again", "made again and locked"])
