@@ -37,7 +37,7 @@ Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is adde
 class Hyper:
   """Hyper-parameters of learning. Where the papers are silent, the defaults are this project's.
 
-  All but words, `epochs` and `minibatches` are data: other values need no other program, and many runs, each with its
+  All but words, `has_unit_advantages`, `epochs` and `minibatches` are data: other values need no other program, and many runs, each with its
   own values, go through one `vmap`.
 
   `value_cost` decides whether a recurrent agent learns. With +1 per step values reach 30, and through the features
@@ -193,7 +193,9 @@ def _steps_of_means(
   advantages are of the values before the first step: where each step had those of its own values, Pong learned later
   (docs/results/learning.md). Metrics are of the unroll before the first step; gradients' norms are of all steps.
   """
-  num_shares = agent.hyper.minibatches
+  num_shares, num_worlds = agent.hyper.minibatches, trajectory.actions.shape[1]
+  if num_worlds % num_shares:
+    raise ValueError(f"minibatches={num_shares}: {num_worlds} worlds cannot be dealt out to so many; choose a divisor")
   if (num_steps := agent.hyper.epochs * num_shares) == 1:
     after, state, norm, outcome = _step(agent, trainable, frozen, state, trajectory)
     return after, state, _metrics(agent, trainable, after, norm, outcome)

@@ -50,7 +50,7 @@ def prepare(
   spec = network.Network((*source_spec.columns, column_spec))
   source_key, grow_key = jax.random.split(key)
   if method == "random_column":
-    source_params = network.init(source_key, source_spec)
+    source_params = network.init(source_key, source_spec, alpha=alpha)
   assert source_params is not None
   params = network.grow(grow_key, source_params, spec=spec, output_init=output_init, alpha=alpha)
   return params, spec, trainable(method, spec)

@@ -32,6 +32,10 @@ class Column:
 
   def __post_init__(self) -> None:
     """Refuses a graph that cannot be built; the message names the layer, the shapes and the fix."""
+    for layer in self.layers:
+      layer.check()
+      _check_hash(f"Layer {layer.name!r}", layer)
+    _check_hash("Column", self)
     _check_graph(self)
     shapes(self)
 
@@ -133,13 +137,22 @@ def alone(params: Params, spec: Column, *, inputs: Mapping[str, jax.Array]) -> d
   return before
 
 
+def _check_hash(what: str, spec: Any) -> None:
+  """Refuses a list where a tuple belongs: specs are static arguments of what is compiled."""
+  for field in dataclasses.fields(spec):
+    value = getattr(spec, field.name)
+    try:
+      hash(value)
+    except TypeError as error:
+      raise ValueError(f"{what}: {field.name}={value!r} cannot be hashed ({error}); give tuples.") from error
+
+
 def _check_graph(spec: Column) -> None:
   names = [name for name, _ in spec.inputs]
   for name, shape in spec.inputs:
-    if len(shape) not in (1, 3) or min(shape) < 1:
-      raise ValueError(f"Input {name!r} has shape {shape}; give [D] or [H, W, C] with sizes of at least 1.")
+    if not isinstance(shape, tuple) or len(shape) not in (1, 3) or min(shape) < 1:
+      raise ValueError(f"Input {name!r} has shape {shape}; give (D,) or (H, W, C) with sizes of at least 1.")
   for layer in spec.layers:
-    layer.check()
     for name in layer.inputs:
       if name not in names:
         raise ValueError(f"Layer {layer.name!r} reads {name!r}, which is none of the inputs or earlier layers {names}.")

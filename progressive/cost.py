@@ -84,11 +84,12 @@ def _lateral(connection: lateral.Connection, params: dict[str, Any], positions: 
   flops = 2 * positions * params["U"].size
   if "V" in params:
     flops += 2 * math.prod(connection.source_shape[:-1]) * params["V"].size
+  num_alphas = int("alpha" in params)
   return LateralReport(
     source=connection.source,
     kind=connection.kind,
     width=connection.width if connection.kind == "adapter" else None,
-    num_parameters=partition.count(params),
-    num_alphas=partition.count(params, include_alpha=True) - partition.count(params),
+    num_parameters=partition.count(params) - num_alphas,
+    num_alphas=num_alphas,
     flops=flops,
   )

@@ -34,6 +34,8 @@ class Network:
     """Refuses laterals that cannot be built; the message names the layer, the shapes and the fix."""
     if not self.columns:
       raise ValueError("A network needs at least one column.")
+    if not isinstance(self.columns, tuple):
+      raise ValueError(f"columns must be a tuple, of one column (column,), not a {type(self.columns).__name__}.")
     input_shapes: dict[str, layers.Shape] = {}
     for k, column_spec in enumerate(self.columns):
       for name, shape in column_spec.inputs:
@@ -118,10 +120,10 @@ def apply(
   check_params(params, spec)
   inputs, leading = _check_inputs(spec, inputs)
   additions, known = dict(additions or {}), tuple(known or ({},) * len(spec.columns))
-  unknown = [place for place in additions if place not in layer_names(spec)]
-  if unknown:
-    raise ValueError(f"additions names {unknown}, which are no (column, layer) of this network: {layer_names(spec)}.")
-  _check_known(spec, known, leading, additions)
+  _check_additions(spec, additions, leading)
+  if additions and any(known):
+    raise ValueError("known activations are without additions; give one of both.")
+  _check_known(spec, known, leading)
   run = functools.partial(_run, params, spec)
   if state is None:
     state = _no_state(spec, is_first)
@@ -196,14 +198,19 @@ def _check_inputs(spec: Network, inputs: Mapping[str, jax.Array]) -> tuple[dict[
   return {name: jnp.asarray(inputs[name]) for name in shapes}, leading
 
 
-def _check_known(
-  spec: Network, known: Activations, leading: tuple[int, ...], additions: Mapping[layers.Source, jax.Array]
-) -> None:
+def _check_additions(spec: Network, additions: Mapping[layers.Source, jax.Array], leading: tuple[int, ...]) -> None:
+  unknown = [place for place in additions if place not in layer_names(spec)]
+  if unknown:
+    raise ValueError(f"additions names {unknown}, which are no (column, layer) of this network: {layer_names(spec)}.")
+  for (k, name), x in additions.items():
+    if jnp.shape(x) != (shape := (*leading, *column.shapes(spec.columns[k])[name])):
+      raise ValueError(f"The addition to column {k}, {name!r} has shape {jnp.shape(x)}, its activations {shape}.")
+
+
+def _check_known(spec: Network, known: Activations, leading: tuple[int, ...]) -> None:
   """Refuses activations of another network or of other steps."""
   if len(known) != len(spec.columns):
     raise ValueError(f"known is of {len(known)} columns and the network has {len(spec.columns)}; give {{}} for others.")
-  if additions and any(known):
-    raise ValueError("known activations are without additions; give one of both.")
   for k, of_column in enumerate(known):
     for name, x in of_column.items():
       shape = column.shapes(spec.columns[k]).get(name) if (k, name) in layer_names(spec) else None

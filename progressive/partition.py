@@ -39,8 +39,9 @@ def paths(tree: Tree) -> tuple[Path, ...]:
 
 def count(params: Tree, *, include_alpha: bool = False) -> int:
   """Number of parameters. Adapters' scales (alpha) learn too but, as in the published counts, count apart."""
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  return sum(int(np.prod(x.shape)) for path, x in leaves if include_alpha or _path(path)[-1] != "alpha")
+  arrays = {_path(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}
+  is_scale = lambda path: path[-1] == "alpha" and "laterals" in path  # noqa: E731
+  return sum(int(np.prod(x.shape)) for path, x in arrays.items() if include_alpha or not is_scale(path))
 
 
 def content_hash(tree: Tree) -> str:

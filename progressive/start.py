@@ -39,6 +39,8 @@ def standardise(
     )
     x = activations[newest][layer.name]
     x = x.reshape(-1, x.shape[-1])
+    if not len(x):
+      raise ValueError("standardise needs at least one example: a deviation of none is no number.")
     deviation = jnp.std(x, axis=0)
     deviation = jnp.maximum(deviation, _LEAST * jnp.sqrt(jnp.mean(jnp.square(deviation))))
     is_more_than_rounding = deviation > 1e-5 * jnp.sqrt(jnp.mean(jnp.square(x)))

@@ -95,6 +95,8 @@ class Conv(layer.Activated):
 
   def check(self) -> None:
     super().check()
+    if len(self.kernel_size) != 2:
+      raise ValueError(f"Layer {self.name!r}: kernel={self.kernel} must be one size or (height, width).")
     self.check_sizes(features=self.features, stride=self.stride, kernel=min(self.kernel_size))
     if self.kernel_init not in KERNEL_INITS:
       raise ValueError(f"Layer {self.name!r}: kernel_init={self.kernel_init!r} is not one of {KERNEL_INITS}.")

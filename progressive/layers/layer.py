@@ -144,7 +144,7 @@ class Layer:
 class Activated(Layer):
   """A layer with an activation: the name of a function in `jax.nn`, "module:function", the function itself, or None.
 
-  A function is kept by its name, so that every layer can be saved.
+  A function is kept by its name, so that every layer can be saved; what is compiled already keeps the function it had.
   """
 
   activation: str | Callable[[jax.Array], jax.Array] | None = dataclasses.field(default="relu", kw_only=True)
@@ -176,6 +176,8 @@ class Activated(Layer):
 
   def check(self) -> None:
     super().check()
+    if not isinstance(self.activation, str | None):
+      raise ValueError(f"Layer {self.name!r}: activation={self.activation!r} is no function, nor the name of one.")
     try:
       self.activation is None or _function(self.activation)
     except ValueError as error:
@@ -215,9 +217,13 @@ def over_features(x: jax.Array, y: jax.Array) -> jax.Array:
   return x.reshape((1,) * (y.ndim - 1) + x.shape)
 
 
-@functools.cache
 def _function(name: str) -> Callable[[jax.Array], jax.Array]:
-  function = naming.find(name if ":" in name else f"jax.nn:{name}")
+  """The function of that name as it is now: a notebook may have defined it anew."""
+  return _checked(naming.find(name if ":" in name else f"jax.nn:{name}"))
+
+
+@functools.cache
+def _checked(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
   try:
     shape = jax.eval_shape(function, jax.ShapeDtypeStruct((2, 4), jnp.float32)).shape
   except (TypeError, ValueError, AttributeError) as error:

@@ -2,7 +2,7 @@
 
 A function or a class is named `module:name`, those of `progressive.layers` by `name` alone. A dataclass (a layer, a
 `flax` module) is an object of its class under `type` and its fields. What has no such name, a lambda or anything else
-made inside a function, is refused. Reading imports the modules that the file names.
+made inside a function or in the program itself (`__main__`), is refused. Reading imports the modules that the file names.
 """
 
 import dataclasses
@@ -50,16 +50,16 @@ def to_json(value: Any) -> Any:
     ValueError: if a part of it has no name.
   """
   if _is_plain(value):
-    return value
+    return _elsewhere(value)
   if isinstance(value, (list, tuple)):
     return [to_json(one) for one in value]
   if not dataclasses.is_dataclass(value) or isinstance(value, type):
-    return {"named": name_of(value)}
+    return {"named": _elsewhere(name_of(value))}
   fields = [field for field in dataclasses.fields(value) if field.init and field.name != "parent"]  # flax's own.
   values = {field.name: getattr(value, field.name) for field in fields}
   defaults = {field.name for field in fields if values[field.name] is field.default and not _is_plain(field.default)}
   written = {name: to_json(one) for name, one in values.items() if name not in defaults}
-  return {"type": name_of(type(value)), **written}
+  return {"type": _elsewhere(name_of(type(value))), **written}
 
 
 def from_json(value: Any) -> Any:
@@ -81,6 +81,13 @@ def from_json(value: Any) -> Any:
   if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
     raise ValueError(f"type {value['type']!r} is no dataclass, as layers and flax modules are")
   return cls(**fields)
+
+
+def _elsewhere(value: Any) -> Any:
+  """A plain value, unless it names what another program cannot import."""
+  if isinstance(value, str) and value.startswith("__main__:"):
+    raise ValueError(f"{value} is defined in the program itself, where no other one finds it; move it into a module")
+  return value
 
 
 def _is_plain(value: Any) -> bool:

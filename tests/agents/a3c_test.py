@@ -162,6 +162,63 @@ def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches, ha
     np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-6)
 
 
+def test_metrics_are_those_of_numpy():
+  world, num_worlds = worlds.CueRecall(), 3
+  agent, trainable, frozen = agents_for_tests.make(world, memory=False, **{**A3C, "reduction": "mean"})
+  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+  begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, num_worlds), jax.random.key(2), 12
+  played = unroll.unroll(agent, trainable, frozen, batch, *begun)[2]
+  said = actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)[2]
+  params, steps = jax.tree.map(np.float64, trainable[0]), []
+  for b in range(num_worlds):
+    own = of_world(played, b)
+    returns, advantages = estimates_of(params, own, discount=0.97)
+    for t in np.flatnonzero(own[3][:-1] != core.LAST):
+      p = probabilities(forward(params, own[0])[2][t])
+      log_p = np.log(p)
+      steps.append((returns[t], returns[t] - advantages[t], advantages[t], -log_p[own[1][t]], -p @ log_p, own[2][t + 1]))
+  targets, values, advantages, surprise, entropy, rewards = np.array(steps).T
+  expected = {
+    "loss": np.mean(surprise * advantages + 0.5 * 0.5 * advantages**2 - 0.01 * entropy),
+    "value_loss": np.mean(0.5 * advantages**2),
+    "entropy": np.mean(entropy),
+    "value": np.mean(values),
+    "reward": np.mean(rewards),
+    "explained_variance": 1.0 - np.var(advantages) / np.var(targets),
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(said[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_fan_in_slows_the_kernels_of_many_inputs():
+  world, steps = worlds.CueRecall(), {}
+  for fan_in in (float("inf"), 4.0):
+    agent, trainable, frozen = agents_for_tests.make(
+      world, memory=False, fan_in=fan_in, **{**A3C, "reduction": "mean", "optimizer": "adam"}
+    )
+    batch = batch_lib.Batch(world, 3, ("signal",))
+    begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, 3), jax.random.key(2), 12
+    played = unroll.unroll(agent, trainable, frozen, batch, *begun)[2]
+    after, *_ = actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)
+    steps[fan_in] = jax.tree.map(lambda new, old: np.asarray(new - old), after, trainable)[0]
+  for name in LAYERS:
+    free, slow = (one[name] for one in steps.values())
+    num_inputs = free["kernel"].shape[0]
+    np.testing.assert_allclose(slow["kernel"], free["kernel"] * min(1.0, 4.0 / num_inputs), rtol=1e-2, atol=1e-7)
+    np.testing.assert_array_equal(slow["bias"], free["bias"])
+  assert steps[4.0]["memory"]["kernel"].shape[0] > 4
+
+
+def test_minibatches_that_do_not_divide_the_worlds_are_refused():
+  world = worlds.CueRecall()
+  agent, trainable, frozen = agents_for_tests.make(world, memory=False, minibatches=4)
+  batch = batch_lib.Batch(world, 6, ("signal",))
+  begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, 6), jax.random.key(2), 12
+  played = unroll.unroll(agent, trainable, frozen, batch, *begun)[2]
+  with pytest.raises(ValueError, match="minibatches=4: 6 worlds cannot be dealt out to so many"):
+    actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)
+
+
 def test_metrics_are_those_of_the_whole_batch():
   """Summed or not, in one step or several, what is said of a batch before the first step is the same."""
   world = worlds.CueRecall()

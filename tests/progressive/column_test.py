@@ -188,6 +188,12 @@ IMAGE = (("image", (6, 6, 3)),)
       ),
       r"'b' cannot join 'image' \(6, 6, 3\) and 'a' \(3, 3, 2\)",
     ),
+    (X, [_dense()], r"Column: layers=\[.*\] cannot be hashed .*; give tuples"),
+    ({"x": (3,)}, (_dense(),), r"Column: inputs=\{'x': \(3,\)\} cannot be hashed"),
+    ((("x", 3),), (_dense(),), r"Input 'x' has shape 3; give \(D,\) or \(H, W, C\)"),
+    (X, (_dense(inputs=["x"]),), r"Layer 'output': inputs=\['x'\] cannot be hashed .*; give tuples"),
+    (IMAGE, (layers.Conv("c", ("image",), 2, (2, 2, 1), 1), _dense(inputs=("c",))), r"'c': kernel=\(2, 2, 1\) must be"),
+    (X, (layers.Dense("fc", ("x",), 2, activation=3), _dense(inputs=("fc",))), "'fc': activation=3 is no function"),
   ),
 )
 def test_wrong_columns_are_refused_by_name(inputs, chain, message):

@@ -1,6 +1,7 @@
 """Layers are open: each one against numpy or flax with the same weights, grown over, and as JSON."""
 
 import json
+import sys
 
 import flax.linen as nn
 import jax
@@ -172,6 +173,20 @@ def test_any_activation_by_name_or_itself(activation, name, function):
 def test_an_activation_that_could_not_be_saved_is_refused():
   with pytest.raises(ValueError, match="lambda.* cannot be saved by its name; define it at the top of a module"):
     layers.Dense("fc", ("x",), 5, activation=lambda x: x)
+
+
+def test_a_function_that_is_defined_anew_is_the_new_one(monkeypatch):
+  layer = layers.Dense("fc", ("x",), 5, activation=own_layers.cube)
+  x = _random(NUM_STEPS, 3)
+  before, _ = _alone(layer, x)
+  monkeypatch.setattr(own_layers, "cube", lambda x: 2.0 * x**3)
+  np.testing.assert_allclose(_alone(layer, x)[0], 2.0 * before, rtol=1e-6)
+
+
+def test_what_the_program_itself_defines_is_not_saved(monkeypatch):
+  monkeypatch.setattr(sys.modules["__main__"], "cube", own_layers.cube, raising=False)
+  with pytest.raises(ValueError, match="__main__:cube is defined in the program itself.*; move it into a module"):
+    layers.to_json(layers.Dense("fc", ("x",), 5, activation="__main__:cube"))
 
 
 # Modules of flax.

@@ -269,6 +269,12 @@ def test_wrong_networks_are_refused_by_name(second, message):
     network.Network((ADAPTED, second))
 
 
+def test_columns_that_are_no_tuple_are_refused():
+  for given, kind in ((ADAPTED, "Column"), ([ADAPTED], "list")):
+    with pytest.raises(ValueError, match=rf"columns must be a tuple, of one column \(column,\), not a {kind}"):
+      network.Network(given)
+
+
 @pytest.mark.parametrize(
   "second,message",
   (
@@ -331,6 +337,8 @@ def test_an_addition_to_no_layer_is_refused():
   for place in ((0, "pixels"), (1, "fc")):
     with pytest.raises(ValueError, match="no .column, layer."):
       _outputs_with(spec, params, {place: jnp.zeros((NUM_STEPS, 6), jnp.float32)})
+  with pytest.raises(ValueError, match=rf"addition to column 0, 'lstm' has shape \(5,\), .* \({NUM_STEPS}, 4\)"):
+    _outputs_with(spec, params, {(0, "lstm"): jnp.zeros(5, jnp.float32)})
 
 
 # Activations that are known already.

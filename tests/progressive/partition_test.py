@@ -7,13 +7,14 @@ import numpy as np
 from progressive import network, partition
 from tests.progressive import columns
 
-TREE = ({"fc": {"kernel": jnp.ones((2, 3)), "alpha": jnp.float32(1.0)}}, {"fc": {"kernel": jnp.zeros((4,))}})
+LATERALS = {"column_0": {"fc": {"U": jnp.ones((2, 1)), "alpha": jnp.float32(1.0)}}}
+TREE = ({"fc": {"kernel": jnp.ones((2, 2)), "laterals": LATERALS}}, {"fc": {"kernel": jnp.zeros((4,))}})
 
 
 def test_split_and_merge_undo_each_other():
   trainable, frozen = partition.split(TREE, lambda path: path[0] == 1)
   assert partition.paths(trainable) == ((1, "fc", "kernel"),)
-  assert partition.paths(frozen) == ((0, "fc", "alpha"), (0, "fc", "kernel"))
+  assert partition.paths(frozen) == ((0, "fc", "kernel"), *((0, "fc", "laterals", "column_0", "fc", each) for each in ("U", "alpha")))
   merged = partition.merge(trainable, frozen)
   assert jax.tree.structure(merged) == jax.tree.structure(TREE)
   jax.tree.map(np.testing.assert_array_equal, merged, TREE)
@@ -28,6 +29,7 @@ def test_a_predicate_that_gives_no_bool_loses_no_array():
 def test_count_leaves_scales_out_unless_asked():
   assert partition.count(TREE) == 10
   assert partition.count(TREE, include_alpha=True) == 11
+  assert partition.count({"fc": {"params": {"alpha": jnp.ones(7)}}}) == 7  # A module's own is no adapter's scale.
 
 
 def test_content_hash_is_sha256_of_paths_and_bytes():

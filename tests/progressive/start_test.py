@@ -72,6 +72,13 @@ def test_frozen_columns_memory_and_output_stay_and_the_policy_with_them(data):
   np.testing.assert_array_equal(*answers)  # Grown as exactly the old policy, it still is.
 
 
+def test_no_examples_are_refused():
+  layers = (pn.Dense("hidden", ("x",), 8), pn.Dense("output", ("hidden",), 2, activation=None))
+  spec = pn.Network((pn.Column((("x", (4,)),), layers),))
+  with pytest.raises(ValueError, match="standardise needs at least one example"):
+    pn.standardise(pn.init(jax.random.key(0), spec), spec=spec, inputs={"x": jnp.zeros((0, 4))})
+
+
 def test_units_that_never_vary_are_not_blown_up():
   layers = (pn.Dense("hidden", ("x",), 8), pn.Dense("output", ("hidden",), 2, activation=None))
   spec = pn.Network((pn.Column((("x", (4,)),), layers),))
