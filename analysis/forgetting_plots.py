@@ -1,7 +1,7 @@
 """Forgetting as a picture: the score on the source task before and after a target was learned.
 
 A progressive network's source column is frozen, so its two bars are equal; finetuning overwrites what it started from.
-Whiskers are intervals of the mean (`intervals`); of few runs each is a dot.
+A bar is a mean, each of whose scores is a dot.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from analysis import intervals, plots
+from analysis import plots
 
 _BEFORE, _AFTER = "0.72", "#1f4e9c"
 _LOST = "#c0392b"
 
 
 class Change(NamedTuple):
-  """One method's source score over S runs."""
+  """One method's source scores, of S networks."""
 
   label: str
   before: np.ndarray  # [S] on the source task, when the target had not been seen.
@@ -32,19 +32,15 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
   fig, ((axis,),) = plots.axes((1.5 * len(changes) + 1.4, 3.8))
   for x, change in enumerate(changes):
     for side, (values, color) in enumerate(((change.before, _BEFORE), (change.after, _AFTER))):
-      interval = intervals.of_mean(np.asarray(values, np.float64))
       at = x + 0.36 * (side - 0.5)
-      axis.bar(at, interval.mean - floor, 0.34, bottom=floor, color=color, label=("before", "after")[side])
-      if len(values) >= intervals.FEWEST:
-        axis.plot([at, at], [interval.low, interval.high], color="0.15", linewidth=1.2)
-      elif len(values) > 1:
+      axis.bar(at, np.mean(values) - floor, 0.34, bottom=floor, color=color, label=("before", "after")[side])
+      if len(values) > 1:
         axis.plot([at] * len(values), values, ".", color="0.15", markersize=4)
   names = [f"{change.label}\n{_loss(change)}" for change in changes]
   axis.set_xticks(range(len(changes)), labels=names, fontsize=9)
   for name, change in zip(axis.get_xticklabels(), changes, strict=True):
     name.set_color(_LOST if np.mean(change.after) < np.mean(change.before) else "0.1")
-  spread = intervals.name((len(change.before) for change in changes), band="whiskers", each="dots")
-  axis.set_ylabel(f"{y_label}\n({spread})" if spread else y_label)
+  axis.set_ylabel(y_label)
   axis.set_ylim(bottom=floor)
   shown = {f"{label} the target was learned": handle for label, handle in plots.handles_of([axis]).items()}
   ncols = 2 if len(changes) > 2 else 1  # Side by side they are wider than two methods.

@@ -142,7 +142,8 @@ def table(
       "cells": f"{summary.num_cells}{missing}",
     }
     for heading, numbers in beside.items():
-      rows[method][heading] = "{:.0f} / {:.0f}".format(*numbers[method]) if method in numbers else "–"
+      pair = numbers.get(method, (np.nan, np.nan))
+      rows[method][heading] = "{:.0f} / {:.0f}".format(*pair) if np.isfinite(pair).all() else "–"
   return rows
 
 

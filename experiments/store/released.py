@@ -21,7 +21,7 @@ from experiments.store import arrays_file, checkpoint, network_file, run_directo
 from progressive import network, partition
 
 _PARAMS, _PARAMS_BEFORE = "params.safetensors", "params.npz"
-_SOURCE_HASH = f"source_{arrays_file.HASH}"
+SOURCE_HASH = f"source_{arrays_file.HASH}"
 
 
 class Evaluation(NamedTuple):
@@ -157,7 +157,7 @@ def lineage_since_release(
 
 def named(source: Source) -> dict[str, Any]:
   """What a run's provenance says of the network that it starts from: where that lies, there may be another later."""
-  return {"source_steps": source.step, _SOURCE_HASH: partition.content_hash(source.params)}
+  return {"source_steps": source.step, SOURCE_HASH: partition.content_hash(source.params)}
 
 
 def _lineage_before(
@@ -175,7 +175,7 @@ def _lineage_before(
         here = partition.content_hash(checkpoint.load_run(source)[1])
       except ValueError:  # It is a sweep now.
         here = "of several"
-    if here is None or here == about.get(_SOURCE_HASH, here):
+    if here is None or here == about.get(SOURCE_HASH, here):
       return lineage_since_release(source, steps=steps)
     why = "was made anew"
   print(f"warning: {source} {why}, and with it what is known of the network that this one began as", file=sys.stderr)

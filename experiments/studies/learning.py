@@ -71,12 +71,21 @@ def _labels(folders: Sequence[pathlib.Path]) -> list[str]:
   return [next((ending for ending in each if num_with[ending] == 1), each[-1]) for each in endings]
 
 
-def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], Mapping[str, str]]:
+def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], dict[str, str]]:
   """Measure -> its curve in bins up to the end of the shortest run, of those that all runs have; and the gaps.
 
-  A gap is a run that has no number of a measure, as one that diverged: it is left out of that.
+  A gap is a run that has no number of a measure, as one that diverged: it is left out of that; or none yet; or one that
+  is shorter than others.
   """
-  until = min(records.num_steps(run) for run in runs)
+  gaps = {str(run.path): "no 'train' record yet" for run in runs if not records.last(run, kind="train")}
+  runs = [run for run in runs if str(run.path) not in gaps]
+  if not runs:
+    return {}, gaps
+  lengths = [records.num_steps(run) for run in runs]
+  until, longest = min(lengths), max(lengths)
+  for run, length in zip(runs, lengths, strict=True):
+    if length < longest * (1.0 - 0.5 / _NUM_BINS):
+      gaps[str(run.path)] = f"stops at step {length:,} of {longest:,}; so do the others of its line"
   names = [
     {
       name
@@ -89,7 +98,7 @@ def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], 
   ]
   edges = np.linspace(0.0, until, _NUM_BINS + 1)
   binned = {name: [_binned(run, name, edges) for run in runs] for name in set.intersection(*names)}
-  gaps = {
+  gaps |= {
     str(run.path): f"no number of {', '.join(lacking)}"
     for i, run in enumerate(runs)
     if (lacking := sorted((name for name, each in binned.items() if not each[i]), key=_order))

@@ -176,7 +176,9 @@ def test_metrics_are_those_of_numpy():
     for t in np.flatnonzero(own[3][:-1] != core.LAST):
       p = probabilities(forward(params, own[0])[2][t])
       log_p = np.log(p)
-      steps.append((returns[t], returns[t] - advantages[t], advantages[t], -log_p[own[1][t]], -p @ log_p, own[2][t + 1]))
+      steps.append(
+        (returns[t], returns[t] - advantages[t], advantages[t], -log_p[own[1][t]], -p @ log_p, own[2][t + 1])
+      )
   targets, values, advantages, surprise, entropy, rewards = np.array(steps).T
   expected = {
     "loss": np.mean(surprise * advantages + 0.5 * 0.5 * advantages**2 - 0.01 * entropy),

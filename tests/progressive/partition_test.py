@@ -14,7 +14,10 @@ TREE = ({"fc": {"kernel": jnp.ones((2, 2)), "laterals": LATERALS}}, {"fc": {"ker
 def test_split_and_merge_undo_each_other():
   trainable, frozen = partition.split(TREE, lambda path: path[0] == 1)
   assert partition.paths(trainable) == ((1, "fc", "kernel"),)
-  assert partition.paths(frozen) == ((0, "fc", "kernel"), *((0, "fc", "laterals", "column_0", "fc", each) for each in ("U", "alpha")))
+  assert partition.paths(frozen) == (
+    (0, "fc", "kernel"),
+    *((0, "fc", "laterals", "column_0", "fc", each) for each in ("U", "alpha")),
+  )
   merged = partition.merge(trainable, frozen)
   assert jax.tree.structure(merged) == jax.tree.structure(TREE)
   jax.tree.map(np.testing.assert_array_equal, merged, TREE)

@@ -15,7 +15,7 @@ from environments.arm import gap as gap_lib
 from environments.jaco import constants
 from experiments.configs import base
 from experiments.report import colors, drawing
-from experiments.store import run_directory, sweep_folder
+from experiments.store import released, run_directory, sweep_folder
 
 RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
 _RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
@@ -32,6 +32,7 @@ _PAPER_FIG6 = {"finetune": "finetuned", "progressive": "progressive"}
 # Variant of jaco_corl2017.py -> what figure 7 calls it, and the paper's name.
 _FIG7 = {"fig7_three": ("three columns", "3col"), "fig7_two": ("two columns", "2col")}
 _ALL_EPISODES, _EARLY = "all episodes", "to 10k"
+_WITHOUT_ARM = ("maze/", "pong/", "atari/")  # Beginnings of worlds' names.
 _ELSEWHERE = "fig7_static"  # The second of three columns.
 # Fields of `train` in which runs of one line may differ.
 _BESIDE_LEARNING = (
@@ -42,16 +43,18 @@ _RANDOMIZED, _HELPED = "randomized", "with helper losses"  # First columns that 
 
 def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
   """Returns on the arm over arm steps by method: raw points each 1,000 steps (dotted) and their running median."""
-  return _over_arm_steps(*fig5_panels(runs), _short_runs(_by_label(runs, _method_and_width)))
+  runs, gaps = _begun(runs)
+  return _over_arm_steps(*fig5_panels(runs), gaps | _short_runs(_by_label(runs, _method_and_width)))
 
 
 def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], drawing.Table]:
   """Figure 5's two panels, ours and the paper's, and its table.
 
   Raises:
-    ValueError: for runs in different worlds.
+    ValueError: for runs in different worlds, or runs of one label that started from different columns.
   """
   groups = _in_order(_by_label(runs, _method_and_width))
+  _check_sources(groups)
   titles = (f"ours, {_where(runs)}", "Rusu et al. 2017, figure 5, on the Jaco")
   return _beside_the_paper(groups, "fig5", _PAPER_FIG5, titles)
 
@@ -62,6 +65,7 @@ def fig7(runs: Sequence[records.Run]) -> drawing.Drawn:
   Raises:
     ValueError: for a run of another experiment, or if none is on the conveyor, or some are on another one.
   """
+  runs, gaps = _begun(runs)
   by_agent = _by_label(runs, _agent)
   groups = {label: by_agent[agent] for agent, (label, _) in _FIG7.items() if agent in by_agent}
   if not groups:
@@ -69,7 +73,7 @@ def fig7(runs: Sequence[records.Run]) -> drawing.Drawn:
   shown = [run for group in groups.values() for run in group]
   titles = (f"ours, {_where(shown)}", "Rusu et al. 2017, figure 7, on the Jaco")
   panels, statistics = _beside_the_paper(groups, "fig7", dict(_FIG7.values()), titles)
-  gaps = {label: "not run" for label, _ in _FIG7.values() if label not in groups}
+  gaps |= {label: "not run" for label, _ in _FIG7.values() if label not in groups}
   return _over_arm_steps(panels, statistics, gaps | _short_runs(groups))
 
 
@@ -110,13 +114,17 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
   Raises:
     ValueError: for a run that is not on a twin, or is there at another task.
   """
+  runs, gaps = _begun(runs)
   by_gap = _by_label(runs, _gap_of)
   _where(runs, but_for=("world_options.gap",))
   sizes = [level for level in gap_lib.LEVELS if level in by_gap] + sorted(set(by_gap) - set(gap_lib.LEVELS))
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   points: dict[tuple[str, str], dict[float, np.ndarray]] = {}  # Method and part of the run -> size in % -> returns.
   for size in sizes:
-    for label, group in _in_order(_by_label(by_gap[size], _method_and_width)).items():
+    groups = _in_order(_by_label(by_gap[size], _method_and_width))
+    _check_sources(groups)
+    gaps |= _short_runs({f"{size}: {label}": group for label, group in groups.items()})
+    for label, group in groups.items():
       _check_alike(label, group)
       returns = _returns_by_part(label, group)
       statistics[f"{size}: {label}"] = {
@@ -133,7 +141,7 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
     lines.append(plots.Line(f"{_method(label)} @1k (paper)", color, start, is_dashed=True))
   panel, note = plots.Panel("ours, on the twin", lines), "unchanged: over episodes"
   picture = draw([panel], x_label="reality gap, % of the full one", note=note)
-  return drawing.Drawn(picture, statistics, gaps=_short_runs(_by_label(runs, _method_and_width)), bounds=RETURN_BOUNDS)
+  return drawing.Drawn(picture, statistics, gaps=gaps, bounds=RETURN_BOUNDS)
 
 
 def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
@@ -143,6 +151,7 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
     ValueError: for a run that is not in simulation and from scratch, runs in different worlds, or runs of one label
       that learned by different settings.
   """
+  runs, gaps = _begun(runs)
   groups = _by_label(runs, _memory_and_width)
   where = _where(runs)
   for label, group in groups.items():
@@ -165,7 +174,7 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
       "Rusu et al. 2017, figure 4", [_line(label, _until(curve, longest)) for label, curve in theirs.items()]
     ),
   ]
-  return _drawn(panels, "agent steps", statistics, _short_runs(groups))
+  return _drawn(panels, "agent steps", statistics, gaps | _short_runs(groups))
 
 
 def draw(panels: Sequence[plots.Panel], *, x_label: str = "arm steps", note: str = "") -> mpl_figure.Figure:
@@ -224,11 +233,23 @@ def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Cu
   return curves.stack([(steps, curves.median_filter(values)) for steps, values in each]), curves.stack(each)
 
 
+def _begun(runs: Sequence[records.Run]) -> tuple[Sequence[records.Run], dict[str, str]]:
+  """The runs in which an episode has ended, and those in which none has, as gaps.
+
+  Raises:
+    ValueError: if there is none of the first.
+  """
+  begun = [run for run in runs if records.has_ended(run)]
+  if not begun:
+    raise ValueError(f"{runs[0].path}: no episode has ended yet; train longer")
+  return begun, {str(run.path): "no episode has ended yet" for run in runs if run not in begun}
+
+
 def _short_runs(groups: Mapping[str, Sequence[records.Run]]) -> dict[str, str]:
-  """The runs that end the curve of their group before its others do."""
+  """The runs that end the curve of their group before its others do, or before their own config says."""
   gaps = {}
   for label, runs in groups.items():
-    longest = max(records.num_steps(run) for run in runs)
+    longest = max(max(records.num_steps(run), run.config.get("train", {}).get("steps", 0)) for run in runs)
     for run in runs:
       if records.num_steps(run) < longest - _BIN_STEPS // 2:
         gaps[str(run.path)] = f"stops at step {records.num_steps(run):,} of {longest:,}; so does {label}"
@@ -259,9 +280,10 @@ def _returns_by_part(label: str, runs: Sequence[records.Run]) -> dict[str, np.nd
 
 
 def _over_the_gap(label: str, part: str, at: Mapping[float, np.ndarray]) -> plots.Line:
-  """One line; of as many runs, or episodes, as every size of the gap has."""
-  num = min(map(len, at.values()))
-  curve = curves.Curve(np.array(list(at)), np.stack([x[:num] for x in at.values()], axis=1))
+  """One line, with its band where every size of the gap has as many runs, or episodes."""
+  is_even = len({len(x) for x in at.values()}) == 1
+  values = np.stack([x if is_even else np.mean(x, keepdims=True) for x in at.values()], axis=1)
+  curve = curves.Curve(np.array(list(at)), values)
   return plots.Line(f"{label}: {part}", _color(label), curve, is_dashed=part == _EARLY)
 
 
@@ -381,10 +403,25 @@ def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
           f"{run.path}: {name} in config.json is {value!r}, but {first[name]!r} in {runs[0].path}; give --runs those "
           f"of one alone"
         )
+  if first["world"].startswith(_WITHOUT_ARM):
+    raise ValueError(f"{runs[0].path}: world {first['world']!r} in config.json has no arm")
   if first["world"].startswith("twin/"):
     size = first["world_options.gap"]
     return "on the twin" if size in ("", "full") else f"on the twin, gap {size}"
   return "on an arm or its twin" if first["world"].startswith("arm://") else "in simulation"
+
+
+def _check_sources(groups: Mapping[str, Sequence[records.Run]]) -> None:
+  """Refuses runs of one line that started from different networks, where their provenance says from which."""
+  for label, runs in groups.items():
+    known = [run for run in runs if released.SOURCE_HASH in run.provenance]
+    for run in known[1:]:
+      if run.provenance[released.SOURCE_HASH] != known[0].provenance[released.SOURCE_HASH]:
+        here, there = (one.config.get("source") for one in (run, known[0]))
+        raise ValueError(
+          f"{run.path}: {label} started from {here}, but from another network, {there}, in {known[0].path}; give "
+          f"--runs those of one alone"
+        )
 
 
 def _check_alike(label: str, runs: Sequence[records.Run]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis import intervals, measure_plots, navigation, paper, plots, speedup
 from experiments.report import drawing
-from experiments.store import sweep_folder
+from experiments.store import run_directory, sweep_folder
 from experiments.studies.navigation import episodes_file, folder
 
 _UNCLIPPED = {
@@ -149,6 +149,8 @@ def test_numbers(tested: episodes_file.Tested) -> dict[str, drawing.Cell]:
   if summary["loop_closure"] is not None:
     f1 = summary["loop_closure"]["f1"]
     numbers["loop F1 %"] = "no loop" if f1 is None else drawing.number(100.0 * f1)
+    share = summary["loop_percent"] / 100.0  # Who always says yes has this precision, and a recall of 1.
+    numbers["loop F1 % of always yes"] = drawing.number(200.0 * share / (1.0 + share))
   for name, one in summary["depth"].items():
     layer = name.rpartition("_from_")[2]
     numbers[f"depth % from {layer} (prior)"] = f"{one['accuracy_percent']:.1f} ({one['prior_percent']:.1f})"
@@ -169,8 +171,11 @@ def speedups(everyone: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
     for share, score in zip(SHARES, scores_between(sweeps), strict=True):
       for sweep in sweeps:
         without = _without(sweep, sweeps)
-        if without is not None:
-          table[f"{sweep.name}, score {score:.1f} ({share:.0%})"] = _speedup(without, sweep, score)
+        if without is None:
+          continue
+        lacking = [f"{one.agent} {one.note}" for one in (sweep, without) if one.note]
+        row = f"{sweep.name}, score {score:.1f} ({share:.0%})"
+        table[row] = {"speed-up": "; ".join(lacking)} if lacking else _speedup(without, sweep, score)
   return table
 
 
@@ -232,7 +237,7 @@ def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[s
 
 
 def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
-  """Where agents with auxiliary losses have no baseline, or one whose runs were chosen otherwise; all are no choice."""
+  """Where agents with auxiliary losses have no baseline, or one that learned otherwise, or whose runs were chosen so."""
   gaps = {}
   for maze, sweeps in _learned(everyone):
     missing = [sweep.agent for sweep in sweeps if sweep.heads and _without(sweep, sweeps) is None]
@@ -243,6 +248,8 @@ def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
       ours, theirs = (f"top {one.top} of {one.num_runs} runs" for one in (sweep, without))
       if ours != theirs and any(one.top < one.num_runs for one in (sweep, without)):
         gaps[f"speed-up of {sweep.name}"] = f"{ours} against {theirs} without"
+      if changes := run_directory.difference(without.settings, sweep.settings):
+        gaps[f"speed-up of {sweep.name}"] = f"other settings without its losses: {'; '.join(changes)}"
   return gaps
 
 

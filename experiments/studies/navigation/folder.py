@@ -31,6 +31,7 @@ class Sweep(NamedTuple):
   column: Mapping[str, Any]  # What its network is made of, heads apart.
   heads: Mapping[str, Any]  # Its auxiliary heads, name -> fields; costs apart, which go with the clip.
   reward_clip: float  # The largest reward that is learned from; inf: none is cut.
+  settings: Mapping[str, Any]  # How it learns: hyper-parameters, worlds and steps of an unroll, all steps.
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
   best: tuple[records.Run, ...]  # The top of them, by the area under their curves.
   curve: curves.Curve | None  # Of the best, over environment steps as far as the shortest goes; None without runs.
@@ -146,27 +147,16 @@ def read_all(patterns: Sequence[str]) -> Navigation:
 
 
 def read(path: pathlib.Path) -> Sweep:
-  """The sweep in `path`."""
+  """The sweep in `path`.
+
+  Raises:
+    ValueError: if its config.json lacks a field.
+  """
   config = records.read_object(path / "config.json")
-  phase = config["train"]
-  nothing = Sweep(
-    path=path,
-    agent=config["agent"],
-    maze=config["world"].removeprefix(_MAZE),
-    steps=int(phase["steps"]),
-    num_runs=int(config["sweep"]["num_runs"]),
-    top=int(config["sweep"]["top"]),
-    options=config.get("world_options", {}),
-    column=phase["column"],
-    heads={name: {**head, "cost": None} for name, head in phase["auxiliary"].items()},
-    reward_clip=float(phase["hyper"]["reward_clip"]),
-    runs=(),
-    best=(),
-    curve=None,
-    tested=None,
-    note="",
-    gap="",
-  )
+  try:
+    nothing = _unread(path, config)
+  except KeyError as error:
+    raise ValueError(f"{path / 'config.json'} lacks {error}; it is no sweep of this version's") from error
   try:
     members = sweep_folder.read_members(path, nothing.num_runs)
     tested = episodes_file.read(path)
@@ -181,6 +171,30 @@ def read(path: pathlib.Path) -> Sweep:
   curve = curve_of(runs, sweep)
   best = sweep_folder.top_runs(curve, sweep.top, 0.0)  # No score is below 0 here: no fruit, no goal, no ball.
   return sweep._replace(best=tuple(runs[i] for i in best), curve=curve._replace(values=curve.values[best]))
+
+
+def _unread(path: pathlib.Path, config: Mapping[str, Any]) -> Sweep:
+  """What the config says of a sweep."""
+  phase = config["train"]
+  return Sweep(
+    path=path,
+    agent=config["agent"],
+    maze=config["world"].removeprefix(_MAZE),
+    steps=int(phase["steps"]),
+    num_runs=int(config["sweep"]["num_runs"]),
+    top=max(int(config["sweep"]["top"]), 1),
+    options=config.get("world_options", {}),
+    column=phase["column"],
+    heads={name: {**head, "cost": None} for name, head in phase["auxiliary"].items()},
+    reward_clip=float(phase["hyper"]["reward_clip"]),
+    settings={name: phase[name] for name in ("hyper", "num_worlds", "num_steps", "steps")},
+    runs=(),
+    best=(),
+    curve=None,
+    tested=None,
+    note="",
+    gap="",
+  )
 
 
 def curve_of(runs: Sequence[records.Run], sweep: Sweep, *, median_points: int = 1) -> curves.Curve:

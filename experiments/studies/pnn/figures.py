@@ -115,7 +115,10 @@ def _learning_curves(
 
 
 def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """The score on the source task before and after the target was learned, by method, over all cells that have both."""
+  """The score on the source task before and after the target was learned, of all cells that have both; bars by method.
+
+  Intervals of the table are over the episodes of one evaluation.
+  """
   by_method: dict[str, list[matrix_folder.Result]] = {}
   gaps: dict[str, str] = {}
   for cell, result in matrix.results.items():
@@ -132,16 +135,21 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     newest = [result.outcome["forgetting"] for result in by_method[method] if result.outcome is not None]
     measured = [one for last in newest for one in (last, *last.get("earlier", ()))]
     before, after = (np.asarray([one[when]["return_mean"] for one in measured]) for when in ("before", "after"))
-    num_same = sum(one["is_unchanged"] for one in measured)
     changes.append(forgetting_plots.Change(f"{method}\n({len(newest)} cells)", before, after))
-    statistics[method] = {
-      "before": before,
-      "after": after,
-      "lost": before - after,
-      "source's parameters": f"unchanged in {num_same} of {len(measured)}",
-    }
+    for result, last in zip(by_method[method], newest, strict=True):
+      for one in (last, *last.get("earlier", ())):
+        statistics[f"{result.cell.name}: {one['task']}"] = {
+          **{when: _evaluated(one[when]) for when in ("before", "after")},
+          "lost": drawing.number(one["before"]["return_mean"] - one["after"]["return_mean"]),
+          "source's parameters": "unchanged" if one["is_unchanged"] else "changed",
+        }
   picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=matrix.floors[0])
   return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_bounds(matrix))
+
+
+def _evaluated(evaluation: Mapping[str, float]) -> intervals.Interval:
+  """Its mean return, with its interval over episodes."""
+  return intervals.Interval(*(np.asarray(evaluation[f"return_{name}"]) for name in ("mean", "ci_low", "ci_high")))
 
 
 def definition(matrix: matrix_folder.Matrix) -> transfer.Definition:
@@ -237,10 +245,14 @@ def _bounds(matrix: matrix_folder.Matrix) -> drawing.Bounds:
 
 
 def _curve_numbers(curve: curves.Curve, matrix: matrix_folder.Matrix) -> dict[str, drawing.Cell]:
-  """`end`: the last tenth's mean, NaN where the curve stops before; `mean`: over the curve as far as it goes."""
+  """`end`: the last tenth's mean, NaN where the curve stops before; `mean`: over the curve as far as it goes.
+
+  A curve ends with its shortest run: what the others reach later is not in it.
+  """
   reaches = curves.at(curve, matrix.steps)
-  last = transfer.final_scores(curve, matrix.steps) if np.isfinite(reaches).all() else reaches
-  half_way = {"steps to 0": speedup.steps_in_words(curve, 0.0)} if matrix.world == _PONG else {}
+  is_whole = bool(np.isfinite(reaches).all())
+  last = transfer.final_scores(curve, matrix.steps) if is_whole else reaches
+  half_way = {"steps to 0": speedup.steps_in_words(curve, 0.0) if is_whole else "–"} if matrix.world == _PONG else {}
   return {"end": last, "mean": curves.mean_height(curve), **half_way}
 
 

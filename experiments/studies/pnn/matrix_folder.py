@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from analysis import curves, records, transfer_matrix
 from experiments.store import network_file, sweep_folder
 from experiments.studies.pnn import matrix, sensitivity_file
@@ -66,7 +68,8 @@ def find_one(patterns: Sequence[str]) -> pathlib.Path:
   """
   paths = records.folders(patterns[0]) if len(patterns) == 1 else tuple(map(pathlib.Path, patterns))
   if len(paths) != 1:
-    raise ValueError(f"--runs={','.join(patterns)} names {len(paths)} folders; give that of one matrix")
+    given = f"--runs={','.join(patterns)} names {len(paths)} folders" if patterns else "--runs is not given"
+    raise ValueError(f"{given}; give the folder of one matrix")
   return paths[0]
 
 
@@ -119,4 +122,7 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
   if failure:
     note, gap = "failed", f"failed: {failure}"
   curve = curves.stack([sweep_folder.points(run, steps, start) for run in runs]) if runs else None
+  if curve is not None and not np.isfinite(curve.values).all():
+    bad = next(run for run, values in zip(runs, curve.values, strict=True) if not np.isfinite(values).all())
+    return nothing._replace(note="unreadable", gap=f"unreadable: {bad.path} has a return that is no number")
   return Result(cell, path, runs, curve, outcome, spec, sensitivity, note, gap)

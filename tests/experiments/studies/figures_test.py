@@ -93,6 +93,19 @@ def test_a_run_that_diverged_is_left_out_of_what_it_has_no_number_of(tmp_path):
   assert drawn.gaps == {str(tmp_path / "sweep/runs/01"): "no number of explained_variance"}
 
 
+def test_a_run_that_is_short_or_empty_is_said_and_takes_no_other_away(tmp_path):
+  make_run(tmp_path / "sweep/runs/00", "scratch", features=8, level=3.0)
+  short = make_run(tmp_path / "sweep/runs/01", "scratch", features=8, level=3.0, num_steps=5_000)
+  empty = make_run(tmp_path / "sweep/runs/02", "scratch", features=8, level=3.0)
+  (empty / "metrics.jsonl").write_text("")
+  drawn = figures.make("learning", read(tmp_path))
+  np.testing.assert_allclose(drawn.statistics["sweep"]["return_mean"], [3.0, 3.0])
+  assert drawn.gaps == {
+    str(short): "stops at step 5,000 of 10,000; so do the others of its line",
+    str(empty): "no 'train' record yet",
+  }
+
+
 def test_sweeps_of_one_name_are_not_averaged_together(tmp_path):
   """The label of each is the shortest end of its path that no other has."""
   for i, name in enumerate(("small/nav/runs/00", "random/nav/runs/00", "a/small/nav_d1/runs/00", "b/small/nav_d1/run")):
@@ -122,6 +135,35 @@ def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
   assert np.isnan(ours["@5k"]).all()  # Nobody is averaged over fewer runs in silence.
   assert drawn.gaps == {str(tmp_path / "short"): "stops at step 1,000 of 10,000; so does progressive, narrow"}
   assert any("short" in text.get_text() for text in drawn.picture.texts)
+
+
+def test_runs_that_are_not_complete_are_gaps_of_figure_5(tmp_path):
+  for seed in range(2):
+    make_run(tmp_path / f"p{seed}", "progressive", features=8, level=30.0, seed=seed, train={"steps": 60_000})
+  begun = make_run(tmp_path / "begun", "progressive", features=8, level=30.0, seed=2)
+  (begun / "metrics.jsonl").write_text("")
+  drawn = figures.make("corl2017_fig5", read(tmp_path))
+  assert drawn.gaps == {
+    str(begun): "no episode has ended yet",
+    **{str(tmp_path / f"p{i}"): "stops at step 10,000 of 60,000; so does progressive, narrow" for i in range(2)},
+  }
+  np.testing.assert_allclose(drawn.statistics["progressive, narrow (ours)"]["raw mean to 10k"], [30.0, 30.0])
+  for name in ("p0", "p1"):
+    (tmp_path / name / "metrics.jsonl").write_text("")
+  with pytest.raises(ValueError, match="begun: no episode has ended yet; train longer"):
+    figures.make("corl2017_fig5", read(tmp_path))
+
+
+def test_figure_5_refuses_two_sources_in_one_line_and_worlds_without_an_arm(tmp_path):
+  for name, source in (("a", "one"), ("b", "two")):
+    path = make_run(tmp_path / name, "progressive", features=8, level=30.0, source=f"released/{source}")
+    (path / "provenance.json").write_text(json.dumps({"source_content_sha256": source}))
+  said = "b: progressive, narrow started from released/two, but from another network, released/one, in .*a; give --runs"
+  with pytest.raises(ValueError, match=said):
+    figures.make("corl2017_fig5", read(tmp_path))
+  maze = records.read(make_run(tmp_path / "maze", "scratch", features=8, level=1.0, world="maze/static_1"))
+  with pytest.raises(ValueError, match="maze: world 'maze/static_1' in config.json has no arm"):
+    figures.make("corl2017_fig5", [maze])
 
 
 def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):

@@ -123,17 +123,18 @@ def test_figure_7_says_what_it_lacks(tmp_path):
     make("corl2017_fig7", tmp_path)
 
 
-def make_on_twin(path, size, method, rate, returns, **options):
+def make_on_twin(path, size, method, rate, returns, num_planned=60_000, **options):
   config = {"method": method, "world": "twin/reach/random", "world_options": {"gap": size}}
-  config["train"] = {"steps": 60_000, "hyper": {"learning_rate": rate}}
+  config["train"] = {"steps": num_planned, "hyper": {"learning_rate": rate}}
   make_run(path, config, returns, **options)
   layers = [{"type": "Conv", "features": 8 if method == "progressive" else 16}]
   (path / "network.json").write_text(json.dumps({"columns": [{"layers": layers}]}))
 
 
 def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
+  short = {"steps": 10_000, "num_planned": 10_000}
   for size, level in (("none", 36.0), ("full", 20.0), ("shadow:full", 23.0)):
-    make_on_twin(tmp_path / f"u_{size[:4]}", size, "finetune_head", 1e-12, [level - 1.0, level + 1.0] * 5, steps=10_000)
+    make_on_twin(tmp_path / f"u_{size[:4]}", size, "finetune_head", 1e-12, [level - 1.0, level + 1.0] * 5, **short)
   for seed, (early, late) in enumerate(((21.0, 25.0), (19.0, 29.0))):
     make_on_twin(tmp_path / f"p_{seed}", "full", "progressive", 5e-4, [early] * 30 + [late] * 30, steps=60_000)
   drawn = make("corl2017_gap", tmp_path)
@@ -150,6 +151,19 @@ def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
   np.testing.assert_allclose(lines["unchanged, wide: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
   np.testing.assert_allclose(lines["finetune @1k (paper)"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
   assert not drawn.gaps
+
+
+def test_where_runs_are_unequal_in_number_the_gap_s_line_is_of_all_of_them(tmp_path):
+  for size, levels in (("subtle", (30.0, 31.0, 35.0)), ("full", (20.0, 24.0))):
+    for i, level in enumerate(levels):
+      make_on_twin(tmp_path / f"{size}_{i}", size, "progressive", 5e-4, [level] * 60, steps=60_000)
+  make_on_twin(tmp_path / "short", "significant", "progressive", 5e-4, [9.0] * 12, steps=12_000)
+  drawn = make("corl2017_gap", tmp_path)
+  lines = {line.get_label(): line.get_xydata() for line in drawn.picture.axes[0].lines}
+  np.testing.assert_allclose(lines["progressive, narrow: to 10k"][:, 1], [32.0, 9.0, 22.0])
+  assert drawn.gaps == {
+    str(tmp_path / "short"): "stops at step 12,000 of 60,000; so does significant: progressive, narrow"
+  }
 
 
 def test_a_run_that_is_there_twice_is_refused_and_narrows_no_interval(tmp_path):

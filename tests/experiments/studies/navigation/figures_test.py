@@ -203,6 +203,34 @@ def test_a_baseline_chosen_among_other_numbers_of_runs_is_said(nav):
   assert gaps["speed-up of static_1/nav_d2"] == "top 2 of 2 runs against top 2 of 3 runs without"
 
 
+def test_a_baseline_that_learned_otherwise_is_said(tmp_path):
+  navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40), (0, 40)])
+  navigators.write_sweep(tmp_path / "d2", "nav_d2", "static_1", [(0, 80), (0, 80)])
+  config = json.loads((tmp_path / "nav/config.json").read_text())
+  config["train"]["hyper"]["epochs"] = 4
+  (tmp_path / "nav/config.json").write_text(json.dumps(config))
+  said = figures.make("nav_fig3", read(tmp_path)).gaps["speed-up of static_1/nav_d2"]
+  assert said == "other settings without its losses: hyper.epochs: 4 there, 1 here"
+
+
+def test_a_speed_up_waits_for_runs_that_are_not_complete(tmp_path):
+  navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40), (0, 40)])
+  path = navigators.write_sweep(tmp_path / "d2", "nav_d2", "static_1", [(0, 80), (0, 80)])
+  file = path / "runs/01/metrics.jsonl"
+  file.write_text("".join(f"{line}\n" for line in file.read_text().splitlines()[:20]))
+  rows = figures.make("nav_fig3", read(tmp_path)).more_tables["speedup"]
+  assert len(rows) == 3 and all(row == {"speed-up": "nav_d2 at 20%"} for row in rows.values())
+
+
+def test_a_config_that_lacks_a_field_is_named(tmp_path):
+  path = navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40), (0, 40)])
+  config = json.loads((path / "config.json").read_text())
+  del config["train"]["auxiliary"]
+  (path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(ValueError, match="nav/config.json lacks 'auxiliary'; it is no sweep of this version's"):
+    read(tmp_path)
+
+
 def test_all_of_more_runs_are_no_choice(tmp_path):
   navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40), (0, 40), (0, 40)], top=3)
   navigators.write_sweep(tmp_path / "d2", "nav_d2", "static_1", [(0, 80), (0, 80)])
@@ -237,6 +265,7 @@ def test_table_1_stands_beside_the_paper_s(nav):
   assert float(ours["first goal, s"].mean) == pytest.approx(1.0) and float(theirs["first goal, s"].mean) == 5.9
   assert float(ours["position %"].mean) == 100.0 and float(theirs["position %"].mean) == 95.4
   assert float(ours["loop F1 %"].mean) == pytest.approx(200 / 3)
+  assert float(ours["loop F1 % of always yes"].mean) == pytest.approx(40.0)  # A loop at every 4th: 2 x 25 / 1.25.
   assert ours["depth % from lstm2 (prior)"] == "87.5 (87.5)"
   assert "loop F1 %" not in drawn.statistics["i_maze/nav_d2l"]
   assert drawn.gaps["static_1/nav"] == "not tested: run experiments.navigate"

@@ -171,6 +171,7 @@ def test_figure_4b_draws_a_half_written_cell_as_far_as_it_goes(soup):
   half = drawn.statistics["pong → h_flip, finetune (ours)"]
   assert np.isnan(half["end"]).all()
   assert np.isfinite(half["mean"]).all()
+  assert half["steps to 0"] == "–"  # Whoever gets there later is not in it.
   labels = [text.get_text() for legend in drawn.picture.legends for text in legend.get_texts()]
   assert "finetune (top 2 of 3, at 40%)" in labels
 
@@ -189,14 +190,16 @@ def test_figure_12_draws_every_cell_once(tmp_path):
   assert {"scratch_h_flip", "progressive_pong_to_black"} <= set(drawn.gaps)
 
 
-def test_forgetting_is_counted_by_method(soup):
+def test_forgetting_is_shown_cell_by_cell_and_drawn_by_method(soup):
   drawn = figures.make("pnn_forgetting", matrix_folder.read(soup))
-  assert list(drawn.statistics) == ["finetune", "progressive2"]
-  finetune, progressive = drawn.statistics.values()
-  np.testing.assert_array_equal(finetune["lost"], [40.0])
-  np.testing.assert_array_equal(progressive["lost"], [0.0, 0.0])
-  assert progressive["source's parameters"] == "unchanged in 2 of 2"
-  assert finetune["source's parameters"] == "unchanged in 0 of 1"
+  pairs = ("progressive_pong_to_h_flip", "progressive_pong_to_white")
+  assert set(drawn.statistics) == {"finetune_pong_to_white: pong", *(f"{pair}: pong" for pair in pairs)}
+  finetune, progressive = (drawn.statistics[f"{name}: pong"] for name in ("finetune_pong_to_white", pairs[0]))
+  assert [float(finetune[name].mean) for name in ("before", "after", "lost")] == [19.0, -21.0, 40.0]
+  assert [float(x) for x in progressive["after"]] == [19.0, 18.0, 20.0]  # Its evaluation's own interval.
+  assert progressive["source's parameters"] == "unchanged" and finetune["source's parameters"] == "changed"
+  bars = [patch.get_height() for patch in drawn.picture.axes[0].patches]
+  np.testing.assert_allclose(bars, [40.0, 0.0, 40.0, 40.0])  # Above -21, before and after: finetune, then progressive.
   assert drawn.gaps == {"finetune_pong_to_h_flip": "not run"}
 
 
@@ -214,8 +217,8 @@ def test_writes_every_table_and_adds_to_the_provenance(soup, tmp_path):
   assert (
     numbers["white"]["mean"] == pytest.approx(2.0) and numbers["h_flip"] == "not run" and numbers["pong"] == "source"
   )
-  forgetting = json.loads((out / "pnn_forgetting.json").read_text())["finetune"]
-  assert forgetting["lost"]["each"] == [40.0]
+  forgetting = json.loads((out / "pnn_forgetting.json").read_text())["finetune_pong_to_white: pong"]
+  assert forgetting["lost"]["mean"] == 40.0
 
 
 def test_cells_of_a_table_in_words():

@@ -54,7 +54,10 @@ def write_cell(path, name, levels, *, steps=STEPS, is_done=True, forgetting=None
 
 def forgetting(before, after):
   """What an outcome says of the source task."""
-  evaluations = {"before": {"return_mean": before}, "after": {"return_mean": after}}
+  evaluations = {
+    when: {"return_mean": mean, "return_ci_low": mean - 1.0, "return_ci_high": mean + 1.0}
+    for when, mean in (("before", before), ("after", after))
+  }
   return evaluations | {"is_unchanged": before == after, "task": "pong"}
 
 
