@@ -37,8 +37,8 @@ Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is adde
 class Hyper:
   """Hyper-parameters of learning. Where the papers are silent, the defaults are this project's.
 
-  All but words, `has_unit_advantages`, `epochs` and `minibatches` are data: other values need no other program, and many runs, each with its
-  own values, go through one `vmap`.
+  All but words, `has_unit_advantages`, `epochs` and `minibatches` are data: other values need no other program, and
+  many runs, each with its own values, go through one `vmap`.
 
   `value_cost` decides whether a recurrent agent learns. With +1 per step values reach 30, and through the features
   that both share the value's gradient drowns the policy's. Mean return of 50 on a kinematic stand-in for the
@@ -142,7 +142,7 @@ def init(agent: Agent, trainable: Params) -> optax.OptState:
   if size != heads.output_size(agent.num_choices):
     raise ValueError(
       f"the output layer has {size} units, but an action of num_choices={agent.num_choices} and a value need "
-      f"{heads.output_size(agent.num_choices)}; set its size to heads.output_size(num_choices)"
+      f"{heads.output_size(agent.num_choices)}"
     )
   return _optimizer(agent.hyper).init(trainable)
 

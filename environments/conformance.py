@@ -2,8 +2,8 @@
 
     assert conformance.check(Corridor) > 0
 
-What is wrong with a world is else found late: a dtype that differs from the spec is an error of the compiler, a
-reward that is not a number ends a run, and a world without equality is compiled for again and again. Random legal
+What is wrong with a world is else found late, or never: a discount of 0 in mid-episode cuts every return, a reward that
+is not a number ends a run, and a world without equality is compiled for again and again. Random legal
 actions are played, in two copies of a world in JAX inside one jit, and in one environment behind `dm_env`.
 """
 
@@ -71,20 +71,41 @@ def check_made(world: Any, name: str) -> None:
 
 def check_forms(world: core.Environment, name: str) -> None:
   """Refuses a state that changes its form, and what is shown in another form than agents read, without playing."""
-  state = jax.eval_shape(world.reset, jax.random.key(0))
   num_actions = len(core.num_choices(world.action_spec()))
-  stepped = jax.eval_shape(world.step, state, jax.ShapeDtypeStruct((num_actions,), jnp.int32))
+  state = _forms_of(world, "reset", name, jax.random.key(0))
+  stepped = _forms_of(world, "step", name, state, jax.ShapeDtypeStruct((num_actions,), jnp.int32))
   if jax.tree.structure(state) != jax.tree.structure(stepped) or _forms(state) != _forms(stepped):
     raise ValueError(f"{name}.step: the state changes its form, from {state} to {stepped}; a scan needs one")
-  seen = jax.eval_shape(world.observe, state)
+  seen = _forms_of(world, "observe", name, state)
+  if not isinstance(seen, core.TimeStep):
+    raise ValueError(f"{name}.observe gives a {type(seen).__name__}; make it a core.TimeStep")
   for field, dtype in _SCALARS.items():
     form = getattr(seen, field)
-    if form.shape != () or form.dtype != dtype:
-      raise ValueError(f"{name}.observe: {field} is {form.dtype} {list(form.shape)}; make it {np.dtype(dtype)} []")
+    if not isinstance(form, jax.ShapeDtypeStruct) or form.shape != () or form.dtype != dtype:
+      raise ValueError(f"{name}.observe: {field} is {_in_words(form)}; make it {np.dtype(dtype)} []")
   shown, signals = world.observation_spec(), world.privileged_spec()
   for what, offered, given in (("observation", shown, seen.observation), ("privileged", signals, seen.privileged)):
+    if not isinstance(given, Mapping):
+      raise ValueError(f"{name}.observe: {what} is {_in_words(given)}; make it a mapping, name -> array")
     if offered.keys() != given.keys():
       raise ValueError(f"{name}.observe: {what} has {sorted(given)}, its spec {sorted(offered)}")
+    for key, spec in offered.items():
+      if (given[key].shape, given[key].dtype) != (spec.shape, spec.dtype):
+        said = f"{spec.dtype} {list(spec.shape)}"
+        raise ValueError(f"{name}.observe: {what} {key!r} is {_in_words(given[key])}, but its spec says {said}")
+
+
+def _forms_of(world: core.Environment, method: str, name: str, *arguments: Any) -> Any:
+  """What a method gives, by form; ValueError where it asks for numbers that a compiled program does not have."""
+  try:
+    return jax.eval_shape(getattr(world, method), *arguments)
+  except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+    why = str(error).splitlines()[0]
+    raise ValueError(f"{name}.{method} cannot be compiled ({why}); use jnp.where or jax.lax.cond, and jnp") from error
+
+
+def _in_words(form: Any) -> str:
+  return f"{form.dtype} {list(form.shape)}" if isinstance(form, jax.ShapeDtypeStruct) else type(form).__name__
 
 
 def _check_jax(world: core.Environment, name: str, num_steps: int, rng: np.random.Generator, key: jax.Array) -> int:
@@ -121,8 +142,6 @@ def _check_host(world: dm_env.Environment, name: str, num_steps: int, rng: np.ra
     _check_values(where, "observation", world.observation_spec(), timestep.observation)
     if timestep.first() and (timestep.reward, timestep.discount) != (None, None):
       raise ValueError(f"{where}: FIRST has a reward or a discount; use dm_env.restart")
-    if not timestep.first() and None in (timestep.reward, timestep.discount):
-      raise ValueError(f"{where}: reward is {timestep.reward}, discount {timestep.discount}; only FIRST has none")
     _check_order(where, timestep, was_last=was_last)
     was_last = timestep.last()
     num_ended += was_last
@@ -149,6 +168,8 @@ def _check_order(where: str, timestep: core.TimeStep | dm_env.TimeStep, *, was_l
     raise ValueError(f"{where}: the reward is {timestep.reward}")
   if timestep.discount is not None and not 0.0 <= timestep.discount <= 1.0:
     raise ValueError(f"{where}: the discount is {timestep.discount}, not from 0 to 1")
+  if timestep.step_type == core.MID and timestep.discount == 0.0:
+    raise ValueError(f"{where}: the discount is 0 in mid-episode; it is 0 at LAST alone, where the world ends")
 
 
 def _forms(tree: Any) -> list[tuple[Any, Any]]:

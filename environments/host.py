@@ -14,8 +14,9 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
+from environments import core
+
 BARE = "observation"  # The name of an observation that has none.
-_MOST_CHOICES = 1024  # Of one entry: a categorical over more is a mistaken bound (a guess).
 
 
 class HostWorld(dm_env.Environment):
@@ -32,9 +33,8 @@ class HostWorld(dm_env.Environment):
     self._name = name
     self._theirs = _action(environment.action_spec(), name)
     self._minimum = np.broadcast_to(self._theirs.minimum, self._theirs.shape).astype(np.int64)
-    self._paths = {
-      "/".join(map(str, path)) or BARE: (path, spec) for path, spec in _arrays(environment.observation_spec())
-    }
+    arrays = _arrays(environment.observation_spec(), name)
+    self._paths = {"/".join(map(str, path)) or BARE: (path, spec) for path, spec in arrays}
     if not self._paths:
       raise ValueError(f"{name} shows no array of numbers: {environment.observation_spec()}; a network reads some")
     reward = environment.reward_spec()
@@ -80,13 +80,24 @@ class HostWorld(dm_env.Environment):
     return getattr(self._environment, name)
 
   def _ours(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
+    if not isinstance(timestep, dm_env.TimeStep):
+      raise ValueError(f"{self._name}: a step gives a {type(timestep).__name__}; make it a dm_env.TimeStep")
+    if not timestep.first() and (timestep.reward is None or timestep.discount is None):
+      raise ValueError(
+        f"{self._name}: reward is {timestep.reward}, discount {timestep.discount}; only FIRST has none (dm_env)"
+      )
     self._is_last = timestep.last()
     seen = {}
-    for name, (path, _) in self._paths.items():
+    for name, (path, spec) in self._paths.items():
       try:
         seen[name] = np.asarray(functools.reduce(operator.getitem, path, timestep.observation))
       except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{self._name}: {name!r} is missing in what it shows") from error
+      if timestep.first():
+        _check_form(self._name, name, seen[name], spec)
+    for name, x in (("reward", timestep.reward), ("discount", timestep.discount)):
+      if x is not None and np.size(x) != 1:
+        raise ValueError(f"{self._name}: {name} is {x}; agents learn from one number")
     reward, discount = (None if x is None else float(np.asarray(x).reshape(())) for x in timestep[1:3])
     return timestep._replace(reward=reward, discount=discount, observation=seen)
 
@@ -96,21 +107,31 @@ def adapt(environment: dm_env.Environment, *, name: str) -> HostWorld:
   return environment if isinstance(environment, HostWorld) else HostWorld(environment, name=name)
 
 
+def _check_form(world: str, name: str, seen: np.ndarray, spec: specs.Array) -> None:
+  """Refuses another shape than its spec's, and uint8, which is read as pixels, for other numbers, or the reverse."""
+  if seen.shape != spec.shape or (seen.dtype == np.uint8) != (spec.dtype == np.uint8):
+    raise ValueError(
+      f"{world}: {name!r} is {seen.dtype} {list(seen.shape)}, but its spec says {spec.dtype} {list(spec.shape)}"
+    )
+
+
 def _action(spec: Any, name: str) -> specs.BoundedArray:
   """The environment's own action; ValueError with the fix if it cannot be played."""
   if isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer) and np.prod(spec.shape) > 0:
-    if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < _MOST_CHOICES:
+    if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < core.MOST_CHOICES:
       return spec
   raise ValueError(
     f"{name}: its action is {spec}; an agent chooses among integers: make it a BoundedArray of int32, [A], of at most "
-    f"{_MOST_CHOICES:,} values an entry (for a float, choose some values of it and play their number)"
+    f"{core.MOST_CHOICES:,} values an entry (for a float, choose some values of it and play their number)"
   )
 
 
-def _arrays(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], specs.Array]]:
+def _arrays(tree: Any, name: str, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], specs.Array]]:
   """The specs of numbers in a nest of mappings and sequences, each with the keys and indices that lead to it."""
   if isinstance(tree, Mapping | list | tuple):
     for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
-      yield from _arrays(value, (*path, key))
+      yield from _arrays(value, name, (*path, key))
+  elif not isinstance(tree, specs.Array):
+    raise ValueError(f"{name}: its observation_spec has {tree!r}; make it a specs.Array, or a mapping of some")
   elif np.issubdtype(tree.dtype, np.number) or tree.dtype == np.bool_:
     yield path, tree

@@ -50,7 +50,11 @@ class FromGymnasium(dm_env.Environment):
 
 def make(name: str = "CartPole-v1", *, seed: int = 0) -> FromGymnasium:
   """The world that Gymnasium calls `name`."""
-  return FromGymnasium(gymnasium.make(name), seed=seed)
+  made = gymnasium.make(name)
+  spaces = gymnasium.spaces
+  if not (isinstance(made.action_space, spaces.Discrete) and isinstance(made.observation_space, spaces.Box)):
+    raise ValueError(f"{name} has actions {made.action_space} and shows {made.observation_space}; write its specs here")
+  return FromGymnasium(made, seed=seed)
 
 
 def get_config() -> config_dict.ConfigDict:

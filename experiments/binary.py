@@ -72,6 +72,9 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is
 HOSTS = (COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
 _MISTAKES = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError)
+_IS_MATRIX = (
+  "is a matrix: run it by python -m experiments.matrix, all of it or one cell, such as --cell=scratch_pong of Pong's"
+)
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came from.")
 
 
@@ -85,7 +88,7 @@ def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
     raise ValueError("--config is missing; give a file of experiments/configs/")
   if is_matrix is not None and is_matrix != ("matrix" in CONFIG.value):
     other = "has no section 'matrix'; it is for python -m experiments.train"
-    raise ValueError(f"this config {other if is_matrix else 'is a matrix: run it by python -m experiments.matrix'}")
+    raise ValueError(f"this config {other if is_matrix else _IS_MATRIX}")
   return CONFIG.value
 
 
@@ -342,6 +345,10 @@ def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[st
 
 def unknown_field(name: str, known: Sequence[str], path: str) -> str:
   """The message for a field that is not there, with the nearest."""
+  parent, _, own = name.rpartition(".")
+  siblings = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent]
+  if parent == "world_options" and not difflib.get_close_matches(own, siblings):  # Worlds have options beside those.
+    return f"{path} has no field --config.{name}; set all at once: --config.{parent}=\"{{'{own}': ...}}\""
   return f"{path} has no field --config.{name}; nearest is --config.{nearest(name, known)}"
 
 
@@ -361,5 +368,6 @@ def _exit(error: BaseException) -> None:
     sys.exit(1)
   message = str(error)
   line = next((line for line in message.splitlines() if line.strip()), message)
-  print("; ".join((f"error: {line}", *getattr(error, "__notes__", ()))), file=sys.stderr)
+  notes = (note for note in getattr(error, "__notes__", ()) if "\n" not in note)  # JAX's own are pages.
+  print("; ".join((f"error: {line}", *notes)), file=sys.stderr)
   sys.exit(1)

@@ -40,7 +40,10 @@ class Network:
     for k, column_spec in enumerate(self.columns):
       for name, shape in column_spec.inputs:
         if input_shapes.setdefault(name, shape) != shape:
-          raise ValueError(f"Column {k} reads input {name!r} as {shape}, an earlier one as {input_shapes[name]}.")
+          raise ValueError(
+            f"Column {k} reads input {name!r} as {shape}, an earlier one as {input_shapes[name]}; all columns see "
+            f"the same inputs: grow on a network that reads it so, or call it otherwise."
+          )
     wiring.connections(self.columns)
 
 

@@ -32,6 +32,8 @@ def rom_path(game: str) -> str:
   """
   roms = _ale_py().roms
   known = sorted(roms.get_all_rom_ids())
+  if not game:
+    raise ValueError("no game is named; name one, as atari/pong")
   if game not in known:
     nearest = difflib.get_close_matches(game, known, n=3, cutoff=0.0)
     raise ValueError(f'ale-py has no game "{game}"; the nearest of its {len(known)} are {", ".join(nearest)}')

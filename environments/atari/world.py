@@ -45,10 +45,12 @@ class Atari(dm_env.Environment):
     Args:
       game: as ale-py names it: "pong", "space_invaders", ...
       seed: of all episodes to come.
-      num_actions: see `emulator.actions`.
+      num_actions: 3 for NOOP, RIGHT, LEFT; 18 for all; None for those that do something in this game.
       max_episode_steps: an episode is truncated after so many.
       max_start_frames: an episode begins after 2 to so many frames of doing nothing; less than 3 for always the same.
-      mode, difficulty, repeat_action_probability: see `emulator.load`.
+      mode: of the console's switch, None for the game's own; another mode can be another game.
+      difficulty: of its other switch, None for the game's own.
+      repeat_action_probability: of playing the action of the frame before instead ("sticky"); 0: all as chosen.
       ends_with_life: an episode terminates with a lost life too; the next one goes on in the same game.
 
     Raises:

@@ -59,7 +59,7 @@ def make(kind: str = "auto", num_threads: int | None = None) -> Step:
     return _mujoco_step(num_threads or len(os.sched_getaffinity(0)))
   if kind == "mjx":
     return _mjx_step()
-  raise ValueError(f'physics={kind!r} is none of "auto", "mjx", "mujoco"')
+  raise ValueError(f'physics_kind={kind!r} is none of "auto", "mjx", "mujoco"')
 
 
 def _mjx_step() -> Step:

@@ -34,9 +34,12 @@ class Randomization:
       is_number = isinstance(value, int | float) and not isinstance(value, bool)
       is_relative = field.name in ("field_of_view", "mass", "friction", "gain")
       most = 1.0 if is_relative or field.name == "shadow" else math.inf
+      if field.name == "light":
+        most = float(constants.LIGHT_DIRECTION[2])  # It would shine from below.
       if not is_number or not 0 <= value <= most or (value == most and field.name != "shadow"):
         raise ValueError(
-          f"{field.name}={value} is not a half-width: from 0 up and finite, relative ones below 1, a shadow's up to 1"
+          f"{field.name}={value} is not a half-width: from 0 up and finite, relative ones below 1, a shadow's up to 1, "
+          f"the light's below {constants.LIGHT_DIRECTION[2]}"
         )
 
   @property

@@ -51,7 +51,8 @@ def check(name: str, options: Options) -> None:
     raise ValueError(f"noise_sigma={options.noise_sigma} must be finite and not below 0")
   if options.noise_seed < 0:
     raise ValueError(f"noise_seed={options.noise_seed} must not be below 0")
-  if len(options.zoom_offset) != 2 or not all(0 <= offset <= MAX_OFFSET for offset in options.zoom_offset):
+  offset = options.zoom_offset
+  if len(offset) != 2 or not all(isinstance(each, int) and 0 <= each <= MAX_OFFSET for each in offset):
     raise ValueError(f"zoom_offset={options.zoom_offset} must be a row and a column from 0 to {MAX_OFFSET}")
 
 

@@ -36,6 +36,7 @@ from experiments.store import run_directory
 
 DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
 _POLL_S = 0.2
+_MOST_WAITS = 3  # That a table names.
 _GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
 
 
@@ -111,13 +112,16 @@ class Folder:
     return any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
 
   def set_aside(self, job: plan_lib.Job) -> None:
-    """Renames what a job has learned from something that was made anew since: it would go on with it, or be finished.
+    """Renames what a job has learned from something that was made anew since, or by another config: it would go on so.
+
+    More steps are no other config: it goes on.
 
     Raises:
       BlockingIOError: if somebody is at work there.
     """
-    path = pathlib.Path(self._folders[job.name])
-    if not (job.has_own_folder and path.is_dir() and self._is_stale(self.stored(job.name))):
+    path, record = pathlib.Path(self._folders[job.name]), self.stored(job.name)
+    is_other = bool(record.job) and _learns(record.job) != _learns(_as_json(job))
+    if not (job.has_own_folder and path.is_dir() and (is_other or self._is_stale(record))):
       return
     names = (path.with_name(f"{path.name}.{n}") for n in itertools.count(1))
     aside = next(name for name in names if not name.exists())
@@ -126,7 +130,8 @@ class Folder:
         path.rename(aside)
     except ValueError as error:
       raise BlockingIOError(f"job {job.name!r}: {error}") from None
-    print(f"{job.name}: what it needs was made anew; what it had learned is in {aside}", flush=True)
+    why = "the plan says otherwise now" if is_other else "what it needs was made anew"
+    print(f"{job.name}: {why}; what it had learned is in {aside}", flush=True)
 
   def newest_network_ns(self, job: plan_lib.Job) -> int:
     """When a network was written last in the job's own folder; 0 where none is there, or it has no such folder."""
@@ -297,7 +302,8 @@ def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
     if record.on_slurm and record.state in (QUEUED, RUNNING):
       words = ": ".join(filter(None, (folder.queue[job.name].words(), words)))
     elif waits and record.state == LEFT:
-      words = f"waits for {', '.join(waits)}"
+      more = f" and {len(waits) - _MOST_WAITS} more" if len(waits) > _MOST_WAITS else ""
+      words = f"waits for {', '.join(waits[:_MOST_WAITS])}{more}"
     rows.append((job.name, record.state, f"{record.hours:.2f}", f"{job.hours:g}", words))
   return "\n".join(text_table.lines(rows))
 
@@ -416,6 +422,12 @@ def _as_json(job: plan_lib.Job) -> dict[str, Any]:
   fields = {name: str(value) for name, value in job.fields.items()}
   after = {"after": list(job.after)} if job.after else {}
   return {"binary": job.binary, "config": job.config, "fields": fields, "flags": words, **after}
+
+
+def _learns(job: Mapping[str, Any]) -> tuple[Any, ...]:
+  """What of a job, as a file holds it, decides what is learned in its folder."""
+  fields = {name: value for name, value in job["fields"].items() if name != "train.steps"}
+  return job["binary"], job["config"], fields
 
 
 def _last_line(log: pathlib.Path) -> str:

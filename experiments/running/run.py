@@ -12,6 +12,7 @@ the same, and the first alone writes (`hosts`).
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -96,7 +97,12 @@ def run_alone(
   if source is None and not checkpoint.steps(path / "checkpoints"):
     source = learn.load_source(config)
   about |= released.named(source) if source else {}
-  everyone = make_members(config, path, source=source, place=place)
+  try:
+    everyone = make_members(config, path, source=source, place=place)
+  except ValueError as error:
+    if changes := run_directory.difference(before, json.loads(config.to_json())) if before else []:
+      raise ValueError(f"{path} was made with another config ({'; '.join(changes)}), and {error}") from error
+    raise
   there = everyone[0].task.place
   if is_sweep and isinstance(there, place_lib.Host):
     return _one_by_one(config, path, lock, source, there)

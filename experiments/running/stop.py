@@ -25,7 +25,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # Signals so close are one: Ctrl-C reaches every process of a terminal, and again through whoever started this one.
 _TOGETHER_S = 1.0
 _DEFERRED = "stopping: this update is finished and saved first; once more stops at once"
-_AT_ONCE = "stopped; the same command goes on from what is saved"
+_AT_ONCE = "stopped; the same command goes on from what is saved, if anything is"
 
 _signal: int | None = None  # The first that came.
 _is_importing = False  # Some modules crash when an exception comes in between.

@@ -135,9 +135,9 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int, dict[s
   path = run_directory.local(path)
   spec = network_file.read_spec(path)
   if "sweep" in run_directory.read_config(path):
-    raise ValueError(
-      f"{path} is a sweep of several runs; give one of them, or the network of its best, {path / 'best'}"
-    )
+    best = path / "best"
+    of_best = f"the network of its best, {best}" if best.is_dir() else "wait for its end, which writes that of its best"
+    raise ValueError(f"{path} is a sweep; give one of its runs, as {path / 'runs/00'}, or {of_best}")
   step, arrays, file = load_own(path)
   return spec, network_params(arrays, spec, source=str(file)), step, auxiliary_heads(arrays)
 

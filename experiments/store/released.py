@@ -189,7 +189,10 @@ def load_source(path: str | os.PathLike) -> Source:
     ValueError: if there is nothing to read there.
   """
   if not os.fspath(path):  # It would be the folder that one stands in.
-    raise ValueError("no network is named to start from; set --config.source to a run directory or a released network")
+    raise ValueError(
+      "no network is named to start from, as all methods but scratch do; set --config.source to a run directory or a "
+      "released network"
+    )
   path = run_directory.present(path)
   if not path.is_dir():
     what = "is a file, neither a run directory nor a released network" if path.exists() else "does not exist"

@@ -217,7 +217,7 @@ def over_features(x: jax.Array, y: jax.Array) -> jax.Array:
   return x.reshape((1,) * (y.ndim - 1) + x.shape)
 
 
-def _function(name: str) -> Callable[[jax.Array], jax.Array]:
+def _function(name: Any) -> Callable[[jax.Array], jax.Array]:
   """The function of that name as it is now: a notebook may have defined it anew."""
   return _checked(naming.find(name if ":" in name else f"jax.nn:{name}"))
 

@@ -2,7 +2,8 @@
 
 A function or a class is named `module:name`, those of `progressive.layers` by `name` alone. A dataclass (a layer, a
 `flax` module) is an object of its class under `type` and its fields. What has no such name, a lambda or anything else
-made inside a function or in the program itself (`__main__`), is refused. Reading imports the modules that the file names.
+made inside a function, is refused, and what the program itself (`__main__`) defines. Reading imports the modules that
+the file names.
 """
 
 import dataclasses

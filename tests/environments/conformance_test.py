@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import conformance, registry
+from environments import conformance, core, registry
 from examples import gymnasium_world, own_world
 from tests.agents import worlds
 from tests.environments import own_world_test
@@ -55,7 +55,21 @@ def replace(**changes):
     ("observe", replace(observation=lambda t: {}), r"observe: observation has \[\], its spec \['signal'\]"),
     ("observe", replace(privileged=lambda t: {}), r"observe: privileged has \[\], its spec \['cue'\]"),
     ("observe", replace(observation=lambda t: {"signal": t.observation["signal"] + 5}), "'signal' is not as its spec"),
-    ("observe", replace(observation=lambda t: {"signal": t.observation["signal"] > 0}), "'signal' is not as its spec"),
+    (
+      "observe",
+      replace(observation=lambda t: {"signal": t.observation["signal"] > 0}),
+      "Faulty.observe: observation .signal. is bool .3., but its spec says float32 .3.",
+    ),
+    ("observe", replace(observation=lambda t: t.observation["signal"]), "observation is float32 .*; make it a mapping"),
+    ("observe", replace(discount=lambda t: None), "observe: discount is NoneType; make it float32"),
+    ("observe", lambda t: (t.observation, t.reward), "Faulty.observe gives a tuple; make it a core.TimeStep"),
+    (
+      "observe",
+      replace(discount=lambda t: jnp.float32(t.step_type != core.MID)),
+      "the discount is 0 in mid-episode; it is 0 at LAST alone",
+    ),
+    ("step", lambda state: state if state.time > 1 else state, "Faulty.step cannot be compiled .*; use jnp.where"),
+    ("step", lambda state: state.replace(reward=np.asarray(state.reward)), "Faulty.step cannot be compiled .* and jnp"),
     ("step", lambda state: state.replace(reward=state.reward[None]), "step: the state changes its form"),
   ],
 )
@@ -88,7 +102,17 @@ def test_a_world_that_does_not_equal_one_made_alike_is_refused():
     (
       "step",
       lambda t: t if t.first() else t._replace(discount=None),
-      "step 1: reward is 0.0, discount None; only FIRST",
+      "Faulty: reward is 0.0, discount None; only FIRST",
+    ),
+    (
+      "step",
+      lambda t: (t.observation, 0.0, False, False, {}),
+      "Faulty: a step gives a tuple; make it a dm_env.TimeStep",
+    ),
+    (
+      "reset",
+      lambda t: t._replace(observation=t.observation | {"pixels": np.zeros(3)}),
+      "'pixels' is float64 .3., but",
     ),
     ("step", lambda t: t if t.first() else t._replace(reward=np.inf), "step 1: the reward is inf"),
     ("step", lambda t: t._replace(observation=t.observation | {"pixels": np.zeros(3)}), "step 1: .*'pixels' is not as"),

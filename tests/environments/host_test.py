@@ -145,6 +145,22 @@ def test_a_reward_of_several_numbers_is_refused():
     adapt(specs.DiscreteArray(2), reward_spec=specs.Array((2,), np.float64, name="reward"))
 
 
+def test_what_no_network_could_learn_from_is_refused_as_it_comes():
+  two = adapt(specs.DiscreteArray(2), reward=np.ones(2))
+  two.reset()
+  with pytest.raises(ValueError, match=r"mine: reward is \[1. 1.\]; agents learn from one number"):
+    two.step(np.array([0], np.int32))
+  for spec, seen, words in (
+    (_SHOWN, np.zeros(3, np.float32), r"mine: 'observation' is float32 \[3\], but its spec says float32 \[2\]"),
+    (_SHOWN, np.zeros(2, np.uint8), r"mine: 'observation' is uint8 \[2\], but its spec says float32 \[2\]"),
+    (specs.Array((2,), np.uint8), np.zeros(2), r"mine: 'observation' is float64 \[2\], but its spec says uint8 \[2\]"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      adapt(specs.DiscreteArray(2), spec, seen).reset()
+  with pytest.raises(ValueError, match=r"mine: its observation_spec has 3; make it a specs.Array"):
+    adapt(specs.DiscreteArray(2), {"a": 3})
+
+
 def test_an_environment_that_does_not_restart_is_refused():
   class Endless(Recorder):
     def step(self, action):
@@ -212,3 +228,8 @@ def test_what_else_the_environment_has_is_reached():
 def test_what_is_not_ours_has_no_number_of_choices(theirs):
   with pytest.raises(ValueError, match="key.*with minimum 0"):
     core.num_choices(theirs)
+
+
+def test_a_mistaken_bound_has_no_number_of_choices():
+  with pytest.raises(ValueError, match="an entry has at most 1,024 values: bound it so"):
+    core.num_choices(specs.BoundedArray((1,), np.int32, 0, 2**31 - 1, name="key"))

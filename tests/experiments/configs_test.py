@@ -114,7 +114,9 @@ def test_figure_7_s_third_column_feels_and_is_to_find_a_target_that_moves(three_
   assert second.layer("dense1").inputs == ("conv2", "proprioception_dense")
   worlds = [jaco_corl2017.get_config(variant).world for variant in jaco_corl2017.FIGURE_7]
   assert worlds == ["jaco/reach/random", "jaco/conveyor", "jaco/conveyor"]
-  with pytest.raises(ValueError, match="no network is named to start from; set --config.source"):
+  with pytest.raises(
+    ValueError, match="no network is named to start from, as all methods but scratch do; set --config.source"
+  ):
     learn.make(jaco_corl2017.get_config("fig7_three"))
 
 

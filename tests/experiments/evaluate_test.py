@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -163,8 +164,11 @@ def test_a_run_of_a_sweep_is_its_part_of_the_sweep_s_checkpoint(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, own.params, expected)
     assert own.step == 40
   with pytest.raises(
-    ValueError, match=f"{tmp_path} is a sweep of several runs; give one of them, or the network of its"
+    ValueError, match=f"{tmp_path} is a sweep; give one of its runs, as .*, or the network of its best"
   ):
+    released.load_source(tmp_path)
+  shutil.rmtree(tmp_path / "best")
+  with pytest.raises(ValueError, match=f"{tmp_path} is a sweep; give .*/runs/00, or wait for its end"):
     released.load_source(tmp_path)
 
 

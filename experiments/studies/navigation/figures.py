@@ -237,7 +237,7 @@ def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[s
 
 
 def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
-  """Where agents with auxiliary losses have no baseline, or one that learned otherwise, or whose runs were chosen so."""
+  """Where agents with auxiliary losses have no baseline, or one that learned otherwise or was chosen otherwise."""
   gaps = {}
   for maze, sweeps in _learned(everyone):
     missing = [sweep.agent for sweep in sweeps if sweep.heads and _without(sweep, sweeps) is None]

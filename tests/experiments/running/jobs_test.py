@@ -173,6 +173,17 @@ def test_what_was_learned_from_a_job_that_is_done_anew_is_set_aside(tmp_path, st
   assert not (tmp_path / "next.2").exists()  # The first was finished, and is what it was.
 
 
+def test_what_another_config_has_learned_is_set_aside_and_more_steps_go_on(tmp_path):
+  def job(**fields):
+    return [Learner("first", config="one.py", fields=fields, flags={"code": LEARN.format("first", str(fields))})]
+
+  assert run(job(seed=0), tmp_path)
+  assert run(job(**{"seed": 0, "train.steps": 9}), tmp_path) and not (tmp_path / "first.1").exists()
+  assert run(job(seed=1), tmp_path)
+  read = lambda name: (tmp_path / name / "learned.safetensors").read_text()  # noqa: E731
+  assert (read("first"), read("first.1")) == ("{'seed': 1}", "{'seed': 0}")
+
+
 def test_what_was_learned_by_a_job_that_then_failed_is_what_others_go_on_from(tmp_path):
   """It learns more, and fails in its last evaluation; the next time it finds itself finished, and does that alone."""
   code = LEARN.replace("'learned.safetensors'", "'{1}.safetensors'") + "\nsys.exit({2})"

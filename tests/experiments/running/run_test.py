@@ -227,6 +227,13 @@ def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
   assert not (tmp_path / "config.json").exists()
 
 
+def test_a_config_of_another_network_is_refused_with_the_difference(tmp_path):
+  run.run(make_config(), tmp_path)
+  said = r"was made with another config \(train.column.lstm: \[.*\] there, \[6\] here\), and the run has learned with"
+  with pytest.raises(ValueError, match=said):
+    run.run(make_config(lstm=(6,)), tmp_path)
+
+
 def test_another_config_is_refused_with_the_difference(tmp_path):
   run.run(make_config(), tmp_path)
   other = make_config()

@@ -104,7 +104,9 @@ def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch
 def test_no_source_is_not_the_folder_that_one_stands_in(tmp_path, monkeypatch):
   release(tmp_path)
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(ValueError, match="no network is named to start from; set --config.source"):
+  with pytest.raises(
+    ValueError, match="no network is named to start from, as all methods but scratch do; set --config.source"
+  ):
     released.load_source("")
 
 

@@ -179,7 +179,9 @@ def test_a_best_network_is_evaluated_by_its_folder_alone_and_a_sweep_names_it(tm
   assert released.trained_in(tmp_path / "scratch_a/best")[0] == "recall/a"
   (run,) = released.lineage(tmp_path / "scratch_a/best")
   assert run["steps"] >= 400 and "commit" in run
-  with pytest.raises(ValueError, match="scratch_a is a sweep of several runs; give .*scratch_a/best"):
+  with pytest.raises(
+    ValueError, match="scratch_a is a sweep; give one of its runs, as .*scratch_a/runs/00, or .*scratch_a/best"
+  ):
     released.load_source(tmp_path / "scratch_a")
 
 
