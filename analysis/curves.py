@@ -3,7 +3,8 @@
 One run gives episodes (step at the end, return). `points` averages them in equal bins, and `median_filter` smooths; the
 band around the mean over runs (seeds) is that of `intervals`. Rusu et al. 2017 (figure 5) draw one
 point each 1,000 steps, starting from 0 at step 0, and a running median of 11 points that sees zeros before the first
-point: their digitised solid lines follow from their dotted ones by exactly this filter.
+point: their digitised solid lines follow from their dotted ones by exactly this filter, but for the last five points,
+which lie beyond step 60,000 of figure 5.
 """
 
 from collections.abc import Mapping, Sequence

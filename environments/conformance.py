@@ -71,9 +71,11 @@ def check_made(world: Any, name: str) -> None:
 
 def check_forms(world: core.Environment, name: str) -> None:
   """Refuses a state that changes its form, and what is shown in another form than agents read, without playing."""
-  num_actions = len(core.num_choices(world.action_spec()))
+  choices = core.num_choices(world.action_spec())
+  if max(choices, default=0) > host.MOST_CHOICES:
+    raise ValueError(f"{name}: its action is {world.action_spec()}; an entry has at most {host.MOST_CHOICES:,} values")
   state = _forms_of(world, "reset", name, jax.random.key(0))
-  stepped = _forms_of(world, "step", name, state, jax.ShapeDtypeStruct((num_actions,), jnp.int32))
+  stepped = _forms_of(world, "step", name, state, jax.ShapeDtypeStruct((len(choices),), jnp.int32))
   if jax.tree.structure(state) != jax.tree.structure(stepped) or _forms(state) != _forms(stepped):
     raise ValueError(f"{name}.step: the state changes its form, from {state} to {stepped}; a scan needs one")
   seen = _forms_of(world, "observe", name, state)

@@ -14,9 +14,8 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
-from environments import core
-
 BARE = "observation"  # The name of an observation that has none.
+MOST_CHOICES = 1024  # Of one entry of an action: a categorical over more is a mistaken bound (a guess).
 
 
 class HostWorld(dm_env.Environment):
@@ -118,11 +117,11 @@ def _check_form(world: str, name: str, seen: np.ndarray, spec: specs.Array) -> N
 def _action(spec: Any, name: str) -> specs.BoundedArray:
   """The environment's own action; ValueError with the fix if it cannot be played."""
   if isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer) and np.prod(spec.shape) > 0:
-    if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < core.MOST_CHOICES:
+    if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < MOST_CHOICES:
       return spec
   raise ValueError(
     f"{name}: its action is {spec}; an agent chooses among integers: make it a BoundedArray of int32, [A], of at most "
-    f"{core.MOST_CHOICES:,} values an entry (for a float, choose some values of it and play their number)"
+    f"{MOST_CHOICES:,} values an entry (for a float, choose some values of it and play their number)"
   )
 
 

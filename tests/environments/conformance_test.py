@@ -78,6 +78,15 @@ def test_a_fault_of_a_world_in_jax_is_named(method, change, words):
     conformance.check(fault(method, change), num_steps=20)
 
 
+def test_a_mistaken_bound_of_an_action_is_refused():
+  @dataclasses.dataclass(frozen=True)
+  class Wide(worlds.CueRecall):
+    num_choices: tuple[int, ...] = (2**31,)
+
+  with pytest.raises(ValueError, match="Wide: its action is .*; an entry has at most 1,024 values"):
+    conformance.check(Wide)
+
+
 def test_a_world_that_does_not_equal_one_made_alike_is_refused():
   class Unequal(worlds.CueRecall):
     __eq__, __hash__ = object.__eq__, object.__hash__

@@ -228,8 +228,3 @@ def test_what_else_the_environment_has_is_reached():
 def test_what_is_not_ours_has_no_number_of_choices(theirs):
   with pytest.raises(ValueError, match="key.*with minimum 0"):
     core.num_choices(theirs)
-
-
-def test_a_mistaken_bound_has_no_number_of_choices():
-  with pytest.raises(ValueError, match="an entry has at most 1,024 values: bound it so"):
-    core.num_choices(specs.BoundedArray((1,), np.int32, 0, 2**31 - 1, name="key"))

@@ -173,7 +173,7 @@ def test_mistakes_are_refused_in_one_line(soup):
 def test_the_command_line(tmp_path):
   for arguments, said in (
     ([f"--runs={tmp_path}"], "holds no matrix"),
-    ([], "--runs= names 0 folders"),
+    ([], "--runs is not given; give the folder of one matrix"),
   ):
     command = [sys.executable, "-m", "experiments.analyse", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
