@@ -20,6 +20,12 @@ from environments import batch, core, host
 
 _COPIES = 2  # Of a world in JAX.
 _METHODS = ("observation_spec", "privileged_spec", "action_spec", "reset", "step", "observe")
+_NEEDS_NUMBERS = (
+  jax.errors.ConcretizationTypeError,
+  jax.errors.NonConcreteBooleanIndexError,
+  jax.errors.TracerArrayConversionError,
+  jax.errors.TracerIntegerConversionError,
+)
 _SCALARS = {"step_type": np.int32, "reward": np.float32, "discount": np.float32}
 
 
@@ -92,16 +98,19 @@ def check_forms(world: core.Environment, name: str) -> None:
     if offered.keys() != given.keys():
       raise ValueError(f"{name}.observe: {what} has {sorted(given)}, its spec {sorted(offered)}")
     for key, spec in offered.items():
-      if (given[key].shape, given[key].dtype) != (spec.shape, spec.dtype):
-        said = f"{spec.dtype} {list(spec.shape)}"
-        raise ValueError(f"{name}.observe: {what} {key!r} is {_in_words(given[key])}, but its spec says {said}")
+      dtype, form = jax.dtypes.canonicalize_dtype(spec.dtype), given[key]  # A spec's float is float64.
+      if not isinstance(form, jax.ShapeDtypeStruct) or (form.shape, form.dtype) != (spec.shape, dtype):
+        said = f"{dtype} {list(spec.shape)}"
+        raise ValueError(
+          f"{name}.observe: {what} {key!r} is {_in_words(form)}, but its spec says {said}; make both alike"
+        )
 
 
 def _forms_of(world: core.Environment, method: str, name: str, *arguments: Any) -> Any:
   """What a method gives, by form; ValueError where it asks for numbers that a compiled program does not have."""
   try:
     return jax.eval_shape(getattr(world, method), *arguments)
-  except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+  except _NEEDS_NUMBERS as error:
     why = str(error).splitlines()[0]
     raise ValueError(f"{name}.{method} cannot be compiled ({why}); use jnp.where or jax.lax.cond, and jnp") from error
 

@@ -110,7 +110,8 @@ def _check_form(world: str, name: str, seen: np.ndarray, spec: specs.Array) -> N
   """Refuses another shape than its spec's, and uint8, which is read as pixels, for other numbers, or the reverse."""
   if seen.shape != spec.shape or (seen.dtype == np.uint8) != (spec.dtype == np.uint8):
     raise ValueError(
-      f"{world}: {name!r} is {seen.dtype} {list(seen.shape)}, but its spec says {spec.dtype} {list(spec.shape)}"
+      f"{world}: {name!r} is {seen.dtype} {list(seen.shape)}, but its spec says {spec.dtype} {list(spec.shape)}; make "
+      f"both alike (uint8 is read as pixels, divided by 255)"
     )
 
 

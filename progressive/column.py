@@ -8,7 +8,7 @@ What other columns contribute arrives as `laterals`: terms added to a layer befo
 import dataclasses
 import functools
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import chex
@@ -139,12 +139,12 @@ def alone(params: Params, spec: Column, *, inputs: Mapping[str, jax.Array]) -> d
 
 def _check_hash(what: str, spec: Any) -> None:
   """Refuses a list where a tuple belongs: specs are static arguments of what is compiled."""
-  for field in dataclasses.fields(spec):
-    value = getattr(spec, field.name)
-    try:
-      hash(value)
-    except TypeError as error:
-      raise ValueError(f"{what}: {field.name}={value!r} cannot be hashed ({error}); give tuples.") from error
+  try:
+    hash(spec)
+  except TypeError as error:
+    values = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec) if field.compare}
+    lists = ", ".join(f"{name}={value!r}" for name, value in values.items() if not isinstance(value, Hashable))
+    raise ValueError(f"{what}: {lists or spec} cannot be hashed ({error}); give tuples.") from error
 
 
 def _check_graph(spec: Column) -> None:

@@ -12,6 +12,7 @@ gone, or what it needs was done again, or is to be: what was learned from that i
 asked.
 """
 
+import ast
 import contextlib
 import dataclasses
 import fcntl
@@ -37,6 +38,8 @@ from experiments.store import run_directory
 DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
 _POLL_S = 0.2
 _MOST_WAITS = 3  # That a table names.
+# Fields that may change under a run (`run_directory.claim`) or a matrix (`matrix.write_plan`), which say so where not.
+_GOES_ON = ("train.steps", "source", "train.teacher", "train.recording", "wandb", "matrix.")
 _GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
 
 
@@ -114,7 +117,7 @@ class Folder:
   def set_aside(self, job: plan_lib.Job) -> None:
     """Renames what a job has learned from something that was made anew since, or by another config: it would go on so.
 
-    More steps are no other config: it goes on.
+    More steps are no other config, nor is what else a run or a matrix goes on with: `_GOES_ON`.
 
     Raises:
       BlockingIOError: if somebody is at work there.
@@ -425,9 +428,16 @@ def _as_json(job: plan_lib.Job) -> dict[str, Any]:
 
 
 def _learns(job: Mapping[str, Any]) -> tuple[Any, ...]:
-  """What of a job, as a file holds it, decides what is learned in its folder."""
-  fields = {name: value for name, value in job["fields"].items() if name != "train.steps"}
-  return job["binary"], job["config"], fields
+  """What of a job, as a file holds it, decides what is learned in its folder: not what a binary goes on with itself."""
+  fields = {name: _parsed(text) for name, text in job["fields"].items() if not name.startswith(_GOES_ON)}
+  return job["binary"], os.path.normpath(job["config"]), fields
+
+
+def _parsed(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
 
 
 def _last_line(log: pathlib.Path) -> str:

@@ -100,7 +100,8 @@ def run_alone(
   try:
     everyone = make_members(config, path, source=source, place=place)
   except ValueError as error:
-    if changes := run_directory.difference(before, json.loads(config.to_json())) if before else []:
+    changes = run_directory.difference(before, json.loads(config.to_json())) if before else []
+    if changes := [change for change in changes if not change.startswith(run_directory.MAY_CHANGE)]:
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}), and {error}") from error
     raise
   there = everyone[0].task.place

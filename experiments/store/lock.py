@@ -102,8 +102,7 @@ def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
   if path.exists() and not path.is_dir():
     raise ValueError(f"--workdir={path} is a file; name a directory to make or to continue")
   is_new = not path.exists()
-  path.mkdir(parents=True, exist_ok=True)
-  with os.fdopen(os.open(path / _NAME, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
+  with os.fdopen(_open(path), "r+") as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -114,10 +113,19 @@ def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
       yield lock
     finally:
       lock.close()
-      there = list(path.glob("*")) if is_new else []
-      if there == [path / _NAME] and os.path.samestat(os.fstat(file.fileno()), os.stat(there[0])):
-        there[0].unlink()
-        path.rmdir()
+      with contextlib.suppress(OSError):  # What was refused, and why, counts for more.
+        there = list(path.glob("*")) if is_new else []
+        if there == [path / _NAME] and os.path.samestat(os.fstat(file.fileno()), os.stat(there[0])):
+          there[0].unlink()
+          path.rmdir()
+
+
+def _open(path: pathlib.Path) -> int:
+  """The lock file of a directory, and that made where there is none."""
+  while True:
+    path.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # Who was refused there has taken it away just now.
+      return os.open(path / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _wait_for_other_hosts(path: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ that adds to its pre-activation. A layer with a state between steps extends `rec
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import chex
@@ -219,7 +219,8 @@ def over_features(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _function(name: Any) -> Callable[[jax.Array], jax.Array]:
   """The function of that name as it is now: a notebook may have defined it anew."""
-  return _checked(naming.find(name if ":" in name else f"jax.nn:{name}"))
+  function = naming.find(name if ":" in name else f"jax.nn:{name}")
+  return (_checked if isinstance(function, Hashable) else _checked.__wrapped__)(function)
 
 
 @functools.cache

@@ -70,6 +70,9 @@ def replace(**changes):
     ),
     ("step", lambda state: state if state.time > 1 else state, "Faulty.step cannot be compiled .*; use jnp.where"),
     ("step", lambda state: state.replace(reward=np.asarray(state.reward)), "Faulty.step cannot be compiled .* and jnp"),
+    ("step", lambda state: state.replace(reward=[0.0, 1.0][state.cue]), "Faulty.step cannot be compiled"),
+    ("step", lambda state: state.replace(time=jnp.arange(3)[jnp.arange(3) > state.time]), "step cannot be compiled"),
+    ("observe", replace(observation=lambda t: {"signal": {"nested": t.reward}}), "'signal' is dict, but its spec says"),
     ("step", lambda state: state.replace(reward=state.reward[None]), "step: the state changes its form"),
   ],
 )

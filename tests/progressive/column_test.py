@@ -1,3 +1,5 @@
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -199,3 +201,11 @@ IMAGE = (("image", (6, 6, 3)),)
 def test_wrong_columns_are_refused_by_name(inputs, chain, message):
   with pytest.raises(ValueError, match=message):
     column.Column(inputs, chain)
+
+
+def test_fields_that_do_not_count_may_be_of_any_kind():
+  @dataclasses.dataclass(frozen=True)
+  class Noted(layers.Dense):
+    notes: dict = dataclasses.field(default_factory=dict, compare=False, kw_only=True)
+
+  column.Column(X, (Noted("fc", ("x",), 2, notes={"a": 1}), _dense(inputs=("fc",))))

@@ -178,7 +178,9 @@ def test_what_another_config_has_learned_is_set_aside_and_more_steps_go_on(tmp_p
     return [Learner("first", config="one.py", fields=fields, flags={"code": LEARN.format("first", str(fields))})]
 
   assert run(job(seed=0), tmp_path)
-  assert run(job(**{"seed": 0, "train.steps": 9}), tmp_path) and not (tmp_path / "first.1").exists()
+  for goes_on in ({"train.steps": 9}, {"wandb.mode": "offline"}, {"source": "moved"}, {"matrix.targets": "('a',)"}):
+    assert run(job(seed=0, **goes_on), tmp_path) and not (tmp_path / "first.1").exists()
+  assert run(job(seed="0"), tmp_path) and not (tmp_path / "first.1").exists()
   assert run(job(seed=1), tmp_path)
   read = lambda name: (tmp_path / name / "learned.safetensors").read_text()  # noqa: E731
   assert (read("first"), read("first.1")) == ("{'seed': 1}", "{'seed': 0}")
