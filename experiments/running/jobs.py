@@ -6,7 +6,8 @@
 
 Jobs are processes: one that fails costs no other. A job that has not ended when time is up is asked to stop, saves, and
 goes on at the next start of the same plan. What was done by the same command is not done again, unless its folder is
-gone, or what it needs was done again, or is to be: what was learned from that is kept as WORKDIR/NAME.1.
+gone, or what it needs was done again, or is to be: what was learned from that is kept as WORKDIR/NAME.1. So is what was
+learned by another config; more steps go on.
 
 `submit` leaves order and time to SLURM, which starts `run_on_node` for each job; what is queued or runs there, SLURM is
 asked.
