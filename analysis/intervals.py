@@ -59,12 +59,12 @@ def percentiles(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return low, high
 
 
-def name(counts: Iterable[int], *, band: str = "shaded", each: str = "thin") -> str:
-  """What a figure draws of so many values beside their mean: a `band`, or `each` of fewer than `FEWEST`."""
+def name(counts: Iterable[int]) -> str:
+  """What a figure draws of so many values beside their mean: a shaded band, or thin lines of fewer than `FEWEST`."""
   counts = list(counts)
-  parts = [f"{band}: {100 * CONFIDENCE:.0f} % interval of the mean"] if any(num >= FEWEST for num in counts) else []
+  parts = [f"shaded: {100 * CONFIDENCE:.0f} % interval of the mean"] if any(num >= FEWEST for num in counts) else []
   if any(1 < num < FEWEST for num in counts):
-    parts.append(f"{each}: each of them" + (f" where there are fewer than {FEWEST}" if parts else ""))
+    parts.append("thin: each of them" + (f" where there are fewer than {FEWEST}" if parts else ""))
   return "; ".join(parts)
 
 

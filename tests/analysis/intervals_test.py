@@ -65,7 +65,7 @@ def test_how_often_percentiles_hold_a_ratio(statistic, num, said):
 
 def test_in_words():
   assert intervals.name((3, 1, 2)) == "thin: each of them" and intervals.name((1, 1)) == ""
-  assert intervals.name((4, 9), band="whiskers") == "whiskers: 95 % interval of the mean"
+  assert intervals.name((4, 9)) == "shaded: 95 % interval of the mean"
   assert intervals.name((3, 6)) == "shaded: 95 % interval of the mean; thin: each of them where there are fewer than 4"
   assert intervals.words(8.51, 2.0, 15.04) == "8.5 [2.0, 15.0]"
   assert intervals.words(1234.5, np.nan, np.nan, places=0) == "1,234"
