@@ -94,11 +94,15 @@ class HostWorld(dm_env.Environment):
         raise ValueError(f"{self._name}: {name!r} is missing in what it shows") from error
       if timestep.first():
         _check_form(self._name, name, seen[name], spec)
-    for name, x in (("reward", timestep.reward), ("discount", timestep.discount)):
-      if x is not None and np.size(x) != 1:
-        raise ValueError(f"{self._name}: {name} is {x}; agents learn from one number")
-    reward, discount = (None if x is None else float(np.asarray(x).reshape(())) for x in timestep[1:3])
+    reward, discount = (self._number(name, getattr(timestep, name)) for name in ("reward", "discount"))
     return timestep._replace(reward=reward, discount=discount, observation=seen)
+
+  def _number(self, name: str, x: Any) -> float | None:
+    if x is None:
+      return None
+    if np.size(x) != 1:
+      raise ValueError(f"{self._name}: {name} is {x}; agents learn from one number")
+    return float(np.asarray(x).reshape(()))
 
 
 def adapt(environment: dm_env.Environment, *, name: str) -> HostWorld:

@@ -38,9 +38,8 @@ INFORMATION, REFUSAL, ERROR = 2, 3, 4  # Levels of foxglove.Log.
 PIXELS = "pixels"  # The observation that is a picture.
 # What somebody else's messages raise, or metadata.
 _STRANGE = (
-  *(LookupError, TypeError, ValueError, OverflowError, MemoryError),
-  *(json_format.ParseError, PIL.UnidentifiedImageError),
-)
+  LookupError, TypeError, ValueError, OverflowError, MemoryError, json_format.ParseError, PIL.UnidentifiedImageError
+)  # fmt: skip
 
 
 class Step(NamedTuple):

@@ -39,8 +39,8 @@ from experiments.store import run_directory
 DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
 _POLL_S = 0.2
 _MOST_WAITS = 3  # That a table names.
-# Fields that may change under a run (`run_directory.claim`) or a matrix (`matrix.write_plan`), which say so where not.
-_GOES_ON = ("train.steps", "source", "train.teacher", "train.recording", "wandb", "matrix.")
+# Fields that may change under a run or a matrix (`matrix.write_plan`), which say so where they may not.
+_GOES_ON = (*run_directory.MAY_CHANGE, "wandb", "matrix.")
 _GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
 
 

@@ -101,7 +101,7 @@ def run_alone(
     everyone = make_members(config, path, source=source, place=place)
   except ValueError as error:
     changes = run_directory.difference(before, json.loads(config.to_json())) if before else []
-    if changes := [change for change in changes if not change.startswith(run_directory.MAY_CHANGE)]:
+    if changes := [change for change in changes if change.partition(":")[0] not in run_directory.MAY_CHANGE]:
       raise ValueError(f"{path} was made with another config ({'; '.join(changes)}), and {error}") from error
     raise
   there = everyone[0].task.place
@@ -220,10 +220,10 @@ def make_members(
     return (alone,)
   configs = [sweep_lib.sample(config, i) for i in range(config.sweep.num_runs)]
   first = Member(configs[0], path / "runs" / "00", make(configs[0], first_step=first_step))
-  if isinstance(first.task.place, place_lib.Host):
+  there = first.task.place  # A batch has copies of one world.
+  if isinstance(there, place_lib.Host):
     return (first,)
-  make = functools.partial(make, place=first.task.place)  # A batch has copies of one world.
-  others = (Member(one, path / "runs" / f"{i:02}", make(one)) for i, one in enumerate(configs[1:], 1))
+  others = (Member(one, path / "runs" / f"{i:02}", make(one, place=there)) for i, one in enumerate(configs[1:], 1))
   everyone = (first, *others)
   learn.warn_unread(first.task, config)
   structure = jax.tree.structure(first.task.agent)

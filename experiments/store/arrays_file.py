@@ -19,9 +19,9 @@ HASH = "content_sha256"
 _UNFINISHED = "unfinished"
 # What a file raises that is no such file, or not what was written.
 _DAMAGE = (
-  *(safetensors.SafetensorError, zipfile.BadZipFile, tokenize.TokenError),
-  *(EOFError, ValueError, KeyError, TypeError, NotImplementedError),
-)
+  safetensors.SafetensorError, zipfile.BadZipFile, tokenize.TokenError, EOFError, ValueError, KeyError, TypeError,
+  NotImplementedError,
+)  # fmt: skip
 
 
 def write(file: pathlib.Path, arrays: dict[str, np.ndarray], content_sha256: str) -> None:

@@ -57,7 +57,7 @@ _ADDED = {
   "train.hyper.teacher_cost": 10.0,
   "world_options.randomization.shadow": 0.0,
 }
-MAY_CHANGE = ("train.steps:", "source:", "train.teacher:", "train.recording:")  # Beginnings of a `difference`'s lines.
+MAY_CHANGE = ("train.steps", "source", "train.teacher", "train.recording")  # `claim` goes on with another of these.
 _FREE = {"wandb"}  # Where records go: what is learned does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 

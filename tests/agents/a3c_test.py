@@ -72,6 +72,13 @@ def of_world(played, b):
   return t.observation["signal"][:, b], actions, t.reward[:, b], t.step_type[:, b], t.discount[:, b]
 
 
+def twelve_steps(agent, trainable, frozen, world, num_worlds):
+  """An unroll from the first steps of `num_worlds` episodes."""
+  batch = batch_lib.Batch(world, num_worlds, ("signal",))
+  begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, num_worlds), jax.random.key(2), 12
+  return unroll.unroll(agent, trainable, frozen, batch, *begun)[2]
+
+
 class Worker:
   """Parameters and the shared statistics of A3C's RMSProp."""
 
@@ -165,9 +172,7 @@ def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches, ha
 def test_metrics_are_those_of_numpy():
   world, num_worlds = worlds.CueRecall(), 3
   agent, trainable, frozen = agents_for_tests.make(world, memory=False, **{**A3C, "reduction": "mean"})
-  batch = batch_lib.Batch(world, num_worlds, ("signal",))
-  begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, num_worlds), jax.random.key(2), 12
-  played = unroll.unroll(agent, trainable, frozen, batch, *begun)[2]
+  played = twelve_steps(agent, trainable, frozen, world, num_worlds)
   said = actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)[2]
   params, steps = jax.tree.map(np.float64, trainable[0]), []
   for b in range(num_worlds):
@@ -198,9 +203,7 @@ def test_fan_in_slows_the_kernels_of_many_inputs():
     agent, trainable, frozen = agents_for_tests.make(
       world, memory=False, fan_in=fan_in, **{**A3C, "reduction": "mean", "optimizer": "adam"}
     )
-    batch = batch_lib.Batch(world, 3, ("signal",))
-    begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, 3), jax.random.key(2), 12
-    played = unroll.unroll(agent, trainable, frozen, batch, *begun)[2]
+    played = twelve_steps(agent, trainable, frozen, world, 3)
     after, *_ = actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)
     steps[fan_in] = jax.tree.map(lambda new, old: np.asarray(new - old), after, trainable)[0]
   for name in LAYERS:
@@ -214,9 +217,7 @@ def test_fan_in_slows_the_kernels_of_many_inputs():
 def test_minibatches_that_do_not_divide_the_worlds_are_refused():
   world = worlds.CueRecall()
   agent, trainable, frozen = agents_for_tests.make(world, memory=False, minibatches=4)
-  batch = batch_lib.Batch(world, 6, ("signal",))
-  begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, 6), jax.random.key(2), 12
-  played = unroll.unroll(agent, trainable, frozen, batch, *begun)[2]
+  played = twelve_steps(agent, trainable, frozen, world, 6)
   with pytest.raises(ValueError, match="minibatches=4: 6 worlds cannot be dealt out to so many"):
     actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)
 
@@ -228,11 +229,7 @@ def test_metrics_are_those_of_the_whole_batch():
   ways = {"mean": {"reduction": "mean"}, "sum": {}, "passes": {"reduction": "mean", "epochs": 2, "minibatches": 5}}
   for way, hyper in ways.items():
     agent, trainable, frozen = agents_for_tests.make(world, memory=True, **{**A3C, **hyper})
-    batch = batch_lib.Batch(world, 5, ("signal",))
-    start = actor_critic.initial_state(agent, 5)
-    played = unroll.unroll(
-      agent, trainable, frozen, batch, batch.init(jax.random.key(1)), start, jax.random.key(2), 12
-    )[2]
+    played = twelve_steps(agent, trainable, frozen, world, 5)
     assert np.ptp(np.asarray(trajectory.weights(played.timesteps.step_type)).sum(axis=0)) == 0  # Equal shares.
     said[way] = actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)[2]
   assert said["sum"].keys() == said["mean"].keys() == said["passes"].keys()

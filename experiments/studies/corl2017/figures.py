@@ -239,10 +239,11 @@ def _begun(runs: Sequence[records.Run]) -> tuple[Sequence[records.Run], dict[str
   Raises:
     ValueError: if there is none of the first.
   """
-  begun = [run for run in runs if records.has_ended(run)]
+  gaps = {str(run.path): "no episode has ended yet" for run in runs if not records.has_ended(run)}
+  begun = [run for run in runs if str(run.path) not in gaps]
   if not begun:
     raise ValueError(f"{runs[0].path}: no episode has ended yet; train longer")
-  return begun, {str(run.path): "no episode has ended yet" for run in runs if run not in begun}
+  return begun, gaps
 
 
 def _short_runs(groups: Mapping[str, Sequence[records.Run]]) -> dict[str, str]:

@@ -132,17 +132,20 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     raise ValueError(f"{matrix.path}: no cell that starts from a source is done; run experiments.matrix first")
   changes, statistics = [], {}
   for method in sorted(by_method, key=list(COLORS).index):
-    newest = [result.outcome["forgetting"] for result in by_method[method] if result.outcome is not None]
-    measured = [one for last in newest for one in (last, *last.get("earlier", ()))]
-    before, after = (np.asarray([one[when]["return_mean"] for one in measured]) for when in ("before", "after"))
-    changes.append(forgetting_plots.Change(f"{method}\n({len(newest)} cells)", before, after))
-    for result, last in zip(by_method[method], newest, strict=True):
-      for one in (last, *last.get("earlier", ())):
-        statistics[f"{result.cell.name}: {one['task']}"] = {
-          **{when: _evaluated(one[when]) for when in ("before", "after")},
-          "lost": drawing.number(one["before"]["return_mean"] - one["after"]["return_mean"]),
-          "source's parameters": "unchanged" if one["is_unchanged"] else "changed",
-        }
+    measured: dict[str, Mapping[str, Any]] = {}  # Row -> the same task before and after.
+    for result in by_method[method]:
+      newest = (result.outcome or {})["forgetting"]
+      measured |= {f"{result.cell.name}: {one['task']}": one for one in (newest, *newest.get("earlier", ()))}
+    before, after = (
+      np.asarray([one[when]["return_mean"] for one in measured.values()]) for when in ("before", "after")
+    )
+    changes.append(forgetting_plots.Change(f"{method}\n({len(by_method[method])} cells)", before, after))
+    for (row, one), lost in zip(measured.items(), before - after, strict=True):
+      statistics[row] = {
+        **{when: _evaluated(one[when]) for when in ("before", "after")},
+        "lost": drawing.number(lost),
+        "source's parameters": "unchanged" if one["is_unchanged"] else "changed",
+      }
   picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=matrix.floors[0])
   return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_bounds(matrix))
 
