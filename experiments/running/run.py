@@ -12,7 +12,6 @@ the same, and the first alone writes (`hosts`).
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -92,18 +91,13 @@ def run_alone(
   before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
   phase, is_sweep = config.train, "sweep" in config
+  run_directory.refuse_another(path, config)  # Before anything is made of this config that would not fit.
   about = run_directory.provenance()
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
   if source is None and not checkpoint.steps(path / "checkpoints"):
     source = learn.load_source(config)
   about |= released.named(source) if source else {}
-  try:
-    everyone = make_members(config, path, source=source, place=place)
-  except ValueError as error:
-    changes = run_directory.difference(before, json.loads(config.to_json())) if before else []
-    if changes := [change for change in changes if change.partition(":")[0] not in run_directory.MAY_CHANGE]:
-      raise ValueError(f"{path} was made with another config ({'; '.join(changes)}), and {error}") from error
-    raise
+  everyone = make_members(config, path, source=source, place=place)
   there = everyone[0].task.place
   if is_sweep and isinstance(there, place_lib.Host):
     return _one_by_one(config, path, lock, source, there)
@@ -179,8 +173,6 @@ def _one_by_one(
   The first run has `place`. Each leaves its own before the next begins, since an arm serves one at a time. None is
   evaluated by itself: the best is, by who asked for the sweep.
   """
-  if checkpoint.steps(path / "checkpoints"):
-    raise ValueError(f"{path} holds one run with checkpoints of its own; use another --workdir for a sweep")
   learned = []
   for i in range(config.sweep.num_runs):
     member = sweep_lib.sample(config, i)

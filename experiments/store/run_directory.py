@@ -112,28 +112,43 @@ def claim(
   learned = saved_steps((sweep or path) / "checkpoints")
   if not learned:
     _refuse_what_would_be_lost(path)
+  refuse_another(path, config, sweep=sweep)
   source = present(ours["source"]).resolve() if ours.get("source") else None
   # Where it lies as seen from here: both may be moved together.
   where = {"source": os.path.relpath(source, path.resolve())} if source else {}
   now = {**(about or provenance()), "seed": ours.get("seed")}
-  first = read_provenance(path) if learned else {}
-  if theirs := read_config(path) if learned else {}:
-    if "source" in first and source == (path / first["source"]).resolve():
-      theirs["source"] = ours["source"]
-    for name in ("teacher", "recording"):  # It may have moved.
-      before, now_called = (config.get("train", {}).get(name) for config in (theirs, ours))
-      if before and now_called and before != now_called:
-        print(f"warning: {path} goes on with the {name} {now_called}, {before} before", file=sys.stderr)
-        theirs["train"][name] = now_called
-    if ours.get("train", {}).get("steps", 0) >= learned[-1] and "steps" in theirs.get("train", {}):
-      theirs["train"]["steps"] = ours["train"]["steps"]
-    if changes := difference(theirs, ours):
-      raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
+  first, before = (read_provenance(path), read_config(path)) if learned else ({}, {})
+  for name in ("teacher", "recording"):  # It may have moved.
+    called, now_called = (one.get("train", {}).get(name) for one in (before, ours))
+    if called and now_called and called != now_called:
+      print(f"warning: {path} goes on with the {name} {now_called}, {called} before", file=sys.stderr)
   write_json(path / "config.json", ours)
   if first and learned[-1] < ours.get("train", {}).get("steps", math.inf):  # Else there is nothing left to learn.
     first = _resumed(first, now, path)
   write_json(path / "provenance.json", (first or now) | where)
   return path
+
+
+def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep: pathlib.Path | None = None) -> None:
+  """Refuses a directory that has learned with another config than this, but for what `claim` goes on with.
+
+  Args: as of `claim`.
+
+  Raises:
+    ValueError: naming every field that differs.
+  """
+  learned = saved_steps((sweep or path) / "checkpoints")
+  if not (learned and (theirs := read_config(path))):
+    return
+  ours, first = json.loads(config.to_json()), read_provenance(path)
+  if "source" in first and ours.get("source") and present(ours["source"]).resolve() == (path / first["source"]).resolve():
+    theirs["source"] = ours["source"]
+  before, phase = theirs.get("train", {}), ours.get("train", {})
+  before |= {name: phase[name] for name in ("teacher", "recording") if before.get(name) and phase.get(name)}
+  if "steps" in before and phase.get("steps", 0) >= learned[-1]:
+    before["steps"] = phase["steps"]
+  if changes := difference(theirs, ours):
+    raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
 
 
 def _refuse_what_would_be_lost(path: pathlib.Path) -> None:

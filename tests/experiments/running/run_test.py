@@ -229,9 +229,16 @@ def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
 
 def test_a_config_of_another_network_is_refused_with_the_difference(tmp_path):
   run.run(make_config(), tmp_path)
-  said = r"was made with another config \(train.column.lstm: \[.*\] there, \[6\] here\), and the run has learned with"
-  with pytest.raises(ValueError, match=said):
+  with pytest.raises(ValueError, match=r"another config \(train.column.lstm: \[.*\] there, \[6\] here\); use another"):
     run.run(make_config(lstm=(6,)), tmp_path)
+
+
+def test_another_config_is_refused_before_what_it_asks_for_is_made(tmp_path):
+  run.run(make_config(), tmp_path)
+  other = make_config()
+  other.world = "no/such_world"
+  with pytest.raises(ValueError, match="another config .world: .* there, 'no/such_world' here"):
+    run.run(other, tmp_path)
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
@@ -575,7 +582,7 @@ def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path, monkeyp
   assert partition.content_hash(own[0].trainable) != partition.content_hash(own[1].trainable)
   with pytest.raises(ValueError, match="use another --workdir"):
     run.run(learned.members[0].config, tmp_path)
-  with pytest.raises(ValueError, match="holds one run with checkpoints of its own; use another --workdir for a sweep"):
+  with pytest.raises(ValueError, match="another config .*sweep: None there, .* here.*; use another --workdir"):
     run.run(config, tmp_path / "alone")
   again = run.run(config, tmp_path).state  # Nothing that is done is repeated.
   assert partition.content_hash(again.trainable) == partition.content_hash(learned.state.trainable)
