@@ -23,6 +23,9 @@ COLORS = {
 _PROGRESSIVE = {"blind": "as published", "linear": "corrected", "adapter": "with adapters"}  # By the laterals.
 _RETAINED = "retained"  # A task played again after the last one, by what finetuning has made of its network.
 _PERFORMANCE, _TRANSFER = "average performance", "forward transfer"
+_SCORE, _RETURN = "score to reach", "return in the end"
+_CHANGES = {name: f"more {name}" for name in (_PERFORMANCE, _TRANSFER)}
+_BOUNDS = drawing.Bounds(0.0, 1.0, but_for=(_TRANSFER, _SCORE, _RETURN, *_CHANGES.values()))  # Shares of episodes.
 
 
 class _Task(NamedTuple):
@@ -86,6 +89,7 @@ def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
     },
     gaps={what: why for game in games for what, why in game.gaps.items()},
     places=2,
+    bounds=_BOUNDS,
   )
 
 
@@ -201,17 +205,17 @@ def _change(measures: Mapping[str, Mapping[str, drawing.Cell]]) -> dict[str, dra
     published = measures["as published"][name]
     words = [cell for cell in (corrected, published) if isinstance(cell, str)]
     if words:
-      changes[name] = words[0]
+      changes[_CHANGES[name]] = words[0]
     elif isinstance(corrected, np.ndarray) and isinstance(published, np.ndarray):
-      changes[name] = corrected - published
+      changes[_CHANGES[name]] = corrected - published
   return changes
 
 
 def _of_tasks(game: _Game) -> dict[str, dict[str, drawing.Cell]]:
   return {
     f"{game.name}, mode {mode}: {method}": {
-      "score to reach": drawing.number(game.scores[mode]),
-      "return in the end": task.returns,
+      _SCORE: drawing.number(game.scores[mode]),
+      _RETURN: task.returns,
       "success in the end": task.success,
       "area": task.area,
       _TRANSFER: task.transfer,

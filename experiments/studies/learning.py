@@ -98,11 +98,10 @@ def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], 
   ]
   edges = np.linspace(0.0, until, _NUM_BINS + 1)
   binned = {name: [_binned(run, name, edges) for run in runs] for name in set.intersection(*names)}
-  gaps |= {
-    str(run.path): f"no number of {', '.join(lacking)}"
-    for i, run in enumerate(runs)
-    if (lacking := sorted((name for name, each in binned.items() if not each[i]), key=_order))
-  }
+  for i, run in enumerate(runs):
+    if lacking := sorted((name for name, each in binned.items() if not each[i]), key=_order):
+      said = gaps.get(str(run.path)), f"no number of {', '.join(lacking)}"
+      gaps[str(run.path)] = "; ".join(filter(None, said))
   numbers = {name: [one for one in each if one] for name, each in binned.items()}
   return {name: curves.stack(each) for name, each in numbers.items() if each}, gaps
 

@@ -8,6 +8,7 @@ import pytest
 from analysis import records
 from experiments import launch
 from experiments.configs import continual as config_lib
+from experiments.report import drawing
 from experiments.running import run
 from experiments.studies import continual, figures
 from progressive import network
@@ -53,7 +54,8 @@ def test_both_measures_by_method(tmp_path):
     cells = drawn.statistics[f"freeway: {method}"]
     np.testing.assert_allclose([*cells["average performance"], *cells["forward transfer"]], [performance, transfer])
   change = drawn.more_tables["changes"]["freeway: corrected less as published"]
-  np.testing.assert_allclose([*change["average performance"], *change["forward transfer"]], [0.0, gained / 2])
+  cells = [*change["more average performance"], *change["more forward transfer"]]
+  np.testing.assert_allclose(cells, [0.0, gained / 2])
   task = drawn.more_tables["tasks"]["freeway, mode 1: corrected"]
   assert float(task["score to reach"].mean) == 10.0
   np.testing.assert_allclose([*task["area"], *task["success in the end"]], [AREAS["early"], 1.0])
@@ -70,6 +72,17 @@ def test_seeds_are_measured_each_against_its_own_scratch(tmp_path):
   )._replace(config=next(one for one in runs if one.path.name == "scratch_1_1").config)
   transfer = figures.make("continual", runs).more_tables["tasks"]["freeway, mode 1: corrected"]["forward transfer"]
   np.testing.assert_allclose(transfer, [(0.995 - 0.495) / 0.505, 0.0], atol=1e-12)
+
+
+def test_shares_have_intervals_of_shares(tmp_path):
+  """Two seeds end with successes of 1/2 and 1; by Student's t their mean is 0.75 +- 3.2."""
+  runs = [*learned(tmp_path), *learned(tmp_path, seed=1)]
+  runs += [make(tmp_path, "adapters", 1, returns, seed=seed) for seed, returns in enumerate((HALF, EARLY))]
+  drawn = figures.make("continual", runs)
+  row = drawing.cells(drawn.more_tables["tasks"], bounds=drawn.bounds)["freeway, mode 1: with adapters"]
+  assert row["success in the end"] == "0.8 [0.0, 1.0]" and row["return in the end"] == "7.5 [-24.3, 39.3]"
+  row = drawing.cells(drawn.more_tables["changes"], bounds=drawn.bounds)["freeway: corrected less as published"]
+  assert row["more average performance"] == "0.0 [0.0, 0.0]"
 
 
 def test_what_lacks_is_a_gap_and_no_number(tmp_path):

@@ -98,10 +98,13 @@ def test_a_run_that_is_short_or_empty_is_said_and_takes_no_other_away(tmp_path):
   short = make_run(tmp_path / "sweep/runs/01", "scratch", features=8, level=3.0, num_steps=5_000)
   empty = make_run(tmp_path / "sweep/runs/02", "scratch", features=8, level=3.0)
   (empty / "metrics.jsonl").write_text("")
+  for path, explained in ((tmp_path / "sweep/runs/00", 0.5), (short, None)):
+    lines = [json.loads(line) | {"explained_variance": explained} for line in (path / "metrics.jsonl").open()]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
   drawn = figures.make("learning", read(tmp_path))
   np.testing.assert_allclose(drawn.statistics["sweep"]["return_mean"], [3.0, 3.0])
   assert drawn.gaps == {
-    str(short): "stops at step 5,000 of 10,000; so do the others of its line",
+    str(short): "stops at step 5,000 of 10,000; so do the others of its line; no number of explained_variance",
     str(empty): "no 'train' record yet",
   }
 
