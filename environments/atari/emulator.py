@@ -6,6 +6,7 @@ environment does with OpenCV's INTER_AREA.
 """
 
 import difflib
+import functools
 import warnings
 from typing import Any
 
@@ -115,16 +116,24 @@ def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
 def picture(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """Two greyscale screens uint8 `[H, W]` -> what an agent sees, uint8 `[84, 84]`."""
   brighter = np.maximum(first, second).astype(np.int32)
-  return np.rint(_sum(_sum(brighter).T).T / brighter.size).astype(np.uint8)
+  sums = _sum(np.ascontiguousarray(_sum(brighter).T))
+  return np.rint(sums.T / brighter.size).astype(np.uint8)
 
 
 def _sum(rows: np.ndarray) -> np.ndarray:
-  """`[H, W]` -> `[84, W]`: 84 times the sums over 84 equal spans of rows, as differences of the running sum at edges.
+  """`[H, W]` -> `[84, W]`: 84 times the sums over 84 equal spans of rows.
 
   Whole numbers, so that a grey between two levels is rounded as it should be.
   """
-  edges = np.arange(1, IMAGE_SIZE) * len(rows)  # In 84ths of a row.
-  whole, part = np.divmod(edges, IMAGE_SIZE)
-  running = np.cumsum(rows, axis=0, dtype=np.int32)
-  inner = IMAGE_SIZE * running[whole - 1] + part[:, None].astype(np.int32) * rows[whole]
-  return np.diff(inner, axis=0, prepend=0, append=IMAGE_SIZE * running[-1:])
+  rows_of, shares = _spans(len(rows))
+  return functools.reduce(np.add, map(np.multiply, shares, rows[rows_of]))
+
+
+@functools.cache
+def _spans(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+  """The rows under each of 84 equal spans `[N, 84]`, and how many 84ths of each `[N, 84, 1]`; 0 of what fills up N."""
+  edges = np.arange(IMAGE_SIZE + 1) * num_rows  # In 84ths of a row.
+  first, end = edges[:-1] // IMAGE_SIZE, -(-edges[1:] // IMAGE_SIZE)
+  rows = first + np.arange(np.max(end - first))[:, None]
+  shares = np.minimum(edges[1:], (rows + 1) * IMAGE_SIZE) - np.maximum(edges[:-1], rows * IMAGE_SIZE)
+  return np.minimum(rows, num_rows - 1), np.maximum(shares, 0).astype(np.int32)[:, :, None]

@@ -65,6 +65,7 @@ class Atari(dm_env.Environment):
       game, seed=seed, mode=mode, difficulty=difficulty, repeat_action_probability=repeat_action_probability
     )
     self._actions = emulator.actions(self._ale, num_actions)
+    self._action_spec = specs.BoundedArray((1,), np.int32, 0, len(self._actions) - 1, name="action")
     self._max_episode_steps = max_episode_steps
     self._max_start_frames = max_start_frames
     self._random = np.random.default_rng(seed)
@@ -99,7 +100,7 @@ class Atari(dm_env.Environment):
     """Plays four frames, fewer where the game ends; after the last step of an episode, starts the next instead."""
     if self._is_last:
       return self._begin() if self._has_lost_life() and not self._ale.game_over() else self.reset()
-    self.action_spec().validate(np.asarray(action))
+    self._action_spec.validate(np.asarray(action))
     reward = 0.0
     for _ in range(FRAMES_PER_STEP):
       reward += self._ale.act(self._actions[int(action[0])])
@@ -119,7 +120,7 @@ class Atari(dm_env.Environment):
     return {"pixels": specs.BoundedArray(shape, np.uint8, 0, 255, name="pixels")}
 
   def action_spec(self) -> specs.BoundedArray:
-    return specs.BoundedArray((1,), np.int32, 0, len(self._actions) - 1, name="action")
+    return self._action_spec
 
   def _has_lost_life(self) -> bool:
     return self._ends_with_life and self._ale.lives() < self._lives
