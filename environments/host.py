@@ -33,13 +33,19 @@ class HostWorld(dm_env.Environment):
     self._theirs = _action(environment.action_spec(), name)
     self._minimum = np.broadcast_to(self._theirs.minimum, self._theirs.shape).astype(np.int64)
     arrays = _arrays(environment.observation_spec(), name)
-    self._paths = {"/".join(map(str, path)) or BARE: (path, spec) for path, spec in arrays}
+    self._paths: dict[str, tuple[tuple[Any, ...], specs.Array]] = {}
+    for path, spec in arrays:
+      flat = "/".join(map(str, path)) or BARE
+      if flat in self._paths:
+        raise ValueError(f"{name}: two observations are {flat!r}, at {self._paths[flat][0]} and {path}; rename one")
+      self._paths[flat] = path, spec
     if not self._paths:
       raise ValueError(f"{name} shows no array of numbers: {environment.observation_spec()}; a network reads some")
     reward = environment.reward_spec()
     if not isinstance(reward, specs.Array) or int(np.prod(reward.shape)) != 1:
       raise ValueError(f"{name}: the reward is {reward}; agents learn from one number, of shape ()")
-    self._is_last = True  # The first step starts an episode, as the one after LAST.
+    # The first step starts an episode, as the one after LAST; None: a step has failed, and either may come.
+    self._is_last: bool | None = True
 
   def action_spec(self) -> specs.BoundedArray:
     """int32 `[A]`, A the entries of the environment's own action."""
@@ -59,13 +65,13 @@ class HostWorld(dm_env.Environment):
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """One step with `action`, int32 `[A]` from 0."""
     entries = np.asarray(action).reshape(self._theirs.shape) + self._minimum
-    was_last = self._is_last
+    was_last, self._is_last = self._is_last, None
     timestep = self._ours(self._environment.step(entries.astype(self._theirs.dtype)))
     if was_last and not timestep.first():
       raise ValueError(
         f"{self._name}: the step after LAST must start an episode (dm_env), but is {timestep.step_type!r}"
       )
-    if timestep.first() and not was_last:
+    if timestep.first() and was_last is False:
       raise ValueError(f"{self._name}: an episode starts without LAST before it: end it by dm_env.truncation")
     return timestep
 

@@ -336,6 +336,11 @@ def _identify_motion(config: "twin.TwinConfig") -> dict[str, float]:
     print(_row(name, estimate, getattr(config, name)))
   dt_s, latency_s = config.physics_dt_s, estimates["action_latency_s"].value
   print(f"a twin has the latency in whole physics steps of {dt_s:g} s: {dt_s * round(latency_s / dt_s):g} s")
+  if (reaction_s := safety.reaction_s(estimates["action_latency_s"].high)) > protocol.Limits.reaction_s + dt_s:
+    print(
+      f"this arm answers later than its gate looks ahead ({protocol.Limits.reaction_s:g} s): serve it with "
+      f"--set=reaction_s={reaction_s:.3f}, or it may leave its limits"
+    )
   if identify_lib.MASS not in estimates:
     print(
       f"{identify_lib.MASS} is as in the twin, and carried weight is given it: the recording does not say it to 10 %; "

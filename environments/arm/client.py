@@ -6,7 +6,8 @@ another task or number of joints than expected: one line each).
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dm_env
@@ -40,7 +41,7 @@ def connect(
     seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
     observations: the observations to ask for; None: `protocol.by_default`. Pixels that no one asks for cost nothing.
     num_joints: how many the caller commands; None takes as many as are served.
-    timeout_s: how long to wait for the server.
+    timeout_s: how long to wait for the server to be there, and again for its answer.
 
   Raises:
     protocol.BridgeError: no server, certificates or a token that it does not take, or that are of no use, an arm in
@@ -69,7 +70,7 @@ def connect(
       world_name=protocol.WORLD_NAME,
       settings={name: tensor_utils.pack_tensor(value) for name, value in settings.items() if value is not None},
     )
-    response = stream.send(request)
+    response = _within(timeout_s, channel, address, lambda: stream.send(request))
     environment = ArmEnvironment(channel, stream, response.specs, observations=observations)
     served = environment.action_spec().shape[0]
     if num_joints not in (None, served):
@@ -84,6 +85,29 @@ def connect(
   except Exception:
     channel.close()
     raise
+
+
+def _within(timeout_s: float, channel: grpc.Channel, address: str, send: Callable[[], Any]) -> Any:
+  """The answer of `send`; `protocol.BridgeError`, and the channel closed, where none has come in time."""
+  is_late = threading.Event()
+
+  def give_up() -> None:
+    is_late.set()
+    channel.close()
+
+  timer = threading.Timer(timeout_s, give_up)
+  timer.start()
+  try:
+    return send()
+  except protocol.BridgeError:
+    if is_late.is_set():
+      raise protocol.BridgeError(
+        f"the server at {address} is there and has not answered for {timeout_s:g} s: it is busy, as with the arm of another "
+        "client; end that one first, or wait"
+      ) from None
+    raise
+  finally:
+    timer.cancel()
 
 
 def connect_to_twin(
@@ -174,12 +198,15 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     """One control period with `action`, int32 `[A]`; an empty mapping holds the arm still.
 
     Raises:
-      ValueError: the server refused the action and holds the arm; the message says why.
+      ValueError: the server refused the action, or could not end the step; it holds the arm, and the message says why.
+        After a step that it could not end the next one begins another episode.
       protocol.BridgeError: the server is gone, or has taken the arm off this client since it was silent for too long.
     """
     try:
       return super().step(action if isinstance(action, Mapping) else {protocol.ACTION: action})
     except error.DmEnvRpcError as refusal:
+      if refusal.code != code_pb2.INVALID_ARGUMENT:
+        self._last_state = rpc.EnvironmentStateType.INTERRUPTED
       raise ValueError(refusal.message) from None
 
   def close(self) -> None:

@@ -65,7 +65,10 @@ class Desk:
     self._cheap = set(self._observations.values()) - {protocol.REWARD, recording.PIXELS}  # They are there.
 
   def answer(self, client: threading.Event, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
-    """The response to a request; an error response, with the arm held, where it cannot be met."""
+    """The response to a request; an error response, with the arm held, where it cannot be met.
+
+    A request that is answered by INVALID_ARGUMENT has done nothing; after another error the next step begins an episode.
+    """
     kind = request.WhichOneof("payload")
     try:
       handler = getattr(self, f"_{kind}", None)
@@ -78,7 +81,8 @@ class Desk:
     except (protocol.BridgeError, safety.CommandRefusedError) as error:
       if self._stop.is_set():  # The step was cut short; the stream ends without an answer to it.
         raise futures.CancelledError from None
-      return self.refuse(client, code_pb2.INVALID_ARGUMENT, str(error))
+      is_cut_short = isinstance(error, world.CutShortError)
+      return self.refuse(client, code_pb2.DATA_LOSS if is_cut_short else code_pb2.INVALID_ARGUMENT, str(error))
     except Exception as error:  # The arm must be held and the client told, whatever it was.
       return self.refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
     finally:
@@ -126,7 +130,7 @@ class Desk:
     """An error response, with the arm held if `client` has it."""
     if client is self._client:
       with contextlib.suppress(safety.ArmLostError):  # The server is about to end for it.
-        self._world.hold()
+        self._world.hold() if code == code_pb2.INVALID_ARGUMENT else self._world.restart()
     self._say(recording.ERROR if code == code_pb2.INTERNAL else recording.REFUSAL, message)
     return rpc.EnvironmentResponse(error=status_pb2.Status(code=code, message=message))
 
@@ -201,11 +205,14 @@ class Desk:
       raise
     time_s = self._world.now_s()
     names = {uid: self._observations[uid] for uid in request.requested_observations}
-    observation = self._world.observe(self._cheap)
+    observation, is_cut_short = self._world.observe(self._cheap), False
     try:
       observation |= self._world.observe(set(names.values()) - {protocol.REWARD, *observation})
-    finally:  # The arm has moved, whatever its camera does.
-      self._note(time_s, (step_type, reward, discount), action, observation)
+    except Exception as error:  # The arm has moved, whatever its camera does.
+      is_cut_short = True
+      raise world.CutShortError(str(error)) if isinstance(error, protocol.BridgeError) else error from None
+    finally:
+      self._note(time_s, (step_type, reward, discount), action, observation, is_cut_short=is_cut_short)
     values = {**observation, protocol.REWARD: np.array(reward, np.float32)}
     state = rpc.EnvironmentStateType.RUNNING
     if step_type.last():

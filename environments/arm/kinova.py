@@ -64,18 +64,20 @@ class KinovaConfig:
     serial: of the arm; the first one found where empty.
     camera: as `webcam.Webcam` opens it.
     target_in_base_m: where the target was put, x y z. A task that draws targets is played as if each were there.
+    reaction_s: how late the arm does what it is told, see `protocol.Limits`; `--mode=identify` says so of a slower one.
   """
 
   library: str
   serial: str = ""
   camera: str = "/dev/video0"
   target_in_base_m: tuple[float, float, float] = (0.45, 0.0, constants.TARGET_HEIGHT_M)
+  reaction_s: float = protocol.Limits.reaction_s
   is_real_time = True
   lock = "kinova"  # Without a serial number any of them may be the one.
 
   def limits(self) -> protocol.Limits:
     """The Jaco's; readings are rare, since each makes the motion jerky (kinova-ros, issue 85)."""
-    return dataclasses.replace(safety.jaco_limits(poll_s=0.01), read_s=0.05, max_age_s=0.15)
+    return dataclasses.replace(safety.jaco_limits(poll_s=0.01, reaction_s=self.reaction_s), read_s=0.05, max_age_s=0.15)
 
   def make(self) -> "Kinova":
     return Kinova(self)

@@ -35,12 +35,14 @@ class RosConfig:
     packages: where Python finds rospy: Debian's place.
     camera: as `webcam.Webcam` opens it.
     target_in_base_m: where the target was put, x y z. A task that draws targets is played as if each were there.
+    reaction_s: how late the arm does what it is told, see `protocol.Limits`; `--mode=identify` says so of a slower one.
   """
 
   robot: str = "j2n6s300"
   packages: str = "/usr/lib/python3/dist-packages"
   camera: str = "/dev/video0"
   target_in_base_m: tuple[float, float, float] = (0.45, 0.0, constants.TARGET_HEIGHT_M)
+  reaction_s: float = protocol.Limits.reaction_s
   is_real_time = True
 
   @property
@@ -49,7 +51,7 @@ class RosConfig:
 
   def limits(self) -> protocol.Limits:
     """The Jaco's, as over the SDK: set the node's `status_interval_seconds` to 0.05, or the arm will not move."""
-    return dataclasses.replace(safety.jaco_limits(poll_s=0.01), max_age_s=0.15)
+    return dataclasses.replace(safety.jaco_limits(poll_s=0.01, reaction_s=self.reaction_s), max_age_s=0.15)
 
   def make(self) -> "Ros":
     return Ros(self)

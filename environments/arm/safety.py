@@ -25,6 +25,7 @@ _SHARES = (1.0, 0.5, 0.25)  # Of a velocity, that are tried before the arm is br
 _PARTS = (1.0, 0.75, 0.5, 0.25)  # Of the way to rest, where it is looked whether the arm is clear.
 _PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried, and again between two of them, at a position limit.
 _TAKES_NONE = "it takes no command"
+_LAG_AND_POLL_S = 0.04  # What `Limits.reaction_s` has beside a latency of 0.04 s.
 _MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
 _MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
 
@@ -364,7 +365,12 @@ def _clip(values: np.ndarray, low: np.ndarray | float, high: np.ndarray | float)
   return np.minimum(np.maximum(values, low), high)
 
 
-def jaco_limits(*, poll_s: float = 0.025) -> protocol.Limits:
+def reaction_s(latency_s: float) -> float:
+  """The `Limits.reaction_s` of an arm whose motors have a command so late: their lag and a poll come on top."""
+  return max(protocol.Limits.reaction_s, latency_s + _LAG_AND_POLL_S)
+
+
+def jaco_limits(*, poll_s: float = 0.025, reaction_s: float = protocol.Limits.reaction_s) -> protocol.Limits:
   """The Jaco's; an episode ends before its joints come to their limits."""
   from environments.arm import workspace  # Here, since it is MuJoCo that measures.
 
@@ -374,4 +380,5 @@ def jaco_limits(*, poll_s: float = 0.025) -> protocol.Limits:
     high_rad=tuple(constants.JOINT_HIGH_RAD),
     clearance_m=workspace.Workspace().clearance_m,
     poll_s=poll_s,
+    reaction_s=reaction_s,
   )

@@ -10,6 +10,7 @@ smaller gaps, and parts of this one.
 import collections
 import dataclasses
 import importlib.util
+import math
 import os
 import pathlib
 import threading
@@ -50,7 +51,7 @@ class TwinConfig:
   # Time
   is_real_time: bool = False  # True: the wall clock; False: as fast as it can, all times are simulated.
   physics_dt_s: float = 0.005
-  # From a command to the motors, less than half a control step. A twin has the nearest whole number of physics steps.
+  # From a command to the motors. A twin has the nearest whole number of physics steps; its gate looks ahead as far.
   action_latency_s: float = 0.04
 
   # Body
@@ -86,13 +87,15 @@ class TwinConfig:
   shadow: float = 0.0  # Share of the light that arm and target keep from the table.
 
   def __post_init__(self) -> None:
-    for name in ("action_latency_s", "qpos_noise_rad", "qvel_noise_rad_s", "target_noise_m", "pixel_noise"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"TwinConfig: {name}={getattr(self, name)} is negative; it must be 0 or more")
+    noises = ("qpos_noise_rad", "qvel_noise_rad_s", "target_noise_m", "pixel_noise")
+    for name in ("action_latency_s", "friction_scale", "damping_scale", *noises):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise ValueError(f"TwinConfig: {name}={getattr(self, name)} must be 0 or more, and finite")
+    for name in ("physics_dt_s", "mass_scale", "servo_gain_scale", "servo_speed_scale"):
+      if not 0 < getattr(self, name) < math.inf:
+        raise ValueError(f"TwinConfig: {name}={getattr(self, name)} must be above 0, and finite")
     if not 0 <= self.shadow <= 1:
       raise ValueError(f"TwinConfig: shadow={self.shadow} is a share of the light, from 0 to 1")
-    if self.physics_dt_s <= 0:
-      raise ValueError(f"TwinConfig: physics_dt_s={self.physics_dt_s} must be positive, seconds")
 
   lock = None  # There may be many.
 
@@ -102,7 +105,7 @@ class TwinConfig:
     return viewpoint.Viewpoint(self.camera_shift_m, self.camera_rotation_deg, self.camera_fov_shift_deg)
 
   def limits(self) -> protocol.Limits:
-    return safety.jaco_limits()
+    return safety.jaco_limits(reaction_s=safety.reaction_s(self.action_latency_s))
 
   def make(self) -> "Twin":
     return Twin(self)

@@ -138,10 +138,10 @@ class ArmWorld:
 
     Raises:
       safety.CommandRefusedError: not an action. The arm holds still and no time passes.
-      protocol.BridgeError: the arm did not come to the start of the episode, or the target is out of sight there. The
-        arm holds still, and the next step tries the next start.
-      CutShortError: nobody waits any more, or the target is out of sight. The arm holds still; `reading` and the
-        observations are of then, a target out of sight where it was seen last.
+      protocol.BridgeError: the arm did not come to the start of the episode, or nobody knows where the target is then.
+        The arm holds still, and the next step tries the next start.
+      CutShortError: nobody waits any more, or nobody knows where the target is. The arm holds still; `reading` and the
+        observations are of then, such a target where it was seen last.
     """
     self._check_wanted(is_wanted)  # What comes late from a client that is gone moves nothing.
     if self.is_over:
@@ -268,8 +268,8 @@ class ArmWorld:
       raise CutShortError("nobody waits for the step any more; the arm was held")
 
   def _cut_short(self, why: protocol.BridgeError, target: np.ndarray) -> CutShortError:
-    """Ends the episode in mid-step; what to raise. `target` is where a tracked one was seen last."""
-    if self._track:
+    """Ends the episode in mid-step; what to raise. `target` is where it was seen last, for one that is not seen now."""
+    if self._track or not _is_place(self.reading.target_in_base_m):
       self.reading = self.reading._replace(target_in_base_m=target)
     _, reward, _ = self._judge(self._elapsed + 1)
     self.restart()
@@ -285,14 +285,22 @@ class ArmWorld:
   def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
     """Reads the instruments after `elapsed` steps, and asks the task what it makes of them."""
     self._read()
-    if self._track:
-      try:
-        target = self._track(self._look_through_camera(), self.reading.time_s)
-      except protocol.BridgeError:
-        self._gate.hold()
-        raise
-      self.reading = self.reading._replace(target_in_base_m=target)
+    try:
+      self.reading = self.reading._replace(target_in_base_m=self._place_of_target())
+    except protocol.BridgeError:
+      self._gate.hold()
+      raise
     return self._judge(elapsed)
+
+  def _place_of_target(self) -> np.ndarray:
+    """Where the target is, `[3]`: by the camera that tracks it, or by the driver's word."""
+    if self._track:
+      return self._track(self._look_through_camera(), self.reading.time_s)
+    if not _is_place(self.reading.target_in_base_m):
+      raise protocol.BridgeError(
+        f"the driver says that the target is at {self.reading.target_in_base_m} m; the arm was held; see to what tells it"
+      )
+    return self.reading.target_in_base_m
 
   def _read(self) -> None:
     self.reading, self._pixels = self._gate.read(), None
@@ -351,3 +359,7 @@ def _evaluate(task: tasks.Task, state: jax.Array, target: jax.Array, elapsed: ja
   outcome = tasks.evaluate(task, state[0], target, elapsed)
   summary = jnp.stack([outcome.step_type.astype(jnp.float32), outcome.reward, outcome.discount])
   return summary, simulation.proprioception(state[0], state[1])
+
+
+def _is_place(x: np.ndarray) -> bool:
+  return np.shape(x) == (3,) and bool(np.isfinite(x).all())

@@ -11,7 +11,7 @@ HALF_VIEW = 1.0  # Tangent of half the angle of view, 45 degrees: Quake III's de
 EYE_HEIGHT = 0.5  # Quake III: the view is 26 units above an origin that is 24 units above the floor.
 WALL_HEIGHT = 1.0  # Of Lab's navigation mazes;
 ARENA_WALL_HEIGHT = 1.92  # of its public level `seekavoid_arena_01`.
-WALL_THICKNESS = 0.1  # A guess; must exceed the longest way of one frame, TOP_SPEED * FRAME_S = 0.053.
+WALL_THICKNESS = 0.1  # A guess; must exceed the longest way of one frame, 0.064: pushing aside adds to TOP_SPEED.
 AGENT_HALF_WIDTH = 0.15  # Quake III's box of 30 units.
 
 FRAME_S = 1.0 / 60.0  # Lab's frames; papers.md counts its "environment steps" in them.

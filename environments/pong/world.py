@@ -48,8 +48,8 @@ class Pong(core.ByValue):
   Privileged signals, in pixels of the emulator's 210 x 160 screen and frames of 1/60 s: `ball_position` x y of its
     upper left corner and `ball_velocity` x y, float32 `[2]`; `paddle_position`, tops of the opponent's and the player's
     paddle, and `paddle_velocity`, their means over the step, float32 `[2]`; `score`, opponent's and player's, int32
-    `[2]`; `is_in_play`, bool `[]`. After a point and until the next serve the ball is out of sight: its row is -14 and
-    its velocity 0.
+    `[2]`; `is_in_play`, bool `[]`. After a point and until the next serve the ball's velocity is 0, and it is out of
+    sight, its row -14, but for the frame of the point itself, which still shows it.
   """
 
   control_dt_s = c.FRAMES_PER_STEP / c.FRAMES_PER_S

@@ -141,7 +141,9 @@ def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep:
   if not (learned and (theirs := read_config(path))):
     return
   ours, first = json.loads(config.to_json()), read_provenance(path)
-  if "source" in first and ours.get("source") and present(ours["source"]).resolve() == (path / first["source"]).resolve():
+  if (
+    "source" in first and ours.get("source") and present(ours["source"]).resolve() == (path / first["source"]).resolve()
+  ):
     theirs["source"] = ours["source"]
   before, phase = theirs.get("train", {}), ours.get("train", {})
   before |= {name: phase[name] for name in ("teacher", "recording") if before.get(name) and phase.get(name)}

@@ -27,7 +27,7 @@ from dm_env_rpc.v1 import connection, dm_env_rpc_pb2_grpc, error, tensor_utils
 from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, reset, reset_world, step
 
-from environments import core, registry
+from environments import core, host, registry
 from environments.arm import client, desk, protocol, recording, replay, safety, server, twin
 from environments.arm import gap as gap_lib
 from environments.jaco import constants, tasks
@@ -328,6 +328,57 @@ def test_a_step_is_recorded_though_its_camera_hangs(rig, rig_config, tmp_path):
   assert any(one.allowed_rad_s.any() for one in recording.read(tmp_path) if isinstance(one, safety.Told))
 
 
+class FlakyCamera:
+  """A twin's camera that raises `fault` while there is one."""
+
+  fault: Exception | None = None
+
+  def __init__(self, config):
+    self._camera = twin.TwinCamera(config)
+    self.close = self._camera.close
+
+  def image(self, reading):
+    if FlakyCamera.fault:
+      raise FlakyCamera.fault
+    return self._camera.image(reading)
+
+
+class FlakyConfig(twin.TwinConfig):
+  def make_camera(self):
+    return FlakyCamera(self)
+
+
+@pytest.mark.parametrize("num_before", [0, 1, 4, 50])
+@pytest.mark.parametrize("fault", [protocol.BridgeError("no picture"), RuntimeError("the cable is out")])
+def test_an_answer_that_is_lost_ends_the_episode_at_both_ends(tmp_path, monkeypatch, num_before, fault):
+  """It is that of a FIRST step, of one in the middle, or of the LAST one; the arm has moved all the same."""
+  config = server.ServerConfig(driver=FlakyConfig(), num_joints=6, record=str(tmp_path))
+  with served_here(config) as address, connected(address) as environment:
+    world = host.adapt(environment, name="arm")
+    before = [world.step(REST[:6]).step_type for _ in range(num_before)]
+    assert before == [core.FIRST, *[core.MID] * (num_before - 1)][:num_before]
+    monkeypatch.setattr(FlakyCamera, "fault", fault)
+    with pytest.raises(ValueError, match=str(fault)):
+      world.step(REST[:6])
+    monkeypatch.setattr(FlakyCamera, "fault", None)
+    first, *after = [world.step(REST[:6]) for _ in range(constants.NUM_EPISODE_STEPS + 1)]
+    assert first.first() and first.reward is None
+    assert [one.step_type for one in after] == [core.MID] * 49 + [core.LAST]
+  lost, whole = recording.episodes(tmp_path)
+  assert [one.is_cut_short for one in lost] == [False] * num_before + [True]
+  assert [one.is_cut_short for one in whole] == [False] * 51
+  np.testing.assert_array_equal(whole[0].observation["proprioception"], first.observation["proprioception"])
+
+
+def test_a_refused_action_leaves_the_episode_as_it_is(address):
+  with connected(address) as environment:
+    environment.reset()
+    environment.step(REST)
+    with pytest.raises(ValueError, match="action"):
+      environment.step(np.full(9, 7, np.int32))
+    assert environment.step(REST).mid()
+
+
 @pytest.mark.parametrize("who", ["the server ends", "the client vanishes"])
 def test_a_step_that_is_cut_short_is_recorded_as_what_it_was(rig, rig_config, tmp_path, monkeypatch, who):
   """The last step would last for five seconds; joint 1 then rests and joint 2 begins to move."""
@@ -510,8 +561,26 @@ def test_a_camera_that_hangs_leaves_the_arm_in_charge_of_itself(rig, rig_config,
     assert rig.changes[-1][0] - start_s < 0.1 + 0.2 + SLACK_S and not rig.velocity.any()
     rig.fault = ""
     time.sleep(arm_rig.HANG_S / 2)
-    environment.step(TURN)  # It goes on.
+    while environment.step(TURN).first():  # It goes on, by another episode where the step was refused.
+      pass
     assert rig.velocity[0] > 0.2
+
+
+def test_who_would_join_while_the_arm_goes_to_a_start_waits_no_longer_than_asked(rig, rig_config):
+  """The way takes the first client seconds, and its server answers nobody meanwhile."""
+  rig.is_placed = False
+  with served_here(rig_config) as address, connected(address, observations=["target"]) as environment:
+    way = threading.Thread(target=lambda: environment.step(TURN))
+    way.start()
+    while not rig.velocity.any():
+      time.sleep(0.001)
+    start_s = time.monotonic()
+    with pytest.raises(
+      protocol.BridgeError, match="has not answered for 0.5 s: it is busy, as with the arm of another"
+    ):
+      client.connect(address, timeout_s=0.5)
+    assert time.monotonic() - start_s < 0.5 + SLACK_S and way.is_alive()
+    way.join()
 
 
 def test_a_fault_of_the_arm_is_told_to_every_client(rig, rig_config):

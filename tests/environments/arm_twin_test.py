@@ -235,6 +235,26 @@ def test_wrong_numbers_are_refused():
     twin.TwinConfig(physics_dt_s=0)
   with pytest.raises(ValueError, match="shadow=1.5 is a share"):
     twin.TwinConfig(shadow=1.5)
+  for name, value in (("mass_scale", 0.0), ("friction_scale", -1.0), ("action_latency_s", np.inf)):
+    with pytest.raises(ValueError, match=f"{name}={value} must be"):
+      twin.TwinConfig(**{name: value})
+    with pytest.raises(ValueError, match=f"{name}=nan must be"):
+      twin.TwinConfig(**{name: np.nan})
+
+
+def test_the_gate_of_a_slow_arm_looks_ahead_as_far():
+  """At full speed into itself: with the fast arm's 80 ms it overlaps with itself by 2 cm."""
+  config = dataclasses.replace(EXACT, action_latency_s=0.3)
+  driver, rng = Watched(config), np.random.default_rng(0)
+  gate, clearances_m = safety.Gate(driver, config.limits()), []
+  for _ in range(6):
+    driver.reset(constants.HOME_RAD.copy(), seed=0)
+    velocity = np.array(constants.MAX_VELOCITY_RAD_S) * rng.choice([-1.0, 1.0], 9)
+    for _ in range(60):
+      gate.command(velocity, expires_s=driver.now_s() + 0.15)
+      gate.wait(driver.now_s() + 0.1)
+      clearances_m.append(gate.limits.clearance_m(driver.read().qpos_rad))
+  assert 0.015 < min(clearances_m) < 0.03 and not driver.has_touched
 
 
 @pytest.mark.skipif("LP_NUM_THREADS" in os.environ, reason="the number of threads is set from outside")

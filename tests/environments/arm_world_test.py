@@ -590,6 +590,23 @@ def test_an_episode_whose_start_is_not_seen_has_not_begun():
   assert [arm.step(REST)[0] for _ in range(2)] == [dm_env.StepType.FIRST, dm_env.StepType.MID]
 
 
+@pytest.mark.parametrize("nowhere", [np.full(3, np.nan), np.array([0.4, np.inf, 0.2])])
+def test_a_target_of_which_the_driver_knows_no_place_pays_nothing_in_silence(driver, nowhere):
+  arm = make_world(driver, task="reach/fixed")
+  assert [arm.step(REST)[0] for _ in range(2)] == [dm_env.StepType.FIRST, dm_env.StepType.MID]
+  place, driver.place_target, driver.target = driver.target, lambda place: None, nowhere
+  with pytest.raises(
+    world.CutShortError, match=r"the driver says that the target is at \[.*\] m; the arm was held"
+  ) as cut:
+    arm.step(np.full(9, 2, np.int32))
+  assert cut.value.reward is not None
+  np.testing.assert_allclose(arm.observe(["target"])["target"], place, atol=1e-6)  # Where it was seen last.
+  with pytest.raises(protocol.BridgeError, match="the driver says that the target is at"):
+    arm.step(REST)  # Nor does another episode begin.
+  driver.target = place
+  assert arm.step(REST)[0].first()
+
+
 def test_a_step_whose_end_is_not_seen_is_recorded_as_cut_short():
   """By the desk, which answers clients: the arm has moved. The next step begins an episode."""
   arm, client, recorded = tracked([SEEN, SEEN, None, SEEN]), threading.Event(), []

@@ -131,6 +131,29 @@ def test_a_world_that_shows_no_numbers_is_refused():
       adapt(specs.DiscreteArray(2), nothing)
 
 
+def test_two_observations_of_one_name_are_refused():
+  for spec, words in (
+    ({"arm": {"q": _SHOWN}, "arm/q": _SHOWN}, r"two observations are 'arm/q', at \('arm', 'q'\) and \('arm/q',\)"),
+    ({"": _SHOWN, "observation": _SHOWN}, "two observations are 'observation', at .*"),
+  ):
+    with pytest.raises(ValueError, match=f"mine: {words}; rename one"):
+      adapt(specs.DiscreteArray(2), spec)
+
+
+def test_after_a_step_that_failed_an_episode_may_go_on_or_start():
+  environment = Recorder(specs.DiscreteArray(2))
+  adapted, action = host.adapt(environment, name="mine"), np.array([0], np.int32)
+  for is_over in (False, True):
+    adapted.reset()
+    environment.action_spec = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+      adapted.step(action)
+    del environment.action_spec
+    environment._elapsed = 3 if is_over else 0
+    assert adapted.step(action).first() == is_over
+    assert adapted.step(action).mid()
+
+
 @pytest.mark.parametrize("reward", [2.5, np.float32(2.5), np.array([2.5]), np.array([[2.5]])])
 def test_a_reward_is_one_number(reward):
   spec = specs.Array(np.shape(reward), np.float64, name="reward")
