@@ -102,8 +102,8 @@ def _within(timeout_s: float, channel: grpc.Channel, address: str, send: Callabl
   except protocol.BridgeError:
     if is_late.is_set():
       raise protocol.BridgeError(
-        f"the server at {address} is there and has not answered for {timeout_s:g} s: it is busy, as with the arm of another "
-        "client; end that one first, or wait"
+        f"the server at {address} is there and has not answered for {timeout_s:g} s: it is busy, as with the arm of "
+        "another client; end that one first, or wait"
       ) from None
     raise
   finally:

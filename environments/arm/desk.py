@@ -67,7 +67,7 @@ class Desk:
   def answer(self, client: threading.Event, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
     """The response to a request; an error response, with the arm held, where it cannot be met.
 
-    A request that is answered by INVALID_ARGUMENT has done nothing; after another error the next step begins an episode.
+    A request that is answered by INVALID_ARGUMENT has done nothing; after other errors the next step begins an episode.
     """
     kind = request.WhichOneof("payload")
     try:

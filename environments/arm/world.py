@@ -298,7 +298,8 @@ class ArmWorld:
       return self._track(self._look_through_camera(), self.reading.time_s)
     if not _is_place(self.reading.target_in_base_m):
       raise protocol.BridgeError(
-        f"the driver says that the target is at {self.reading.target_in_base_m} m; the arm was held; see to what tells it"
+        f"the driver says that the target is at {self.reading.target_in_base_m} m; the arm was held; see to what tells "
+        "it so"
       )
     return self.reading.target_in_base_m
 
