@@ -20,9 +20,12 @@ from environments.arm import (
   client,
   driver,
   gap,
+  identify,
+  kinova,
   protocol,
   recording,
   replay,
+  ros,
   safety,
   server,
   tracking,
@@ -223,6 +226,27 @@ def test_a_known_angle_of_view_reaches_the_fit(monkeypatch, tmp_path):
   with parsed("--mode=identify", f"--recording={tmp_path}", "--camera_view=45.5"):
     with pytest.raises(pytest.fail.Exception, match="45.5 degrees"):
       arm.main()
+
+
+@pytest.mark.parametrize(("high_s", "said"), [(0.15, "--set=reaction_s=0.190"), (0.042, "")])
+def test_identify_says_what_the_gate_of_a_slow_arm_needs(monkeypatch, capsys, high_s, said):
+  """0.04 s beside the latency are the motors' lag and a poll, as in the 80 ms that gates have."""
+  episode = identify.Episode(*[np.zeros((2, 9))] * len(identify.Episode._fields))._replace(time_s=np.arange(2.0))
+  estimates = {name: identify.Estimate(1.0, 0.9, 1.1) for name in identify.FIELDS}
+  estimates["action_latency_s"] = identify.Estimate(high_s - 0.01, high_s - 0.02, high_s)
+  for name, made in (
+    ("episodes", [episode]),
+    ("split", ([episode], [episode])),
+    ("fit", estimates),
+    ("error_rad", 0.001),
+  ):
+    monkeypatch.setattr(identify, name, lambda *_, made=made: made)
+  monkeypatch.setattr(arm, "_recording", lambda: None)
+  arm._identify_motion(twin.TwinConfig())
+  lines = [line for line in capsys.readouterr().out.splitlines() if "looks ahead" in line]
+  assert len(lines) == bool(said) and all(said in line for line in lines)
+  assert ros.RosConfig(reaction_s=0.19).limits().reaction_s == 0.19
+  assert kinova.KinovaConfig("library.so", reaction_s=0.19).limits().reaction_s == 0.19
 
 
 def test_motion_that_was_found_is_written_though_the_camera_is_refused(monkeypatch, tmp_path, capsys):
