@@ -299,7 +299,10 @@ def call(path: str, name: str, variant: str) -> Any:
 
 
 def check_fields(argv: Sequence[str]) -> None:
-  """Refuses a `--config.field` that the config file does not have, or that its sweep draws for every run anew."""
+  """Refuses a `--config.field` that the config file does not have, or that changes nothing.
+
+  That is what a sweep draws for every run anew, and what every cell of a matrix has of its own.
+  """
   file = config_file(argv)
   if file is None:
     return
@@ -308,9 +311,13 @@ def check_fields(argv: Sequence[str]) -> None:
   names = [argument.lstrip("-").split("=", 1)[0] for argument in argv[1:] if argument.startswith("-")]
   given = [name.removeprefix("config.") for name in names if name.startswith("config.")]
   drawn = {name for name, *_ in config.sweep.sampled} if "sweep" in config and "sweep.sampled" not in given else set()
+  from experiments.configs import base  # The file has imported it by now.
+
   for name in given:
     if name not in known:
       raise ValueError(unknown_field(name, known, file.partition(":")[0]))
+    if "matrix" in config and name in base.CELLS_OWN:
+      raise ValueError(f"--config.{name} would change nothing: cells have their own; set {base.CELLS_OWN[name]}")
     if name in drawn:
       raise ValueError(f"--config.{name} would change nothing: sweep.sampled draws it; add --config.sweep.sampled='()'")
 

@@ -40,7 +40,7 @@ DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "sto
 _POLL_S = 0.2
 _MOST_WAITS = 3  # That a table names.
 # Fields that may change under a run or a matrix (`matrix.write_plan`), which say so where they may not.
-_GOES_ON = (*run_directory.MAY_CHANGE, "wandb", "matrix.")
+_GOES_ON = ("train.steps", "wandb", "matrix.")
 _GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
 
 
@@ -124,7 +124,7 @@ class Folder:
       BlockingIOError: if somebody is at work there.
     """
     path, record = pathlib.Path(self._folders[job.name]), self.stored(job.name)
-    is_other = bool(record.job) and _learns(record.job) != _learns(_as_json(job))
+    is_other = bool(record.job) and _learns_other(record.job, _as_json(job))
     if not (job.has_own_folder and path.is_dir() and (is_other or self._is_stale(record))):
       return
     names = (path.with_name(f"{path.name}.{n}") for n in itertools.count(1))
@@ -428,10 +428,14 @@ def _as_json(job: plan_lib.Job) -> dict[str, Any]:
   return {"binary": job.binary, "config": job.config, "fields": fields, "flags": words, **after}
 
 
-def _learns(job: Mapping[str, Any]) -> tuple[Any, ...]:
-  """What of a job, as a file holds it, decides what is learned in its folder: not what a binary goes on with itself."""
-  fields = {name: _parsed(text) for name, text in job["fields"].items() if not name.startswith(_GOES_ON)}
-  return job["binary"], os.path.normpath(job["config"]), fields
+def _learns_other(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+  """Whether a job, as files hold it, learns in its folder what the job of before would not: fewer steps, for one."""
+  learned = []
+  for job in (before, now):
+    fields = {name: _parsed(text) for name, text in job["fields"].items() if not name.startswith(_GOES_ON)}
+    learned.append((job["binary"], os.path.normpath(job["config"]), fields))
+  steps = [_parsed(job["fields"].get("train.steps", "None")) for job in (before, now)]
+  return learned[0] != learned[1] or (None not in steps and steps[1] < steps[0])
 
 
 def _parsed(text: str) -> Any:

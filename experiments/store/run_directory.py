@@ -57,7 +57,7 @@ _ADDED = {
   "train.hyper.teacher_cost": 10.0,
   "world_options.randomization.shadow": 0.0,
 }
-MAY_CHANGE = ("train.steps", "source", "train.teacher", "train.recording")  # `claim` goes on with another of these.
+_MAY_MOVE = ("teacher", "recording")  # Of `train`: what a run reads and does not hold.
 _FREE = {"wandb"}  # Where records go: what is learned does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
@@ -95,8 +95,8 @@ def claim(
   A start that has nothing left to learn is not one more in the provenance.
 
   Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
-  other than it was, as long as no more than that has been learned; source, teacher and
-  recording may have other names.
+  other than it was, as long as no more than that has been learned; source, teacher and recording may be called
+  otherwise, and a teacher or a recording that is gone from where it was has moved.
 
   Args:
     workdir, config: a run's, or a sweep's.
@@ -118,9 +118,9 @@ def claim(
   where = {"source": os.path.relpath(source, path.resolve())} if source else {}
   now = {**(about or provenance()), "seed": ours.get("seed")}
   first, before = (read_provenance(path), read_config(path)) if learned else ({}, {})
-  for name in ("teacher", "recording"):  # It may have moved.
+  for name in _MAY_MOVE:
     called, now_called = (one.get("train", {}).get(name) for one in (before, ours))
-    if called and now_called and called != now_called:
+    if called and now_called and not _is_same(called, now_called):
       print(f"warning: {path} goes on with the {name} {now_called}, {called} before", file=sys.stderr)
   write_json(path / "config.json", ours)
   if first and learned[-1] < ours.get("train", {}).get("steps", math.inf):  # Else there is nothing left to learn.
@@ -146,11 +146,19 @@ def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep:
   ):
     theirs["source"] = ours["source"]
   before, phase = theirs.get("train", {}), ours.get("train", {})
-  before |= {name: phase[name] for name in ("teacher", "recording") if before.get(name) and phase.get(name)}
+  for name in _MAY_MOVE:
+    called, now_called = before.get(name), phase.get(name)
+    if called and now_called and (_is_same(called, now_called) or not present(called).exists()):
+      before[name] = now_called
   if "steps" in before and phase.get("steps", 0) >= learned[-1]:
     before["steps"] = phase["steps"]
   if changes := difference(theirs, ours):
     raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
+
+
+def _is_same(one: str, other: str) -> bool:
+  """Whether two names are of one place."""
+  return present(one).resolve() == present(other).resolve()
 
 
 def _refuse_what_would_be_lost(path: pathlib.Path) -> None:
@@ -172,7 +180,9 @@ def _has_saved_once(path: pathlib.Path) -> bool:
   phase, metrics = read_config(path).get("train", {}), path / "metrics.jsonl"
   record = math.prod(phase.get(name, 0) for name in ("updates_per_record", "num_worlds", "num_steps"))
   last = max(records.last_step(metrics, kind=kind) for kind in ("train", "episode"))
-  return last > phase.get("save_every", 0) + 2 * record or is_evaluated(path, phase.get("steps", math.inf))
+  if save_every := phase.get("save_every", 0):
+    return last > save_every + 2 * record or is_evaluated(path, phase.get("steps", math.inf))
+  return last >= max(1, phase.get("steps", 0))  # It saves at its end alone.
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

@@ -56,6 +56,15 @@ def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
   binary.check_fields(["train", config, given, "--config.sweep.sampled=()"])
 
 
+@pytest.mark.parametrize("field", ["world=pong/white", "method=finetune", "source=nowhere"])
+def test_a_field_that_every_cell_of_a_matrix_has_of_its_own_is_refused(field):
+  name = field.partition("=")[0]
+  with pytest.raises(
+    ValueError, match=f"--config.{name} would change nothing: cells have their own; set matrix.{name}"
+  ):
+    binary.check_fields(["matrix", "--config=experiments/configs/pong_soup.py:smoke", f"--config.{field}"])
+
+
 def test_paths_of_the_command_line_are_expanded_or_refused(tmp_path, monkeypatch, capsys):
   monkeypatch.setenv("HOME", str(tmp_path))
   (tmp_path / "own.py").write_text("from experiments.configs.pong_soup import get_config")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import config_dict
 
+from experiments.configs import base
 from experiments.running import play, run
 from experiments.setup import checks, column, learn, place
 from experiments.store import lock as lock_lib
@@ -94,14 +95,15 @@ def write_plan(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
   Cells may be added to a matrix, but all of them are made alike.
 
   Raises:
-    ValueError: if the matrix was begun with a config that differs outside of its section `matrix`, or had more cells.
+    ValueError: if the matrix was begun with a config that differs in what all cells have, or had more cells.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
   if (workdir / PLAN).exists():
     before = read_plan(workdir)
     theirs = json.loads(before.to_json())
-    changes = run_directory.difference(theirs | {"matrix": {}}, ours | {"matrix": {}})
+    cells_own = dict.fromkeys(("matrix", *base.CELLS_OWN))
+    changes = run_directory.difference(theirs | cells_own, ours | cells_own)
     if before.matrix.world != config.matrix.world:
       changes = [*changes, f"matrix.world: {before.matrix.world} there, {config.matrix.world} here"]
     if changes:

@@ -178,12 +178,23 @@ def test_what_another_config_has_learned_is_set_aside_and_more_steps_go_on(tmp_p
     return [Learner("first", config="one.py", fields=fields, flags={"code": LEARN.format("first", str(fields))})]
 
   assert run(job(seed=0), tmp_path)
-  for goes_on in ({"train.steps": 9}, {"wandb.mode": "offline"}, {"source": "moved"}, {"matrix.targets": "('a',)"}):
+  for goes_on in ({"train.steps": 9}, {"train.steps": 10}, {"wandb.mode": "offline"}, {"matrix.targets": "('a',)"}):
     assert run(job(seed=0, **goes_on), tmp_path) and not (tmp_path / "first.1").exists()
   assert run(job(seed="0"), tmp_path) and not (tmp_path / "first.1").exists()
   assert run(job(seed=1), tmp_path)
   read = lambda name: (tmp_path / name / "learned.safetensors").read_text()  # noqa: E731
   assert (read("first"), read("first.1")) == ("{'seed': 1}", "{'seed': 0}")
+  for fields, is_other in (
+    ({"train.teacher": "a"}, True),
+    ({"train.teacher": "b"}, True),
+    ({"train.recording": "a"}, True),
+    ({"source": "a"}, True),
+    ({"source": "a", "train.steps": 10}, False),
+    ({"source": "a", "train.steps": 9}, True),
+  ):
+    num_before = len(list(tmp_path.glob("first.?")))
+    assert run(job(seed=1, **fields), tmp_path)
+    assert len(list(tmp_path.glob("first.?"))) == num_before + is_other, fields
 
 
 def test_what_was_learned_by_a_job_that_then_failed_is_what_others_go_on_from(tmp_path):

@@ -1,5 +1,6 @@
 """A directory belongs to its config once it has learned with it, wherever it lies; what was run is said truly."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -139,6 +140,17 @@ def test_records_that_a_checkpoint_must_have_stood_behind_are_kept(tmp_path, ste
     claim(tmp_path, config)
 
 
+@pytest.mark.parametrize(("step", "is_lost"), [(0, False), (999, False), (1000, True), (1010, True)])
+def test_a_run_that_saves_at_its_end_alone_begins_again_until_then(tmp_path, step, is_lost):
+  config = make_config()
+  config.train.update({"save_every": 0, "updates_per_record": 2, "num_worlds": 2, "num_steps": 5})
+  claim(tmp_path, config)
+  line = json.dumps({"step": step, "wall_s": 1.0, "kind": "train"}) + "\n"
+  (tmp_path / "metrics.jsonl").write_text(line if step else "")
+  with pytest.raises(ValueError, match="holds the records of a run") if is_lost else contextlib.nullcontext():
+    claim(tmp_path, config)
+
+
 def test_a_member_s_config_is_fixed_by_its_sweep_s_checkpoint(tmp_path):
   claim(tmp_path)
   claim(tmp_path / "runs/00", sweep=tmp_path)
@@ -187,7 +199,7 @@ def test_a_source_is_the_same_by_any_name_from_any_folder_and_after_a_move(tmp_p
 
 
 @pytest.mark.parametrize("name", ["teacher", "recording"])
-def test_a_teacher_and_a_recording_may_move_and_that_is_said(tmp_path, capsys, name):
+def test_a_teacher_and_a_recording_may_move_and_that_is_said(tmp_path, capsys, monkeypatch, name):
   claim(tmp_path, make_config(train={"steps": 200}))
   learn(tmp_path, 100)
   claim(tmp_path, make_config(train={"steps": 200, name: ""}))
@@ -200,6 +212,12 @@ def test_a_teacher_and_a_recording_may_move_and_that_is_said(tmp_path, capsys, n
   assert f"goes on with the {name} b/a, a before" in capsys.readouterr().err
   with pytest.raises(ValueError, match=f"train.{name}: 'b/a' there, '' here"):
     claim(tmp_path / "with", make_config(train={"steps": 200, name: ""}))
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "b/a").mkdir(parents=True)
+  claim(tmp_path / "with", make_config(train={"steps": 200, name: "./b/../b/a"}))  # The same place.
+  assert "goes on" not in capsys.readouterr().err
+  with pytest.raises(ValueError, match=f"train.{name}: './b/../b/a' there, 'another' here"):  # It has not moved.
+    claim(tmp_path / "with", make_config(train={"steps": 200, name: "another"}))
 
 
 def test_other_code_is_said_and_recorded(tmp_path, monkeypatch, capsys):
