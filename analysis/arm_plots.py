@@ -63,7 +63,7 @@ def summary(steps: Steps, *, control_dt_s: float) -> list[str]:
     f"{paid}{rest}",
     f"jitter about {control_dt_s * 1e3:g} ms: p50 {middle:.2f} ms, p99 {late:.2f} ms, at most {most:.2f} ms",
     f"{len(gaps)} gaps{longest}",
-    f"{np.count_nonzero(steps.is_cut_short)} more steps cut short: nobody waited, or the target was out of sight",
+    f"{np.count_nonzero(steps.is_cut_short)} more steps cut short: nobody waited, or target or camera was lost",
   ]
 
 

@@ -38,7 +38,7 @@ def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
     for steps in recording.episodes(path):
       episode = [step for step in steps if not step.is_cut_short]
       num_steps = len(episode) - 1
-      if not num_steps:
+      if num_steps < 1:
         continue
       demo = data.create_group(f"demo_{num_demos}")
       demo.attrs["num_samples"] = num_steps

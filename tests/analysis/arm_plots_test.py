@@ -23,7 +23,7 @@ def test_the_summary_is_counted_by_hand():
     "return 1.50, from 1 to 2",
     "jitter about 100 ms: p50 1.50 ms, p99 145.59 ms, at most 150.00 ms",  # Of 0, 0, 3, 150.
     "1 gaps, the longest 0.25 s",
-    "0 more steps cut short: nobody waited, or the target was out of sight",
+    "0 more steps cut short: nobody waited, or target or camera was lost",
   ]
   short = STEPS._replace(is_cut_short=np.arange(6) == 5)  # The one of 250 ms.
   counted, paid, jitter, gaps, cut = arm_plots.summary(short, control_dt_s=0.1)

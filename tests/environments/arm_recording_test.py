@@ -324,6 +324,15 @@ def test_a_step_that_was_cut_short_is_told_from_others(tmp_path):
   assert export.robomimic(path, tmp_path / "data.hdf5") == (3, 11)
 
 
+def test_an_episode_whose_very_start_was_cut_short_is_none(tmp_path):
+  firsts = [i for i, step in enumerate(STEPS) if step.step_type.first()]
+  short = STEPS[firsts[1]]._replace(observation={"target": STEPS[firsts[1]].observation["target"]}, is_cut_short=True)
+  path = arm_recordings.write(tmp_path / "recording", [*STEPS[: firsts[1]], short, *STEPS[firsts[2] :]])
+  for shown in (None, ["target"]):
+    assert [len(episode) for episode in replay.Replay(str(path), shown).episodes()] == [5, 5]
+  assert export.robomimic(path, tmp_path / "data.hdf5") == (2, 8)
+
+
 def test_a_recording_of_before_has_no_step_that_was_cut_short(tmp_path, monkeypatch):
   names = [name for name in recording.Step._fields if name != "is_cut_short"]
   monkeypatch.setattr(recording.Step, "_asdict", lambda step: {name: getattr(step, name) for name in names})
