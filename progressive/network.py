@@ -21,7 +21,7 @@ Params = tuple[ColumnParams, ...]
 State = tuple[column.State, ...]
 Activations = tuple[dict[str, jax.Array], ...]
 
-OUTPUT_INITS = ("previous", "random")
+OUTPUT_INITS = ("previous", "random", "copy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,10 @@ def grow(key: jax.Array, params: Params, *, spec: Network, output_init: str = "p
 
   `output_init="previous"` (Rusu et al. 2017, section 4): the new network starts with exactly the outputs of the old
   one, policy and value. The own output kernel is zero; bias, output kernel and output laterals of the previous column
-  are copied. All else is random. `output_init="random"` leaves the output random too.
+  are copied. All else is random. `output_init="random"` leaves the output random too. `output_init="copy"`, which no
+  paper has, starts with exactly the old outputs as well, but by the new column's own path: it is a copy of the previous
+  one, which must be of the same layers and read no earlier column, and all laterals end in zeros, U. So it goes on
+  learning to see from what has been learned, as finetuning does, and the old column stays.
   """
   if len(params) + 1 != len(spec.columns):
     raise ValueError(f"params has {len(params)} columns and spec {len(spec.columns)}; grow adds exactly one.")
@@ -78,6 +81,8 @@ def grow(key: jax.Array, params: Params, *, spec: Network, output_init: str = "p
   new = _init_column(key, spec, len(params), alpha=alpha)
   if output_init == "previous":
     new[column.OUTPUT] = _previous_output(params[-1][column.OUTPUT], new[column.OUTPUT], spec)
+  elif output_init == "copy":
+    new = _copy(params[-1], new, spec)
   return (*params, new)
 
 
@@ -288,6 +293,36 @@ def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> Colu
     by_column = params[connection.layer.name].setdefault("laterals", {})
     by_column.setdefault(f"column_{j}", {})[name] = lateral.init(connection_key, connection, alpha=alpha)
   return params
+
+
+def _copy(previous: ColumnParams, new: ColumnParams, spec: Network) -> ColumnParams:
+  """The new column such that each of its layers gives what the previous column's gives."""
+  k = len(spec.columns) - 1
+  before, after = (
+    (dict(one.inputs), tuple(dataclasses.replace(layer, laterals=None, sources=None) for layer in one.layers))
+    for one in spec.columns[-2:]
+  )
+  if before != after:
+    theirs, own = ({layer.name: layer for layer in one[1]} for one in (before, after))
+    other = [name for name in {**theirs, **own} if theirs.get(name) != own.get(name)] or ["inputs"]
+    raise ValueError(
+      f"Column {k} is to start as a copy of column {k - 1}, but differs in {', '.join(other)}; make it of the same "
+      f"layers, or give grow output_init='previous'."
+    )
+  if reads := [name for name, layer in previous.items() if "laterals" in layer]:
+    raise ValueError(
+      f"Column {k} is to start as a copy of column {k - 1}, which reads earlier columns in {', '.join(reads)}; give grow "
+      f"output_init='previous'."
+    )
+  copied: ColumnParams = {}
+  for name, layer in new.items():
+    copied[name] = dict(previous[name])
+    if "laterals" in layer:
+      copied[name]["laterals"] = {
+        source: {read: {**each, "U": jnp.zeros_like(each["U"])} for read, each in by_name.items()}
+        for source, by_name in layer["laterals"].items()
+      }
+  return copied
 
 
 def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: Network) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _starts(
     output_init=config.output_init,
     alpha=config.alpha,
   )
-  starts_as_previous = config.method == "progressive" and config.output_init == "previous"
+  starts_as_previous = config.method == "progressive" and config.output_init != "random"
   if source is None or not (starts_as_previous or config.method in baselines.FINETUNING):
     return params, spec, is_trainable
   if source.reward_scale is None:
@@ -134,7 +134,8 @@ def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: prog
 
 def is_fitted(config: config_dict.ConfigDict) -> bool:
   """Whether the newest column is to see data before it learns: it is new, and the config says so."""
-  return config.train.column.start == "data" and config.method not in baselines.FINETUNING
+  is_new = config.method not in baselines.FINETUNING and config.output_init != "copy"
+  return is_new and config.train.column.start == "data"
 
 
 def fitted(task: Task, batch: batch_lib.Batch, key: jax.Array) -> Task:

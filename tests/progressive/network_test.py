@@ -126,6 +126,45 @@ def test_a_new_column_starts_as_exactly_the_previous_policy_and_value(column_spe
   assert float(jnp.abs(columns.outputs(grown_spec, random, OBSERVATIONS, IS_FIRST) - before).max()) > 0.01
 
 
+def test_a_copy_of_the_first_column_gives_and_learns_what_that_does():
+  """Without laterals its gradient is the first column's own; its laterals' zeros learn, though they add nothing yet."""
+  spec, params = columns.grown(ADAPTED)
+  both = network.Network((ADAPTED, ADAPTED))
+  grown = network.grow(jax.random.key(9), params, spec=both, output_init="copy")
+  before = columns.outputs(spec, params, OBSERVATIONS, IS_FIRST)
+  np.testing.assert_allclose(columns.outputs(both, grown, OBSERVATIONS, IS_FIRST), before, atol=1e-6)
+  assert partition.content_hash(grown[:1]) == partition.content_hash(params)
+
+  def loss(own, earlier, of):
+    return jnp.sum(jnp.sin(columns.outputs(of, (*earlier, own), OBSERVATIONS, IS_FIRST)))
+
+  alone, beside = jax.grad(loss)(params[0], (), spec), jax.grad(loss)(grown[1], grown[:1], both)
+  for name, layer in alone.items():
+    for part, gradient in layer.items():
+      np.testing.assert_allclose(beside[name][part], gradient, atol=1e-5)
+  num_laterals = 0
+  for layer in beside.values():
+    for connection in layer.get("laterals", {}).get("column_0", {}).values():
+      assert jnp.any(connection["U"])
+      num_laterals += 1
+  assert num_laterals == 5  # conv2, fc, the LSTM's two and the output.
+
+
+@pytest.mark.parametrize(
+  ("earlier", "newest", "message"),
+  [
+    ((ADAPTED,), columns.recurrent(conv2=4), "copy of column 0, but differs in conv2; .*output_init='previous'"),
+    ((ADAPTED,), columns.proprioceptive(), "copy of column 0, but differs in conv1, conv2, fc, lstm; make"),
+    ((ADAPTED, ADAPTED), ADAPTED, "copy of column 1, which reads earlier columns in conv2, fc, lstm, output; give"),
+  ],
+)
+def test_a_column_that_is_no_copy_is_refused(earlier, newest, message):
+  spec, params = columns.grown(*earlier)
+  grown = network.Network((*spec.columns, newest))
+  with pytest.raises(ValueError, match=message):
+    network.grow(jax.random.key(0), params, spec=grown, output_init="copy")
+
+
 def test_a_third_column_copies_the_second_columns_output_laterals():
   spec, params = columns.grown(columns.feed_forward(), columns.feed_forward())
   learned = params[1]["output"] | {"kernel": jnp.full((6, 7), 0.3)}

@@ -321,6 +321,19 @@ def test_a_copied_value_is_told_in_the_scale_of_the_new_rewards(tmp_path, method
   assert partition.content_hash(task.params[:kept]) == partition.content_hash(source.params[:kept])
 
 
+def test_a_column_that_starts_as_a_copy_learns_from_there_and_not_from_data(tmp_path):
+  config = make_config()
+  config.train.column.start = "data"
+  run.run(config, tmp_path / "source")
+  source, config = released.load_source(tmp_path / "source"), next_config("progressive", tmp_path / "source")
+  config.output_init, config.train.column.start = "copy", "data"
+  config.train.hyper.learning_rate = base.LEAST_RATE
+  learned = run.run(config, tmp_path / "next")
+  new, old = (checkpoint.flatten(params) for params in (learned.state.trainable[-1], source.params[0]))
+  for name, value in old.items():
+    np.testing.assert_allclose(new[name], value, rtol=1e-5, atol=1e-6)
+
+
 def test_a_source_without_a_scale_of_rewards_is_refused_where_its_value_is_copied(tmp_path):
   source = learn.make(make_config())
   released.save(tmp_path, source.agent.spec, source.params, evaluation={}, provenance={})
