@@ -298,6 +298,7 @@ def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> Colu
 def _copy(previous: ColumnParams, new: ColumnParams, spec: Network) -> ColumnParams:
   """The new column such that each of its layers gives what the previous column's gives."""
   k = len(spec.columns) - 1
+  to_copy, fix = f"Column {k} is to start as a copy of column {k - 1}", "give grow output_init='previous'."
   before, after = (
     (dict(one.inputs), tuple(dataclasses.replace(layer, laterals=None, sources=None) for layer in one.layers))
     for one in spec.columns[-2:]
@@ -305,15 +306,9 @@ def _copy(previous: ColumnParams, new: ColumnParams, spec: Network) -> ColumnPar
   if before != after:
     theirs, own = ({layer.name: layer for layer in one[1]} for one in (before, after))
     other = [name for name in {**theirs, **own} if theirs.get(name) != own.get(name)] or ["inputs"]
-    raise ValueError(
-      f"Column {k} is to start as a copy of column {k - 1}, but differs in {', '.join(other)}; make it of the same "
-      f"layers, or give grow output_init='previous'."
-    )
+    raise ValueError(f"{to_copy}, but differs in {', '.join(other)}; make it of the same layers, or {fix}")
   if reads := [name for name, layer in previous.items() if "laterals" in layer]:
-    raise ValueError(
-      f"Column {k} is to start as a copy of column {k - 1}, which reads earlier columns in {', '.join(reads)}; give grow "
-      f"output_init='previous'."
-    )
+    raise ValueError(f"{to_copy}, which reads earlier columns in {', '.join(reads)}; {fix}")
   copied: ColumnParams = {}
   for name, layer in new.items():
     copied[name] = dict(previous[name])

@@ -39,8 +39,8 @@ def experiment(
     world_options: of the world's constructor.
     method: progressive, finetune, finetune_head, scratch or random_column (`progressive.baselines`).
     source: the trained network that the method starts from: a run directory, a sweep's best, a released column.
-    output_init: how a new column's output starts: "previous", as exactly the old policy (papers.md 2.3), or "random"; or
-      "copy": the whole column is a copy of the one before it.
+    output_init: how a new column's output starts: "previous", as exactly the old policy (papers.md 2.3); "random"; or
+      "copy", with the whole column a copy of the one before it.
     alpha: adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
     seed: what all that is random follows from, 0 to 2^32 - 1.
     wandb: a project of Weights & Biases' that records go to as well; '': none.
