@@ -130,12 +130,20 @@ def _randomized() -> list[plan.Job]:
   fields |= {"train.hyper.anneal_updates": 782, "sweep.num_runs": 1, "sweep.top": 1}  # Updates of 64 worlds, 20 steps.
   column = plan.Job("randomized", config=f"{_SIM_TO_REAL}:wide", fields=fields | looks, hours=0.6)
   source = {"source": "experiments/released/jaco_corl2017_randomized"}  # The same, kept.
-  lines = {"progressive": source, "progressive_wide": source, "finetune": source | {"train.column.norm": "layer"}}
-  lines |= {"scratch": {}, "scratch_wide": {}}
+  alike = source | {"train.column.norm": "layer"}  # Layers of the column's own kinds.
+  copy = alike | {"output_init": "copy", "train.hyper.learning_rate": 3e-5}
+  lines: dict[str, tuple[str, dict[str, Any]]] = {
+    "progressive": ("progressive", source),
+    "progressive_wide": ("progressive_wide", source),
+    "copy": ("progressive_wide", copy),
+    "finetune": ("finetune", alike),
+    "scratch": ("scratch", {}),
+    "scratch_wide": ("scratch_wide", {}),
+  }
   jobs = [
-    _on_the_twin(f"randomized_{line}_{i}", line, "full", {"seed": i, **own}, 0.2)
+    _on_the_twin(f"randomized_{line}_{i}", method, "full", {"seed": i, **own}, 0.2)
     for i in range(5)
-    for line, own in lines.items()
+    for line, (method, own) in lines.items()
   ]
   return [column, *jobs, plan.figures("randomized_figure", "corl2017_fig5", jobs)]
 

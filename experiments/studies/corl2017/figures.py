@@ -38,6 +38,7 @@ _ELSEWHERE = "fig7_static"  # The second of three columns.
 _BESIDE_LEARNING = (
   "steps", "evaluate_every", "evaluation_episodes", "keep_checkpoints", "save_every", "updates_per_record", "video"
 )  # fmt: skip
+_COPIED = "from a copy"  # A new column that starts as one of the first.
 _RANDOMIZED, _HELPED = "randomized", "with helper losses"  # First columns that are not as the paper's.
 
 
@@ -355,8 +356,9 @@ def _method_and_width(run: records.Run) -> str:
     raise ValueError(f"{run.path}: method {method!r} in config.json is not one of {', '.join(colors.METHODS)}")
   train = run.config.get("train", {})
   rate = train.get("hyper", {}).get("learning_rate", 1.0)
-  taught = ", taught" if train.get("teacher") else ""
-  return f"{method if rate > base.LEAST_RATE else 'unchanged'}, {_width(run)}{taught}"
+  more = f", {_COPIED}" if run.config.get("output_init") == "copy" else ""
+  more += ", taught" if train.get("teacher") else ""
+  return f"{method if rate > base.LEAST_RATE else 'unchanged'}, {_width(run)}{more}"
 
 
 def _method_and_change(run: records.Run) -> str:
@@ -478,7 +480,7 @@ def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -
     color=_color(label),
     solid=solid,
     dotted=dotted,
-    is_dashed=_method(label) == "unchanged" or _RANDOMIZED in label,
+    is_dashed=_method(label) == "unchanged" or _RANDOMIZED in label or _COPIED in label,
   )
 
 

@@ -140,6 +140,16 @@ def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
   assert any("short" in text.get_text() for text in drawn.picture.texts)
 
 
+def test_a_column_that_starts_as_a_copy_has_a_line_of_its_own(tmp_path):
+  make_run(tmp_path / "p", "progressive", features=16, level=30.0, output_init="previous")
+  make_run(tmp_path / "c", "progressive", features=16, level=34.0, output_init="copy")
+  drawn = figures.make("corl2017_fig5", read(tmp_path))
+  found = {label: cells["@5k"].tolist() for label, cells in drawn.statistics.items() if "(ours)" in label}
+  assert found == {"progressive, wide (ours)": [30.0], "progressive, wide, from a copy (ours)": [34.0]}
+  lines = {line.get_label(): line.get_linestyle() for line in drawn.picture.axes[0].lines}
+  assert (lines["progressive, wide"], lines["progressive, wide, from a copy"]) == ("-", "--")
+
+
 def test_runs_that_are_not_complete_are_gaps_of_figure_5(tmp_path):
   for seed in range(2):
     make_run(tmp_path / f"p{seed}", "progressive", features=8, level=30.0, seed=seed, train={"steps": 60_000})
