@@ -72,6 +72,8 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is
 HOSTS = (COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
 _MISTAKES = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError)
+# What every cell of a matrix has of its own (`studies.pnn.matrix`) -> the fields that say so.
+_CELLS_OWN = {"world": "matrix.world and matrix.targets", "method": "matrix.methods", "source": "matrix.sources"}
 _IS_MATRIX = (
   "is a matrix: run it by python -m experiments.matrix, all of it or one cell, such as --cell=scratch_pong of Pong's"
 )
@@ -311,13 +313,11 @@ def check_fields(argv: Sequence[str]) -> None:
   names = [argument.lstrip("-").split("=", 1)[0] for argument in argv[1:] if argument.startswith("-")]
   given = [name.removeprefix("config.") for name in names if name.startswith("config.")]
   drawn = {name for name, *_ in config.sweep.sampled} if "sweep" in config and "sweep.sampled" not in given else set()
-  from experiments.configs import base  # The file has imported it by now.
-
   for name in given:
     if name not in known:
       raise ValueError(unknown_field(name, known, file.partition(":")[0]))
-    if "matrix" in config and name in base.CELLS_OWN:
-      raise ValueError(f"--config.{name} would change nothing: cells have their own; set {base.CELLS_OWN[name]}")
+    if "matrix" in config and name in _CELLS_OWN:
+      raise ValueError(f"--config.{name} would change nothing: cells have their own; set {_CELLS_OWN[name]}")
     if name in drawn:
       raise ValueError(f"--config.{name} would change nothing: sweep.sampled draws it; add --config.sweep.sampled='()'")
 

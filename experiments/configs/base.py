@@ -14,8 +14,6 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 
-# What every cell of a matrix has of its own -> the fields that say so.
-CELLS_OWN = {"world": "matrix.world and matrix.targets", "method": "matrix.methods", "source": "matrix.sources"}
 LEAST_RATE = 1e-12  # A learning rate at which nothing changes: a network is played as it was.
 
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import config_dict
 
-from experiments.configs import base
 from experiments.running import play, run
 from experiments.setup import checks, column, learn, place
 from experiments.store import lock as lock_lib
@@ -26,6 +25,7 @@ from progressive import baselines, partition
 OUTCOME = "outcome.json"
 FAILURE = "failure.json"  # Why a cell has none; without this file it is tried again.
 PLAN = "matrix.json"
+_CELLS_OWN = ("world", "method", "source")  # What a cell's config has in the place of the matrix's.
 MANY_COLUMNS = ("progressive", "random_column")  # The methods whose networks have several columns.
 
 
@@ -102,7 +102,7 @@ def write_plan(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
   if (workdir / PLAN).exists():
     before = read_plan(workdir)
     theirs = json.loads(before.to_json())
-    cells_own = dict.fromkeys(("matrix", *base.CELLS_OWN))
+    cells_own = dict.fromkeys(("matrix", *_CELLS_OWN))
     changes = run_directory.difference(theirs | cells_own, ours | cells_own)
     if before.matrix.world != config.matrix.world:
       changes = [*changes, f"matrix.world: {before.matrix.world} there, {config.matrix.world} here"]

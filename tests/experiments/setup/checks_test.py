@@ -129,7 +129,9 @@ def test_a_scale_of_adapters_that_cannot_be_is_refused(alpha):
 def test_a_word_of_the_run_itself_is_checked_whatever_the_method():
   config = make_config()  # From scratch, which does not read it.
   config.output_init = "prevous"
-  with pytest.raises(ValueError, match="output_init='prevous' is not one of previous, random; nearest is previous"):
+  with pytest.raises(
+    ValueError, match="output_init='prevous' is not one of previous, random, copy; nearest is previous"
+  ):
     checks.check(config)
 
 
