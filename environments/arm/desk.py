@@ -205,13 +205,13 @@ class Desk:
       raise
     time_s = self._world.now_s()
     names = {uid: self._observations[uid] for uid in request.requested_observations}
-    observation, is_cut_short = self._world.observe(self._cheap), False
+    observation, is_cut_short = self._world.observe(self._cheap), True
     try:
       observation |= self._world.observe(set(names.values()) - {protocol.REWARD, *observation})
-    except Exception as error:  # The arm has moved, whatever its camera does.
-      is_cut_short = True
-      raise world.CutShortError(str(error)) if isinstance(error, protocol.BridgeError) else error from None
-    finally:
+      is_cut_short = False
+    except protocol.BridgeError as error:
+      raise world.CutShortError(str(error)) from None
+    finally:  # The arm has moved, whatever its camera does.
       self._note(time_s, (step_type, reward, discount), action, observation, is_cut_short=is_cut_short)
     values = {**observation, protocol.REWARD: np.array(reward, np.float32)}
     state = rpc.EnvironmentStateType.RUNNING

@@ -24,7 +24,6 @@ def test_mistakes_are_refused_by_name():
   with pytest.raises(ValueError, match="alpha by 'uniform'"):
     sweep.sample(config, 0)
   assert isinstance(sweep.sample(pong_soup.get_config("smoke"), 0), config_dict.ConfigDict)
-  config = pong_soup.get_config("smoke")
   for name in ("num_runs", "top"):
     config = pong_soup.get_config("smoke")
     config.sweep[name] = 0
