@@ -7,6 +7,7 @@ both are resampled independently, and the top is chosen anew in every resample. 
 approximate: a resample can repeat the best run but never hold a better one.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ def build(
   rows: Sequence[Row],
   targets: Sequence[str],
   definition: transfer.Definition,
+  own_floors: Mapping[str, float] | None = None,
   num_resamples: int = 2000,
 ) -> Matrix:
   """Scores every cell.
@@ -62,6 +64,7 @@ def build(
     baselines: target -> the curves of learning it from scratch.
     rows, targets: of the matrix, in order.
     definition: what a score is.
+    own_floors: target -> the score that counts as nothing there, where that is not the definition's.
     num_resamples: of the bootstrap.
 
   Raises:
@@ -74,9 +77,10 @@ def build(
   values, notes = np.full(shape, np.nan), np.full(shape, "", object)
   resampled = np.full((num_resamples, *shape), np.nan)
   for t, target in enumerate(targets):
-    below = _sample(baselines.get(target), definition, num_resamples, (0, t))
+    how = dataclasses.replace(definition, floor=(own_floors or {}).get(target, definition.floor))
+    below = _sample(baselines.get(target), how, num_resamples, (0, t))
     for m, row in enumerate(rows):
-      above = _sample(cells.get((row, target)), definition, num_resamples, (0, t, m + 1))
+      above = _sample(cells.get((row, target)), how, num_resamples, (0, t, m + 1))
       notes[m, t] = _why_not(row, target, above, below)
       if not notes[m, t]:
         values[m, t] = above.area / below.area

@@ -36,17 +36,18 @@ def main() -> None:
   workdir = matrix_folder.find_one(binary.RUNS.value or ())
   chosen = analysis.choose(workdir, binary.CELL.value)
   settings = analysis.Settings(
-    floor=matrix.floors(matrix.read_plan(workdir))[0],
     num_samples=_SAMPLES.value,
     every=_EVERY.value,
     has_aps=_APS.value,
     aps_episodes=_APS_EPISODES.value,
     aps_scales=scales or sensitivity.SCALES,
   )
-  for number, path in enumerate(chosen, start=1):
+  plan = matrix.read_plan(workdir)
+  for number, cell in enumerate(chosen, start=1):
     started = time.monotonic()
-    line = analysis.describe(analysis.analyse(path, settings))
-    print(f"[{number}/{len(chosen)}] {path.name}: {line} ({time.monotonic() - started:.0f} s)", flush=True)
+    measured = analysis.analyse(workdir / cell.name, settings, floor=matrix.floor(plan, cell.target))
+    line = analysis.describe(measured)
+    print(f"[{number}/{len(chosen)}] {cell.name}: {line} ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 def _scales() -> tuple[float, ...]:

@@ -96,7 +96,7 @@ def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
 
   Args:
     num_actions: how many: as many as do something in this game, for those, in the emulator's order (None for the same);
-      3 for NOOP, RIGHT, LEFT; 18 for all.
+      3 for NOOP, RIGHT, LEFT, where a game does not have three of its own; 18 for all.
 
   Raises:
     ValueError: for another number.

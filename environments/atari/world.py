@@ -45,7 +45,8 @@ class Atari(dm_env.Environment):
     Args:
       game: as ale-py names it: "pong", "space_invaders", ...
       seed: of all episodes to come.
-      num_actions: 3 for NOOP, RIGHT, LEFT; 18 for all; None for those that do something in this game.
+      num_actions: 3 for NOOP, RIGHT, LEFT (Freeway has three others); 18 for all; None for those that do something in
+        this game.
       max_episode_steps: an episode is truncated after so many.
       max_start_frames: an episode begins after 2 to so many frames of doing nothing; less than 3 for always the same.
       mode: of the console's switch, None for the game's own; another mode can be another game.

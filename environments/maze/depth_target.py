@@ -23,14 +23,17 @@ NUM_BANDS = len(BANDS) + 1
 def places(crop: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
   """The rows `[4]` and columns `[16]` of the picture that are looked at: the middles of 4 x 16 boxes of a crop.
 
-  A crop is first row, row after the last, first column, column after the last. Raises ValueError if it does not lie in
-  the picture or is smaller than the grid.
+  A crop is first row, row after the last, first column, column after the last.
+
+  Raises:
+    ValueError: if these are not whole, it does not lie in the picture, or it is smaller than the grid.
   """
   size = constants.IMAGE_SIZE
-  top, bottom, left, right = crop if len(crop) == 4 else (0, 0, 0, 0)
+  is_whole = len(crop) == 4 and all(float(edge).is_integer() for edge in crop)
+  top, bottom, left, right = crop if is_whole else (0, 0, 0, 0)
   if not (0 <= top and top + SHAPE[0] <= bottom <= size and 0 <= left and left + SHAPE[1] <= right <= size):
     raise ValueError(
-      f"depth_crop={tuple(crop)} must be top, bottom, left, right within {size} pixels, at least 4 by 16 large"
+      f"depth_crop={tuple(crop)} must be whole top, bottom, left, right within {size} pixels, at least 4 by 16 large"
     )
   rows = top + (np.arange(SHAPE[0]) + 0.5) * (bottom - top) / SHAPE[0]
   columns = left + (np.arange(SHAPE[1]) + 0.5) * (right - left) / SHAPE[1]

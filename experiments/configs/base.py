@@ -206,6 +206,7 @@ def matrix(
   source_pairs: tuple[tuple[str, ...], ...],
   targets: tuple[str, ...],
   floors: tuple[float, ...],
+  own_floors: Mapping[str, float] | None = None,
 ) -> config_dict.ConfigDict:
   """A transfer matrix: every method from every source to every target but itself (`studies.pnn.matrix`).
 
@@ -216,6 +217,7 @@ def matrix(
     source_pairs: tasks of the first columns, in order, of networks of three and more.
     targets: tasks that are learned next.
     floors: scores that count as nothing (`analysis.transfer`): the lowest, and the one nearest to the paper's numbers.
+    own_floors: task -> its own one, in place of all of `floors`.
   """
   return config_dict.ConfigDict(
     {
@@ -225,5 +227,6 @@ def matrix(
       "source_pairs": source_pairs,
       "targets": targets,
       "floors": floors,
+      "own_floors": dict(own_floors or {}),
     }
   )

@@ -111,6 +111,7 @@ def transfer(
   world_options: Mapping[str, Any],
   column: Mapping[str, Any],
   floors: tuple[float, ...],
+  own_floors: Mapping[str, float] | None = None,
 ) -> config_dict.ConfigDict:
   """A transfer matrix of the paper, with its methods.
 
@@ -120,7 +121,7 @@ def transfer(
     world: the task in a cell's config until the matrix fills in its own, with method and source.
     world_options: of every task, beside those of `chosen`.
     column: fields of `base.column`, beside those of `chosen`.
-    floors: see `base.matrix`.
+    floors, own_floors: see `base.matrix`.
   """
   config = base.experiment(
     world=f"{worlds}{world}",
@@ -148,6 +149,7 @@ def transfer(
     source_pairs=chosen.source_pairs,
     targets=chosen.targets,
     floors=floors,
+    own_floors=own_floors,
   )
   config.sweep = base.sweep(num_runs=chosen.num_runs, top=chosen.top, sampled=chosen.sampled)
   return config

@@ -37,6 +37,7 @@ def _whole(least: int, most: int | None = None) -> _Range:
   return _Range(words, lambda x: least <= x and (most is None or x <= most), is_whole=True)
 
 
+_FINITE = _Range("a finite number", math.isfinite)
 _POSITIVE = _Range("a finite number > 0", lambda x: 0 < x < math.inf)
 _POSITIVE_OR_INFINITE = _Range("> 0 (inf: no limit)", lambda x: x > 0)
 _NOT_NEGATIVE = _Range("a finite number >= 0", lambda x: 0 <= x < math.inf)
@@ -152,6 +153,8 @@ def check(config: config_dict.ConfigDict) -> None:
       raise ValueError(f"sweep.top={config.sweep.top} is more than sweep.num_runs={config.sweep.num_runs}; set both")
     if config.matrix.get("floors") == ():
       raise ValueError(f"matrix.floors=() is not of the form {_MATRIX['floors'][1]}")
+    for task, floor in config.matrix.get("own_floors", {}).items():
+      _check_number(f"matrix.own_floors.{task}", floor, _FINITE)
 
 
 def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:

@@ -105,7 +105,7 @@ def top_runs(curve: curves.Curve, top: int, floor: float) -> np.ndarray:
   """Which runs have the most area above the floor, as a transfer score counts it: `top` indices, or all of fewer."""
   how = transfer.Definition(floor=floor, horizon=float(curve.steps[-1]), top_k=1)
   each = [transfer.areas(curves.Curve(curve.steps, values[None]), how)[0] for values in curve.values]
-  return np.argsort(each, kind="stable")[::-1][:top]
+  return np.argsort(-np.asarray(each), kind="stable")[:top]
 
 
 def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:

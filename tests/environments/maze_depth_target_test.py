@@ -31,7 +31,9 @@ def test_places_are_the_middles_of_boxes():
   np.testing.assert_array_equal(columns, np.arange(4, 84, 5))  # of 5 columns from column 2.
 
 
-@pytest.mark.parametrize("crop", [(16, 85, 2, 82), (16, 18, 2, 82), (-1, 68, 2, 82), (16, 68, 2, 10)])
+@pytest.mark.parametrize(
+  "crop", [(16, 85, 2, 82), (16, 18, 2, 82), (-1, 68, 2, 82), (16, 68, 2, 10), (16.9, 68, 2, 82)]
+)
 def test_a_crop_that_does_not_fit_is_refused(crop):
   with pytest.raises(ValueError, match="depth_crop"):
     registry.make("maze/static_small", depth_crop=crop)

@@ -65,7 +65,8 @@ class Measures(NamedTuple):
 
   @property
   def score(self) -> intervals.Interval:
-    return intervals.of_mean(self.scores, bounds=(0.0, float("inf")))  # Nothing costs in the paper's mazes.
+    lowest = 0.0 if min(self.scores) >= 0.0 else -np.inf  # Nothing costs in the paper's mazes; lemons in others do.
+    return intervals.of_mean(self.scores, bounds=(lowest, np.inf))
 
 
 def feature_layer(spec: network.Network) -> str:

@@ -41,7 +41,6 @@ COLORS = {name: color for agent, color in _UNCLIPPED.items() for name in (agent,
 _OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
 SMOOTH_POINTS = 5
-_BOUNDS = drawing.Bounds(low=0.0)  # Neither mazes nor the reacher take rewards away.
 # Our agents -> the legends of figure 3, and the rows of table 1. Starred agents cut rewards; so do those of v1, whose
 # scores are the starred ones' and whose D regresses depth from the encoder.
 PAPER_FIG3 = {
@@ -83,12 +82,13 @@ def fig3(everyone: folder.Navigation) -> drawing.Drawn:
     panels.append(plots.Panel(f"{maze}, runs a line: {counted}", [_line(sweep, colors) for sweep in sweeps]))
     levels.append(scores_between(sweeps)[0])
     statistics |= {sweep.name: _counted(sweep) | curve_numbers(sweep) | _beside_paper(sweep) for sweep in sweeps}
+  bounds = _bounds(everyone)
   note = "level dashed line: half of the way from untrained play to the best score"
   picture = plots.learning_curves(
     panels,
     x_label="environment steps",
     y_label="score",
-    bounds=_BOUNDS[:2],
+    bounds=bounds[:2],
     panels_per_row=3,
     has_shared_legend=True,
     note=note,
@@ -97,7 +97,7 @@ def fig3(everyone: folder.Navigation) -> drawing.Drawn:
     axis.axhline(level, color="0.6", linestyle="--", linewidth=0.9)
   gaps, saved = everyone.gaps | _unfit_baselines(everyone), speedups(everyone)
   more_tables = {"speedup": saved} if saved else {}
-  return drawing.Drawn(picture, statistics, more_tables=more_tables, gaps=gaps, bounds=_BOUNDS)
+  return drawing.Drawn(picture, statistics, more_tables=more_tables, gaps=gaps, bounds=bounds)
 
 
 def table1(everyone: folder.Navigation) -> drawing.Drawn:
@@ -111,7 +111,7 @@ def table1(everyone: folder.Navigation) -> drawing.Drawn:
       statistics[f"{sweep.maze}/{row.agent} (paper, {_VERSIONS[row.version]})"] = _paper_numbers(row)
   picture = measure_plots.dots([sweep.name for sweep, _ in tested], *_dots(tested))
   gaps = everyone.gaps | everyone.untested
-  return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_BOUNDS)
+  return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_bounds(everyone))
 
 
 def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
@@ -210,8 +210,15 @@ def _line(sweep: folder.Sweep, colors: Mapping[str, str]) -> plots.Line:
 
 
 def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
-  """Which runs the numbers are of: the best of those that have ended episodes."""
-  return {"counted": f"top {len(sweep.best)} of {len(sweep.runs)}"}
+  """Which runs the numbers are of: the best of those that have ended episodes, which may be fewer than were planned."""
+  planned = f" ({sweep.num_runs} planned)" if len(sweep.runs) < sweep.num_runs else ""
+  return {"counted": f"top {len(sweep.best)} of {len(sweep.runs)}{planned}"}
+
+
+def _bounds(everyone: folder.Navigation) -> drawing.Bounds:
+  """Of scores: 0 where none fell below it. Lemons and mushrooms take rewards away."""
+  lowest = min(sweep.curve.values.min() for sweep in everyone.sweeps if sweep.curve is not None)
+  return drawing.Bounds(low=0.0) if lowest >= 0.0 else drawing.Bounds()
 
 
 def _final_scores(sweep: folder.Sweep) -> np.ndarray:
@@ -245,7 +252,7 @@ def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
       gaps[f"speed-up in {maze}"] = f"no {missing[0]} without its auxiliary losses there to compare with"
     for sweep in sweeps:
       without = _without(sweep, sweeps) or sweep
-      ours, theirs = (f"top {one.top} of {one.num_runs} runs" for one in (sweep, without))
+      ours, theirs = (f"top {len(one.best)} of {len(one.runs)} runs" for one in (sweep, without))
       is_choice = any(one.top < one.num_runs for one in (sweep, without))
       changes = run_directory.difference(without.settings, sweep.settings)
       faults = [f"{ours} against {theirs} without"] if ours != theirs and is_choice else []

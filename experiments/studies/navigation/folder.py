@@ -36,8 +36,8 @@ class Sweep(NamedTuple):
   best: tuple[records.Run, ...]  # The top of them, by the area under their curves.
   curve: curves.Curve | None  # Of the best, over environment steps as far as the shortest goes; None without runs.
   tested: episodes_file.Tested | None
-  note: str  # Why it is not complete, in a word or two: 'at 40%'; '' where it is.
-  gap: str  # The same in full.
+  note: str  # Why those of `runs` are not complete, in a word or two: 'at 40%'; '' where they are.
+  gap: str  # The same in full, and which runs are lacking.
   newest_step: int | None = None  # Of its checkpoints; None where there are none.
 
   @property
@@ -169,7 +169,7 @@ def read(path: pathlib.Path) -> Sweep:
   if not runs:
     return sweep
   curve = curve_of(runs, sweep)
-  best = sweep_folder.top_runs(curve, sweep.top, 0.0)  # No score is below 0 here: no fruit, no goal, no ball.
+  best = sweep_folder.top_runs(curve, sweep.top, min(0.0, float(curve.values.min())))
   return sweep._replace(best=tuple(runs[i] for i in best), curve=curve._replace(values=curve.values[best]))
 
 

@@ -27,7 +27,6 @@ _NUM_WORLDS = 16  # That samples for AFS are played in.
 class Settings(NamedTuple):
   """What is measured, and how much of it."""
 
-  floor: float  # The score that counts as nothing.
   num_samples: int = 2048
   every: int = 20
   has_aps: bool = False
@@ -35,8 +34,10 @@ class Settings(NamedTuple):
   aps_scales: tuple[float, ...] = sensitivity.SCALES
 
 
-def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitivity:
+def analyse(path: pathlib.Path, settings: Settings, *, floor: float) -> sensitivity_file.Sensitivity:
   """Measures what is missing of the cell in `path`, writes it beside the network and returns it all.
+
+  `floor` is the score that counts as nothing on its target.
 
   Raises:
     ValueError: if its files cannot be read, what is there was measured otherwise than `settings` say, or the network
@@ -45,7 +46,7 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
   measured = sensitivity_file.read(path)
   if measured is not None:
     at = measured.aps or measured.aps_fault
-    has_aps = at is not None and at.floor == settings.floor
+    has_aps = at is not None and at.floor == floor
     _check_same(path, measured, settings, has_aps=settings.has_aps and has_aps)
     if not settings.has_aps or has_aps:
       return measured
@@ -64,7 +65,8 @@ def analyse(path: pathlib.Path, settings: Settings) -> sensitivity_file.Sensitiv
     measured = sensitivity_file.Sensitivity(settings.num_samples, settings.every, diagonals, None)
     sensitivity_file.write(path, measured, about=about)  # Before APS, which takes far longer and may be stopped.
   if settings.has_aps:
-    measured = _with_aps(measured, player, samples, aps_key, settings, is_greedy=config.train.evaluation_is_greedy)
+    is_greedy = config.train.evaluation_is_greedy
+    measured = _with_aps(measured, player, samples, aps_key, settings, floor=floor, is_greedy=is_greedy)
     sensitivity_file.write(path, measured, about=about)
   return measured
 
@@ -116,6 +118,7 @@ def _with_aps(
   key: jax.Array,
   settings: Settings,
   *,
+  floor: float,
   is_greedy: bool,
 ) -> sensitivity_file.Sensitivity:
   """With APS, or with the reason why this network has none, which stands in the file: asking again changes nothing."""
@@ -123,13 +126,9 @@ def _with_aps(
   few = player._replace(worlds=player.worlds._replace(num_worlds=settings.aps_episodes))
   variance = sensitivity.variances(player, samples)
   try:
-    aps = sensitivity.aps(
-      few, key, variance=variance, scales=settings.aps_scales, floor=settings.floor, is_greedy=is_greedy
-    )
+    aps = sensitivity.aps(few, key, variance=variance, scales=settings.aps_scales, floor=floor, is_greedy=is_greedy)
   except sensitivity.NothingToLose as error:
-    return measured._replace(
-      aps=None, aps_fault=sensitivity_file.Fault(settings.aps_episodes, settings.floor, str(error))
-    )
+    return measured._replace(aps=None, aps_fault=sensitivity_file.Fault(settings.aps_episodes, floor, str(error)))
   return measured._replace(aps=aps, aps_fault=None)
 
 
@@ -158,7 +157,7 @@ def _config(file: pathlib.Path) -> config_dict.ConfigDict:
     raise ValueError(f"{file} cannot be read ({error}); run experiments.matrix there again") from None
 
 
-def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
+def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[matrix.Cell]:
   """The done cells of these names; where none is named, all that are done and have more than one column.
 
   Raises:
@@ -173,4 +172,4 @@ def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
       raise ValueError(f"{cell.name} is not done in {workdir}; run experiments.matrix --cell={cell.name} first")
   if not chosen:
     raise ValueError(f"{workdir}: no cell with more than one column is done; run experiments.matrix first")
-  return [workdir / cell.name for cell in chosen]
+  return chosen

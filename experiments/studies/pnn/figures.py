@@ -92,7 +92,7 @@ def _learning_curves(
         gaps[result.cell.name] = result.gap
       if result.curve is None:
         continue
-      top = sweep_folder.top_runs(result.curve, matrix.top, matrix.floors[0])
+      top = sweep_folder.top_runs(result.curve, matrix.top, matrix.floor(target))
       best = result.curve._replace(values=result.curve.values[top])
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
@@ -146,7 +146,8 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
         "lost": drawing.number(lost),
         "source's parameters": "unchanged" if one["is_unchanged"] else "changed",
       }
-  picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=matrix.floors[0])
+  lowest = min(matrix.floor(source) for cell in matrix.results for source in cell.sources)
+  picture = forgetting_plots.bars(changes, y_label="score on the source task", floor=lowest)
   return drawing.Drawn(picture, statistics, gaps=gaps, bounds=_bounds(matrix))
 
 
@@ -156,7 +157,7 @@ def _evaluated(evaluation: Mapping[str, float]) -> intervals.Interval:
 
 
 def definition(matrix: matrix_folder.Matrix) -> transfer.Definition:
-  """The score that leads: the first floor, the whole run, the config's top."""
+  """The score that leads: the first floor, but where a task has its own; the whole run, the config's top."""
   return transfer.Definition(floor=matrix.floors[0], horizon=float(matrix.steps), top_k=matrix.top)
 
 
@@ -177,6 +178,7 @@ def scores(
     rows=rows,
     targets=matrix.targets,
     definition=how,
+    own_floors=matrix.own_floors,
     num_resamples=num_resamples,
   )
   notes = scored.notes.astype(object)

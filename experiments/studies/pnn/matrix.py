@@ -149,6 +149,11 @@ def floors(config: config_dict.ConfigDict) -> tuple[float, ...]:
   return named
 
 
+def floor(config: config_dict.ConfigDict, task: str) -> float:
+  """The score that counts as nothing on a task: its own, or the first of all."""
+  return float(config.matrix.get("own_floors", {}).get(task, floors(config)[0]))
+
+
 def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> config_dict.ConfigDict:
   """The config of a cell's sweep."""
   own = config_dict.ConfigDict({name: value for name, value in config.items() if name != "matrix"})

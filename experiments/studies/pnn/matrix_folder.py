@@ -37,9 +37,14 @@ class Matrix(NamedTuple):
   world: str  # What stands before a target's name: 'pong/'.
   targets: tuple[str, ...]
   floors: tuple[float, ...]  # Scores that count as nothing, the one that leads first.
+  own_floors: Mapping[str, float]  # Of tasks that have another.
   steps: int  # Of every run, in agent steps.
   top: int  # How many of a cell's runs count.
   results: Mapping[matrix.Cell, Result]
+
+  def floor(self, task: str) -> float:
+    """The score that counts as nothing on a task."""
+    return self.own_floors.get(task, self.floors[0])
 
   @property
   def runs(self) -> tuple[records.Run, ...]:
@@ -81,14 +86,19 @@ def read(path: pathlib.Path) -> Matrix:
   """
   config = matrix.read_plan(path)
   steps, num_runs, floors = int(config.train.steps), int(config.sweep.num_runs), matrix.floors(config)
+  own_floors = {task: float(floor) for task, floor in config.matrix.get("own_floors", {}).items()}
   on_disk = Matrix(
     path=path,
     world=config.matrix.world,
     targets=tuple(config.matrix.targets),
     floors=floors,
+    own_floors=own_floors,
     steps=steps,
     top=int(config.sweep.top),
-    results={cell: _read_cell(path / cell.name, cell, steps, num_runs, min(floors)) for cell in matrix.plan(config)},
+    results={
+      cell: _read_cell(path / cell.name, cell, steps, num_runs, own_floors.get(cell.target, min(floors)))
+      for cell in matrix.plan(config)
+    },
   )
   if not on_disk.runs:
     raise ValueError(f"{path}: no cell has a run with finished episodes; run experiments.matrix first")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from experiments.configs import base, jaco_corl2017, jaco_talk, navigation, pong_soup
+from experiments.configs import base, jaco_corl2017, jaco_talk, labyrinth, navigation, pong_soup
 from experiments.setup import checks, learn
 from progressive import baselines
 
@@ -252,6 +252,14 @@ def test_a_matrix_that_cannot_be_is_refused_before_its_first_cell(name, value, f
   with config.ignore_type():
     config.matrix[name] = value
   with pytest.raises(ValueError, match=re.escape(f"matrix.{name}={value!r} is not of the form {form}")):
+    checks.check(config)
+
+
+def test_a_task_s_own_floor_is_a_number():
+  config = labyrinth.get_config("laptop")
+  checks.check(config)
+  config.matrix.own_floors.avoid_2 = math.nan
+  with pytest.raises(ValueError, match="matrix.own_floors.avoid_2=nan must be a finite number"):
     checks.check(config)
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from analysis import records
+from analysis import curves, records
 from experiments.store import sweep_folder
 
 
@@ -24,3 +24,9 @@ def test_what_ended_in_an_update_that_goes_beyond_the_last_step_counts(tmp_path)
   assert steps[-1] == 1_000
   np.testing.assert_array_equal(values[[0, 50, 99, 100]], [1, 1, 1, 5])
   assert sweep_folder.late_returns(run).mean() == 5.0
+
+
+def test_the_first_of_runs_that_are_alike_is_the_top_one():
+  curve = curves.Curve(np.array([0.0, 1.0, 2.0]), np.array([[-9.0] * 3, [2.0] * 3, [-5.0] * 3, [2.0] * 3]))
+  np.testing.assert_array_equal(sweep_folder.top_runs(curve, 3, 0.0), [1, 3, 0])
+  np.testing.assert_array_equal(sweep_folder.top_runs(curve, 3, -9.0), [1, 3, 2])

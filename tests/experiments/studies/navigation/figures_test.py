@@ -96,12 +96,27 @@ def test_runs_that_are_missing_are_said_and_the_numbers_shown(tmp_path):
   navigators.write_sweep(tmp_path / "lstm", "lstm", "static_1", [(0, 40)], num_runs=64, until=5_000)
   drawn = figures.make("nav_fig3", read(tmp_path))
   numbers = drawn.statistics["static_1/nav"]
-  assert numbers["counted"] == "top 2 of 3"
+  assert numbers["counted"] == "top 2 of 3 (64 planned)"
   np.testing.assert_allclose(numbers["score"], [38, 38], atol=0.5)
   assert drawn.gaps == {
     "static_1/nav": "3 of 64 runs have ended episodes, not 03, 04, 05 and 58 more",
     "static_1/lstm": "stops at step 5,000 of 10,000; 1 of 64 runs have ended episodes, not 01, 02, 03 and 60 more",
   }
+
+
+def test_scores_below_0_have_their_best_runs_and_their_own_bounds(tmp_path):
+  """As where mushrooms are: of -5, -9 and -7 the top two are -5 and -7."""
+  navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(-5, -5), (-9, -9), (-7, -7)])
+  drawn = figures.make("nav_fig3", read(tmp_path))
+  np.testing.assert_allclose(drawn.statistics["static_1/nav"]["score"], [-5, -7])
+  assert drawn.bounds.low == -np.inf
+
+
+def test_a_speed_up_over_fewer_runs_than_planned_is_said(tmp_path):
+  navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40)] * 4)
+  navigators.write_sweep(tmp_path / "d2", "nav_d2", "static_1", [(0, 50)], num_runs=4)
+  drawn = figures.make("nav_fig3", read(tmp_path))
+  assert drawn.gaps["speed-up of static_1/nav_d2"] == "top 1 of 1 runs against top 2 of 4 runs without"
 
 
 def test_starred_agents_stand_beside_the_paper_s_starred_ones(tmp_path):

@@ -21,7 +21,8 @@ from tests.agents import worlds
 from tests.experiments.studies.pnn import matrices, sensitivity_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
-SETTINGS = analysis.Settings(floor=0.5, num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)
+FLOOR = 0.5
+SETTINGS = analysis.Settings(num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)
 
 
 @pytest.fixture(autouse=True)
@@ -75,44 +76,44 @@ def test_behind_dm_env_there_is_afs_alone(soup, monkeypatch):
   with pytest.raises(
     ValueError, match="pong/white is behind dm_env, where episodes .* cannot start alike.*leave --aps"
   ):
-    analysis.analyse(path, SETTINGS._replace(has_aps=True))
-  assert "AFS of column 1: hidden 0.80" in analysis.describe(analysis.analyse(path, SETTINGS))
+    analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=FLOOR)
+  assert "AFS of column 1: hidden 0.80" in analysis.describe(analysis.analyse(path, SETTINGS, floor=FLOOR))
   assert len(closed) == 2
 
 
 def test_aps_is_added_to_what_is_there(soup):
   path = soup / "progressive_pong_to_white"
-  alone = analysis.analyse(path, SETTINGS)
+  alone = analysis.analyse(path, SETTINGS, floor=FLOOR)
   assert alone.aps is None
-  both = analysis.analyse(path, SETTINGS._replace(has_aps=True))
+  both = analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=FLOOR)
   np.testing.assert_array_equal(both.diagonals[1, "hidden"], alone.diagonals[1, "hidden"])
   shares = {
     (p["column"], p["layer"]): p["share"] for p in json.loads((path / "sensitivity.json").read_text())["aps"]["places"]
   }
   assert shares == {(0, "hidden"): 0.0, (1, "hidden"): 1.0}
   assert "APS of column 1: hidden 1.00" in analysis.describe(both)
-  again = analysis.analyse(path, SETTINGS._replace(has_aps=True))
+  again = analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=FLOOR)
   np.testing.assert_array_equal(again.diagonals[1, "hidden"], both.diagonals[1, "hidden"])
   with pytest.raises(ValueError, match="measured with --samples=128, not 256; give that, or remove it"):
-    analysis.analyse(path, SETTINGS._replace(num_samples=256))
+    analysis.analyse(path, SETTINGS._replace(num_samples=256), floor=FLOOR)
   with pytest.raises(ValueError, match="measured with --aps_episodes=.*, not 50"):
-    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=50))
+    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=50), floor=FLOOR)
   with pytest.raises(ValueError, match="measured with --sample_every=2, not 20; give that, or remove it"):
-    analysis.analyse(path, SETTINGS._replace(every=20))
+    analysis.analyse(path, SETTINGS._replace(every=20), floor=FLOOR)
   with pytest.raises(ValueError, match="measured with --aps_scales=0.01,0.1,1,10,100, not 0.1,10; give that"):
-    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_scales=(0.1, 10.0)))
+    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_scales=(0.1, 10.0)), floor=FLOOR)
   # AFS alone has no episodes and no scales.
-  assert analysis.analyse(path, SETTINGS._replace(aps_episodes=50, aps_scales=(0.1, 10.0))).aps is not None
+  assert analysis.analyse(path, SETTINGS._replace(aps_episodes=50, aps_scales=(0.1, 10.0)), floor=FLOOR).aps is not None
 
 
 def test_aps_that_is_stopped_leaves_afs_and_is_all_that_is_measured_then(soup, monkeypatch):
   path, settings = soup / "random_column_white", SETTINGS._replace(has_aps=True)
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
     patch.setattr(sensitivity, "aps", mock.Mock(side_effect=KeyboardInterrupt))
-    analysis.analyse(path, settings)
+    analysis.analyse(path, settings, floor=FLOOR)
   assert sensitivity_file.read(path).aps is None
   monkeypatch.setattr(sensitivity, "fisher_diagonals", mock.Mock(side_effect=AssertionError("AFS is there")))
-  said = analysis.describe(analysis.analyse(path, settings))
+  said = analysis.describe(analysis.analyse(path, settings, floor=FLOOR))
   assert "AFS of column 1: hidden 0.80" in said and "APS of column 1" in said
 
 
@@ -142,28 +143,29 @@ def test_options_of_aps_are_refused_without_it(soup, name):
 
 def test_a_network_at_the_floor_says_so_in_its_file(soup):
   path = soup / "progressive_pong_to_white"
-  found = analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
+  found = analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=1.0)
   assert found.aps is None and "no better than the floor 1" in found.aps_fault.why
   assert "no better than the floor" in json.loads((path / "sensitivity.json").read_text())["aps"]["fault"]
   assert "no APS: without noise" in analysis.describe(found)
-  again = analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0))
+  again = analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=1.0)
   assert again.aps_fault == found.aps_fault  # From the file.
   with pytest.raises(ValueError, match="measured with --aps_episodes=10, not 20"):
-    analysis.analyse(path, SETTINGS._replace(has_aps=True, floor=1.0, aps_episodes=20))
-  other = analysis.analyse(path, SETTINGS._replace(has_aps=True))  # That fault says nothing of another floor.
-  assert other.aps_fault is None and other.aps.floor == SETTINGS.floor
+    analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=20), floor=1.0)
+  # That fault says nothing of another floor.
+  other = analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=FLOOR)
+  assert other.aps_fault is None and other.aps.floor == FLOOR
 
 
 def test_mistakes_are_refused_in_one_line(soup):
   with pytest.raises(ValueError, match="scratch_white: its network has one column"):
-    analysis.analyse(soup / "scratch_white", SETTINGS)
+    analysis.analyse(soup / "scratch_white", SETTINGS, floor=FLOOR)
   with pytest.raises(ValueError, match="finetune_pong_to_white is not done .* run experiments.matrix --cell=finetune"):
     analysis.choose(soup, ["finetune_pong_to_white"])
   with pytest.raises(ValueError, match="nearest is progressive_pong_to_white"):
     analysis.choose(soup, ["progressive_pong_to_whit"])
   (soup / "random_column_white/config.json").write_text("{")
   with pytest.raises(ValueError, match="config.json cannot be read"):
-    analysis.analyse(soup / "random_column_white", SETTINGS)
+    analysis.analyse(soup / "random_column_white", SETTINGS, floor=FLOOR)
   for name in ("progressive_pong_to_white", "random_column_white"):
     (soup / name / matrix.OUTCOME).unlink()
   with pytest.raises(ValueError, match="no cell with more than one column is done"):

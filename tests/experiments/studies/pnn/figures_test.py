@@ -65,6 +65,19 @@ def test_known_levels_give_known_scores(soup):
   assert at(scored, "progressive2 ← pong", "pong")[1] == "source"
 
 
+def test_a_target_can_have_a_floor_of_its_own(soup):
+  """15, 19 and 20 above -30 by scratch, 27 by finetuning, 36 progressively; h_flip counts from -21 as before."""
+  matrices.write_plan(soup, own_floors={"white": -30.0})
+  found, scored = scores_of(soup)
+  assert at(scored, "finetune ← pong", "white") == (pytest.approx(27 / 18), "")
+  assert at(scored, "progressive2 ← pong", "white") == (pytest.approx(36 / 18), "")
+  assert at(scored, "progressive2 ← pong", "h_flip") == (pytest.approx(2.542, abs=1e-3), "")
+  scratch = next(r for cell, r in found.results.items() if cell.name == "scratch_white")
+  np.testing.assert_array_equal(scratch.curve.values[:, 0], -30.0)  # What is scored before anything is learned.
+  readings = figures.make("pnn_fig4a", found).more_tables["readings"]
+  assert readings["floor -20, top by area, area of each run, to 10000"]["finetune"] == "150 / 150"
+
+
 def test_what_is_missing_is_a_gap_that_says_why_and_never_a_zero(soup):
   add_broken_cells(soup)
   found, scored = scores_of(soup)

@@ -14,7 +14,7 @@ STEPS = 10_000
 FLOORS = (-21.0, -20.0)
 
 
-def write_plan(path, *, targets=("pong", "white", "h_flip"), source_pairs=()):
+def write_plan(path, *, targets=("pong", "white", "h_flip"), source_pairs=(), own_floors=None):
   """A matrix with one source, pong, of which the top 2 of a cell's runs count."""
   config = config_dict.ConfigDict(
     {
@@ -26,6 +26,7 @@ def write_plan(path, *, targets=("pong", "white", "h_flip"), source_pairs=()):
         "source_pairs": source_pairs,
         "targets": targets,
         "floors": FLOORS,
+        "own_floors": own_floors or {},
       },
       "train": {"steps": STEPS},
       "sweep": {"top": 2, "num_runs": 3},
