@@ -135,9 +135,12 @@ def init(agent: Agent, trainable: Params) -> optax.OptState:
   """Optimiser state for `trainable`.
 
   Raises:
-    ValueError: if the network's output layer does not fit the action, or `check` refuses the agent's options.
+    ValueError: if the network's output layer does not fit the action, one of its layers has the name that auxiliary
+      heads are kept by, or `check` refuses the agent's options.
   """
   check(agent.hyper)
+  if auxiliary_lib.NAME in column.by_name(agent.spec.columns[-1]):
+    raise ValueError(f"a layer of the newest column is called {auxiliary_lib.NAME!r}, as the heads are; rename it")
   (size,) = column.shapes(agent.spec.columns[-1])[column.OUTPUT]
   if size != heads.output_size(agent.num_choices):
     raise ValueError(

@@ -9,7 +9,10 @@
 `prepare` makes each of them ready to learn.
 """
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 
 from progressive import column, network, partition
 
@@ -31,22 +34,23 @@ def prepare(
 
   `column_spec` is the target's new column; the finetuning methods keep the source's columns instead and only check
   that the target offers what they read. `output_init` and `alpha` are `network.grow`'s. "scratch" does without a
-  source, and "random_column" without its parameters; without any source its random column is one like the new.
+  source, and "random_column" without its parameters; without any source its random column is one like the new. A column
+  that stands alone has no `sources` to read. What learns shares no buffer with `source_params`.
   """
   if method not in METHODS:
     raise ValueError(f"method={method!r} is not one of {METHODS}.")
   if method == "scratch":
-    spec = network.Network((column_spec,))
+    spec = _alone(column_spec)
     return network.init(key, spec), spec, trainable(method, spec)
   if method == "random_column":
-    source_spec = source_spec or network.Network((column_spec,))
+    source_spec = source_spec or _alone(column_spec)
   elif source_spec is None or source_params is None:
     raise ValueError(f"method={method!r} needs a source network: its spec and its parameters.")
   if method in FINETUNING:
     _check_finetune(method, source_spec, column_spec)
     assert source_params is not None
     network.check_params(source_params, source_spec)
-    return source_params, source_spec, trainable(method, source_spec)
+    return jax.tree.map(jnp.array, source_params), source_spec, trainable(method, source_spec)
   spec = network.Network((*source_spec.columns, column_spec))
   source_key, grow_key = jax.random.split(key)
   if method == "random_column":
@@ -64,6 +68,12 @@ def trainable(method: str, spec: network.Network) -> partition.IsTrainable:
   if method == "finetune_head":
     return lambda path: path[:2] == (newest, column.OUTPUT)
   return lambda path: path[0] == newest
+
+
+def _alone(column_spec: column.Column) -> network.Network:
+  """The network of this column, of which no layer names a layer of an earlier one."""
+  layers = tuple(dataclasses.replace(layer, sources=None) for layer in column_spec.layers)
+  return network.Network((dataclasses.replace(column_spec, layers=layers),))
 
 
 def _check_finetune(method: str, source: network.Network, target: column.Column) -> None:

@@ -72,6 +72,8 @@ def grow(key: jax.Array, params: Params, *, spec: Network, output_init: str = "p
   paper has, starts with exactly the old outputs as well, but by the new column's own path: it is a copy of the previous
   one, which must be of the same layers and read no earlier column, and all laterals end in zeros, U. So it goes on
   learning to see from what has been learned, as finetuning does, and the old column stays.
+
+  The new column shares no buffer with the old ones, so that a step that learns it may be donated its parameters.
   """
   if len(params) + 1 != len(spec.columns):
     raise ValueError(f"params has {len(params)} columns and spec {len(spec.columns)}; grow adds exactly one.")
@@ -83,7 +85,7 @@ def grow(key: jax.Array, params: Params, *, spec: Network, output_init: str = "p
     new[column.OUTPUT] = _previous_output(params[-1][column.OUTPUT], new[column.OUTPUT], spec)
   elif output_init == "copy":
     new = _copy(params[-1], new, spec)
-  return (*params, new)
+  return (*params, jax.tree.map(jnp.array, new))
 
 
 def initial_state(spec: Network, *, batch_shape: tuple[int, ...] = ()) -> State:

@@ -28,7 +28,8 @@ def standardise(
 
   Layer by layer, over examples and, of maps, positions: the kernel and all laterals into a unit are divided by its
   deviation, and its bias takes the mean away. Layers with a state, normalisation, Flax modules and linear layers, the
-  output among them, stay what they are. Arguments are those of `network.apply`.
+  output among them, stay what they are. A column that began as a copy (`network.grow`) is one no longer. Arguments are
+  those of `network.apply`.
   """
   newest = len(spec.columns) - 1
   for layer in spec.columns[newest].layers:

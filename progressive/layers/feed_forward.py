@@ -1,6 +1,7 @@
 """Layers without a state: `Dense` activation(W x + b), `Conv` activation(W * x + b), and `LayerNorm`."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -44,6 +45,8 @@ class Conv(layer.Activated):
 
   `kernel_init` "contrast" is for pictures that are mostly plain: every kernel sums to zero, so that a background of any
   brightness means nothing at first, and is four times LeCun's, as what pixels in [0, 1] differ by is a quarter or so.
+
+  It has gradients in reverse mode, `jax.grad` and `jax.vjp`; `jax.jvp` and `jax.hessian` do not go through it.
   """
 
   features: int
@@ -95,9 +98,11 @@ class Conv(layer.Activated):
 
   def check(self) -> None:
     super().check()
-    if len(self.kernel_size) != 2:
-      raise ValueError(f"Layer {self.name!r}: kernel={self.kernel} must be one size or (height, width).")
-    self.check_sizes(features=self.features, stride=self.stride, kernel=min(self.kernel_size))
+    size = self.kernel_size
+    if not isinstance(size, Sequence) or len(size) != 2:
+      raise ValueError(f"Layer {self.name!r}: kernel={self.kernel!r} must be one int or (height, width).")
+    for side in size:
+      self.check_sizes(features=self.features, stride=self.stride, kernel=side)
     if self.kernel_init not in KERNEL_INITS:
       raise ValueError(f"Layer {self.name!r}: kernel_init={self.kernel_init!r} is not one of {KERNEL_INITS}.")
 

@@ -31,11 +31,14 @@ class Flax(layer.Activated):
     x = jax.ShapeDtypeStruct((2, *read), jnp.float32)
     try:
       variables = jax.eval_shape(self.module.init, jax.random.key(0), x)
-      shape = jax.eval_shape(self.module.apply, variables, x).shape
+      made = jax.eval_shape(self.module.apply, variables, x)
     except (flax.errors.FlaxError, TypeError, ValueError) as error:
       raise ValueError(f"Layer {self.name!r}: its module cannot read {read}: {str(error).splitlines()[0]}") from error
     if set(variables) - {"params"}:
       raise ValueError(f"Layer {self.name!r}: its module keeps {sorted(variables)}; a layer has 'params' alone.")
+    shape = getattr(made, "shape", ())
+    if not shape:
+      raise ValueError(f"Layer {self.name!r}: its module makes {type(made).__name__}, not one array [N, ...].")
     if shape[0] != 2 or len(shape) not in (2, 4):
       raise ValueError(f"Layer {self.name!r}: its module makes {shape} of {x.shape}, not [N, D] or [N, H, W, C].")
     return shape[1:]

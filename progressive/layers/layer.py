@@ -136,8 +136,8 @@ class Layer:
 
   def check_sizes(self, **sizes: int) -> None:
     for field, value in sizes.items():
-      if value < 1:
-        raise ValueError(f"Layer {self.name!r}: {field}={value} must be at least 1.")
+      if not isinstance(value, int) or value < 1:
+        raise ValueError(f"Layer {self.name!r}: {field}={value!r} must be an int, at least 1.")
 
 
 @dataclasses.dataclass(frozen=True)

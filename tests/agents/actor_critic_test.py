@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -282,6 +283,15 @@ def test_an_output_of_the_wrong_size_is_refused():
   agent, trainable, _ = agents_for_tests.make(worlds.Bandit())
   with pytest.raises(ValueError, match="6 units.*7"):
     actor_critic.init(agent.replace(num_choices=(3, 3)), trainable)
+
+
+def test_a_layer_that_is_called_as_the_heads_are_is_refused():
+  agent, trainable, _ = agents_for_tests.make(worlds.Bandit(), memory=False)
+  hidden, memory, output = agent.spec.columns[0].layers
+  renamed = (hidden, dataclasses.replace(memory, name="auxiliary"), dataclasses.replace(output, inputs=("auxiliary",)))
+  spec = network.Network((dataclasses.replace(agent.spec.columns[0], layers=renamed),))
+  with pytest.raises(ValueError, match="a layer of the newest column is called 'auxiliary', as the heads are"):
+    actor_critic.init(agent.replace(spec=spec), trainable)
 
 
 def test_agents_of_other_hyper_parameters_share_one_program_and_learn_side_by_side_as_alone():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,25 @@ def test_scratch_is_the_new_column_alone_and_needs_no_source():
   params, spec, is_trainable = baselines.prepare(jax.random.key(7), "scratch", column_spec=NARROW)
   assert spec.columns == (NARROW,)
   assert partition.split(params, is_trainable)[1] == jax.tree.map(lambda x: None, params)
+
+
+@pytest.mark.parametrize("method", ["scratch", "random_column"])
+def test_a_column_that_names_its_sources_can_stand_alone(method):
+  layers = tuple(dataclasses.replace(one, sources=((0, "fc"),)) if one.name == "fc" else one for one in NARROW.layers)
+  named = dataclasses.replace(NARROW, layers=layers)
+  _, spec, _ = baselines.prepare(jax.random.key(7), method, column_spec=named)
+  assert spec.columns[0] == NARROW
+  assert spec.columns[1:] == (() if method == "scratch" else (named,))
+
+
+@pytest.mark.parametrize("method", baselines.FINETUNING)
+def test_parameters_that_are_donated_to_a_step_leave_the_source(method):
+  spec, params, is_trainable = _prepare(method)
+  before = np.asarray(columns.outputs(*SOURCE, OBSERVATIONS))
+  own, _ = partition.split(params, is_trainable)
+  step = jax.jit(lambda own: jax.tree.map(lambda x: x + 1, own), donate_argnums=0)
+  step(own)
+  np.testing.assert_array_equal(columns.outputs(*SOURCE, OBSERVATIONS), before)
 
 
 def test_random_column_is_progressive_with_other_frozen_weights():

@@ -156,7 +156,9 @@ IMAGE = (("image", (6, 6, 3)),)
     (X, (layers.Dense("fc", ("x",), 2), _dense()), r"Nothing reads \['fc'\]"),
     (X, (layers.Dense("x", ("x",), 2), _dense()), r"\['x'\] are used twice"),
     (X, (_dense(inputs=("x", "x")),), r"'output' reads \('x', 'x'\): give each once"),
-    (X, (_dense(size=0),), "'output': size=0 must be at least 1"),
+    (X, (_dense(size=0),), "'output': size=0 must be an int, at least 1"),
+    (X, (_dense(size=4.5),), "'output': size=4.5 must be an int, at least 1"),
+    (X, (_dense(size="4"),), "'output': size='4' must be an int, at least 1"),
     (X, (_dense(laterals="convolution"),), "laterals='convolution' is not one of"),
     (
       X,
@@ -195,6 +197,7 @@ IMAGE = (("image", (6, 6, 3)),)
     ((("x", 3),), (_dense(),), r"Input 'x' has shape 3; give \(D,\) or \(H, W, C\)"),
     (X, (_dense(inputs=["x"]),), r"Layer 'output': inputs=\['x'\] cannot be hashed .*; give tuples"),
     (IMAGE, (layers.Conv("c", ("image",), 2, (2, 2, 1), 1), _dense(inputs=("c",))), r"'c': kernel=\(2, 2, 1\) must be"),
+    (IMAGE, (layers.Conv("c", ("image",), 2, 2.5, 1), _dense(inputs=("c",))), "'c': kernel=2.5 must be one int or"),
     (X, (layers.Dense("fc", ("x",), 2, activation=3), _dense(inputs=("fc",))), "'fc': activation=3 is no function"),
   ),
 )

@@ -266,6 +266,7 @@ class Statistics(nn.Module):
     (Noisy(), "'body': its module cannot read .3,.: Dropout_0 needs PRNG"),
     (Statistics(), r"'body': its module keeps \['batch_stats', 'params'\]; a layer has 'params' alone"),
     (nn.Sequential([nn.Dense(3)]), "'body': its module cannot be hashed; give its fields as tuples"),
+    (nn.RNN(nn.LSTMCell(3), return_carry=True), "'body': its module makes tuple, not one array"),
     (nn.DenseGeneral((2, 3)), r"'body': its module makes \(2, 2, 3\) of \(2, 3\), not \[N, D\] or \[N, H, W, C\]"),
   ),
 )

@@ -150,6 +150,20 @@ def test_a_copy_of_the_first_column_gives_and_learns_what_that_does():
   assert num_laterals == 5  # conv2, fc, the LSTM's two and the output.
 
 
+@pytest.mark.parametrize("output_init", network.OUTPUT_INITS)
+def test_parameters_that_are_donated_to_a_step_are_the_new_columns_alone(output_init):
+  spec, params = columns.grown(columns.recurrent(), columns.recurrent())
+  both = network.Network((*spec.columns, columns.recurrent()))
+  if output_init == "copy":  # Of a first column, as it reads no earlier one.
+    spec, params, both = network.Network(spec.columns[:1]), params[:1], network.Network(both.columns[:2])
+  before = np.asarray(columns.outputs(spec, params, OBSERVATIONS, IS_FIRST))
+  grown = network.grow(jax.random.key(9), params, spec=both, output_init=output_init)
+  own, _ = partition.split(grown, lambda path: path[0] == len(params))
+  step = jax.jit(lambda own: jax.tree.map(lambda x: x + 1, own), donate_argnums=0)
+  step(own)
+  np.testing.assert_array_equal(columns.outputs(spec, params, OBSERVATIONS, IS_FIRST), before)
+
+
 @pytest.mark.parametrize(
   ("earlier", "newest", "message"),
   [
