@@ -6,10 +6,10 @@ The variant is SCALE,AGENT,MAZE: scales smoke, laptop, accelerator, paper; agent
 d1, d2 (depth from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it
 instead. An agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
 
-`laptop` makes five runs (docs/results/learning.md), in 3x5 cells by PPO's passes over every unroll. Columns start from
-data, their dense layer is normalised (docs/learning.md). Auxiliary losses have a tenth of the paper's costs: Adam
-brings the gradient of a layer to one length, so that a large cost takes it from policy and value. `paper` has none of
-these.
+`laptop` makes five runs, in all mazes but the I-maze by PPO's passes over every unroll (docs/results/learning.md).
+Columns start from data, their dense layer is normalised (docs/learning.md). Auxiliary losses have a tenth of the
+paper's costs: Adam brings the gradient of a layer to one length, so that a large cost takes it from policy and value.
+`paper` has none of these.
 """
 
 import dataclasses
@@ -96,19 +96,19 @@ SCALES = {
   "laptop": Scale(80_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (1e-3,), False, 0.1, _PPO, "data", 0.1, "layer"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
+# Of `laptop`, in mazes above 3x5 cells, where a step earns a tenth: credit reaches 50 steps back.
+_LARGE = dataclasses.replace(
+  SCALES["laptop"], steps=500_000, num_worlds=16, num_steps=50, hyper={**_PPO, "minibatches": 4}
+)
+# Of `laptop`, in mazes that learn otherwise. In the I-maze passes begin sooner and then fall.
+_OTHERWISE = {
+  "static_small": SCALES["laptop"],
+  "random_goal_small": SCALES["laptop"],
+  "i_maze": dataclasses.replace(_LARGE, num_steps=20, entropy_cost=(5e-4,), hyper={}),
+}
 # One card, five runs side by side, in any maze.
 SCALES["accelerator"] = dataclasses.replace(
-  SCALES["laptop"],
-  steps=4_000_000,
-  num_worlds=256,
-  save_every=1_000_000,
-  updates_per_record=5,
-  hyper={**_PPO, "minibatches": 4},
-)
-# Of `laptop`, in all mazes but these: a step earns a tenth, and an update takes more of them, once.
-_SMALL = ("static_small", "random_goal_small")
-_LARGE = dataclasses.replace(
-  SCALES["laptop"], steps=500_000, num_worlds=16, num_steps=20, entropy_cost=(5e-4,), hyper={}
+  _LARGE, steps=4_000_000, num_worlds=256, save_every=1_000_000, updates_per_record=5
 )
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
 # The paper's starred agents: 0.3 or 0.5, cut to 1. Its costs stand beside those: in raw rewards they are more.
@@ -126,8 +126,8 @@ def get_config(variant: str = "laptop,nav_d2,static_small") -> config_dict.Confi
       f"{', '.join(SCALES)}; agents {', '.join(AGENTS)}, with any of {', '.join(LOSSES)} behind them, as nav_d1d2l"
     )
   scale, agent = SCALES[parts[0]], AGENTS[base_name]
-  if parts[0] == "laptop" and parts[2] not in _SMALL:
-    scale = _LARGE
+  if parts[0] == "laptop":
+    scale = _OTHERWISE.get(parts[2], _LARGE)
   if not agent.memory and any(LOSSES[loss][2] for loss in losses):
     raise ValueError(f"navigation.py:{variant}: d2 and l read an LSTM, which ff has not; give it d1, or choose lstm")
   reward_scale = _CLIP["reward_scale"] if rest else scale.reward_scale
