@@ -4,6 +4,7 @@ A bar is a layer, cut into columns: how much of the policy's sensitivity falls o
 figures, the newest one orange. Arrays in, figures out; nothing is shown or written.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -141,7 +142,7 @@ def spectra(panels: Mapping[str, Mapping[str, curves.Curve]]) -> mpl_figure.Figu
   layout = layout_engine.ConstrainedLayoutEngine(wspace=0.06)  # Between the 1.0 of one axis and the 0.0 of the next.
   fig, (axes,) = plots.axes((4.6 * len(panels), 3.6), 1, len(panels), layout=layout, sharey=True)
   for axis, (title, by_label) in zip(axes, panels.items(), strict=True):
-    for color, (label, curve) in zip(SPECTRA, by_label.items(), strict=False):
+    for color, (label, curve) in zip(itertools.cycle(SPECTRA), by_label.items(), strict=False):
       axis.plot(curve.steps, curve.mean, color=color, linewidth=1.8, label=f"{label} ({len(curve.values)} nets)")
       plots.spread(axis, curve, color)
     axis.set_title(title, fontsize=11, loc="left")

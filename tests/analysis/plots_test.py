@@ -220,3 +220,11 @@ def test_a_map_is_drawn_by_group():
   assert [len(collection.get_offsets()) for collection in fig.axes[0].collections] == [10, 20]
   assert [text.get_text() for text in fig.legends[0].get_texts()] == ["north", "south"]
   assert fig.axes[0].get_xlabel() == "t-SNE of 30 steps"
+
+
+def test_spectra_draw_every_number_of_columns():
+  curve = curves.Curve(np.linspace(0.0, 1.0, 3), np.array([[0.9, 0.5, 0.1]]))
+  axis = sp.spectra({"conv1": {f"{num} columns": curve for num in range(2, 8)}}).axes[0]
+  assert [text.get_text() for text in axis.get_legend().get_texts()] == [
+    f"{num} columns (1 nets)" for num in range(2, 8)
+  ]
