@@ -1,6 +1,6 @@
 """Modes of Atari games in sequence, as three papers compare by (docs/papers.md 9): their ProgNet, and it corrected.
 
-  python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=4
+  python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=2
 
 Scales: smoke, laptop, paper. All methods go on from the same run of the first mode; every later mode is learned from
 scratch too. Hours are estimates.
@@ -12,7 +12,7 @@ from experiments.configs import continual
 from experiments.running import plan
 
 _CHAINS = ("published", "corrected", "adapters", "finetune")  # Each starts from its own run of the mode before.
-_STEPS_PER_HOUR = {"smoke": 30 * 3_600, "laptop": 150 * 3_600, "paper": 1_000 * 3_600}  # Of `paper`: of 16 CPUs.
+_STEPS_PER_HOUR = {"smoke": 30 * 3_600, "laptop": 300 * 3_600, "paper": 1_000 * 3_600}  # Of `paper`: of 16 CPUs.
 
 
 def get_plan(variant: str = "laptop") -> list[plan.Job]:
