@@ -45,7 +45,7 @@ def main() -> None:
   plan = matrix.read_plan(workdir)
   for number, cell in enumerate(chosen, start=1):
     started = time.monotonic()
-    measured = analysis.analyse(workdir / cell.name, settings, floor=matrix.floor(plan, cell.target))
+    measured = analysis.analyse(workdir / cell.name, settings, floor=matrix.floors(plan, cell.target)[0])
     line = analysis.describe(measured)
     print(f"[{number}/{len(chosen)}] {cell.name}: {line} ({time.monotonic() - started:.0f} s)", flush=True)
 

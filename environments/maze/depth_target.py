@@ -5,6 +5,7 @@ Depth in [0, 1] is what Lab shows, its z-buffer: 1 - near / z for a z-buffer wit
 beyond 1.8 cells one band; cut evenly, the z-buffer would call everything beyond a third of a cell one band.
 """
 
+import numbers
 from collections.abc import Sequence
 
 import chex
@@ -29,7 +30,7 @@ def places(crop: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     ValueError: if these are not whole, it does not lie in the picture, or it is smaller than the grid.
   """
   size = constants.IMAGE_SIZE
-  is_whole = len(crop) == 4 and all(float(edge).is_integer() for edge in crop)
+  is_whole = len(crop) == 4 and all(isinstance(edge, numbers.Integral) for edge in crop)
   top, bottom, left, right = crop if is_whole else (0, 0, 0, 0)
   if not (0 <= top and top + SHAPE[0] <= bottom <= size and 0 <= left and left + SHAPE[1] <= right <= size):
     raise ValueError(

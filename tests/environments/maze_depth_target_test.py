@@ -32,7 +32,7 @@ def test_places_are_the_middles_of_boxes():
 
 
 @pytest.mark.parametrize(
-  "crop", [(16, 85, 2, 82), (16, 18, 2, 82), (-1, 68, 2, 82), (16, 68, 2, 10), (16.9, 68, 2, 82)]
+  "crop", [(16, 85, 2, 82), (16, 18, 2, 82), (-1, 68, 2, 82), (16, 68, 2, 10), (16.9, 68, 2, 82), ("a", 68, 2, 82)]
 )
 def test_a_crop_that_does_not_fit_is_refused(crop):
   with pytest.raises(ValueError, match="depth_crop"):

@@ -137,8 +137,8 @@ def read_plan(workdir: pathlib.Path) -> config_dict.ConfigDict:
   return config
 
 
-def floors(config: config_dict.ConfigDict) -> tuple[float, ...]:
-  """The scores that count as nothing, the one that leads first.
+def floors(config: config_dict.ConfigDict, task: str = "") -> tuple[float, ...]:
+  """The scores that count as nothing, the one that leads first: the matrix's, or the task's own one.
 
   Raises:
     ValueError: if the config names none.
@@ -146,12 +146,8 @@ def floors(config: config_dict.ConfigDict) -> tuple[float, ...]:
   named = tuple(float(floor) for floor in config.matrix.get("floors", ()))
   if not named:
     raise ValueError("the config's matrix.floors names no score that counts as nothing (Pong: -21); add it")
-  return named
-
-
-def floor(config: config_dict.ConfigDict, task: str) -> float:
-  """The score that counts as nothing on a task: its own, or the first of all."""
-  return float(config.matrix.get("own_floors", {}).get(task, floors(config)[0]))
+  own = config.matrix.get("own_floors", {}).get(task)
+  return named if own is None else (float(own),)
 
 
 def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> config_dict.ConfigDict:

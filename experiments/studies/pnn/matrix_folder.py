@@ -86,17 +86,16 @@ def read(path: pathlib.Path) -> Matrix:
   """
   config = matrix.read_plan(path)
   steps, num_runs, floors = int(config.train.steps), int(config.sweep.num_runs), matrix.floors(config)
-  own_floors = {task: float(floor) for task, floor in config.matrix.get("own_floors", {}).items()}
   on_disk = Matrix(
     path=path,
     world=config.matrix.world,
     targets=tuple(config.matrix.targets),
     floors=floors,
-    own_floors=own_floors,
+    own_floors=dict(config.matrix.get("own_floors", {})),
     steps=steps,
     top=int(config.sweep.top),
     results={
-      cell: _read_cell(path / cell.name, cell, steps, num_runs, own_floors.get(cell.target, min(floors)))
+      cell: _read_cell(path / cell.name, cell, steps, num_runs, min(matrix.floors(config, cell.target)))
       for cell in matrix.plan(config)
     },
   )
