@@ -22,7 +22,7 @@ class Steps(NamedTuple):
   """Of T steps, in their order."""
 
   time_s: np.ndarray  # [T]
-  episode: np.ndarray  # [T] int: which one it belongs to; each begins with a step that nothing led to.
+  episode: np.ndarray  # [T] int: which one it belongs to, from 1; each begins with a step that nothing led to. 0: none.
   reward: np.ndarray  # [T]
   qpos_rad: np.ndarray  # [T, J]
   is_cut_short: np.ndarray  # [T] bool: it ended before its period did.
@@ -49,8 +49,8 @@ def summary(steps: Steps, *, control_dt_s: float) -> list[str]:
   inside = period[np.isfinite(period)]
   if not len(inside):
     return ["no whole step"]
-  returns = np.bincount(steps.episode - steps.episode[0], steps.reward)
-  is_whole = np.bincount(steps.episode - steps.episode[0], steps.is_last) > 0
+  returns = np.bincount(steps.episode, steps.reward)[1:]
+  is_whole = np.bincount(steps.episode, steps.is_last)[1:] > 0
   whole = returns[is_whole]
   paid = f"return {whole.mean():.2f}, from {whole.min():g} to {whole.max():g}" if len(whole) else "no whole episode"
   rest = f"; {len(returns) - len(whole)} more episodes did not end" if len(whole) < len(returns) else ""

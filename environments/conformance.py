@@ -91,19 +91,27 @@ def check_forms(world: core.Environment, name: str) -> None:
     form = getattr(seen, field)
     if not isinstance(form, jax.ShapeDtypeStruct) or form.shape != () or form.dtype != dtype:
       raise ValueError(f"{name}.observe: {field} is {_in_words(form)}; make it {np.dtype(dtype)} []")
-  shown, signals = world.observation_spec(), world.privileged_spec()
+  shown, signals = _specs(world)
   for what, offered, given in (("observation", shown, seen.observation), ("privileged", signals, seen.privileged)):
     if not isinstance(given, Mapping):
       raise ValueError(f"{name}.observe: {what} is {_in_words(given)}; make it a mapping, name -> array")
     if offered.keys() != given.keys():
       raise ValueError(f"{name}.observe: {what} has {sorted(given)}, its spec {sorted(offered)}")
     for key, spec in offered.items():
-      dtype, form = jax.dtypes.canonicalize_dtype(spec.dtype), given[key]  # A spec's float is float64.
-      if not isinstance(form, jax.ShapeDtypeStruct) or (form.shape, form.dtype) != (spec.shape, dtype):
-        said = f"{dtype} {list(spec.shape)}"
+      form = given[key]
+      if not isinstance(form, jax.ShapeDtypeStruct) or (form.shape, form.dtype) != (spec.shape, spec.dtype):
+        said = f"{spec.dtype} {list(spec.shape)}"
         raise ValueError(
           f"{name}.observe: {what} {key!r} is {_in_words(form)}, but its spec says {said}; make both alike"
         )
+
+
+def _specs(world: core.Environment) -> list[dict[str, specs.Array]]:
+  """Of observations and signals, in JAX's dtypes: a spec's `float` is float64."""
+  return [
+    {name: spec.replace(dtype=jax.dtypes.canonicalize_dtype(spec.dtype)) for name, spec in offered.items()}
+    for offered in (world.observation_spec(), world.privileged_spec())
+  ]
 
 
 def _forms_of(world: core.Environment, method: str, name: str, *arguments: Any) -> Any:
@@ -122,7 +130,7 @@ def _in_words(form: Any) -> str:
 def _check_jax(world: core.Environment, name: str, num_steps: int, rng: np.random.Generator, key: jax.Array) -> int:
   check_forms(world, name)
   most = np.array(core.num_choices(world.action_spec()))
-  shown, signals = world.observation_spec(), world.privileged_spec()
+  shown, signals = _specs(world)
   place = batch.Batch(world, _COPIES, tuple(shown), tuple(signals))
   step = jax.jit(place.step)
   worlds, num_ended = jax.jit(place.init)(key), 0

@@ -98,8 +98,7 @@ class HostWorld(dm_env.Environment):
         seen[name] = np.asarray(functools.reduce(operator.getitem, path, timestep.observation))
       except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{self._name}: {name!r} is missing in what it shows") from error
-      if timestep.first():
-        _check_form(self._name, name, seen[name], spec)
+      _check_form(self._name, name, seen[name], spec)
     reward, discount = (self._number(name, getattr(timestep, name)) for name in ("reward", "discount"))
     return timestep._replace(reward=reward, discount=discount, observation=seen)
 

@@ -50,7 +50,10 @@ class FromGymnasium(dm_env.Environment):
 
 def make(name: str = "CartPole-v1", *, seed: int = 0) -> FromGymnasium:
   """The world that Gymnasium calls `name`."""
-  made = gymnasium.make(name)
+  try:
+    made = gymnasium.make(name)
+  except gymnasium.error.Error as error:
+    raise ValueError(f"Gymnasium does not make {name!r}: {error}") from error
   spaces = gymnasium.spaces
   if not (isinstance(made.action_space, spaces.Discrete) and isinstance(made.observation_space, spaces.Box)):
     raise ValueError(f"{name} has actions {made.action_space} and shows {made.observation_space}; write its specs here")

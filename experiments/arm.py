@@ -246,8 +246,11 @@ def inspect() -> None:
   """Prints what a recording holds, and draws it."""
   path = _recording()
   about, items, happened = recording.read_about(path), list[recording.Item](), list[tuple[float, str]]()
+  episodes = [0]  # Of every step the number of its episode, behind a 0; 0 too where its session lacks the FIRST one.
   for session in map(list, recording.sessions(path, pictures=False)):
     happened += sorted(filter(None, map(_happened, session)))
+    begun = np.cumsum([item.step_type.first() for item in session if isinstance(item, recording.Step)], dtype=int)
+    episodes += np.where(begun, begun + max(episodes), 0).tolist()
     # Where the times of sessions overlap, the figure has one after the other.
     late_s = max(0.0, items[-1].time_s - session[0].time_s) if items and session else 0.0
     items += [item._replace(time_s=item.time_s + late_s) for item in session]
@@ -257,7 +260,7 @@ def inspect() -> None:
   print(f"{path}: {about.task}, {about.driver}")
   traces = arm_plots.Steps(
     np.array([step.time_s for step in steps]),
-    np.cumsum([step.step_type.first() for step in steps]),
+    np.array(episodes[1:]),
     np.array([step.reward for step in steps]),
     np.array([step.reading.qpos_rad for step in steps]),
     np.array([step.is_cut_short for step in steps], bool),

@@ -9,6 +9,7 @@ import numpy as np
 HELP = """2+      joint 2 forwards for one step; 2- backwards; 2+ 10 for ten steps; several joints: 2+ 3- 10
 hold 5  rest for five steps; reset  a new episode; quit
 random 3000  all joints to and fro at random for 3000 steps, over episodes: what --mode=identify learns most from"""
+_MOST_STEPS = 1_000_000  # Of one command: a day.
 _HELD_STEPS = 3  # For which a joint keeps its way then, on average.
 
 
@@ -28,6 +29,8 @@ def parse_command(text: str, num_joints: int) -> tuple[np.ndarray, int]:
       action[int(joint) - 1] = 2 if sign == "+" else 0
     elif word != "hold":
       raise ValueError(f"{word!r} is no command: joints are 1 to {num_joints}, e.g. 2+ or 3- 10; ? helps")
+  if num_steps > _MOST_STEPS:
+    raise ValueError(f"{num_steps} steps are more than a day; give at most {_MOST_STEPS}")
   return action, num_steps
 
 

@@ -45,13 +45,15 @@ def connect(
 
   Raises:
     protocol.BridgeError: no server, certificates or a token that it does not take, or that are of no use, an arm in
-      use, another task or number of joints, or an unknown observation.
+      use, another task or number of joints, an unknown observation, or a seed that is none.
   """
   options = [("grpc.enable_http_proxy", 0), *protocol.KEEPALIVE]
   address, _, question = address.partition("?")
   name, _, folder = question.partition("=")
   if question and not (name == "certificates" and folder):
     raise protocol.BridgeError(f"{address}?{question}: behind an address stands certificates=FOLDER or nothing")
+  if seed is not None and not 0 <= seed < 2**32:
+    raise protocol.BridgeError(f"seed={seed} must be from 0 to 2**32 - 1")
   own = credentials.read(folder, is_server=False) if folder else None
   channel = grpc.secure_channel(address, own.for_client(), options) if own else grpc.insecure_channel(address, options)
   try:

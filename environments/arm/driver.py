@@ -9,6 +9,7 @@ nothing can happen in between, and `connect` makes the gate in the caller's own 
 """
 
 import contextlib
+import errno
 import multiprocessing.connection
 import os
 import pathlib
@@ -306,7 +307,9 @@ def _hold(lock: str | None) -> Iterator[None]:
     if lock is not None:
       try:
         holder.bind(f"\0progressive-robots/arm/{lock}")
-      except OSError:
+      except OSError as error:
+        if error.errno != errno.EADDRINUSE:  # A name that is too long.
+          raise protocol.BridgeError(f"the arm {lock} cannot be held by its name ({error})") from None
         raise protocol.BridgeError(
           f"the arm {lock} is held by another server on this machine; end that first"
         ) from None

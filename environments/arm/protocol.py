@@ -81,6 +81,10 @@ class Limits:
         f"Limits: braking_rad_s2={self.braking_rad_s2} must not be above max_acceleration_rad_s2="
         f"{self.max_acceleration_rad_s2}: no joint would be told to brake in time"
       )
+    if not 0 <= self.margin_m < math.inf:
+      raise ValueError(f"Limits: margin_m={self.margin_m} must be 0 or more, and finite")
+    if self.poll_s >= self.hang_s:
+      raise ValueError(f"Limits: poll_s={self.poll_s} must be below hang_s={self.hang_s}, which ends what waits longer")
     if not self.poll_s <= self.reaction_s < math.inf:
       raise ValueError(f"Limits: reaction_s={self.reaction_s} must hold one poll, poll_s={self.poll_s}, and be finite")
 

@@ -81,6 +81,8 @@ class ServerConfig:
       raise ValueError(f"task={self.task!r} is unknown; the nearest is {nearest!r}, all are {', '.join(tasks.TASKS)}")
     if self.num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={self.num_joints} must be {constants.NUM_ARM_JOINTS} or {constants.NUM_JOINTS}")
+    if not 0 <= self.seed < 2**32:
+      raise ValueError(f"seed={self.seed} must be from 0 to 2**32 - 1")
     try:
       is_local = ipaddress.ip_address(self.host).is_loopback
     except ValueError:
@@ -234,10 +236,19 @@ def _run_child() -> None:
 def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Reading], np.ndarray]]:
   """What makes pictures; on a thread of its own where time passes by itself, so that a camera that hangs ends a step.
 
-  That a step was in vain is a `protocol.BridgeError`.
+  That a step was in vain, or that there is no camera, is a `protocol.BridgeError`.
   """
+
+  def make() -> protocol.Camera:
+    try:
+      return config.make_camera()
+    except protocol.BridgeError:
+      raise
+    except Exception as error:
+      raise protocol.BridgeError(f"the camera cannot be had ({type(error).__name__}: {error})") from error
+
   if not config.is_real_time:
-    with contextlib.closing(config.make_camera()) as camera:
+    with contextlib.closing(make()) as camera:
       yield camera.image
     return
   mailbox = mailbox_lib.Mailbox()
@@ -249,7 +260,7 @@ def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Readin
     except futures.TimeoutError:
       raise protocol.BridgeError(f"the camera gave no picture for {timeout_s:g} s; the arm was held") from None
 
-  camera = call(config.make_camera, _CAMERA_START_S)
+  camera = call(make, _CAMERA_START_S)
   try:
     yield lambda reading: call(functools.partial(camera.image, reading))
   finally:

@@ -211,7 +211,8 @@ class TwinCamera:
   def image(self, reading: protocol.Reading) -> np.ndarray:
     """Noisy picture, uint8 `[64, 64, 3]`."""
     assert reading.scene is not None
-    self._data.qpos[:], self._data.mocap_pos[0] = np.split(reading.scene[:-1], [constants.NUM_JOINTS])
+    self._data.qpos[:], target = np.split(reading.scene[:-1], [constants.NUM_JOINTS])
+    place_target(self._model, self._data, target)
     pixels, start = self._camera.render(self._data), int(reading.scene[-1] * _NUM_GRAINS)
     grains = self._grains[start : start + pixels.size].reshape(pixels.shape)
     return np.clip(pixels + grains, 0, 255).astype(np.uint8)

@@ -206,10 +206,14 @@ class ArmWorld:
     self._path = np.asarray(path, np.float64)
     self._is_away = True
     start = np.asarray(qpos, np.float64)
-    is_placed = self._gate.reset(start, seed=int(noise_seed))
+    is_placed, placed_s = self._gate.reset(start, seed=int(noise_seed)), self._gate.now_s()
     self._gate.place_target(self._path[0])
-    for _ in self._approach(start, "to the start of the episode", is_wanted, is_there=is_placed):
-      self._check_wanted(is_wanted)
+    if is_placed:
+      while self._gate.read().time_s < placed_s:  # It may show where the arm was before.
+        self._wait(self._gate.now_s() + _GO_TO_POLL_S, is_wanted)
+    else:
+      for _ in self._approach(start, "to the start of the episode", is_wanted):
+        self._check_wanted(is_wanted)
     self._period_end_s = self._gate.now_s()
     self._measure()
     self._jitter[0] = 0.0
@@ -218,16 +222,14 @@ class ArmWorld:
     self.is_over = False  # Now that it has begun.
     return outcome
 
-  def _approach(
-    self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool], *, is_there: bool = False
-  ) -> Iterator[None]:
+  def _approach(self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
     """Moves the arm to `qpos_rad`, `[9]`, slowly, a part of the way at a time; `where` says in words where that is.
 
     Where the arm cannot be it comes as near as the straight way from home is clear. Joints without limits go the short
-    way; those that the client does not command rest where they are. One that `is_there` may not show it yet.
+    way; those that the client does not command rest where they are.
     """
     give_up_s = self._gate.now_s() + _GO_TO_S
-    way = [qpos_rad] if is_there else self._way(qpos_rad)
+    way = self._way(qpos_rad)
     nearest_rad = nearest_s = np.inf
     while way:
       now_s, gap = self._gate.now_s(), self._routes.gap(self._gate.read().qpos_rad, way[0])

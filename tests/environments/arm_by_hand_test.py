@@ -23,6 +23,8 @@ def test_commands_by_hand():
   assert by_hand.parse_command("hold 5", 2)[0].tolist() == [1, 1]
   with pytest.raises(ValueError, match="'7[+]' is no command: joints are 1 to 6"):
     by_hand.parse_command("7+", 6)
+  with pytest.raises(ValueError, match="99999999999999999999 steps are more than a day; give at most 1000000"):
+    by_hand.parse_command("2+ 99999999999999999999", 6)
 
 
 def test_driving_by_hand_plays_the_commands(capsys):

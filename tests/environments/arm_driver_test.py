@@ -227,6 +227,11 @@ def test_one_arm_has_one_owner(config):
   driver.connect(held).close()
 
 
+def test_an_owner_s_name_that_cannot_be_held_is_not_said_to_be_another_s(config):
+  with pytest.raises(protocol.BridgeError, match="cannot be held by its name .*too long"):
+    driver.connect(arm_rig.RigConfig(config.path, lock="x" * 200))
+
+
 def test_an_arm_that_cannot_be_read_is_let_go_of(config, rig):
   rig.fault = "read raises"
   with pytest.raises(protocol.BridgeError, match="the arm cannot be had .OSError: the cable is out"):

@@ -517,6 +517,10 @@ def test_an_attack_sees_what_passes_a_limit(monkeypatch, what, instead, excess):
     ({"max_jerk_rad_s3": np.inf}, "max_jerk_rad_s3=inf"),
     ({"max_velocity_rad_s": (1.0, np.nan, 1.0)}, "must be positive"),
     ({"low_rad": (0.0, 1.0, 0.0)}, "below high_rad"),
+    ({"margin_m": -0.5}, "margin_m=-0.5 must be 0 or more"),
+    ({"margin_m": np.nan}, "margin_m=nan"),
+    ({"margin_m": np.inf}, "margin_m=inf"),
+    ({"poll_s": 0.3, "reaction_s": 0.3}, "poll_s=0.3 must be below hang_s=0.2, which ends what waits longer"),
   ],
 )
 def test_limits_that_the_gate_cannot_keep_are_refused(wrong, word):

@@ -348,6 +348,16 @@ class FlakyConfig(twin.TwinConfig):
     return FlakyCamera(self)
 
 
+@pytest.mark.parametrize("is_real_time", [False, True])
+def test_a_camera_that_cannot_be_made_is_one_line(is_real_time):
+  class Dark(twin.TwinConfig):
+    def make_camera(self):
+      raise OSError("no such device")
+
+  with pytest.raises(protocol.BridgeError, match=r"^the camera cannot be had \(OSError: no such device\)$"):
+    server.serve(server.ServerConfig(driver=Dark(is_real_time=is_real_time)), on_ready=print)
+
+
 @pytest.mark.parametrize("num_before", [0, 1, 4, 50])
 @pytest.mark.parametrize("fault", [protocol.BridgeError("no picture"), RuntimeError("the cable is out")])
 def test_an_answer_that_is_lost_ends_the_episode_at_both_ends(tmp_path, monkeypatch, num_before, fault):
@@ -1162,6 +1172,11 @@ def test_wrong_configurations_are_refused():
     server.ServerConfig(driver=twin.TwinConfig(), task="reach/randm")
   with pytest.raises(ValueError, match="num_joints=7"):
     server.ServerConfig(driver=twin.TwinConfig(), num_joints=7)
+  for seed in (-1, 2**32):
+    with pytest.raises(ValueError, match=f"seed={seed} must be from 0 to 2\\*\\*32 - 1"):
+      server.ServerConfig(driver=twin.TwinConfig(), seed=seed)
+    with pytest.raises(protocol.BridgeError, match=f"seed={seed} must be from 0 to 2\\*\\*32 - 1"):
+      client.connect("localhost:1", seed=seed)
   with pytest.raises(ValueError, match="watchdog_s=0.1 must be more than a control step"):
     server.ServerConfig(driver=twin.TwinConfig(), watchdog_s=0.1)
   for lease_s in (0.15, -1.0, np.nan):

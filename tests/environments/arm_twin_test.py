@@ -209,12 +209,15 @@ def test_a_target_is_seen_where_it_is_put():
 
 @pytest.mark.parametrize("height_m", [0.04, 0.2, 0.4])
 def test_the_post_reaches_from_the_ball_down_to_the_table(height_m):
-  driver = twin.Twin(EXACT)
+  driver, camera = twin.Twin(EXACT), EXACT.make_camera()
   driver.place_target(np.array([0.5, 0.1, height_m]))
-  mujoco.mj_kinematics(driver._model, driver._data)
-  post, half_m = driver._data.geom("post"), driver._model.geom("post").size[1]
-  np.testing.assert_allclose(np.abs(post.xmat[8]), 1.0)  # Upright.
-  np.testing.assert_allclose([*post.xpos[:2], post.xpos[2] - half_m, post.xpos[2] + half_m], [0.5, 0.1, 0.0, height_m])
+  camera.image(driver.read())
+  for model, data in ((driver._model, driver._data), (camera._model, camera._data)):  # What moves, and what is seen.
+    mujoco.mj_kinematics(model, data)
+    post, half_m = data.geom("post"), model.geom("post").size[1]
+    np.testing.assert_allclose(np.abs(post.xmat[8]), 1.0)  # Upright.
+    ends = [post.xpos[2] - half_m, post.xpos[2] + half_m]
+    np.testing.assert_allclose([*post.xpos[:2], *ends], [0.5, 0.1, 0.0, height_m], atol=1e-9)
 
 
 def test_real_time_is_wall_time():

@@ -370,22 +370,25 @@ def test_a_workspace_too_small_for_home_is_refused(driver):
 
 
 def test_a_reading_from_before_an_arm_was_put_at_its_start_takes_it_nowhere(driver):
-  """As where instruments are read on a thread of their own; the start is one that no way leads to."""
+  """As where instruments are read on a thread of their own."""
   gate = safety.Gate(driver, safety.jaco_limits(), read=lambda: driver.read())
   arm = world.ArmWorld(gate, driver.image, tasks.TASKS["reach/random"], seed=31)
   start = start_of(driver, arm)
-  driver.qpos, old = constants.HOME_RAD.copy(), [constants.HOME_RAD] * 2
+  driver.qpos, driver.time_s, old = constants.HOME_RAD.copy(), 1.0, [constants.HOME_RAD] * 2
   read, reset = driver.read, driver.reset
 
   def reset_unseen(qpos_rad, *, seed):
-    driver.read = lambda: read()._replace(qpos_rad=old.pop()) if old else read()
+    driver.read = lambda: read()._replace(qpos_rad=old.pop(), time_s=0.98) if old else read()
     return reset(qpos_rad, seed=seed)
 
   driver.reset = reset_unseen
   arm.seed(31)
+  gate.told()
   arm.step(None)
   assert not old
-  np.testing.assert_allclose(driver.qpos, start, atol=0.02)
+  assert not any(one.allowed_rad_s.any() for one in gate.told())
+  np.testing.assert_array_equal(driver.qpos, start)
+  np.testing.assert_array_equal(arm.reading.qpos_rad, start)
 
 
 def off_home_rad(driver):

@@ -184,6 +184,17 @@ def test_what_no_network_could_learn_from_is_refused_as_it_comes():
     adapt(specs.DiscreteArray(2), {"a": 3})
 
 
+def test_an_observation_that_changes_its_form_after_the_first_is_refused():
+  class Scaled(Recorder):
+    def step(self, action):
+      return dm_env.transition(0.0, self._observation.astype(np.float32) / 255)
+
+  adapted = host.adapt(Scaled(specs.DiscreteArray(2), specs.Array((2,), np.uint8), np.ones(2, np.uint8)), name="mine")
+  adapted.reset()
+  with pytest.raises(ValueError, match=r"mine: 'observation' is float32 \[2\], but its spec says uint8 \[2\]"):
+    adapted.step(np.array([0], np.int32))
+
+
 def test_an_environment_that_does_not_restart_is_refused():
   class Endless(Recorder):
     def step(self, action):

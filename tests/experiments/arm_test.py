@@ -146,6 +146,18 @@ def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
   assert "3 demonstrations, 12 transitions" in run("export", "data.hdf5")
 
 
+def test_steps_whose_start_is_in_a_file_before_are_no_episode(tmp_path, capsys):
+  every = arm_recordings.items()
+  cut = 3 + next(i for i, item in enumerate(every) if isinstance(item, recording.Step))  # Two of the first one's left.
+  paid = [sum(step.reward for step in one) for one in recording.in_episodes(every)]
+  folders = [arm_recordings.write(tmp_path / "recording", every[cut:]) for _ in range(2)]
+  with parsed("--mode=inspect", f"--recording={folders[0]}"):
+    arm.main()
+  told = capsys.readouterr().out
+  assert "18 steps in 4 episodes" in told  # Of each session two episodes of four steps, and one from step to step left.
+  assert f"return {paid[2]:.2f}, from {paid[2]:g} to {paid[2]:g}; 2 more episodes did not end" in told
+
+
 def test_sessions_that_overlap_in_time_are_told_one_after_the_other(tmp_path, capsys):
   for number in range(2):
     said = [recording.Event(arm_recordings.CLOCK_S + at_s, recording.INFORMATION, f"{number}") for at_s in (0, 100)]
