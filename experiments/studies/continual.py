@@ -1,7 +1,7 @@
 """Modes of a game in sequence: average performance and forward transfer by method, and what correcting ProgNet changes.
 
 A run's config says which method and mode it is of (`configs.continual`). The score that an episode must reach to
-succeed is what scratch returns in the last tenth of the task, over all seeds; the papers' scores are not known here.
+succeed is what the methods return in the last tenth of the task, on average; the papers' scores are not known here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class _Game(NamedTuple):
 
   name: str
   modes: tuple[int, ...]  # In the order in which they are learned.
-  scores: Mapping[int, float]  # That succeed, of the modes that scratch has learned.
+  scores: Mapping[int, float]  # That succeed, of the modes that some method has learned.
   tasks: Mapping[tuple[str, int], _Task]  # By method and mode.
   retained: Mapping[int, np.ndarray]  # Mode -> success after the last task, by finetuning, `[S]`.
   gaps: Mapping[str, str]
@@ -75,7 +75,9 @@ def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
   ]
   if not panels:
     reasons = "; ".join(f"{what}: {why}" for game in games for what, why in game.gaps.items())
-    raise ValueError(f"there is no task that scratch has learned ({reasons}); go on with the plan")
+    raise ValueError(
+      f"there is no task that a method has learned, and scratch has tried ({reasons}); go on with the plan"
+    )
   picture = plots.learning_curves(
     panels, x_label="agent steps", y_label="return", panels_per_row=4, has_shared_legend=True
   )
@@ -134,18 +136,22 @@ def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
   retained: dict[int, np.ndarray] = {}
   for mode in modes:
     scratch = complete("scratch", mode)
-    score = float(np.mean([sweep_folder.last_returns(run).mean() for run in scratch])) if scratch else 0.0
-    if scratch and score <= 0.0:
-      gaps[f"{game}, mode {mode}"] = f"scratch returns {score:.1f} in the end: no score to reach"
+    if mode == modes[0]:
+      found = dict.fromkeys(COLORS, scratch)  # All methods learn it from scratch.
+    else:
+      found = {method: scratch if method == "scratch" else complete(method, mode) for method in COLORS}
+    if not scratch:
+      continue
+    ends = [[sweep_folder.last_returns(run).mean() for run in of_method] for of_method in found.values() if of_method]
+    score = float(np.mean([np.mean(end) for end in ends]))
     if score <= 0.0:
+      gaps[f"{game}, mode {mode}"] = f"methods return {score:.1f} in the end: no score to reach"
       continue
     scores[mode] = score
-    for method in COLORS:
-      is_first = mode == modes[0]  # All methods learn it from scratch.
-      found = scratch if is_first or method == "scratch" else complete(method, mode)
-      if found:
-        baselines = tasks["scratch", mode].area if method != "scratch" else None
-        tasks[method, mode] = _measure(found, score, baselines)
+    tasks["scratch", mode] = baseline = _measure(scratch, score, None)
+    for method, of_method in found.items():
+      if of_method and method != "scratch":
+        tasks[method, mode] = _measure(of_method, score, baseline.area)
     if mode != modes[-1] and (again := complete(_RETAINED, mode)):
       retained[mode] = np.array([continual.successes(records.episodes(run)[1], score).mean() for run in again])
   return _Game(game, tuple(modes), scores, tasks, retained, gaps)

@@ -91,7 +91,7 @@ def test_what_lacks_is_a_gap_and_no_number(tmp_path):
   nothing = make(tmp_path, "scratch", 2, [0.0] * 100)
   drawn = figures.make("continual", [*(one for one in runs if "retained" not in one.path.name), half, nothing])
   assert drawn.gaps["freeway, mode 1, with adapters"] == "stops at step 500 of 1,000"
-  assert drawn.gaps["freeway, mode 2"] == "scratch returns 0.0 in the end: no score to reach"
+  assert drawn.gaps["freeway, mode 2"] == "methods return 0.0 in the end: no score to reach"
   assert drawn.gaps["freeway, mode 0, retained"] == "not run"
   assert drawn.statistics["freeway: corrected"]["average performance"] == "lacks mode 2"
   silent = make(tmp_path, "finetune", 2, [0.0])
@@ -99,6 +99,24 @@ def test_what_lacks_is_a_gap_and_no_number(tmp_path):
   scratch = make(tmp_path, "scratch", 3, LATE)._replace(config=nothing.config)
   drawn = figures.make("continual", [*runs, scratch, records.read(silent.path)])
   assert drawn.gaps["freeway, mode 2, finetune"] == "empty: no episode has ended"
+
+
+def test_a_task_that_scratch_does_not_learn_is_measured_by_what_others_reach(tmp_path):
+  runs = [*learned(tmp_path), make(tmp_path, "scratch", 2, [0.0] * 100), make(tmp_path, "finetune", 2, LATE)]
+  runs += [make(tmp_path, "corrected", 2, [4.0] * 100), make(tmp_path, "published", 2, [0.0] * 100)]
+  drawn = figures.make("continual", runs)
+  for method, success, area in (
+    ("scratch", 0.0, 0.0),
+    ("finetune", 1.0, AREAS["late"]),
+    ("corrected", 1.0, AREAS["early"]),
+    ("as published", 0.0, 0.0),
+  ):
+    task = drawn.more_tables["tasks"][f"freeway, mode 2: {method}"]
+    assert float(task["score to reach"].mean) == 3.5  # Of 0, 10, 4 and 0.
+    np.testing.assert_allclose(
+      [*task["success in the end"], *task["area"], *task["forward transfer"]], [success, area, area]
+    )
+  assert len([axis for axis in drawn.picture.axes if axis.lines]) == 3
 
 
 def test_other_runs_and_runs_that_are_there_twice_are_refused(tmp_path):
@@ -111,7 +129,7 @@ def test_other_runs_and_runs_that_are_there_twice_are_refused(tmp_path):
   longer = make(tmp_path, "adapters", 1, EARLY, steps=2000)
   with pytest.raises(ValueError, match="adapters_1_0: train.steps=2000, but 1000 in .*scratch_0_0; areas are of"):
     continual.draw([*runs, longer])
-  with pytest.raises(ValueError, match="no task that scratch has learned .*not run"):
+  with pytest.raises(ValueError, match="no task that a method has learned.*not run"):
     continual.draw([one for one in runs if "corrected" in one.path.name])
 
 
