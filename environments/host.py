@@ -105,8 +105,8 @@ class HostWorld(dm_env.Environment):
   def _number(self, name: str, x: Any) -> float | None:
     if x is None:
       return None
-    if np.size(x) != 1:
-      raise ValueError(f"{self._name}: {name} is {x}; agents learn from one number")
+    if np.size(x) != 1 or not np.isfinite(x).all():
+      raise ValueError(f"{self._name}: {name} is {x}; agents learn from one finite number")
     return float(np.asarray(x).reshape(()))
 
 

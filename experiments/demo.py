@@ -13,6 +13,7 @@ import pathlib
 
 from absl import flags
 
+from analysis import records
 from experiments import binary
 from experiments.configs import jaco_corl2017
 from experiments.store import run_directory
@@ -45,7 +46,8 @@ def main() -> None:
     source = demo.train(workdir, task=task, steps=_TRAIN_STEPS.value)
   demo.run(workdir, task=task, source=str(source), steps=_STEPS.value, episodes=_EPISODES.value)
   summary = demo_report.write(workdir, task=task, source=source)
-  print(f"\n{task} on the twin arm, {_STEPS.value:,} steps by each method:")
+  steps = min(records.num_steps(records.read(workdir / method)) for method in demo.METHODS)
+  print(f"\n{task} on the twin arm, {steps:,} steps by each method:")
   for what, how_much in summary.items():
     print(f"  {what}: {how_much}")
   print(f"report: {(workdir / 'report.html').resolve()}")

@@ -21,7 +21,7 @@ import numpy as np
 
 from agents import actor_critic, trajectory, unroll
 from environments import core
-from experiments.running import loop
+from experiments.running import hosts, loop, stop
 
 TrainStep = Callable[[loop.TrainState], tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]]
 Updates = Generator[tuple[loop.TrainState, list[loop.Record]], None, None]
@@ -32,6 +32,8 @@ def in_batch(
 ) -> Updates:
   """Trains in worlds in JAX; one 'train' record a run every `updates_per_record` updates. Yielded states are donated.
 
+  A program of one process that is asked to stop yields a record of fewer.
+
   Args:
     state: of one run, or of N runs side by side.
     train: `loop.train_step` of the same.
@@ -41,9 +43,12 @@ def in_batch(
   """
   while (step := loop.step_of(state)) < until_step:
     started = time.monotonic()
-    results = []
+    results: list[tuple[actor_critic.Metrics, trajectory.EpisodeStatistics]] = []
     for _ in range(min(updates_per_record, -(-(until_step - step) // steps_per_update))):
+      if results and hosts.is_alone() and stop.asked():
+        break
       state, metrics, episodes = train(state)
+      jax.block_until_ready(results[-1:])  # One update is under way, the next one waits: all of them would never stop.
       results.append((metrics, episodes))
     step += len(results) * steps_per_update
     metrics, episodes = jax.device_get(results[-1][0]), jax.device_get([episodes for _, episodes in results])

@@ -77,6 +77,11 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
+def is_alone() -> bool:
+  """Whether no other process has a part in this run."""
+  return jax.process_count() == 1
+
+
 def asked_to_stop(*, is_over: bool = False) -> bool:
   """Whether a signal has come to any process, which all of them ask at the same time.
 

@@ -85,6 +85,8 @@ class Folder:
       return Record(**run_directory.read_json(file))
     except TypeError as error:
       raise ValueError(f"{file} is no job's record of this version ({error}); use another --workdir") from error
+    except ValueError as error:
+      raise ValueError(f"{file} is damaged; remove it: the job then goes on from what its folder holds") from error
 
   def read(self) -> dict[str, Record]:
     """What came of every job, and whether it is at work, in the plan's order, by name.
@@ -140,7 +142,8 @@ class Folder:
   def newest_network_ns(self, job: plan_lib.Job) -> int:
     """When a network was written last in the job's own folder; 0 where none is there, or it has no such folder."""
     files = pathlib.Path(self._folders[job.name]).rglob("*.safetensors") if job.has_own_folder else ()
-    return max((file.stat().st_mtime_ns for file in files), default=0)
+    learned = (file for file in files if file.parent.name != "best")  # A sweep writes it at every start.
+    return max((file.stat().st_mtime_ns for file in learned), default=0)
 
   def write(self, job: plan_lib.Job, record: Record) -> None:
     run_directory.write_json(self._file(job.name), dataclasses.asdict(record))
@@ -421,21 +424,26 @@ def _is_locked(file: pathlib.Path) -> bool:
 
 
 def _as_json(job: plan_lib.Job) -> dict[str, Any]:
-  """A job as a file holds it: what is compared, apart from how long it was thought to take."""
+  """A job as a file's reader gets it: what is compared, apart from how long it was thought to take."""
   words = {name: list(value) if isinstance(value, tuple) else value for name, value in job.flags.items()}
   fields = {name: str(value) for name, value in job.fields.items()}
   after = {"after": list(job.after)} if job.after else {}
-  return {"binary": job.binary, "config": job.config, "fields": fields, "flags": words, **after}
+  whole = {"binary": job.binary, "config": job.config, "fields": fields, "flags": words, **after}
+  return run_directory.as_read(whole)
 
 
 def _learns_other(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-  """Whether a job, as files hold it, learns in its folder what the job of before would not: fewer steps, for one."""
+  """Whether a job, as files hold it, learns in its folder what the job of before would not.
+
+  More steps it goes on with, but in a matrix, whose cells are of one length.
+  """
   learned = []
   for job in (before, now):
     fields = {name: _parsed(text) for name, text in job["fields"].items() if not name.startswith(_GOES_ON)}
     learned.append((job["binary"], os.path.normpath(job["config"]), fields))
-  steps = [_parsed(job["fields"].get("train.steps", "None")) for job in (before, now)]
-  return learned[0] != learned[1] or (None not in steps and steps[1] < steps[0])
+  then, steps = (_parsed(job["fields"].get("train.steps", "None")) for job in (before, now))
+  has_other_steps = None not in (then, steps) and (steps != then if now["binary"] == "matrix" else steps < then)
+  return learned[0] != learned[1] or has_other_steps
 
 
 def _parsed(text: str) -> Any:

@@ -149,7 +149,11 @@ def check(config: config_dict.ConfigDict) -> None:
     _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
     for name, (entry, example) in _MATRIX.items():
       _check_tuple(f"matrix.{name}", config.matrix.get(name), entry, example)
-    if "sweep" in config and config.sweep.top > config.sweep.num_runs:  # No cell would have a score.
+    if "sweep" not in config:
+      raise ValueError("the config has a matrix and no sweep, which every cell is; add base.sweep(num_runs=1, top=1)")
+    if not config.matrix.get("targets"):
+      raise ValueError("matrix.targets=() names no task to transfer to; name some")
+    if config.sweep.top > config.sweep.num_runs:  # No cell would have a score.
       raise ValueError(f"sweep.top={config.sweep.top} is more than sweep.num_runs={config.sweep.num_runs}; set both")
     if config.matrix.get("floors") == ():
       raise ValueError(f"matrix.floors=() is not of the form {_MATRIX['floors'][1]}")

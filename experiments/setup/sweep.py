@@ -34,9 +34,6 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
   Raises:
     ValueError: for an unknown field or kind, one that is not a run's own, or nothing to draw from.
   """
-  for name in ("num_runs", "top"):
-    if config.sweep[name] < 1:
-      raise ValueError(f"sweep.{name}={config.sweep[name]} must be above 0")
   member = config_dict.ConfigDict({name: value for name, value in config.items() if name != "sweep"})
   member = member.copy_and_resolve_references()
   for name, kind, values in config.sweep.sampled:

@@ -69,10 +69,11 @@ def save(folder: pathlib.Path, step: int, state: Any, *, keep: int = 3) -> None:
     folder.mkdir(exist_ok=True)  # Not its parents: a run directory that is gone is not made anew.
     arrays_file.write(file_of(folder, step), arrays, partition.content_hash(arrays))
   except OSError as error:
-    kept = f"the checkpoint of step {before[-1]} is whole" if before else "no checkpoint was saved before"
+    kept, where = "no checkpoint was saved before", "in another --workdir"
+    if before:
+      kept, where = f"the checkpoint of step {before[-1]} is whole", "with the same command"
     raise OSError(
-      f"cannot save step {step} in {folder} ({error.strerror or error}); {kept}: mend that, then start again with the "
-      f"same command"
+      f"cannot save step {step} in {folder} ({error.strerror or error}); {kept}: mend that, then start again {where}"
     ) from error
   for old in before[: 1 - keep or None]:
     file_of(folder, old).unlink()

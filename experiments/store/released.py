@@ -80,9 +80,13 @@ def save(
 
 
 def refuse_run(folder: str | os.PathLike) -> None:
-  """Refuses the directory of a run as one to release a network to; raises as `save`."""
-  if (run_directory.local(folder) / "config.json").exists():
+  """Refuses the directory of a run, and what is no folder, as one to release a network to; raises as `save`."""
+  path = run_directory.local(folder)
+  if (path / "config.json").exists():
     raise ValueError(f"{folder} is the directory of a run; release its network to a folder of its own")
+  there = next(one for one in (path, *path.absolute().parents) if one.exists())
+  if not (there.is_dir() and os.access(there, os.W_OK)):
+    raise ValueError(f"{folder} cannot be written: {there} is no folder, or not yours to write in; name another one")
 
 
 def load(folder: str | os.PathLike) -> Source:

@@ -298,6 +298,11 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     raise ValueError(f"{path} is damaged ({error}); copy it again") from error
   if not isinstance(value, dict):
     raise ValueError(f"{path} holds {type(value).__name__}, not an object; copy it again")
+  return as_read(value)
+
+
+def as_read(value: Mapping[str, Any]) -> dict[str, Any]:
+  """What `read_json` gives where `write_json` had `value`, of strings, lists and numbers."""
   return _map(value, lambda one: _NO_NUMBERS.get(one, one) if isinstance(one, str) else one)
 
 

@@ -140,7 +140,11 @@ def test_a_world_that_does_not_equal_one_made_alike_is_refused():
       lambda t: t._replace(observation=t.observation | {"pixels": np.zeros(3)}),
       "'pixels' is float64 .3., but",
     ),
-    ("step", lambda t: t if t.first() else t._replace(reward=np.inf), "step 1: the reward is inf"),
+    (
+      "step",
+      lambda t: t if t.first() else t._replace(reward=np.inf),
+      "Faulty: reward is inf; agents learn from one finite number",
+    ),
     ("step", lambda t: t._replace(observation=t.observation | {"pixels": np.zeros(3)}), "'pixels' is float64 .3., but"),
   ],
 )

@@ -171,8 +171,12 @@ def test_a_reward_of_several_numbers_is_refused():
 def test_what_no_network_could_learn_from_is_refused_as_it_comes():
   two = adapt(specs.DiscreteArray(2), reward=np.ones(2))
   two.reset()
-  with pytest.raises(ValueError, match=r"mine: reward is \[1. 1.\]; agents learn from one number"):
+  with pytest.raises(ValueError, match=r"mine: reward is \[1. 1.\]; agents learn from one finite number"):
     two.step(np.array([0], np.int32))
+  endless = adapt(specs.DiscreteArray(2), reward=np.inf)
+  endless.reset()
+  with pytest.raises(ValueError, match="mine: reward is inf; agents learn from one finite number"):
+    endless.step(np.array([0], np.int32))
   for spec, seen, words in (
     (_SHOWN, np.zeros(3, np.float32), r"mine: 'observation' is float32 \[3\], but its spec says float32 \[2\]"),
     (_SHOWN, np.zeros(2, np.uint8), r"mine: 'observation' is uint8 \[2\], but its spec says float32 \[2\]"),

@@ -25,6 +25,7 @@ COLORS = {
   "progressive3": colors.METHODS["progressive"][1],
   "progressive4": "#9cc7ee",
 }
+_MORE_COLUMNS = "#c9e0f5"
 _PONG = "pong/"  # The world that the paper's numbers are of.
 _PONG_LIMITS = (-21.0, 21.0)
 _BOUNDS = drawing.Bounds(*_PONG_LIMITS, but_for=("lost",))
@@ -96,7 +97,7 @@ def _learning_curves(
       best = result.curve._replace(values=result.curve.values[top])
       until = f", {result.note}" if result.note else ""
       label = f"{method} (top {len(best.values)} of {len(result.curve.values)}{until})"
-      lines.append(plots.Line(label, COLORS[method], best))
+      lines.append(plots.Line(label, color(method), best))
       statistics[f"{pair}, {method} (ours)"] = _curve_numbers(best, matrix)
       theirs = paper.PNN_FIG4B.get(("+".join(sources), target), {}).get(method) if matrix.world == _PONG else None
       if theirs is not None:
@@ -131,7 +132,7 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   if not by_method:
     raise ValueError(f"{matrix.path}: no cell that starts from a source is done; run experiments.matrix first")
   changes, statistics = [], {}
-  for method in sorted(by_method, key=list(COLORS).index):
+  for method in sorted(by_method, key=_place):
     measured: dict[str, Mapping[str, Any]] = {}  # Row -> the same task before and after.
     for result in by_method[method]:
       newest = (result.outcome or {})["forgetting"]
@@ -153,7 +154,19 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 def _evaluated(evaluation: Mapping[str, float]) -> intervals.Interval:
   """Its mean return, with its interval over episodes."""
-  return intervals.Interval(*(np.asarray(evaluation[f"return_{name}"]) for name in ("mean", "ci_low", "ci_high")))
+  numbers = (evaluation.get(f"return_{name}", np.nan) for name in ("mean", "ci_low", "ci_high"))
+  return intervals.Interval(*map(np.asarray, numbers))
+
+
+def color(method: str) -> str:
+  """Of a method, or of a progressive network by its columns: "progressive3"."""
+  return COLORS.get(method, _MORE_COLUMNS)
+
+
+def _place(method: str) -> tuple[int, int]:
+  """Where a method stands among others; networks of more columns than the paper's stand last."""
+  known = list(COLORS)
+  return (known.index(method), 0) if method in COLORS else (len(known), int(method.removeprefix("progressive")))
 
 
 def definition(matrix: matrix_folder.Matrix) -> transfer.Definition:
@@ -171,7 +184,7 @@ def scores(
     for cell, result in matrix.results.items()
     if cell.method != "scratch" and cell.target in matrix.targets
   }
-  rows = sorted(dict.fromkeys(row for row, _ in others), key=lambda row: list(COLORS).index(row.method))
+  rows = sorted(dict.fromkeys(row for row, _ in others), key=lambda row: _place(row.method))
   scored = transfer_matrix.build(
     _complete(others),
     _complete(baselines),
@@ -241,7 +254,7 @@ def _panels(matrix: matrix_folder.Matrix) -> list[_Panel]:
 def _methods_of(matrix: matrix_folder.Matrix, sources: tuple[str, ...], target: str) -> list[matrix_folder.Result]:
   """The cells that a panel draws, in the order of the colours."""
   own = [result for cell, result in matrix.results.items() if cell.target == target and cell.sources in ((), sources)]
-  return sorted(own, key=lambda result: list(COLORS).index(matrix_folder.row_of(result.cell).method))
+  return sorted(own, key=lambda result: _place(matrix_folder.row_of(result.cell).method))
 
 
 def _bounds(matrix: matrix_folder.Matrix) -> drawing.Bounds:

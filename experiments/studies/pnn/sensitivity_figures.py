@@ -119,7 +119,8 @@ def fig7b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     }
   if not dots:
     raise ValueError(f"{matrix.path}: no cell that was analysed has a transfer score; pnn_fig4a says why")
-  picture = sensitivity_plots.score_against_new_column(dots, colors=pnn_figures.COLORS)
+  colors = {method: pnn_figures.color(method) for method in (*pnn_figures.COLORS, *(dot.group for dot in dots))}
+  picture = sensitivity_plots.score_against_new_column(dots, colors=colors)
   return drawing.Drawn(picture, statistics, gaps=gaps, places=2)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agents import actor_critic, distributions, heads, trajectory, unroll
-from experiments.running import actors, loop
+from experiments.running import actors, loop, stop
 from experiments.store import checkpoint
 from progressive import partition
 from tests.agents import agents_for_tests, worlds
@@ -51,6 +51,23 @@ def learner():
   """An agent whose learning rate is such that every update changes what is played; its first state."""
   agent, *params = agents_for_tests.make(WORLD, correction="vtrace", learning_rate=0.1)
   return agent, loop.init(agent, *params, jax.random.key(0), num_worlds=NUM_WORLDS)
+
+
+def test_a_long_record_is_cut_short_where_the_program_is_asked_to_stop(learner, monkeypatch):
+  """The signal comes while the third update of twenty is under way."""
+  _, first = learner
+  begun = []
+
+  def train(state):
+    begun.append(1)
+    metrics = {"loss": np.float32(0), "gradient_norm": np.float32(1), "clipped": np.float32(0)}
+    episodes = trajectory.EpisodeStatistics(*[np.float32(0) for _ in trajectory.EpisodeStatistics._fields])
+    return dataclasses.replace(state, step=state.step + 6), metrics, episodes
+
+  monkeypatch.setattr(stop, "asked", lambda: len(begun) >= 3)
+  updates = actors.in_batch(first, train, steps_per_update=6, until_step=600, updates_per_record=20)
+  state, records = next(updates)
+  assert (len(begun), loop.step_of(state), records[0].step) == (3, 18, 18)
 
 
 class Gated(Fitful):

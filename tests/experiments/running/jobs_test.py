@@ -191,10 +191,44 @@ def test_what_another_config_has_learned_is_set_aside_and_more_steps_go_on(tmp_p
     ({"source": "a"}, True),
     ({"source": "a", "train.steps": 10}, False),
     ({"source": "a", "train.steps": 9}, True),
+    ({"source": "a", "train.hyper.reward_clip": "Infinity"}, True),
   ):
     num_before = len(list(tmp_path.glob("first.?")))
     assert run(job(seed=1, **fields), tmp_path)
     assert len(list(tmp_path.glob("first.?"))) == num_before + is_other, fields
+    assert states(job(seed=1, **fields), tmp_path) == {"first": jobs_lib.DONE}, fields
+
+
+def test_cells_of_a_matrix_are_of_one_length(tmp_path):
+  for steps in (9, 10):
+    job = Learner(
+      "first",
+      "matrix",
+      config="one.py",
+      fields={"train.steps": steps},
+      flags={"code": LEARN.format("first", str(steps))},
+    )
+    assert run([job], tmp_path)
+  assert [(tmp_path / name / "learned.safetensors").read_text() for name in ("first", "first.1")] == ["10", "9"]
+
+
+def test_a_sweep_that_writes_its_best_network_again_is_what_it_was(tmp_path):
+  best = "\nbest = own / 'best'; best.mkdir(exist_ok=True); (best / 'params.safetensors').write_text('again')"
+  first, after = learners("old")
+  sweep = [dataclasses.replace(first, flags={"code": first.flags["code"] + best}), after]
+  assert run(sweep, tmp_path)
+  again = [dataclasses.replace(sweep[0], fields={"wandb.mode": "offline"}), after]
+  assert run(again, tmp_path) and not (tmp_path / "next.1").exists()
+
+
+def test_a_damaged_record_says_what_to_do(tmp_path):
+  assert run(learners("old"), tmp_path)
+  (tmp_path / "first.job.json").write_text("")
+  with pytest.raises(ValueError, match=r"first.job.json is damaged; remove it: the job then goes on"):
+    states(learners("old"), tmp_path)
+  (tmp_path / "first.job.json").unlink()
+  assert run(learners("new"), tmp_path)
+  assert (tmp_path / "first/learned.safetensors").read_text() == "old"
 
 
 def test_what_was_learned_by_a_job_that_then_failed_is_what_others_go_on_from(tmp_path):

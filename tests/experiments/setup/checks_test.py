@@ -226,10 +226,16 @@ def test_the_project_s_configs_pass():
 def test_a_matrix_needs_evaluations():
   config = make_config()
   checks.check(config)
-  config.matrix = {"world": "pong/"}
+  config.matrix = {"world": "pong/", "targets": ()}
   with pytest.raises(ValueError, match="train.evaluation_episodes=0 must be an integer >= 1"):
     checks.check(config)
   config.train.evaluation_episodes = 1
+  with pytest.raises(ValueError, match="the config has a matrix and no sweep, which every cell is; add base.sweep"):
+    checks.check(config)
+  config.sweep = base.sweep(num_runs=1, top=1, sampled=())
+  with pytest.raises(ValueError, match=r"matrix.targets=\(\) names no task to transfer to; name some"):
+    checks.check(config)
+  config.matrix.targets = ("white",)
   checks.check(config)
 
 

@@ -203,6 +203,28 @@ def test_figure_12_draws_every_cell_once(tmp_path):
   assert {"scratch_h_flip", "progressive_pong_to_black"} <= set(drawn.gaps)
 
 
+def test_networks_of_more_columns_than_the_paper_s_stand_last(tmp_path):
+  four = ("pong", "noisy", "black", "zoom")
+  matrices.write_plan(tmp_path, targets=("white",), source_pairs=(four,))
+  for name in ("scratch_white", "progressive_pong+noisy+black+zoom_to_white", "finetune_pong_to_white"):
+    matrices.write_cell(tmp_path, name, (1.0, 2.0, 3.0))
+  read = matrix_folder.read(tmp_path)
+  rows = list(figures.make("pnn_fig4a", read).statistics)
+  assert any("progressive5" in row for row in rows)
+  figures.make("pnn_fig12", read)
+
+
+def test_forgetting_measured_by_one_episode_has_no_interval(soup):
+  outcome = soup / "finetune_pong_to_white/outcome.json"
+  values = json.loads(outcome.read_text())
+  for when in ("before", "after"):
+    for end in ("low", "high"):
+      del values["forgetting"][when][f"return_ci_{end}"]
+  outcome.write_text(json.dumps(values))
+  before = figures.make("pnn_forgetting", matrix_folder.read(soup)).statistics["finetune_pong_to_white: pong"]["before"]
+  assert float(before.mean) == 19.0 and np.isnan([before.low, before.high]).all()
+
+
 def test_forgetting_is_shown_cell_by_cell_and_drawn_by_method(soup):
   drawn = figures.make("pnn_forgetting", matrix_folder.read(soup))
   pairs = ("progressive_pong_to_h_flip", "progressive_pong_to_white")
