@@ -46,5 +46,5 @@ def test_every_module_is_installed(build):
 def test_every_other_file_is_installed(build):
   _, _, data = build
   expected = files("*") - files("*.py")
-  assert any(name.endswith(".npz") for name in expected) and any(name.endswith(".csv") for name in expected)
+  assert any(name.endswith(".safetensors") for name in expected) and any(name.endswith(".csv") for name in expected)
   assert data == expected

@@ -4,8 +4,8 @@
     evaluation.json     mean return, interval, episodes    provenance.json  command, commit, versions, device, seed
 
 What its value is multiplied by stands in provenance.json as `reward_scale`.
-The hash of the parameters' content stands beside them and in provenance.json, and is compared on loading. Folders of
-earlier versions hold params.npz. `load_source` reads such a folder and a run directory alike.
+The hash of the parameters' content stands beside them and in provenance.json, and is compared on loading.
+`load_source` reads such a folder and a run directory alike.
 """
 
 import os
@@ -20,7 +20,7 @@ from analysis import intervals
 from experiments.store import arrays_file, checkpoint, network_file, run_directory
 from progressive import network, partition
 
-_PARAMS, _PARAMS_BEFORE = "params.safetensors", "params.npz"
+_PARAMS = "params.safetensors"
 SOURCE_HASH = f"source_{arrays_file.HASH}"
 
 
@@ -76,7 +76,6 @@ def save(
   network_file.write_spec(folder, spec)
   run_directory.write_json(folder / "evaluation.json", evaluation)
   run_directory.write_json(folder / "provenance.json", provenance | {arrays_file.HASH: content_sha256})
-  (folder / _PARAMS_BEFORE).unlink(missing_ok=True)
 
 
 def refuse_run(folder: str | os.PathLike) -> None:
@@ -97,7 +96,7 @@ def load(folder: str | os.PathLike) -> Source:
     ValueError: if one is missing, damaged or another's, or the parameters do not fit the network.
   """
   folder = run_directory.local(folder)
-  spec, file = network_file.read_spec(folder), _params_file(folder)
+  spec, file = network_file.read_spec(folder), folder / _PARAMS
   if not file.exists():
     raise ValueError(f"{file} does not exist; {folder} is not a released network")
   try:
@@ -202,7 +201,7 @@ def load_source(path: str | os.PathLike) -> Source:
     what = "is a file, neither a run directory nor a released network" if path.exists() else "does not exist"
     raise ValueError(f"{path} {what}; train a column (python -m experiments.train) or name a released one")
   return (
-    load(path) if _params_file(path).exists() else Source(*checkpoint.load_run(path), reward_scale=reward_scale(path))
+    load(path) if (path / _PARAMS).exists() else Source(*checkpoint.load_run(path), reward_scale=reward_scale(path))
   )
 
 
@@ -227,8 +226,3 @@ def reward_scale(run: pathlib.Path) -> float | None:
 def hyper(run: pathlib.Path, name: str) -> Any:
   """A field of `Hyper` that a run, or a member of a sweep, learned with; None where no config says."""
   return run_directory.read_config(run).get("train", {}).get("hyper", {}).get(name)
-
-
-def _params_file(folder: pathlib.Path) -> pathlib.Path:
-  before = folder / _PARAMS_BEFORE
-  return before if before.exists() and not (folder / _PARAMS).exists() else folder / _PARAMS

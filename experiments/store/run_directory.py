@@ -164,7 +164,7 @@ def _is_same(one: str, other: str) -> bool:
 def _refuse_what_would_be_lost(path: pathlib.Path) -> None:
   """Refuses a directory without checkpoints in which somebody else's work lies."""
   held = {
-    "a released network": ("params.safetensors", "params.npz"),
+    "a released network": ("params.safetensors",),
     "what a run has learned, without its checkpoints": ("best",),
     "a sweep whose runs have checkpoints of their own": (f"runs/*/checkpoints/*{CHECKPOINT}",),
   }
