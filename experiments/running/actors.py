@@ -48,7 +48,7 @@ def in_batch(
       if results and hosts.is_alone() and stop.asked():
         break
       state, metrics, episodes = train(state)
-      jax.block_until_ready(results[-1:])  # One update is under way, the next one waits: all of them would never stop.
+      jax.block_until_ready(results[-1:])  # JAX would take in all updates at once, and then do them all.
       results.append((metrics, episodes))
     step += len(results) * steps_per_update
     metrics, episodes = jax.device_get(results[-1][0]), jax.device_get([episodes for _, episodes in results])
