@@ -52,8 +52,8 @@ def connect(
   name, _, folder = question.partition("=")
   if question and not (name == "certificates" and folder):
     raise protocol.BridgeError(f"{address}?{question}: behind an address stands certificates=FOLDER or nothing")
-  if seed is not None and not 0 <= seed < 2**32:
-    raise protocol.BridgeError(f"seed={seed} must be from 0 to 2**32 - 1")
+  if seed is not None:
+    protocol.check_seed(seed)
   own = credentials.read(folder, is_server=False) if folder else None
   channel = grpc.secure_channel(address, own.for_client(), options) if own else grpc.insecure_channel(address, options)
   try:

@@ -155,8 +155,7 @@ class Desk:
         f"task: the server plays {self._task}, the client expects {task}; serve that task or expect this one"
       )
     seed = settings.get(protocol.SEED, self._seed)
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-      raise protocol.BridgeError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
+    protocol.check_seed(seed)
     self._way_home = iter(())
     self._world.seed(int(seed))  # The arm is held.
     self._client = client

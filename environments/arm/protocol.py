@@ -10,7 +10,7 @@ same names, and `JITTER`.
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -87,6 +87,12 @@ class Limits:
       raise ValueError(f"Limits: poll_s={self.poll_s} must be below hang_s={self.hang_s}, which ends what waits longer")
     if not self.poll_s <= self.reaction_s < math.inf:
       raise ValueError(f"Limits: reaction_s={self.reaction_s} must hold one poll, poll_s={self.poll_s}, and be finite")
+
+
+def check_seed(seed: Any) -> None:
+  """Raises `BridgeError` unless it is a seed of episodes."""
+  if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+    raise BridgeError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
 
 
 class Reading(NamedTuple):

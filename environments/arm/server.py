@@ -81,8 +81,7 @@ class ServerConfig:
       raise ValueError(f"task={self.task!r} is unknown; the nearest is {nearest!r}, all are {', '.join(tasks.TASKS)}")
     if self.num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={self.num_joints} must be {constants.NUM_ARM_JOINTS} or {constants.NUM_JOINTS}")
-    if not 0 <= self.seed < 2**32:
-      raise ValueError(f"seed={self.seed} must be from 0 to 2**32 - 1")
+    protocol.check_seed(self.seed)
     try:
       is_local = ipaddress.ip_address(self.host).is_loopback
     except ValueError:
