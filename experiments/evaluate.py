@@ -107,7 +107,7 @@ def main() -> None:
   folder = run_directory.present(binary.SOURCE.value)
   source = released.load_source(folder)
   if _RELEASE.value:
-    released.refuse_run(_RELEASE.value)
+    released.refuse_folder(_RELEASE.value)
   if _COLUMNS.value is not None:
     if _RELEASE.value:
       raise ValueError("--columns cannot be released: release the run that learned them; leave one of both flags out")

@@ -69,7 +69,7 @@ def save(
     ValueError: for the directory of a run, whose own network nobody would read any more.
   """
   folder = run_directory.local(folder)
-  refuse_run(folder)
+  refuse_folder(folder)
   folder.mkdir(parents=True, exist_ok=True)
   content_sha256 = partition.content_hash(params)
   arrays_file.write(folder / _PARAMS, checkpoint.flatten(params), content_sha256)
@@ -78,7 +78,7 @@ def save(
   run_directory.write_json(folder / "provenance.json", provenance | {arrays_file.HASH: content_sha256})
 
 
-def refuse_run(folder: str | os.PathLike) -> None:
+def refuse_folder(folder: str | os.PathLike) -> None:
   """Refuses the directory of a run, and what is no folder, as one to release a network to; raises as `save`."""
   path = run_directory.local(folder)
   if (path / "config.json").exists():

@@ -136,10 +136,8 @@ def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
   retained: dict[int, np.ndarray] = {}
   for mode in modes:
     scratch = complete("scratch", mode)
-    if mode == modes[0]:
-      found = dict.fromkeys(COLORS, scratch)  # All methods learn it from scratch.
-    else:
-      found = {method: scratch if method == "scratch" else complete(method, mode) for method in COLORS}
+    others = () if mode == modes[0] else COLORS.keys() - {"scratch"}  # All methods learn the first from scratch.
+    found = {method: complete(method, mode) if method in others else scratch for method in COLORS}
     if not scratch:
       continue
     ends = [[sweep_folder.last_returns(run).mean() for run in of_method] for of_method in found.values() if of_method]

@@ -72,7 +72,7 @@ def test_a_run_is_not_overwritten_by_a_release(tmp_path):
     released.save(tmp_path, None, None, evaluation={}, provenance={})
   assert [one.name for one in tmp_path.iterdir()] == ["config.json"]
   with pytest.raises(ValueError, match="config.json/mine cannot be written: .*config.json is no folder"):
-    released.refuse_run(tmp_path / "config.json/mine")
+    released.refuse_folder(tmp_path / "config.json/mine")
 
 
 def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch):
