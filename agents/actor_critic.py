@@ -194,7 +194,7 @@ def _steps_of_means(
 
   Worlds are dealt out to minibatches, and keep their whole unroll with its first recurrent state. Returns and
   advantages are of the values before the first step: where each step had those of its own values, Pong learned later
-  (docs/results/learning.md). Metrics are of the unroll before the first step; gradients' norms are of all steps.
+  (docs/results/pong_soup/learning.md). Metrics are of the unroll before the first step, gradients' norms of all.
   """
   num_shares, num_worlds = agent.hyper.minibatches, trajectory.actions.shape[1]
   if num_worlds % num_shares:

@@ -20,10 +20,12 @@ def successes(returns: np.ndarray, score: float) -> np.ndarray:
 def success_curve(
   ends: np.ndarray, returns: np.ndarray, *, score: float, num_steps: int, num_points: int
 ) -> curves.Curve:
-  """p of one run over its steps, 0 before the first episode ends: see `curves.points`."""
+  """p of one run over its steps: see `curves.points`. Before the first episodes end it is what it is when they do."""
   ends = np.minimum(ends, num_steps)  # The last update may go beyond.
   bin_steps = max(1, round(num_steps / num_points))
   steps, values = curves.points(ends, successes(returns, score), bin_steps=bin_steps, num_steps=num_steps)
+  first = min(int(np.ceil(np.min(ends) / bin_steps)), len(values) - 1)
+  values[:first] = values[first]
   return curves.Curve(steps, values[None])
 
 

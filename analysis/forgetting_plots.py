@@ -27,7 +27,8 @@ class Change(NamedTuple):
 def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure.Figure:
   """A pair of bars a method, and the mean loss in points under its name.
 
-  Bars begin at `floor`, the score that counts as nothing (Pong: -21): a bar from 0 hides a score below it.
+  Bars begin at `floor`, the score that counts as nothing (Pong: -21): a bar from 0 hides a score below it. From one
+  below the floor they hang.
   """
   fig, ((axis,),) = plots.axes((1.5 * len(changes) + 1.4, 3.8))
   for x, change in enumerate(changes):
@@ -41,7 +42,7 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
   for name, change in zip(axis.get_xticklabels(), changes, strict=True):
     name.set_color(_LOST if np.mean(change.after) < np.mean(change.before) else "0.1")
   axis.set_ylabel(y_label)
-  axis.set_ylim(bottom=floor)
+  axis.set_ylim(bottom=min(floor, *(float(np.min(x)) for change in changes for x in change[1:])))
   shown = {f"{label} the target was learned": handle for label, handle in plots.handles_of([axis]).items()}
   ncols = 2 if len(changes) > 2 else 1  # Side by side they are wider than two methods.
   fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=ncols, fontsize=9, frameon=False)

@@ -19,6 +19,7 @@ from analysis import curves, intervals
 
 _CHARACTERS_PER_INCH = 15  # Of what stands above the panels.
 _MOST_BANDS = 6  # Of a panel: the bands of more lines hide each other, and the lines.
+STYLES = ("-", "--", "-.", ":")
 
 
 class Line(NamedTuple):
@@ -28,7 +29,7 @@ class Line(NamedTuple):
   color: str
   solid: curves.Curve
   dotted: curves.Curve | None = None
-  is_dashed: bool = False  # The solid one is, to tell two methods of one colour apart.
+  style: str = "-"  # One of `STYLES`, of the solid one, to tell lines of one colour apart.
 
 
 class Panel(NamedTuple):
@@ -139,8 +140,16 @@ def _explained(panels: Sequence[Panel]) -> str:
 
 
 def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool, bounds: tuple[float, float]) -> None:
-  style = "--" if line.is_dashed else "-"
-  axis.plot(line.solid.steps, line.solid.mean, color=line.color, linewidth=1.8, linestyle=style, label=line.label)
+  marker = "o" if len(line.solid.steps) == 1 else None  # A line of one point is no line.
+  axis.plot(
+    line.solid.steps,
+    line.solid.mean,
+    color=line.color,
+    linewidth=1.8,
+    linestyle=line.style,
+    marker=marker,
+    label=line.label,
+  )
   if has_band:
     spread(axis, line.solid, line.color, bounds=bounds)
   if line.dotted is not None:

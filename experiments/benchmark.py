@@ -32,13 +32,13 @@ def main() -> None:
   settings = stages.Settings(_NUM_WORLDS.value or (128 if is_cpu else 4096), _SECONDS.value, is_cpu)
   name = "_".join((_SUITE.value, *_STAGES.value))  # Some stages leave what was measured of all as it is.
   file = pathlib.Path(binary.WORKDIR.value or "runs/benchmark") / f"{name}.json"
-  file.parent.mkdir(parents=True, exist_ok=True)
   about = {"num_worlds": settings.num_worlds, "num_steps": stages.NUM_STEPS, "seconds": settings.seconds}
   provenance = run_directory.provenance()
   rows: list[stages.Row] = []
   for row in benchmark.measure(_SUITE.value, _STAGES.value, settings):
     print(f"{row.stage}: {benchmark.number(row.measured)} {row.unit}", file=sys.stderr, flush=True)
     rows.append(row)  # Written each time: a stage that fails takes none of the others with it.
+    file.parent.mkdir(parents=True, exist_ok=True)
     run_directory.write_json(file, {"rows": [r._asdict() for r in rows], **about, "provenance": provenance})
   print(benchmark.table(rows))
   print(f"wrote {file}")

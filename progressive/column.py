@@ -32,6 +32,10 @@ class Column:
 
   def __post_init__(self) -> None:
     """Refuses a graph that cannot be built; the message names the layer, the shapes and the fix."""
+    if not isinstance(self.layers, tuple) or not all(isinstance(layer, layers_lib.Layer) for layer in self.layers):
+      raise ValueError(f"layers must be a tuple of layers, of one (layer,), not {self.layers!r}.")
+    if not isinstance(self.inputs, tuple) or not all(isinstance(x, tuple) and len(x) == 2 for x in self.inputs):
+      raise ValueError(f"inputs must be ((name, shape), ...), of one (('x', (3,)),), not {self.inputs!r}.")
     for layer in self.layers:
       layer.check()
       _check_hash(f"Layer {layer.name!r}", layer)
@@ -150,8 +154,9 @@ def _check_hash(what: str, spec: Any) -> None:
 def _check_graph(spec: Column) -> None:
   names = [name for name, _ in spec.inputs]
   for name, shape in spec.inputs:
-    if not isinstance(shape, tuple) or len(shape) not in (1, 3) or min(shape) < 1:
-      raise ValueError(f"Input {name!r} has shape {shape}; give (D,) or (H, W, C) with sizes of at least 1.")
+    is_size = isinstance(shape, tuple) and all(type(size) is int and size > 0 for size in shape)
+    if not is_size or len(shape) not in (1, 3):  # (3.0,) is equal to (3,), and would be taken for it from then on.
+      raise ValueError(f"Input {name!r} has shape {shape}; give (D,) or (H, W, C) with ints of at least 1.")
   for layer in spec.layers:
     for name in layer.inputs:
       if name not in names:
@@ -159,6 +164,8 @@ def _check_graph(spec: Column) -> None:
     if len(set(layer.inputs)) < len(layer.inputs):
       raise ValueError(f"Layer {layer.name!r} reads {layer.inputs}: give each once.")
     names.append(layer.name)
+  if strange := [name for name in names if not isinstance(name, str)]:
+    raise ValueError(f"Names {strange} are no strings; name inputs and layers by strings.")
   if len(set(names)) != len(names):
     repeated = sorted({name for name in names if names.count(name) > 1})
     raise ValueError(f"Names {repeated} are used twice among inputs and layers {names}; names must differ.")

@@ -2,8 +2,8 @@
 
 Parameters are counted on the shapes that `network.init` makes, so the report cannot drift from the network. FLOPs are
 two for each multiply-add of a matrix product or convolution, for one step forward; biases and activations are left out
-(a `Flax` layer's are XLA's own count, with both). Parameters grow with the square of the number of columns (every
-column reads every earlier one), units linearly.
+(a `Flax` layer's are XLA's own count, with both), and what a column with blind laterals computes twice. Parameters grow
+with the square of the number of columns (every column reads every earlier one), units linearly.
 """
 
 import math

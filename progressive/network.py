@@ -143,9 +143,17 @@ def apply(
     activations, state = run(inputs, state, None, additions, known)
     return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), activations), state
   is_first = _check_time(spec, state, is_first, leading)
-  for _ in leading[1:]:
-    run = jax.vmap(run, in_axes=(1, 0, 1, 1, 1), out_axes=(1, 0))
-  return run(inputs, state, is_first, additions, known)
+  num = math.prod(leading[1:])  # Examples in one axis, which recurrent layers ask for.
+  inputs, is_first, additions, known = jax.tree.map(
+    lambda x: x.reshape(leading[0], num, *x.shape[len(leading) :]), (inputs, is_first, additions, known)
+  )
+  state = jax.tree.map(lambda x: x.reshape(num, *x.shape[len(leading) - 1 :]), state)
+  run = jax.vmap(run, in_axes=(1, 0, 1, 1, 1), out_axes=(1, 0))
+  activations, state = run(inputs, state, is_first, additions, known)
+  return (
+    jax.tree.map(lambda x: x.reshape(*leading, *x.shape[2:]), activations),
+    jax.tree.map(lambda x: x.reshape(*leading[1:], *x.shape[1:]), state),
+  )
 
 
 def check_params(params: Params, spec: Network) -> None:
@@ -284,7 +292,7 @@ def _terms(
 
 
 def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> ColumnParams:
-  if not 0 < alpha < math.inf:
+  if not isinstance(alpha, jax.core.Tracer) and not 0 < alpha < math.inf:
     raise ValueError(f"alpha={alpha} must be a finite number > 0; an adapter that starts at 0 never learns.")
   own_key, lateral_key = jax.random.split(key)
   params: ColumnParams = {name: dict(layer) for name, layer in column.init(own_key, spec.columns[k]).items()}
@@ -326,7 +334,7 @@ def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: 
   """The new output layer such that it gives what the previous column's output layer gives."""
   k = len(spec.columns) - 1
   before, after = (spec.columns[i].layer(column.OUTPUT) for i in (k - 1, k))
-  fix = "; give grow output_init='random', or change the layer."
+  fix = "; give grow output_init='random', or the layer laterals='linear'."
   if previous["bias"].shape != new["bias"].shape:
     raise ValueError(
       f"Column {k}'s 'output' has {new['bias'].shape[0]} outputs and column {k - 1}'s {previous['bias'].shape[0]}: "

@@ -26,6 +26,8 @@ def standardise(
 ) -> network.Params:
   """`params` with a newest column whose units have mean 0 and deviation 1 on these inputs, before their activation.
 
+  One that hardly varies has less: it is raised no more than those of a tenth of the layer's deviation.
+
   Layer by layer, over examples and, of maps, positions: the kernel and all laterals into a unit are divided by its
   deviation, and its bias takes the mean away. Layers with a state, normalisation, Flax modules and linear layers, the
   output among them, stay what they are. A column that began as a copy (`network.grow`) is one no longer. Arguments are

@@ -124,6 +124,8 @@ def _check_sources(columns: Columns, k: int, layer: layers.Layer) -> None:
     raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources} without laterals; give it some.")
   if len(set(layer.sources or ())) < len(layer.sources or ()):  # Both would be read with one set of parameters.
     raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources} names a layer twice; name it once.")
+  if not all(isinstance(source, tuple) and len(source) == 2 for source in layer.sources or ()):
+    raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources}; give ((column, layer), ...).")
   for j, name in layer.sources or ():
     if not 0 <= j < k:
       raise ValueError(f"Column {k}, layer {layer.name!r}: sources names column {j}; it can read 0 to {k - 1}.")

@@ -54,7 +54,7 @@ _DRAWN = (
   ("train.hyper.max_gradient_norm", "choice", (20.0, 40.0)),
   ("alpha", "choice", (1.0, 0.1, 0.01)),
 )
-# What two cores learn Pong with: PPO's passes over every unroll (docs/results/learning.md).
+# What two cores learn Pong with: PPO's passes over every unroll (docs/results/pong_soup/learning.md).
 _LAPTOP: Mapping[str, Any] = {
   "discount": 0.99,
   "entropy_cost": 2e-3,

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from analysis import intervals
@@ -66,10 +67,14 @@ def save(
   """Writes a released folder; one that is there is overwritten file by file, each of them whole.
 
   Raises:
-    ValueError: for the directory of a run, whose own network nobody would read any more.
+    ValueError: for the directory of a run, whose own network nobody would read any more; for parameters of another
+      network, or in other numbers than float32, which nobody could read.
   """
   folder = run_directory.local(folder)
   refuse_folder(folder)
+  network.check_params(params, spec)
+  if others := sorted({str(x.dtype) for x in jax.tree.leaves(params) if x.dtype != np.float32}):
+    raise ValueError(f"{folder} would hold {', '.join(others)}, and is read as float32; cast the parameters")
   folder.mkdir(parents=True, exist_ok=True)
   content_sha256 = partition.content_hash(params)
   arrays_file.write(folder / _PARAMS, checkpoint.flatten(params), content_sha256)

@@ -36,11 +36,11 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
   panels = {}
   for name in names:
     lines = [
-      plots.Line(label, f"C{i % 10}", measured[label][name], is_dashed=i >= 10)  # There are ten colours.
+      plots.Line(label, f"C{i % 10}", measured[label][name], style=plots.STYLES[i // 10 % len(plots.STYLES)])
       for i, label in enumerate(groups)
       if name in measured[label]
     ]
-    if any(np.any(line.solid.values) for line in lines):  # A layer that cannot die has no panel.
+    if name in _MEASURES or any(np.any(line.solid.values) for line in lines):  # A layer that cannot die has no panel.
       panels[name] = plots.Panel(name.replace("_", " ").replace("/", ", "), lines)
   picture = plots.learning_curves(
     list(panels.values()), x_label="agent steps", y_label="", panels_per_row=5, has_shared_legend=True
@@ -72,7 +72,7 @@ def _labels(folders: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], dict[str, str]]:
-  """Measure -> its curve in bins up to the end of the shortest run, of those that all runs have; and the gaps.
+  """Measure -> its curve in bins up to the end of the shortest run, of the runs that have it; and the gaps.
 
   A gap is a run that has no number of a measure, as one that diverged: it is left out of that; or none yet; or one that
   is shorter than others.
@@ -97,7 +97,10 @@ def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], 
     for run in runs
   ]
   edges = np.linspace(0.0, until, _NUM_BINS + 1)
-  binned = {name: [_binned(run, name, edges) for run in runs] for name in set.intersection(*names)}
+  binned = {
+    name: [_binned(run, name, edges) if name in own else None for run, own in zip(runs, names, strict=True)]
+    for name in set.union(*names)
+  }
   for i, run in enumerate(runs):
     if lacking := sorted((name for name, each in binned.items() if not each[i]), key=_order):
       said = gaps.get(str(run.path)), f"no number of {', '.join(lacking)}"
@@ -113,7 +116,7 @@ def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray,
   """
   steps, values = records.series(run, kind="train", name=name)
   which = np.digitize(steps, edges[:-1], right=True) - 1
-  has = np.isfinite(values) & (steps <= edges[-1])
+  has = np.isfinite(values) & (steps > 0) & (steps <= edges[-1])
   if not has.any():
     return None
   count = np.bincount(which[has], minlength=len(edges) - 1)

@@ -31,7 +31,7 @@ class Flax(layer.Activated):
     x = jax.ShapeDtypeStruct((2, *read), jnp.float32)
     try:
       variables = jax.eval_shape(self.module.init, jax.random.key(0), x)
-      made = jax.eval_shape(self.module.apply, variables, x)
+      made = None if set(variables) - {"params"} else jax.eval_shape(self.module.apply, variables, x)
     except (flax.errors.FlaxError, TypeError, ValueError) as error:
       raise ValueError(f"Layer {self.name!r}: its module cannot read {read}: {str(error).splitlines()[0]}") from error
     if set(variables) - {"params"}:

@@ -136,7 +136,7 @@ class Layer:
 
   def check_sizes(self, **sizes: int) -> None:
     for field, value in sizes.items():
-      if not isinstance(value, int) or value < 1:
+      if type(value) is not int or value < 1:
         raise ValueError(f"Layer {self.name!r}: {field}={value!r} must be an int, at least 1.")
 
 

@@ -6,6 +6,7 @@ made inside a function, is refused, and what the program itself (`__main__`) def
 the file names.
 """
 
+import contextlib
 import dataclasses
 import importlib
 from typing import Any
@@ -24,10 +25,11 @@ def name_of(thing: Any) -> str:
   Raises:
     ValueError: if it has none.
   """
-  name = getattr(thing, "__name__", "")
-  for module in (*_HOMES, getattr(thing, "__module__", "")):
-    if module and getattr(importlib.import_module(module), name, None) is thing:
-      return name if module == _OURS else f"{module}:{name}"
+  name, own = getattr(thing, "__name__", ""), getattr(thing, "__module__", "")
+  for module in (*_HOMES, *([own] if own else [])):
+    with contextlib.suppress(ImportError):
+      if getattr(importlib.import_module(module), name, None) is thing:
+        return name if module == _OURS else f"{module}:{name}"
   raise ValueError(f"{thing!r} cannot be saved by its name; define it at the top of a module that can be imported")
 
 

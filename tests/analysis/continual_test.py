@@ -25,6 +25,14 @@ def test_two_episodes_of_a_bin_count_by_half():
   np.testing.assert_array_equal(curve.values, [[0, 0, 0, 0.5, 1, 1]])
 
 
+def test_before_the_first_episode_ends_it_is_what_the_first_ones_are():
+  ends, score = np.array([40, 45, 70, 100]), {"score": 10.0, "num_steps": 100, "num_points": 10}
+  always = continual.success_curve(ends, np.full(4, 10.0), **score)
+  np.testing.assert_array_equal(always.values, [[1.0] * 11])
+  half = continual.success_curve(ends, np.array([10.0, 0.0, 10.0, 10.0]), **score)
+  np.testing.assert_array_equal(half.values, [[1.0] * 5 + [0.0, 0.0] + [1.0] * 4])
+
+
 def test_transfer_is_the_share_of_what_scratch_leaves_to_gain():
   areas = np.array([[0.45, 0.725, 0.175], [0.45, 1.0, 0.0]])
   expected = [[0, 0.275 / 0.55, -0.5], [0, 1.0, -0.45 / 0.55]]

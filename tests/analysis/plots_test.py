@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from matplotlib import patches
 
-from analysis import curves, forgetting_plots, matrix_plots, paper, perturbation, plots, projection_plots, spectra
+from analysis import (
+  curves,
+  forgetting_plots,
+  intervals,
+  matrix_plots,
+  measure_plots,
+  paper,
+  perturbation,
+  plots,
+  projection_plots,
+  spectra,
+)
 from analysis import sensitivity_plots as sp
 from analysis import transfer_matrix as tm
 
@@ -117,10 +128,30 @@ def test_few_runs_are_drawn_each_and_more_have_a_band():
 
 
 def test_a_dashed_line_is_dashed_in_the_legend_too():
-  lines = [line("x", 4), line("y", 4)._replace(is_dashed=True)]
+  lines = [line("x", 4), line("y", 4)._replace(style="--")]
   fig = plots.learning_curves([plots.Panel("a", lines)], x_label="steps", y_label="score")
   assert [one.get_linestyle() for one in fig.axes[0].lines] == ["-", "--"]
   assert [one.get_linestyle() for one in fig.axes[0].get_legend().get_lines()] == ["-", "--"]
+
+
+def test_a_line_of_one_point_is_a_dot():
+  one = plots.Line("x", "#1f4e9c", curves.Curve(STEPS[:1], np.ones((1, 1))))
+  fig = plots.learning_curves([plots.Panel("a", [one, line("y")])], x_label="steps", y_label="score")
+  assert [drawn.get_marker() for drawn in fig.axes[0].lines] == ["o", "None"]
+
+
+@pytest.mark.parametrize("means,left", (((5.0, 20.0), 0.0), ((-5.0, 20.0), -6.0), ((-5.0, -3.0), -6.0)))
+def test_a_measure_below_zero_is_in_the_picture(means, left):
+  cells = [intervals.Interval(*(np.asarray(m + d) for d in (0.0, -1.0, 1.0))) for m in means]
+  (axis,) = measure_plots.dots(["a", "b"], {"score": cells}, {}).axes
+  low, high = axis.get_xlim()
+  assert low <= left and high >= max(means) + 1.0 and (low == 0.0) == (left == 0.0)
+
+
+def test_a_score_below_the_floor_is_in_the_picture():
+  change = forgetting_plots.Change("finetune", np.array([5.0]), np.array([-20.5, -20.8]))
+  (axis,) = forgetting_plots.bars([change], y_label="score", floor=-20.0).axes
+  assert axis.get_ylim()[0] == -20.8
 
 
 def test_shares_are_stacked_and_undetermined_ones_have_no_bar():

@@ -100,9 +100,10 @@ def test_time_that_is_written_out_in_part_is_the_same_time(kind, monkeypatch):
   params = layer.init(key, (3,))
 
   def output(params):
-    seen, state = layer.unroll(
-      params, jnp.asarray(x), terms=(), state=layer.initial_state(), is_first=jnp.asarray(is_first)
+    unroll = jax.vmap(
+      lambda x, is_first: layer.unroll(params, x, terms=(), state=layer.initial_state(), is_first=is_first)
     )
+    seen, state = unroll(jnp.asarray(x)[None], jnp.asarray(is_first)[None])
     return jnp.sum(jnp.sin(seen)), (seen, state)
 
   outcomes = []
@@ -110,6 +111,61 @@ def test_time_that_is_written_out_in_part_is_the_same_time(kind, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
     outcomes.append(jax.value_and_grad(output, has_aux=True)(params))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), *outcomes)
+
+
+@pytest.mark.parametrize("kind", (layers.LSTM, layers.GRU))
+@pytest.mark.parametrize("batch", ((), (3,), (2, 3)))
+def test_gradients_over_time_equal_those_of_steps_one_after_the_other(kind, batch):
+  layer = kind("core", ("x",), 4)
+  spec = network.Network((_column(layer),))
+  params = _noisy(network.init(jax.random.key(0), spec))
+  x, is_first = jnp.asarray(_random(NUM_STEPS, *batch, 3)), _random(NUM_STEPS, *batch, seed=1) > 0.5
+  state = jax.tree.map(lambda s: jnp.asarray(_random(*s.shape, seed=2)), network.initial_state(spec, batch_shape=batch))
+
+  def ours(params, x, state):
+    activations, last = network.apply(params, spec, inputs={"x": x}, state=state, is_first=jnp.asarray(is_first))
+    return jnp.sum(jnp.sin(activations[0]["core"])) + sum(jnp.sum(jnp.cos(s)) for s in jax.tree.leaves(last))
+
+  def one_by_one(params, x, state):
+    own, total, state = params[0]["core"], 0.0, state[0]["core"]
+
+    def step(state, x):
+      gates = x @ own["input_kernel"] + own["bias"]
+      return layer.step(own, state, gates, layer.hidden(state) @ own["recurrent_kernel"])
+
+    for _ in batch:
+      step = jax.vmap(step)
+    for t in range(NUM_STEPS):
+      first = is_first[t].reshape(*batch, 1)
+      state = jax.tree.map(lambda s, first=first: jnp.where(first, jnp.zeros_like(s), s), state)
+      state, activations = step(state, x[t])
+      total += jnp.sum(jnp.sin(activations))
+    return total + sum(jnp.sum(jnp.cos(s)) for s in jax.tree.leaves(state))
+
+  actual, expected = (jax.value_and_grad(f, argnums=(0, 1, 2))(params, x, state) for f in (ours, one_by_one))
+  assert np.any(expected[1][0][0]["core"]["recurrent_kernel"])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected)
+
+
+@pytest.mark.parametrize("kind", (layers.LSTM, layers.GRU))
+def test_the_recurrent_kernels_gradient_is_not_added_up_step_by_step(kind):
+  spec = network.Network((_column(kind("core", ("x",), 4)),))
+  params, x = network.init(jax.random.key(0), spec), jnp.zeros((NUM_STEPS, 5, 3))
+  state = network.initial_state(spec, batch_shape=(5,))
+  of = jax.grad(lambda params: jnp.sum(network.apply(params, spec, inputs={"x": x}, state=state)[0][0]["core"]))
+  scans = [one for one in jax.make_jaxpr(of)(params).eqns if one.primitive.name == "scan"]
+  assert len(scans) == 2  # Forward and back.
+  kernel = params[0]["core"]["recurrent_kernel"].shape
+  assert kernel not in [out.aval.shape for scan in scans for out in scan.outvars]
+
+
+def test_a_state_without_gradients_is_refused():
+  class Counting(layers.GRU):
+    def initial_state(self):
+      return jnp.zeros((self.size,), jnp.int32)
+
+  with pytest.raises(ValueError, match="Layer 'core': its state is int32"):
+    _column(Counting("core", ("x",), 4))
 
 
 def test_recurrent_layers_read_each_others_kind():

@@ -577,3 +577,11 @@ def test_a_blind_column_reads_its_own_path_before_the_activation_in_numpy():
 def test_columns_that_cannot_be_blind_are_refused(second, message):
   with pytest.raises(ValueError, match=message):
     network.Network((columns.feed_forward(), _blind(second)))
+
+
+def test_where_adapters_start_may_be_traced():
+  spec = network.Network((columns.feed_forward(),) * 2)
+  params = network.init(jax.random.key(0), network.Network(spec.columns[:1]))
+  grow = lambda alpha: network.grow(jax.random.key(1), params, spec=spec, output_init="random", alpha=alpha)  # noqa: E731
+  grown = jax.vmap(grow)(jnp.asarray([0.1, 1.0]))[-1]
+  jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x: x[0], grown), grow(0.1)[-1])

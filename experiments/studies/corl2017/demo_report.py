@@ -99,7 +99,7 @@ def _scores(
   unchanged = curves.Curve(np.asarray([0.0, steps]), level)
   lines = [
     *map(_points, ours.lines),
-    plots.Line("the column as it came", _COLORS[demo.UNCHANGED], unchanged, is_dashed=True),
+    plots.Line("the column as it came", _COLORS[demo.UNCHANGED], unchanged, style="--"),
   ]
   pictures = [
     html.plot(plots.png(figures.draw([panel])), caption)

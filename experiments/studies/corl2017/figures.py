@@ -39,6 +39,7 @@ _BESIDE_LEARNING = (
   "steps", "evaluate_every", "evaluation_episodes", "keep_checkpoints", "save_every", "updates_per_record", "video"
 )  # fmt: skip
 _COPIED = "from a copy"  # A new column that starts as one of the first.
+_TAUGHT = "taught"
 _RANDOMIZED, _HELPED = "randomized", "with helper losses"  # First columns that are not as the paper's.
 
 
@@ -94,7 +95,7 @@ def fig6(runs: Sequence[records.Run]) -> drawing.Drawn:
       else:
         lines.append(_sorted_line(f"{method}, ours", method, ours))
         statistics[f"{label} (ours)"] = _fig6_statistics(ours)
-      lines.append(_sorted_line(f"{method}, Rusu et al. 2017", method, theirs)._replace(is_dashed=True))
+      lines.append(_sorted_line(f"{method}, Rusu et al. 2017", method, theirs)._replace(style="--"))
       statistics[f"{label} (paper)"] = _fig6_statistics(theirs)
     panels.append(plots.Panel(change.replace("_", " "), lines))
   picture = plots.learning_curves(
@@ -139,7 +140,7 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
   for label, color in (("progressive, narrow", "0.5"), ("finetune, wide", "0.7")):
     steps, values = paper.rusu2017("fig5")[f"{_PAPER_FIG5[label]}_raw"]
     start = curves.Curve(np.array([0.0, 100.0]), np.full((1, 2), np.interp(_BIN_STEPS, steps, values)))
-    lines.append(plots.Line(f"{_method(label)} @1k (paper)", color, start, is_dashed=True))
+    lines.append(plots.Line(f"{_method(label)} @1k (paper)", color, start, style="--"))
   panel, note = plots.Panel("ours, on the twin", lines), "unchanged: over episodes"
   picture = draw([panel], x_label="reality gap, % of the full one", note=note)
   return drawing.Drawn(picture, statistics, gaps=gaps, bounds=RETURN_BOUNDS)
@@ -163,11 +164,11 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
     for memory in ("LSTM", "FF")
     for width in ("wide", "narrow")
   }
-  statistics = {}
+  statistics: dict[str, Mapping[str, drawing.Cell]] = {}
   for label, curve in ours.items():
     statistics[f"{label} (ours)"] = _fig4_statistics(curve)
     if label in theirs:
-      statistics[f"{label} (paper)"] = _fig4_statistics(theirs[label])
+      statistics[f"{label} (paper)"] = _numbers(_fig4_statistics(theirs[label]))
   longest = max(curve.steps[-1] for curve in ours.values())
   panels = [
     plots.Panel(f"ours, {where}", [_line(label, curve) for label, curve in ours.items()]),
@@ -218,11 +219,11 @@ def _beside_the_paper(
     theirs[label] = tuple(curves.stack([digitised[f"{name}_{kind}"]]) for kind in ("median", "raw"))
   longest = max(curve.steps[-1] for curve, _ in ours.values())
   shown = {label: tuple(_until(curve, longest) for curve in pair) for label, pair in theirs.items()}
-  statistics = {}
+  statistics: dict[str, Mapping[str, drawing.Cell]] = {}
   for label, pair in ours.items():
     statistics[f"{label} (ours)"] = _fig5_statistics(*pair)
     if label in theirs:
-      statistics[f"{label} (paper)"] = _fig5_statistics(*theirs[label])
+      statistics[f"{label} (paper)"] = _numbers(_fig5_statistics(*theirs[label]))
   lines = [[_line(label, *pair) for label, pair in side.items()] for side in (ours, shown)]
   return [plots.Panel(title, side) for title, side in zip(titles, lines, strict=True)], statistics
 
@@ -231,7 +232,15 @@ def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Cu
   """(filtered, raw) curves of finished episodes in bins of 1,000 arm steps, as the paper's."""
   each = [curves.points(*records.episodes(run), bin_steps=_BIN_STEPS, num_steps=records.num_steps(run)) for run in runs]
   # Filtered before the shortest run cuts the others: a window at a cut does not see what lies behind it.
-  return curves.stack([(steps, curves.median_filter(values)) for steps, values in each]), curves.stack(each)
+  return curves.stack([(steps, _filtered(values)) for steps, values in each]), curves.stack(each)
+
+
+def _filtered(values: np.ndarray) -> np.ndarray:
+  """The paper's running median of a curve `[G]`; NaN where a young run ends within a window that begins with zeros."""
+  half = curves.MEDIAN_POINTS // 2
+  is_lopsided = np.arange(len(values)) > len(values) - 1 - half
+  is_lopsided[half:] = is_lopsided[0] = False
+  return np.where(is_lopsided, np.nan, curves.median_filter(values))
 
 
 def _begun(runs: Sequence[records.Run]) -> tuple[Sequence[records.Run], dict[str, str]]:
@@ -286,7 +295,12 @@ def _over_the_gap(label: str, part: str, at: Mapping[float, np.ndarray]) -> plot
   is_even = len({len(x) for x in at.values()}) == 1
   values = np.stack([x if is_even else np.mean(x, keepdims=True) for x in at.values()], axis=1)
   curve = curves.Curve(np.array(list(at)), values)
-  return plots.Line(f"{label}: {part}", _color(label), curve, is_dashed=part == _EARLY)
+  return plots.Line(f"{label}: {part}", _color(label), curve, style="--" if part == _EARLY else "-")
+
+
+def _numbers(of_one_curve: Mapping[str, np.ndarray]) -> dict[str, drawing.Cell]:
+  """Of a paper's curve, which is a mean of runs that are not known one by one."""
+  return {name: drawing.number(float(x)) for name, (x,) in of_one_curve.items()}
 
 
 def _fig4_statistics(curve: curves.Curve) -> dict[str, np.ndarray]:
@@ -357,7 +371,7 @@ def _method_and_width(run: records.Run) -> str:
   train = run.config.get("train", {})
   rate = train.get("hyper", {}).get("learning_rate", 1.0)
   more = f", {_COPIED}" if run.config.get("output_init") == "copy" else ""
-  more += ", taught" if train.get("teacher") else ""
+  more += f", {_TAUGHT}" if train.get("teacher") else ""
   return f"{method if rate > base.LEAST_RATE else 'unchanged'}, {_width(run)}{more}"
 
 
@@ -480,8 +494,13 @@ def _line(label: str, solid: curves.Curve, dotted: curves.Curve | None = None) -
     color=_color(label),
     solid=solid,
     dotted=dotted,
-    is_dashed=_method(label) == "unchanged" or _RANDOMIZED in label or _COPIED in label,
+    style=_style(label),
   )
+
+
+def _style(label: str) -> str:
+  is_other = _method(label) == "unchanged" or _RANDOMIZED in label or _COPIED in label
+  return plots.STYLES[2 * label.endswith(_TAUGHT) + is_other]
 
 
 def _method(label: str) -> str:

@@ -84,9 +84,12 @@ def _in_laterals(column: cost.ColumnReport) -> int:
 
 def _read(path: pathlib.Path) -> Played:
   network_, evaluation = released.load(path), released.read_evaluation(path)
+  provenance = run_directory.read_provenance(path)
+  if "evaluation" not in provenance:
+    raise ValueError(f"{path} does not say how it was evaluated; write it by experiments.evaluate --release")
   return Played(
     path,
-    run_directory.read_provenance(path)["evaluation"],
+    provenance["evaluation"],
     evaluation.world,
     evaluation.returns,
     network_.spec,

@@ -141,6 +141,7 @@ def test_numbers(tested: episodes_file.Tested) -> dict[str, drawing.Cell]:
   no_goal = "no goal found"
   numbers: dict[str, drawing.Cell] = {
     "test score": tested.score,
+    "test episodes": str(summary["episodes"]),
     "goals %": drawing.number(summary["goal_percent"]),
     "first goal, s": _or(summary["first_s"], no_goal),
     "later goals, s": _or(summary["later_s"], no_goal if summary["first_s"] is None else "no second goal"),
@@ -206,7 +207,7 @@ def _colors(everyone: folder.Navigation) -> dict[str, str]:
 
 def _line(sweep: folder.Sweep, colors: Mapping[str, str]) -> plots.Line:
   assert sweep.curve is not None
-  return plots.Line(sweep.agent, colors[sweep.agent], sweep.curve, is_dashed=sweep.is_clipped)
+  return plots.Line(sweep.agent, colors[sweep.agent], sweep.curve, style="--" if sweep.is_clipped else "-")
 
 
 def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:

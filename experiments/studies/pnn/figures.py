@@ -276,4 +276,4 @@ def _curve_numbers(curve: curves.Curve, matrix: matrix_folder.Matrix) -> dict[st
 
 def _paper_numbers(theirs: paper.PongCurve) -> dict[str, drawing.Cell]:
   zero = "never" if theirs.zero_step is None else f"{theirs.zero_step:,.0f}"
-  return {"end": np.asarray([theirs.end]), "mean": np.asarray([theirs.mean]), "steps to 0": zero}
+  return {"end": drawing.number(theirs.end), "mean": drawing.number(theirs.mean), "steps to 0": zero}

@@ -6,6 +6,7 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
@@ -63,6 +64,16 @@ def test_changed_parameters_are_refused(tmp_path):
   file.write_bytes(data)
   with pytest.raises(ValueError, match="params.safetensors is not what was released"):
     released.load(tmp_path)
+
+
+def test_what_nobody_could_read_is_not_released(tmp_path):
+  params = network.init(jax.random.key(0), SPEC)
+  half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+  with pytest.raises(ValueError, match="would hold bfloat16, and is read as float32; cast the parameters"):
+    released.save(tmp_path / "a", SPEC, half, evaluation={}, provenance={})
+  with pytest.raises(ValueError, match="params has 2 columns and spec 1"):
+    released.save(tmp_path / "a", SPEC, params * 2, evaluation={}, provenance={})
+  assert not (tmp_path / "a").exists()
 
 
 def test_a_run_is_not_overwritten_by_a_release(tmp_path):

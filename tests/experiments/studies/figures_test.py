@@ -93,6 +93,18 @@ def test_a_run_that_diverged_is_left_out_of_what_it_has_no_number_of(tmp_path):
   assert drawn.gaps == {str(tmp_path / "sweep/runs/01"): "no number of explained_variance"}
 
 
+def test_what_one_member_never_recorded_is_a_gap_and_zeros_are_drawn(tmp_path):
+  for name, more in (("sweep/runs/00", {"entropy": 0.5}), ("sweep/runs/01", {})):
+    path = make_run(tmp_path / name, "scratch", features=8, level=0.0)
+    lines = [json.loads(line) | more for line in (path / "metrics.jsonl").open()]
+    lines.insert(0, {"step": 0, "wall_s": 0.0, "kind": "train", "return_mean": 9.0})
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  drawn = figures.make("learning", read(tmp_path))
+  np.testing.assert_array_equal(drawn.statistics["sweep"]["entropy"], [0.5])
+  np.testing.assert_array_equal(drawn.statistics["sweep"]["return_mean"], [0.0, 0.0])
+  assert drawn.gaps == {str(tmp_path / "sweep/runs/01"): "no number of entropy"}
+
+
 def test_a_run_that_is_short_or_empty_is_said_and_takes_no_other_away(tmp_path):
   make_run(tmp_path / "sweep/runs/00", "scratch", features=8, level=3.0)
   short = make_run(tmp_path / "sweep/runs/01", "scratch", features=8, level=3.0, num_steps=5_000)
@@ -132,8 +144,8 @@ def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
   drawn = figures.make("corl2017_fig5", read(tmp_path))
   ours = drawn.statistics["progressive, narrow (ours)"]
   # The window of 11 around 1,000: four zeros before the start, the 0 at step 0, six points of 30, of which the sixth
-  # from below is 30. That of the short run ends with it: five zeros and its one point.
-  np.testing.assert_allclose(ours["@1k"], [30.0, 0.0])
+  # from below is 30. That of the short run ends with it: five zeros and its one point say nothing.
+  np.testing.assert_allclose(ours["@1k"], [30.0, np.nan])
   np.testing.assert_allclose(ours["raw @1k"], [30.0, 10.0])
   assert np.isnan(ours["@5k"]).all()  # Nobody is averaged over fewer runs in silence.
   assert drawn.gaps == {str(tmp_path / "short"): "stops at step 1,000 of 10,000; so does progressive, narrow"}
@@ -218,7 +230,7 @@ def test_figure_5_pools_one_world_at_a_time_and_says_which(tmp_path):
       figures.make("corl2017_fig5", [one, records.read(other)])
   arms = [make_run(tmp_path / f"arm{port}", "scratch", **options, world=f"arm://localhost:{port}") for port in (1, 2)]
   drawn = figures.make("corl2017_fig5", [records.read(path) for path in arms])
-  np.testing.assert_allclose(drawn.statistics["scratch, narrow (ours)"]["@1k"], [0.0, 0.0])  # Of eleven, nine are 0.
+  np.testing.assert_allclose(drawn.statistics["scratch, narrow (ours)"]["raw @1k"], [20.0, 20.0])
   simulated = records.read(make_run(tmp_path / "sim", "scratch", **options, world="jaco/reach/random"))
   assert figures.make("corl2017_fig5", [simulated]).picture.axes[0].get_title(loc="left") == "ours, in simulation"
 
@@ -234,7 +246,7 @@ def test_figure_4_counts_what_was_put_in(tmp_path):
   (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
   drawn = figures.make("corl2017_fig4", read(tmp_path))
   np.testing.assert_allclose(drawn.statistics["LSTM, wide (ours)"]["end"], [20])
-  np.testing.assert_allclose(drawn.statistics["LSTM, wide (paper)"]["@20M"], [34.4], atol=0.5)
+  np.testing.assert_allclose(drawn.statistics["LSTM, wide (paper)"]["@20M"].mean, 34.4, atol=0.5)
   np.testing.assert_allclose(drawn.picture.axes[0].lines[0].get_ydata()[1:], 20.0)
   drawn.statistics["LSTM, wide (ours)"]["end"] = np.array([50.0, 40.0])
   assert "45.0 [0.0, 50.0]" in drawing.markdown(drawn)  # 12.7 * 5 on either side, but for the ends of the scale.

@@ -10,6 +10,7 @@ import pytest
 from analysis import records
 from environments.jaco import constants
 from experiments.configs import jaco_corl2017
+from experiments.report import drawing
 from experiments.running import run
 from experiments.studies import figures
 
@@ -102,6 +103,17 @@ def test_figure_7_has_what_was_put_in_and_leaves_the_second_column_out(tmp_path)
   ours = drawn.picture.axes[0]
   assert ours.get_title(loc="left") == "ours, in simulation" and not drawn.gaps
   assert [line.get_ydata().max() for line in ours.lines] == [20.0, 20.0, 9.0, 9.0]
+
+
+@pytest.mark.parametrize("steps,expected", ((1_000, np.nan), (5_000, np.nan), (6_000, 20.0)))
+def test_a_young_run_has_no_number_at_1k(tmp_path, steps, expected):
+  """The median there sees four zeros and the zero at the start before it, and needs as many points behind it."""
+  config = {"agent": "fig7_two", "world": "jaco/conveyor"}
+  make_run(tmp_path / "two", config, [20.0] * (steps // 1_000), steps=steps)
+  drawn = make("corl2017_fig7", tmp_path)
+  np.testing.assert_array_equal(drawn.statistics["two columns (ours)"]["@1k"], [expected])
+  tables = drawing.cells(drawn.statistics)
+  assert tables["two columns (ours)"]["runs"] == "1" and "runs" not in tables["two columns (paper)"]
 
 
 def test_figure_7_says_what_it_lacks(tmp_path):

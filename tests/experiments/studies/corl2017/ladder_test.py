@@ -84,6 +84,13 @@ def test_a_column_that_has_changed_is_seen(tmp_path, grown):
   assert content.endswith("the same in 1 of 2 networks")
 
 
+def test_a_release_that_does_not_say_how_it_was_evaluated_is_refused(tmp_path, grown):
+  release(tmp_path / "a", grown[0], "twin/catch", 5.0)
+  (tmp_path / "a" / "provenance.json").write_text("{}")
+  with pytest.raises(ValueError, match="a does not say how it was evaluated; write it by experiments.evaluate"):
+    ladder.read([str(tmp_path / "a")])
+
+
 def test_a_release_that_has_not_played_is_refused(tmp_path, grown):
   released.save(tmp_path, *grown[0], evaluation={"late_return": 3.0}, provenance={})
   with pytest.raises(ValueError, match="evaluation.json has no 'mean_return'; name a folder that experiments.evaluate"):
