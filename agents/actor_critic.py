@@ -204,7 +204,7 @@ def _steps_of_means(
     return after, state, _metrics(agent, trainable, after, norm, outcome)
   _, outcome = loss(trainable, frozen, agent, trajectory)
   estimates = Estimates(outcome.targets, outcome.targets - outcome.values)
-  steps = dataclasses.replace(trajectory, initial_state=(), activations=_lasting(trajectory.activations, trainable))
+  steps = dataclasses.replace(trajectory, initial_state=(), activations=_lasting(agent, trajectory, trainable))
 
   def step(before: tuple[Params, optax.OptState], index: jax.Array) -> tuple[tuple[Params, optax.OptState], jax.Array]:
     own, own_estimates = trajectory_lib.share((steps, estimates), index, num_shares, axis=1)
@@ -220,10 +220,17 @@ def _steps_of_means(
   return after, state, _metrics(agent, trainable, after, norms, outcome)
 
 
-def _lasting(activations: network.Activations, trainable: Params) -> network.Activations:
-  """Those that are the same after a step: of the columns before the first that learns."""
-  first = next((k for k, own in enumerate(trainable) if jax.tree.leaves(own)), len(trainable))
-  return tuple(own if k < first else {} for k, own in enumerate(activations))
+def _lasting(agent: Agent, trajectory: trajectory_lib.Trajectory, trainable: Params) -> network.Activations:
+  """Those that are the same after a step: of the layers before the first that learns."""
+  lasting, has_begun = [], False
+  for spec, params, own in zip(agent.spec.columns, trainable, trajectory.activations, strict=False):
+    kept = {}
+    for layer in spec.layers:
+      has_begun = has_begun or bool(jax.tree.leaves(params[layer.name]))
+      if not has_begun and layer.name in own:
+        kept[layer.name] = own[layer.name]
+    lasting.append(kept)
+  return tuple(lasting)
 
 
 def _step(
@@ -406,10 +413,5 @@ def _optimizer(hyper: Hyper) -> optax.GradientTransformation:
 
 def _explained_variance(targets: jax.Array, errors: jax.Array, weights: jax.Array) -> jax.Array:
   """Share of the targets' variance that is not left in the errors; 0 where they vary by rounding alone."""
-  variance, size = _variance(targets, weights), losses.weighted_mean(jnp.square(targets), weights)
-  share = 1 - _variance(errors, weights) / jnp.maximum(variance, jnp.finfo(jnp.float32).tiny)
-  return jnp.where(variance > 1e-8 * size, share, 0.0)
-
-
-def _variance(values: jax.Array, weights: jax.Array) -> jax.Array:
-  return losses.weighted_mean(jnp.square(values - losses.weighted_mean(values, weights)), weights)
+  before, after = losses.variance(targets, weights), losses.variance(errors, weights)
+  return jnp.where(before > 0, 1 - after / jnp.where(before > 0, before, 1.0), 0.0)

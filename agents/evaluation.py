@@ -21,6 +21,10 @@ from environments import core
 AdditionsFn = Callable[[jax.Array], actor_critic.Additions]
 
 
+MAX_STEPS = 100_000  # Of an episode: a world that never ends would be played for ever.
+_NO_END = "did not end within {:,} steps; let the world end it, or set train.evaluation_episodes=0"
+
+
 class Episodes(NamedTuple):
   """N finished episodes."""
 
@@ -47,7 +51,7 @@ def evaluate(
   key: jax.Array,
   *,
   greedy: bool = False,
-  max_steps: int = 100_000,
+  max_steps: int = MAX_STEPS,
 ) -> Episodes:
   """Plays an episode in each world of a batch.
 
@@ -57,7 +61,7 @@ def evaluate(
   (episode_key,) = jax.random.split(key, 1)  # The luck that published returns were measured with.
   returns, lengths, is_over = episode(agent, trainable, frozen, batch, episode_key, greedy, max_steps)
   if not is_over.all():
-    raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes did not end within {max_steps=} steps")
+    raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes {_NO_END.format(max_steps)}")
   return Episodes(np.asarray(returns), np.asarray(lengths))
 
 
@@ -70,11 +74,15 @@ def host_evaluate(
   *,
   num_episodes: int,
   greedy: bool = False,
+  max_steps: int = MAX_STEPS,
   on_end: Callable[[int, float], None] = lambda episode, episode_return: None,
 ) -> Episodes:
   """Plays `num_episodes` episodes in an environment behind `dm_env`, each from a reset.
 
   `on_end` is told number, from 0, and return of each as soon as it is over: an arm may fail in the next one.
+
+  Raises:
+    ValueError: if an episode has not ended after `max_steps` steps.
   """
   returns = np.zeros(num_episodes, np.float32)
   lengths = np.zeros(num_episodes, np.int32)
@@ -88,6 +96,8 @@ def host_evaluate(
       )
       returns[episode] += timestep.reward[0]
       lengths[episode] += 1
+      if lengths[episode] == max_steps and timestep.step_type[0] != core.LAST:
+        raise ValueError(f"episode {episode + 1} {_NO_END.format(max_steps)}")
     on_end(episode, float(returns[episode]))
   return Episodes(returns, lengths)
 
@@ -100,7 +110,7 @@ def episode(
   batch: batch_lib.Batch,
   key: jax.Array,
   greedy: bool = False,
-  max_steps: int = 100_000,
+  max_steps: int = MAX_STEPS,
   additions_fn: AdditionsFn | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """One episode in each world, until the last of them ends: returns `[B]`, lengths `[B]`, whether each ended `[B]`.

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from agents import distributions
 
+_MOST_LOG_RATIO = 20.0  # Far beyond any bound.
+
 
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
   """Mean of `values` `[...]` under `weights` `[...]`; 0 where no weight is."""
@@ -18,10 +20,17 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
   return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
+def variance(values: jax.Array, weights: jax.Array) -> jax.Array:
+  """Of `values` `[...]` under `weights` `[...]`; 0 where they vary by rounding alone."""
+  found = weighted_mean(jnp.square(values - weighted_mean(values, weights)), weights)
+  return jnp.where(found > 1e-8 * weighted_mean(jnp.square(values), weights), found, 0.0)
+
+
 def standardised(values: jax.Array, weights: jax.Array) -> jax.Array:
-  """`values` `[...]` less their mean, over their deviation, both under `weights` `[...]`."""
+  """`values` `[...]` less their mean, over their deviation, both under `weights` `[...]`; 0 where all are alike."""
+  spread = variance(values, weights)
   centred = values - weighted_mean(values, weights)
-  return centred / (jnp.sqrt(weighted_mean(jnp.square(centred), weights)) + 1e-8)
+  return jnp.where(spread > 0, centred * jax.lax.rsqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)
 
 
 def policy_loss(logits: jax.Array, actions: jax.Array, advantages: jax.Array, weights: jax.Array) -> jax.Array:
@@ -41,7 +50,8 @@ def clipped_policy_loss(
   """
   chex.assert_equal_shape([log_ratios, advantages, weights])
   advantages = jax.lax.stop_gradient(advantages)
-  ratios = jnp.exp(jnp.where(weights > 0, log_ratios, 0.0))  # What weighs nothing must not overflow: 0 x inf is NaN.
+  # Neither what weighs nothing nor what is cut off may overflow: 0 x inf is NaN.
+  ratios = jnp.exp(jnp.minimum(jnp.where(weights > 0, log_ratios, 0.0), _MOST_LOG_RATIO))
   clipped = jnp.clip(ratios, 1 - clip_ratio, 1 + clip_ratio)
   return -weighted_mean(jnp.minimum(ratios * advantages, clipped * advantages), weights)
 

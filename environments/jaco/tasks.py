@@ -46,11 +46,13 @@ class Task:
       stays in there: it bounces off the faces.
     target_speed_m_s: least and greatest speed, drawn uniformly for a whole episode. The direction is drawn uniformly
       from those that the box has room for: to and fro on a line, in a plane, or in space.
-    turns_per_s: how often, on average and at random, the direction is drawn anew. On a line every other turn reverses.
+    turns_per_s: about how often, at random, the direction is drawn anew, at most once a step. On a line every other
+      turn reverses.
     is_thrown: the target starts on a side of the box, where y is least or greatest, on its straight way to a point of
       the other side.
-    max_start_spread_rad: every joint starts uniformly within a spread of home (fingers within their stops), which is
-      itself drawn, uniformly, between 0 and this: from easy starts to hard ones, so that chance finds the reward.
+    max_start_spread_rad: every joint starts uniformly within a spread of home, cut off at its stops (where 12 % of the
+      fingers' starts lie). The spread is itself drawn, uniformly, between 0 and this: from easy starts to hard ones, so
+      that chance finds the reward.
     num_steps: length of an episode.
     reach_distance_m: palm to target within which a step pays 1.
   """
@@ -82,7 +84,7 @@ TASKS = {
     Task("reach/3d", (_X_LOW, _Y_LOW, _AIR_LOW), (_X_HIGH, _Y_HIGH, _AIR_HIGH)),
     Task("reach/moving", (_X_LOW, _Y_LOW, _Z), (_X_HIGH, _Y_HIGH, _Z), (0.05, 0.15)),
     Task("conveyor", (_X, _Y_LOW, _Z), (_X, _Y_HIGH, _Z), (0.10, 0.20), turns_per_s=1.0),
-    # All in view; the fastest throw crosses the 70 cm in an episode.
+    # All in view; the fastest throw gets 70 cm far in an episode, the slowest 50.
     Task("catch", (_X_LOW, -0.35, _AIR_LOW), (0.50, 0.35, _AIR_HIGH), (0.10, 0.14), is_thrown=True),
     Task("catch_the_bee", (_X_LOW, _Y_LOW, _AIR_LOW), (_X_HIGH, _Y_HIGH, _AIR_HIGH), (0.20, 0.30), turns_per_s=2.0),
   )

@@ -82,8 +82,8 @@ class Pong(core.ByValue):
     """
     if num_actions not in (3, 6):
       raise ValueError(f"num_actions={num_actions} is neither 3 (NOOP, RIGHT, LEFT) nor 6 (the emulator's)")
-    if max_episode_steps < 1:
-      raise ValueError(f"max_episode_steps={max_episode_steps} must be above 0")
+    if not 0 < max_episode_steps < 2**31:
+      raise ValueError(f"max_episode_steps={max_episode_steps} must be above 0 and below 2**31")
     if not 0 <= max_start_frames < c.START_WAIT:
       raise ValueError(
         f"max_start_frames={max_start_frames} must lie in [0, {c.START_WAIT - 1}], before the first serve"

@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 84 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 73 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
@@ -196,6 +196,6 @@ def _labyrinth() -> list[plan.Job]:
 
 
 def _atari() -> list[plan.Job]:
-  """Figures 6 and 11 of Rusu et al. 2016: from Pong to two games, one run a cell: estimated, at 300 steps a second."""
-  matrix = plan.Job("atari", "matrix", config="experiments/configs/atari.py:laptop", hours=20.0)
+  """Figures 6 and 11 of Rusu et al. 2016: from Seaquest to two games, one run a cell, some at two columns' speed."""
+  matrix = plan.Job("atari", "matrix", config="experiments/configs/atari.py:laptop", hours=9.0)
   return [matrix, *(plan.figures(name, name, [matrix]) for name in ("pnn_fig4a", "pnn_fig4b", "pnn_fig12"))]

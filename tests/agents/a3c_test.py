@@ -9,6 +9,7 @@ import pytest
 from agents import actor_critic, trajectory, unroll
 from environments import batch as batch_lib
 from environments import core
+from progressive import partition
 from tests.agents import agents_for_tests, worlds
 
 A3C = dict(
@@ -259,3 +260,25 @@ def test_what_acting_has_computed_changes_no_update(way):
   bent = jax.tree.map(lambda x: x + 1, played.activations)
   others = actor_critic.update(agent, trainable, frozen, state, played.replace(activations=(bent[0], {})))[0]
   assert optax.global_norm(jax.tree.map(jnp.subtract, others, expected[0])) > 1e-3
+
+
+def test_where_the_output_alone_learns_all_below_it_is_read_in_every_pass():
+  world = worlds.CueRecall()
+  hyper = {**A3C, "reduction": "mean", "epochs": 2, "minibatches": 3, "learning_rate": 0.02}
+  agent, *params = agents_for_tests.make_progressive(world, **hyper)
+  trainable, frozen = partition.split(partition.merge(*params), lambda path: path[:2] == (1, "output"))
+  batch = batch_lib.Batch(world, 6, ("signal",))
+  begun = batch.init(jax.random.key(1)), actor_critic.initial_state(agent, 6), jax.random.key(2), 12
+  played = unroll.unroll(agent, trainable, frozen, batch, *begun, keeps_activations=True)[2]
+  state = actor_critic.init(agent, trainable)
+
+  def learned(activations):
+    return actor_critic.update(agent, trainable, frozen, state, played.replace(activations=activations))[0]
+
+  expected = learned(())
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), learned(played.activations), expected
+  )
+  first, newest = played.activations  # Returns are of the output as it was, steps of what is below it.
+  bent = learned((first, {**newest, "memory": newest["memory"] + 1}))
+  assert optax.global_norm(jax.tree.map(jnp.subtract, bent, expected)) > 1e-3

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import pytest
 
 from agents import evaluation
 from environments import batch as batch_lib
+from environments import dm_env_adapter
 from tests.agents import agents_for_tests, worlds
 
 
@@ -33,8 +35,13 @@ def test_short_episodes_do_not_crowd_out_long_ones():
 def test_an_endless_episode_is_refused():
   agent, trainable, frozen = agents_for_tests.make(worlds.Chain())
   batch = batch_lib.Batch(worlds.Chain(), 2, ("signal",))
-  with pytest.raises(ValueError, match="2 of 2 episodes did not end within max_steps=3"):
+  with pytest.raises(ValueError, match="2 of 2 episodes did not end within 3 steps; let the world end it"):
     evaluation.evaluate(agent, trainable, frozen, batch, jax.random.key(0), max_steps=3)
+  behind_dm_env = dm_env_adapter.DmEnv(worlds.Chain(), seed=0)
+  play = functools.partial(evaluation.host_evaluate, agent, trainable, frozen, behind_dm_env, jax.random.key(0))
+  with pytest.raises(ValueError, match="episode 1 did not end within 3 steps; let the world end it"):
+    play(num_episodes=2, max_steps=3)
+  assert play(num_episodes=2, max_steps=8).lengths.max() <= 8
 
 
 def test_noise_reaches_the_policy_and_none_changes_nothing():

@@ -30,6 +30,21 @@ def test_policy_loss_and_gradient_equal_rlax():
   np.testing.assert_allclose(jax.grad(actual)(logits), jax.grad(expected)(logits), atol=1e-6)
 
 
+def test_a_ratio_beyond_all_bounds_has_no_gradient_where_it_is_cut_off():
+  log_ratios, advantages = jnp.array([89.0, 50.0, 0.0]), jnp.array([1.0, 1.0, 1.0])
+  gradient = jax.grad(losses.clipped_policy_loss)(log_ratios, advantages, jnp.ones(3), clip_ratio=0.2)
+  np.testing.assert_allclose(gradient, [0.0, 0.0, -1 / 3])
+
+
+def test_standardised_advantages_equal_numpy_and_are_zeros_where_all_are_alike():
+  _, _, advantages, weights = _step()
+  counted = np.asarray(advantages)[np.asarray(weights) > 0]
+  expected = (np.asarray(advantages) - counted.mean()) / counted.std()
+  np.testing.assert_allclose(losses.standardised(advantages, weights), expected, rtol=1e-4)
+  for value in (0.1, 0.3, 0.001, 5.7):  # Their mean is rounded.
+    np.testing.assert_array_equal(losses.standardised(jnp.full((20, 16), value), jnp.ones((20, 16))), 0.0)
+
+
 def test_clipped_policy_loss_and_gradient_equal_rlax():
   _, _, advantages, weights = _step()
   log_ratios = jnp.asarray(np.random.default_rng(3).normal(scale=0.3, size=len(weights)), jnp.float32)
