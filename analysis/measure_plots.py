@@ -41,7 +41,8 @@ def dots(
     axis.set_title(measure, fontsize=10, loc="left")
     axis.set_yticks(heights, rows, fontsize=8)
     axis.set_ylim(heights[-1] - 0.6, 0.6)
-    axis.set_xlim(left=min(0.0, axis.get_xlim()[0]) if np.any(low < 0) or np.any(mean < 0) else 0.0)
+    if not np.any(np.fmin(mean, low) < 0):
+      axis.set_xlim(left=0)
     axis.grid(color="0.92", linewidth=0.8)
   plots.legend_below(fig, plots.handles_of(axes), ncols=2)
   return fig

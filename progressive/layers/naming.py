@@ -25,8 +25,8 @@ def name_of(thing: Any) -> str:
   Raises:
     ValueError: if it has none.
   """
-  name, own = getattr(thing, "__name__", ""), getattr(thing, "__module__", "")
-  for module in (*_HOMES, *([own] if own else [])):
+  name = getattr(thing, "__name__", "")
+  for module in filter(None, (*_HOMES, getattr(thing, "__module__", ""))):
     with contextlib.suppress(ImportError):
       if getattr(importlib.import_module(module), name, None) is thing:
         return name if module == _OURS else f"{module}:{name}"

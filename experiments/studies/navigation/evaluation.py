@@ -50,7 +50,7 @@ def best_member(path: pathlib.Path) -> Best:
   returns = [_score(one) for one in paths]
   index = int(np.argmax(returns))
   if returns[index] == -np.inf:
-    sweep_folder.score(paths[index])
+    sweep_folder.score(paths[index])  # Raises, where none has ended an episode.
   task = learn.make(sweep_lib.sample(config, index))
   episodes.check_heads(task.agent)
   trained = run.trained(path, index, like=task.params)
