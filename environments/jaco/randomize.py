@@ -59,6 +59,8 @@ def make(ranges: Randomization | Mapping[str, float] | None) -> Randomization:
   """
   if isinstance(ranges, Randomization):
     return ranges
+  if not hasattr(ranges or {}, "keys"):
+    raise ValueError(f"randomization={ranges!r} is no mapping; give fields and their half-widths: {{'light': 0.3}}")
   known = [field.name for field in dataclasses.fields(Randomization)]
   for name in ranges or {}:
     if name not in known:

@@ -79,5 +79,7 @@ def runs_of(read: Any) -> Sequence[records.Run]:
 
 
 def _unknown(name: str) -> ValueError:
+  if not name:
+    return ValueError(f"--figure is missing; name one of {', '.join(FIGURES)}, or the beginning of some")
   nearest = difflib.get_close_matches(name, FIGURES, n=1, cutoff=0.0)[0]
   return ValueError(f"--figure={name} is not one of {', '.join(FIGURES)}; nearest is {nearest}")

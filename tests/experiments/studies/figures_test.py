@@ -318,6 +318,8 @@ def test_an_infinite_end_is_written_and_is_no_missing_one(runs, tmp_path):
 def test_refuses_by_name(runs):
   with pytest.raises(ValueError, match="nearest is corl2017_fig5"):
     figures.make("corl17_fig5", read(runs))
+  with pytest.raises(ValueError, match="--figure is missing; name one of continual, corl2017_fig4, "):
+    figures.names("")
   with pytest.raises(ValueError, match="give --runs"):
     figures.make("corl2017_fig5", ())
   (runs / "s/config.json").write_text("{}")
