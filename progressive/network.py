@@ -107,7 +107,8 @@ def apply(
   """Runs all columns on examples, or, where a `state` is given, on sequences.
 
   Without a state every axis before an input's own shape is one of examples: `[...]`, `[B, ...]`, `[A, B, ...]`. With a
-  state the first is time and all others are examples: `[T, ...]`, `[T, B, ...]`. Recurrent layers need a state.
+  state the first is time and all others are examples: `[T, ...]`, `[T, B, ...]`. Recurrent layers need a state. It has
+  gradients in reverse mode, `jax.grad` and `jax.vjp`; `jax.jvp` goes through no convolution and no recurrent layer.
 
   Args:
     params, spec: of the network.

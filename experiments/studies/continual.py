@@ -81,12 +81,17 @@ def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
   picture = plots.learning_curves(
     panels, x_label="agent steps", y_label="return", panels_per_row=4, has_shared_legend=True
   )
-  measures = {game.name: {method: _measures(game, method) for method in COLORS} for game in games}
+  measures = {game.name: {method: _measures(game, method) for method in _methods(game)} for game in games}
+  changes = {
+    f"{game}: corrected less as published": _change(of_game)
+    for game, of_game in measures.items()
+    if "corrected" in of_game
+  }
   return drawing.Drawn(
     picture,
     {f"{game}: {method}": cells for game, of_game in measures.items() for method, cells in of_game.items()},
     more_tables={
-      "changes": {f"{game}: corrected less as published": _change(of_game) for game, of_game in measures.items()},
+      **({"changes": changes} if changes else {}),
       "tasks": {row: cells for game in games for row, cells in _of_tasks(game).items()},
     },
     gaps={what: why for game in games for what, why in game.gaps.items()},
@@ -179,6 +184,11 @@ def _measure(runs: Sequence[records.Run], score: float, baselines: np.ndarray | 
     area=area,
     transfer=continual.forward_transfer(area, area if baselines is None else baselines),
   )
+
+
+def _methods(game: _Game) -> tuple[str, ...]:
+  """All of them; of a game with one mode, which all learn from scratch, that alone."""
+  return tuple(COLORS) if len(game.modes) > 1 else ("scratch",)
 
 
 def _drawn(game: _Game, mode: int) -> dict[str, str]:

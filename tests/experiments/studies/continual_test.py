@@ -153,3 +153,8 @@ def test_the_whole_chain_from_the_plan_to_the_figure(tmp_path):
   }
   drawn = figures.make("continual", [records.read(path) for path in records.find([str(tmp_path)])])
   assert not drawn.gaps and all(np.isfinite(drawn.statistics["space_invaders: corrected"]["forward transfer"]))
+
+
+def test_one_mode_alone_is_learned_from_scratch_alone(tmp_path):
+  drawn = figures.make("continual", [make(tmp_path, "scratch", 0, LATE)])
+  assert list(drawn.statistics) == ["freeway: scratch"] and "changes" not in drawn.more_tables
