@@ -29,8 +29,8 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
   """The places of a task in a layout.
 
   Raises:
-    ValueError: if the task needs a goal that the layout has not, or has none and nothing to eat, no start is far enough
-      from a goal, or there is more fruit than can be.
+    ValueError: if the task needs a goal that the layout has not, or has none while the layout has one or nothing to
+      eat, no start is far enough from a goal, or there is more fruit than can be.
   """
   if not (0.0 <= task.fruit_share <= 1.0 and 0.0 <= task.strawberry_share <= 1.0):
     raise ValueError(
@@ -59,6 +59,8 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
   else:
     every = maze.apples, maze.strawberries, maze.lemons, maze.mushrooms
     counts, fruit = tuple(map(len, every)), np.concatenate(every)
+  if not task.has_goal and len(maze.goals):
+    raise ValueError(f"{maze.name} has a goal, and the task none; take {layout.GOAL} out of it, or name another task")
   if not (task.has_goal or counts[0] + counts[1]):
     raise ValueError(f"{maze.name} has nothing good to eat, and the task no goal; write {layout.APPLE} into a cell")
   if sum(counts) >= things.MAX_THINGS:

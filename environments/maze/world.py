@@ -135,6 +135,8 @@ class Maze(core.ByValue):
       raise ValueError(f"loop_near={loop_near} must be above 0 and below loop_far={loop_far}, which must be finite")
     if not 0.0 < depth_near < constants.AGENT_HALF_WIDTH:
       raise ValueError(f"depth_near={depth_near} must be above 0 and below {constants.AGENT_HALF_WIDTH}")
+    if not (fruit_returns or self.task.has_goal):
+      raise ValueError("fruit_returns=False: the task has no goal that would bring fruit back; leave it out")
     self.layout = layout_lib.load(self.task.layout)
     self._places = places.find(self.layout, self.task)
     self._scene = camera.Scene(

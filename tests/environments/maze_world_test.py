@@ -268,6 +268,13 @@ def test_options_that_cannot_be_are_refused_by_name(options, words):
     registry.make("maze/static_1", **options)
 
 
+def test_a_goal_that_the_task_has_not_is_refused():
+  with pytest.raises(ValueError, match="static_1.txt has a goal, and the task none; take G out of it"):
+    registry.make("maze/seek_track_1", layout="static_1")
+  with pytest.raises(ValueError, match="fruit_returns=False: the task has no goal"):
+    registry.make("maze/seek_track_1", fruit_returns=False)
+
+
 def test_a_random_goal_that_no_start_is_far_from_is_refused(hall_path):
   with pytest.raises(ValueError, match="min_start_steps=5"):
     registry.make("maze/random_goal_1", layout=hall_path)
