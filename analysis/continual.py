@@ -23,9 +23,7 @@ def success_curve(
   """p of one run over its steps: see `curves.points`. Before the first episodes end it is what it is when they do."""
   ends = np.minimum(ends, num_steps)  # The last update may go beyond.
   bin_steps = max(1, round(num_steps / num_points))
-  steps, values = curves.points(ends, successes(returns, score), bin_steps=bin_steps, num_steps=num_steps)
-  first = min(int(np.ceil(np.min(ends) / bin_steps)), len(values) - 1)
-  values[:first] = values[first]
+  steps, values = curves.points(ends, successes(returns, score), bin_steps=bin_steps, num_steps=num_steps, start=None)
   return curves.Curve(steps, values[None])
 
 

@@ -34,7 +34,7 @@ def points(
   *,
   bin_steps: int,
   num_steps: int,
-  start: float = 0.0,
+  start: float | None = 0.0,
   median_points: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Mean return of the episodes that end in each bin, with the paper's 0 at step 0.
@@ -44,7 +44,8 @@ def points(
     returns: `[N]` its return.
     bin_steps: width of a bin.
     num_steps: length of the run; a last bin that is less than half full is left out, unless it is the only one.
-    start: the value at step 0: what is scored before anything was learned (Pong: -21).
+    start: the value at step 0: what is scored before anything was learned (Pong: -21); None: what the first bin has in
+      which an episode ends.
     median_points: width of a running median over step 0 and the bins in which an episode ends; 1: none. Where worlds
       begin together most bins are empty: a median over all of them would smooth little.
 
@@ -58,7 +59,10 @@ def points(
   num_bins = max(1, int(num_steps / bin_steps + 0.5))
   which = np.ceil(ends / bin_steps).astype(int)
   filled = [g for g in np.unique(which) if 1 <= g <= num_bins]
-  means = median_filter(np.array([start, *(returns[which == g].mean() for g in filled)]), median_points)
+  found = [returns[which == g].mean() for g in filled]
+  if start is None:
+    start = found[0] if found else 0.0
+  means = median_filter(np.array([start, *found]), median_points)
   steps = np.arange(num_bins + 1)
   return np.float64(bin_steps) * steps, means[np.searchsorted(filled, steps, side="right")]
 

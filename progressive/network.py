@@ -335,14 +335,16 @@ def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: 
   """The new output layer such that it gives what the previous column's output layer gives."""
   k = len(spec.columns) - 1
   before, after = (spec.columns[i].layer(column.OUTPUT) for i in (k - 1, k))
-  fix = "; give grow output_init='random', or the layer laterals='linear'."
+  random = "; give grow output_init='random'"
+  fix = f"{random}, or change the layer."
   if previous["bias"].shape != new["bias"].shape:
     raise ValueError(
       f"Column {k}'s 'output' has {new['bias'].shape[0]} outputs and column {k - 1}'s {previous['bias'].shape[0]}: "
       f"it cannot start as the previous policy{fix}"
     )
   if after.laterals != "linear":
-    raise ValueError(f"Column {k}'s 'output' has laterals={after.laterals!r}, but only linear ones can copy{fix}")
+    linear = f"{random}, or the layer laterals='linear'."
+    raise ValueError(f"Column {k}'s 'output' has laterals={after.laterals!r}, but only linear ones can copy{linear}")
   read = {name: math.prod(column.shapes(spec.columns[k - 1])[name]) for name in before.inputs}
   copied: dict[str, dict[str, Any]] = {f"column_{k - 1}": {}}
   offset = 0

@@ -108,6 +108,12 @@ def top_runs(curve: curves.Curve, top: int, floor: float) -> np.ndarray:
   return np.argsort(-np.asarray(each), kind="stable")[:top]
 
 
+def why_unreadable(runs: Sequence[records.Run], curve: curves.Curve) -> str:
+  """Which of `runs`, a line of the curve each, has a return that is no number; '' where none has."""
+  bad = [run for run, values in zip(runs, curve.values, strict=True) if not np.isfinite(values).all()]
+  return f"unreadable: {bad[0].path} has a return that is no number" if bad else ""
+
+
 def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:
   """(note, gap): why a sweep of `steps` is not complete, short and in full; '' where it is.
 

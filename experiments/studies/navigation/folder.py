@@ -10,8 +10,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from analysis import curves, records
 from environments.maze import constants
 from experiments.store import checkpoint, sweep_folder
@@ -171,8 +169,8 @@ def read(path: pathlib.Path) -> Sweep:
   if not runs:
     return sweep
   curve = curve_of(runs, sweep)
-  if bad := [run for run, one in zip(runs, curve.values, strict=True) if not np.isfinite(one).all()]:
-    return nothing._replace(note="unreadable", gap=f"unreadable: {bad[0].path} has a return that is no number")
+  if fault := sweep_folder.why_unreadable(runs, curve):
+    return nothing._replace(note="unreadable", gap=fault)
   best = sweep_folder.top_runs(curve, sweep.top, min(0.0, float(curve.values.min())))
   return sweep._replace(best=tuple(runs[i] for i in best), curve=curve._replace(values=curve.values[best]))
 

@@ -8,8 +8,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from analysis import curves, records, transfer_matrix
 from experiments.store import network_file, sweep_folder
 from experiments.studies.pnn import matrix, sensitivity_file
@@ -131,7 +129,6 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
   if failure:
     note, gap = "failed", f"failed: {failure}"
   curve = curves.stack([sweep_folder.points(run, steps, start) for run in runs]) if runs else None
-  if curve is not None and not np.isfinite(curve.values).all():
-    bad = next(run for run, values in zip(runs, curve.values, strict=True) if not np.isfinite(values).all())
-    return nothing._replace(note="unreadable", gap=f"unreadable: {bad.path} has a return that is no number")
+  if curve is not None and (fault := sweep_folder.why_unreadable(runs, curve)):
+    return nothing._replace(note="unreadable", gap=fault)
   return Result(cell, path, runs, curve, outcome, spec, sensitivity, note, gap)
