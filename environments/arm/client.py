@@ -7,7 +7,7 @@ another task or number of joints than expected: one line each).
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dm_env
@@ -66,14 +66,14 @@ def connect(
       f"no server answers at {address} after {timeout_s:g} s; start one there or correct the address"
     ) from None
   settings = {protocol.TASK: task, protocol.SEED: seed}
+  stream = _Stream(channel, address)
   try:
-    stream = _Stream(channel, address)
     request = rpc.JoinWorldRequest(
       world_name=protocol.WORLD_NAME,
       settings={name: tensor_utils.pack_tensor(value) for name, value in settings.items() if value is not None},
     )
-    response = _within(timeout_s, channel, address, lambda: stream.send(request))
-    environment = ArmEnvironment(channel, stream, response.specs, observations=observations)
+    response = _within(timeout_s, stream, request)
+    environment = ArmEnvironment(stream, response.specs, observations=observations)
     served = environment.action_spec().shape[0]
     if num_joints not in (None, served):
       raise protocol.BridgeError(
@@ -82,30 +82,30 @@ def connect(
       )
     return environment
   except error.DmEnvRpcError as refusal:
-    channel.close()
+    stream.close()
     raise protocol.BridgeError(f"the server at {address} refused: {refusal.message}") from None
   except Exception:
-    channel.close()
+    stream.close()
     raise
 
 
-def _within(timeout_s: float, channel: grpc.Channel, address: str, send: Callable[[], Any]) -> Any:
-  """The answer of `send`; `protocol.BridgeError`, and the channel closed, where none has come in time."""
+def _within(timeout_s: float, stream: "_Stream", request: Any) -> Any:
+  """The answer to `request`; `protocol.BridgeError`, and the stream closed, where none has come in time."""
   is_late = threading.Event()
 
   def give_up() -> None:
     is_late.set()
-    channel.close()
+    stream.close()
 
   timer = threading.Timer(timeout_s, give_up)
   timer.start()
   try:
-    return send()
+    return stream.send(request)
   except protocol.BridgeError:
     if is_late.is_set():
       raise protocol.BridgeError(
-        f"the server at {address} is there and has not answered for {timeout_s:g} s: it is busy, as with the arm of "
-        "another client; end that one first, or wait"
+        f"the server at {stream.address} is there and has not answered for {timeout_s:g} s: it is busy, as with the "
+        "arm of another client; end that one first, or wait"
       ) from None
     raise
   finally:
@@ -155,8 +155,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
 
   def __init__(
     self,
-    channel: grpc.Channel,
-    stream: connection.Connection,
+    stream: "_Stream",
     joined: rpc.ActionObservationSpecs,
     *,
     observations: Sequence[str] | None,
@@ -169,7 +168,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
       observations = protocol.by_default(offered)
     super().__init__(stream, joined, requested_observations=observations, nested_tensors=False)
     self._action_specs = _ActionSpecs(joined.actions)
-    self._channel = channel
+    self._stream = stream
     self._properties = properties.PropertiesExtension(stream)
     self.served_by = contextlib.ExitStack()  # What ends with the environment: a server of its own.
 
@@ -218,7 +217,7 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     except (protocol.BridgeError, error.DmEnvRpcError):
       pass  # The server is gone, and with it what there was to leave.
     finally:
-      self._channel.close()
+      self._stream.close()
       self.served_by.close()
 
 
@@ -227,7 +226,12 @@ class _Stream(connection.Connection):
 
   def __init__(self, channel: grpc.Channel, address: str):
     super().__init__(channel)
-    self._address = address
+    self._channel, self.address = channel, address
+
+  def close(self) -> None:
+    """Ends the thread that sends, which dm_env_rpc leaves waiting for a next request, and the channel."""
+    self._stream.write(None)
+    self._channel.close()
 
   def send(self, request: Any) -> Any:
     try:
@@ -235,16 +239,16 @@ class _Stream(connection.Connection):
     except error.DmEnvRpcError as refusal:
       if refusal.code != code_pb2.ABORTED:
         raise
-      raise protocol.BridgeError(f"lost the arm at {self._address}: {refusal.message}") from None
+      raise protocol.BridgeError(f"lost the arm at {self.address}: {refusal.message}") from None
     except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or ended as the server stopped.
       if isinstance(failure, grpc.RpcError) and failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise protocol.BridgeError(
-          f"the server at {self._address} refused ({failure.details()}); send one action a step, and close "
+          f"the server at {self.address} refused ({failure.details()}); send one action a step, and close "
           "clients that are not used"
         ) from None
       reason = failure.code().name if isinstance(failure, grpc.RpcError) else "it stopped"
       raise protocol.BridgeError(
-        f"lost the server at {self._address}: {reason}; start it again if it has ended, and reconnect"
+        f"lost the server at {self.address}: {reason}; start it again if it has ended, and reconnect"
       ) from None
 
 

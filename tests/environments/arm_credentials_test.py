@@ -260,6 +260,6 @@ def test_a_client_that_vanishes_behind_tls_leaves_the_arm_at_rest_and_free(made,
         environment.step(np.full(9, 2, np.int32))
       assert rig.velocity.all()
       start_s = time.monotonic()
-      environment._channel.close()  # No word of farewell.
+      environment._stream.close()  # No word of farewell.
       assert rig.stood_after(start_s) < 0.2 + arm_rig.SLACK_S
       client.connect(address).close()

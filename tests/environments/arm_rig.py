@@ -69,6 +69,7 @@ class Rig:
     self.fault = ""
     self.is_placed = True  # At the start of an episode, as a simulated arm is.
     self.driver_pid = None
+    self._is_closed = False
     self.changes = [(time.monotonic(), np.zeros(9))]  # When the velocity changed, and to what.
     self.num_commands = 0
     self.num_late_reads = None  # Since its driver was closed.
@@ -99,12 +100,17 @@ class Rig:
     return max(0.0, self.changes[-1][0] - start_s)
 
   def close(self):
+    """Nobody else may come: a thread that waits for them would wait for ever, the listener closed or not."""
+    self._is_closed = True
+    multiprocessing.connection.Client(self.path, "AF_UNIX").close()
     self._listener.close()
 
   def _accept(self):
-    with contextlib.suppress(OSError):
-      while True:
-        threading.Thread(target=self._serve, args=(self._listener.accept(),), daemon=True).start()
+    while True:
+      connection = self._listener.accept()
+      if self._is_closed:
+        return
+      threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
   def _serve(self, connection):
     is_driver = False

@@ -119,7 +119,7 @@ class Connected:
   def tearDown(self):
     super().tearDown()
     self._connection.send(rpc.LeaveWorldRequest())
-    self._connection.close()
+    self._connection._stream.write(None)  # Or its thread waits for a next request for ever.
     self._channel.close()
 
   @property
@@ -150,7 +150,7 @@ class JoinLeaveWorldTest(join_leave_world.JoinLeaveWorld, Connected, absltest.Te
 
   def tearDown(self):
     self.leave_world()
-    self._connection.close()
+    self._connection._stream.write(None)  # Or its thread waits for a next request for ever.
     self._channel.close()
 
 
@@ -482,7 +482,7 @@ def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free(rig, rig_config)
     environment.reset()
     set_going(environment, rig)
     start_s = time.monotonic()
-    environment._channel.close()  # No word of farewell.
+    environment._stream.close()  # No word of farewell.
     assert rig.stood_after(start_s) < 0.2 + SLACK_S
     with connected(address) as other:
       assert other.reset().first()
@@ -1039,6 +1039,19 @@ def test_a_second_client_is_told_that_the_arm_is_in_use(address):
     client.connect(address)
   with connected(address) as environment:
     assert environment.reset().first()
+
+
+def test_who_has_left_leaves_no_thread(address):
+  before = set(threading.enumerate())
+  with connected(address) as environment:
+    environment.reset()
+    with pytest.raises(protocol.BridgeError, match="in use"):
+      client.connect(address)
+  with pytest.raises(protocol.BridgeError, match="not offered"):
+    client.connect(address, observations=["sound"])
+  for thread in set(threading.enumerate()) - before:
+    thread.join(5.0)
+  assert set(threading.enumerate()) <= before
 
 
 def test_the_arm_has_a_name_among_the_worlds(address):
