@@ -154,7 +154,7 @@ def release(
 ) -> None:
   """Writes the released folder; the training's own provenance goes with it."""
   now = run_directory.provenance(binary.SEED.value)
-  before, since = released.lineage_since_release(folder)
+  before, since = released.lineage_since_release(folder, steps=source.step)
   runs = [*before, *since]
   unknown = _unknown_commits((*since, now))
   if unknown:  # Of the runs before it was said when their network was released.

@@ -7,10 +7,12 @@
 The same command goes on where it was stopped. A plan is a Python file (`running.plan`): PLAN, or PLAN:VARIANT.
 """
 
+import math
 import os
 import pathlib
 import shlex
 import sys
+from collections.abc import Iterable
 
 from absl import flags
 
@@ -27,14 +29,14 @@ _ON = flags.DEFINE_enum(
   "Run here; or queue all on a SLURM cluster, which starts `node` for each job.",
 )
 _SBATCH = flags.DEFINE_multi_string("sbatch", [], "Option of sbatch's, NAME=VALUE, for --on=slurm; may be repeated.")
-_HOURS = flags.DEFINE_float("hours", None, "After these all is stopped, so that it can go on later.", lower_bound=0.0)
+_HOURS = flags.DEFINE_float("hours", None, "After these all is stopped, so that it can go on later.")
 _JOBS = flags.DEFINE_integer("jobs", None, "Jobs to run at once; one on each device or core without it.", lower_bound=1)
 _SHARE = flags.DEFINE_integer(
   "share", 1, "Jobs that share an accelerator, each with its part of the memory.", lower_bound=1
 )
 _ONLY = flags.DEFINE_multi_string("only", [], "Only this job, and what it needs; may be repeated.")
 _STATUS = flags.DEFINE_bool("status", False, "Show what is done, running, failed and left; run nothing.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands, in order; run nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands of what is left, in order; run nothing.")
 
 
 def main() -> None:
@@ -54,7 +56,8 @@ def main() -> None:
     if not _DRY_RUN.value:
       print(jobs_lib.table(jobs, folder))
   elif _DRY_RUN.value:
-    for job in jobs:
+    check_commands(jobs, folder)
+    for job in jobs_lib.left(jobs, folder):
       print(shlex.join(["python", *folder.command(job)[1:]]))
   else:
     check_commands(jobs, folder)
@@ -84,6 +87,8 @@ def check_flags() -> None:
   Raises:
     ValueError: naming the flag.
   """
+  if _HOURS.value is not None and not 0 < _HOURS.value < math.inf:
+    raise ValueError(f"--hours={_HOURS.value:g}: give a number above 0, or leave it out")
   for flag, on in ((_HOURS, "local"), (_JOBS, "local"), (_SHARE, "local"), (_SBATCH, "slurm")):
     if flag.value != flag.default and _ON.value != on:
       raise ValueError(f"--{flag.name} is for --on={on}, not for --on={_ON.value}; leave it out")
@@ -101,7 +106,10 @@ def load(file: str) -> list[plan_lib.Job]:
   path = str(run_directory.present(path))
   if not pathlib.Path(path).is_file():
     raise ValueError(f"plan {path} does not exist; the project's own are in experiments/plans/")
-  jobs = binary.call(path, "get_plan", variant)
+  made = binary.call(path, "get_plan", variant)
+  jobs = list(made) if isinstance(made, Iterable) else []
+  if not jobs:
+    raise ValueError(f"{path}: get_plan() returns no jobs, but {made!r}")
   for job in jobs:
     if not isinstance(job, plan_lib.Job):
       raise ValueError(f"{path}: get_plan() returns {type(job).__name__}, not running.plan.Job")

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from experiments.report import text_table
 from experiments.running import plan as plan_lib
@@ -44,6 +44,10 @@ _GOES_ON = ("train.steps", "wandb", "matrix.")
 _GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
 
 
+class BusyError(ValueError):
+  """Somebody else is at work on a job, or has done it meanwhile."""
+
+
 @dataclasses.dataclass
 class Record:
   """What is known of a job, as it stands in its file."""
@@ -51,7 +55,7 @@ class Record:
   state: str = LEFT
   job: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # As it was when it ran.
   hours: float = 0.0  # Of all its starts.
-  code: int | None = None  # The process's last exit code.
+  code: int | None = None  # The process's last exit code, for who looks into the file.
   on_slurm: bool = False  # SLURM had it last, and knows whether it is queued or runs.
   ended_s: float = 0.0  # When what it made was done, since the epoch; 0: it is not known.
   needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # The same of what it needs, when it started.
@@ -104,6 +108,8 @@ class Folder:
 
   def _read(self, job: plan_lib.Job, *, has_needs: bool) -> Record:
     record = self.stored(job.name)
+    if record.on_slurm and record.state != DONE and job.name not in self.queue:
+      record = self.stored(job.name)  # It may have ended before SLURM was asked.
     is_gone = job.leaves_own_folder and not pathlib.Path(self._folders[job.name]).is_dir()
     is_another = dict(record.job) != _as_json(job)
     if record.state == DONE and (is_another or is_gone or self._is_stale(record) or not has_needs):
@@ -123,7 +129,7 @@ class Folder:
     More steps are no other config, nor is what else a run or a matrix goes on with: `_GOES_ON`.
 
     Raises:
-      BlockingIOError: if somebody is at work there.
+      BusyError: if somebody is at work there.
     """
     path, record = pathlib.Path(self._folders[job.name]), self.stored(job.name)
     is_other = bool(record.job) and _learns_other(record.job, _as_json(job))
@@ -135,7 +141,7 @@ class Folder:
       with lock_lib.alone(path):
         path.rename(aside)
     except ValueError as error:
-      raise BlockingIOError(f"job {job.name!r}: {error}") from None
+      raise BusyError(f"job {job.name!r}: {error}") from None
     why = "the plan says otherwise now" if is_other else "what it needs was made anew"
     print(f"{job.name}: {why}; what it had learned is in {aside}", flush=True)
 
@@ -211,12 +217,18 @@ def run(
   with stop.deferred(), _all_stopped(under_way):
     while not stop.asked() and time.monotonic() < until_s:
       for job in _ready(jobs, folder):
-        if job.name not in tried and job.devices <= len(free) and len(under_way) != num_jobs:
-          tried.add(job.name)
-          free = sorted(free, key=free.count, reverse=True)  # First the cards of which most is free.
-          with contextlib.suppress(BlockingIOError):  # Another launcher was sooner.
-            under_way[job.name] = _Process(job, folder, free[: job.devices])
-            del free[: job.devices]
+        if job.name in tried or len(under_way) == num_jobs:
+          continue
+        if job.devices > len(free):  # What is worth less waits too, or this one would not find enough.
+          break
+        free = sorted(free, key=free.count, reverse=True)  # First the cards of which most is free.
+        try:
+          under_way[job.name] = _Process(job, folder, free[: job.devices])
+        except BusyError as error:
+          print(error, flush=True)
+          continue
+        tried.add(job.name)
+        del free[: job.devices]
       if not under_way:
         break
       for process in _ended(under_way, until_s):
@@ -243,6 +255,18 @@ def _ended(under_way: dict[str, "_Process"], until_s: float) -> list["_Process"]
   return [under_way.pop(name) for name in ended]
 
 
+def left(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
+  """What is neither done nor at work, the worthiest first, each after what it needs of them."""
+  states = {name: record.state for name, record in folder.read().items()}
+  waiting = [job for job in jobs if states[job.name] not in (DONE, QUEUED, RUNNING)]
+  ordered = list[plan_lib.Job]()
+  while waiting:
+    names = {job.name for job in waiting}
+    ordered.append(next(job for job in waiting if not names & set(job.needs())))
+    waiting.remove(ordered[-1])
+  return ordered
+
+
 def submit(
   jobs: Sequence[plan_lib.Job],
   folder: Folder,
@@ -259,26 +283,23 @@ def submit(
     is_dry: print the commands, hand over nothing.
 
   Raises:
-    ValueError: with SLURM's words, if it refuses a job; those before it are queued.
+    ValueError: with SLURM's words, if it refuses a job; those before it are queued. If another process hands over.
   """
-  states = {name: record.state for name, record in folder.read().items()}
-  left = [job for job in jobs if states[job.name] not in (DONE, QUEUED, RUNNING)]
-  while left:
-    job = next(job for job in left if not {other.name for other in left} & set(job.needs()))
-    left.remove(job)
-    waits = [name for name in job.needs() if states[name] != DONE]
-    if not all(name in folder.queue for name in waits):
-      continue  # It needs what runs outside of SLURM.
-    after = [folder.queue[name].number for name in waits]
-    command = slurm.command(job, folder.path, start=start(job), after=after, options=options, grace_s=_GRACE_S)
-    if is_dry:
-      print(shlex.join(command))
-      number = f"{{{job.name}}}"
-    else:
-      folder.path.mkdir(parents=True, exist_ok=True)
-      folder.write(job, dataclasses.replace(folder.stored(job.name), on_slurm=True))
-      number = slurm.submit(job.name, command)
-    folder.queue[job.name] = slurm.Queued(number, "PENDING", "")
+  with contextlib.nullcontext() if is_dry else lock_lib.alone(folder.path):  # Two would both find a job left.
+    states = {name: record.state for name, record in folder.read().items()}
+    for job in left(jobs, folder):
+      waits = [name for name in job.needs() if states[name] != DONE]
+      if not all(name in folder.queue for name in waits):
+        continue  # It needs what runs outside of SLURM.
+      after = [folder.queue[name].number for name in waits]
+      command = slurm.command(job, folder.path, start=start(job), after=after, options=options, grace_s=_GRACE_S)
+      if is_dry:
+        print(shlex.join(command))
+        number = f"{{{job.name}}}"
+      else:
+        folder.write(job, dataclasses.replace(folder.stored(job.name), on_slurm=True))
+        number = slurm.submit(job.name, command)
+      folder.queue[job.name] = slurm.Queued(number, "PENDING", "")
 
 
 def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
@@ -287,7 +308,13 @@ def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
   A job that was stopped, by its time limit or by a signal, goes back into the queue, if it can go on where it was.
   """
   with stop.deferred():
-    under_way = {job.name: (process := _Process(job, folder, (), on_slurm=True))}
+    try:
+      process = _Process(job, folder, (), on_slurm=True)
+    except BusyError:
+      if folder.read()[job.name].state == DONE:  # It was queued twice.
+        sys.exit(0)
+      raise
+    under_way = {job.name: process}
     with _all_stopped(under_way):
       _ended(under_way, float("inf"))
     if process.state == STOPPED and job.goes_on:
@@ -316,21 +343,25 @@ def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
 
 
 class _Process:
-  """A job that runs."""
+  """A job that runs.
+
+  Raises:
+    BusyError: if another launcher runs it, or has done it meanwhile.
+  """
 
   def __init__(self, job: plan_lib.Job, folder: Folder, devices: Sequence[Device], *, on_slurm: bool = False):
     self.job, self.devices, self._folder, self._on_slurm = job, devices, folder, on_slurm
-    command = folder.command(job)
+    command, self._started_s = folder.command(job), time.monotonic()
     cores = {int(device.name) for device in devices if device.is_core}
-    before = folder.stored(job.name)
-    self._started_s, self._hours = time.monotonic(), before.hours
-    self._ended_s = before.ended_s if before.state == DONE else 0.0  # It may have learned since, and failed then.
-    self._needs = {name: folder.stored(name).ended_s for name in job.needs()}
     with folder.log(job).open("a") as log:
-      try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        raise BlockingIOError(f"job {job.name!r} runs already, by another launcher here") from None
+      if not _lock(log, patience_s=_POLL_S):
+        raise BusyError(f"job {job.name!r} runs already, by another launcher here")
+      if folder.read()[job.name].state == DONE:  # It was not when it was chosen.
+        raise BusyError(f"job {job.name!r} was done meanwhile, by another launcher")
+      before = folder.stored(job.name)
+      self._hours = before.hours
+      self._ended_s = before.ended_s if before.state == DONE else 0.0  # It may have learned since, and failed then.
+      self._needs = {name: folder.stored(name).ended_s for name in job.needs()}
       folder.set_aside(job)
       self._newest_ns = folder.newest_network_ns(job)
       print(f"$ {shlex.join(command)}", file=log, flush=True)
@@ -397,7 +428,16 @@ def _on_cards(devices: Sequence[Device]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _all_stopped(under_way: Mapping[str, _Process]) -> Iterator[None]:
-  """Asks all that runs to stop at the end, waits, and kills what does not."""
+  """Asks all that runs to stop at the end, waits, and kills what does not; then raises what went wrong on the way."""
+  errors = list[OSError]()
+
+  def has_ended(process: _Process) -> bool:
+    try:
+      return process.end()
+    except OSError as error:
+      errors.append(error)
+      return True
+
   try:
     yield
   finally:
@@ -406,21 +446,31 @@ def _all_stopped(under_way: Mapping[str, _Process]) -> Iterator[None]:
       process.ask_to_stop()
     until_s = time.monotonic() + _GRACE_S
     while left and time.monotonic() < until_s:
-      left = [process for process in left if not process.end()]
+      left = [process for process in left if not has_ended(process)]
       time.sleep(_POLL_S)
     for process in left:
       process.kill()
-      process.end()
+      has_ended(process)
+    if errors:
+      raise errors[0]
 
 
 def _is_locked(file: pathlib.Path) -> bool:
   """Whether a job writes this log: it holds the lock as long as it has the file open, whoever started it."""
   with file.open("a") as log:
-    try:
+    return not _lock(log)
+
+
+def _lock(log: TextIO, *, patience_s: float = 0.0) -> bool:
+  """Locks a job's log until it is closed; False where somebody has it, who only looks has it for an instant."""
+  until_s = time.monotonic() + patience_s
+  while True:
+    with contextlib.suppress(BlockingIOError):
       fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
       return True
-  return False
+    if time.monotonic() >= until_s:
+      return False
+    time.sleep(_POLL_S / 20)
 
 
 def _as_json(job: plan_lib.Job) -> dict[str, Any]:

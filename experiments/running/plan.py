@@ -22,7 +22,7 @@ from typing import Any
 
 _WITH_WORKDIR = ("train", "matrix")  # Binaries that make a folder of their own.
 _KEEPING = (*_WITH_WORKDIR, "analyse")  # And those that keep what they have done when they are stopped.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # No dot: NAME.log and NAME.1 are what a job called NAME leaves.
 _FOLDER = re.compile(rf"\{{({_NAME.pattern})\}}")
 
 
@@ -135,9 +135,13 @@ def check(jobs: Sequence[Job]) -> None:
   names = [job.name for job in jobs]
   for job in jobs:
     if not _NAME.fullmatch(job.name):
-      raise ValueError(f"job {job.name!r}: a name is a folder's, of letters, digits and _ . -")
+      raise ValueError(f"job {job.name!r}: a name is a folder's, of letters, digits, _ and -")
     if names.count(job.name) > 1:
       raise ValueError(f"two jobs are called {job.name!r}; give one another name")
+    for field, kind in (("config", str), ("fields", Mapping), ("flags", Mapping), ("hours", float), ("devices", int)):
+      value = getattr(job, field)
+      if not isinstance(value, (int, float) if kind is float else kind):
+        raise ValueError(f"job {job.name!r}: {field}={value!r} is no {kind.__name__.lower()}")
     if job.devices < 1 or not 0 < job.hours < float("inf"):
       raise ValueError(f"job {job.name!r}: devices={job.devices} and hours={job.hours} must be above 0, and finite")
     for name, value in job.flags.items():

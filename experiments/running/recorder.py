@@ -244,7 +244,8 @@ class Console:
       return
     self._printed = now
     rate = (record.step - self._first_step) / max(now - self._started, 1e-9)
-    left = (self._until_step - record.step) / rate if rate else math.inf
+    steps_left = max(0, self._until_step - record.step)
+    left = steps_left / rate if rate else math.inf if steps_left else 0.0
     line = f"{self._name}  step {record.step:,} of {self._until_step:,}  {rate:,.0f} steps/s  "
     line += f"{_clock(left)} left  return {'-' if math.isnan(self._return) else f'{self._return:.1f}'}"
     if is_eval:

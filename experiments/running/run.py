@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import config_dict
 
 from agents import trajectory
@@ -276,11 +275,10 @@ def save_best(path: pathlib.Path, member: Member, best: released.Source, *, eval
 def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
   """`save_best` by late returns, if the members got as far as to end episodes."""
   try:
-    scores = [sweep_folder.score(member.path) for member in everyone]
+    index, scores = sweep_folder.best([member.path for member in everyone])
   except sweep_folder.TooShort as error:
     print(f"no network is kept in {path / 'best'}: {error}")
     return
-  index = int(np.argmax(scores))
   config = everyone[index].config
   about = {"world": config.world, "world_options": config.world_options.to_dict()}
   save_best(path, everyone[index], trained(path, index), evaluation={"late_return": scores[index], **about})

@@ -23,7 +23,11 @@ from experiments.running import plan as plan_lib
 _START_MIN = 15  # Beside a job's hours: importing, compiling, saving.
 _REQUEUE_S = 60.0  # After the grace: killing what did not save, and telling SLURM.
 _CARDS = {"gpus", "gpus-per-node", "gres"}  # Each asks for cards; SLURM refuses two that differ.
-_OURS = ("array", "dependency", "job-name", "kill-on-invalid-dep", "open-mode", "output", "parsable", "requeue", "wrap")
+# What the launcher sets, or relies on: that the signal comes, that sbatch prints a number, where it starts.
+_OURS = frozenset(
+  "array chdir dependency job-name kill-on-invalid-dep no-requeue nodes open-mode output parsable requeue signal "
+  "test-only wait wrap".split()
+)
 
 
 class Queued(NamedTuple):

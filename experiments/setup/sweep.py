@@ -43,7 +43,7 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
     try:
       owner = functools.reduce(lambda at, part: at[part], section.split(".") if section else [], member)
       owner[field]
-    except KeyError:
+    except (KeyError, TypeError):  # TypeError: a field of a number's.
       raise ValueError(f"sweep.sampled names {name}, which is no field of the config") from None
     if name not in own_fields(member):
       raise ValueError(

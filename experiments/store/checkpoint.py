@@ -153,7 +153,8 @@ def load_own(path: pathlib.Path) -> tuple[int, Arrays, pathlib.Path]:
   if newest := load_newest(own):
     return *newest, file_of(own, newest[0])
   of_all = above.parent / "checkpoints"
-  if above.name == "runs" and path.name.isdigit() and (newest := load_newest(of_all)):
+  is_member = above.name == "runs" and path.name.isdigit() and "sweep" in run_directory.read_config(above.parent)
+  if is_member and (newest := load_newest(of_all)):
     step, arrays = newest
     if int(path.name) >= (num_runs := min(map(len, arrays.values()))):
       raise ValueError(f"{path} is no run of its sweep, which has {num_runs}: those are 00 to {num_runs - 1:02}")

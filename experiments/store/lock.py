@@ -54,9 +54,9 @@ class Lock:
         f"{self.path} was moved or deleted while it was at work, and nothing was saved since; start again with its "
         f"--workdir as it is now"
       )
-    if (other := self._other()) is not None:
+    if taker := self._taker():
       raise OSError(
-        f"{_name(other)} took {self.path} over while this process gave no sign of life; nothing was saved here since"
+        f"{taker} took {self.path} over while this process gave no sign of life; nothing was saved from here since"
       )
 
   def close(self) -> None:
@@ -64,7 +64,7 @@ class Lock:
     self._is_over.set()
     self._thread.join()
     with contextlib.suppress(OSError):  # A name that stays is what a killed process leaves: it is taken over.
-      if self._other() is None:
+      if not self._taker():
         self._write(None)
 
   def _keep_alive(self) -> None:
@@ -72,13 +72,15 @@ class Lock:
     while not self._is_over.wait(_BEAT_S):
       beat += 1
       with contextlib.suppress(OSError):  # The file system is away; `check` says so when something is to be saved.
-        if self._other() is None:
+        if not self._taker():
           self._write({**self._owner, "beat": beat})
 
-  def _other(self) -> dict[str, Any] | None:
-    """Who owns the directory, if it is not this process."""
-    owner = _read(self.path / _NAME)
-    return owner if owner and {**self._owner, "beat": owner["beat"]} != owner else None
+  def _taker(self) -> str:
+    """Who has taken the directory over; '' while this process's name stands there, which who leaves again erases."""
+    owner = _read(self.path / _NAME) or _read(self.path / _NAME)  # The first may have come into the middle of a write.
+    if owner is None:
+      return "another process, which has left since,"
+    return "" if {**self._owner, "beat": owner["beat"]} == owner else _name(owner)
 
   def _write(self, owner: dict[str, Any] | None) -> None:
     text = json.dumps(owner) if owner else ""

@@ -150,7 +150,7 @@ def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep:
     called, now_called = before.get(name), phase.get(name)
     if called and now_called and (_is_same(called, now_called) or not present(called).exists()):
       before[name] = now_called
-  if "steps" in before and phase.get("steps", 0) >= learned[-1]:
+  if "steps" in before and phase.get("steps", 0) >= min(learned[-1], before["steps"]):  # Whole updates go beyond them.
     before["steps"] = phase["steps"]
   if changes := difference(theirs, ours):
     raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
@@ -180,9 +180,8 @@ def _has_saved_once(path: pathlib.Path) -> bool:
   phase, metrics = read_config(path).get("train", {}), path / "metrics.jsonl"
   record = math.prod(phase.get(name, 0) for name in ("updates_per_record", "num_worlds", "num_steps"))
   last = max(records.last_step(metrics, kind=kind) for kind in ("train", "episode"))
-  if save_every := phase.get("save_every", 0):
-    return last > save_every + 2 * record or is_evaluated(path, phase.get("steps", math.inf))
-  return last >= max(1, phase.get("steps", 0))  # It saves at its end alone.
+  steps, save_every = phase.get("steps", 0), phase.get("save_every", 0)
+  return last >= max(1, steps) or 0 < save_every < last - 2 * record  # It saves at its end, whatever else it does.
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

@@ -56,15 +56,35 @@ def score(path: pathlib.Path) -> float:
   return late_return(records.read(path))
 
 
+def best(paths: Sequence[pathlib.Path]) -> tuple[int, list[float]]:
+  """Which of the runs in `paths` scores best, and the `score` of each: minus infinity where it is too short.
+
+  Raises:
+    TooShort: if all are.
+    ValueError: if one cannot be read.
+  """
+  scores, too_short = list[float](), list[TooShort]()
+  for path in paths:
+    try:
+      scores.append(score(path))
+    except TooShort as error:
+      scores.append(-np.inf)
+      too_short.append(error)
+  if len(too_short) == len(scores):
+    raise too_short[0]
+  return int(np.argmax(scores)), scores
+
+
 def late_return(run: records.Run) -> float:
-  """`score` of a run that was read; minus infinity for one whose last update made no numbers."""
+  """`score` of a run that was read; minus infinity for one whose last update, or a return, is no number."""
   last = records.last(run, kind="train")
   if not np.isfinite([last.get(name, 0.0) for name in ("loss", "gradient_norm")]).all():
     return -np.inf
   returns = late_returns(run)
   if not returns.size:
     raise TooShort(f"{run.path}: no episode ended in the last tenth of its steps; train longer")
-  return float(returns.mean())
+  mean = float(returns.mean())
+  return mean if np.isfinite(mean) else -np.inf
 
 
 def late_returns(run: records.Run) -> np.ndarray:

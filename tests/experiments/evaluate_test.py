@@ -98,7 +98,7 @@ def test_a_first_column_plays_as_it_did_before_the_second_grew(trained, tmp_path
 def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsys, monkeypatch, commit, is_repeatable):
   about = json.loads((trained / "provenance.json").read_text())
   about |= {"commit": "abc", "resumed": [], "steps": 600}
-  monkeypatch.setattr(released, "lineage_since_release", lambda folder: ([], [about]))
+  monkeypatch.setattr(released, "lineage_since_release", lambda folder, *, steps: ([], [about]))
   monkeypatch.setattr(run_directory, "commit", lambda: commit)
   with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
     evaluate.main()
@@ -110,7 +110,7 @@ def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsy
 def test_what_a_released_network_came_from_is_no_news_and_is_kept(trained, tmp_path, capsys, monkeypatch):
   about = json.loads((trained / "provenance.json").read_text())
   old, new = ({**about, "commit": commit, "resumed": [], "steps": 300} for commit in ("old+changes", "new"))
-  monkeypatch.setattr(released, "lineage_since_release", lambda folder: ([old], [new]))
+  monkeypatch.setattr(released, "lineage_since_release", lambda folder, *, steps: ([old], [new]))
   monkeypatch.setattr(run_directory, "commit", lambda: "now")
   with flagsaver.flagsaver(source=str(trained), episodes=2, release=str(tmp_path)):
     evaluate.main()

@@ -1,5 +1,6 @@
 """What a plan's binary prints and refuses, and that the project's own plans can be run."""
 
+import math
 import pathlib
 import shlex
 import subprocess
@@ -38,7 +39,8 @@ def write(tmp_path):
 
 
 def test_commands_are_printed_in_order(write, tmp_path, capsys):
-  with flagsaver.flagsaver(plan=write(PLAN % ""), workdir=str(tmp_path / "w"), dry_run=True, only=["b"]):
+  plan = write(PLAN.replace("return [", "return reversed([").replace("})]", "})])") % "")
+  with flagsaver.flagsaver(plan=plan, workdir=str(tmp_path / "w"), dry_run=True, only=["b"]):
     launch.main()
   first, second = capsys.readouterr().out.splitlines()
   assert first.endswith(f"--config=experiments/configs/jaco_talk.py --workdir={tmp_path}/w/a")
@@ -60,6 +62,8 @@ def test_slurm_is_given_this_command_again_for_each_job(write, tmp_path, capsys,
   ("given", "message"),
   [
     ({"on": "slurm", "hours": 1.0}, "--hours is for --on=local, not for --on=slurm; leave it out"),
+    ({"hours": 0.0}, "--hours=0: give a number above 0"),
+    ({"hours": math.nan}, "--hours=nan: give a number above 0"),
     ({"on": "slurm", "jobs": 1}, "--jobs is for --on=local"),
     ({"sbatch": ["partition=gpu"]}, "--sbatch is for --on=slurm, not for --on=local"),
     ({"on": "node", "only": ["a"]}, "--on=node is what SLURM starts, for one --only=NAME; .* use --on=local"),
@@ -83,6 +87,9 @@ def test_flags_that_would_change_nothing_are_refused(write, tmp_path, monkeypatc
     (PLAN.replace('Job("a",', 'Job("a", "trane",') % "", "job 'a': no binary is called 'trane'"),
     ("x = 1", r"own.py has no function get_plan\(\)"),
     ("def get_plan(): return [1]", "returns int, not running.plan.Job"),
+    ("def get_plan(): return None", r"get_plan\(\) returns no jobs, but None"),
+    ("def get_plan(): return []", r"get_plan\(\) returns no jobs, but \[\]"),
+    ("def get_plan(): yield 1", "returns int, not running.plan.Job"),
   ],
 )
 def test_a_plan_with_a_mistake_is_refused_before_anything_runs(write, tmp_path, text, message):

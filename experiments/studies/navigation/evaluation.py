@@ -46,23 +46,12 @@ def best_member(path: pathlib.Path) -> Best:
   config = _config(path)
   if not checkpoint.steps(path / "checkpoints"):
     raise ValueError(f"{path} has no checkpoint; train it first")
-  paths = [path / "runs" / f"{i:02}" for i in range(config.sweep.num_runs)]
-  returns = [_score(one) for one in paths]
-  index = int(np.argmax(returns))
-  if returns[index] == -np.inf:
-    sweep_folder.score(paths[index])  # Raises, where none has ended an episode.
+  index, returns = sweep_folder.best([path / "runs" / f"{i:02}" for i in range(config.sweep.num_runs)])
   task = learn.make(sweep_lib.sample(config, index))
   episodes.check_heads(task.agent)
   trained = run.trained(path, index, like=task.params)
   assert trained.step is not None  # A checkpoint has one.
   return Best(index, returns[index], trained.step, task._replace(params=trained.params))
-
-
-def _score(path: pathlib.Path) -> float:
-  try:
-    return sweep_folder.score(path)
-  except sweep_folder.TooShort:
-    return -np.inf
 
 
 def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> episodes_file.Tested:

@@ -232,8 +232,7 @@ def _finish(
   members: Sequence[run.Member],
   source: released.Source | None,
 ) -> dict[str, Any]:
-  scores = [sweep_folder.score(member.path) for member in members]
-  best = int(np.argmax(scores))
+  best, scores = sweep_folder.best([member.path for member in members])
   trained = run.trained(path, best)
   outcome: dict[str, Any] = {
     "method": cell.method,

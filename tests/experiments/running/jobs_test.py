@@ -1,6 +1,7 @@
 """Plans: what is refused, in which order jobs run, and what is known of them afterwards."""
 
 import dataclasses
+import fcntl
 import itertools
 import os
 import pathlib
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -64,6 +66,9 @@ def test_a_command_has_its_config_fields_and_the_folders_of_other_jobs():
   ("jobs", "message"),
   [
     ([plan.Job("a/b")], "'a/b': a name is a folder's"),
+    ([plan.Job("a.1")], "'a.1': a name is a folder's"),  # What a job called a has set aside.
+    ([plan.Job("a", hours="2")], "'a': hours='2' is no float"),
+    ([plan.Job("a", fields=["x"])], "'a': fields=.'x'. is no mapping"),
     ([plan.Job("a"), plan.Job("a")], "two jobs are called 'a'"),
     ([plan.Job("a", fields={"source": "{b}"})], "'a' needs {b}, but no job is called that"),
     ([plan.Job("a", fields={"source": "{b}"}), plan.Job("b", fields={"source": "{a}"})], "circle: (a -> b|b -> a)"),
@@ -377,6 +382,70 @@ def test_a_job_gets_the_card_of_which_most_is_free_and_no_more_run_than_asked(tm
   devices = [jobs_lib.Device(str(CORE), True)] * 3
   assert jobs_lib.run(slow, jobs_lib.Folder(tmp_path / "one", slow), devices=devices, num_jobs=1)
   assert min(late - soon for soon, late in itertools.pairwise(most)) >= 0.3
+
+
+def test_a_job_that_needs_many_devices_is_not_overtaken_for_ever(tmp_path):
+  """It is ready when the first ends, with one device free, and six narrow ones wait."""
+  narrow = [script(f"s{i}", SAY.format(f"s{i}") + "; import time; time.sleep(0.3)") for i in range(4)]
+  jobs = [
+    script("wide", SAY.format("wide"), after=["first"], devices=2),
+    script("first", SAY.format("first")),
+    *narrow,
+  ]
+  assert run(jobs, tmp_path, num_devices=2)
+  order = (tmp_path / "order").read_text().split()
+  assert order.index("wide") == 2 and sorted(order[:2]) == ["first", "s0"]
+
+
+def test_what_another_launcher_has_done_meanwhile_is_not_done_again(tmp_path, monkeypatch):
+  jobs = [script("a", SAY.format("a")), script("b", SAY.format("b"))]
+  choose = jobs_lib._ready
+
+  def late(*args):
+    chosen = choose(*args)
+    monkeypatch.setattr(jobs_lib, "_ready", choose)
+    assert run(jobs, tmp_path)  # By another launcher, after this one has looked.
+    return chosen
+
+  monkeypatch.setattr(jobs_lib, "_ready", late)
+  assert run(jobs, tmp_path) and (tmp_path / "order").read_text() == "a b "
+
+
+def test_who_looks_at_a_job_as_it_starts_does_not_keep_it_from_starting(tmp_path):
+  job = script("a", SAY.format("a"))
+  folder = jobs_lib.Folder(tmp_path, [job])
+  with folder.log(job).open("a") as log:
+    fcntl.flock(log, fcntl.LOCK_EX)
+    threading.Timer(0.5 * jobs_lib._POLL_S, lambda: fcntl.flock(log, fcntl.LOCK_UN)).start()
+    assert run([job], tmp_path)
+
+
+def test_a_process_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
+  """`fork` fails so at a limit of processes, in the words of a lock that somebody has."""
+
+  def fail(*_, **__):
+    raise BlockingIOError("Resource temporarily unavailable")
+
+  monkeypatch.setattr(jobs_lib.subprocess, "Popen", fail)
+  with pytest.raises(BlockingIOError, match="temporarily"):
+    run([script("a", "pass")], tmp_path)
+
+
+def test_a_record_that_cannot_be_written_leaves_no_job_unwatched(tmp_path, monkeypatch):
+  """The disk is full as one job ends: the other one is stopped, and its record says so."""
+  wait = "import time; time.sleep(300)"
+  jobs = [script("short", "pass"), script("long", wait)]
+  write = jobs_lib.Folder.write
+
+  def full(folder, job, record):
+    if job.name == "short" and record.state == jobs_lib.DONE:
+      raise OSError("No space left on device")
+    write(folder, job, record)
+
+  monkeypatch.setattr(jobs_lib.Folder, "write", full)
+  with pytest.raises(OSError, match="No space left"):
+    run(jobs, tmp_path, num_devices=2)
+  assert jobs_lib.Folder(tmp_path, jobs).stored("long").state == jobs_lib.STOPPED
 
 
 def test_the_folder_of_a_job_is_where_it_writes():

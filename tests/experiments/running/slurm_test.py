@@ -12,6 +12,7 @@ import pytest
 
 from experiments.running import jobs as jobs_lib
 from experiments.running import plan, slurm, stop
+from experiments.store import lock as lock_lib
 from tests.experiments.running import jobs_test
 
 # Each notes how it was called. The queue is a file, a line a job; sbatch adds one, and nothing ever starts.
@@ -150,9 +151,37 @@ def test_who_needs_what_runs_outside_of_slurm_is_left(cluster, tmp_path):
   with folder.log(COLUMN).open("w") as log:
     fcntl.flock(log, fcntl.LOCK_EX)
     submit([*JOBS, plan.Job("alone")], tmp_path)
-    with pytest.raises(BlockingIOError, match="job 'column' runs already, by another launcher here"):
+    with pytest.raises(jobs_lib.BusyError, match="job 'column' runs already, by another launcher here"):
       jobs_lib.run_on_node(COLUMN, folder)
   assert list(numbers(cluster)) == ["alone"]
+
+
+def test_a_job_that_ends_while_slurm_is_asked_is_done(cluster, tmp_path):
+  """Its record was read before: it is out of the queue, and not stopped."""
+  folder = submit([COLUMN], tmp_path)
+  folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING, jobs_lib._as_json(COLUMN), on_slurm=True))
+  (tmp_path / "column").mkdir()
+  (cluster / "squeue").write_text(f"#!/bin/sh\nsed -i 's/\"running\"/\"done\"/' '{tmp_path}/column.job.json'\n")
+  (record,) = jobs_lib.Folder(tmp_path, [COLUMN]).read().values()
+  assert record.state == jobs_lib.DONE
+
+
+def test_two_do_not_hand_over_at_once(cluster, tmp_path):
+  with lock_lib.alone(tmp_path), pytest.raises(ValueError, match=f"another process is at work in {tmp_path}"):
+    submit(JOBS, tmp_path)
+  assert not calls(cluster, "sbatch")
+
+
+def test_a_job_that_was_queued_twice_is_done_once(cluster, tmp_path, monkeypatch):
+  jobs = [job] = [jobs_test.script("job", jobs_test.SAY.format("job"))]
+  submit(jobs, tmp_path)
+  set_states(cluster, job="RUNNING")
+  monkeypatch.setenv("SLURM_JOB_ID", numbers(cluster)["job"])
+  for _ in range(2):
+    with pytest.raises(SystemExit) as ended:
+      jobs_lib.run_on_node(job, jobs_lib.Folder(tmp_path, jobs))
+    assert ended.value.code == 0
+  assert (tmp_path / "order").read_text() == "job "
 
 
 def test_a_dry_run_prints_commands_and_does_nothing(cluster, tmp_path, capsys):
@@ -214,6 +243,8 @@ def test_where_there_is_no_slurm_its_jobs_count_as_stopped_and_nothing_can_be_qu
     ("-p gpu", "--sbatch=-p gpu is not NAME=VALUE of one of sbatch's options, such as partition=gpu"),
     ("partition=", "--sbatch=partition= is not NAME=VALUE"),
     ("job-name=mine", "--sbatch=job-name=mine: job-name is set by the launcher; leave it out"),
+    ("signal=USR1@60", "--sbatch=signal=USR1@60: signal is set by the launcher"),
+    ("test-only", "--sbatch=test-only: test-only is set by the launcher"),
     ("partition=nope", "job 'column': sbatch: error: no partition nope; sbatch: error: Refused$"),
   ],
 )

@@ -10,6 +10,10 @@ from experiments.setup import sweep
 def test_mistakes_are_refused_by_name():
   config = pong_soup.get_config("smoke")
   config.sweep.sampled = (("train.hyper.lerning_rate", "choice", (1.0,)),)
+  below_a_number = config.copy_and_resolve_references()
+  below_a_number.sweep.sampled = (("train.steps.many", "choice", (1.0,)),)
+  with pytest.raises(ValueError, match="train.steps.many, which is no field"):
+    sweep.sample(below_a_number, 0)
   with pytest.raises(ValueError, match="train.hyper.lerning_rate, which is no field"):
     sweep.sample(config, 0)
   for name in ("train.num_worlds", "train.hyper.optimizer", "world", "world_options.far"):

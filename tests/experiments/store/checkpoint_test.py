@@ -44,6 +44,9 @@ def test_every_kind_of_array_comes_back_bit_for_bit(tmp_path):
 
 def test_a_folder_that_a_larger_sweep_has_left_is_no_run_of_this_one(tmp_path):
   checkpoint.save(tmp_path / "checkpoints", 5, {"x": np.arange(8.0).reshape(4, 2)})
+  with pytest.raises(ValueError, match="runs/03 has no checkpoint"):  # Of a run that has taken a sweep's place.
+    checkpoint.load_own(tmp_path / "runs/03")
+  (tmp_path / "config.json").write_text('{"sweep": {}}')
   step, arrays, _ = checkpoint.load_own(tmp_path / "runs/03")
   assert step == 5 and [list(array) for array in arrays.values()] == [[6.0, 7.0]]
   with pytest.raises(ValueError, match="runs/07 is no run of its sweep, which has 4: those are 00 to 03"):

@@ -116,3 +116,15 @@ def test_who_was_taken_over_saves_no_more(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=f"^process 41 of host node7 took {tmp_path} over"):
       lock.check()
   assert json.loads((tmp_path / "lock").read_text())["host"] == "node7"
+
+
+def test_who_was_taken_over_saves_no_more_though_the_other_has_left(tmp_path, monkeypatch):
+  """The other one has learned and erased its name: what it saved must stay."""
+  monkeypatch.setattr(lock_lib, "_BEAT_S", 0.05)
+  with lock_lib.alone(tmp_path) as lock:
+    lock.check()
+    (tmp_path / "lock").write_text(" " * 512)
+    threading.Event().wait(0.3)
+    with pytest.raises(OSError, match=f"^another process, which has left since, took {tmp_path} over"):
+      lock.check()
+  assert not (tmp_path / "lock").read_text().strip()

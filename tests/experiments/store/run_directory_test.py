@@ -140,10 +140,11 @@ def test_records_that_a_checkpoint_must_have_stood_behind_are_kept(tmp_path, ste
     claim(tmp_path, config)
 
 
+@pytest.mark.parametrize("save_every", [0, 5000])
 @pytest.mark.parametrize(("step", "is_lost"), [(0, False), (999, False), (1000, True), (1010, True)])
-def test_a_run_that_saves_at_its_end_alone_begins_again_until_then(tmp_path, step, is_lost):
+def test_a_run_that_saves_at_its_end_alone_begins_again_until_then(tmp_path, step, is_lost, save_every):
   config = make_config()
-  config.train.update({"save_every": 0, "updates_per_record": 2, "num_worlds": 2, "num_steps": 5})
+  config.train.update({"save_every": save_every, "updates_per_record": 2, "num_worlds": 2, "num_steps": 5})
   claim(tmp_path, config)
   line = json.dumps({"step": step, "wall_s": 1.0, "kind": "train"}) + "\n"
   (tmp_path / "metrics.jsonl").write_text(line if step else "")
