@@ -171,14 +171,34 @@ def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], h
 
 
 def _ladder() -> list[plan.Job]:
-  """The talks' four columns, one task after the other in simulation, and every column on every task on the twin."""
+  """The talks' four columns, one task after the other in simulation, and every column on every task on the twin.
+
+  Column 2 is learned three times, and against it from the start that the paper gives an arm, and from scratch.
+  """
   config, before = "experiments/configs/jaco_talk.py", "experiments/released/jaco_talk"
   columns, played = [], [*_played("vision", before)]
   for variant in jaco_talk.LADDER:
-    columns.append(plan.Job(variant, config=f"{config}:{variant}", fields={"source": before}, hours=0.5))
+    columns.append(plan.Job(variant, config=f"{config}:{variant}", fields={"source": before}, hours=0.1))
     before = f"{{{variant}}}"
     played += _played(variant, before)
-  return [*columns, *played, plan.figures("ladder_figure", "talk_ladder", played)]
+  others: dict[str, dict[str, Any]] = {
+    "random": {"source": "experiments/released/jaco_talk"},
+    "previous": {"source": "experiments/released/jaco_talk", "output_init": "previous"},
+    "scratch": {"method": "scratch", "source": "", "train.hyper.learning_rate": 5e-3},
+  }
+  learned = [
+    plan.Job(f"reach_{name}_{seed}", config=f"{config}:reach", fields={"seed": seed, **fields}, hours=0.1)
+    for seed in range(3)
+    for name, fields in others.items()
+    if seed or name != "random"  # That is column 2 of the four.
+  ]
+  return [
+    *columns,
+    *played,
+    plan.figures("ladder_figure", "talk_ladder", played),
+    *learned,
+    plan.figures("ladder_starts", "learning", [columns[0], *learned]),
+  ]
 
 
 def _played(name: str, source: str) -> Iterator[plan.Job]:
