@@ -99,6 +99,8 @@ class HostWorld(dm_env.Environment):
       except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{self._name}: {name!r} is missing in what it shows") from error
       _check_form(self._name, name, seen[name], spec)
+      if seen[name].dtype.kind == "f" and not np.isfinite(seen[name]).all():
+        raise ValueError(f"{self._name}: {name!r} has numbers that are not finite; agents learn from finite ones")
     reward, discount = (self._number(name, getattr(timestep, name)) for name in ("reward", "discount"))
     return timestep._replace(reward=reward, discount=discount, observation=seen)
 

@@ -79,6 +79,7 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
     ValueError: for an unknown name, with the nearest one; for an option that cannot be, with its name and those that
       can; for a package that is missing, with what installs it.
     FileNotFoundError: if an option names a file that is not there.
+    protocol.BridgeError: from an arm or a twin, which has a server: what that refuses.
   """
   maker = _maker(name)
   known = inspect.signature(maker).parameters

@@ -59,7 +59,13 @@ RUNS = flags.DEFINE_multi_string(
 CELL = flags.DEFINE_multi_string("cell", [], "Only this cell of a matrix, by its name; may be repeated.")
 EPISODES = flags.DEFINE_integer("episodes", 200, "Episodes to play.", lower_bound=1)
 GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
-SEED = flags.DEFINE_integer("seed", 0, "Of worlds and actions.", lower_bound=0, upper_bound=2**32 - 1)  # As keys have.
+SEED = flags.DEFINE_integer(
+  "seed",
+  0,
+  "Of worlds and actions. Behind dm_env the seed of a training plays the episodes that it began with.",
+  lower_bound=0,
+  upper_bound=2**32 - 1,
+)  # As keys have.
 VIDEO = flags.DEFINE(_VideoPath(), "video", "", "Write a video here (mp4).")
 OUT = flags.DEFINE(
   PATH, "out", "", "Where to write: a folder of figures (runs/figures where empty), one file of an arm's."

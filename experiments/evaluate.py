@@ -46,7 +46,7 @@ def player(
   def fits(options: Mapping[str, Any]) -> bool:
     try:
       learn.player(source, world, options, seed=seed).place.close()
-    except ValueError:
+    except (ValueError, protocol.BridgeError):
       return False
     return True
 

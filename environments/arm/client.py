@@ -6,6 +6,7 @@ another task or number of joints than expected: one line each).
 
 import contextlib
 import math
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,6 +53,8 @@ def connect(
   name, _, folder = question.partition("=")
   if question and not (name == "certificates" and folder):
     raise protocol.BridgeError(f"{address}?{question}: behind an address stands certificates=FOLDER or nothing")
+  if not re.fullmatch(r".+:[0-9]+", address):
+    raise protocol.BridgeError(f"{address!r} is no HOST:PORT of a server, such as localhost:5005")
   if seed is not None:
     protocol.check_seed(seed)
   own = credentials.read(folder, is_server=False) if folder else None

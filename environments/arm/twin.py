@@ -94,8 +94,20 @@ class TwinConfig:
     for name in ("physics_dt_s", "mass_scale", "servo_gain_scale", "servo_speed_scale"):
       if not 0 < getattr(self, name) < math.inf:
         raise ValueError(f"TwinConfig: {name}={getattr(self, name)} must be above 0, and finite")
-    if not 0 <= self.shadow <= 1:
-      raise ValueError(f"TwinConfig: shadow={self.shadow} is a share of the light, from 0 to 1")
+    colors = [field.name for field in dataclasses.fields(self) if field.name.endswith("_rgb")]
+    for name in ("shadow", "specular", *colors):
+      if not np.all((np.asarray(getattr(self, name)) >= 0) & (np.asarray(getattr(self, name)) <= 1)):
+        raise ValueError(f"TwinConfig: {name}={getattr(self, name)} must be from 0 to 1")
+    for name in ("gravity_compensation", "camera_shift_m", "camera_rotation_deg", "light_position_m"):
+      if not np.isfinite(getattr(self, name)).all():
+        raise ValueError(f"TwinConfig: {name}={getattr(self, name)} must be finite")
+    if self.light_position_m[2] <= 0:
+      raise ValueError(f"TwinConfig: light_position_m={self.light_position_m} must be above the table's foot, z > 0")
+    if not 0 < self.viewpoint.fov_y_deg < 180:
+      raise ValueError(
+        f"TwinConfig: camera_fov_shift_deg={self.camera_fov_shift_deg} makes an angle of view of "
+        f"{self.viewpoint.fov_y_deg:g} degrees; it must be between 0 and 180"
+      )
 
   lock = None  # There may be many.
 

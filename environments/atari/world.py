@@ -62,6 +62,8 @@ class Atari(dm_env.Environment):
       raise ValueError(
         f"max_episode_steps={max_episode_steps} must be above 0 and max_start_frames={max_start_frames} not below 0"
       )
+    if seed < 0:
+      raise ValueError(f"seed={seed} must not be below 0")
     self._ale = emulator.load(
       game, seed=seed, mode=mode, difficulty=difficulty, repeat_action_probability=repeat_action_probability
     )

@@ -33,13 +33,15 @@ class Randomization:
       value = getattr(self, field.name)
       is_number = isinstance(value, int | float) and not isinstance(value, bool)
       is_relative = field.name in ("field_of_view", "mass", "friction", "gain")
-      most = 1.0 if is_relative or field.name == "shadow" else math.inf
+      most = (
+        1.0 if is_relative or field.name in ("shadow", "camera_m") else math.inf
+      )  # A camera sees the arm from 1.5 m.
       if field.name == "light":
         most = float(constants.LIGHT_DIRECTION[2])  # It would shine from below.
       if not is_number or not 0 <= value <= most or (value == most and field.name != "shadow"):
         raise ValueError(
-          f"{field.name}={value} is not a half-width: from 0 up and finite, relative ones below 1, a shadow's up to 1, "
-          f"the light's below {constants.LIGHT_DIRECTION[2]}"
+          f"{field.name}={value} is not a half-width: from 0 up and finite, relative ones and a camera's below 1, a "
+          f"shadow's up to 1, the light's below {constants.LIGHT_DIRECTION[2]}"
         )
 
   @property
@@ -59,13 +61,14 @@ def make(ranges: Randomization | Mapping[str, float] | None) -> Randomization:
   """
   if isinstance(ranges, Randomization):
     return ranges
-  if not hasattr(ranges or {}, "keys"):
+  ranges = {} if ranges is None else ranges
+  if not hasattr(ranges, "keys"):
     raise ValueError(f"randomization={ranges!r} is no mapping; give fields and their half-widths: {{'light': 0.3}}")
   known = [field.name for field in dataclasses.fields(Randomization)]
-  for name in ranges or {}:
+  for name in ranges:
     if name not in known:
       raise ValueError(f'randomization has no field "{name}"; it has {", ".join(known)}')
-  return Randomization(**(ranges or {}))
+  return Randomization(**ranges)
 
 
 def draw_appearance(ranges: Randomization, key: jax.Array, nominal: camera.Appearance) -> camera.Appearance:

@@ -1,4 +1,4 @@
-"""The arm as round segments: the one set of primitives that is weighed, collided and drawn.
+"""The arm as round segments: the one set of primitives that is collided and drawn; masses are dm_control's (`model`).
 
 Each link is a few capsules fitted to the bounding boxes of dm_control's Kinova meshes (our fit), with a light ring
 about each joint as on the real arm. Rings are flat-ended cylinders, drawn and never collided.

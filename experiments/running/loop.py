@@ -176,7 +176,10 @@ def step_of(state: TrainState) -> int:
   return int(np.max(state.step))
 
 
-_LOWER = "lower the learning rate (train.hyper.learning_rate) and start in another workdir"
+_LOWER = (
+  "lower the learning rate (train.hyper.learning_rate) and start in another workdir; of a world of your own, see too "
+  "that all it shows is finite (environments.conformance)"
+)
 
 
 def refuse_nan(records: Sequence[Record]) -> None:

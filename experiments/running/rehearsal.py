@@ -28,7 +28,7 @@ def rehearsed(
   The policy learns from its teacher alone. Where it has none nothing of the output's logits changes: a new column that
   starts as the previous one still plays exactly as that; where the logits read layers that learn, the policy drifts
   with these. The value is that of whoever chose the recorded steps. Where `is_fitted`, the newest column is fitted to
-  the first of them before. Says how the losses fell.
+  the first of them before, and what is learned from begins with the episode after those. Says how the losses fell.
   """
   start_key, key = jax.random.split(key)
   if is_fitted:

@@ -220,7 +220,7 @@ def player(source: released.Source, world: str, options: Mapping[str, Any], *, s
   try:
     place_lib.check_inputs(place, source.spec)
     agent = actor_critic.Agent(source.spec, place_lib.num_choices(place), actor_critic.Hyper())
-    actor_critic.init(agent, ())  # Refuses an output layer that does not fit the action.
+    actor_critic.init(agent, ())  # Refuses an output of another size than the action needs.
   except Exception:
     place.close()  # An arm has one client at a time.
     raise

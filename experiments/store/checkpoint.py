@@ -168,7 +168,10 @@ def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any
   Raises:
     ValueError: if they are not those of `spec`.
   """
-  without_heads = {name: array for name, array in arrays.items() if auxiliary.NAME not in name.split("/")}
+  newest = str(len(spec.columns) - 1)
+  without_heads = {
+    name: array for name, array in arrays.items() if name.split("/")[1:3] != [newest, auxiliary.NAME]
+  }  # A frozen column may have a layer that is called so.
   return all_params(without_heads, network.params_like(spec), source=source)
 
 
@@ -187,11 +190,14 @@ def all_params(arrays: Arrays, like: Any, *, source: str) -> Any:
 def auxiliary_heads(arrays: Arrays) -> dict[str, list[dict[str, jax.Array]]]:
   """The parameters of the auxiliary heads among a training state's arrays: head -> layers, as `auxiliary.init`'s."""
   found: dict[str, dict[int, dict[str, jax.Array]]] = {}
-  for name, array in arrays.items():
-    owner, _, own = name.partition(f"/{auxiliary.NAME}/")
-    if own and owner.split("/")[0] in ("trainable", "frozen"):
-      head, index, field = own.rsplit("/", 2)
-      found.setdefault(head, {}).setdefault(int(index), {})[field] = jax.numpy.asarray(array)
+  params = {
+    tuple(name.split("/")): array for name, array in arrays.items() if name.startswith(("trainable/", "frozen/"))
+  }
+  newest = max((path[1] for path in params), key=int, default="")
+  for path, array in params.items():
+    if path[1:3] == (newest, auxiliary.NAME):
+      *head, index, field = path[3:]
+      found.setdefault("/".join(head), {}).setdefault(int(index), {})[field] = jax.numpy.asarray(array)
   return {head: [layers[index] for index in sorted(layers)] for head, layers in found.items()}
 
 

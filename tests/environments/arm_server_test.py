@@ -1159,6 +1159,12 @@ def free_port():
     return probe.getsockname()[1]
 
 
+@pytest.mark.parametrize("address", ["", "localhost", "localhost:"])
+def test_what_is_no_address_is_refused_at_once(address):
+  with pytest.raises(protocol.BridgeError, match=f"'{address}' is no HOST:PORT of a server, such as localhost:5005"):
+    client.connect(address, timeout_s=60.0)
+
+
 def test_an_unreachable_server_is_one_line_within_seconds():
   start_s = time.monotonic()
   with pytest.raises(protocol.BridgeError, match="no server answers at 127.0.0.1:.* after 1 s") as failure:

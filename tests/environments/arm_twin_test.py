@@ -236,8 +236,17 @@ def test_wrong_numbers_are_refused():
     twin.TwinConfig(pixel_noise=-1)
   with pytest.raises(ValueError, match="physics_dt_s=0"):
     twin.TwinConfig(physics_dt_s=0)
-  with pytest.raises(ValueError, match="shadow=1.5 is a share"):
-    twin.TwinConfig(shadow=1.5)
+  for name, value, words in (
+    ("shadow", 1.5, "must be from 0 to 1"),
+    ("specular", -0.1, "must be from 0 to 1"),
+    ("light_rgb", (0.5, 2.0, 0.5), "must be from 0 to 1"),
+    ("gravity_compensation", np.nan, "must be finite"),
+    ("camera_shift_m", (0.0, np.inf, 0.0), "must be finite"),
+    ("light_position_m", (0.0, 0.0, 0.0), "must be above the table's foot"),
+    ("camera_fov_shift_deg", 500.0, "makes an angle of view of 54. degrees"),
+  ):
+    with pytest.raises(ValueError, match=f"TwinConfig: {name}=.*{words}"):
+      twin.TwinConfig(**{name: value})
   for name, value in (("mass_scale", 0.0), ("friction_scale", -1.0), ("action_latency_s", np.inf)):
     with pytest.raises(ValueError, match=f"{name}={value} must be"):
       twin.TwinConfig(**{name: value})

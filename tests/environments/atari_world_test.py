@@ -170,6 +170,8 @@ def test_a_life_that_was_given_in_between_can_be_lost(lives, num_steps):
 def test_any_seed_of_a_run_is_one_of_the_emulator():
   for seed in (2**31, 2**32 - 1):  # It takes 31 bits, a run 32.
     assert registry.make("atari/pong", seed=seed).reset().first()
+  with pytest.raises(ValueError, match="seed=-1 must not be below 0"):
+    registry.make("atari/pong", seed=-1)
 
 
 def test_modes_difficulties_and_sticky_actions_reach_the_emulator():

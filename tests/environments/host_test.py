@@ -184,6 +184,8 @@ def test_what_no_network_could_learn_from_is_refused_as_it_comes():
   ):
     with pytest.raises(ValueError, match=words):
       adapt(specs.DiscreteArray(2), spec, seen).reset()
+  with pytest.raises(ValueError, match="mine: 'observation' has numbers that are not finite"):
+    adapt(specs.DiscreteArray(2), _SHOWN, np.array([0.0, np.nan], np.float32)).reset()
   with pytest.raises(ValueError, match=r"mine: its observation_spec has 3; make it a specs.Array"):
     adapt(specs.DiscreteArray(2), {"a": 3})
 

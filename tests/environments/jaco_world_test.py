@@ -343,6 +343,8 @@ def test_options_that_cannot_be_are_refused_by_name(options, words):
     ("abc", "randomization='abc' is no mapping; give fields and their half-widths"),
     (3, "randomization=3 is no mapping"),
     ({"colour": 0.1}, 'no field "colour"; it has camera_m, field_of_view, light'),
+    ([], "randomization=.. is no mapping"),
+    ({"camera_m": 100.0}, "camera_m=100.0 is not a half-width"),
     ({"mass": "heavy"}, "mass=heavy is not a half-width"),
     ({"mass": float("nan")}, "mass=nan"),
     ({"gain": True}, "gain=True"),

@@ -1,16 +1,22 @@
 """What was saved is there again, bit for bit, under any path; what cannot be saved or read loses nothing."""
 
+import dataclasses
 import hashlib
 import json
 import resource
 
+import chex
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from dm_env import specs
 
+from experiments.configs import base
+from experiments.setup import column
 from experiments.store import arrays_file, checkpoint
+from progressive import network
 
 STATE = {"x": np.arange(3.0)}
 
@@ -167,3 +173,17 @@ def test_checkpoints_of_an_older_version_are_refused_and_stay(tmp_path):
     with pytest.raises(ValueError, match=r"/600 was saved by an older version .* or use another --workdir"):
       use()
   assert [path.name for path in tmp_path.iterdir()] == ["600"]
+
+
+def test_a_layer_of_a_frozen_column_may_be_called_as_the_heads_of_the_newest_are():
+  shown = specs.Array((3,), np.float32)
+  plain = column.make(base.column(inputs=("x",), conv=(), dense=(4,), lstm=()), {"x": shown}, (2,))
+  first, output = plain.layers
+  layers = dataclasses.replace(first, name="auxiliary"), dataclasses.replace(output, inputs=("auxiliary",))
+  spec = network.Network((dataclasses.replace(plain, layers=layers), plain))
+  params = network.init(jax.random.key(0), spec)
+  head = {"d/x": [{"kernel": np.ones(2)}]}
+  state = {"trainable": {1: params[1] | {"auxiliary": head}}, "frozen": {0: params[0]}}
+  arrays = checkpoint.flatten(state)
+  chex.assert_trees_all_equal(checkpoint.network_params(arrays, spec, source="here"), params)
+  assert list(checkpoint.auxiliary_heads(arrays)) == ["d/x"]
