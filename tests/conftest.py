@@ -48,6 +48,13 @@ def pytest_configure() -> None:
       raise RuntimeError(f"package {package.__name__} comes from {found}, not from this checkout {ROOT}")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_go_with_their_module() -> Iterator[None]:
+  """Compiled programs of a whole suite are more memory maps than a Linux process may have (65,530): LLVM aborts."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture
 def as_if_on() -> Iterator[Callable[[str], None]]:
   """`as_if_on("gpu")`: JAX says that this is a GPU machine. What was traced for one backend serves no other."""
