@@ -62,6 +62,7 @@ def test_parameters_come_with_their_auxiliary_heads_where_asked_for(tmp_path):
   state = devices.stack([run._init(member, batch) for member in everyone])
   checkpoint.save(tmp_path / "checkpoints", 10, state)
   network_file.write_spec(tmp_path, everyone[0].task.agent.spec)
+  (tmp_path / "config.json").write_text(config.to_json())
   own = everyone[1].task.params
   like = jax.tree.map(np.zeros_like, own)
   whole, network_alone = run.trained(tmp_path, 1, like=like).params, run.trained(tmp_path, 1).params
