@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 73 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 74 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
@@ -171,41 +171,51 @@ def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], h
 
 
 def _ladder() -> list[plan.Job]:
-  """The talks' four columns, one task after the other in simulation, and every column on every task on the twin.
+  """The talks' four columns, one task after the other, and every network on every task: in simulation, and on the twin.
 
-  Column 2 is learned three times, and against it from the start that the paper gives an arm, and from scratch.
+  There the columns in simulation teach. Column 2 of the simulation is learned three times, and against it from the
+  start that the paper gives an arm, and from scratch.
   """
-  config, before = "experiments/configs/jaco_talk.py", "experiments/released/jaco_talk"
-  columns, played = [], [*_played("vision", before)]
+  config, first = "experiments/configs/jaco_talk.py", "experiments/released/jaco_talk"
+  columns, before, played = [], first, [*_played("vision", first, "jaco")]
   for variant in jaco_talk.LADDER:
-    columns.append(plan.Job(variant, config=f"{config}:{variant}", fields={"source": before}, hours=0.1))
+    columns.append(plan.Job(variant, config=f"{config}:{variant}", fields={"source": before}, hours=0.2))
     before = f"{{{variant}}}"
-    played += _played(variant, before)
+    played += _played(variant, before, "jaco")
+  on_arm, before, arm_played = [], first, [*_played("vision", first, "twin")]
+  for variant, task in jaco_talk.LADDER.items():
+    fields = {"world": f"twin/{task}", "source": before, "train.teacher": f"{{{variant}}}"}
+    on_arm.append(plan.Job(f"arm_{variant}", config=f"{config}:arm", fields=fields, hours=0.05))
+    before = f"{{arm_{variant}}}"
+    arm_played += _played(f"arm_{variant}", before, "twin")
   others: dict[str, dict[str, Any]] = {
-    "random": {"source": "experiments/released/jaco_talk"},
-    "previous": {"source": "experiments/released/jaco_talk", "output_init": "previous"},
+    "random": {"source": first},
+    "previous": {"source": first, "output_init": "previous"},
     "scratch": {"method": "scratch", "source": "", "train.hyper.learning_rate": 5e-3},
   }
   learned = [
-    plan.Job(f"reach_{name}_{seed}", config=f"{config}:reach", fields={"seed": seed, **fields}, hours=0.1)
+    plan.Job(f"reach_{name}_{seed}", config=f"{config}:reach", fields={"seed": seed, **fields}, hours=0.2)
     for seed in range(3)
     for name, fields in others.items()
     if seed or name != "random"  # That is column 2 of the four.
   ]
   return [
     *columns,
+    *on_arm,
     *played,
+    *arm_played,
     plan.figures("ladder_figure", "talk_ladder", played),
+    plan.figures("ladder_arm_figure", "talk_ladder", arm_played),
     *learned,
     plan.figures("ladder_starts", "learning", [columns[0], *learned]),
   ]
 
 
-def _played(name: str, source: str) -> Iterator[plan.Job]:
-  """A network on every task of the ladder."""
+def _played(name: str, source: str, place: str) -> Iterator[plan.Job]:
+  """A network on every task of the ladder, in simulation (jaco) or on the twin."""
   for task in ("reach/fixed", *jaco_talk.LADDER.values()):
-    job = f"{name}_on_{task.replace('/', '_')}"
-    flags = {"source": source, "target": f"twin/{task}", "option": "num_joints=6", "episodes": 100}
+    job = f"{name}_on_{place}_{task.replace('/', '_')}"
+    flags = {"source": source, "target": f"{place}/{task}", "option": "num_joints=6", "episodes": 100}
     yield plan.Job(job, "evaluate", flags=flags | {"release": f"{{{job}}}"}, hours=0.02)
 
 
