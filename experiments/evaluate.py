@@ -176,7 +176,7 @@ def release(
     "commit": now["commit"],
     "is_repeatable": not _unknown_commits((*runs, now)),
   }
-  provenance = {"training": runs, "evaluation": now, "reward_scale": source.reward_scale}
+  provenance = {"training": runs, "evaluation": now, **source.about()}
   released.save(_RELEASE.value, source.spec, source.params, evaluation=evaluation, provenance=provenance)
   print(f"released as {_RELEASE.value}")
 

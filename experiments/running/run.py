@@ -98,6 +98,7 @@ def run_alone(
   about |= released.named(source) if source else {}
   everyone = make_members(config, path, source=source, place=place)
   there = everyone[0].task.place
+  about["learned_in"] = place_lib.described(there)
   if is_sweep and isinstance(there, place_lib.Host):
     return _one_by_one(config, path, lock, source, there)
   batch = _batch(everyone[0].task, phase.num_worlds)
@@ -256,7 +257,10 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
     params = checkpoint.network_params(arrays, spec, source=str(file))
   else:
     params = checkpoint.all_params(arrays, like, source=str(file))
-  return released.Source(spec, params, step, reward_scale=released.reward_scale(member))
+  about = run_directory.read_provenance(member)
+  return released.Source(
+    spec, params, step, reward_scale=released.reward_scale(member), learned_in=about.get("learned_in")
+  )
 
 
 def save_best(path: pathlib.Path, member: Member, best: released.Source, *, evaluation: dict[str, Any]) -> None:
@@ -268,7 +272,7 @@ def save_best(path: pathlib.Path, member: Member, best: released.Source, *, eval
     best: the same, from `trained`.
     evaluation: what is known of it.
   """
-  provenance = {"training": released.lineage(member.path, steps=best.step), "reward_scale": best.reward_scale}
+  provenance = {"training": released.lineage(member.path, steps=best.step), **best.about()}
   released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance=provenance)
 
 

@@ -79,6 +79,9 @@ def make(
   newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
   params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
+  if source:
+    acts = config.method in baselines.FINETUNING or (config.method == "progressive" and config.output_init != "random")
+    place_lib.check_alike(place, source.spec, source.learned_in, acts=acts)
   if teacher and actor_critic.TEACHER not in place.signal_spec():  # A place that is there already may have it.
     place = teacher_lib.taught(place, teacher)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, is_taught=bool(teacher))
@@ -221,6 +224,7 @@ def player(source: released.Source, world: str, options: Mapping[str, Any], *, s
     place_lib.check_inputs(place, source.spec)
     agent = actor_critic.Agent(source.spec, place_lib.num_choices(place), actor_critic.Hyper())
     actor_critic.init(agent, ())  # Refuses an output of another size than the action needs.
+    place_lib.check_alike(place, source.spec, source.learned_in, acts=True)
   except Exception:
     place.close()  # An arm has one client at a time.
     raise

@@ -112,6 +112,39 @@ def return_bounds(place: Place) -> tuple[float, float]:
   return getattr(place.world, "return_bounds", (-float("inf"), float("inf")))
 
 
+def described(place: Place) -> dict[str, Any]:
+  """What of a place a network cannot be without elsewhere, and its own file does not say.
+
+  `num_choices` of each entry of an action: outputs of one size are cut otherwise by others. `pixels`: observations that
+  are uint8, and divided by 255.
+  """
+  pixels = [name for name, one in place.world.observation_spec().items() if one.dtype == np.uint8]
+  return {"num_choices": list(num_choices(place)), "pixels": sorted(pixels)}
+
+
+def check_alike(place: Place, spec: network.Network, learned_in: Mapping[str, Any] | None, *, acts: bool) -> None:
+  """Refuses a place whose pixels, or actions where the network `acts` there, are of another kind than it has learned.
+
+  Args:
+    learned_in: `described` of where it has learned; None, of older networks: nothing is known.
+
+  Raises:
+    ValueError: naming the observation or the actions.
+  """
+  if learned_in is None:
+    return
+  here, read = described(place), network.input_names(spec)
+  for name in sorted({*here["pixels"], *learned_in["pixels"]} & set(read)):
+    if (name in here["pixels"]) != (name in learned_in["pixels"]):
+      there, now = ("uint8, divided by 255" if name in one["pixels"] else "floats" for one in (learned_in, here))
+      raise ValueError(f"the network has learned from {name} as {there}, and {place.name} shows {now}; make both alike")
+  if acts and here["num_choices"] != list(learned_in["num_choices"]):
+    raise ValueError(
+      f"the network has learned actions of {learned_in['num_choices']} values, and {place.name} takes "
+      f"{here['num_choices']}; name another world, or options that make them alike"
+    )
+
+
 def check_inputs(place: Place, spec: network.Network) -> None:
   """Refuses a place that does not show what the network reads.
 

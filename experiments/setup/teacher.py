@@ -47,9 +47,8 @@ def taught(place: place_lib.Place, source: released.Source) -> place_lib.Host:
   num_choices = place_lib.num_choices(place)
   try:
     place_lib.check_inputs(place, source.spec)
-    actor_critic.init(
-      actor_critic.Agent(source.spec, num_choices, actor_critic.Hyper()), ()
-    )  # Refuses an output of another size.
+    actor_critic.init(actor_critic.Agent(source.spec, num_choices, actor_critic.Hyper()), ())  # Refuses another size.
+    place_lib.check_alike(place, source.spec, source.learned_in, acts=True)
   except ValueError as error:
     raise ValueError(f"train.teacher: a network of other inputs or joints than {place.name} has: {error}") from error
   say = jax.jit(functools.partial(_say, source.spec, num_choices))

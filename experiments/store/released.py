@@ -3,7 +3,8 @@
     params.safetensors  every parameter by its path        network.json     the network's shape
     evaluation.json     mean return, interval, episodes    provenance.json  command, commit, versions, device, seed
 
-What its value is multiplied by stands in provenance.json as `reward_scale`.
+What its value is multiplied by stands in provenance.json as `reward_scale`, and as `learned_in` what it cannot be
+without elsewhere (`experiments.setup.place.described`).
 The hash of the parameters' content stands beside them and in provenance.json, and is compared on loading.
 `load_source` reads such a folder and a run directory alike.
 """
@@ -41,6 +42,11 @@ class Source(NamedTuple):
   step: int | None  # That it was trained to.
   heads: dict[str, Any] | None = None  # Its auxiliary heads, by name; a release has left them behind.
   reward_scale: float | None = None  # Of the rewards that its value is learned from.
+  learned_in: dict[str, Any] | None = None  # `place.described` of where its newest column has learned.
+
+  def about(self) -> dict[str, Any]:
+    """What a release's provenance.json says of it."""
+    return {"reward_scale": self.reward_scale, "learned_in": self.learned_in}
 
   def first(self, num_columns: int) -> "Source":
     """The network without its later columns: of a progressive one, as it was before they grew.
@@ -116,7 +122,8 @@ def load(folder: str | os.PathLike) -> Source:
         f"{file} is not what was released: its {arrays_file.HASH} is {own[:12]}..., not {expected[:12]}...; copy the "
         f"folder again, or release the network again"
       )
-  return Source(spec, params, None, reward_scale=run_directory.read_provenance(folder).get("reward_scale"))
+  about = run_directory.read_provenance(folder)
+  return Source(spec, params, None, reward_scale=about.get("reward_scale"), learned_in=about.get("learned_in"))
 
 
 def read_evaluation(folder: pathlib.Path) -> Evaluation:
@@ -205,9 +212,10 @@ def load_source(path: str | os.PathLike) -> Source:
   if not path.is_dir():
     what = "is a file, neither a run directory nor a released network" if path.exists() else "does not exist"
     raise ValueError(f"{path} {what}; train a column (python -m experiments.train) or name a released one")
-  return (
-    load(path) if (path / _PARAMS).exists() else Source(*checkpoint.load_run(path), reward_scale=reward_scale(path))
-  )
+  if (path / _PARAMS).exists():
+    return load(path)
+  about = run_directory.read_provenance(path)
+  return Source(*checkpoint.load_run(path), reward_scale=reward_scale(path), learned_in=about.get("learned_in"))
 
 
 def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:

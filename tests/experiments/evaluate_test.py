@@ -321,6 +321,31 @@ def test_an_option_that_is_none_is_refused():
       evaluate.options_of([wrong])
 
 
+def test_a_world_of_other_pixels_or_actions_than_were_learned_is_refused(trained, tmp_path, monkeypatch):
+  """Numbers would be 255 times too large, or outputs cut at other places: shapes alone say nothing of it."""
+
+  class Bytes(worlds.CueRecall):
+    def observation_spec(self):
+      return {name: specs.Array(spec.shape, np.uint8) for name, spec in super().observation_spec().items()}
+
+  with flagsaver.flagsaver(source=str(trained), episodes=1, release=str(tmp_path / "out")):
+    evaluate.main()
+  for folder in (trained, tmp_path / "out"):
+    source = released.load_source(folder)
+    assert source.learned_in == {"num_choices": [2], "pixels": []}
+    learn.player(source, "recall", {}, seed=0)
+    with monkeypatch.context() as patch:
+      worlds.serve(patch, lambda name, **options: Bytes())
+      with pytest.raises(
+        ValueError, match="learned from signal as floats, and other shows uint8, divided by 255; make"
+      ):
+        learn.player(source, "other", {}, seed=0)
+      learn.player(source._replace(learned_in=None), "other", {}, seed=0)  # Of an older network nothing is known.
+    others = source._replace(learned_in={"num_choices": [1, 2], "pixels": []})
+    with pytest.raises(ValueError, match=r"learned actions of \[1, 2\] values, and recall takes \[2\]; name another"):
+      learn.player(others, "recall", {}, seed=0)
+
+
 @pytest.mark.parametrize("can_be_set", [True, False])
 def test_an_arm_that_does_not_fit_is_left_before_its_options_are_tried(trained, monkeypatch, can_be_set):
   """As at a bridge: one client at a time, and the server alone says how many joints there are."""
