@@ -138,6 +138,21 @@ def _fill(tree: Any, layout: Layout) -> Any:
   return jax.tree.map(fill, tree)
 
 
+def unfilled(state: loop.TrainState, num_runs: int) -> loop.TrainState:
+  """The first `num_runs` of a state of N: without those that fill a last device's share.
+
+  By way of the host: a slice of what lies on several devices is a program that gathers it, one for each leaf, and on a
+  CPU such programs can wait for each other until XLA aborts the process.
+  """
+
+  def first(leaf: jax.Array) -> Any:
+    if checkpoint.is_key(leaf):
+      return jax.random.wrap_key_data(first(jax.random.key_data(leaf)))
+    return np.asarray(leaf)[:num_runs]
+
+  return jax.tree.map(lambda leaf: leaf if len(leaf) == num_runs else first(leaf), state)
+
+
 def _put(tree: Any, shardings: Any) -> Any:
   """`jax.device_put`, which over several processes takes no keys, only their data."""
   data = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if checkpoint.is_key(leaf) else leaf, tree)

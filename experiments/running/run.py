@@ -126,8 +126,8 @@ def run_alone(
 
   write = _recorder(everyone, path, phase, first_step) if lock else None
 
-  def own(state: loop.TrainState) -> loop.TrainState:  # The rest fill a last device's share.
-    return jax.tree.map(lambda leaf: leaf[: len(everyone)], state) if is_sweep else state
+  def own(state: loop.TrainState) -> loop.TrainState:
+    return devices.unfilled(state, len(everyone)) if is_sweep else state
 
   def save(state: loop.TrainState, step: int) -> None:
     state = hosts.local(state)

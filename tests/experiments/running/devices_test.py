@@ -1,5 +1,6 @@
 """Worlds of one run on many devices: what is learned is what one device learns. Two devices here, see `conftest`."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from environments import registry
 from experiments.configs import base, pong_soup
 from experiments.running import devices, loop, run
 from experiments.setup import learn
+from experiments.store import checkpoint
 from tests.agents import agents_for_tests, worlds
 from tests.experiments.running import run_test
 
@@ -155,3 +157,17 @@ def test_another_number_of_devices_goes_on(tmp_path, monkeypatch):
   found = run.run(config, tmp_path / "broken").state
   assert len(found.step.sharding.device_set) == 1
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), expected.trainable, found.trainable)
+
+
+def test_what_fills_a_last_device_is_cut_off_on_the_host():
+  """A slice on the devices is a gather for every leaf, and such gathers have waited for each other."""
+  member = run.Member(run_test.make_config(), None, None)
+  members = [member._replace(task=learn.make(member.config)) for _ in range(3)]
+  batch = run._batch(members[0].task, 4)
+  stacked = devices.stack([run._init(one, batch) for one in members])
+  placed = devices.place(stacked, devices.Layout(devices.make_mesh(jax.devices()[:2], along_runs=2), 2))
+  assert {len(leaf) for leaf in jax.tree.leaves(placed)} == {4}
+  cut = devices.unfilled(placed, 3)
+  arrays = [leaf for leaf in jax.tree.leaves(cut) if not checkpoint.is_key(leaf)]
+  assert arrays and all(type(leaf) is np.ndarray for leaf in arrays)
+  chex.assert_trees_all_equal(*(checkpoint.flatten(state) for state in (cut, stacked)))
