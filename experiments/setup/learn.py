@@ -80,8 +80,7 @@ def make(
   params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
   place_lib.check_inputs(place, spec)
   if source:
-    acts = config.method in baselines.FINETUNING or (config.method == "progressive" and config.output_init != "random")
-    place_lib.check_alike(place, source.spec, source.learned_in, acts=acts)
+    place_lib.check_alike(place, source.spec, source.learned_in, acts=_begins_as_source(config))
   if teacher and actor_critic.TEACHER not in place.signal_spec():  # A place that is there already may have it.
     place = teacher_lib.taught(place, teacher)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, is_taught=bool(teacher))
@@ -110,8 +109,7 @@ def _starts(
     output_init=config.output_init,
     alpha=config.alpha,
   )
-  starts_as_previous = config.method == "progressive" and config.output_init != "random"
-  if source is None or not (starts_as_previous or config.method in baselines.FINETUNING):
+  if source is None or not _begins_as_source(config):
     return params, spec, is_trainable
   if source.reward_scale is None:
     raise ValueError(
@@ -120,6 +118,11 @@ def _starts(
     )
   factor = config.train.hyper.reward_scale / source.reward_scale
   return heads_lib.scale_value(params, factor), spec, is_trainable
+
+
+def _begins_as_source(config: config_dict.ConfigDict) -> bool:
+  """Whether the network first plays as its source does, by outputs of the same meaning."""
+  return config.method in baselines.FINETUNING or (config.method == "progressive" and config.output_init != "random")
 
 
 def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: progressive_column.Column) -> _Network:
