@@ -99,8 +99,6 @@ class HostWorld(dm_env.Environment):
       except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{self._name}: {name!r} is missing in what it shows") from error
       _check_form(self._name, name, seen[name], spec)
-      if seen[name].dtype.kind == "f" and not np.isfinite(seen[name]).all():
-        raise ValueError(f"{self._name}: {name!r} has numbers that are not finite; agents learn from finite ones")
     reward, discount = (self._number(name, getattr(timestep, name)) for name in ("reward", "discount"))
     return timestep._replace(reward=reward, discount=discount, observation=seen)
 
@@ -118,12 +116,14 @@ def adapt(environment: dm_env.Environment, *, name: str) -> HostWorld:
 
 
 def _check_form(world: str, name: str, seen: np.ndarray, spec: specs.Array) -> None:
-  """Refuses another shape than its spec's, and uint8, which is read as pixels, for other numbers, or the reverse."""
+  """Refuses another shape than its spec's; uint8, which is read as pixels, for other numbers, or the reverse; NaN."""
   if seen.shape != spec.shape or (seen.dtype == np.uint8) != (spec.dtype == np.uint8):
     raise ValueError(
       f"{world}: {name!r} is {seen.dtype} {list(seen.shape)}, but its spec says {spec.dtype} {list(spec.shape)}; make "
       f"both alike (uint8 is read as pixels, divided by 255)"
     )
+  if seen.dtype.kind == "f" and not np.isfinite(seen).all():
+    raise ValueError(f"{world}: {name!r} has numbers that are not finite; agents learn from finite ones")
 
 
 def _action(spec: Any, name: str) -> specs.BoundedArray:

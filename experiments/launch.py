@@ -57,7 +57,7 @@ def main() -> None:
       print(jobs_lib.table(jobs, folder))
   elif _DRY_RUN.value:
     check_commands(jobs, folder)
-    for job in jobs_lib.left(jobs, folder):
+    for job in jobs_lib.left(jobs, folder.states()):
       print(shlex.join(["python", *folder.command(job)[1:]]))
   else:
     check_commands(jobs, folder)

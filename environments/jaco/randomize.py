@@ -33,9 +33,9 @@ class Randomization:
       value = getattr(self, field.name)
       is_number = isinstance(value, int | float) and not isinstance(value, bool)
       is_relative = field.name in ("field_of_view", "mass", "friction", "gain")
-      most = (
-        1.0 if is_relative or field.name in ("shadow", "camera_m") else math.inf
-      )  # A camera sees the arm from 1.5 m.
+      most = 1.0 if is_relative or field.name == "shadow" else math.inf
+      if field.name == "camera_m":
+        most = 1.0  # It sees the arm from 1.5 m.
       if field.name == "light":
         most = float(constants.LIGHT_DIRECTION[2])  # It would shine from below.
       if not is_number or not 0 <= value <= most or (value == most and field.name != "shadow"):

@@ -189,8 +189,8 @@ def _ladder() -> list[plan.Job]:
     before = f"{{arm_{variant}}}"
     arm_played += _played(f"arm_{variant}", before, "twin")
   others: dict[str, dict[str, Any]] = {
-    "random": {"source": first},
-    "previous": {"source": first, "output_init": "previous"},
+    "random": {},
+    "previous": {"output_init": "previous"},
     "scratch": {"method": "scratch", "source": "", "train.hyper.learning_rate": 5e-3},
   }
   learned = [

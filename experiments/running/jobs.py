@@ -106,6 +106,10 @@ class Folder:
         records[name] = self._read(self._jobs[name], has_needs=has_needs)
     return {name: records[name] for name in self._jobs}
 
+  def states(self) -> dict[str, str]:
+    """What came of every job, by name."""
+    return {name: record.state for name, record in self.read().items()}
+
   def _read(self, job: plan_lib.Job, *, has_needs: bool) -> Record:
     record = self.stored(job.name)
     if record.on_slurm and record.state != DONE and job.name not in self.queue:
@@ -233,12 +237,12 @@ def run(
         break
       for process in _ended(under_way, until_s):
         free += process.devices
-  return all(record.state == DONE for record in folder.read().values())
+  return all(state == DONE for state in folder.states().values())
 
 
 def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
   """What is neither done nor under way, and has all that it needs."""
-  states = {name: record.state for name, record in folder.read().items()}
+  states = folder.states()
   return [
     job
     for job in jobs
@@ -255,9 +259,8 @@ def _ended(under_way: dict[str, "_Process"], until_s: float) -> list["_Process"]
   return [under_way.pop(name) for name in ended]
 
 
-def left(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
+def left(jobs: Sequence[plan_lib.Job], states: Mapping[str, str]) -> list[plan_lib.Job]:
   """What is neither done nor at work, the worthiest first, each after what it needs of them."""
-  states = {name: record.state for name, record in folder.read().items()}
   waiting = [job for job in jobs if states[job.name] not in (DONE, QUEUED, RUNNING)]
   ordered = list[plan_lib.Job]()
   while waiting:
@@ -286,8 +289,8 @@ def submit(
     ValueError: with SLURM's words, if it refuses a job; those before it are queued. If another process hands over.
   """
   with contextlib.nullcontext() if is_dry else lock_lib.alone(folder.path):  # Two would both find a job left.
-    states = {name: record.state for name, record in folder.read().items()}
-    for job in left(jobs, folder):
+    states = folder.states()
+    for job in left(jobs, states):
       waits = [name for name in job.needs() if states[name] != DONE]
       if not all(name in folder.queue for name in waits):
         continue  # It needs what runs outside of SLURM.
