@@ -204,7 +204,8 @@ def _steps_of_means(
     return after, state, _metrics(agent, trainable, after, norm, outcome)
   _, outcome = loss(trainable, frozen, agent, trajectory)
   estimates = Estimates(outcome.targets, outcome.targets - outcome.values)
-  steps = dataclasses.replace(trajectory, initial_state=(), activations=_lasting(agent, trajectory, trainable))
+  lasting_activations = lasting(agent, trajectory.activations, trainable)
+  steps = dataclasses.replace(trajectory, initial_state=(), activations=lasting_activations)
 
   def step(before: tuple[Params, optax.OptState], index: jax.Array) -> tuple[tuple[Params, optax.OptState], jax.Array]:
     own, own_estimates = trajectory_lib.share((steps, estimates), index, num_shares, axis=1)
@@ -220,17 +221,17 @@ def _steps_of_means(
   return after, state, _metrics(agent, trainable, after, norms, outcome)
 
 
-def _lasting(agent: Agent, trajectory: trajectory_lib.Trajectory, trainable: Params) -> network.Activations:
-  """Those that are the same after a step: of the layers before the first that learns."""
-  lasting, has_begun = [], False
-  for spec, params, own in zip(agent.spec.columns, trainable, trajectory.activations, strict=False):
+def lasting(agent: Agent, activations: network.Activations, trainable: Params) -> network.Activations:
+  """Those `activations` that learning does not change: of the layers before the first that learns."""
+  all_kept, has_begun = [], False
+  for spec, params, own in zip(agent.spec.columns, trainable, activations, strict=False):
     kept = {}
     for layer in spec.layers:
       has_begun = has_begun or bool(jax.tree.leaves(params[layer.name]))
       if not has_begun and layer.name in own:
         kept[layer.name] = own[layer.name]
-    lasting.append(kept)
-  return tuple(lasting)
+    all_kept.append(kept)
+  return tuple(all_kept)
 
 
 def _step(

@@ -5,6 +5,7 @@ jitted `act`. Both follow dm_env's convention (the step after LAST ignores its a
 trajectories of the same form, and the same keys choose the same actions.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -93,14 +94,16 @@ def host_unroll(
   key: jax.Array,
   num_steps: int,
   greedy: bool = False,
+  keeps_activations: bool = False,
 ) -> tuple[core.TimeStep, actor_critic.RecurrentState, trajectory.Trajectory]:
   """`unroll` for B environments behind `dm_env`, one after the other.
 
   `timestep`, `[B, ...]`, is where the last unroll ended, or `host_init(agent, environments)`. Of observations only what
-  the network and its heads read is kept. Returns the last timestep, the recurrent state, and a trajectory of numpy.
+  the network and its heads read is kept. Returns the last timestep, the recurrent state, and a trajectory of numpy,
+  whose activations alone stay on the device.
   """
   initial_state = recurrent_state
-  timesteps, actions, log_probs = [timestep], [], []
+  timesteps, actions, log_probs, activations = [timestep], [], [], []
   for step_key in jax.random.split(key, num_steps):
     chosen = actor_critic.act(agent, trainable, frozen, recurrent_state, timestep, step_key, greedy)
     action, recurrent_state = np.asarray(chosen.action), chosen.recurrent_state
@@ -108,9 +111,20 @@ def host_unroll(
     timesteps.append(timestep)
     actions.append(action)
     log_probs.append(np.asarray(chosen.log_prob))
+    if keeps_activations:
+      activations.append(chosen.activations)
   stacked = jax.tree.map(lambda *x: np.stack(x), *timesteps)
   recorded = trajectory.Trajectory(stacked, np.stack(actions), np.stack(log_probs), initial_state)
+  if keeps_activations:
+    activations.append(actor_critic.act(agent, trainable, frozen, recurrent_state, timestep, key, greedy).activations)
+    recorded = dataclasses.replace(recorded, activations=_stack_arrays(activations))
   return timestep, recurrent_state, recorded
+
+
+@jax.jit
+def _stack_arrays(steps: Sequence[network.Activations]) -> network.Activations:
+  """`[B, ...]` of each of T + 1 steps as `[T+1, B, ...]`."""
+  return jax.tree.map(lambda *x: jnp.stack(x), *steps)
 
 
 def _step(environments: Sequence[dm_env.Environment], actions: np.ndarray) -> list[dm_env.TimeStep]:

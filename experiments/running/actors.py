@@ -113,7 +113,7 @@ def behind_dm_env(
       taken_s = time.monotonic() - started
       state, losses, ends = loop.learn(state, played, agent=agent)
       actor.offer(state, losses)
-      kept.append(played)
+      kept.append(dataclasses.replace(played, activations=()))  # They are of parameters that go on learning.
       last = losses
       for i in range(replay_updates):
         draw_key = jax.random.fold_in(act_key, num_steps + i)  # Those before are the unroll's steps'.
@@ -169,13 +169,13 @@ class _InTurns:
 
   def play(self, state: loop.TrainState, num_steps: int) -> _Taken:
     """Plays, with the parameters of `state`, while nothing else is asked for."""
-    self._ask(state, num_steps)
+    self._ask(state, num_steps, keeps_activations=False)
     return self._next(state)
 
   def take(self, state: loop.TrainState) -> _Taken:
     """The next unroll; those that may be played meanwhile have the parameters of `state`."""
     while self._asked_until < self._until_step and len(self._asked) <= self._lag:
-      self._ask(state, self._num_steps)
+      self._ask(state, self._num_steps, keeps_activations=True)
     return self._next(state)
 
   def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
@@ -192,10 +192,12 @@ class _InTurns:
     if self._thread:
       self._thread.shutdown(cancel_futures=True)
 
-  def _ask(self, state: loop.TrainState, num_steps: int) -> None:
+  def _ask(self, state: loop.TrainState, num_steps: int, *, keeps_activations: bool) -> None:
     self._asked_until += num_steps * len(self._environments)
     self._key, act_key = jax.random.split(self._key)
-    play = functools.partial(self._play, state.trainable, state.frozen, act_key, self._key, num_steps)
+    play = functools.partial(
+      self._play, state.trainable, state.frozen, act_key, self._key, num_steps, keeps_activations=keeps_activations
+    )
     if self._thread:
       self._asked.append(self._thread.submit(play))
     else:
@@ -213,11 +215,23 @@ class _InTurns:
     act_key: jax.Array,
     key: jax.Array,
     num_steps: int,
+    *,
+    keeps_activations: bool,
   ) -> tuple[jax.Array, jax.Array, actor_critic.RecurrentState, trajectory.Trajectory]:
     timestep, recurrent_state, played = unroll.host_unroll(
-      self._agent, trainable, frozen, self._environments, *self.now, act_key, num_steps
+      self._agent,
+      trainable,
+      frozen,
+      self._environments,
+      *self.now,
+      act_key,
+      num_steps,
+      keeps_activations=keeps_activations,
     )
     self.now = timestep, recurrent_state
+    if self._lag:  # What learns has learned more by then.
+      activations = actor_critic.lasting(self._agent, played.activations, trainable)
+      played = dataclasses.replace(played, activations=activations)
     return act_key, key, recurrent_state, played
 
 

@@ -16,8 +16,9 @@ def _both(world, *, num_unrolls, num_steps, num_worlds=2):
   host_carry = unroll.host_init(agent, environments), actor_critic.initial_state(agent, num_worlds)
   for seed in range(num_unrolls):
     key = jax.random.key(seed)
-    *jax_carry, in_jax = unroll.unroll(agent, trainable, frozen, batch, *jax_carry, key, num_steps)
-    *host_carry, on_host = unroll.host_unroll(agent, trainable, frozen, environments, *host_carry, key, num_steps)
+    both = {"key": key, "num_steps": num_steps, "keeps_activations": True}
+    *jax_carry, in_jax = unroll.unroll(agent, trainable, frozen, batch, *jax_carry, **both)
+    *host_carry, on_host = unroll.host_unroll(agent, trainable, frozen, environments, *host_carry, **both)
   return agent, trainable, frozen, in_jax, on_host
 
 

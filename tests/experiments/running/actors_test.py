@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import random
 import threading
 import time
@@ -113,7 +114,11 @@ def by_hand(learner, lag):
   for k in range(NUM_UPDATES):
     key, act_key = jax.random.split(after[-1].key)
     plays = after[max(0, k - lag)]
-    *carry, played = unroll.host_unroll(agent, plays.trainable, plays.frozen, environments, *carry, act_key, NUM_STEPS)
+    *carry, played = unroll.host_unroll(
+      agent, plays.trainable, plays.frozen, environments, *carry, act_key, NUM_STEPS, keeps_activations=True
+    )
+    if lag:  # All of this network learns.
+      played = dataclasses.replace(played, activations=())
     state = dataclasses.replace(after[-1], key=key, recurrent_state=carry[1])
     after.append(loop.learn(state, played, agent=agent)[0])
   return content(after[-1])
@@ -139,6 +144,35 @@ def test_the_lag_is_exact_whatever_takes_how_long(learner):
     assert content(states[-1]) == expected[lag]
     assert [one.num_steps for one in environments] == [NUM_UPDATES * NUM_STEPS] * NUM_WORLDS
     assert not is_acting()
+
+
+@pytest.mark.parametrize("mode", [{"lag": 0}, {"lag": 1}, {"free_running": True}])
+def test_the_learner_gets_what_acting_has_computed_where_it_still_holds(mode, monkeypatch):
+  """All of it without a lag, the frozen column's with one; a replay none."""
+  agent, *params = agents_for_tests.make_progressive(WORLD, correction="vtrace", learning_rate=0.1)
+  first = loop.init(agent, *params, jax.random.key(0), num_worlds=NUM_WORLDS)
+  learn, learn_again, learned = loop.learn, loop.learn_again, {False: [], True: []}
+
+  def spy(learn, is_replay, state, played, **rest):
+    if isinstance(state.step, jax.core.Tracer):  # `learn` is compiled.
+      return learn(state, played, **rest)
+    names = [set(one) for one in played.activations]
+    learned[is_replay].append(names)
+    if names:
+      params = partition.merge(state.trainable, state.frozen)
+      activations, _ = actor_critic.apply(agent, params, played.timesteps, played.initial_state)
+      for own, expected in zip(played.activations, activations, strict=True):
+        for name, x in own.items():
+          np.testing.assert_allclose(x, expected[name], atol=1e-6, err_msg=name)
+    return learn(state, played, **rest)
+
+  monkeypatch.setattr(loop, "learn", functools.partial(spy, learn, False))
+  monkeypatch.setattr(loop, "learn_again", functools.partial(spy, learn_again, True))
+  list(start((agent, first), [Fitful(0), Fitful(1)], replay_updates=1, replay_size=2, **mode))
+  every = {"hidden", "memory", "output"}
+  expected = [] if "free_running" in mode else [every, set() if mode["lag"] else every]
+  assert learned[False][-NUM_UPDATES:] == [expected] * NUM_UPDATES
+  assert learned[True][-NUM_UPDATES:] == [[]] * NUM_UPDATES
 
 
 @pytest.mark.parametrize(
@@ -247,9 +281,9 @@ def test_no_world_is_played_with_what_is_no_number(learner, monkeypatch):
     nan = jax.tree.map(lambda x: x * np.float32(np.nan), (state.trainable, metrics["gradient_norm"]))
     return dataclasses.replace(state, trainable=nan[0]), {**metrics, "gradient_norm": nan[1]}, ends
 
-  def spy(agent, trainable, *rest):
+  def spy(agent, trainable, *rest, **how):
     played_with.append(jax.tree.leaves(trainable))
-    return host_unroll(agent, trainable, *rest)
+    return host_unroll(agent, trainable, *rest, **how)
 
   def go_on(ends):
     before = len(played_with)
@@ -271,12 +305,14 @@ def test_no_unroll_is_asked_of_what_replay_has_made_no_number(learner, lag, monk
 
   def spoil(state, played, **rest):
     state, metrics = learn_again(state, played, **rest)
+    if isinstance(state.step, jax.core.Tracer):  # What `learn` has compiled stays as it is for others.
+      return state, metrics
     nan = jax.tree.map(lambda x: x * np.float32(np.nan), (state.trainable, metrics["gradient_norm"]))
     return dataclasses.replace(state, trainable=nan[0]), {**metrics, "gradient_norm": nan[1]}
 
-  def spy(agent, trainable, *rest):
+  def spy(agent, trainable, *rest, **how):
     played_with.append(jax.tree.leaves(trainable))
-    return host_unroll(agent, trainable, *rest)
+    return host_unroll(agent, trainable, *rest, **how)
 
   monkeypatch.setattr(loop, "learn_again", spoil)
   monkeypatch.setattr(unroll, "host_unroll", spy)

@@ -524,12 +524,14 @@ def test_behind_dm_env_the_newest_steps_are_learned_from_again(tmp_path, monkeyp
   played, drawn = [], []
   host_unroll, learn_again = unroll.host_unroll, loop.learn_again
 
-  def spy_unroll(*arguments):
-    played.append(host_unroll(*arguments))
+  def spy_unroll(*arguments, **how):
+    played.append(host_unroll(*arguments, **how))
     return played[-1]
 
   def spy_again(state, one, *, agent):
-    drawn.extend(ago for ago, new in enumerate(reversed(played)) if new[2] is one)  # None while `learn` is compiled.
+    drawn.extend(
+      ago for ago, new in enumerate(reversed(played)) if new[2].actions is one.actions
+    )  # None while `learn` is compiled.
     return learn_again(state, one, agent=agent)
 
   monkeypatch.setattr(unroll, "host_unroll", spy_unroll)
