@@ -46,8 +46,8 @@ def points(
     num_steps: length of the run; a last bin that is less than half full is left out, unless it is the only one.
     start: the value at step 0: what is scored before anything was learned (Pong: -21); None: what the first bin has in
       which an episode ends.
-    median_points: width of a running median over step 0 and the bins in which an episode ends; 1: none. Where worlds
-      begin together most bins are empty: a median over all of them would smooth little.
+    median_points: width of a running median over step 0 and the bins in which an episode ends, narrower at both ends;
+      1: none. Where worlds begin together most bins are empty: a median over all of them would smooth little.
 
   Returns:
     steps `[G]` (0, bin_steps, 2 bin_steps, ...) and values `[G]`; point g averages the episodes that end in
@@ -62,19 +62,22 @@ def points(
   found = [returns[which == g].mean() for g in filled]
   if start is None:
     start = found[0] if found else 0.0
-  means = median_filter(np.array([start, *found]), median_points)
+  means = median_filter(np.array([start, *found]), median_points, before=np.nan)
   steps = np.arange(num_bins + 1)
   return np.float64(bin_steps) * steps, means[np.searchsorted(filled, steps, side="right")]
 
 
-def median_filter(values: np.ndarray, num_points: int = MEDIAN_POINTS) -> np.ndarray:
-  """Running median over the last axis, centred, of odd width; zeros before the start, a narrower window at the end."""
+def median_filter(values: np.ndarray, num_points: int = MEDIAN_POINTS, *, before: float = 0.0) -> np.ndarray:
+  """Running median over the last axis, centred, of odd width; a narrower window at the end.
+
+  It sees `before` in front of the first point: the paper's zeros, or NaN for a narrower window there, too.
+  """
   if num_points < 1 or num_points % 2 == 0:
     raise ValueError(f"num_points={num_points} is not odd; nearest are {num_points - 1} and {num_points + 1}")
   half = num_points // 2
   values = np.asarray(values, np.float64)
-  before, after = (np.full((*values.shape[:-1], half), fill) for fill in (0.0, np.nan))
-  padded = np.concatenate([before, values, after], axis=-1)
+  first, last = (np.full((*values.shape[:-1], half), fill) for fill in (before, np.nan))
+  padded = np.concatenate([first, values, last], axis=-1)
   return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, num_points, axis=-1), axis=-1)
 
 

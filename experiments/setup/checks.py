@@ -153,12 +153,21 @@ def check(config: config_dict.ConfigDict) -> None:
       raise ValueError("the config has a matrix and no sweep, which every cell is; add base.sweep(num_runs=1, top=1)")
     if not config.matrix.get("targets"):
       raise ValueError("matrix.targets=() names no task to transfer to; name some")
+    _check_once(config.matrix)
     if config.sweep.top > config.sweep.num_runs:  # No cell would have a score.
       raise ValueError(f"sweep.top={config.sweep.top} is more than sweep.num_runs={config.sweep.num_runs}; set both")
     if config.matrix.get("floors") == ():
       raise ValueError(f"matrix.floors=() is not of the form {_MATRIX['floors'][1]}")
     for task, floor in config.matrix.get("own_floors", {}).items():
       _check_number(f"matrix.own_floors.{task}", floor, _FINITE)
+
+
+def _check_once(matrix: config_dict.ConfigDict) -> None:
+  """Refuses a list that names one twice: its cells would count twice."""
+  lists = [(name, matrix.get(name) or ()) for name in ("methods", "sources", "targets", "source_pairs")]
+  for name, tasks in (*lists, *(("source_pairs", pair) for pair in matrix.get("source_pairs") or ())):
+    if twice := [task for task in tasks if tuple(tasks).count(task) > 1]:
+      raise ValueError(f"matrix.{name}: {tasks!r} has {twice[0]!r} twice; name each once")
 
 
 def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:

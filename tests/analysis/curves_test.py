@@ -28,7 +28,9 @@ def test_points_are_smoothed_over_the_bins_that_have_episodes():
   _, raw = curves.points(ends, returns, bin_steps=10, num_steps=120)
   _, smooth = curves.points(ends, returns, bin_steps=10, num_steps=120, median_points=3)
   np.testing.assert_array_equal(raw, [0, 0, 0, 1, 1, 1, 9, 9, 9, 1, 1, 1, 1])
-  np.testing.assert_array_equal(smooth, [0] * 3 + [1] * 10)
+  np.testing.assert_array_equal(smooth, [0.5] * 3 + [1] * 10)
+  _, below = curves.points(ends, -returns, bin_steps=10, num_steps=120, start=-9, median_points=3)
+  np.testing.assert_array_equal(below, [-5] * 3 + [-9] * 3 + [-1] * 7)  # No zero comes in from before the start.
 
 
 def test_median_filter_against_scipy_and_by_hand():
@@ -47,6 +49,20 @@ def test_the_papers_solid_line_is_its_dotted_line_filtered(series):
   raw, solid = drawn[f"{series}_raw"][1], drawn[f"{series}_median"][1]
   # The paper filtered a longer run than it drew, so the last five points differ.
   np.testing.assert_allclose(curves.median_filter(raw)[:-5], solid[:-5], atol=0.02)
+
+
+def test_the_papers_points_lie_where_its_figures_have_them():
+  for figure in ("fig5", "fig7"):
+    for steps, _ in paper.rusu2017(figure).values():
+      np.testing.assert_array_equal(steps[:-1], 1000.0 * np.arange(69))
+  read = {  # docs/papers.md 2.5
+    ("fig4_ff", "wide"): [21.3, 30.6, 34.5],
+    ("fig4_ff", "narrow"): [1.0, 6.2, 24.8],
+    ("fig4_lstm", "wide"): [3.9, 20.5, 34.4],
+    ("fig4_lstm", "narrow"): [1.3, 11.7, 29.7],
+  }
+  for (figure, series), expected in read.items():
+    np.testing.assert_allclose(np.interp([5e6, 1e7, 2e7], *paper.rusu2017(figure)[series]), expected, atol=0.06)
 
 
 def test_the_papers_numbers():

@@ -32,9 +32,9 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
   """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`.
 
   Raises:
-    ValueError: if a part does not finish, or one that is there is of another column.
+    ValueError: if a part does not finish, or one that is there is of another column or task.
   """
-  check_source(workdir, source)
+  check_parts(workdir, source=source, task=task)
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
     path = workdir / UNCHANGED
     common: dict[str, Any] = {"source": source, "episodes": episodes}
@@ -49,27 +49,34 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
       raise
 
 
-def check_source(workdir: pathlib.Path, source: str) -> None:
-  """Refuses a `workdir` with a part of another column than `source`: what is there is not done again.
+def check_parts(workdir: pathlib.Path, *, source: str, task: str) -> None:
+  """Refuses a `workdir` with a part of another column than `source`, or another task: what is there is not done again.
 
   A run says whom it learned from by name, what was played as it came says it to the bit.
   """
-  here, others = run_directory.present(source).resolve(), list[str]()
+  here, world, others = run_directory.present(source).resolve(), f"twin/{task}", list[str]()
   for path in (workdir / method for method in METHODS):
-    teacher = run_directory.read_config(path).get("train", {}).get("teacher") if _has_learned(path, 1) else None
+    config = run_directory.read_config(path) if _has_learned(path, 1) else {}
+    teacher = config.get("train", {}).get("teacher")
     if teacher and run_directory.present(teacher).resolve() != here:
       others.append(f"{path.name} is of {teacher}")
+    if config and config["world"] != world:
+      others.append(f"{path.name} is in {config['world']}")
   played = run_directory.read_provenance(workdir / UNCHANGED).get(arrays_file.HASH)
   if played and played != partition.content_hash(released.load_source(source).params):
     others.append(f"{UNCHANGED} has other parameters")
+  if _is_played(workdir / UNCHANGED) and (played_in := released.read_evaluation(workdir / UNCHANGED).world) != world:
+    others.append(f"{UNCHANGED} is in {played_in}")
   if others:
     parts = " ".join(str(workdir / name) for name in (UNCHANGED, *METHODS, IN_SIMULATION) if (workdir / name).exists())
-    raise ValueError(f"{workdir} is not of {source} ({', '.join(others)}); remove {parts}, or give another --workdir")
+    raise ValueError(
+      f"{workdir} is not of {source} in {world} ({', '.join(others)}); remove {parts}, or give another --workdir"
+    )
 
 
 def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, video: pathlib.Path | None = None) -> None:
   """Plays the network at `source`, as it is, in a world, with results in `path`; not again if done."""
-  if (path / "evaluation.json").exists() and released.read_evaluation(path).episodes == episodes:
+  if _is_played(path) and released.read_evaluation(path).episodes == episodes:
     print(f"{path} is finished")
     return
   flags = {"source": source, "target": world, "episodes": episodes, "release": path}
@@ -115,6 +122,10 @@ def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
 def is_finished(path: pathlib.Path, steps: int) -> bool:
   """Whether the run at `path` has its last checkpoint, and was evaluated since."""
   return _has_learned(path, steps) and run_directory.is_evaluated(path, steps)
+
+
+def _is_played(path: pathlib.Path) -> bool:
+  return (path / "evaluation.json").exists()
 
 
 def _has_learned(path: pathlib.Path, steps: int) -> bool:

@@ -19,7 +19,7 @@ from agents import actor_critic, evaluation, heads, unroll
 from analysis import fisher, moments, perturbation
 from environments import batch as batch_lib
 from environments import core
-from progressive import column, network, partition
+from progressive import column, layers, network, partition
 
 BATCH_SIZE = 128  # Samples differentiated at once.
 SCALES = tuple(float(scale) for scale in np.geomspace(1e-3, 1e3, 13))  # Factors of the square root of 10.
@@ -37,6 +37,21 @@ class Samples(NamedTuple):
   is_first: Any  # [N] bool
 
 
+def features(spec: network.Network) -> tuple[moments.Place, ...]:
+  """Every representation after its activation (papers.md 1.8), sorted: the order of a dictionary's keys in JAX.
+
+  So without outputs, and without what is yet to be normalised.
+  """
+  return tuple(sorted((k, name) for k, name in network.layer_names(spec) if not _is_unfinished(spec.columns[k], name)))
+
+
+def _is_unfinished(spec: column.Column, name: str) -> bool:
+  """Whether a layer is the output, or has no activation and is read by normalisations alone."""
+  layer, readers = spec.layer(name), [one for one in spec.layers if name in one.inputs]
+  has_activation = not isinstance(layer, layers.Activated) or layer.activation is not None
+  return not has_activation and all(isinstance(one, layers.LayerNorm) for one in readers)
+
+
 class Player(NamedTuple):
   """A trained network and its world: copies in JAX, or what is behind `dm_env`."""
 
@@ -46,8 +61,8 @@ class Player(NamedTuple):
 
   @property
   def places(self) -> tuple[moments.Place, ...]:
-    """Every representation but the outputs, sorted: the order in which JAX keeps them as a dictionary's keys."""
-    return tuple(sorted(place for place in network.layer_names(self.agent.spec) if place[1] != column.OUTPUT))
+    """The network's `features`."""
+    return features(self.agent.spec)
 
   @property
   def sides(self) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from analysis import curves, fisher, intervals, moments, perturbation, sensitivi
 from experiments.report import drawing
 from experiments.studies.pnn import figures as pnn_figures
 from experiments.studies.pnn import matrix as matrix_lib
-from experiments.studies.pnn import matrix_folder, sensitivity_file
+from experiments.studies.pnn import matrix_folder, sensitivity, sensitivity_file
 from progressive import column, network
 
 # (source, target) of the paper's figure 5 and of what its text says of conv1, conv2 and the dense layer.
@@ -38,8 +38,9 @@ class _Net(NamedTuple):
 
   @property
   def layers(self) -> list[str]:
-    """Of its newest column, from below, without the output."""
-    return [layer.name for layer in self.spec.columns[-1].layers if layer.name != column.OUTPUT]
+    """Of its newest column, from below, those that have `sensitivity.features`."""
+    places = sensitivity.features(self.spec)
+    return [layer.name for layer in self.spec.columns[-1].layers if (self.newest, layer.name) in places]
 
   @property
   def afs(self) -> dict[moments.Place, float]:
@@ -176,10 +177,19 @@ def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]
     if result.sensitivity is None or result.spec is None:
       gaps[cell.name] = result.gap or "not analysed"
     else:
-      nets.append(_Net(cell, matrix_folder.row_of(cell), result.spec, result.sensitivity))
+      nets.append(_Net(cell, matrix_folder.row_of(cell), result.spec, _of_features(result.sensitivity, result.spec)))
   if not nets:
     raise ValueError(f"{matrix.path}: no cell was analysed; run python -m experiments.analyse --runs={matrix.path}")
   return nets, gaps
+
+
+def _of_features(measured: sensitivity_file.Sensitivity, spec: network.Network) -> sensitivity_file.Sensitivity:
+  """Without what earlier versions measured beside the features."""
+  places, aps = sensitivity.features(spec), measured.aps
+  return measured._replace(
+    diagonals={place: measured.diagonals[place] for place in places},
+    aps=aps and aps._replace(criticals={place: aps.criticals[place] for place in places}),
+  )
 
 
 def _shown(nets: Sequence[_Net]) -> list[_Net]:

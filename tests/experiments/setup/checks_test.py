@@ -261,6 +261,22 @@ def test_a_matrix_that_cannot_be_is_refused_before_its_first_cell(name, value, f
     checks.check(config)
 
 
+@pytest.mark.parametrize(
+  ("name", "value", "task"),
+  [
+    ("sources", ("pong", "noisy", "pong"), "pong"),
+    ("targets", ("white", "white", "h_flip"), "white"),
+    ("source_pairs", (("pong", "noisy"), ("noisy", "noisy")), "noisy"),
+    ("source_pairs", (("pong", "noisy"), ("pong", "noisy")), ("pong", "noisy")),
+  ],
+)
+def test_a_task_that_would_count_twice_is_refused(name, value, task):
+  config = pong_soup.get_config("smoke")
+  config.matrix[name] = value
+  with pytest.raises(ValueError, match=rf"matrix.{name}: .* has {re.escape(repr(task))} twice; name each once"):
+    checks.check(config)
+
+
 def test_a_task_s_own_floor_is_a_number():
   config = labyrinth.get_config("laptop")
   checks.check(config)

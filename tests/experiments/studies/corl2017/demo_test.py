@@ -65,7 +65,7 @@ def workdir(tmp_path):
     folder = name if name == "unchanged" else f"in_simulation/{name}"
     (tmp_path / "demo" / folder).mkdir(parents=True)
     known = {"mean_return": mean, "return_ci_low": mean - 1.5, "return_ci_high": mean + 1.5, "episodes": 10}
-    known["world"] = "jaco/reach/random"
+    known["world"] = "twin/reach/random" if name == "unchanged" else "jaco/reach/random"
     (tmp_path / "demo" / folder / "evaluation.json").write_text(json.dumps(known))
   return tmp_path / "demo"
 
@@ -123,20 +123,22 @@ def test_parts_of_another_column_are_refused(workdir, tmp_path, monkeypatch):
   save_column(tmp_path / "column", 0)
   save_column(tmp_path / "other", 1)
   for method in demo.METHODS:
-    config = {"method": method, "train": {"teacher": str(tmp_path / "column")}}
+    config = {"method": method, "world": "twin/reach/random", "train": {"teacher": str(tmp_path / "column")}}
     (workdir / method / "config.json").write_text(json.dumps(config))
 
-  def refused(source):
+  def refused(source, task="reach/random"):
     with pytest.raises(ValueError, match="; remove .*, or give another --workdir") as error:
-      demo.run(workdir, task="reach/random", source=str(tmp_path / source), steps=2000, episodes=10)
+      demo.run(workdir, task=task, source=str(tmp_path / source), steps=2000, episodes=10)
     return str(error.value)
 
-  demo.check_source(workdir, str(tmp_path / "column"))
+  demo.check_parts(workdir, source=str(tmp_path / "column"), task="reach/random")
   said = refused("other")
   assert all(f"{method} is of {tmp_path}/column" in said for method in demo.METHODS)
   assert f"remove {workdir}/unchanged {workdir}/progressive" in said and "report.html" not in said
   shutil.copy(tmp_path / "column/provenance.json", workdir / "unchanged")
-  demo.check_source(workdir, str(tmp_path / "column"))
+  demo.check_parts(workdir, source=str(tmp_path / "column"), task="reach/random")
+  said = refused("column", task="reach/fixed")
+  assert all(f"{part} is in twin/reach/random" in said for part in ("unchanged", *demo.METHODS))
   save_column(tmp_path / "column", 2)  # As --from_scratch with more --train_steps leaves it.
   assert "(unchanged has other parameters)" in refused("column")
   shutil.rmtree(workdir / "scratch/checkpoints")  # What has learned nothing begins anew with any column.

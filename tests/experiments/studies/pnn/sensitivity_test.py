@@ -159,3 +159,17 @@ def test_the_file_gives_back_what_was_measured(tmp_path):
   with pytest.raises(ValueError, match=r"sensitivity.json cannot be read .*; remove it"):
     sensitivity_file.read(tmp_path)
   assert sensitivity_file.read(tmp_path / "nowhere") is None
+
+
+def test_what_is_yet_to_be_normalised_or_activated_is_no_feature():
+  chain = (
+    layers.Conv("conv", ("pixels",), 4, 3, 1, activation=None),
+    layers.LayerNorm("normed", ("conv",)),
+    layers.Dense("bottleneck", ("normed",), 2, activation=None),  # Others read it as it is.
+    layers.Dense("below", ("bottleneck",), 8, activation=None),
+    layers.LayerNorm("above", ("below",)),
+    layers.LSTM("memory", ("above",), 8),
+    layers.Dense("output", ("memory",), 3, activation=None, laterals="linear"),
+  )
+  spec = network.Network((column.Column((("pixels", (6, 6, 1)),), chain),))
+  assert sensitivity.features(spec) == ((0, "above"), (0, "bottleneck"), (0, "memory"), (0, "normed"))
