@@ -63,16 +63,19 @@ def begin(batch: Batch, key: jax.Array) -> BatchState:
 
 
 @functools.partial(jax.jit, static_argnames="environment")
+@core.in_float32
 def _reset(environment: core.Environment, keys: jax.Array) -> core.State:
   return jax.vmap(environment.reset)(keys)
 
 
 @functools.partial(jax.jit, static_argnames="environment")
+@core.in_float32
 def _step(environment: core.Environment, worlds: core.State, action: jax.Array) -> core.State:
   return jax.vmap(environment.step)(worlds, action)
 
 
 @functools.partial(jax.jit, static_argnames="batch")
+@core.in_float32
 def _observe(batch: Batch, worlds: core.State) -> core.TimeStep:
   timestep = jax.vmap(batch.environment.observe)(worlds)
   signals = {**timestep.observation, **timestep.privileged}

@@ -6,8 +6,9 @@ pixels and kinematics once. Everything is unbatched; `environments.batch` maps i
 where an episode restarts by itself.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
 import dm_env
 import jax
@@ -18,6 +19,7 @@ from flax import struct
 
 Observation = Mapping[str, jax.Array]
 State = Any  # A frozen pytree of arrays, private to its world.
+_Made = TypeVar("_Made")
 
 # dm_env's own codes, as int32 data: `step_type` is for resets, discounts are for returns.
 FIRST = int(dm_env.StepType.FIRST)
@@ -101,6 +103,21 @@ class ByValue:
 
   def __hash__(self) -> int:
     return hash((type(self), self._made_of))
+
+
+def in_float32(function: Callable[..., _Made]) -> Callable[..., _Made]:
+  """`function` with the products of float32 matrices in float32 on every device.
+
+  Accelerators cut their factors to 8 or 11 bits (bfloat16 on a TPU, TF32 on an H100). Policies bear that; physics and
+  geometry do not.
+  """
+
+  @functools.wraps(function)
+  def exact(*args: Any) -> _Made:
+    with jax.default_matmul_precision("float32"):
+      return function(*args)
+
+  return exact
 
 
 def unrolled() -> bool:

@@ -48,7 +48,7 @@ class DmEnv(dm_env.Environment):
       state = environment.step(state, action)
       return state, observe(state)
 
-    self._start, self._advance = jax.jit(start), jax.jit(advance)
+    self._start, self._advance = jax.jit(core.in_float32(start)), jax.jit(core.in_float32(advance))
 
   def reset(self) -> dm_env.TimeStep:
     self._key, key = jax.random.split(self._key)

@@ -91,7 +91,7 @@ MAX_TORQUE_NM = np.array([30.5] * 3 + [6.8] * 3 + [1.0] * 3)
 # dm_control); they are held to the small joints' speed, which is our choice.
 MAX_VELOCITY_RAD_S = np.deg2rad(np.array([36.0] * 3 + [48.0] * 6))
 # What an action commands: about half of Kinova's limits, our choice (the papers give none). The servo overshoots its
-# command by up to 2 % when other joints brake.
+# command by up to 5 % when other joints brake.
 COMMAND_RAD_S = np.array([0.3] * 3 + [0.4] * 6)
 # Only joints 2 and 3 and the fingers are limited; the other joints turn on freely.
 JOINT_LOW_RAD = np.array([-np.inf, 0.820305, 0.331613, -np.inf, -np.inf, -np.inf, 0.15, 0.15, 0.15])

@@ -230,7 +230,13 @@ def _slant(where: _Where, lines: list[str], is_wall: np.ndarray) -> np.ndarray:
 
 
 def _flood(is_wall: np.ndarray, start: tuple[int, int]) -> np.ndarray:
-  """Squares walked from square `start` to each, `is_wall`'s shape, -1 where no way leads; the border must be closed."""
+  """Squares walked from square `start` to each, `is_wall`'s shape, -1 where no way leads; the border must be closed.
+
+  A post between two walls is closed: the gap, as wide as a wall is thick, is narrower than an agent.
+  """
+  walls, is_wall = is_wall, is_wall.copy()
+  above, below, left, right = walls[1:-2:2, 2:-1:2], walls[3::2, 2:-1:2], walls[2:-1:2, 1:-2:2], walls[2:-1:2, 3::2]
+  is_wall[2:-1:2, 2:-1:2] |= above & below | left & right
   squares = np.full(is_wall.shape, -1)
   squares[start] = 0
   front = collections.deque([start])

@@ -26,8 +26,9 @@ def ball_span(game: games.Game, column: jax.Array) -> Span:
   """Rows of the ball in one screen column `[]`."""
   left = games.ball_column(game)
   is_in = (column >= left) & (column < left + c.BALL_WIDTH)
-  top = game.ball_y + c.BALL_ROW_OFFSET - _is_late(game, game.ball_y, column)
-  bottom = game.ball_y + c.BALL_ROW_OFFSET + c.BALL_HEIGHT - _is_late(game, game.ball_y + c.BALL_HEIGHT, column)
+  shown = column % c.SCREEN_WIDTH
+  top = game.ball_y + c.BALL_ROW_OFFSET - _is_late(game, game.ball_y, shown)
+  bottom = game.ball_y + c.BALL_ROW_OFFSET + c.BALL_HEIGHT - _is_late(game, game.ball_y + c.BALL_HEIGHT, shown)
   return Span(top=top, bottom=jnp.where(is_in, bottom, top))
 
 

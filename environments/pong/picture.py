@@ -109,7 +109,7 @@ def _ball(
       is_over = (column >= left) & (column < left + c.PADDLE_WIDTH)
       covered = _union(*(_intersection(span, paddle) for span in spans))
       rows = rows - jnp.where(is_over, grey - c.BACKGROUND, 0).astype(jnp.float32) * covered
-    products.append((rows, _cover_columns(column, jnp.where(is_counted, 0, 1))))
+    products.append((rows, _cover_columns(column % c.SCREEN_WIDTH, jnp.where(is_counted, 0, 1))))
   return products
 
 

@@ -130,12 +130,13 @@ class Pong(core.ByValue):
     )
 
   def step(self, state: State, action: jax.Array) -> State:
-    """Plays four frames."""
+    """Plays four frames, fewer where the game ends."""
     chex.assert_shape(action, (1,))
     turn, fire = jnp.asarray(self._turn)[action[0]], jnp.asarray(self._fire)[action[0]]
 
     def play(last_two: tuple[games.Game, games.Game], _: None) -> tuple[tuple[games.Game, games.Game], None]:
-      return (last_two[1], games.frame(last_two[1], turn, fire)), None
+      is_over, next_two = _is_won(last_two[1]), (last_two[1], games.frame(last_two[1], turn, fire))
+      return jax.tree.map(lambda last, after: jnp.where(is_over, last, after), last_two, next_two), None
 
     (before, game), _ = jax.lax.scan(
       play, (state.game, state.game), None, length=c.FRAMES_PER_STEP, unroll=core.unrolled()
@@ -152,7 +153,7 @@ class Pong(core.ByValue):
   def observe(self, state: State) -> core.TimeStep:
     """Reads the stack, the scores and the clock."""
     game = state.game
-    is_won = jnp.maximum(game.player_score, game.opponent_score) >= c.WINNING_SCORE
+    is_won = _is_won(game)
     is_last = is_won | (state.elapsed >= self._max_episode_steps)
     return core.TimeStep(
       step_type=core.step_type(state.elapsed, is_last),
@@ -161,6 +162,10 @@ class Pong(core.ByValue):
       observation={"pixels": jax.lax.bitcast_convert_type(state.stack, jnp.uint8)},
       privileged=_privileged(state),
     )
+
+
+def _is_won(game: games.Game) -> jax.Array:
+  return jnp.maximum(game.player_score, game.opponent_score) >= c.WINNING_SCORE
 
 
 def _lead(game: games.Game) -> jax.Array:

@@ -6,8 +6,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pytest
 
-from environments import batch
+from environments import batch, dm_env_adapter
 from tests.agents import worlds
 
 
@@ -34,3 +36,32 @@ def test_equal_worlds_are_traced_once_for_all_places_and_programs():
   for num_steps in (1, 2):
     play(jax.random.key(0), side_by_side=batch.Batch(world(), 3, ("signal",)), num_steps=num_steps)
   assert counts == {"reset": 1, "step": 1, "observe": 1}
+
+
+def in_batch(world):
+  many = batch.Batch(world, 2, ("signal",))
+  many.step(many.init(jax.random.key(0)), jnp.zeros((2, 1), jnp.int32))
+
+
+def behind_dm_env(world):
+  environment = dm_env_adapter.DmEnv(world, seed=0)
+  environment.reset()
+  environment.step(np.zeros(1, np.int32))
+
+
+@pytest.mark.parametrize("play", [in_batch, behind_dm_env])
+def test_a_world_is_computed_in_float32(play):
+  """An H100's default is TF32, of 11 bits: a rotation by it moves a far pixel, and physics does not bear it."""
+  seen = []
+
+  def noted(method):
+    def call(self, *arguments):
+      seen.append((method, jax.config.jax_default_matmul_precision))
+      return getattr(worlds.CueRecall, method)(self, *arguments)
+
+    return call
+
+  methods = {method: noted(method) for method in ("reset", "step", "observe")}
+  play(dataclasses.dataclass(frozen=True)(type("Noted", (worlds.CueRecall,), methods))())
+  assert set(seen) == {(method, "float32") for method in methods}
+  assert jax.config.jax_default_matmul_precision is None

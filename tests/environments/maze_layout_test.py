@@ -77,6 +77,7 @@ def _changed(line: int, column: int, character: str) -> str:
     (_changed(3, 3, "A"), "line 3, column 3: an apple between cells"),
     (_changed(5, 1, " "), "line 5, column 1: the border is open"),
     (_changed(6, 4, " "), "line 6, column 4: the border is open"),
+    ("*****\n*P  *\n** **\n*G  *\n*****\n", "line 4, column 2: a goal that cannot"),  # A gap of a wall's thickness.
     ("****\n*P *\n****\n", "line 1, column 4: 4 columns"),
     ("***\n*P*\n* *\n***\n", "line 4, column 1: 4 lines"),
   ],

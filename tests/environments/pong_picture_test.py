@@ -66,6 +66,18 @@ def test_pictures_are_averages_of_all_pixels(before, now):
   np.testing.assert_allclose(drawn, expected, atol=0.5 + 1e-3)
 
 
+def test_a_ball_that_leaves_on_the_right_comes_in_at_the_left():
+  """The console counts columns modulo 160, so that the second of the ball's two is the first of the screen."""
+  game = _game(ball_x=208)
+  assert games.ball_column(game) == c.SCREEN_WIDTH - 1
+  screen = _screen(_game(ball_x=0, ball_y=0, wait=5))  # Without a ball.
+  late = beam.ball_span(game, jnp.int32(c.SCREEN_WIDTH - 1))
+  screen[int(late.top) : int(late.bottom), c.SCREEN_WIDTH - 1] = c.WHITE
+  top = int(games.ball_row(game))
+  screen[top : top + c.BALL_HEIGHT, 0] = c.WHITE
+  np.testing.assert_allclose(np.asarray(_draw(game, game)), _averages(screen), atol=0.5 + 1e-3)
+
+
 @pytest.mark.parametrize("score", range(22))
 def test_scores_are_told_apart(score):
   screens = [picture.still_screen(other, 0) for other in range(22)]

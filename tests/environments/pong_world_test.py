@@ -10,7 +10,8 @@ from absl.testing import absltest
 from dm_env import test_utils
 
 from environments import batch, core, dm_env_adapter, registry
-from environments.pong import world
+from environments.pong import game as games
+from environments.pong import picture, world
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,20 @@ def test_an_episode_adds_up_and_terminates_at_21(rollout):
   assert (np.asarray(shown.discount[:end]) == 1).all() and float(shown.discount[end]) == 0.0
   assert score[end, 0] == 21 and score[end, 1] <= 2  # A random player loses.
   assert np.asarray(states.elapsed).tolist() == list(range(1, _NUM_STEPS + 1))
+
+
+def test_a_game_ends_with_the_frame_of_its_last_point(place, rollout):
+  actions = _actions(4, _NUM_STEPS)
+  states, shown = rollout(jax.random.key(0), actions)
+  end = int(np.argmax(np.asarray(shown.step_type) == core.LAST))
+  frames = [jax.tree.map(lambda leaf: leaf[end - 1], states.game)]
+  while max(int(frames[-1].opponent_score), int(frames[-1].player_score)) < 21:
+    action = int(actions[end, 0])
+    frames.append(games.frame(frames[-1], place._turn[action], place._fire[action]))
+  assert 1 < len(frames) < 5  # With this seed the point falls before the fourth frame.
+  jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[end], states.game), frames[-1])
+  newest = shown.observation["pixels"][end, ..., 3]
+  np.testing.assert_array_equal(newest, picture.draw(frames[-2], frames[-1]))
 
 
 def test_long_episodes_are_truncated(rollout):
