@@ -7,6 +7,8 @@ is not a number ends a run, and a world without equality is compiled for again a
 actions are played, in two copies of a world in JAX inside one jit, and in one environment behind `dm_env`.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,13 +31,13 @@ _NEEDS_NUMBERS = (
 _SCALARS = {"step_type": np.int32, "reward": np.float32, "discount": np.float32}
 
 
-def check(make: Callable[[], core.Environment | dm_env.Environment], *, num_steps: int = 200, seed: int = 0) -> int:
+def check(make: Callable[..., core.Environment | dm_env.Environment], *, num_steps: int = 200, seed: int = 0) -> int:
   """Plays `num_steps` steps in what `make` makes, and looks at each.
 
   Args:
-    make: a world's class, or `functools.partial(registry.make, name, **options)`.
+    make: a world's class or maker, or `functools.partial(registry.make, name, **options)`.
     num_steps: enough for an episode or more to end.
-    seed: of the actions, and of the episodes of a world in JAX.
+    seed: of the actions, and of the episodes: of a world in JAX, or by the parameter `seed` of a maker.
 
   Returns:
     The number of episodes that ended; how the world ends was not looked at where it is 0.
@@ -43,6 +45,10 @@ def check(make: Callable[[], core.Environment | dm_env.Environment], *, num_step
   Raises:
     ValueError: naming the first thing that is not as agents need it.
   """
+  if not callable(make):
+    raise ValueError(f"a {type(make).__name__} cannot be called; give a world's class, or a function that makes it")
+  if "seed" in inspect.signature(make).parameters:
+    make = functools.partial(make, seed=seed)
   world = make()
   name, rng = type(world).__name__, np.random.default_rng(seed)
   if isinstance(world, dm_env.Environment):

@@ -323,7 +323,10 @@ def check_fields(argv: Sequence[str]) -> None:
     if name not in known:
       raise ValueError(unknown_field(name, known, file.partition(":")[0]))
     if "matrix" in config and name in _CELLS_OWN:
-      raise ValueError(f"--config.{name} would change nothing: cells have their own; set {_CELLS_OWN[name]}")
+      raise ValueError(
+        f"--config.{name} would change nothing in a matrix: cells have their own; set {_CELLS_OWN[name]}, or run one "
+        f"cell by python -m experiments.matrix, such as --cell=scratch_pong of Pong's"
+      )
     if name in drawn:
       raise ValueError(f"--config.{name} would change nothing: sweep.sampled draws it; add --config.sweep.sampled='()'")
 
@@ -359,6 +362,8 @@ def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[st
 def unknown_field(name: str, known: Sequence[str], path: str) -> str:
   """The message for a field that is not there, with the nearest."""
   parent, _, own = name.rpartition(".")
+  if parent in ("sweep", "matrix") and parent not in known:
+    return f"{path} has no --config.{name}, as it has no {parent}; give its base.experiment {parent}=base.{parent}(...)"
   siblings = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent]
   if parent == "world_options" and not difflib.get_close_matches(own, siblings):  # Worlds have options beside those.
     return f"{path} has no field --config.{name}; set all at once: --config.{parent}=\"{{'{own}': ...}}\""

@@ -8,6 +8,7 @@ All figures stand in `studies.figures`; the beginning of their names draws them 
 `.md` (tables, and what is missing), `.json` (every number) and its part of `provenance.json` (`report.drawing`).
 """
 
+import contextlib
 import functools
 import pathlib
 import traceback
@@ -45,6 +46,8 @@ def main() -> None:
     print(f"{name}\n\n{drawing.markdown(drawn)}")
     print(f"{len(runs)} runs read; wrote {', '.join(files)} to {out}\n")
   if faults:
+    with contextlib.suppress(OSError):
+      out.rmdir()  # Where nothing was drawn, nor before.
     raise ValueError("; ".join(f"{', '.join(each)}: {why}" for why, each in faults.items()))
 
 

@@ -136,10 +136,12 @@ def check_commands(jobs: list[plan_lib.Job], folder: jobs_lib.Folder) -> None:
   Raises:
     ValueError: naming the job, and the binary, config or field that is not there.
   """
-  ours = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py"))
+  modules = pathlib.Path(__file__).parent.glob("[!_]*.py")
+  ours = sorted(path.stem for path in modules if path.stem != pathlib.Path(binary.__file__).stem)
   for job in jobs:
     if job.binary not in ours:
-      raise ValueError(f"job {job.name!r}: no binary is called {job.binary!r}; they are {', '.join(ours)}")
+      nearest = binary.nearest(job.binary, ours)
+      raise ValueError(f"job {job.name!r}: no binary is called {job.binary!r}; nearest is {nearest}")
     try:
       binary.check_fields(binary.with_config_present(folder.command(job)[2:]))
     except ValueError as error:

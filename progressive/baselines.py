@@ -80,12 +80,11 @@ def _check_finetune(method: str, source: network.Network, target: column.Column)
   """The source network must be able to play the target task as it stands."""
   read = {name: shape for column_spec in source.columns for name, shape in column_spec.inputs}
   if not read.items() <= target.input_shapes.items():
-    has_others = any(target.input_shapes.get(name, shape) != shape for name, shape in read.items())
-    other = "" if has_others else "'progressive', or "
+    lacking = {name: shape for name, shape in read.items() if target.input_shapes.get(name) != shape}
+    other = "" if lacking.keys() & target.input_shapes.keys() else "'progressive', or "
     raise ValueError(
-      f"method={method!r} makes no sense here: the source network reads {read} and the target's column "
-      f"{target.input_shapes}, which lacks some of them; use "
-      f"{other}a target column with the source's inputs."
+      f"method={method!r} makes no sense here: the source network reads {lacking} and the target's column "
+      f"{target.input_shapes}; use {other}a target column with the source's inputs."
     )
   outputs = [column.shapes(s)[column.OUTPUT][0] for s in (source.columns[-1], target)]
   if outputs[0] != outputs[1]:

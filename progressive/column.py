@@ -42,6 +42,9 @@ class Column:
     _check_hash("Column", self)
     _check_graph(self)
     shapes(self)
+    for layer in self.layers:
+      if not type(layer).__module__.startswith(layers_lib.__name__) and not layer.is_recurrent:
+        _check_own(layer, input_shape(self, layer))
 
   @property
   def input_shapes(self) -> dict[str, layers_lib.Shape]:
@@ -149,6 +152,21 @@ def _check_hash(what: str, spec: Any) -> None:
     values = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec) if field.compare}
     lists = ", ".join(f"{name}={value!r}" for name, value in values.items() if not isinstance(value, Hashable))
     raise ValueError(f"{what}: {lists or spec} cannot be hashed ({error}); give tuples.") from error
+
+
+def _check_own(layer: layers_lib.Layer, read: layers_lib.Shape) -> None:
+  """Refuses a layer of a user's whose `apply` fails on two steps, or gives another shape than `shape` says."""
+  params = jax.eval_shape(lambda key: layer.init(key, read), jax.random.key(0))
+  x = jax.ShapeDtypeStruct((2, *read), jnp.float32)
+  try:
+    made = jax.eval_shape(lambda params, x: layer.apply(params, x, terms=()), params, x)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"Layer {layer.name!r}: apply(params, x, terms=()) fails for x {x.shape}: {error}") from error
+  if jnp.shape(made) != (2, *(shape := layer.shape(read))):
+    raise ValueError(
+      f"Layer {layer.name!r}: apply gives {jnp.shape(made)} for x {x.shape}, and shape says {shape} a step; make both "
+      f"alike."
+    )
 
 
 def _check_graph(spec: Column) -> None:

@@ -249,7 +249,12 @@ def _no_state(spec: Network, is_first: jax.Array | None) -> State:
 def _check_time(spec: Network, state: State, is_first: jax.Array | None, leading: tuple[int, ...]) -> jax.Array:
   if not leading:
     raise ValueError("A state is given, but the inputs have no axis of time; give inputs [T, ...] or no state.")
-  like = jax.eval_shape(lambda: initial_state(spec, batch_shape=leading[1:]))
+  like, of_one = (jax.eval_shape(lambda b=b: initial_state(spec, batch_shape=b)) for b in (leading[1:], ()))
+  if leading[1:] and jax.tree.leaves(like) and jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, of_one):
+    raise ValueError(
+      f"The state is of one sequence, the inputs of {leading[1:]} after their axis of time; give "
+      f"initial_state(spec, batch_shape={leading[1:]})."
+    )
   _check_shapes("state", state, like)
   is_first = jnp.zeros(leading, bool) if is_first is None else is_first
   if jnp.shape(is_first) != leading:
@@ -309,7 +314,7 @@ def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> Colu
 def _copy(previous: ColumnParams, new: ColumnParams, spec: Network) -> ColumnParams:
   """The new column such that each of its layers gives what the previous column's gives."""
   k = len(spec.columns) - 1
-  to_copy, fix = f"Column {k} is to start as a copy of column {k - 1}", "give grow output_init='previous'."
+  to_copy, fix = f"Column {k} is to start as a copy of column {k - 1}", "give grow output_init='previous' or 'random'."
   before, after = (
     (dict(one.inputs), tuple(dataclasses.replace(layer, laterals=None, sources=None) for layer in one.layers))
     for one in spec.columns[-2:]

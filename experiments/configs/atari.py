@@ -12,7 +12,7 @@ import itertools
 
 from ml_collections import config_dict
 
-from experiments.configs import pong_soup
+from experiments.configs import base, pong_soup
 
 SOURCES = ("pong", "riverraid", "seaquest")
 TARGETS = (
@@ -57,8 +57,7 @@ SCALES = {
 
 def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   """The experiment at one of `SCALES`."""
-  if scale not in SCALES:
-    raise ValueError(f"atari.py:{scale} is not one of the scales {', '.join(SCALES)}")
+  base.check_variant(__file__, scale, SCALES)
   chosen = SCALES[scale]
   return pong_soup.transfer(
     chosen,

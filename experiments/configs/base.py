@@ -7,7 +7,9 @@ a `matrix` (`studies.pnn.matrix`) many sweeps.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import difflib
+import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import config_dict
@@ -15,6 +17,14 @@ from ml_collections import config_dict
 from agents import actor_critic
 
 LEAST_RATE = 1e-12  # A learning rate at which nothing changes: a network is played as it was.
+
+
+def check_variant(file: str, variant: str, known: Iterable[str]) -> None:
+  """Refuses a variant of a config that is not among those `known`, naming the nearest; `file` is its own."""
+  known = list(known)
+  if variant not in known:
+    nearest = difflib.get_close_matches(variant, known, n=1, cutoff=0.0)[0]
+    raise ValueError(f"{pathlib.Path(file).name}:{variant} is not one of {', '.join(known)}; nearest is {nearest}")
 
 
 def experiment(

@@ -91,8 +91,7 @@ _RELEASED = "experiments/released/jaco_corl2017"
 
 def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
   """Wide recurrent column on `reach/random`, or a narrow recurrent one on the arm (papers.md 2.2, 2.4, 2.5)."""
-  if variant not in VARIANTS:
-    raise ValueError(f"jaco_corl2017.py:{variant} is not one of {', '.join(VARIANTS)}")
+  base.check_variant(__file__, variant, VARIANTS)
   world, options = "jaco/reach/random", dict[str, Any](num_joints=9)
   if variant.endswith(_TWIN):
     config = get_config(variant.removesuffix(_TWIN))

@@ -49,8 +49,7 @@ def get_config(variant: str = "vision") -> config_dict.ConfigDict:
   """Column 1 sees pixels of `reach/fixed`; later ones feel joints and target, and see by laterals (papers.md 2.6)."""
   if variant == "vision":
     return base.experiment(world="jaco/reach/fixed", world_options=_EASY, train=_vision())
-  if variant not in ("arm", *LADDER):
-    raise ValueError(f"jaco_talk.py:{variant} is not one of vision, arm, {', '.join(LADDER)}")
+  base.check_variant(__file__, variant, ("vision", "arm", *LADDER))
   is_arm = variant == "arm"
   config = base.experiment(
     world="twin/reach/fixed" if is_arm else f"jaco/{LADDER[variant]}",

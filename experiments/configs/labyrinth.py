@@ -10,7 +10,7 @@ import dataclasses
 
 from ml_collections import config_dict
 
-from experiments.configs import pong_soup
+from experiments.configs import base, pong_soup
 
 LEVELS = ("track_1", "track_2", "track_3", "track_4", "avoid_1", "avoid_2", "maze_m", "maze_y")
 _PAPER = pong_soup.SCALES["paper"]
@@ -53,8 +53,7 @@ SCALES = {
 
 def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   """The experiment at one of `SCALES`."""
-  if scale not in SCALES:
-    raise ValueError(f"labyrinth.py:{scale} is not one of the scales {', '.join(SCALES)}")
+  base.check_variant(__file__, scale, SCALES)
   chosen = SCALES[scale]
   return pong_soup.transfer(
     chosen,

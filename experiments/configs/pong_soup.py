@@ -88,8 +88,7 @@ SCALES = {
 
 def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
   """The experiment at one of `SCALES`."""
-  if scale not in SCALES:
-    raise ValueError(f"pong_soup.py:{scale} is not one of the scales {', '.join(SCALES)}")
+  base.check_variant(__file__, scale, SCALES)
   chosen = SCALES[scale]
   return transfer(
     chosen,

@@ -13,6 +13,7 @@ be another job's, given among the flags. Who reads what a job has left in the fo
 """
 
 import dataclasses
+import difflib
 import graphlib
 import pathlib
 import re
@@ -121,7 +122,8 @@ def of_parts(file: str, variant: str, parts: Mapping[str, Sequence[Job]]) -> lis
     ValueError: if no part is called so.
   """
   if variant and variant not in parts:
-    raise ValueError(f"{pathlib.Path(file).name}:{variant} is not one of the parts {', '.join(parts)}")
+    nearest = difflib.get_close_matches(variant, parts, n=1, cutoff=0.0)[0]
+    raise ValueError(f"{pathlib.Path(file).name}:{variant} is not one of {', '.join(parts)}; nearest is {nearest}")
   return [job for name, part in parts.items() if variant in ("", name) for job in part]
 
 

@@ -125,7 +125,10 @@ def alone(workdir: str | os.PathLike) -> Iterator[Lock]:
 def _open(path: pathlib.Path) -> int:
   """The lock file of a directory, and that made where there is none."""
   while True:
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+      path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise OSError(error.errno, f"cannot make the folder {path} ({error.strerror}); name another") from error
     with contextlib.suppress(FileNotFoundError):  # Who was refused there has taken it away just now.
       return os.open(path / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
 

@@ -7,6 +7,7 @@ that adds to its pre-activation. A layer with a state between steps extends `rec
 """
 
 import dataclasses
+import difflib
 import functools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -43,15 +44,15 @@ class Layer:
 
   def shape(self, read: Shape) -> Shape:
     """Shape of its activations at one step, from that of what it reads; ValueError where they do not fit."""
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} says no shape(read)")
 
   def init(self, key: jax.Array, read: Shape) -> dict[str, Any]:
     """Its parameters, float32."""
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} says no init(key, read)")
 
   def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
     """Activations `[N, ...]` of what it reads `[N, ...]`; `terms` `[N, ...]` are added before the activation."""
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} says no apply(params, x, *, terms)")
 
   def unroll(
     self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], state: Any, is_first: jax.Array | None
@@ -219,6 +220,10 @@ def over_features(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _function(name: Any) -> Callable[[jax.Array], jax.Array]:
   """The function of that name as it is now: a notebook may have defined it anew."""
+  if ":" not in name and not hasattr(jax.nn, name):
+    known = [one for one in dir(jax.nn) if callable(getattr(jax.nn, one))]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    raise ValueError(f"jax.nn has no such function; nearest is {nearest}; others are named 'module:function'")
   function = naming.find(name if ":" in name else f"jax.nn:{name}")
   return (_checked if isinstance(function, Hashable) else _checked.__wrapped__)(function)
 

@@ -90,6 +90,20 @@ def test_a_spec_of_python_floats_is_met_by_jax_s():
   assert conformance.check(Plain, num_steps=20) > 0
 
 
+def test_a_maker_is_given_its_seed_and_a_world_that_is_made_is_refused():
+  seeds = []
+
+  def make(seed):
+    seeds.append(seed)
+    return worlds.CueRecall()
+
+  assert conformance.check(make, num_steps=30, seed=7) > 0 and set(seeds) == {7}
+  with pytest.raises(
+    ValueError, match="a CueRecall cannot be called; give a world's class, or a function that makes it"
+  ):
+    conformance.check(worlds.CueRecall())
+
+
 def test_an_unknown_world_of_the_example_is_one_line():
   with pytest.raises(ValueError, match="Gymnasium does not make 'Cart-v1': Environment `Cart` doesn't exist"):
     gymnasium_world.make("Cart-v1")

@@ -60,7 +60,7 @@ def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
 def test_a_field_that_every_cell_of_a_matrix_has_of_its_own_is_refused(field):
   name = field.partition("=")[0]
   with pytest.raises(
-    ValueError, match=f"--config.{name} would change nothing: cells have their own; set matrix.{name}"
+    ValueError, match=f"--config.{name} would change nothing in a matrix: cells have their own; set matrix.{name}"
   ):
     binary.check_fields(["matrix", "--config=experiments/configs/pong_soup.py:smoke", f"--config.{field}"])
 

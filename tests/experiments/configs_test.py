@@ -174,7 +174,7 @@ def test_variants_that_are_none_are_refused():
     ValueError, match="jaco_corl2017.py:finetuning is not one of column, randomized, wide, .*, progressive"
   ):
     jaco_corl2017.get_config("finetuning")
-  with pytest.raises(ValueError, match="jaco_talk.py:column is not one of vision, arm, reach, catch, bee"):
+  with pytest.raises(ValueError, match="jaco_talk.py:column is not one of vision, arm, reach, catch, bee; nearest is"):
     jaco_talk.get_config("column")
 
 

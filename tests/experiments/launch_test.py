@@ -84,7 +84,7 @@ def test_flags_that_would_change_nothing_are_refused(write, tmp_path, monkeypatc
   [
     (PLAN % '"train.stepz": 1', "job 'b': .*no field --config.train.stepz; nearest is --config.train.steps"),
     (PLAN.replace("jaco_talk", "jaco_walk") % "", "job 'a': .*jaco_walk.py does not exist"),
-    (PLAN.replace('Job("a",', 'Job("a", "trane",') % "", "job 'a': no binary is called 'trane'"),
+    (PLAN.replace('Job("a",', 'Job("a", "trane",') % "", "job 'a': no binary is called 'trane'; nearest is train"),
     ("x = 1", r"own.py has no function get_plan\(\)"),
     ("def get_plan(): return [1]", "returns int, not running.plan.Job"),
     ("def get_plan(): return None", r"get_plan\(\) returns no jobs, but None"),

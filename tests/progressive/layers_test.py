@@ -1,5 +1,6 @@
 """Layers are open: each one against numpy or flax with the same weights, grown over, and as JSON."""
 
+import dataclasses
 import json
 import sys
 
@@ -364,6 +365,56 @@ def _everything():
     layers.GRU("gru", ("high",), 4),
     layers.LSTM("lstm", ("gru",), 3),
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mean(layers.Layer):
+  """A layer of a user's that says what its tests do to it."""
+
+  def shape(self, read):
+    return (1,)
+
+  def init(self, key, read):
+    return {}
+
+  def apply(self, params, x, *, terms):
+    return x.mean(-1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wider(_Mean):
+  def apply(self, params, x, *, terms):
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class _Deaf(_Mean):
+  def apply(self, params, x):
+    return x.mean(-1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mute(layers.Layer):
+  pass
+
+
+@pytest.mark.parametrize(
+  ("kind", "error", "message"),
+  [
+    (_Wider, ValueError, r"Layer 'own': apply gives \(2, 3\) for x \(2, 3\), and shape says \(1,\) a step"),
+    (
+      _Deaf,
+      ValueError,
+      r"Layer 'own': apply\(params, x, terms=\(\)\) fails for x \(2, 3\): .*unexpected keyword .*'terms'",
+    ),
+    (_Mute, NotImplementedError, r"_Mute says no shape\(read\)"),
+  ],
+)
+def test_an_own_layer_that_contradicts_itself_is_refused_where_its_column_is_made(kind, error, message):
+  output = layers.Dense("output", ("own",), 2, activation=None)
+  column.Column((("x", (3,)),), (_Mean("own", ("x",)), output))
+  with pytest.raises(error, match=message):
+    column.Column((("x", (3,)),), (kind("own", ("x",)), output))
 
 
 def test_a_grown_column_of_all_layers_starts_as_the_previous_one():

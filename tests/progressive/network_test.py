@@ -167,7 +167,11 @@ def test_parameters_that_are_donated_to_a_step_are_the_new_columns_alone(output_
 @pytest.mark.parametrize(
   ("earlier", "newest", "message"),
   [
-    ((ADAPTED,), columns.recurrent(conv2=4), "copy of column 0, but differs in conv2; .*output_init='previous'"),
+    (
+      (ADAPTED,),
+      columns.recurrent(conv2=4),
+      "copy of column 0, but differs in conv2; .*output_init='previous' or 'random'",
+    ),
     ((ADAPTED,), columns.proprioceptive(), "copy of column 0, but differs in conv1, conv2, fc, lstm; make"),
     ((ADAPTED, ADAPTED), ADAPTED, "copy of column 1, which reads earlier columns in conv2, fc, lstm, output; give"),
   ],
@@ -348,6 +352,11 @@ def test_missing_inputs_and_wrong_growth_are_refused():
   spec, params = columns.grown(ADAPTED)
   with pytest.raises(ValueError, match=r"inputs lack \['pixels'\]"):
     network.apply(params, spec, inputs={}, state=network.initial_state(spec), is_first=IS_FIRST)
+  many = {name: np.stack([x, x], axis=1) for name, x in OBSERVATIONS.items()}  # [T, 2, ...]
+  with pytest.raises(
+    ValueError, match=r"of one sequence, the inputs of \(2,\) .*initial_state\(spec, batch_shape=\(2,\)\)"
+  ):
+    network.apply(params, spec, inputs=many, state=network.initial_state(spec))
   steps = jnp.asarray(IS_FIRST, jnp.int32)
   with pytest.raises(ValueError, match="is_first is int32, not bool"):
     network.apply(params, spec, inputs=OBSERVATIONS, state=network.initial_state(spec), is_first=steps)

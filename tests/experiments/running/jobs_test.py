@@ -87,7 +87,7 @@ def test_a_part_of_a_plan_is_named():
   parts = {"one": [plan.Job("a")], "two": [plan.Job("b"), plan.Job("c")]}
   assert [job.name for job in plan.of_parts("p.py", "", parts)] == ["a", "b", "c"]
   assert [job.name for job in plan.of_parts("p.py", "two", parts)] == ["b", "c"]
-  with pytest.raises(ValueError, match="p.py:three is not one of the parts one, two"):
+  with pytest.raises(ValueError, match="p.py:three is not one of one, two; nearest is two"):
     plan.of_parts("plans/p.py", "three", parts)
 
 

@@ -334,6 +334,9 @@ def test_main(runs, tmp_path):
   assert (tmp_path / "out/corl2017_fig5.png").stat().st_size > 10_000
   done = subprocess.run([*command, "--figure=corl2017_fig8"], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nearest is corl2017_fig" in done.stderr
+  empty = [*command[:3], f"--runs={tmp_path}/nothing", f"--out={tmp_path}/empty", "--figure=corl2017_fig5"]
+  done = subprocess.run(empty, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 1 and not (tmp_path / "empty").exists()
 
 
 def test_a_folder_that_cannot_be_written_in_is_one_line_and_nothing_is_written(runs, tmp_path):
