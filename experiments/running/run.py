@@ -109,11 +109,11 @@ def run_alone(
         f"ones; leave it out"
       )
   states = [_init(member if before else _rehearsed(_fitted(member, batch)), batch) for member in everyone]
+  state, first_step = restore(path, devices.stack(states) if is_sweep else states[0])
   if lock:
     for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
-      run_directory.claim(owner.path, owner.config, sweep=path, about=about)
+      run_directory.claim(owner.path, owner.config, sweep=path, about=about, step=first_step)
       network_file.write_spec(owner.path, owner.task.agent.spec)
-  state, first_step = restore(path, devices.stack(states) if is_sweep else states[0])
   num_episodes = 0 if is_sweep else phase.evaluation_episodes
   is_learned = first_step >= phase.steps
   is_done = is_learned and (not num_episodes or run_directory.is_evaluated(path, phase.steps))

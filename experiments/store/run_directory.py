@@ -89,6 +89,7 @@ def claim(
   *,
   sweep: pathlib.Path | None = None,
   about: Mapping[str, Any] | None = None,
+  step: int | None = None,
 ) -> pathlib.Path:
   """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
 
@@ -102,6 +103,7 @@ def claim(
     workdir, config: a run's, or a sweep's.
     sweep: the directory of the sweep that the run is a member of, where its checkpoints are.
     about: this start's `provenance`, from who claims many directories at once: it asks git and reads all code.
+    step: that a run goes on from; None: that of the newest checkpoint, which may be damaged.
 
   Raises:
     ValueError: if the directory has learned with another config, or holds what no checkpoint of its own can bring back.
@@ -123,8 +125,9 @@ def claim(
     if called and now_called and not _is_same(called, now_called):
       print(f"warning: {path} goes on with the {name} {now_called}, {called} before", file=sys.stderr)
   write_json(path / "config.json", ours)
-  if first and learned[-1] < ours.get("train", {}).get("steps", math.inf):  # Else there is nothing left to learn.
-    first = _resumed(first, now, path)
+  begins = step if step is not None else max(learned, default=0)
+  if first and begins < ours.get("train", {}).get("steps", math.inf):  # Else there is nothing left to learn.
+    first = _resumed(first, now | {"step": begins}, path)
   write_json(path / "provenance.json", (first or now) | where)
   return path
 
@@ -334,7 +337,7 @@ def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> 
   if (path / "checkpoints").is_dir():  # Of a sweep, once.
     for change in changes:
       print(f"warning: {path} goes on with {change}; provenance.json says so", file=sys.stderr)
-  keys = ("command", "commit", "code_sha256", "packages", "device", "started")
+  keys = ("step", "command", "commit", "code_sha256", "packages", "device", "started")
   return first | {"resumed": [*first.get("resumed", []), {key: now[key] for key in keys}]}
 
 

@@ -18,7 +18,7 @@ from environments import dm_env_adapter, registry
 from experiments.configs import base
 from experiments.running import devices, loop, rehearsal, run
 from experiments.setup import checks, learn
-from experiments.store import checkpoint, released, sweep_folder
+from experiments.store import checkpoint, released, run_directory, sweep_folder
 from experiments.store import lock as lock_lib
 from progressive import network, partition
 from tests.agents import worlds
@@ -182,8 +182,10 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, caps
   newest = checkpoint.steps(folder)[-1]
   file = checkpoint.file_of(folder, newest)
   file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  before = checkpoint.steps(folder)[-2]
   assert parameters(run.run(config, tmp_path).state) == expected
   assert f"{newest}.safetensors is damaged" in capsys.readouterr().err
+  assert [one["step"] for one in run_directory.read_provenance(tmp_path)["resumed"]] == [before]
 
 
 def test_several_steps_an_unroll_that_cannot_be_are_refused():
