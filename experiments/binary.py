@@ -7,6 +7,7 @@ shares with others it must say that it reads: the rest, and words that are no fl
 that are read and, with a config, its fields. JAX's compiled programs are kept between runs.
 """
 
+import ast
 import contextlib
 import ctypes
 import difflib
@@ -316,9 +317,14 @@ def check_fields(argv: Sequence[str]) -> None:
     return
   config = load(file)
   known = list(field_names(config))
-  names = [argument.lstrip("-").split("=", 1)[0] for argument in argv[1:] if argument.startswith("-")]
-  given = [name.removeprefix("config.") for name in names if name.startswith("config.")]
-  drawn = {name for name, *_ in config.sweep.sampled} if "sweep" in config and "sweep.sampled" not in given else set()
+  words = [argument.lstrip("-").partition("=") for argument in argv[1:] if argument.startswith("-")]
+  given = {name.removeprefix("config."): value for name, _, value in words if name.startswith("config.")}
+  drawn: set[str] = set()
+  if "sweep" in config:
+    sampled = config.sweep.sampled
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, LookupError):  # Refused by name where it is read.
+      sampled = ast.literal_eval(given["sweep.sampled"]) if "sweep.sampled" in given else sampled
+      drawn = {one[0] for one in sampled}
   for name in given:
     if name not in known:
       raise ValueError(unknown_field(name, known, file.partition(":")[0]))

@@ -54,6 +54,11 @@ def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
   with pytest.raises(ValueError, match="learning_rate would change nothing: sweep.sampled draws it"):
     binary.check_fields(["train", config, given])
   binary.check_fields(["train", config, given, "--config.sweep.sampled=()"])
+  still = "--config.sweep.sampled=(('train.hyper.learning_rate','log_uniform',(1e-4,1e-3)),)"
+  with pytest.raises(ValueError, match="learning_rate would change nothing: sweep.sampled draws it"):
+    binary.check_fields(["train", config, given, still])
+  for strange in ("3", "(3,)", "((),)", "(("):  # Refused by name where it is read.
+    binary.check_fields(["train", config, given, f"--config.sweep.sampled={strange}"])
 
 
 @pytest.mark.parametrize("field", ["world=pong/white", "method=finetune", "source=nowhere"])
