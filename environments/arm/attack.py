@@ -1,7 +1,7 @@
 """Attacks on the gate, in simulated time: what an arm does when its client or its own driver goes wrong.
 
 Each trial drives an arm at random, breaks one thing at a random instant, and watches the arm, which goes exactly where
-it is told, `LATENCY_POLLS` late, until it is told something else. What it does is held against the limits: the largest
+it is told, `LATENCY_S` late, until it is told something else. What it does is held against the limits: the largest
 excess over speed, acceleration and jerk of the commands, joint range and clearance, and the longest time to rest.
 What hangs needs a wall clock, and is not here: `tests.environments.arm_wall_clock` measures it (docs/results/arm.md).
 """
@@ -16,13 +16,13 @@ import numpy as np
 
 from environments.arm import protocol, safety
 
-LATENCY_POLLS = 2
+LATENCY_S = 0.05
 Message = Callable[[float, np.ndarray], list[tuple[Any, float]]]  # Now and a velocity -> commands, when each expires.
 _VALID_S = 0.15
 _COMMANDS_AN_ARM = 1_000
 _STOPS_A_COMMAND = 0.02
 _ROUNDING = 1e-9
-_DRIVEN_POLLS, _WATCHED_POLLS = 30, 30  # At most before the fault, and after it.
+_DRIVEN_S, _WATCHED_S = 0.75, 0.75  # At most before the fault, and after it.
 
 
 class Arm:
@@ -34,7 +34,7 @@ class Arm:
     self.qpos = _clear_pose(limits, rng)
     self.velocity = np.zeros_like(self.qpos)
     self.told = self.velocity  # What the motors get after the latency.
-    self._late = collections.deque([self.velocity] * LATENCY_POLLS)
+    self._late = collections.deque([self.velocity] * math.ceil(LATENCY_S / limits.poll_s))
 
   def now_s(self) -> float:
     return self.clock()
@@ -95,9 +95,11 @@ class _Watch:
     self._told = self._change = np.zeros_like(self._speed)
 
   def see(self, arm: Arm, *, is_stopped: bool) -> None:
-    """After every poll. A stop is at once by intention: it has no acceleration to hold against a limit."""
-    change = (arm.told - self._told) / self._limits.poll_s if not is_stopped else np.zeros_like(arm.told)
-    jerk = 0.0 if is_stopped else np.abs(change - self._change).max() / self._limits.poll_s
+    """After every poll. A stop is at once by intention: what is told in its poll is held against rest."""
+    if is_stopped:
+      self._told = self._change = np.zeros_like(arm.told)
+    change = (arm.told - self._told) / self._limits.poll_s
+    jerk = np.abs(change - self._change).max() / self._limits.poll_s
     outside = np.maximum(self._low - arm.qpos, arm.qpos - self._high).max()
     overlap = -self._limits.clearance_m(arm.qpos) if self._limits.clearance_m else 0.0
     excess = (
@@ -253,19 +255,20 @@ def inject(
 ) -> Found:
   """`count` trials; in each the driver is broken at a random instant, and messages are `send`'s from then on."""
   goes_on = num_escaped = 0
+  num_driven, num_watched = (math.ceil(time_s / limits.poll_s) for time_s in (_DRIVEN_S, _WATCHED_S))
   rest_s, jerk, excess = 0.0, 0.0, np.zeros(5)
   for _ in range(count):
     trial, commands = _Trial(limits, rng), hostile(limits, rng)
     velocity = np.array(limits.max_velocity_rad_s) * rng.choice([-1.0, 1.0], len(limits.low_rad))
-    for _ in range(rng.integers(_DRIVEN_POLLS)):
+    for _ in range(rng.integers(num_driven)):
       trial.poll([(next(commands) if rng.random() < 0.3 else velocity, trial.arm.time_s + _VALID_S)])
     break_it(trial.arm)
     moved = 0
-    for num_polled in range(1, _WATCHED_POLLS + 1):
+    for num_polled in range(1, num_watched + 1):
       trial.poll(send(trial.arm.time_s, velocity))
       moved = num_polled if trial.arm.velocity.any() else moved
-    goes_on, num_escaped = goes_on + (moved == _WATCHED_POLLS), num_escaped + trial.num_escaped
-    rest_s = max(rest_s, 0.0 if moved == _WATCHED_POLLS else moved * limits.poll_s)
+    goes_on, num_escaped = goes_on + (moved == num_watched), num_escaped + trial.num_escaped
+    rest_s = max(rest_s, 0.0 if moved == num_watched else moved * limits.poll_s)
     jerk, excess = max(jerk, trial.watch.jerk), np.maximum(excess, trial.watch.excess)
   return Found(count, goes_on, num_escaped, rest_s, jerk, excess)
 

@@ -148,6 +148,9 @@ class Desk:
     if client is self._client:
       raise protocol.BridgeError("this client has joined already; leave the world first")
     _refuse_unknown(request.settings, (protocol.SEED, protocol.TASK))
+    for name, value in request.settings.items():  # Unpacking allocates what a shape asks for.
+      if value.shape:
+        raise protocol.BridgeError(f"setting {name!r} has the shape {list(value.shape)}; give one value")
     settings = {name: tensor_utils.unpack_tensor(value) for name, value in request.settings.items()}
     task = settings.get(protocol.TASK, self._task)
     if task != self._task:

@@ -186,7 +186,13 @@ def _own(handle: int) -> None:
     signal.signal(kind, lambda *_: is_told.set())
   be_on_time(-20)
   pipe = multiprocessing.connection.Connection(handle)
-  config: protocol.DriverConfig = pipe.recv()
+  try:
+    config: protocol.DriverConfig = pipe.recv()
+  except (AttributeError, ImportError) as error:
+    why = (
+      f"the driver's config cannot be had in the arm's own process ({error}); define it in a module, not in a script"
+    )
+    return pipe.send(protocol.BridgeError(why))
   with contextlib.ExitStack() as held:
     try:
       held.enter_context(_hold(config.lock))

@@ -88,6 +88,8 @@ class Recorder:
     with contextlib.suppress(queue.Full):
       self._waiting.put_nowait(None)
     self._thread.join(_CLOSE_S)
+    if self._thread.is_alive():
+      self._warn(f"{self._waiting.qsize():,} items were not written within {_CLOSE_S:g} s of its end")
 
   def _run(self) -> None:
     try:

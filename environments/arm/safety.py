@@ -27,6 +27,7 @@ _PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried, and again between
 _TAKES_NONE = "it takes no command"
 _LAG_AND_POLL_S = 0.04  # What `Limits.reaction_s` has beside a latency of 0.04 s.
 _MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
+_AHEAD_S = 0.02  # That a reading may be of the future by.
 _MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
 
 
@@ -201,10 +202,12 @@ class Gate:
     """
     self._refuse_faulty()
     reading = self._call("its instruments cannot be read", self._read)
+    if not isinstance(reading, protocol.Reading):
+      raise self._faulty(f"its instruments read {type(reading).__name__}, not a Reading")
     if not (self._is_sound(reading.qpos_rad) and self._is_sound(reading.qvel_rad_s)):
       raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
     age_s = self.now_s() - reading.time_s
-    if not -self.limits.read_s <= age_s:  # It would pass for fresh when it is not: a clock's grain is all that may be.
+    if not -_AHEAD_S <= age_s:  # It would pass for fresh when it is not: a clock's grain is all that may be.
       raise self._faulty(f"its instruments are {-age_s:.2f} s ahead of its clock")
     if not age_s <= self.limits.fault_age_s:
       raise self._faulty(f"its instruments show nothing newer than {age_s:.2f} s")

@@ -246,9 +246,17 @@ def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Readin
     except Exception as error:
       raise protocol.BridgeError(f"the camera cannot be had ({type(error).__name__}: {error})") from error
 
+  def look(camera: protocol.Camera, reading: protocol.Reading) -> np.ndarray:
+    try:
+      return camera.image(reading)
+    except protocol.BridgeError:
+      raise
+    except Exception as error:
+      raise protocol.BridgeError(f"the camera gave no picture ({type(error).__name__}: {error})") from error
+
   if not config.is_real_time:
     with contextlib.closing(make()) as camera:
-      yield camera.image
+      yield functools.partial(look, camera)
     return
   mailbox = mailbox_lib.Mailbox()
   threading.Thread(target=mailbox.serve, daemon=True).start()
@@ -261,7 +269,7 @@ def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Readin
 
   camera = call(make, _CAMERA_START_S)
   try:
-    yield lambda reading: call(functools.partial(camera.image, reading))
+    yield lambda reading: call(functools.partial(look, camera, reading))
   finally:
     with contextlib.suppress(protocol.BridgeError):
       call(camera.close)

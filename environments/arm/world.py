@@ -58,6 +58,11 @@ class ArmWorld:
 
     `track` says where the target is, of a picture and its time, in place of the arm's instruments.
     """
+    if (num_read := len(gate.limits.low_rad)) != constants.NUM_JOINTS:
+      raise protocol.BridgeError(
+        f"the driver's limits are of {num_read} joints, a Jaco has {constants.NUM_JOINTS}, fingers included; how many "
+        f"of them are driven is --num_joints"
+      )
     self._gate, self._image, self._track = gate, image, track
     self.now_s, self.poll, self.told = gate.now_s, gate.poll, gate.told
     self._valid_for_s = valid_for_s
@@ -365,4 +370,4 @@ def _evaluate(task: tasks.Task, state: jax.Array, target: jax.Array, elapsed: ja
 
 
 def _is_place(x: np.ndarray) -> bool:
-  return np.shape(x) == (3,) and bool(np.isfinite(x).all())
+  return isinstance(x, np.ndarray) and x.shape == (3,) and bool(np.isfinite(x).all())

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -240,6 +241,17 @@ def test_an_arm_that_cannot_be_read_is_let_go_of(config, rig):
   while rig.num_late_reads is None and time.monotonic() < give_up_s:
     time.sleep(0.01)
   assert rig.num_late_reads == 0
+
+
+def test_a_config_of_a_script_is_no_lost_arm(monkeypatch):
+  script = types.ModuleType("a_script")
+  config = type("Mine", (twin.TwinConfig,), {"__module__": "a_script"})
+  script.Mine = config
+  monkeypatch.setitem(sys.modules, "a_script", script)
+  with pytest.raises(
+    protocol.BridgeError, match="config cannot be had in the arm's own process .*define it in a module"
+  ):
+    driver.connect(config(is_real_time=True))
 
 
 def test_an_arm_that_cannot_be_had_is_one_line(tmp_path):

@@ -243,6 +243,24 @@ def test_a_disk_that_hangs_delays_nobody(tmp_path, monkeypatch, capsys):
   assert error.count("\n") == 1 and "(the disk does not keep up, and steps are missing); the arm goes on" in error
 
 
+def test_what_is_not_written_in_the_end_is_one_warning(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(recorder, "_CLOSE_S", 0.05)
+  is_free, add = threading.Event(), recorder.writer.Writer.add_message
+
+  def hang(*arguments):
+    is_free.wait()
+    add(*arguments)
+
+  monkeypatch.setattr(recorder.writer.Writer, "add_message", hang)
+  with recorder.Recorder(tmp_path, arm_recordings.about(), now_s=lambda: 0.0) as opened:
+    for step in STEPS[:3]:
+      opened.put(step)
+  error = capsys.readouterr().err
+  is_free.set()
+  opened._thread.join()
+  assert error.count("\n") == 1 and " items were not written within 0.05 s of its end); the arm goes on" in error
+
+
 # --- Played again ---
 
 

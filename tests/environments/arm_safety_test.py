@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from environments.arm import attack, protocol, safety
+from environments.arm import attack, kinova, protocol, safety
 from environments.jaco import constants
 
 LIMITS = protocol.Limits(
@@ -200,6 +200,17 @@ def test_a_reading_of_the_future_is_a_fault_though_it_is_not_far_ahead(driver):
   assert gate.read().time_s == ahead_s
   ahead_s = 0.2
   with pytest.raises(safety.ArmFaultError, match="its instruments are 0.20 s ahead of its clock"):
+    gate.read()
+  seldom = dataclasses.replace(LIMITS, read_s=0.05)  # How often it is read makes no clock's grain coarser.
+  ahead_s = 0.03
+  with pytest.raises(safety.ArmFaultError, match="its instruments are 0.03 s ahead of its clock"):
+    safety.Gate(driver, seldom, read=lambda: driver.read()._replace(time_s=driver.time_s + ahead_s)).read()
+
+
+def test_what_is_no_reading_is_a_fault(driver):
+  gate = safety.Gate(driver, LIMITS, read=lambda: reading)
+  reading = None
+  with pytest.raises(safety.ArmFaultError, match="its instruments read NoneType, not a Reading"):
     gate.read()
 
 
@@ -459,10 +470,24 @@ def test_a_driver_that_goes_wrong_comes_to_rest_within_its_limits(name):
 
 
 def test_hostile_commands_reach_the_limits_and_do_not_pass_them():
-  """0.08 s of reaction, of which an arm `LATENCY_POLLS` late uses all: the attack is as bad as an arm may be."""
+  """0.08 s of reaction, of which an arm `LATENCY_S` late uses all: the attack is as bad as an arm may be."""
   found = attack.command(JACO, np.random.default_rng(0), count=1_000)
   assert found.jerk_rad_s3 > 0
   assert np.all(found.excess <= 1e-9)
+
+
+def test_arms_that_are_polled_faster_are_attacked_alike():
+  """Kinova's, 10 ms a poll: as late and watched as long, in seconds; what a stop's poll tells is from rest."""
+  limits = kinova.KinovaConfig(library="x").limits()
+  assert limits.poll_s == 0.01
+  found = attack.command(limits, np.random.default_rng(0), count=2_700)
+  assert found.jerk_rad_s3 > 0 and np.all(found.excess <= 1e-9)
+  for how in (
+    {"send": attack.CLIENT_FAULTS["falls silent"], "break_it": lambda arm: None},
+    {"send": attack.well, "break_it": attack.DRIVER_FAULTS["read freezes"]},
+  ):
+    found = attack.inject(limits, np.random.default_rng(0), count=8, **how)
+    assert found.goes_on == 0 and found.rest_s > 0.2 and np.all(found.excess <= 1e-9)
 
 
 @pytest.mark.parametrize("num_polls", range(2, 8))

@@ -28,7 +28,7 @@ from dm_env_rpc.v1 import dm_env_rpc_pb2 as rpc
 from dm_env_rpc.v1.compliance import create_destroy_world, join_leave_world, reset, reset_world, step
 
 from environments import core, host, registry
-from environments.arm import client, desk, protocol, recording, replay, safety, server, twin
+from environments.arm import client, desk, protocol, recording, replay, safety, server, twin, world
 from environments.arm import gap as gap_lib
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
@@ -346,6 +346,32 @@ class FlakyCamera:
 class FlakyConfig(twin.TwinConfig):
   def make_camera(self):
     return FlakyCamera(self)
+
+
+@pytest.mark.parametrize("is_real_time", [False, True])
+def test_a_picture_that_cannot_be_had_is_the_bridge_s_error(monkeypatch, is_real_time):
+  """Whatever the camera raises: a step that has moved the arm is recorded as cut short for no other."""
+  monkeypatch.setattr(FlakyCamera, "fault", OSError("the cable is out"))
+  with server._camera(FlakyConfig(is_real_time=is_real_time)) as image:
+    with pytest.raises(protocol.BridgeError, match=r"the camera gave no picture \(OSError: the cable is out\)"):
+      image(None)
+
+
+def test_a_setting_takes_no_more_room_than_its_message(address):
+  """A tensor of one number may ask to be repeated in any shape."""
+  greedy = tensor_utils.pack_tensor(1)
+  greedy.shape.extend([2**30, 2**10])
+  with grpc.insecure_channel(address) as channel:
+    stream = connection.StreamReaderWriter(dm_env_rpc_pb2_grpc.EnvironmentStub(channel))
+    join = rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME, settings={"seed": greedy})
+    stream.write(rpc.EnvironmentRequest(join_world=join))
+    assert stream.read().error.message == "setting 'seed' has the shape [1073741824, 1024]; give one value"
+
+
+def test_an_arm_of_other_joints_is_refused():
+  limits = types.SimpleNamespace(low_rad=(0.0,) * 6)
+  with pytest.raises(protocol.BridgeError, match="the driver's limits are of 6 joints, a Jaco has 9, fingers included"):
+    world.ArmWorld(types.SimpleNamespace(limits=limits), lambda reading: None, tasks.TASKS["reach/fixed"])
 
 
 @pytest.mark.parametrize("is_real_time", [False, True])
