@@ -5,7 +5,6 @@ jitted `act`. Both follow dm_env's convention (the step after LAST ignores its a
 trajectories of the same form, and the same keys choose the same actions.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -114,10 +113,10 @@ def host_unroll(
     if keeps_activations:
       activations.append(chosen.activations)
   stacked = jax.tree.map(lambda *x: np.stack(x), *timesteps)
-  recorded = trajectory.Trajectory(stacked, np.stack(actions), np.stack(log_probs), initial_state)
   if keeps_activations:
     activations.append(actor_critic.act(agent, trainable, frozen, recurrent_state, timestep, key, greedy).activations)
-    recorded = dataclasses.replace(recorded, activations=_stack_arrays(activations))
+  kept = _stack_arrays(activations) if keeps_activations else ()
+  recorded = trajectory.Trajectory(stacked, np.stack(actions), np.stack(log_probs), initial_state, kept)
   return timestep, recurrent_state, recorded
 
 

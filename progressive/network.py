@@ -249,8 +249,9 @@ def _no_state(spec: Network, is_first: jax.Array | None) -> State:
 def _check_time(spec: Network, state: State, is_first: jax.Array | None, leading: tuple[int, ...]) -> jax.Array:
   if not leading:
     raise ValueError("A state is given, but the inputs have no axis of time; give inputs [T, ...] or no state.")
-  like, of_one = (jax.eval_shape(lambda b=b: initial_state(spec, batch_shape=b)) for b in (leading[1:], ()))
-  if leading[1:] and jax.tree.leaves(like) and jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, of_one):
+  like = jax.eval_shape(lambda: initial_state(spec, batch_shape=leading[1:]))
+  has, needs = (jax.tree.map(jnp.shape, one) for one in (state, like))
+  if has != needs and has == jax.tree.map(jnp.shape, initial_state(spec)):
     raise ValueError(
       f"The state is of one sequence, the inputs of {leading[1:]} after their axis of time; give "
       f"initial_state(spec, batch_shape={leading[1:]})."

@@ -27,8 +27,8 @@ _PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried, and again between
 _TAKES_NONE = "it takes no command"
 _LAG_AND_POLL_S = 0.04  # What `Limits.reaction_s` has beside a latency of 0.04 s.
 _MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
-_AHEAD_S = 0.02  # That a reading may be of the future by.
 _MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
+_AHEAD_S = 0.02  # That a reading may be of the future by.
 
 
 class Told(NamedTuple):

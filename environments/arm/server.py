@@ -238,25 +238,18 @@ def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Readin
   That a step was in vain, or that there is no camera, is a `protocol.BridgeError`.
   """
 
-  def make() -> protocol.Camera:
+  def asked(fault: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-      return config.make_camera()
+      return function(*arguments)
     except protocol.BridgeError:
       raise
     except Exception as error:
-      raise protocol.BridgeError(f"the camera cannot be had ({type(error).__name__}: {error})") from error
+      raise protocol.BridgeError(f"the camera {fault} ({type(error).__name__}: {error})") from error
 
-  def look(camera: protocol.Camera, reading: protocol.Reading) -> np.ndarray:
-    try:
-      return camera.image(reading)
-    except protocol.BridgeError:
-      raise
-    except Exception as error:
-      raise protocol.BridgeError(f"the camera gave no picture ({type(error).__name__}: {error})") from error
-
+  make = functools.partial(asked, "cannot be had", config.make_camera)
   if not config.is_real_time:
     with contextlib.closing(make()) as camera:
-      yield functools.partial(look, camera)
+      yield functools.partial(asked, "gave no picture", camera.image)
     return
   mailbox = mailbox_lib.Mailbox()
   threading.Thread(target=mailbox.serve, daemon=True).start()
@@ -269,7 +262,7 @@ def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Readin
 
   camera = call(make, _CAMERA_START_S)
   try:
-    yield lambda reading: call(functools.partial(look, camera, reading))
+    yield lambda reading: call(functools.partial(asked, "gave no picture", camera.image, reading))
   finally:
     with contextlib.suppress(protocol.BridgeError):
       call(camera.close)

@@ -9,7 +9,7 @@ a `matrix` (`studies.pnn.matrix`) many sweeps.
 import dataclasses
 import difflib
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import config_dict
@@ -19,9 +19,8 @@ from agents import actor_critic
 LEAST_RATE = 1e-12  # A learning rate at which nothing changes: a network is played as it was.
 
 
-def check_variant(file: str, variant: str, known: Iterable[str]) -> None:
+def check_variant(file: str, variant: str, known: Collection[str]) -> None:
   """Refuses a variant of a config that is not among those `known`, naming the nearest; `file` is its own."""
-  known = list(known)
   if variant not in known:
     nearest = difflib.get_close_matches(variant, known, n=1, cutoff=0.0)[0]
     raise ValueError(f"{pathlib.Path(file).name}:{variant} is not one of {', '.join(known)}; nearest is {nearest}")

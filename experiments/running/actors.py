@@ -174,8 +174,9 @@ class _InTurns:
 
   def take(self, state: loop.TrainState) -> _Taken:
     """The next unroll; those that may be played meanwhile have the parameters of `state`."""
+    lasts = not self._lag or bool(jax.tree.leaves(state.frozen))  # Of what all learns nothing is left after a lag.
     while self._asked_until < self._until_step and len(self._asked) <= self._lag:
-      self._ask(state, self._num_steps, keeps_activations=True)
+      self._ask(state, self._num_steps, keeps_activations=lasts)
     return self._next(state)
 
   def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
