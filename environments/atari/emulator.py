@@ -7,8 +7,9 @@ environment does with OpenCV's INTER_AREA.
 
 import difflib
 import functools
+import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -113,27 +114,60 @@ def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
   )
 
 
-def picture(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Two greyscale screens uint8 `[H, W]` -> what an agent sees, uint8 `[84, 84]`."""
-  brighter = np.maximum(first, second).astype(np.int32)
-  sums = _sum(np.ascontiguousarray(_sum(brighter).T))
-  return np.rint(sums.T / brighter.size).astype(np.uint8)
+class Camera:
+  """Makes the picture that an agent sees of two screens `[H, W]` of one size.
 
-
-def _sum(rows: np.ndarray) -> np.ndarray:
-  """`[H, W]` -> `[84, W]`: 84 times the sums over 84 equal spans of rows.
-
-  Whole numbers, so that a grey between two levels is rounded as it should be.
+  It keeps its buffers: between updates of a network, allocating them took longer than filling them.
   """
-  rows_of, shares = _spans(len(rows))
-  return functools.reduce(np.add, map(np.multiply, shares, rows[rows_of]))
+
+  def __init__(self, size: tuple[int, int]):
+    """`size` is (H, W), as `getScreenDims` gives it."""
+    self._rows, self._columns = (_spans(num) for num in size)
+    weight = self._rows.total * self._columns.total  # Of one pixel of the picture.
+    self._level = np.rint(np.arange(255 * weight + 1) / weight).astype(np.uint8)
+    dtype = np.min_scalar_type(255 * weight)
+    (height, width), out = size, IMAGE_SIZE
+    self._brighter = np.empty((height, width), np.uint8)
+    self._by_rows = _Sums(np.empty((out, width), dtype), np.empty((out, width), np.uint8))
+    self._transposed = np.empty((width, out), dtype)
+    self._by_columns = _Sums(np.empty((out, out), dtype), np.empty((out, out), dtype))
+
+  def picture(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Two greyscale screens, uint8 `[H, W]` -> uint8 `[84, 84]`."""
+    np.maximum(first, second, out=self._brighter)
+    np.copyto(self._transposed, self._by_rows.of(self._brighter, self._rows).T)
+    return np.take(self._level, self._by_columns.of(self._transposed, self._columns).T)
+
+
+class _Spans(NamedTuple):
+  """84 equal spans over a number of rows."""
+
+  rows: np.ndarray  # [N, 84] The rows under each span; any row where there are fewer than N.
+  shares: np.ndarray  # [N, 84, 1] How much of each row lies under the span, in whole numbers; 0 of what fills up N.
+  total: int  # Of the shares of a span.
 
 
 @functools.cache
-def _spans(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-  """The rows under each of 84 equal spans `[N, 84]`, and how many 84ths of each `[N, 84, 1]`; 0 of what fills up N."""
+def _spans(num_rows: int) -> _Spans:
   edges = np.arange(IMAGE_SIZE + 1) * num_rows  # In 84ths of a row.
   first, end = edges[:-1] // IMAGE_SIZE, -(-edges[1:] // IMAGE_SIZE)
   rows = first + np.arange(np.max(end - first))[:, None]
   shares = np.minimum(edges[1:], (rows + 1) * IMAGE_SIZE) - np.maximum(edges[:-1], rows * IMAGE_SIZE)
-  return np.minimum(rows, num_rows - 1), np.maximum(shares, 0).astype(np.int32)[:, :, None]
+  common = math.gcd(num_rows, IMAGE_SIZE)  # Smaller numbers, which fit 16 bits where a screen is 210 x 160.
+  shares = np.maximum(shares, 0).astype(np.uint16)[:, :, None] // common
+  return _Spans(np.minimum(rows, num_rows - 1), shares, num_rows // common)
+
+
+class _Sums:
+  """Sums over spans of rows, in whole numbers, so that a grey between two levels is rounded as it should be."""
+
+  def __init__(self, total: np.ndarray, taken: np.ndarray):
+    self._total, self._taken, self._term = total, taken, np.empty_like(total)
+
+  def of(self, rows: np.ndarray, spans: _Spans) -> np.ndarray:
+    """`[num_rows, W]` -> `[84, W]`, overwritten by the next call."""
+    self._total.fill(0)
+    for under, share in zip(spans.rows, spans.shares, strict=True):
+      np.take(rows, under, axis=0, out=self._taken, mode="clip")
+      self._total += np.multiply(self._taken, share, out=self._term, dtype=self._term.dtype)
+    return self._total

@@ -72,7 +72,9 @@ class Atari(dm_env.Environment):
     self._max_episode_steps = max_episode_steps
     self._max_start_frames = max_start_frames
     self._random = np.random.default_rng(seed)
-    self._screens: collections.deque[np.ndarray] = collections.deque(maxlen=2)
+    size = self._ale.getScreenDims()
+    self._camera = emulator.Camera(size)
+    self._screens = collections.deque(np.empty(size, np.uint8) for _ in range(2))  # Of the last two frames.
     self._pictures: collections.deque[np.ndarray] = collections.deque(maxlen=NUM_STACKED)
     self._elapsed = 0
     self._is_last = True
@@ -91,9 +93,8 @@ class Atari(dm_env.Environment):
 
   def _begin(self) -> dm_env.TimeStep:
     """An episode from where the game stands."""
-    screen = self._ale.getScreenGrayscale()
-    self._screens.append(screen)
-    self._pictures.extend([emulator.picture(screen, screen)] * NUM_STACKED)
+    self._look()
+    self._pictures.extend([self._camera.picture(self._screens[-1], self._screens[-1])] * NUM_STACKED)
     self._elapsed = 0
     self._is_last = False
     self._lives = self._ale.lives()
@@ -107,11 +108,11 @@ class Atari(dm_env.Environment):
     reward = 0.0
     for _ in range(FRAMES_PER_STEP):
       reward += self._ale.act(self._actions[int(action[0])])
-      self._screens.append(self._ale.getScreenGrayscale())
+      self._look()
       self._lives = max(self._lives, self._ale.lives())
       if self._is_over():
         break
-    self._pictures.append(emulator.picture(self._screens[0], self._screens[-1]))
+    self._pictures.append(self._camera.picture(*self._screens))
     self._elapsed += 1
     is_over = self._is_over()
     self._is_last = is_over or self._elapsed >= self._max_episode_steps
@@ -124,6 +125,11 @@ class Atari(dm_env.Environment):
 
   def action_spec(self) -> specs.BoundedArray:
     return self._action_spec
+
+  def _look(self) -> None:
+    """Keeps the screen of this frame in the place of the one before the last."""
+    self._screens.rotate(-1)
+    self._ale.getScreenGrayscale(self._screens[-1])
 
   def _has_lost_life(self) -> bool:
     return self._ends_with_life and self._ale.lives() < self._lives

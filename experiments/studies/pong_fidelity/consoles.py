@@ -58,6 +58,7 @@ class Emulated:
   def __init__(self) -> None:
     self._ale = emulator.load("pong", seed=0)
     self._actions = emulator.actions(self._ale, len(_TURN))
+    self._camera = emulator.Camera(self._ale.getScreenDims())
     self._screens: list[np.ndarray] = []
 
   def start(self, num_frames: int) -> Frame:
@@ -75,7 +76,7 @@ class Emulated:
     return frames
 
   def picture(self) -> np.ndarray:
-    return emulator.picture(self._screens[-2], self._screens[-1])
+    return self._camera.picture(self._screens[-2], self._screens[-1])
 
   def _frame(self) -> Frame:
     memory = self._ale.getRAM()
