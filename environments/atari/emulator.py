@@ -1,8 +1,8 @@
-"""The Arcade Learning Environment, and the picture an agent sees of it.
+"""The Arcade Learning Environment, and the picture of it that an agent sees.
 
-The only place that imports ale_py, and only when a game is loaded: what is not used need not be installed. The
-picture is the brighter of two successive greyscale frames, averaged over areas to 84 x 84: what ale-py's own vector
-environment does with OpenCV's INTER_AREA.
+Only this module imports ale_py, and only when a game is loaded, so ale_py need not be installed if it is not used. The
+picture is the brighter of two successive greyscale frames, averaged over areas to 84 x 84. ale-py's own vector
+environment does the same with OpenCV's INTER_AREA.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 IMAGE_SIZE = 84
-ACTIONS = ("NOOP", "RIGHT", "LEFT")  # Where three are asked for.
+ACTIONS = ("NOOP", "RIGHT", "LEFT")  # Used if three actions are asked for.
 
 
 def _ale_py() -> Any:
@@ -26,10 +26,10 @@ def _ale_py() -> Any:
 
 
 def rom_path(game: str) -> str:
-  """Where ale-py keeps `game`.
+  """The path where ale-py keeps `game`.
 
   Raises:
-    ValueError: for a game that it does not have, naming the nearest ones.
+    ValueError: for a game that ale-py does not have; the error names the nearest ones.
   """
   roms = _ale_py().roms
   known = sorted(roms.get_all_rom_ids())
@@ -51,17 +51,18 @@ def load(
   difficulty: int | None = None,
   repeat_action_probability: float = 0.0,
 ) -> Any:
-  """An `ale_py.ALEInterface` with `game` in it, reset.
+  """Returns an `ale_py.ALEInterface` with `game` loaded and reset.
 
   Args:
-    game: as ale-py names it.
-    seed: of all that is random in it; the emulator takes 31 bits of it.
-    mode: of the console's switch, None for the game's own; another mode can be another game.
-    difficulty: of its other switch, None for the game's own.
-    repeat_action_probability: of playing the action of the frame before instead ("sticky"); 0: all as chosen.
+    game: the game's name in ale-py.
+    seed: seeds all randomness in the emulator, which takes 31 bits of it.
+    mode: position of the console's mode switch, None for the game's own; another mode can be another game.
+    difficulty: position of the difficulty switch, None for the game's own.
+    repeat_action_probability: probability of playing the previous frame's action instead ("sticky"); 0 for never.
 
   Raises:
-    ValueError: for a mode or difficulty that the game has not, naming those it has; for what is no probability.
+    ValueError: for a mode or difficulty that the game does not have (the error names the valid ones), or an invalid
+      probability.
   """
   if not 0.0 <= repeat_action_probability <= 1.0:
     raise ValueError(f"repeat_action_probability={repeat_action_probability} is not in [0, 1]")
@@ -92,14 +93,14 @@ def vector_interface(**arguments: Any) -> Any:
 
 
 def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
-  """The emulator's actions behind 0, 1, ...
+  """The emulator's actions that the numbers 0, 1, ... stand for.
 
   Args:
-    num_actions: how many: as many as do something in this game, for those, in the emulator's order (None for the same);
-      3 for NOOP, RIGHT, LEFT, where a game does not have three of its own; 18 for all.
+    num_actions: None, or the number of actions that have an effect in this game, for exactly these actions in the
+      emulator's order; 3 for NOOP, RIGHT, LEFT, unless the game has three of its own; 18 for all.
 
   Raises:
-    ValueError: for another number.
+    ValueError: for any other number.
   """
   minimal, full = tuple(ale.getMinimalActionSet()), tuple(ale.getLegalActionSet())
   if num_actions in (None, len(minimal)):
@@ -114,7 +115,7 @@ def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
 
 
 def picture(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Two greyscale screens uint8 `[H, W]` -> what an agent sees, uint8 `[84, 84]`."""
+  """Converts two greyscale screens uint8 `[H, W]` to the picture that an agent sees, uint8 `[84, 84]`."""
   brighter = np.maximum(first, second).astype(np.int32)
   sums = _sum(np.ascontiguousarray(_sum(brighter).T))
   return np.rint(sums.T / brighter.size).astype(np.uint8)
@@ -123,7 +124,7 @@ def picture(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _sum(rows: np.ndarray) -> np.ndarray:
   """`[H, W]` -> `[84, W]`: 84 times the sums over 84 equal spans of rows.
 
-  Whole numbers, so that a grey between two levels is rounded as it should be.
+  The numbers are whole, so that a grey between two levels is rounded correctly.
   """
   rows_of, shares = _spans(len(rows))
   return functools.reduce(np.add, map(np.multiply, shares, rows[rows_of]))
@@ -131,7 +132,7 @@ def _sum(rows: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _spans(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-  """The rows under each of 84 equal spans `[N, 84]`, and how many 84ths of each `[N, 84, 1]`; 0 of what fills up N."""
+  """The rows under each of 84 equal spans `[N, 84]`, and how many 84ths of each, 0 for fillers, `[N, 84, 1]`."""
   edges = np.arange(IMAGE_SIZE + 1) * num_rows  # In 84ths of a row.
   first, end = edges[:-1] // IMAGE_SIZE, -(-edges[1:] // IMAGE_SIZE)
   rows = first + np.arange(np.max(end - first))[:, None]
