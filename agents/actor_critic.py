@@ -1,10 +1,10 @@
 """The advantage actor-critic: `init`, `act`, `update`.
 
-A3C (papers.md 4) with its workers turned into a batch of worlds: T steps in each of B worlds, then one update, which is
-one step along the gradient, or several (PPO). The gradient is of `trainable` alone, the first argument; `frozen` holds
-the columns that must not change, and has no gradient and no optimiser state. A step runs the network over the unroll
-from the recurrent state that the actor had, so recurrent state is carried exactly across unrolls, and gradients reach
-back to the unroll's start.
+This is A3C (papers.md 4) with its workers turned into a batch of worlds: T steps in each of B worlds, then one update,
+which is one step along the gradient, or several (PPO). Only `trainable`, the first argument, is differentiated.
+`frozen` holds the columns that must not change; it has no gradient and no optimiser state. A step runs the network over
+the unroll from the recurrent state that the actor had. Recurrent state is therefore carried exactly across unrolls, and
+gradients reach back to the start of the unroll.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ from progressive import column, layers, network, partition
 Params = Any  # Pytree of arrays: one side of a `progressive.partition`.
 RecurrentState = Any  # Pytree of arrays, every leaf [B, ...].
 Metrics = dict[str, jax.Array]  # Name -> [] float32.
-REDUCTIONS = ("mean", "sum")  # What `Hyper.reduction` may be,
-CORRECTIONS = ("none", "vtrace")  # and `Hyper.correction`.
+REDUCTIONS = ("mean", "sum")  # Values of `Hyper.reduction`.
+CORRECTIONS = ("none", "vtrace")  # Values of `Hyper.correction`.
 TEACHER = "teacher"  # The signal that holds a teacher's logits, [A, N] in each world.
 Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is added to its activations.
 
@@ -37,58 +37,59 @@ Additions = Mapping[layers.Source, jax.Array]  # (column, layer) -> what is adde
 class Hyper:
   """Hyper-parameters of learning. Where the papers are silent, the defaults are this project's.
 
-  All but words, `has_unit_advantages`, `epochs` and `minibatches` are data: other values need no other program, and
-  many runs, each with its own values, go through one `vmap`.
+  All fields except strings, `has_unit_advantages`, `epochs` and `minibatches` are data: other values need no other
+  program, and many runs, each with its own values, go through one `vmap`.
 
-  `value_cost` decides whether a recurrent agent learns. With +1 per step values reach 30, and through the features
-  that both share the value's gradient drowns the policy's. Mean return of 50 on a kinematic stand-in for the
-  reacher: 6 joints, fixed target, state inputs, sparse reward, 64 worlds x 20 steps, otherwise these defaults.
+  `value_cost` decides whether a recurrent agent learns. With a reward of +1 per step, values reach 30, and in the
+  features that policy and value share, the value's gradient drowns the policy's. The table shows mean returns, of 50,
+  on a kinematic stand-in for the reacher: 6 joints, fixed target, state inputs, sparse reward, 64 worlds x 20 steps,
+  otherwise these defaults.
 
       network, value_cost         0.5 M steps   1.0 M     1.6 M
       dense 128, LSTM 128, 0.5    8, 11         19, 23    36, 40   (two seeds)
       dense 128, LSTM 128, 0.05   35, 27        44, 42    45, 45   (two seeds)
       dense 128, dense 128, 0.5   29            43        -        (one seed)
 
-  With 0.5 and 128 worlds one LSTM of two rose to 21 at 1.5 M steps and fell back to 8 at 2.1 M; with 0.05 the same
+  With 0.5 and 128 worlds, one LSTM of two rose to 21 at 1.5 M steps and fell back to 8 at 2.1 M. With 0.05 the same
   seed was at 42 by 1.5 M and at 44 by 2.1 M. Dividing advantages by their deviation did not help (12 at 1 M with 0.5).
 
-  `reward_scale` scales the loss of policy, entropy and heads alike: costs of entropy and heads are in units of the
-  unscaled reward. (`has_unit_advantages` takes the scale from the policy's part alone.) The value learns scaled
-  returns: its squared error, which `value_cost` weighs, goes with the square of the scale. `max_gradient_norm` is of
-  the loss as it is, scaled.
+  `reward_scale` scales the losses of policy, entropy and heads alike, so the costs of entropy and heads are in units of
+  the unscaled reward. (`has_unit_advantages` removes the scale from the policy's loss alone.) The value learns scaled
+  returns, so its squared error, which `value_cost` weighs, grows with the square of the scale. `max_gradient_norm`
+  applies to the gradient of the scaled loss.
   """
 
   discount: float = 0.97  # gamma: what a reward is worth one step earlier.
   lambda_: float = 0.95  # Mixing of n-step returns; 1 is A3C's.
   entropy_cost: float = 5e-3  # In rewards, per nat of entropy, which is summed over the entries of an action.
-  teacher_cost: float = 10.0  # In rewards, per nat between the policy and its teacher's, where it has one.
-  value_cost: float = 0.05  # Weight of the value's loss, of scaled returns; A3C has 0.5 (papers.md 4); see above.
-  reward_scale: float = 1.0  # Rewards are multiplied by it, then cut to +-`reward_clip`, for learning alone.
+  teacher_cost: float = 10.0  # In rewards, per nat between the policy and its teacher's, if it has a teacher.
+  value_cost: float = 0.05  # Weight of the value's loss on scaled returns; A3C has 0.5 (papers.md 4); see above.
+  reward_scale: float = 1.0  # For learning only, rewards are multiplied by it, then clipped to +-`reward_clip`.
   reward_clip: float = float("inf")  # The largest reward that is learned from; A3C's on Atari is 1.
-  correction: str = struct.field(pytree_node=False, default="none")  # Of steps an older policy played: or 'vtrace'.
-  epochs: int = struct.field(pytree_node=False, default=1)  # Passes over an unroll; more than one: PPO's.
-  minibatches: int = struct.field(pytree_node=False, default=1)  # Steps of a pass, each from its share of the worlds.
-  clip_ratio: float = 0.2  # Where an unroll gives several steps: PPO's bound on how far they move the policy.
-  has_unit_advantages: bool = struct.field(pytree_node=False, default=False)  # There, over a step: mean 0, deviation 1.
-  reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum', A3C's.
-  optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop', A3C's.
+  correction: str = struct.field(pytree_node=False, default="none")  # 'vtrace' corrects steps of an older policy.
+  epochs: int = struct.field(pytree_node=False, default=1)  # Passes over an unroll; more than one is PPO.
+  minibatches: int = struct.field(pytree_node=False, default=1)  # Steps per pass, each on its share of the worlds.
+  clip_ratio: float = 0.2  # With several steps per unroll: PPO's bound on how far they move the policy.
+  has_unit_advantages: bool = struct.field(pytree_node=False, default=False)  # PPO, per step: mean 0, deviation 1.
+  reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum' as in A3C.
+  optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop' as in A3C.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.
-  anneal_updates: float = 0.0  # Steps of the optimiser over which the learning rate falls to 0; 0: never.
-  max_gradient_norm: float = 0.5  # A longer gradient is scaled down to it; inf: never.
-  second_moment_decay: float = 0.999  # Of the optimiser's mean of squares; A3C's RMSProp has 0.99.
-  epsilon: float = 1e-5  # Beside the root of that mean; A3C's has 0.1 inside it, of sums of gradients.
-  fan_in: float = float("inf")  # Kernels of more inputs learn slower, at the rate times this / inputs; inf: none.
+  anneal_updates: float = 0.0  # Optimiser steps over which the learning rate falls to 0; 0: it never falls.
+  max_gradient_norm: float = 0.5  # A longer gradient is scaled down to this norm; inf: never.
+  second_moment_decay: float = 0.999  # Of the optimiser's mean of squared gradients; A3C's RMSProp has 0.99.
+  epsilon: float = 1e-5  # Added to the root of that mean; A3C's has 0.1 inside the root, with sums of gradients.
+  fan_in: float = float("inf")  # Kernels with more inputs learn at the rate times this / inputs; inf: none do.
 
 
 @struct.dataclass
 class Agent:
-  """What an agent is, apart from its parameters: a pytree whose leaves are numbers, of `hyper` and of the heads."""
+  """What defines an agent apart from its parameters: a pytree whose leaves are the numbers of `hyper` and the heads."""
 
   spec: network.Network = struct.field(pytree_node=False)
   num_choices: tuple[int, ...] = struct.field(pytree_node=False)  # Number of values of each entry of an action.
   hyper: Hyper
   auxiliary_heads: tuple[auxiliary_lib.Head, ...] = ()  # Readouts trained beside policy and value.
-  is_taught: bool = struct.field(pytree_node=False, default=False)  # `TEACHER` is among the signals.
+  is_taught: bool = struct.field(pytree_node=False, default=False)  # Whether `TEACHER` is among the signals.
   learns_policy: bool = struct.field(pytree_node=False, default=True)  # From actions: see `loss`.
 
 
@@ -103,7 +104,7 @@ class ActOutput(NamedTuple):
 
 
 def signals(agent: Agent) -> tuple[str, ...]:
-  """What is learned from beside observations: the signals of auxiliary heads, and a teacher's."""
+  """What the agent learns from besides observations: the signals of auxiliary heads, and a teacher's."""
   teacher = [TEACHER] if agent.is_taught else []
   return tuple(dict.fromkeys([*(head.signal for head in agent.auxiliary_heads), *teacher]))
 
@@ -114,7 +115,7 @@ def initial_state(agent: Agent, num_worlds: int) -> RecurrentState:
 
 
 def check(hyper: Hyper) -> None:
-  """Refuses options that are not there, or do not fit each other; ValueError names them."""
+  """Refuses options that do not exist or do not fit each other; the ValueError names them."""
   for name, words in (("reduction", REDUCTIONS), ("correction", CORRECTIONS)):
     if getattr(hyper, name) not in words:
       raise ValueError(f"{name}={getattr(hyper, name)!r} is not one of {', '.join(words)}")
@@ -135,8 +136,8 @@ def init(agent: Agent, trainable: Params) -> optax.OptState:
   """Optimiser state for `trainable`.
 
   Raises:
-    ValueError: if the network's output layer does not fit the action, one of its layers has the name that auxiliary
-      heads are kept by, or `check` refuses the agent's options.
+    ValueError: if the network's output layer does not fit the action, if one of its layers has the name under which
+      auxiliary heads are kept, or if `check` refuses the agent's options.
   """
   check(agent.hyper)
   if auxiliary_lib.NAME in column.by_name(agent.spec.columns[-1]):
@@ -161,7 +162,7 @@ def act(
   greedy: bool = False,
   additions: Additions | None = None,
 ) -> ActOutput:
-  """Chooses an action in each of B worlds, the most probable one where `greedy`.
+  """Chooses an action in each of B worlds, the most probable one if `greedy`.
 
   The network zeroes the recurrent state where an episode begins. `additions`, `[B, ...]`: see `network.apply`.
   """
@@ -192,9 +193,9 @@ def _steps_of_means(
 ) -> tuple[Params, optax.OptState, Metrics]:
   """One step along the mean gradient, or PPO's (Schulman et al. 2017): `epochs` passes of `minibatches` steps.
 
-  Worlds are dealt out to minibatches, and keep their whole unroll with its first recurrent state. Returns and
-  advantages are of the values before the first step: where each step had those of its own values, Pong learned later
-  (docs/results/pong_soup/learning.md). Metrics are of the unroll before the first step, gradients' norms of all.
+  Worlds are dealt out to minibatches, and each world keeps its whole unroll with its first recurrent state. Returns and
+  advantages come from the values before the first step. When each step took those of its own values, Pong learned later
+  (docs/results/pong_soup/learning.md). Metrics are of the unroll before the first step, gradient norms of all steps.
   """
   num_shares, num_worlds = agent.hyper.minibatches, trajectory.actions.shape[1]
   if num_worlds % num_shares:
@@ -222,7 +223,7 @@ def _steps_of_means(
 
 
 def lasting(agent: Agent, activations: network.Activations, trainable: Params) -> network.Activations:
-  """Those `activations` that learning does not change: of the layers before the first that learns."""
+  """The `activations` that learning does not change: those of the layers before the first one that learns."""
   all_kept, has_begun = [], False
   for spec, params, own in zip(agent.spec.columns, trainable, activations, strict=False):
     kept = {}
@@ -242,7 +243,7 @@ def _step(
   trajectory: trajectory_lib.Trajectory,
   estimates: "Estimates | None" = None,
 ) -> tuple[Params, optax.OptState, jax.Array, "Outcome"]:
-  """(parameters, optimiser state, norm [] of the gradient, outcome before) of one step along the mean gradient."""
+  """One step along the mean gradient: (parameters, optimiser state, norm [] of the gradient, outcome before)."""
   gradient, outcome = jax.grad(loss, has_aux=True)(trainable, frozen, agent, trajectory, estimates)
   change, state = _optimizer(agent.hyper).update(gradient, state, trainable)
   return optax.apply_updates(trainable, change), state, optax.global_norm(gradient), outcome
@@ -251,10 +252,10 @@ def _step(
 def _steps_of_sums(
   agent: Agent, trainable: Params, frozen: Params, state: optax.OptState, trajectory: trajectory_lib.Trajectory
 ) -> tuple[Params, optax.OptState, Metrics]:
-  """A3C's: each world is a worker whose gradient is a sum over its unroll, and they step one after the other.
+  """A3C's steps: each world is a worker whose gradient is a sum over its unroll; workers step one after the other.
 
-  All workers have seen the parameters before the first of these steps, as A3C's see parameters that others change
-  meanwhile; statistics of the optimiser are shared.
+  All workers use the parameters from before the first of these steps, as A3C's workers use parameters that others
+  change meanwhile. The optimiser's statistics are shared.
   """
 
   def of_worker(played: trajectory_lib.Trajectory, start: RecurrentState) -> tuple[Params, "Outcome"]:
@@ -285,7 +286,7 @@ def apply(
 ) -> tuple[network.Activations, RecurrentState]:
   """Every column's activations, each `[T, B, ...]`, over timesteps `[T, B, ...]`, from a state `[B, ...]`.
 
-  `additions`, `[T, B, ...]` each, are added to activations of any column; those `known` are not computed again: see
+  `additions`, `[T, B, ...]` each, are added to activations of any column; `known` ones are not computed again: see
   `network.apply`.
   """
   return network.apply(
@@ -304,7 +305,7 @@ class Outcome:
   """What a loss was made of."""
 
   total: jax.Array  # []
-  hidden: dict[str, jax.Array]  # Of the newest column but for its output: layer -> [T+1, B, ...].
+  hidden: dict[str, jax.Array]  # Newest column, except its output: layer -> [T+1, B, ...].
   logits: jax.Array  # [T, B, A, N]
   values: jax.Array  # [T, B]
   targets: jax.Array  # [T, B]: lambda returns of scaled rewards.
@@ -313,7 +314,7 @@ class Outcome:
   auxiliary: dict[str, jax.Array]  # Name of a head, or `TEACHER` -> its loss [].
 
   def together(self) -> "Outcome":
-    """Of outcomes of one world each, every leaf `[B, ...]`: theirs in one; losses are means over worlds."""
+    """Joins outcomes of one world each, every leaf `[B, ...]`, into one; losses are means over worlds."""
 
     def in_one(x: jax.Array) -> jax.Array:  # [B, T, 1, ...] -> [T, B, ...]; [B] -> [].
       return jnp.moveaxis(x[:, :, 0], 0, 1) if x.ndim > 1 else jnp.mean(x)
@@ -322,9 +323,9 @@ class Outcome:
 
 
 class Estimates(NamedTuple):
-  """What several steps from one unroll go for alike."""
+  """Targets and advantages that several steps from one unroll share."""
 
-  targets: jax.Array  # [T, B]: of the values.
+  targets: jax.Array  # [T, B]: for the values.
   advantages: jax.Array  # [T, B]
 
 
@@ -335,12 +336,12 @@ def loss(
   trajectory: trajectory_lib.Trajectory,
   estimates: Estimates | None = None,
 ) -> tuple[jax.Array, Outcome]:
-  """What `update` descends, and what it was made of.
+  """The loss that `update` descends, and what it was made of.
 
   policy + value_cost * value + reward_scale * (sum of cost * head + teacher_cost * teacher - entropy_cost * entropy),
-  means over transitions, of heads over all observations. Without policy and entropy where the agent does not learn
-  from actions: from steps that somebody else chose. Given `estimates` stand in for its own returns and advantages, and
-  the policy's term is PPO's.
+  means over transitions, and for heads over all observations. Policy and entropy are left out if the agent does not
+  learn from actions: the steps are then ones that somebody else chose. If `estimates` are given, they replace the
+  returns and advantages that the loss computes itself, and the policy's term is PPO's.
   """
   hyper, timesteps = agent.hyper, trajectory.timesteps
   params = partition.merge(trainable, frozen)
@@ -384,7 +385,7 @@ def loss(
 
 
 def _metrics(agent: Agent, before: Params, after: Params, norms: jax.Array, outcome: Outcome) -> Metrics:
-  """Of one update, from parameters to parameters, along gradients of `norms`, one or `[N]`."""
+  """Metrics of one update, from parameters `before` to `after`, along gradients with `norms`, one or `[N]`."""
   weights, errors = outcome.weights, outcome.targets - outcome.values
   return {
     "loss": outcome.total,
@@ -413,6 +414,6 @@ def _optimizer(hyper: Hyper) -> optax.GradientTransformation:
 
 
 def _explained_variance(targets: jax.Array, errors: jax.Array, weights: jax.Array) -> jax.Array:
-  """Share of the targets' variance that is not left in the errors; 0 where they vary by rounding alone."""
+  """Share of the targets' variance that is not left in the errors; 0 if the targets vary only by rounding."""
   before, after = losses.variance(targets, weights), losses.variance(errors, weights)
   return jnp.where(before > 0, 1 - after / jnp.where(before > 0, before, 1.0), 0.0)

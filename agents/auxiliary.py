@@ -1,11 +1,11 @@
-"""Auxiliary losses: signals that the world knows are read out of the features, so that the features come to hold them.
+"""Auxiliary losses: heads read, from the features, signals that the world knows, so that features come to hold them.
 
-A head reads one layer of the newest column, linearly or through a hidden layer of ReLUs, and is trained beside the
-actor-critic's own loss: by 1/2 (readout - signal)^2, or by one softmax's cross-entropy for each entry of an integer
-signal, means over the entries (Mirowski et al. 2017, section 3: depth from the encoder, D1, or the LSTM, D2, in 64 x 8
-classes; loop closure, L). The policy never reads a head; its parameters stand in the column's, under `NAME`, which the
-network itself does not read, and are left behind when a column is released. A run that is finetuned keeps those that
-its config still has.
+A head reads one layer of the newest column, linearly or through a hidden layer of ReLUs. It is trained beside the
+actor-critic's own loss, by 1/2 (readout - signal)^2, or by one softmax's cross-entropy for each entry of an integer
+signal. Both are means over the entries (Mirowski et al. 2017, section 3: depth from the encoder, D1, or the LSTM, D2,
+in 64 x 8 classes; loop closure, L). The policy never reads a head. The head's parameters are stored with the column's,
+under `NAME`, which the network itself does not read. They are left out when a column is released. A finetuned run keeps
+those that its config still has.
 """
 
 import math
@@ -26,17 +26,17 @@ NAME = "auxiliary"
 
 @struct.dataclass
 class Head:
-  """One readout; a pytree of which only the cost is a leaf."""
+  """One readout; a pytree whose only leaf is the cost."""
 
   signal: str = struct.field(pytree_node=False)  # Name of a privileged signal, any shape.
   layer: str = struct.field(pytree_node=False)  # Layer of the newest column that it is read from.
-  cost: jax.Array | float  # Of its loss, a mean over the signal's entries, in rewards.
+  cost: jax.Array | float  # Weight of its loss, a mean over the signal's entries, in rewards.
   hidden: int = struct.field(pytree_node=False, default=0)  # Units of the hidden layer; 0: none.
   num_classes: int = struct.field(pytree_node=False, default=0)  # Of each entry of the signal; 0: regression.
 
   @property
   def name(self) -> str:
-    """Of its parameters and its loss among the metrics: two heads may read one signal from two layers."""
+    """Name of its parameters and of its loss among the metrics: two heads may read one signal from two layers."""
     return f"{self.signal}_from_{self.layer}"
 
 
@@ -49,10 +49,11 @@ def init(
   *,
   trained: Mapping[str, Any] | None = None,
 ) -> network.Params:
-  """`params` with the heads' own in the newest column: `trained` ones of the same name and shapes, others at random.
+  """`params` with the heads' own in the newest column: `trained` ones if name and shapes match, others at random.
 
   Raises:
-    ValueError: if the world has no such signal or classes of it, or the column no such layer; if two heads are alike.
+    ValueError: if the world lacks such a signal or its classes, if the column lacks such a layer, or if two heads are
+      alike.
   """
   if not heads:
     return params
@@ -76,14 +77,14 @@ def init(
 
 
 def without(params: network.Params) -> network.Params:
-  """The network's own parameters."""
+  """The network's own parameters, without those of the heads."""
   return (*params[:-1], {name: layer for name, layer in params[-1].items() if name != NAME})
 
 
 def read(params: network.Params, head: Head, features: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """What a head says of its signal: `[..., *shape]`, or the logits of its classes, `[..., *shape, num_classes]`.
+  """A head's readout of its signal: `[..., *shape]`, or the logits of its classes, `[..., *shape, num_classes]`.
 
-  `features` are its layer's activations, `[T, B, ...]`, and `shape` is the signal's at one step.
+  `features` are the activations of its layer, `[T, B, ...]`, and `shape` is the signal's shape at one step.
   """
   x = features.reshape(*features.shape[:2], -1)
   *hidden, last = params[-1][NAME][head.name]
@@ -96,7 +97,7 @@ def read(params: network.Params, head: Head, features: jax.Array, shape: tuple[i
 def loss(params: network.Params, head: Head, features: jax.Array, signal: jax.Array) -> jax.Array:
   """Half the mean squared error of one head, or the mean cross-entropy in nats, over the signal's entries.
 
-  As `read`; `signal` is what it should read, `[T, B, ...]`, int32 classes or numbers.
+  Arguments are as in `read`; `signal` is what the head should read, `[T, B, ...]`, int32 classes or numbers.
   """
   chex.assert_equal_shape_prefix([features, signal], 2)
   readout = read(params, head, features, signal.shape[2:])
@@ -114,7 +115,7 @@ def _init_layer(key: jax.Array, size: int, outputs: int) -> dict[str, jax.Array]
 
 
 def _check_classes(head: Head, spec: specs.Array) -> None:
-  """A signal in classes holds integers from 0 to num_classes - 1."""
+  """Refuses a signal in classes unless it holds integers from 0 to num_classes - 1."""
   if not head.num_classes:
     return
   is_classes = isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer)

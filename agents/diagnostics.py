@@ -1,4 +1,4 @@
-"""How a learner does, beside what it scores: what its units, its policy and its steps say of it.
+"""How a learner does, apart from its score: diagnostics of its units, its policy and its steps.
 
 `docs/learning.md` says what healthy numbers are.
 """
@@ -12,20 +12,21 @@ import optax
 
 from agents import losses
 
-_CONSTANT = 0.01  # A unit that varies by less, relative to its layer's root mean square, tells nothing.
+_CONSTANT = 0.01  # A unit that varies less than this, relative to its layer's root mean square, is uninformative.
 
 
 def of_update(
   before: Any, after: Any, activations: Mapping[str, jax.Array], logits: jax.Array, weights: jax.Array
 ) -> dict[str, jax.Array]:
-  """All of the below, of an update that was made from an unroll: name -> []."""
+  """All diagnostics below, for an update that was made from an unroll: name -> []."""
   return of_units(activations) | {"information": information(logits, weights)} | of_step(before, after)
 
 
 def of_units(activations: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-  """Shares of the units (of the maps) of each layer that are of no use, from activations `[T, B, ..., D]`.
+  """Shares of each layer's units (of its maps) that are of no use, from activations `[T, B, ..., D]`.
 
-  `dead/<layer>`: they are 0 at every step of every world. `silent/<layer>`: they hardly vary, the dead among them.
+  `dead/<layer>`: units that are 0 at every step of every world. `silent/<layer>`: units that hardly vary, including the
+  dead ones.
   """
   shares = {}
   for layer, x in activations.items():
@@ -40,7 +41,7 @@ def of_units(activations: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 def information(logits: jax.Array, weights: jax.Array) -> jax.Array:
   """Mutual information of observation and action in nats, from `logits` `[T, B, A, N]` under `weights` `[T, B]`.
 
-  H(mean policy) - mean H(policy), summed over the entries of an action: 0 for a policy that acts blind.
+  H(mean policy) - mean H(policy), summed over the entries of an action: 0 for a policy that ignores observations.
   """
   log_probs = jax.nn.log_softmax(logits)
   probs = jnp.exp(log_probs)
@@ -51,10 +52,10 @@ def information(logits: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def of_step(before: Any, after: Any) -> dict[str, jax.Array]:
-  """`step/<layer>`: length of an update relative to that of the parameters, of each layer that learns.
+  """`step/<layer>`: norm of an update relative to the norm of the parameters, for each layer that learns.
 
-  `before` and `after` are the trainable side of parameters: a tuple of columns, each {layer: arrays}. Layers of one
-  name in several columns count as one.
+  `before` and `after` are the trainable side of parameters: a tuple of columns, each {layer: arrays}. Layers with the
+  same name in several columns count as one.
   """
   layers: dict[str, list[tuple[Any, Any]]] = {}
   for old, new in zip(before, after, strict=True):

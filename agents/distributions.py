@@ -1,8 +1,9 @@
 """Factored categorical policies: one softmax per entry of the action.
 
 The arm's 9 joints choose among -v, 0, +v independently (papers.md 2.1): log pi(a) = sum_j log pi_j(a_j), and the
-entropy is the sum of the joints' entropies. Logits are `[..., A, N]` with N the most choices any entry has; entries
-with fewer are padded with `IMPOSSIBLE` (see `agents.heads`), which has probability exactly 0. Any leading axes.
+entropy is the sum of the joints' entropies. Logits are `[..., A, N]`, where N is the largest number of choices of any
+entry. Entries with fewer choices are padded with `IMPOSSIBLE` (see `agents.heads`), which has probability exactly 0.
+Leading axes are arbitrary.
 """
 
 import chex
@@ -35,6 +36,6 @@ def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
 
 
 def mode(logits: jax.Array) -> jax.Array:
-  """The most probable action, the first of equals: `[..., A, N]` -> int32 `[..., A]`."""
+  """The most probable action, the first one in a tie: `[..., A, N]` -> int32 `[..., A]`."""
   chex.assert_type(logits, jnp.float32)
   return jnp.argmax(logits, axis=-1).astype(jnp.int32)

@@ -17,11 +17,11 @@ from agents import actor_critic, unroll
 from environments import batch as batch_lib
 from environments import core
 
-# Step [] int32 from 0 -> what is added to activations there, [B, ...] each: noise, to see what depends on them.
+# Step [] int32 from 0 -> what is added to activations at that step, each [B, ...]: noise, to see what depends on them.
 AdditionsFn = Callable[[jax.Array], actor_critic.Additions]
 
 
-MAX_STEPS = 100_000  # Of an episode: a world that never ends would be played for ever.
+MAX_STEPS = 100_000  # Per episode; without a limit, a world that never ends would be played for ever.
 _NO_END = "did not end within {:,} steps; let the world end it, or set train.evaluation_episodes=0"
 
 
@@ -40,7 +40,7 @@ class _Playing(NamedTuple):
   returns: jax.Array  # [B] float32, so far.
   lengths: jax.Array  # [B] int32, so far.
   is_over: jax.Array  # [B] bool
-  num_steps: jax.Array  # [] int32, of the longest.
+  num_steps: jax.Array  # [] int32, of the longest episode.
 
 
 def evaluate(
@@ -58,7 +58,7 @@ def evaluate(
   Raises:
     ValueError: if an episode has not ended after `max_steps` steps.
   """
-  (episode_key,) = jax.random.split(key, 1)  # The luck that published returns were measured with.
+  (episode_key,) = jax.random.split(key, 1)  # The random numbers with which published returns were measured.
   returns, lengths, is_over = episode(agent, trainable, frozen, batch, episode_key, greedy, max_steps)
   if not is_over.all():
     raise ValueError(f"{int((~is_over).sum())} of {batch.num_worlds} episodes {_NO_END.format(max_steps)}")
@@ -79,7 +79,8 @@ def host_evaluate(
 ) -> Episodes:
   """Plays `num_episodes` episodes in an environment behind `dm_env`, each from a reset.
 
-  `on_end` is told number, from 0, and return of each as soon as it is over: an arm may fail in the next one.
+  `on_end` receives the number, from 0, and the return of each episode as soon as it is over: an arm may fail in the
+  next one.
 
   Raises:
     ValueError: if an episode has not ended after `max_steps` steps.
@@ -113,10 +114,10 @@ def episode(
   max_steps: int = MAX_STEPS,
   additions_fn: AdditionsFn | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """One episode in each world, until the last of them ends: returns `[B]`, lengths `[B]`, whether each ended `[B]`.
+  """Plays one episode in each world until the last one ends: returns `[B]`, lengths `[B]`, whether each ended `[B]`.
 
-  `additions_fn` is a pytree, such as a `jax.tree_util.Partial`: its arrays are data, so other values need no other
-  program, and a `vmap` plays the same episodes (equal starts, equal luck in drawing actions) under many of them.
+  `additions_fn` is a pytree, such as a `jax.tree_util.Partial`. Its arrays are data, so other values need no other
+  program. A `vmap` plays the same episodes (same starts, same random draws of actions) under many such values.
   """
 
   def step(now: _Playing) -> _Playing:

@@ -1,8 +1,8 @@
 """From a network's output layer to policy and value.
 
 One linear layer carries both (papers.md 2.1-2.3: 9 x 3 logits + 1 value = 28 outputs), so that lateral connections
-and output initialisation treat policy and value alike. Here that vector is cut: the logits of each action entry in
-order, then the value.
+and output initialisation treat policy and value alike. This module cuts the layer's output into the logits of each
+action entry, in order, and then the value.
 """
 
 import chex
@@ -20,9 +20,10 @@ def output_size(num_choices: tuple[int, ...]) -> int:
 
 
 def scale_value(params: network.Params, factor: float) -> network.Params:
-  """`params` whose value is `factor` times what it was, and whose logits are the same, to the bit.
+  """`params` with a value that is `factor` times the old one, and with the same logits, to the bit.
 
-  The last unit of all that the newest column's output sums up is scaled: its kernel, its bias, and every lateral's U.
+  It scales the last unit of everything that the newest column's output sums up: its kernel, its bias, and every
+  lateral's U.
   """
 
   def scaled(path: tuple[jax.tree_util.DictKey, ...], array: jax.Array) -> jax.Array:

@@ -1,8 +1,9 @@
 """A3C's three terms over one world's unroll.
 
-policy: -(G_t - V_t) log pi(a_t), the advantage taken as a constant; value: 1/2 (G_t - V_t)^2; entropy: H(pi) to be
-kept up (papers.md 4). Each is a mean over the transitions that count, so a loss keeps its scale when episodes, unrolls
-or batches change size. Leading axes `[...]` are whatever the caller averages over, `[T, B]` in `actor_critic`.
+policy: -(G_t - V_t) log pi(a_t), with the advantage as a constant; value: 1/2 (G_t - V_t)^2; entropy: H(pi), which is
+to be kept up (papers.md 4). Each is a mean over the transitions that count, so a loss keeps its scale when episodes,
+unrolls or batches change size. Leading axes `[...]` are those that the caller averages over, `[T, B]` in
+`actor_critic`.
 """
 
 import chex
@@ -11,23 +12,23 @@ import jax.numpy as jnp
 
 from agents import distributions
 
-_MOST_LOG_RATIO = 20.0  # Far beyond any bound.
+_MOST_LOG_RATIO = 20.0  # Far beyond any clip bound.
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-  """Mean of `values` `[...]` under `weights` `[...]`; 0 where no weight is."""
+  """Mean of `values` `[...]` under `weights` `[...]`; 0 if all weights are 0."""
   chex.assert_equal_shape([values, weights])
   return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def variance(values: jax.Array, weights: jax.Array) -> jax.Array:
-  """Of `values` `[...]` under `weights` `[...]`; 0 where they vary by rounding alone."""
+  """Variance of `values` `[...]` under `weights` `[...]`; 0 if they vary only by rounding."""
   found = weighted_mean(jnp.square(values - weighted_mean(values, weights)), weights)
   return jnp.where(found > 1e-8 * weighted_mean(jnp.square(values), weights), found, 0.0)
 
 
 def standardised(values: jax.Array, weights: jax.Array) -> jax.Array:
-  """`values` `[...]` less their mean, over their deviation, both under `weights` `[...]`; 0 where all are alike."""
+  """`values` `[...]` minus their mean, divided by their deviation, under `weights` `[...]`; 0 if all are alike."""
   spread = variance(values, weights)
   centred = values - weighted_mean(values, weights)
   return jnp.where(spread > 0, centred * jax.lax.rsqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)
@@ -43,14 +44,15 @@ def policy_loss(logits: jax.Array, actions: jax.Array, advantages: jax.Array, we
 def clipped_policy_loss(
   log_ratios: jax.Array, advantages: jax.Array, weights: jax.Array, *, clip_ratio: jax.Array | float
 ) -> jax.Array:
-  """PPO's clipped surrogate (Schulman et al. 2017, equation 7) of actions that a policy of a few steps ago chose.
+  """PPO's clipped surrogate (Schulman et al. 2017, equation 7) for actions that the policy of a few steps ago chose.
 
-  With `log_ratios` `[...]`, log pi(a) - log mu(a), at 0 its gradient is `policy_loss`'s; a ratio pi / mu that has moved
-  beyond 1 +- `clip_ratio` the way its advantage `[...]`, a constant, asks for gives none.
+  `log_ratios` `[...]` are log pi(a) - log mu(a); advantages `[...]` are constants. At a log ratio of 0 the gradient is
+  that of `policy_loss`. A ratio pi / mu that has moved beyond 1 +- `clip_ratio` in the direction that its advantage
+  asks for gives none.
   """
   chex.assert_equal_shape([log_ratios, advantages, weights])
   advantages = jax.lax.stop_gradient(advantages)
-  # Neither what weighs nothing nor what is cut off may overflow: 0 x inf is NaN.
+  # Neither entries of weight 0 nor clipped ratios may overflow: 0 x inf is NaN.
   ratios = jnp.exp(jnp.minimum(jnp.where(weights > 0, log_ratios, 0.0), _MOST_LOG_RATIO))
   clipped = jnp.clip(ratios, 1 - clip_ratio, 1 + clip_ratio)
   return -weighted_mean(jnp.minimum(ratios * advantages, clipped * advantages), weights)

@@ -1,13 +1,14 @@
-"""Gradients to steps: clip, scale, anneal.
+"""From gradients to steps: clipping, scaling, annealing.
 
 A3C's RMSProp keeps one uncentred second moment for all workers: g <- a g + (1 - a) d^2, theta <- theta - lr d /
-sqrt(g + eps), with eps inside the root (papers.md 4). That is `optax.rmsprop` with `eps_in_sqrt=True`, from g = 0;
-in a batched learner the shared statistics are the only ones there are. Adam is the alternative. The learning rate
-falls linearly to 0 over `anneal_updates`, where given.
+sqrt(g + eps), with eps inside the root (papers.md 4). That is `optax.rmsprop` with `eps_in_sqrt=True`, from g = 0. In a
+batched learner the shared statistics are the only ones. Adam is the alternative. The learning rate falls linearly to 0
+over `anneal_updates`, if that is given.
 
-Both move a weight by about the learning rate, however small its gradient is, and what a unit of n inputs reads by up to
-n times as much: features are all positive, and a unit's gradients by them have one sign. So kernels of more than
-`fan_in` inputs learn at the rate times fan_in / n, where it is given (Yang et al. 2022, "Tensor Programs V", table 3).
+Both optimisers move a weight by about the learning rate, however small its gradient is. The pre-activation of a unit
+with n inputs moves by up to n times as much, because features are all positive and the gradients of a unit's weights
+have one sign. So, if `fan_in` is given, kernels with n > `fan_in` inputs learn at the rate times fan_in / n (Yang et
+al. 2022, "Tensor Programs V", table 3).
 """
 
 import math
@@ -31,14 +32,15 @@ def make(
   epsilon: Scalar,
   fan_in: Scalar = float("inf"),
 ) -> optax.GradientTransformation:
-  """Clipping by global norm, then an optimiser. All but the name may be traced: the state's form depends on it alone.
+  """Clipping by global norm, then an optimiser.
 
-  `decay` is of the second moment's running mean; `epsilon` is added to it inside the root (rmsprop), or to its root;
-  `fan_in` is the most inputs of a kernel that learns at the full rate.
+  All arguments except the name may be traced: the form of the state depends on the name alone. `decay` is that of the
+  second moment's running mean. `epsilon` is added to this mean inside the root (rmsprop), or to its root. `fan_in` is
+  the largest number of inputs of a kernel that learns at the full rate.
   """
 
   def rate(count: jax.Array) -> jax.Array:
-    """Linear, and exactly 0 at the end: `optax.linear_schedule` may stay a rounding error below it, which ascends."""
+    """Linear, and exactly 0 at the end; `optax.linear_schedule` may stay a rounding error below 0, which ascends."""
     left = jnp.maximum(anneal_updates - count.astype(jnp.float32), 0.0) / jnp.maximum(anneal_updates, 1.0)
     return learning_rate * jnp.where(jnp.asarray(anneal_updates) > 0, left, jnp.ones_like(left))
 

@@ -1,10 +1,10 @@
 """Multi-step returns that end where the episode ends.
 
-G_t = r_{t+1} + gamma_{t+1} [(1 - lambda_{t+1}) v_{t+1} + lambda_{t+1} G_{t+1}], with G_T = v_T. lambda = 1 is A3C's
-n-step return (papers.md 4: every step of an unroll reaches for the unroll's end), lambda = 0 is TD(0). Where t+1 is
-LAST, lambda is cut to 0: a truncated episode (discount 1) bootstraps from its last observation, a terminated one
-(discount 0) from nothing, and neither reads the next episode. V-trace is the same for steps that an older policy has
-played. Unbatched: `[T]`; vmap at the caller.
+G_t = r_{t+1} + gamma_{t+1} [(1 - lambda_{t+1}) v_{t+1} + lambda_{t+1} G_{t+1}], with G_T = v_T. lambda = 1 gives A3C's
+n-step return (papers.md 4: the return of every step reaches to the end of the unroll), lambda = 0 gives TD(0). Where
+t+1 is LAST, lambda is set to 0. A truncated episode (discount 1) then bootstraps from its last observation, a
+terminated one (discount 0) from nothing, and neither reads the next episode. V-trace does the same for steps that an
+older policy has played. The functions are unbatched, `[T]`; the caller applies vmap.
 """
 
 import chex
@@ -19,12 +19,12 @@ def lambda_returns(timesteps: core.TimeStep, values: jax.Array, *, discount: flo
 
   Args:
     timesteps: `[T+1]`; step types, rewards and discounts are read.
-    values: `[T+1]` float32, the value of every observation, the last one of each episode included.
+    values: `[T+1]` float32, the value of every observation, including the last one of each episode.
     discount: gamma of the agent, multiplied with the world's own discounts.
     lambda_: mixing of bootstrapped returns, in [0, 1].
 
   Returns:
-    `[T]` float32, no gradient flows through them. Those of LAST -> FIRST transitions mean nothing: weigh them 0.
+    `[T]` float32; no gradient flows through them. Returns of LAST -> FIRST transitions are meaningless: weight them 0.
   """
   chex.assert_rank([timesteps.step_type, timesteps.reward, timesteps.discount, values], 1)
   chex.assert_equal_shape([timesteps.step_type, timesteps.reward, timesteps.discount, values])
@@ -52,12 +52,12 @@ def vtrace(
 
       target_t - v_t = rho_t [delta_t + gamma_{t+1} lambda_{t+1} (target_{t+1} - v_{t+1})]
 
-  For lambda = 1 that is the paper's advantage too, which has the whole target_{t+1} in the place of v_{t+1} whatever
-  lambda is. Where the policy has not changed targets are `lambda_returns`.
+  For lambda = 1, target_t - v_t is also the paper's advantage, which has the whole target_{t+1} in place of v_{t+1} for
+  every lambda. Where the policy has not changed, the targets are `lambda_returns`.
 
   Args:
-    timesteps, values, discount, lambda_: as of `lambda_returns`.
-    log_ratios: `[T]` float32, log pi(a_t) - log mu(a_t): of the policy that learns and of the one that played.
+    timesteps, values, discount, lambda_: as in `lambda_returns`.
+    log_ratios: `[T]` float32, log pi(a_t) - log mu(a_t), where pi is the policy that learns and mu the one that played.
 
   Returns:
     As `lambda_returns`.

@@ -24,7 +24,7 @@ class Trajectory:
   actions: jax.Array  # [T, B, A] int32
   behaviour_log_prob: jax.Array  # [T, B] float32: log-probability of each action when it was chosen.
   initial_state: Any  # Every leaf [B, ...]: the recurrent state before `timesteps[0]` was read.
-  activations: network.Activations = ()  # [T+1, B, ...] each, under the parameters that learn from this; (): not kept.
+  activations: network.Activations = ()  # [T+1, B, ...] each, of the parameters that learn from this; () if not kept.
 
 
 def weights(step_type: jax.Array) -> jax.Array:
@@ -34,11 +34,11 @@ def weights(step_type: jax.Array) -> jax.Array:
 
 
 def share(played: Any, index: jax.Array, num_shares: int, *, axis: int) -> Any:
-  """One of `num_shares` equal shares of the worlds, which are dealt out in turn: every `num_shares`-th from `index` on.
+  """One of `num_shares` equal shares of the worlds: every `num_shares`-th world from `index` on.
 
   Args:
-    played: every leaf `[..., B, ...]`, its worlds on `axis`.
-    index: `[]`, which of the shares.
+    played: every leaf `[..., B, ...]`, with the worlds on `axis`.
+    index: `[]`, which share.
     num_shares: a divisor of B.
     axis: 1 where time comes first.
   """
@@ -59,7 +59,7 @@ class EpisodeProgress:
 
 
 class EpisodeEnds(NamedTuple):
-  """Which steps ended an episode, and what it came to; 0 elsewhere."""
+  """Which steps ended an episode, and its return and length; 0 elsewhere."""
 
   is_last: jax.Array  # [T, B] bool
   returns: jax.Array  # [T, B] float32
@@ -67,7 +67,7 @@ class EpisodeEnds(NamedTuple):
 
 
 class EpisodeStatistics(NamedTuple):
-  """Sums over the episodes that ended in an unroll: add several up, then divide by `num_episodes`."""
+  """Sums over the episodes that ended in an unroll: add up several of them, then divide by `num_episodes`."""
 
   num_episodes: jax.Array  # [] int32
   return_sum: jax.Array  # [] float32
@@ -82,9 +82,9 @@ def init_progress(num_worlds: int) -> EpisodeProgress:
 
 
 def track_episodes(progress: EpisodeProgress, timesteps: core.TimeStep) -> tuple[EpisodeProgress, EpisodeEnds]:
-  """Follows episodes from `timesteps[0]`, where they have come to `progress`, through an unroll `[T+1, B]`.
+  """Follows episodes through an unroll `[T+1, B]`; `progress` is their progress at `timesteps[0]`.
 
-  Returns progress at `timesteps[T]`, and which of the steps 1 to T ended an episode.
+  Returns the progress at `timesteps[T]`, and which of the steps 1 to T ended an episode.
   """
   chex.assert_rank([timesteps.step_type, timesteps.reward], 2)
   chex.assert_equal_shape([timesteps.step_type, timesteps.reward])

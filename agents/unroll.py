@@ -1,4 +1,4 @@
-"""Policy and world for T steps: a trajectory.
+"""Runs policy and worlds for T steps and records a trajectory.
 
 Worlds in JAX and the policy run in one `lax.scan`; worlds behind `dm_env` are stepped by the host around the same
 jitted `act`. Both follow dm_env's convention (the step after LAST ignores its action and shows FIRST), so both make
@@ -21,14 +21,14 @@ from progressive import network, partition
 
 
 class _Now(NamedTuple):
-  """What goes on from step to step."""
+  """What is carried from step to step."""
 
   batch_state: batch_lib.BatchState
   recurrent_state: actor_critic.RecurrentState  # Every leaf [B, ...].
 
 
 class _Seen(NamedTuple):
-  """What a step leaves behind; every leaf `[B, ...]`, `[T, B, ...]` of all steps."""
+  """What a step leaves behind; every leaf is `[B, ...]`, or `[T, B, ...]` for all steps."""
 
   timestep: core.TimeStep
   action: jax.Array
@@ -51,9 +51,9 @@ def unroll(
 ) -> tuple[batch_lib.BatchState, actor_critic.RecurrentState, trajectory.Trajectory]:
   """Plays `num_steps` steps in every world of a batch.
 
-  Both states are where the last unroll ended, or `batch.init(key)` and `actor_critic.initial_state(agent, B)`; `greedy`
-  plays the most probable actions. Returns both states after T steps, and a trajectory `[T+1, B, ...]`, which
-  `keeps_activations` for an update of the very parameters that played.
+  Both states are those at the end of the last unroll, or `batch.init(key)` and `actor_critic.initial_state(agent, B)`.
+  `greedy` plays the most probable actions. Returns both states after T steps, and a trajectory `[T+1, B, ...]`. With
+  `keeps_activations` the trajectory keeps activations, for an update of exactly the parameters that played.
   """
 
   def step(now: _Now, step_key: jax.Array) -> tuple[_Now, _Seen]:
@@ -74,7 +74,7 @@ def unroll(
 
 
 def _followed_by(steps: Any, last: Any) -> Any:
-  """`[T, ...]` and `[1, ...]` as one."""
+  """Concatenates `[T, ...]` and `[1, ...]`."""
   return jax.tree.map(lambda *x: jnp.concatenate(x), steps, last)
 
 
@@ -97,9 +97,9 @@ def host_unroll(
 ) -> tuple[core.TimeStep, actor_critic.RecurrentState, trajectory.Trajectory]:
   """`unroll` for B environments behind `dm_env`, one after the other.
 
-  `timestep`, `[B, ...]`, is where the last unroll ended, or `host_init(agent, environments)`. Of observations only what
-  the network and its heads read is kept. Returns the last timestep, the recurrent state, and a trajectory of numpy,
-  whose activations alone stay on the device.
+  `timestep`, `[B, ...]`, is where the last unroll ended, or `host_init(agent, environments)`. Of the observations, only
+  those that the network and its heads read are kept. Returns the last timestep, the recurrent state, and a trajectory
+  of numpy arrays; only its activations stay on the device.
   """
   initial_state = recurrent_state
   timesteps, actions, log_probs, activations = [timestep], [], [], []
@@ -122,12 +122,12 @@ def host_unroll(
 
 @jax.jit
 def _stack_arrays(steps: Sequence[network.Activations]) -> network.Activations:
-  """`[B, ...]` of each of T + 1 steps as `[T+1, B, ...]`."""
+  """Stacks `[B, ...]` of each of T + 1 steps into `[T+1, B, ...]`."""
   return jax.tree.map(lambda *x: jnp.stack(x), *steps)
 
 
 def _step(environments: Sequence[dm_env.Environment], actions: np.ndarray) -> list[dm_env.TimeStep]:
-  """One step of each; what one of several raises says which it was."""
+  """One step of each environment; if one of several raises, its error says which one it was."""
   timesteps = []
   for i, (environment, action) in enumerate(zip(environments, actions, strict=True)):
     try:
@@ -140,9 +140,9 @@ def _step(environments: Sequence[dm_env.Environment], actions: np.ndarray) -> li
 
 
 def _stack(agent: actor_critic.Agent, timesteps: Sequence[dm_env.TimeStep]) -> core.TimeStep:
-  """B timesteps of dm_env as one, in JAX worlds' form: at FIRST, where dm_env has None, reward 0 and discount 1.
+  """B timesteps of dm_env as one, in the form of JAX worlds: at FIRST, where dm_env has None, reward 0 and discount 1.
 
-  Behind dm_env auxiliary heads and a teacher's pupils learn from what is observed.
+  Behind dm_env, auxiliary heads and a teacher's pupils learn from signals among the observations.
   """
   return core.TimeStep(
     step_type=np.array([t.step_type for t in timesteps], np.int32),

@@ -1,7 +1,8 @@
-"""What an arm did, in numbers and in a figure: how regularly it stepped, where its joints were, what it was told.
+"""What an arm did, in numbers and in a figure: the regularity of its steps, its joint angles, its commands.
 
-Arrays in, all of one recording. A period is from the end of a step to the end of the next one of the same episode; how
-much it differs from the control step is the jitter, and one of more than one and a half control steps is a gap.
+The inputs are arrays from one recording. A period goes from the end of a step to the end of the next step of the same
+episode. Its difference from the control step is the jitter. A period of more than one and a half control steps is a
+gap.
 """
 
 from collections.abc import Sequence
@@ -13,24 +14,24 @@ from matplotlib import figure as mpl_figure
 from analysis import plots
 
 _GAP = 1.5  # In control steps.
-_MOST_POINTS = 5_000  # Of a line.
-_SHOWN_S = 10.0  # Of commands.
+_MOST_POINTS = 5_000  # In a line.
+_SHOWN_S = 10.0  # How much of the commands is shown.
 _ASKED, _ALLOWED, _FAULT = "#d9661f", "#1f4e9c", "#c00000"
 
 
 class Steps(NamedTuple):
-  """Of T steps, in their order."""
+  """Data of T steps, in order."""
 
   time_s: np.ndarray  # [T]
-  episode: np.ndarray  # [T] int: which one it belongs to, from 1; each begins with a step that nothing led to. 0: none.
+  episode: np.ndarray  # [T] int: number of its episode, from 1; each begins with a step that nothing led to. 0: none.
   reward: np.ndarray  # [T]
   qpos_rad: np.ndarray  # [T, J]
-  is_cut_short: np.ndarray  # [T] bool: it ended before its period did.
-  is_last: np.ndarray  # [T] bool: its episode ended with it.
+  is_cut_short: np.ndarray  # [T] bool: the step ended before its period.
+  is_last: np.ndarray  # [T] bool: the episode ended with this step.
 
 
 class Commands(NamedTuple):
-  """What the gate told the arm: N changes, each until the next."""
+  """What the gate commanded the arm: N changes, each valid until the next."""
 
   time_s: np.ndarray  # [N]
   asked_rad_s: np.ndarray  # [N, J]
@@ -38,13 +39,13 @@ class Commands(NamedTuple):
 
 
 def periods(steps: Steps) -> np.ndarray:
-  """`[T - 1]`, NaN from one episode to the next, and of a step that was cut short."""
+  """Periods `[T - 1]`; NaN between episodes, and for a step that was cut short."""
   is_within = (np.diff(steps.episode) == 0) & ~steps.is_cut_short[1:]
   return np.where(is_within, np.diff(steps.time_s), np.nan)
 
 
 def summary(steps: Steps, *, control_dt_s: float) -> list[str]:
-  """Lines: how much there is, what it paid, how regular it is."""
+  """Lines of text: how much was recorded, its returns, and its regularity."""
   period = periods(steps)
   inside = period[np.isfinite(period)]
   if not len(inside):
@@ -70,7 +71,7 @@ def summary(steps: Steps, *, control_dt_s: float) -> list[str]:
 def figure(
   steps: Steps, commands: Commands, *, control_dt_s: float, fault_s: Sequence[float] = ()
 ) -> mpl_figure.Figure:
-  """Angles of all joints and periods over the whole recording; what each joint was told in its first 10 s."""
+  """Angles of all joints and periods over the whole recording; each joint's commands in the first 10 s."""
   num_joints = steps.qpos_rad.shape[1]
   num_rows = 1 + -(-num_joints // 3)
   fig, every = plots.axes((13.0, 2.2 * num_rows), num_rows, 3)

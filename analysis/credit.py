@@ -1,9 +1,9 @@
 """How much of a policy gradient is signal.
 
-Of n independent gradients g_i with mean G and covariance S, |G|^2 = (|sum g_i|^2 - sum |g_i|^2) / (n (n - 1)) and
-tr S = mean |g_i|^2 - |G|^2, both without bias. tr S / |G|^2 is how many of them it takes until the length of their
-mean is as much signal as noise: the simple noise scale (McCandlish et al. 2018, "An Empirical Model of Large-Batch
-Training", equation 2.9), in units of one g_i.
+For n independent gradients g_i with mean G and covariance S, two unbiased estimates are
+|G|^2 = (|sum g_i|^2 - sum |g_i|^2) / (n (n - 1)) and tr S = mean |g_i|^2 - |G|^2. Then tr S / |G|^2 is the number of
+gradients whose mean has as much signal as noise in its length: the simple noise scale (McCandlish et al. 2018, "An
+Empirical Model of Large-Batch Training", equation 2.9), in units of one g_i.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ class Gradient(NamedTuple):
   """The mean of many gradients."""
 
   mean: np.ndarray  # [P]
-  noise_scale: float  # How many of them hold as much signal as noise; inf where no signal is found.
+  noise_scale: float  # How many of them hold as much signal as noise; inf if no signal is found.
 
 
 def of_samples(gradients: np.ndarray) -> Gradient:
-  """The mean of `[n, P]` gradients, one from each unroll, and how many it takes.
+  """The mean of `[n, P]` gradients, one from each unroll, and their noise scale.
 
   Raises:
     ValueError: if there are fewer than two.

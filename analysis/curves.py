@@ -1,10 +1,10 @@
-"""Learning curves: from finished episodes to a figure's line and its numbers.
+"""Learning curves: from finished episodes to the line in a figure and its numbers.
 
-One run gives episodes (step at the end, return). `points` averages them in equal bins, and `median_filter` smooths; the
-band around the mean over runs (seeds) is that of `intervals`. Rusu et al. 2017 (figure 5) draw one
-point each 1,000 steps, starting from 0 at step 0, and a running median of 11 points that sees zeros before the first
-point: their digitised solid lines follow from their dotted ones by exactly this filter, but for the last five points,
-which lie beyond step 60,000 of figure 5.
+A run gives episodes (step at the end, return). `points` averages them in equal bins, and `median_filter` smooths. The
+band around the mean over runs (seeds) comes from `intervals`. Rusu et al. 2017 (figure 5) draw one point each 1,000
+steps, starting from 0 at step 0, and a running median of 11 points that sees zeros before the first point. Their
+digitised solid lines follow from their dotted lines by exactly this filter, except for the last five points, which lie
+beyond step 60,000 of figure 5.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
-MEDIAN_POINTS = 11  # Rusu et al. 2017, figure 5; see the lesson above.
+MEDIAN_POINTS = 11  # Rusu et al. 2017, figure 5; see above.
 
 
 class Curve(NamedTuple):
   """One method's learning curve over S runs of equal length."""
 
   steps: np.ndarray  # [G] float64: agent steps at each point.
-  values: np.ndarray  # [S, G] float64: what each run scored there.
+  values: np.ndarray  # [S, G] float64: each run's score there.
 
   @property
   def mean(self) -> np.ndarray:
@@ -44,10 +44,10 @@ def points(
     returns: `[N]` its return.
     bin_steps: width of a bin.
     num_steps: length of the run; a last bin that is less than half full is left out, unless it is the only one.
-    start: the value at step 0: what is scored before anything was learned (Pong: -21); None: what the first bin has in
+    start: the value at step 0: the score before anything was learned (Pong: -21); None: the value of the first bin in
       which an episode ends.
     median_points: width of a running median over step 0 and the bins in which an episode ends, narrower at both ends;
-      1: none. Where worlds begin together most bins are empty: a median over all of them would smooth little.
+      1: none. If worlds begin together, most bins are empty, and a median over all of them would smooth little.
 
   Returns:
     steps `[G]` (0, bin_steps, 2 bin_steps, ...) and values `[G]`; point g averages the episodes that end in
@@ -68,9 +68,9 @@ def points(
 
 
 def median_filter(values: np.ndarray, num_points: int = MEDIAN_POINTS, *, before: float = 0.0) -> np.ndarray:
-  """Running median over the last axis, centred, of odd width; a narrower window at the end.
+  """Centred running median over the last axis, of odd width; the window is narrower at the end.
 
-  It sees `before` in front of the first point: the paper's zeros, or NaN for a narrower window there, too.
+  In front of the first point it sees `before`: the paper's zeros, or NaN for a narrower window there as well.
   """
   if num_points < 1 or num_points % 2 == 0:
     raise ValueError(f"num_points={num_points} is not odd; nearest are {num_points - 1} and {num_points + 1}")
@@ -82,7 +82,7 @@ def median_filter(values: np.ndarray, num_points: int = MEDIAN_POINTS, *, before
 
 
 def stack(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:
-  """Puts runs on one grid side by side, each steps `[G_s]` and values `[G_s]`; the shortest run ends the curve."""
+  """Stacks runs on one grid, each with steps `[G_s]` and values `[G_s]`; the curve ends with the shortest run."""
   if not curves:
     raise ValueError("no runs to stack")
   length = min(len(steps) for steps, _ in curves)
@@ -93,7 +93,7 @@ def stack(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:
 
 
 def at(curve: Curve, step: float) -> np.ndarray:
-  """Each run's value at `step`, `[S]`; NaN where the curve does not reach (half a grid step is forgiven)."""
+  """Each run's value at `step`, `[S]`; NaN if the curve does not reach it (half a grid step is tolerated)."""
   reach = curve.steps[-1] + 0.5 * (curve.steps[-1] - curve.steps[-2])
   if step > reach:
     return np.full(len(curve.values), np.nan)
@@ -101,7 +101,7 @@ def at(curve: Curve, step: float) -> np.ndarray:
 
 
 def mean_within(curve: Curve, first_step: float, last_step: float) -> np.ndarray:
-  """Each run's mean over the points in (first_step, last_step], `[S]`; NaN where the curve ends before `last_step`."""
+  """Each run's mean over the points in (first_step, last_step], `[S]`; NaN if the curve ends before `last_step`."""
   inside = (curve.steps > first_step) & (curve.steps <= last_step)
   reach = curve.steps[-1] + 0.5 * (curve.steps[-1] - curve.steps[-2])
   if not inside.any() or (np.isfinite(last_step) and last_step > reach):
@@ -110,10 +110,10 @@ def mean_within(curve: Curve, first_step: float, last_step: float) -> np.ndarray
 
 
 def between(curve: Curve, first_step: float, last_step: float) -> Curve:
-  """The piece of a curve from `first_step` to `last_step`, both ends read off the line through the points.
+  """The piece of a curve from `first_step` to `last_step`, with both ends on the line through the points.
 
   Raises:
-    ValueError: the curve does not reach that far on either side (half a grid step is forgiven, and held flat).
+    ValueError: if the curve does not reach that far on either side (half a grid step is tolerated, and held flat).
   """
   if not first_step < last_step:
     raise ValueError(f"first_step={first_step:g} is not before last_step={last_step:g}")

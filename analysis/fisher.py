@@ -1,12 +1,12 @@
-"""Average Fisher Sensitivity: which features of which column the policy's choice depends on (Rusu et al. 2016, 3.2).
+"""Average Fisher Sensitivity: the features and columns on which the policy's choice depends (Rusu et al. 2016, 3.2).
 
     F_i^(k)(m, m) = E[(d log pi(a|s) / d h_m)^2],  h_m = activation / its standard deviation
     AFS(i, k, m) = F_i^(k)(m, m) / sum_k F_i^(k)(m, m)
 
-over states and actions of the trained network on its target. The paper does not spell out its normalisation of h; its
-appendix scales noise by each feature's own deviation, and so do we here. A map has one value, "summed over pixels": the
-sum of the Fisher's diagonal over pixels, which is what independent noise on every pixel, the paper's other measure,
-would cost to second order.
+over states and actions of the trained network on its target. The paper does not spell out its normalisation of h. Its
+appendix scales noise by each feature's own deviation, and we do the same here. A map has one value, "summed over
+pixels": the sum of the Fisher's diagonal over pixels. To second order, this is the cost of independent noise on every
+pixel, the paper's other measure.
 """
 
 import functools
@@ -23,7 +23,7 @@ from analysis import moments
 READINGS = ("share", "sum")
 
 # (additions, batch) -> log pi(a_n | s_n) float32 [N], or of all actions [N, ..., A]; additions: place -> [N, ..., D] is
-# added to the activations there, and sample n depends on additions[n] alone.
+# added to the activations there, and sample n depends only on additions[n].
 LogProbFn = Callable[[moments.Activations, moments.Batch], jax.Array]
 
 
@@ -34,17 +34,17 @@ def diagonals(
 ) -> dict[moments.Place, np.ndarray]:
   """The diagonal of the normalised Fisher matrix of every representation: place -> `[D]` float64.
 
-  Batches come one by one and are forgotten; batches of one shape compile once for each pair of functions, so what
-  differs between networks of one shape, their parameters, is best part of a batch. An unused feature has exactly 0.
+  Batches come one by one and are not kept. Batches of one shape compile once for each pair of functions, so the
+  parameters, in which networks of one shape differ, should be part of a batch. An unused feature has exactly 0.
 
   Args:
-    log_prob_fn: log-probabilities of the recorded actions `[N]`; or of all actions `[N, A]`, and the expectation over
-      actions is exact; or `[N, F, A]` for F independent choices.
-    activations_fn: batch -> the activations that the additions go to, each `[N, ..., D]` float32.
+    log_prob_fn: log-probabilities of the recorded actions `[N]`; or of all actions `[N, A]`, which makes the
+      expectation over actions exact; or `[N, F, A]` for F independent choices.
+    activations_fn: batch -> the activations to which the additions are added, each `[N, ..., D]` float32.
     batches: pytrees of recorded samples, from the state distribution of the trained network on its target.
 
   Raises:
-    ValueError: no batch.
+    ValueError: if there is no batch.
   """
   num_samples = 0
   squares: dict[moments.Place, np.ndarray] = {}
@@ -56,14 +56,14 @@ def diagonals(
     seen = {place: moments.merge(seen.get(place), new) for place, new in batch_moments.items()}
   if not num_samples:
     raise ValueError("no samples: batches is empty")
-  # The deviation is a constant of the feature, so it may be multiplied in after all samples were seen.
+  # The deviation is a constant of the feature, so it can be multiplied in after all samples were seen.
   return {place: seen[place].variance * total / num_samples for place, total in squares.items()}
 
 
 def per_feature(fisher: Mapping[moments.Place, np.ndarray]) -> dict[moments.Place, np.ndarray]:
-  """AFS(i, k, m): each feature's share among the features of the same number in all columns, place -> `[D]`.
+  """AFS(i, k, m): each feature's share among the features of the same index in all columns, place -> `[D]`.
 
-  Columns of different widths share as far as both go. Where no column's feature m matters, all have 0.
+  Columns of different widths share as far as both reach. If feature m matters in no column, all have 0.
   """
   shares = {}
   for places in by_layer(fisher).values():
@@ -77,13 +77,13 @@ def per_feature(fisher: Mapping[moments.Place, np.ndarray]) -> dict[moments.Plac
 
 
 def per_column(fisher: Mapping[moments.Place, np.ndarray], reading: str = "share") -> dict[moments.Place, float]:
-  """AFS(i, k): how much layer i's use falls on column k.
+  """AFS(i, k): how much of layer i's use falls on column k.
 
   Args:
     fisher: place -> diagonal `[D]`.
-    reading: 'sum', the paper's formula: sum of AFS(i, k, m) over m, up to the number of features, in which a feature
-      that hardly matters counts as much as any; 'share': sum_m F / sum_k sum_m F, in [0, 1] as the figures show, and
-      NaN in a layer that matters in no column.
+    reading: 'sum' is the paper's formula: the sum of AFS(i, k, m) over m, up to the number of features. In it a feature
+      that hardly matters counts as much as any other. 'share' is sum_m F / sum_k sum_m F, in [0, 1] as in the figures,
+      and NaN in a layer that matters in no column.
   """
   if reading not in READINGS:
     raise ValueError(f"reading={reading!r} is not one of {READINGS}")
@@ -97,7 +97,7 @@ def per_column(fisher: Mapping[moments.Place, np.ndarray], reading: str = "share
 
 
 def by_layer(places: Iterable[moments.Place]) -> dict[str, list[moments.Place]]:
-  """layer -> its places, by column."""
+  """layer -> its places, sorted by column."""
   layers: dict[str, list[moments.Place]] = {}
   for place in sorted(places):
     layers.setdefault(place[1], []).append(place)
@@ -117,7 +117,7 @@ def _statistics(
   log_probs, pull_back = jax.vjp(lambda additions: log_prob_fn(additions, batch), zeros)
   chex.assert_equal_shape_prefix([log_probs, *activations.values()], 1)
   num_samples = len(log_probs)
-  # The score of independent choices is a sum of terms of mean 0, so their squares add up: [N, F, A] is [N, F A].
+  # The score of independent choices is a sum of terms of mean 0, so their squares add up: [N, F, A] acts as [N, F A].
   outputs = log_probs.reshape(num_samples, -1)
   weights = jnp.ones_like(outputs) if log_probs.ndim == 1 else jnp.exp(outputs)
 

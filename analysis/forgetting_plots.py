@@ -1,7 +1,7 @@
-"""Forgetting as a picture: the score on the source task before and after a target was learned.
+"""A picture of forgetting: the score on the source task before and after a target was learned.
 
-A progressive network's source column is frozen, so its two bars are equal; finetuning overwrites what it started from.
-A bar is a mean, each of whose scores is a dot.
+A progressive network's source column is frozen, so its two bars are equal. Finetuning overwrites what it started from.
+A bar is a mean; each score in the mean is a dot.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ _LOST = "#c0392b"
 
 
 class Change(NamedTuple):
-  """One method's source scores, of S networks."""
+  """One method's scores on the source task, for S networks."""
 
   label: str
-  before: np.ndarray  # [S] on the source task, when the target had not been seen.
-  after: np.ndarray  # [S] on the source task, by the same columns, when the target had been learned.
+  before: np.ndarray  # [S] on the source task, before the target was seen.
+  after: np.ndarray  # [S] on the source task, by the same columns, after the target was learned.
 
 
 def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure.Figure:
-  """A pair of bars a method, and the mean loss in points under its name.
+  """A pair of bars for each method, with the mean loss in points under its name.
 
-  Bars begin at `floor`, the score that counts as nothing (Pong: -21): a bar from 0 hides a score below it. From one
-  below the floor they hang.
+  Bars begin at `floor`, the score that counts as nothing (Pong: -21): a bar from 0 would hide a score below 0. For a
+  score below the floor, the bar hangs down from it.
   """
   fig, ((axis,),) = plots.axes((1.5 * len(changes) + 1.4, 3.8))
   for x, change in enumerate(changes):
@@ -44,7 +44,7 @@ def bars(changes: Sequence[Change], *, y_label: str, floor: float) -> mpl_figure
   axis.set_ylabel(y_label)
   axis.set_ylim(bottom=min(floor, *(float(np.min(x)) for change in changes for x in change[1:])))
   shown = {f"{label} the target was learned": handle for label, handle in plots.handles_of([axis]).items()}
-  ncols = 2 if len(changes) > 2 else 1  # Side by side they are wider than two methods.
+  ncols = 2 if len(changes) > 2 else 1  # Side by side, the labels are wider than two methods.
   fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=ncols, fontsize=9, frameon=False)
   return fig
 

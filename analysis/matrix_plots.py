@@ -1,8 +1,8 @@
-"""The transfer matrix as a picture, any number of matrices side by side (figure 4a of Rusu et al. 2016).
+"""A picture of the transfer matrix, with any number of matrices side by side (figure 4a of Rusu et al. 2016).
 
-Colour runs from blue (0, nothing learned) over white (1, as from scratch) to green (2 and above), as in the paper; the
-number stands in every cell. A cell without a score is grey: plain where target and source are the same task, hatched
-and labelled with the reason where a score is missing.
+As in the paper, colour runs from blue (0, nothing learned) over white (1, as from scratch) to green (2 and above).
+Every cell shows its number. A cell without a score is grey: plain if target and source are the same task, hatched and
+labelled with the reason if a score is missing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ CLIP = 2.0
 COLORS = mpl_colors.LinearSegmentedColormap.from_list("transfer", ["#2a5fb0", "#ffffff", "#2f9450"])
 _SAME_TASK, _MISSING = "0.93", "0.82"
 _CELL_INCHES = (0.56, 0.36)
-_LEAST_INCHES = 3.0  # Of a panel's width: its title.
+_LEAST_INCHES = 3.0  # Of a panel's width, for its title.
 
 
 class Panel(NamedTuple):
@@ -28,11 +28,11 @@ class Panel(NamedTuple):
 
   title: str
   matrix: transfer_matrix.Matrix
-  is_clipped: bool = False  # Whether its scores of `CLIP` mean that or more, as those read off the paper's colours.
+  is_clipped: bool = False  # Whether its scores of `CLIP` mean `CLIP` or more, as if read from the paper's colours.
 
 
 def heat_maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
-  """Panels side by side with one colour scale; rows are named once where they are the same; ValueError for no panel."""
+  """Panels side by side with one colour scale; equal rows are named only once; ValueError if there is no panel."""
   if not panels:
     raise ValueError("no matrix to draw")
   widths = [max(_CELL_INCHES[0] * len(panel.matrix.targets), _LEAST_INCHES) for panel in panels]

@@ -1,6 +1,6 @@
-"""A table drawn: one row a thing that was measured, one panel a measure, a dot a number with its interval.
+"""A picture of a table: a row per measured thing, a panel per measure, a dot per number with its interval.
 
-Ours are filled, a paper's are rings. A number that is missing leaves its row of that panel empty.
+Our dots are filled, a paper's are rings. A missing number leaves its row of that panel empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ def dots(
 
   Args:
     rows: names, from the top.
-    ours: measure -> an interval a row; NaN where there is none.
-    theirs: measure -> a number a row, or NaN; a measure may be missing.
+    ours: measure -> an interval for each row; NaN if there is none.
+    theirs: measure -> a number for each row, or NaN; a measure may be missing.
   """
   fig, (axes,) = plots.axes((1.8 + 2.3 * len(ours), 1.1 + 0.3 * len(rows)), 1, len(ours), sharey=True)
   heights = -np.arange(len(rows), dtype=np.float64)

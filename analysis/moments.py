@@ -1,8 +1,8 @@
 """Mean and variance of every feature of a representation, batch by batch.
 
 A representation is the post-activation output of one layer of one column: `[N, D]` neurons or `[N, H, W, D]` maps. A
-feature is a neuron or a whole map, so a map's moments run over samples and pixels. Sums of squared deviations are
-merged as in Chan, Golub and LeVeque 1979, which loses nothing to cancellation however many batches there are.
+feature is a neuron or a whole map, so a map's moments are over samples and pixels. Sums of squared deviations are
+merged as in Chan, Golub and LeVeque 1979. This loses nothing to cancellation, for any number of batches.
 """
 
 import functools
@@ -16,19 +16,19 @@ import numpy as np
 
 Place = tuple[int, str]  # Which representation: (column from 0, layer).
 Activations = Mapping[Place, jax.Array]  # Each [N, ..., D].
-Batch = Any  # A pytree of recorded samples; what it holds is the caller's affair.
+Batch = Any  # A pytree of recorded samples; the caller decides what it holds.
 
 
 class Moments(NamedTuple):
-  """What has been seen of one representation's features."""
+  """Moments of one representation's features so far."""
 
-  count: Any  # [] values a feature: samples x pixels.
+  count: Any  # [] values per feature: samples x pixels.
   mean: Any  # [D]
   squares: Any  # [D] sum of squared deviations from the mean.
 
   @property
   def variance(self) -> Any:
-    """Of the values seen, `[D]`; 0 for a feature that never changes."""
+    """Variance of the values seen, `[D]`; 0 for a feature that never changes."""
     return self.squares / self.count
 
 
@@ -41,7 +41,7 @@ def of(x: jax.Array) -> Moments:
 
 
 def merge(first: Moments | None, second: Moments) -> Moments:
-  """The moments of both together, in float64."""
+  """The moments of both sets together, in float64."""
   second = Moments(*(np.asarray(value, np.float64) for value in second))
   if first is None:
     return second
@@ -51,7 +51,7 @@ def merge(first: Moments | None, second: Moments) -> Moments:
 
 
 def variances(activations_fn: Callable[[Batch], Activations], batches: Iterable[Batch]) -> dict[Place, np.ndarray]:
-  """Every feature's variance over all batches: place -> `[D]` float64; ValueError without any. Compiles once."""
+  """Every feature's variance over all batches: place -> `[D]` float64; ValueError if there is none. Compiles once."""
   seen: dict[Place, Moments] = {}
   for batch in batches:
     seen = {place: merge(seen.get(place), new) for place, new in _each(activations_fn, batch).items()}

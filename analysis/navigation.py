@@ -1,8 +1,8 @@
-"""What Mirowski et al. 2017 (table 1) tabulate of a navigating agent beside its score.
+"""What Mirowski et al. 2017 (table 1) give for a navigating agent beside its score.
 
-AUC is the mean of the learning curve. Goals are the episodes that find one at all. Latency is the time to the first
-goal of an episode, and from one goal (which teleports) to the next: an agent that remembers where the goal was needs
-less for the later ones. Loop closures, predicted one a step, are scored by F1.
+AUC is the mean of the learning curve. Goals are the episodes that find a goal at all. Latency is the time to the first
+goal of an episode, and the time from one goal (which teleports) to the next. An agent that remembers where the goal was
+needs less time for the later goals. Loop closures are predicted once per step and scored by F1.
 """
 
 from typing import NamedTuple
@@ -14,16 +14,16 @@ from analysis import curves
 
 
 class Latency(NamedTuple):
-  """Times to goals over E episodes; NaN where there was no such goal."""
+  """Times to goals over E episodes; NaN if there was no such goal."""
 
   first_s: float  # Mean over episodes with a goal.
-  later_s: float  # Mean over all goals after an episode's first. Searches that the episode's end cut off are left out.
-  goal_percent: float  # Of episodes with at least one goal.
+  later_s: float  # Mean over all goals after an episode's first, without searches that the episode's end cut off.
+  goal_percent: float  # Share of episodes with at least one goal.
   num_goals: int
 
 
 class Detection(NamedTuple):
-  """How well rare events were detected; NaN where nothing is there to divide by."""
+  """How well rare events were detected; NaN if a denominator is 0."""
 
   precision: float
   recall: float
@@ -50,7 +50,7 @@ def latency(is_goal: np.ndarray, *, step_s: float) -> Latency:
 
 
 def detection(labels: np.ndarray, probabilities: np.ndarray) -> Detection:
-  """Precision, recall and F1 of saying yes from a probability of a half on; both arrays of equal shape, labels bool."""
+  """Precision, recall and F1 of saying yes from a probability of a half on; arrays of equal shape, labels bool."""
   labels, said = np.asarray(labels, bool), np.asarray(probabilities) >= 0.5
   chex.assert_equal_shape((labels, said))
   hits = float((labels & said).sum())

@@ -1,9 +1,9 @@
-"""What the papers drew and tabulated, to be laid beside what we measure.
+"""The papers' figures and tables, for comparison with our measurements.
 
-The curves of Rusu et al. 2017 (CoRL; PMLR 78) were read off the paper's vector graphics to the width of a line, the
-matrix of Rusu et al. 2016 (arXiv 1606.04671) off its colours; Mirowski et al. 2017 (arXiv 1611.03673) give numbers.
-The `.csv` files beside this one hold them and say how sure they are. What a table of ours quotes of a curve is
-computed by the very functions that read ours. The papers' methods and tasks go by our names here.
+The curves of Rusu et al. 2017 (CoRL; PMLR 78) were read from the paper's vector graphics to the width of a line. The
+matrix of Rusu et al. 2016 (arXiv 1606.04671) was read from its colours. Mirowski et al. 2017 (arXiv 1611.03673) give
+numbers. The `.csv` files beside this file hold them and say how sure they are. Our tables compute their numbers of a
+paper's curve with the same functions as for our curves. The papers' methods and tasks have our names here.
 """
 
 import csv
@@ -17,7 +17,7 @@ from analysis import transfer_matrix
 
 _HERE = pathlib.Path(__file__).parent
 
-# The methods of figure 4a -> ours; baseline 1 is 'scratch'.
+# The methods of figure 4a -> our names; baseline 1 is 'scratch'.
 _PNN_METHODS = {
   "baseline2": "finetune_head",
   "baseline3": "finetune",
@@ -53,14 +53,14 @@ PNN_TABLE1: Mapping[str, Mapping[str, tuple[float, float]]] = {
 
 
 class PongCurve(NamedTuple):
-  """What was read off one learning curve of Rusu et al. 2016, figure 4b, a picture: +-1 point, +-0.05e7 steps."""
+  """Numbers read from one learning curve in a picture, Rusu et al. 2016, figure 4b: +-1 point, +-0.05e7 steps."""
 
   end: float  # Score at 4e7 steps, where the figure ends.
   mean: float  # Over these steps.
   zero_step: float | None  # Where the score crosses 0; None if it does not.
 
 
-# (source, target) -> method -> curve. The ends on H-flip were read as 18 to 20 for all three.
+# (source, target) -> method -> curve. The ends on H-flip were read as 18 to 20 for all three methods.
 PNN_FIG4B: Mapping[tuple[str, str], Mapping[str, PongCurve]] = {
   ("pong", "white"): {
     "progressive2": PongCurve(end=19.5, mean=11.2, zero_step=0.8e7),
@@ -76,12 +76,12 @@ PNN_FIG4B: Mapping[tuple[str, str], Mapping[str, PongCurve]] = {
 
 # Mirowski et al. 2017, figure 3: an expert's score; there is none for the I-maze.
 NAVIGATION_HUMAN: Mapping[str, float] = {"static_1": 95, "static_2": 172, "random_goal_1": 106, "random_goal_2": 172}
-# F1 of loop closures by (version, maze, agent) of a row of table 1: the text's, 100 episodes of 2,250 agent steps.
+# F1 of loop closures by (version, maze, agent) of a row of table 1, from the text: 100 episodes of 2,250 agent steps.
 NAVIGATION_LOOP_F1: Mapping[tuple[str, str, str], float] = {("v1", "random_goal_2", "Nav A3C+D+L"): 0.83}
 
 
 class NavigationRow(NamedTuple):
-  """A row of Mirowski et al. 2017, table 1; NaN where nothing is given."""
+  """A row of Mirowski et al. 2017, table 1; NaN if a number is not given."""
 
   version: str  # 'v1': read in the text; 'v3': remembered, approximate.
   maze: str
@@ -92,7 +92,7 @@ class NavigationRow(NamedTuple):
   goals: float  # Test episodes of 100 with at least one goal.
   position_percent: float  # Accuracy of the linear decoder.
   first_s: float  # Latency to the first goal.
-  later_s: float  # And to later ones.
+  later_s: float  # Latency to later goals.
   test_score: float  # Of the single best agent.
 
 
@@ -115,7 +115,7 @@ def rusu2017(figure: str) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def pnn_fig4a() -> transfer_matrix.Matrix:
-  """The transfer matrix of Pong Soup, figure 4a of Rusu et al. 2016: +-0.01, and 2 where it is 2 or more."""
+  """The transfer matrix of Pong Soup, figure 4a of Rusu et al. 2016: +-0.01; 2 means 2 or more."""
   lines = _rows("pnn_fig4a.csv")
   targets = [name for name in lines[0] if name not in ("method", "source")]
   rows = [transfer_matrix.Row(_PNN_METHODS[line["method"]], _task(line["source"])) for line in lines]
@@ -124,7 +124,7 @@ def pnn_fig4a() -> transfer_matrix.Matrix:
 
 
 def navigation_scores() -> Mapping[str, Mapping[str, float]]:
-  """maze -> agent -> final score, figure 3 of Mirowski et al. 2017 (v3); agents that are not in a maze are left out."""
+  """maze -> agent -> final score, figure 3 of Mirowski et al. 2017 (v3), without agents that are not in a maze."""
   return {
     row["maze"]: {agent: float(score) for agent, score in row.items() if agent != "maze" and score}
     for row in _rows("mirowski2017_scores.csv")
@@ -132,7 +132,7 @@ def navigation_scores() -> Mapping[str, Mapping[str, float]]:
 
 
 def navigation_table1() -> tuple[NavigationRow, ...]:
-  """Table 1 of Mirowski et al. 2017, the rows of v1 and those of v3."""
+  """Table 1 of Mirowski et al. 2017, with the rows of v1 and of v3."""
   return tuple(
     NavigationRow(
       row["version"], row["maze"], row["agent"], *(_number(row[name]) for name in NavigationRow._fields[3:])
@@ -147,7 +147,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def _task(name: str) -> str:
-  """Our name of a game of the Pong Soup: H-flip is h_flip."""
+  """Our name of a game of Pong Soup: H-flip is h_flip."""
   return name.lower().replace("-", "_")
 
 

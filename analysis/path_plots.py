@@ -1,7 +1,8 @@
-"""Pictures of one episode in a maze: its path on the map, what the agent held in mind along it.
+"""Pictures of one episode in a maze: its path on the map, and what the agent represented along it.
 
-Figures 4 to 6 of Mirowski et al. 2017. The map comes as a picture and the coordinates of its edges, in cells, x to the
-right and y up; a path comes as positions, and a step longer than half a cell is a new start, which is not drawn.
+These are figures 4 to 6 of Mirowski et al. 2017. The map is given as a picture and the coordinates of its edges, in
+cells, with x to the right and y up. A path is given as positions. A step longer than half a cell is a new start and is
+not drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,21 +26,21 @@ class Map(NamedTuple):
 
 
 class Path(NamedTuple):
-  """What one agent did, and held in mind, at N steps."""
+  """What one agent did and represented at N steps."""
 
   title: str
   maze: Map
   position: np.ndarray  # [N, 2]
   goal: np.ndarray  # [2]
   value: np.ndarray  # [N]
-  is_goal: np.ndarray  # [N] bool: reached with that step.
-  decoded: np.ndarray | None  # [N, 2] the middle of the cell that a decoder names; None where there is none.
-  is_right: np.ndarray | None  # [N] bool: whether that is the cell the agent is in.
+  is_goal: np.ndarray  # [N] bool: the goal was reached with that step.
+  decoded: np.ndarray | None  # [N, 2] the middle of the decoded cell; None without a decoder.
+  is_right: np.ndarray | None  # [N] bool: whether the agent is in that cell.
   step_s: float
 
 
 class Moments(NamedTuple):
-  """What an agent saw at K moments, and how far away it took things to be."""
+  """What an agent saw at K moments, and the depth that its heads read out."""
 
   frames: np.ndarray  # [K, H, W, 3] uint8
   seconds: np.ndarray  # [K] since the episode began
@@ -48,7 +49,7 @@ class Moments(NamedTuple):
 
 
 def paths(agents: Sequence[Path]) -> mpl_figure.Figure:
-  """A row an agent: the path coloured by value, the decoded places, the value over time with the goals it reached."""
+  """A row per agent: the path coloured by value, the decoded places, and the value over time with the reached goals."""
   fig, axes = plots.axes((12.0, 3.3 * len(agents)), len(agents), 3, width_ratios=(1, 1, 1.2))
   for row, one in zip(axes, agents, strict=True):
     lines = _draw_path(row[0], one.maze, one.position, values=one.value)
@@ -68,7 +69,7 @@ def paths(agents: Sequence[Path]) -> mpl_figure.Figure:
 
 
 def depths(title: str, moments: Moments) -> mpl_figure.Figure:
-  """A column a moment: what was seen, then its depth as it is and as each head says."""
+  """A column per moment: what was seen, then its true depth and the depth from each head."""
   num_rows, num_moments = 1 + len(moments.bands), len(moments.frames)
   ratios = [1.0] + [0.4] * len(moments.bands)
   size = (1.5 + 1.7 * num_moments, 0.9 + 1.7 * sum(ratios))
@@ -93,9 +94,9 @@ def depths(title: str, moments: Moments) -> mpl_figure.Figure:
 def loop_closures(
   title: str, maze: Map, position: np.ndarray, truth: np.ndarray, probability: np.ndarray, *, step_s: float
 ) -> mpl_figure.Figure:
-  """The path with the steps that closed a loop, noticed or missed, and false alarms; below it both over time.
+  """The path with detected and missed loop closures and false alarms; beside it, truth and probability over time.
 
-  `position` is `[N, 2]`, `truth` bool `[N]`, and `probability` `[N]` that of a loop closure, as the agent says.
+  `position` is `[N, 2]`, `truth` bool `[N]`, and `probability` `[N]` is the agent's probability of a loop closure.
   """
   fig, ((left, right),) = plots.axes((11.0, 4.2), 1, 2, width_ratios=(1, 1.3))
   said = probability >= 0.5
@@ -121,7 +122,7 @@ def loop_closures(
 
 
 def _draw_decoded(axis: Any, one: Path) -> None:
-  """The path, and from it a line to every decoded place that is wrong."""
+  """Draws the path, and lines from it to every decoded place that is wrong."""
   _draw_path(axis, one.maze, one.position, values=None)
   if one.decoded is None or one.is_right is None:
     axis.set_title("no position decoder", fontsize=9, loc="left")
@@ -134,7 +135,7 @@ def _draw_decoded(axis: Any, one: Path) -> None:
 
 
 def _draw_path(axis: Any, maze: Map, position: np.ndarray, *, values: np.ndarray | None) -> Any:
-  """The map and a path on it, coloured by values where there are any."""
+  """Draws the map and a path on it, coloured by values if there are any."""
   _show(axis, maze)
   pieces = np.stack([position[:-1], position[1:]], axis=1)
   is_walk = np.linalg.norm(pieces[:, 1] - pieces[:, 0], axis=-1) <= _LONGEST_STEP

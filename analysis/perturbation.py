@@ -1,10 +1,10 @@
 """Average Perturbation Sensitivity: how little noise in a column's layer breaks the policy (Rusu et al. 2016, app. A).
 
-Fresh Gaussian noise goes on every forward pass onto one post-activation representation; each feature's noise variance
-is `scale` times its own activation variance. The critical scale is where the score has lost half of what it has above
-a floor; then Lambda = 1 / critical scale and APS(i, k) = Lambda_i^(k) / sum_k Lambda_i^(k). The paper names neither its
-grid of scales nor the score that is zero: both are arguments. Scores between two scales of the grid are read off a line
-in the logarithm of the scale.
+On every forward pass, fresh Gaussian noise is added to one post-activation representation. The variance of each
+feature's noise is `scale` times its own activation variance. At the critical scale the score has lost half of what it
+has above a floor. Then Lambda = 1 / critical scale and APS(i, k) = Lambda_i^(k) / sum_k Lambda_i^(k). The paper gives
+neither its grid of scales nor the score that counts as zero: both are arguments. Scores between two scales of the grid
+are interpolated linearly in the logarithm of the scale.
 """
 
 import math
@@ -18,41 +18,41 @@ import numpy as np
 
 from analysis import fisher, moments
 
-KEPT = 0.5  # Of the score above the floor; the paper's 50 %.
+KEPT = 0.5  # Share of the score above the floor; the paper's 50 %.
 INSIDE, BELOW, ABOVE = "inside", "below", "above"
 
 
 class Critical(NamedTuple):
-  """The critical noise of one representation, and the scores it follows from."""
+  """The critical noise of one representation, and the scores from which it follows."""
 
-  scale: float  # In units of the activations' own variance. Below: the first of the grid. Above: infinite.
-  where: str  # Of the grid: 'inside'; 'below', broken by the smallest noise; 'above', by none.
+  scale: float  # In units of the activations' own variance. Below: the grid's first. Above: infinite.
+  where: str  # On the grid: 'inside'; 'below': the smallest noise breaks the policy; 'above': none does.
   scales: np.ndarray  # [G]
   scores: np.ndarray  # [G]
 
   @property
   def sensitivity(self) -> float:
-    """Lambda; 0 where no noise of the grid breaks the policy, and too small where all does."""
+    """Lambda; 0 if no noise of the grid breaks the policy, and too small if all noise does."""
     return 1.0 / self.scale
 
 
 def noise(key: jax.Array, shape: tuple[int, ...], variance: jax.Array, scale: jax.Array) -> jax.Array:
-  """Noise to add to activations of `shape` `(..., D)`: float32, independent in every entry, pixels of a map included.
+  """Noise to add to activations of `shape` `(..., D)`: float32, independent in every entry, also in a map's pixels.
 
-  `variance`, `[D]` float32, is that of each neuron or map, see `moments.variances`; `scale` is [] float32.
+  `variance`, `[D]` float32, is the variance of each neuron or map, see `moments.variances`; `scale` is [] float32.
   """
   deviation = jnp.sqrt(scale * variance).reshape((1,) * (len(shape) - 1) + (-1,))
   return deviation * jax.random.normal(key, shape, jnp.float32)
 
 
 def of_scores(scales: Sequence[float], scores: Sequence[float], *, clean_score: float, floor: float) -> Critical:
-  """Where half of the score above `floor` is lost, from scores `[G]` that were measured at `scales` `[G]`.
+  """The scale at which half of the score above `floor` is lost, from scores `[G]` measured at `scales` `[G]`.
 
-  Scores are noisy and may rise again; the first crossing counts. `clean_score` is without noise, `floor` counts as
-  nothing (Pong: -21).
+  Scores are noisy and may rise again; the first crossing counts. `clean_score` is the score without noise. `floor` is
+  the score that counts as nothing (Pong: -21).
 
   Raises:
-    ValueError: a grid that does not rise, a clean score that is no better than the floor, or a score that is NaN.
+    ValueError: for a grid that does not rise, a clean score that is no better than the floor, or a score that is NaN.
   """
   grid, measured = np.asarray(scales, np.float64), np.asarray(scores, np.float64)
   if grid.ndim != 1 or not len(grid) or grid[0] <= 0 or (np.diff(grid) <= 0).any():
@@ -77,7 +77,7 @@ def of_scores(scales: Sequence[float], scores: Sequence[float], *, clean_score: 
 def shares(criticals: Mapping[moments.Place, Critical]) -> dict[moments.Place, float]:
   """APS(i, k): each column's share of its layer's sensitivity, in [0, 1]; an unused column has 0.
 
-  Where no noise in any column breaks the policy the shares are not determined, and NaN.
+  If no noise in any column breaks the policy, the shares are undetermined: NaN.
   """
   result: dict[moments.Place, float] = {}
   for places in fisher.by_layer(criticals).values():
@@ -87,7 +87,7 @@ def shares(criticals: Mapping[moments.Place, Critical]) -> dict[moments.Place, f
 
 
 def describe(criticals: Mapping[moments.Place, Critical]) -> list[str]:
-  """A line for every representation whose critical noise lies outside of the grid."""
+  """A line for every representation whose critical noise lies outside the grid."""
   lines = []
   for (k, layer), one in sorted(criticals.items()):
     if one.where == ABOVE:

@@ -1,8 +1,8 @@
 """Figures of learning curves: arrays in, a matplotlib figure out.
 
-A panel holds lines; a line is one method over S runs: solid the mean of the filtered curves with the band of
-`intervals`, or a thin line for each of few runs; dotted (if given) the mean of the raw ones. The figure says so above
-its panels. Nothing is shown on a screen and no global state of matplotlib is touched.
+A panel holds lines; a line is one method over S runs. The solid line is the mean of the filtered curves, with the band
+of `intervals`, or with a thin line for each run if there are few. The dotted line (if given) is the mean of the raw
+curves. The figure says so above its panels. Nothing is shown on a screen, and no global state of matplotlib is changed.
 """
 
 import io
@@ -17,8 +17,8 @@ from matplotlib import figure as mpl_figure
 
 from analysis import curves, intervals
 
-_CHARACTERS_PER_INCH = 15  # Of what stands above the panels.
-_MOST_BANDS = 6  # Of a panel: the bands of more lines hide each other, and the lines.
+_CHARACTERS_PER_INCH = 15  # In the text above the panels.
+_MOST_BANDS = 6  # In a panel: the bands of more lines hide each other and the lines.
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -29,7 +29,7 @@ class Line(NamedTuple):
   color: str
   solid: curves.Curve
   dotted: curves.Curve | None = None
-  style: str = "-"  # One of `STYLES`, of the solid one, to tell lines of one colour apart.
+  style: str = "-"  # One of `STYLES`, for the solid line, to tell lines of one colour apart.
 
 
 class Panel(NamedTuple):
@@ -50,14 +50,14 @@ def learning_curves(
   has_shared_legend: bool = False,
   note: str = "",
 ) -> mpl_figure.Figure:
-  """Panels side by side, at most `panels_per_row` (None: all) in a row.
+  """Draws panels side by side, at most `panels_per_row` (None: all) in a row.
 
   Without `y_limits` each panel has the limits of its own lines (tasks with other scores). Bands end at `bounds`, the
-  lowest and the highest that a value can be. `has_shared_legend`: one legend below all panels in place of one in each.
-  `note`: what else the figure says of its lines.
+  lowest and the highest possible value. `has_shared_legend`: one legend below all panels instead of one in each.
+  `note`: further text about the lines.
   """
   num_rows = -(-len(panels) // (panels_per_row or len(panels)))
-  num_columns = -(-len(panels) // num_rows)  # Rows of equal length, as far as that goes.
+  num_columns = -(-len(panels) // num_rows)  # Rows of equal length, as far as possible.
   width, height = (5.4, 4.0) if num_columns <= 2 else (4.0, 3.2)
   size = width * num_columns, height * num_rows
   fig, every = axes(size, num_rows, num_columns, sharey=y_limits is not None)
@@ -88,7 +88,7 @@ def learning_curves(
 def axes(
   size: tuple[float, float], num_rows: int = 1, num_columns: int = 1, *, layout: Any = "constrained", **options: Any
 ) -> tuple[mpl_figure.Figure, np.ndarray]:
-  """A figure of `size` inches and its axes `[num_rows, num_columns]`, open at the top and on the right."""
+  """A figure of `size` inches and its axes `[num_rows, num_columns]`, without top and right borders."""
   fig = mpl_figure.Figure(figsize=size, layout=layout)
   every = fig.subplots(num_rows, num_columns, squeeze=False, **options)
   for axis in every.flat:
@@ -97,14 +97,14 @@ def axes(
 
 
 def legend_below(fig: mpl_figure.Figure, handles: Mapping[str, Any], *, ncols: int, **options: Any) -> None:
-  """One legend below all axes, label -> what is drawn; none where nothing is."""
+  """Adds one legend below all axes, label -> what is drawn; none if nothing is drawn."""
   if handles:
     options |= {"loc": "outside lower center", "ncols": ncols, "fontsize": 9, "frameon": False}
     fig.legend(handles.values(), handles.keys(), **options)
 
 
 def handles_of(every: Iterable[matplotlib.axes.Axes]) -> dict[str, Any]:
-  """Label -> what is drawn, of all axes, each label once."""
+  """Label -> what is drawn, over all axes, each label once."""
   return {label: one for axis in every for one, label in zip(*axis.get_legend_handles_labels(), strict=True)}
 
 
@@ -124,7 +124,7 @@ def png(fig: mpl_figure.Figure) -> bytes:
 
 
 def _explained(panels: Sequence[Panel]) -> str:
-  """What the lines and bands are."""
+  """Words that say what the lines and bands are."""
   lines = [line for panel in panels for line in panel.lines]
   counts = [len(line.solid.values) for panel in panels if len(panel.lines) <= _MOST_BANDS for line in panel.lines]
   parts = []
@@ -140,7 +140,7 @@ def _explained(panels: Sequence[Panel]) -> str:
 
 
 def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool, bounds: tuple[float, float]) -> None:
-  marker = "o" if len(line.solid.steps) == 1 else None  # A line of one point is no line.
+  marker = "o" if len(line.solid.steps) == 1 else None  # One point is not visible as a line.
   axis.plot(
     line.solid.steps,
     line.solid.mean,
@@ -159,7 +159,7 @@ def _draw(axis: matplotlib.axes.Axes, line: Line, *, has_band: bool, bounds: tup
 def spread(
   axis: matplotlib.axes.Axes, curve: curves.Curve, color: str, *, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> None:
-  """The band about the mean of a curve's runs, or each of few (`intervals.name` says which); of one run nothing."""
+  """Draws the band around the mean of a curve's runs, or each of few runs (`intervals.name`); nothing for one run."""
   if len(curve.values) >= intervals.FEWEST:
     interval = intervals.of_mean(curve.values, bounds=bounds)
     axis.fill_between(curve.steps, interval.low, interval.high, color=color, alpha=0.18, linewidth=0)

@@ -1,8 +1,9 @@
 """Features in a plane in which neighbours stay neighbours: t-SNE (van der Maaten and Hinton 2008).
 
-Figure 7 of Mirowski et al. 2017 shows the policy LSTM's cells on the I-maze so: clusters of what the agent holds in
-mind of the goal. Distances between clusters and their sizes mean nothing. The paper names no perplexity; ours is
-scikit-learn's, less for few samples. The map starts from principal components, so that it is the same every time.
+In this way figure 7 of Mirowski et al. 2017 shows the policy LSTM's cells on the I-maze: clusters of what the agent
+represents about the goal. Distances between clusters and their sizes have no meaning. The paper names no perplexity;
+ours is scikit-learn's, and less for few samples. The map starts from principal components, so it is the same every
+time.
 """
 
 import chex
@@ -12,8 +13,8 @@ PERPLEXITY = 30.0
 
 
 def embed(features: np.ndarray) -> np.ndarray:
-  """Points of `[N, D]` features in the plane, `[N, 2]`; ValueError for fewer than two samples."""
-  from sklearn import manifold  # Here, since it takes seconds to import, and most figures do without.
+  """Points in the plane, `[N, 2]`, for features `[N, D]`; ValueError for fewer than two samples."""
+  from sklearn import manifold  # Imported here, since it takes seconds, and most figures do not need it.
 
   features = np.asarray(features, np.float64)
   chex.assert_rank(features, 2)

@@ -1,7 +1,7 @@
-"""Features in a plane by t-SNE, coloured by what the agent should hold in mind.
+"""Features in a plane by t-SNE, coloured by what the agent should represent.
 
-Figure 7 of Mirowski et al. 2017: cells of the LSTM on the I-maze, one colour for each alcove that holds the goal. One
-map a panel, since every net has its own features.
+Figure 7 of Mirowski et al. 2017 shows cells of the LSTM on the I-maze, with one colour for each alcove that holds the
+goal. Each panel has one map, since every net has its own features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class Panel(NamedTuple):
 
 
 def maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
-  """A panel a net, a dot a step."""
+  """Draws a panel for each net, with a dot for each step."""
   groups = list(dict.fromkeys(sorted(label for panel in panels for label in panel.labels)))
   colors: Mapping[str, str] = {group: _COLORS[i % len(_COLORS)] for i, group in enumerate(groups)}
   num_columns = min(len(panels), _PANELS_PER_ROW)

@@ -1,14 +1,15 @@
-"""The one reader of a run directory, checked on reading.
+"""The one reader of run directories, which checks them on reading.
 
 A run directory holds `config.json` (every field of the experiment), `provenance.json` (command, commit, versions,
-seed), `network.json` (the columns) and `metrics.jsonl`: one object a line, `step` (int), `wall_s` (float), `kind`
-('train', 'eval' or 'episode') and then named numbers; null, which stands for one that is not finite, is read as nan. On
-an arm every finished episode is a line of kind 'episode' with its `return`, and `step` counts arm steps so far. Steps
-of one kind never fall: a resumed run forgets what it wrote after its checkpoint (`kept_until`). A last line without its
-newline is still being written, or was cut off by a kill, and is left out; any other fault is an error that names the
-line.
+seed), `network.json` (the columns) and `metrics.jsonl`. Each line of `metrics.jsonl` is one object with `step` (int),
+`wall_s` (float), `kind` ('train', 'eval' or 'episode') and then named numbers. null stands for a number that is not
+finite, and is read as nan. On an arm every finished episode is a line of kind 'episode' with its `return`, and `step`
+counts arm steps so far. The steps of one kind never fall: a resumed run forgets what it wrote after its checkpoint
+(`kept_until`). A last line without a newline is still being written, or was cut off by a kill, and is left out. Any
+other fault is an error that names the line.
 
-Lines are read one by one into columns of numbers: a million take a few seconds and little more than their numbers.
+Lines are read one by one into columns of numbers. A million lines take a few seconds and little more memory than their
+numbers.
 """
 
 import array
@@ -23,40 +24,40 @@ import orjson
 
 KINDS = ("train", "eval", "episode")
 _NUMBERS = frozenset((int, float))
-_ENDED = ("step", "episodes", "return_mean")  # What a 'train' record says of the episodes that ended before it.
+_ENDED = ("step", "episodes", "return_mean")  # What a 'train' record says about the episodes that ended before it.
 
 
 class Block(NamedTuple):
   """All lines of one kind that have the same names."""
 
   kind: str  # One of `KINDS`.
-  names: tuple[str, ...]  # Of the columns of `values`: 'step', 'wall_s' and the metrics, as they stand in the lines.
-  lines: np.ndarray  # [N] int64: which lines of the file, rising.
-  values: np.ndarray  # [N, M] float64. Steps are exact: they stay below 2^53.
+  names: tuple[str, ...]  # Of the columns of `values`: 'step', 'wall_s' and the metrics, in the order of the lines.
+  lines: np.ndarray  # [N] int64: line numbers in the file, rising.
+  values: np.ndarray  # [N, M] float64. Steps are exact, as they stay below 2^53.
 
 
 class Run(NamedTuple):
-  """A run directory, read."""
+  """The contents of a run directory."""
 
   path: pathlib.Path
   config: Mapping[str, Any]
   provenance: Mapping[str, Any]
-  network: Mapping[str, Any]  # What network.json says of the columns; empty where the run has none.
-  blocks: tuple[Block, ...]  # Its records; read them by `series`, `columns` and `last`.
+  network: Mapping[str, Any]  # What network.json says about the columns; empty if there is none.
+  blocks: tuple[Block, ...]  # Its records; read them with `series`, `columns` and `last`.
 
 
 class Kept(NamedTuple):
   """The part of a `metrics.jsonl` that a checkpoint does not supersede."""
 
   num_bytes: int  # Cut the file to this length.
-  wall_s: float  # Of the last line that stays; 0 where none does.
+  wall_s: float  # Of the last line that stays; 0 if none does.
 
 
 def read(path: str | pathlib.Path) -> Run:
   """Reads the run directory `path`.
 
   Raises:
-    ValueError: a file is missing or a line is not what the schema says; the message names file, line and fault.
+    ValueError: if a file is missing or a line breaks the schema; the message names file, line and fault.
   """
   path = pathlib.Path(path)
   config, provenance = (read_object(path / name) for name in ("config.json", "provenance.json"))
@@ -65,12 +66,13 @@ def read(path: str | pathlib.Path) -> Run:
 
 
 def kept_until(path: pathlib.Path, step: int) -> Kept:
-  """What of the metrics file `path` stays when its run goes on from a checkpoint at `step` > 0: every line up to it.
+  """The part of the metrics file `path` that stays when its run goes on from a checkpoint at `step` > 0.
 
-  Lines are written in the order of their steps, so what a checkpoint supersedes is one piece at the end of the file.
+  Every line up to `step` stays. Lines are written in the order of their steps, so a checkpoint supersedes one piece at
+  the end of the file.
 
   Raises:
-    ValueError: a line is not what the schema says, or one up to `step` stands behind a later one and would be lost.
+    ValueError: if a line breaks the schema, or a line up to `step` comes after a later one and would be lost.
   """
   kept, beyond = Kept(0, 0.0), ""
   for number, end, _, value in _lines(path):
@@ -84,10 +86,10 @@ def kept_until(path: pathlib.Path, step: int) -> Kept:
 
 
 def last_step(path: pathlib.Path, *, kind: str) -> int:
-  """Of the last record of `kind` in the metrics file `path`; -1 where it has none, or is not there.
+  """The step of the last record of `kind` in the metrics file `path`; -1 if there is no such record or no file.
 
   Raises:
-    ValueError: a line is not what the schema says.
+    ValueError: if a line breaks the schema.
   """
   if not path.exists():
     return -1
@@ -95,7 +97,7 @@ def last_step(path: pathlib.Path, *, kind: str) -> int:
 
 
 def columns(run: Run, *, kind: str, names: Iterable[str]) -> dict[str, np.ndarray]:
-  """Metrics side by side, name -> float64 `[N]`, of the records of `kind` that have all of them; N may be 0."""
+  """Metrics side by side, name -> float64 `[N]`, from the records of `kind` that have all of them; N may be 0."""
   names = tuple(names)
   blocks = [block for block in run.blocks if block.kind == kind and set(names) <= set(block.names)]
   order = np.argsort(np.concatenate([block.lines for block in blocks] or [np.zeros(0)]), kind="stable")
@@ -110,7 +112,7 @@ def series(run: Run, *, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
   """The metric `name` over time: steps int64 `[N]` and values float64 `[N]` of the records of `kind` that have it.
 
   Raises:
-    ValueError: no record of that kind has it; the message lists what there is.
+    ValueError: if no record of that kind has it; the message lists the metrics that exist.
   """
   steps, values = columns(run, kind=kind, names=("step", name)).values()
   if not len(steps):
@@ -120,7 +122,7 @@ def series(run: Run, *, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def last(run: Run, *, kind: str | None = None) -> dict[str, float]:
-  """The last record of `kind`, or of any: its step, its wall_s and its metrics; empty where there is none."""
+  """The last record of `kind`, or of any kind: its step, its wall_s and its metrics; empty if there is none."""
   blocks = [block for block in run.blocks if kind in (None, block.kind)]
   if not blocks:
     return {}
@@ -129,12 +131,12 @@ def last(run: Run, *, kind: str | None = None) -> dict[str, float]:
 
 
 def episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
-  """The finished episodes of a run: the step each ended at, int64 `[N]`, and its return, float64 `[N]`.
+  """The finished episodes of a run: the step at which each ended, int64 `[N]`, and its return, float64 `[N]`.
 
-  In simulation, where a 'train' record has a mean over its episodes, that and the record's step stand for each.
+  In simulation a 'train' record has only a mean over its episodes. Each of them gets this mean and the record's step.
 
   Raises:
-    ValueError: none has ended.
+    ValueError: if no episode has ended.
   """
   steps, count, means = columns(run, kind="train", names=_ENDED).values()
   if count.any() and not any(block.kind == "episode" for block in run.blocks):
@@ -158,7 +160,7 @@ def find(patterns: Iterable[str]) -> tuple[pathlib.Path, ...]:
   """Run directories that `patterns` name, sorted: a run, a folder of runs at any depth, or a glob of either.
 
   Raises:
-    ValueError: a pattern names no run directory.
+    ValueError: if a pattern names no run directory.
   """
   runs: set[pathlib.Path] = set()
   for pattern in patterns:
@@ -170,7 +172,7 @@ def find(patterns: Iterable[str]) -> tuple[pathlib.Path, ...]:
 
 
 def folders(pattern: str) -> tuple[pathlib.Path, ...]:
-  """The folders that a path or a glob names; a path that exists is that folder, whatever is in its name."""
+  """The folders that a path or a glob names; a path that exists is that folder, whatever characters it has."""
   path = pathlib.Path(pattern).expanduser()
   if path.is_dir() or path == pathlib.Path(path.anchor):
     return (path,)
@@ -182,7 +184,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   """The JSON object in the file `path`.
 
   Raises:
-    ValueError: there is none; the message names file, line and fault.
+    ValueError: if there is none; the message names file, line and fault.
   """
   try:
     value = json.loads(path.read_bytes())
@@ -218,7 +220,7 @@ def _read_blocks(path: pathlib.Path) -> tuple[Block, ...]:
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
-  """Every line in order, one in memory at a time: its number, the bytes up to its end, its kind, the rest of it."""
+  """Every line in order, one in memory at a time: its number, the bytes up to its end, its kind, its other values."""
   try:
     file = path.open("rb")
   except FileNotFoundError:
@@ -245,7 +247,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
   kind, step = value.pop("kind"), value["step"]
   if kind not in KINDS:
     raise ValueError(f"'kind' is {kind!r}, want one of {', '.join(KINDS)}")
-  if not _NUMBERS.issuperset(map(type, value.values())):  # A bool is none.
+  if not _NUMBERS.issuperset(map(type, value.values())):  # A bool is not a number.
     value |= {name: math.nan for name, x in value.items() if x is None and name not in ("step", "wall_s")}
   if not _NUMBERS.issuperset(map(type, value.values())):
     name, wrong = next((name, x) for name, x in value.items() if type(x) not in _NUMBERS)
@@ -260,7 +262,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
 def _object(line: bytes) -> dict[str, Any]:
   try:
     value = orjson.loads(line)
-  except orjson.JSONDecodeError:  # Not JSON, or a number that is not in the standard: json reads NaN and Infinity.
+  except orjson.JSONDecodeError:  # Not JSON, or a number outside the standard: json reads NaN and Infinity.
     try:
       value = json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < 18 else float(digits))
     except json.JSONDecodeError as error:

@@ -1,7 +1,7 @@
-"""What was transferred, as pictures: AFS, APS and their spectra (Rusu et al. 2016, figures 5, 7, 9 and 10).
+"""Pictures of what was transferred: AFS, APS and their spectra (Rusu et al. 2016, figures 5, 7, 9 and 10).
 
-A bar is a layer, cut into columns: how much of the policy's sensitivity falls on each. Columns keep one colour in all
-figures, the newest one orange. Arrays in, figures out; nothing is shown or written.
+A bar is a layer. Its sections show how much of the policy's sensitivity falls on each column. Each column has the same
+colour in all figures; the newest is orange. Functions take arrays and return figures; nothing is shown or written.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from analysis import curves, fisher, intervals, moments, perturbation, plots
 NEWEST = "#d9661f"
 SOURCES = ("#1f4e9c", "#5aa0e6", "#9cc7ee", "#c9def3")  # Column 0, 1, ...
 SPECTRA = ("#e0a030", "#3f9c78", "#2d5fa8", "#5b2d82")  # 2, 3, 4, 5 columns.
-_INVISIBLE = 0.005  # Bars up to here cannot be seen.
+_INVISIBLE = 0.005  # Bars up to this height cannot be seen.
 _METHODS = {"APS": "#7a5aa6", "AFS": "#2f8f5b"}
 
 
@@ -35,16 +35,16 @@ class Dot(NamedTuple):
 
   new_column_afs: float  # Mean over the convolutions of the newest column's share.
   score: float
-  group: str  # What it is coloured by: a method, a target.
+  group: str  # Determines its colour: a method, a target.
 
 
 def shares_by_layer(nets: Sequence[Net], *, layers: Sequence[str]) -> mpl_figure.Figure:
-  """Stacked bars, one panel a net and one bar a layer, from the first column (bottom) to the newest (top).
+  """Stacked bars, one panel per net and one bar per layer, from the first column (bottom) to the newest (top).
 
-  A layer whose shares are NaN gets no bar and 'n/a'.
+  A layer whose shares are NaN has 'n/a' instead of a bar.
 
   Raises:
-    ValueError: a net has none of a layer.
+    ValueError: if a net lacks a layer in all columns.
   """
   width = max(1.6, 0.55 * len(layers) + 0.7)
   fig, (axes,) = plots.axes((width * len(nets) + 0.8, 3.6), 1, len(nets), sharey=True)
@@ -61,7 +61,7 @@ def shares_by_layer(nets: Sequence[Net], *, layers: Sequence[str]) -> mpl_figure
 
 
 def feature_use(shares: Mapping[moments.Place, np.ndarray], *, layer: str, title: str) -> mpl_figure.Figure:
-  """Every map's or neuron's share of one layer's sensitivity, a panel a column: what the policy uses (figure 5b)."""
+  """The share of every map or neuron in one layer's sensitivity, a panel per column (figure 5b)."""
   places = fisher.by_layer(shares).get(layer, [])
   if not places:
     raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(shares))}")
@@ -83,7 +83,7 @@ def feature_use(shares: Mapping[moments.Place, np.ndarray], *, layer: str, title
 
 
 def score_against_new_column(dots: Sequence[Dot], *, colors: Mapping[str, str]) -> mpl_figure.Figure:
-  """Transfer score over the newest column's mean AFS, one dot a net (figure 7b); the line is transfer of none."""
+  """Transfer score over the newest column's mean AFS, one dot per net (figure 7b); the line means no transfer."""
   fig, ((axis,),) = plots.axes((5.6, 4.2))
   for group in dict.fromkeys(dot.group for dot in dots):
     points = np.asarray([(dot.new_column_afs, dot.score) for dot in dots if dot.group == group])
@@ -100,7 +100,7 @@ def score_against_new_column(dots: Sequence[Dot], *, colors: Mapping[str, str]) 
 def noise_curves(
   criticals: Mapping[moments.Place, perturbation.Critical], *, clean_score: float, floor: float, layer: str
 ) -> mpl_figure.Figure:
-  """Score over the scale of noise in each column of a layer, and where half of it is lost (figure 9, left)."""
+  """Score over the scale of noise in each column of a layer, and where half of the score is lost (figure 9, left)."""
   places = fisher.by_layer(criticals).get(layer, [])
   if not places:
     raise ValueError(f"no column has a layer {layer!r}; there are {sorted(fisher.by_layer(criticals))}")
@@ -123,7 +123,7 @@ def noise_curves(
 
 
 def aps_against_afs(nets: Sequence[tuple[Net, Net]], *, layers: Sequence[str]) -> mpl_figure.Figure:
-  """(APS, AFS) of the newest column's share, a pair of bars a layer ('n/a': undetermined), a panel a net (figure 9)."""
+  """The newest column's share by APS and AFS: two bars per layer ('n/a': undetermined), a panel per net (figure 9)."""
   width = max(2.0, 0.75 * len(layers) + 0.8)
   fig, (axes,) = plots.axes((width * len(nets) + 0.8, 3.4), 1, len(nets), sharey=True)
   for axis, pair in zip(axes, nets, strict=True):

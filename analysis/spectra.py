@@ -1,7 +1,8 @@
-"""AFS spectra: how evenly a layer's features are used, and how that thins out as columns are added.
+"""AFS spectra: how evenly a layer's features are used, and how this changes as columns are added.
 
-Figure 10 of Rusu et al. 2016 (appendix B): a net's AFS(i, k, m) of one layer, sorted; over the source maps (12, 24, 36
-of them with 2, 3, 4 columns) and over the newest column's; the axis stretched to a fraction; averaged over nets.
+Figure 10 of Rusu et al. 2016 (appendix B) shows a net's AFS(i, k, m) of one layer, sorted. One spectrum is over the
+source maps (12, 24, 36 maps with 2, 3, 4 columns), the other over the newest column's maps. The axis is stretched to a
+fraction, and spectra are averaged over nets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,19 +13,19 @@ from analysis import curves, fisher, moments
 
 
 def source_values(afs: Mapping[moments.Place, np.ndarray], layer: str) -> np.ndarray:
-  """AFS(i, k, m) of every feature of `layer` in all columns but the newest, `[n]`."""
+  """AFS(i, k, m) of every feature of `layer` in all columns except the newest, `[n]`."""
   return np.concatenate([afs[place] for place in _places(afs, layer)[:-1]])
 
 
 def newest_values(afs: Mapping[moments.Place, np.ndarray], layer: str) -> np.ndarray:
-  """The same of the newest column."""
+  """The same for the newest column."""
   return np.asarray(afs[_places(afs, layer)[-1]])
 
 
 def spectrum(nets: Sequence[np.ndarray], *, num_points: int = 101) -> curves.Curve:
-  """Sorted values over the fraction of features, `num_points` from 0 to 1, one row a net of values `[n]`; n may differ.
+  """Sorted values over the fraction of features, `num_points` from 0 to 1; a row for each net's `[n]`; n may differ.
 
-  The m-th largest of n stands at (m + 1/2) / n, between them is a line, and beyond the ends it is flat.
+  The m-th largest of n values is at (m + 1/2) / n. The spectrum is linear between values and flat beyond the ends.
   """
   if not nets:
     raise ValueError("no nets to average")
@@ -37,7 +38,7 @@ def spectrum(nets: Sequence[np.ndarray], *, num_points: int = 101) -> curves.Cur
 
 
 def used_fraction(values: np.ndarray) -> float:
-  """How many features carry the use: (sum v)^2 / (n sum v^2), 1 if all are equal, 1/n if one is all; NaN if none is."""
+  """Share of features in use: (sum v)^2 / (n sum v^2); 1 if all are equal, 1/n for a single one, NaN for none."""
   values = np.asarray(values, np.float64)
   squares = len(values) * np.square(values).sum()
   return float(values.sum() ** 2 / squares) if squares > 0 else np.nan

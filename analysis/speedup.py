@@ -2,9 +2,10 @@
 
     speed-up = median steps of the slow runs / median steps of the fast runs
 
-A run that never reaches the score within its length is censored: it needs more steps than it had, nobody knows how
-many. It is never dropped and never given its length as an answer. A ratio with a censored median is a bound, and the
-bootstrap interval takes the lowest of what is possible below and the highest above (which may be 0 or infinite).
+A run that never reaches the score within its length is censored: it needs more steps than it had, but it is unknown how
+many. Such a run is never dropped, and its length is never used as its answer. A ratio with a censored median is a
+bound. The bootstrap interval uses the lowest possible value as its low end and the highest as its high end (which may
+be 0 or infinite).
 """
 
 from typing import NamedTuple
@@ -17,20 +18,20 @@ _NUM_RESAMPLES = 2000
 
 
 class Speedup(NamedTuple):
-  """A ratio of steps and its interval; above 1 `method` is faster than `baseline`."""
+  """A ratio of steps and its interval; above 1, `method` is faster than `baseline`."""
 
-  at_least: float  # Equal to `at_most` where both medians are known.
+  at_least: float  # Equal to `at_most` if both medians are known.
   at_most: float
-  low: float  # NaN where either side has a single run.
+  low: float  # NaN if either side has a single run.
   high: float
-  num_reached: int  # Of the method's runs.
+  num_reached: int  # How many of the method's runs.
   num_runs: int
   num_baseline_reached: int
   num_baseline_runs: int
 
   @property
   def is_known(self) -> bool:
-    """Whether both medians were reached, so that the ratio is a number and no bound."""
+    """Whether both medians were reached, so that the ratio is a number, not a bound."""
     return self.at_least == self.at_most
 
 
@@ -51,9 +52,9 @@ def steps_to(curve: curves.Curve, score: float) -> np.ndarray:
 
 
 def steps_in_words(curve: curves.Curve, score: float) -> str:
-  """Median of the steps to `score` and each run's, sorted: '200 (100; 200; never)'.
+  """Median of the steps to `score`, and each run's steps, sorted: '200 (100; 200; never)'.
 
-  Where runs that never reach it are in the median, the least that it can be: '> 300 (100; never; never)' of 300 steps.
+  If runs that never reach it are in the median, its least possible value: '> 300 (100; never; never)' of 300 steps.
   """
   steps = np.sort(steps_to(curve, score))
   least, most = np.median(np.minimum(steps, curve.steps[-1])), np.median(steps)
@@ -67,7 +68,7 @@ def speedup(baseline: curves.Curve, method: curves.Curve, score: float) -> Speed
   Smooth the curves first if they are noisy: the first point above the score counts.
 
   Raises:
-    ValueError: a run is at the score from its first point, so that the ratio says nothing.
+    ValueError: if a run is at the score from its first point, because the ratio then says nothing.
   """
   slow, fast = steps_to(baseline, score), steps_to(method, score)
   if (slow == baseline.steps[0]).any() or (fast == method.steps[0]).any():
@@ -93,7 +94,7 @@ def speedup(baseline: curves.Curve, method: curves.Curve, score: float) -> Speed
 
 
 def describe(ratio: Speedup) -> str:
-  """One line: '4.0x [2.1, 9.7]', or '> 4.0x' where only a bound is known."""
+  """One line: '4.0x [2.1, 9.7]', or '> 4.0x' if only a bound is known."""
   if ratio.is_known:
     text = f"{ratio.at_least:.1f}x"
   elif np.isinf(ratio.at_most) and ratio.at_least > 0:
@@ -113,8 +114,8 @@ def describe(ratio: Speedup) -> str:
 def _bounds(
   slow: np.ndarray, fast: np.ndarray, slow_length: float, fast_length: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Least and most that the ratio of medians of each row of `[R, S]` steps can be."""
-  # A censored run lies between its length and infinity: x / inf is 0, inf / x infinite.
+  """The least and the greatest possible ratio of medians, for each row of `[R, S]` steps."""
+  # A censored run is between its length and infinity: x / inf is 0, inf / x is infinite.
   slow_least, fast_least = np.minimum(slow, slow_length), np.minimum(fast, fast_length)
   slow_most, slow_least, fast_most, fast_least = (
     np.median(steps, axis=1) for steps in (slow, slow_least, fast, fast_least)

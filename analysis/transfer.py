@@ -1,11 +1,11 @@
-"""Transfer score: how much area a method's learning curve has, against learning the target from scratch.
+"""Transfer score: the area under a method's learning curve, relative to learning the target from scratch.
 
     score = area above `floor` up to `horizon` of the method / the same of baseline 1 on that target
 
-Rusu et al. 2016 (section 5) run 25 jobs a cell with sampled hyper-parameters and report the mean of the top 3. They
-say neither how a game with negative scores is shifted, nor how far the area goes, nor what the top is ranked by, nor
-whether curves are averaged before or after the area is taken: all four are fields of `Definition`. Averaging commutes
-with the area unless a run dips below the floor, since what lies below it counts as 0, not as negative.
+Rusu et al. 2016 (section 5) run 25 jobs per cell with sampled hyper-parameters and report the mean of the top 3. They
+do not say how a game with negative scores is shifted, how far the area goes, by what the top is ranked, or whether
+curves are averaged before or after the area is taken. All four are fields of `Definition`. Averaging commutes with the
+area unless a run dips below the floor, because what lies below it counts as 0, not as negative.
 """
 
 import dataclasses
@@ -17,23 +17,23 @@ from analysis import curves
 
 RANKINGS = ("area", "final")
 AVERAGES = ("runs", "curve")
-# Ours: the share of the horizon whose mean counts as the final score; one point alone is too noisy to rank by.
+# Our choice: the mean over this share of the horizon counts as the final score; a single point is too noisy to rank by.
 FINAL_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Definition:
-  """What the paper leaves open about the score, each choice explained."""
+  """What the paper leaves open about the score, with each choice explained."""
 
-  # The score that counts as nothing. Pong: its minimum -21, or -20, with which the paper's own curves come nearest.
+  # The score that counts as nothing. In Pong: its minimum -21, or -20, with which the paper's own curves come nearest.
   floor: float
-  horizon: float  # Steps up to which the area goes, in the curves' own unit.
-  top_k: int | None = 3  # How many of a cell's runs count, the best ones; None: all of them.
-  rank_by: str = "area"  # "area" (what is compared, and the least noisy), or "final": the mean of the last tenth.
+  horizon: float  # Number of steps up to which the area goes, in the curves' unit.
+  top_k: int | None = 3  # How many of a cell's runs, the best ones, count; None: all.
+  rank_by: str = "area"  # "area" (which is compared, and least noisy), or "final": the mean of the last tenth.
   average: str = "runs"  # "runs": the mean of the runs' areas; "curve": the area of their mean curve.
 
   def __post_init__(self) -> None:
-    """Refuses what no score can be made of."""
+    """Refuses values that give no score."""
     for name, value, known in (("rank_by", self.rank_by, RANKINGS), ("average", self.average, AVERAGES)):
       if value not in known:
         raise ValueError(f"{name}={value!r} is not one of {known}")
@@ -44,7 +44,7 @@ class Definition:
 
 
 def readings(definition: Definition, horizons: Sequence[float] = ()) -> dict[str, Definition]:
-  """Every reading of the paper with this floor and top: ranking x average x (`horizon`, `horizons`), by a label."""
+  """Every reading of the paper with this floor and top, by label: ranking x average x (`horizon`, `horizons`)."""
   definitions = {}
   for horizon in dict.fromkeys((definition.horizon, *horizons)):
     for rank_by in RANKINGS:
@@ -55,9 +55,9 @@ def readings(definition: Definition, horizons: Sequence[float] = ()) -> dict[str
 
 
 def areas(curve: curves.Curve, definition: Definition, indices: np.ndarray | None = None) -> np.ndarray:
-  """Mean height above the floor of the top of S runs, `[R]` points of score: area / length, whatever the unit of steps.
+  """Mean height above the floor of the top of S runs, `[R]` points of score: area / length, for any unit of steps.
 
-  `indices`, `[R, S']`, says which runs each resample holds; None for one that holds each run once.
+  `indices`, `[R, S']`, are the runs in each resample; None means one resample that holds each run once.
   """
   num_runs = len(curve.values)
   top_k = definition.top_k or num_runs
@@ -82,13 +82,13 @@ def final_scores(curve: curves.Curve, horizon: float) -> np.ndarray:
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-  """`above` / `below` `[R]`, areas >= 0: infinite where `below` is 0 (a baseline on the floor bounds nothing)."""
+  """`above` / `below` `[R]`, areas >= 0; infinite where `below` is 0 (a baseline on the floor bounds nothing)."""
   unbounded = np.where(np.isnan(above + below), np.nan, np.inf)
   return np.divide(above, below, out=unbounded, where=below > 0)
 
 
 def _height_above(steps: np.ndarray, values: np.ndarray, floor: float) -> np.ndarray:
-  """Mean over `steps` `[G]` of what lies above `floor` of the line through `values` `[..., G]`, exactly."""
+  """The exact mean over `steps` `[G]` of the part above `floor` of the line through `values` `[..., G]`."""
   above = values - floor
   low = np.minimum(above[..., :-1], above[..., 1:])
   high = np.maximum(above[..., :-1], above[..., 1:])
@@ -98,7 +98,7 @@ def _height_above(steps: np.ndarray, values: np.ndarray, floor: float) -> np.nda
 
 
 def _weights_of_top(rank: np.ndarray, indices: np.ndarray, top_k: int) -> np.ndarray:
-  """`[R, S]`: how much each run counts in each resample, rows summing to 1."""
+  """`[R, S]`: the weight of each run in each resample; rows sum to 1."""
   order = np.argsort(-rank[indices], axis=1, kind="stable")[:, :top_k]
   chosen = np.take_along_axis(indices, order, axis=1)
   weights = np.zeros((len(indices), len(rank)))

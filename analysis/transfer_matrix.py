@@ -1,10 +1,10 @@
 """The transfer matrix: a score for every way to learn (method, source) and every target, and its summary.
 
-Figure 4a and table 1 of Rusu et al. 2016. A cell that was not run, is half run, or cannot be (a target that was the
-source) is NaN with a note that says why: never 0, and never part of a mean. Baseline 1 of a target stands in all of
-its cells, so a bootstrap resample of it is shared by that target's cells; the intervals of the summary follow. Runs of
-both are resampled independently, and the top is chosen anew in every resample. For the top of few runs the interval is
-approximate: a resample can repeat the best run but never hold a better one.
+These are figure 4a and table 1 of Rusu et al. 2016. A cell that was not run, is half run, or cannot exist (its target
+was the source) is NaN with a note that says why. It is never 0 and never part of a mean. Baseline 1 of a target is in
+all of the target's cells, so these cells share its bootstrap resamples; the intervals of the summary follow from that.
+Runs of method and baseline are resampled independently, and the top is chosen anew in every resample. For the top of
+few runs the interval is approximate: a resample can repeat the best run but never contain a better one.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis import curves, intervals, transfer
 
-IS_SOURCE = "source"  # The note of a cell whose target is (one of) its sources.
+IS_SOURCE = "source"  # The note of a cell whose target is one of its sources.
 MISSING = "not run"
 
 
@@ -23,7 +23,7 @@ class Row(NamedTuple):
   """One way to learn a target."""
 
   method: str  # 'finetune', 'progressive2', ...
-  source: str  # The task learned before; several are joined by '+', in order.
+  source: str  # The task learned before; several tasks are joined by '+', in order.
 
 
 class Matrix(NamedTuple):
@@ -31,11 +31,11 @@ class Matrix(NamedTuple):
 
   rows: tuple[Row, ...]
   targets: tuple[str, ...]
-  values: np.ndarray  # [M, T] float64, NaN where there is no score.
-  low: np.ndarray  # [M, T] the intervals' ends, NaN where there are none.
+  values: np.ndarray  # [M, T] float64, NaN if there is no score.
+  low: np.ndarray  # [M, T] the intervals' ends, NaN if there are none.
   high: np.ndarray  # [M, T]
-  notes: np.ndarray  # [M, T] str: why a cell has no score; '' where it has one.
-  resampled: np.ndarray  # [R, M, T] bootstrap scores; R = 0 where there are none.
+  notes: np.ndarray  # [M, T] str: why a cell has no score; '' if it has one.
+  resampled: np.ndarray  # [R, M, T] bootstrap scores; R = 0 if there are none.
 
 
 class Summary(NamedTuple):
@@ -60,15 +60,15 @@ def build(
   """Scores every cell.
 
   Args:
-    cells: (row, target) -> its runs' curves; those that were not run are left out.
+    cells: (row, target) -> the curves of its runs; cells that were not run are left out.
     baselines: target -> the curves of learning it from scratch.
     rows, targets: of the matrix, in order.
-    definition: what a score is.
-    own_floors: target -> the score that counts as nothing there, where that is not the definition's.
-    num_resamples: of the bootstrap.
+    definition: the definition of a score.
+    own_floors: target -> the score that counts as nothing there, if it is not the definition's.
+    num_resamples: number of bootstrap resamples.
 
   Raises:
-    ValueError: a cell that lies in no row or column.
+    ValueError: for a cell that is in no row or column.
   """
   stray = [f"{row.method} from {row.source} on {t}" for row, t in cells if row not in rows or t not in targets]
   if stray:
@@ -106,7 +106,7 @@ def of_values(
 
 
 def same_cells(matrix: Matrix, other: Matrix) -> Matrix:
-  """`matrix` on the rows and targets of `other`, without the cells that `other` lacks: so that means compare."""
+  """`matrix` on the rows and targets of `other`, without the cells that `other` lacks: so means can be compared."""
   values, notes = np.full(other.values.shape, np.nan), np.full(other.values.shape, MISSING, object)
   for m, row in enumerate(other.rows):
     for t, target in enumerate(other.targets):
@@ -133,9 +133,9 @@ def summarise(matrix: Matrix) -> dict[str, Summary]:
 def table(
   summaries: Mapping[str, Summary], beside: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> dict[str, dict[str, str]]:
-  """Rows for `curves.table`, as table 1 of the paper: mean and median in % of baseline 1.
+  """Rows for `curves.table`, like table 1 of the paper: mean and median in % of baseline 1.
 
-  `beside`: heading -> method -> (mean, median) in %, to stand next to ours.
+  `beside`: heading -> method -> (mean, median) in %, to be shown beside ours.
   """
   rows = {"scratch": {"mean %": "100", "median %": "100", "cells": ""} | dict.fromkeys(beside, "100 / 100")}
   for method, summary in summaries.items():
@@ -154,7 +154,7 @@ def table(
 class _Sample(NamedTuple):
   """The areas of one set of runs."""
 
-  area: float  # NaN where there is none.
+  area: float  # NaN if there is none.
   resampled: np.ndarray  # [R]; NaN for a single run.
   note: str  # Why there is none.
 
@@ -178,7 +178,7 @@ def _sample(
 
 
 def _why_not(row: Row, target: str, above: _Sample, below: _Sample) -> str:
-  """Why a cell has no score; '' where it has one."""
+  """Why a cell has no score; '' if it has one."""
   if above.note:
     return _why_empty(row, target) if above.note == MISSING else above.note
   if below.note:

@@ -1,9 +1,9 @@
-"""Many worlds side by side, and the only auto-reset.
+"""Many worlds side by side, with the only auto-reset.
 
 The convention is dm_env's: a step after LAST ignores its action, starts a new episode and returns FIRST. Every
-observation is therefore made once, the last one of an episode included, and worlds in JAX and worlds behind
-`dm_env` produce trajectories of the same form. One transition in each episode (LAST to FIRST) carries no
-information; `agents.trajectory` gives it weight 0.
+observation is therefore computed once, including the last one of an episode, and worlds in JAX and worlds behind
+`dm_env` produce trajectories of the same form. One transition in each episode (LAST to FIRST) carries no information;
+`agents.trajectory` gives it weight 0.
 """
 
 import functools
@@ -18,7 +18,7 @@ from environments import core
 
 @struct.dataclass
 class BatchState:
-  """B worlds, what they show, and the keys of their coming episodes."""
+  """B worlds, what they show, and the keys of their next episodes."""
 
   worlds: core.State  # Every leaf [B, ...].
   timestep: core.TimeStep  # Every leaf [B, ...].
@@ -28,8 +28,8 @@ class BatchState:
 class Batch(NamedTuple):
   """`num_worlds` copies of one world, each with its own randomness.
 
-  Only the named observations and signals are computed: what no one reads, no one pays for. `privileged` names signals
-  that losses read; a loss may be of an observation too, such as where the arm's joints are.
+  Only the named observations and signals are computed, so unread ones cost nothing. `privileged` names the signals that
+  losses read. It may also name an observation, such as the arm's joint angles.
   """
 
   environment: core.Environment
@@ -55,11 +55,11 @@ class Batch(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="batch")
 def begin(batch: Batch, key: jax.Array) -> BatchState:
-  """`batch.init`, compiled once for all batches that are equal."""
+  """`batch.init`, compiled once for all equal batches."""
   return batch.init(key)
 
 
-# Each of these is traced once, for every place in every program where worlds are equal.
+# Each of these is traced once for equal worlds, for all places in all programs.
 
 
 @functools.partial(jax.jit, static_argnames="environment")

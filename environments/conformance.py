@@ -1,10 +1,10 @@
-"""Whether a world is as agents need it: one call for a test of one's own.
+"""Checks that a world is what agents need, in one call, for use in your own tests.
 
     assert conformance.check(Corridor) > 0
 
-What is wrong with a world is else found late, or never: a discount of 0 in mid-episode cuts every return, a reward that
-is not a number ends a run, and a world without equality is compiled for again and again. Random legal
-actions are played, in two copies of a world in JAX inside one jit, and in one environment behind `dm_env`.
+Without this check, a faulty world is noticed late or never. A discount of 0 in mid-episode cuts every return, a reward
+that is not a number ends a run, and a world without equality is compiled again and again. The check plays random legal
+actions: in two copies of a world in JAX inside one jit, or in one environment behind `dm_env`.
 """
 
 import functools
@@ -20,7 +20,7 @@ from dm_env import specs
 
 from environments import batch, core, host
 
-_COPIES = 2  # Of a world in JAX.
+_COPIES = 2  # Number of copies of a world in JAX.
 _METHODS = ("observation_spec", "privileged_spec", "action_spec", "reset", "step", "observe")
 _NEEDS_NUMBERS = (
   jax.errors.ConcretizationTypeError,
@@ -32,18 +32,18 @@ _SCALARS = {"step_type": np.int32, "reward": np.float32, "discount": np.float32}
 
 
 def check(make: Callable[..., core.Environment | dm_env.Environment], *, num_steps: int = 200, seed: int = 0) -> int:
-  """Plays `num_steps` steps in what `make` makes, and looks at each.
+  """Plays `num_steps` steps in the world that `make` makes, and checks each step.
 
   Args:
     make: a world's class or maker, or `functools.partial(registry.make, name, **options)`.
-    num_steps: enough for an episode or more to end.
-    seed: of the actions, and of the episodes: of a world in JAX, or by the parameter `seed` of a maker.
+    num_steps: enough steps for one or more episodes to end.
+    seed: seeds the actions and the episodes: those of a world in JAX, or of a maker with a parameter `seed`.
 
   Returns:
-    The number of episodes that ended; how the world ends was not looked at where it is 0.
+    The number of episodes that ended. If it is 0, the end of an episode was not checked.
 
   Raises:
-    ValueError: naming the first thing that is not as agents need it.
+    ValueError: names the first thing that is not as agents need it.
   """
   if not callable(make):
     raise ValueError(f"a {type(make).__name__} cannot be called; give a world's class, or a function that makes it")
@@ -67,7 +67,7 @@ def check(make: Callable[..., core.Environment | dm_env.Environment], *, num_ste
 
 
 def check_made(world: Any, name: str) -> None:
-  """Refuses what lacks a function of a world in JAX, or a hash."""
+  """Refuses a world in JAX that lacks one of its functions, or a hash."""
   kind = type(world).__name__
   missing = [method for method in _METHODS if not callable(getattr(world, method, None))]
   if missing:
@@ -82,7 +82,7 @@ def check_made(world: Any, name: str) -> None:
 
 
 def check_forms(world: core.Environment, name: str) -> None:
-  """Refuses a state that changes its form, and what is shown in another form than agents read, without playing."""
+  """Refuses, without playing, a state whose form changes, and outputs in another form than agents read."""
   choices = core.num_choices(world.action_spec())
   if max(choices, default=0) > host.MOST_CHOICES:
     raise ValueError(f"{name}: its action is {world.action_spec()}; an entry has at most {host.MOST_CHOICES:,} values")
@@ -113,7 +113,7 @@ def check_forms(world: core.Environment, name: str) -> None:
 
 
 def _specs(world: core.Environment) -> list[dict[str, specs.Array]]:
-  """Of observations and signals, in JAX's dtypes: a spec's `float` is float64."""
+  """The specs of observations and signals, in JAX's dtypes (in a spec, `float` is float64)."""
   return [
     {name: spec.replace(dtype=jax.dtypes.canonicalize_dtype(spec.dtype)) for name, spec in offered.items()}
     for offered in (world.observation_spec(), world.privileged_spec())
@@ -121,7 +121,7 @@ def _specs(world: core.Environment) -> list[dict[str, specs.Array]]:
 
 
 def _forms_of(world: core.Environment, method: str, name: str, *arguments: Any) -> Any:
-  """What a method gives, by form; ValueError where it asks for numbers that a compiled program does not have."""
+  """The form of a method's result; ValueError if the method needs numbers that a compiled program does not have."""
   try:
     return jax.eval_shape(getattr(world, method), *arguments)
   except _NEEDS_NUMBERS as error:
@@ -161,7 +161,7 @@ def _check_host(world: dm_env.Environment, name: str, num_steps: int, rng: np.ra
   most = np.array(core.num_choices(world.action_spec()))
   world.reset()
   world.step(rng.integers(0, most).astype(np.int32))
-  timestep, was_last, num_ended = world.reset(), True, 0  # In mid-episode: an evaluation begins so.
+  timestep, was_last, num_ended = world.reset(), True, 0  # Reset in mid-episode: an evaluation begins so.
   for i in range(num_steps + 1):
     where = f"{name}, step {i}"
     _check_values(where, "observation", world.observation_spec(), timestep.observation)
@@ -185,7 +185,7 @@ def _check_values(where: str, what: str, offered: Mapping[str, specs.Array], giv
 
 
 def _check_order(where: str, timestep: core.TimeStep | dm_env.TimeStep, *, was_last: bool) -> None:
-  """An episode begins at FIRST and nowhere else, and what it pays are numbers."""
+  """Checks that an episode begins at FIRST and nowhere else, and that reward and discount are valid."""
   if (timestep.step_type == core.FIRST) != was_last:
     expected = "FIRST" if was_last else "MID or LAST"
     raise ValueError(f"{where}: the step is {dm_env.StepType(int(timestep.step_type)).name}, not {expected}")

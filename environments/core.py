@@ -1,8 +1,8 @@
 """What a world is: three pure functions on one frozen state.
 
-`reset(key)` draws the start of an episode, `step(state, action)` advances it, `observe(state)` reads it. Reading is
-apart from advancing so that a batch of worlds can choose between a fresh and a stepped state first and pay for
-pixels and kinematics once. Everything is unbatched; `environments.batch` maps it over worlds and is the only place
+`reset(key)` draws the start of an episode, `step(state, action)` advances it, and `observe(state)` reads it. Reading is
+separate from advancing, so a batch of worlds can first choose between a fresh and a stepped state, and then compute
+pixels and kinematics only once. Everything is unbatched. `environments.batch` maps it over worlds and is the only place
 where an episode restarts by itself.
 """
 
@@ -21,7 +21,7 @@ Observation = Mapping[str, jax.Array]
 State = Any  # A frozen pytree of arrays, private to its world.
 _Made = TypeVar("_Made")
 
-# dm_env's own codes, as int32 data: `step_type` is for resets, discounts are for returns.
+# dm_env's own codes, as int32 data. Resets depend on `step_type`, returns on the discounts.
 FIRST = int(dm_env.StepType.FIRST)
 MID = int(dm_env.StepType.MID)
 LAST = int(dm_env.StepType.LAST)
@@ -29,10 +29,10 @@ LAST = int(dm_env.StepType.LAST)
 
 @struct.dataclass
 class TimeStep:
-  """What a world shows at one instant; the same fields, in the same order, as `dm_env.TimeStep`.
+  """What a world shows at one instant. It has the same fields, in the same order, as `dm_env.TimeStep`.
 
   `reward` and `discount` belong to the transition that led here (0 and 1 at FIRST). A terminated episode ends with
-  discount 0, a truncated one with discount 1: its last observation is the one to bootstrap from.
+  discount 0. A truncated episode ends with discount 1, and its last observation is the one to bootstrap from.
   """
 
   step_type: jax.Array  # [] int32: FIRST, MID or LAST.
@@ -43,19 +43,19 @@ class TimeStep:
 
 
 class Environment(Protocol):
-  """A world in JAX. Hyper-parameters live in the object, everything that changes lives in the state.
+  """A world in JAX. Hyper-parameters live in the object. Everything that changes lives in the state.
 
-  Programs are compiled for a world: it needs a hash, and should equal those made alike (`ByValue`; a frozen dataclass).
-  Three attributes are read where a world has them: `control_dt_s`, how long a step lasts, seconds, for videos;
-  `return_bounds`, the lowest and the highest return of an episode, at which intervals end; `calls_host`, whether a step
-  calls Python, which one device alone can do for a run.
+  Programs are compiled for a world, so it needs a hash and should equal every world made alike (use `ByValue` or a
+  frozen dataclass). Three attributes are read if a world has them: `control_dt_s`, the length of a step in seconds, for
+  videos; `return_bounds`, the lowest and the highest return of an episode, at which intervals end; `calls_host`,
+  whether a step calls Python, which limits a run to one device.
   """
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
     """Shape, dtype and bounds of every observation this world offers."""
 
   def privileged_spec(self) -> Mapping[str, specs.Array]:
-    """The same for the signals that no policy may read."""
+    """Shape, dtype and bounds of the signals that no policy may read."""
 
   def action_spec(self) -> specs.BoundedArray:
     """int32 `[A]`: one categorical choice per entry, from 0 to `maximum[a]` inclusive."""
@@ -74,7 +74,7 @@ def num_choices(action_spec: specs.BoundedArray) -> tuple[int, ...]:
   """Number of values of each entry of a factored categorical action.
 
   Raises:
-    ValueError: if the action is another: only int `[A]` from 0 is played.
+    ValueError: if the action has another form. Agents only play int `[A]` with minimum 0.
   """
   is_ours = isinstance(action_spec, specs.BoundedArray) and np.issubdtype(action_spec.dtype, np.integer)
   if not is_ours or len(action_spec.shape) != 1 or np.any(action_spec.minimum):
@@ -86,12 +86,12 @@ def num_choices(action_spec: specs.BoundedArray) -> tuple[int, ...]:
 
 
 def step_type(elapsed: jax.Array, is_last: jax.Array) -> jax.Array:
-  """FIRST where no step is `elapsed`, else LAST or MID; int32 `[]`."""
+  """FIRST if no step has `elapsed`, else LAST or MID; int32 `[]`."""
   return jnp.where(elapsed == 0, FIRST, jnp.where(is_last, LAST, MID)).astype(jnp.int32)
 
 
 class ByValue:
-  """A world that equals every world made alike, so that a program compiled for one serves the other.
+  """A world that equals every world made alike, so that they all share one compiled program.
 
   A subclass sets `_made_of` to what it was made of; all of it must be hashable.
   """
@@ -106,10 +106,10 @@ class ByValue:
 
 
 def in_float32(function: Callable[..., _Made]) -> Callable[..., _Made]:
-  """`function` with the products of float32 matrices in float32 on every device.
+  """Wraps `function` so that it multiplies float32 matrices in float32 on every device.
 
-  Accelerators cut their factors to 8 or 11 bits (bfloat16 on a TPU, TF32 on an H100). Policies bear that; physics and
-  geometry do not.
+  Accelerators round the factors to 8 or 11 bits (bfloat16 on a TPU, TF32 on an H100). Policies tolerate that; physics
+  and geometry do not.
   """
 
   @functools.wraps(function)
@@ -121,9 +121,9 @@ def in_float32(function: Callable[..., _Made]) -> Callable[..., _Made]:
 
 
 def unrolled() -> bool:
-  """Whether the steps of a short loop are written out, as `unroll` of `jax.lax.scan`.
+  """Whether to write out the steps of a short loop, for `unroll` of `jax.lax.scan`.
 
-  A GPU launches each kernel of each step, 6 microseconds apart, and copies what a loop carries; a few steps that are
-  written out are one kernel. XLA:CPU computes what is written out again wherever it is read.
+  A GPU launches each kernel of each step, 6 microseconds apart, and copies what a loop carries. A few steps written out
+  become one kernel. XLA:CPU computes unrolled code again wherever its result is read.
   """
   return jax.default_backend() != "cpu"

@@ -1,7 +1,7 @@
 """A JAX world as a `dm_env.Environment`.
 
-Pure inside, thin outside: one jitted reset, step and observation, and numpy arrays at the edge. Episodes follow each
-other from one seed: the same seed gives the same sequence of episodes.
+One jitted reset, step and observation are pure; only the edge converts to numpy arrays. One seed determines the whole
+sequence of episodes.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ class DmEnv(dm_env.Environment):
   """dm_env's view of one JAX world."""
 
   def __init__(self, environment: core.Environment, *, seed: int, observations: Sequence[str] | None = None):
-    """Wraps `environment`; `seed` is of all episodes to come, `observations` names those to show, None for all.
+    """Wraps `environment`; `seed` sets all coming episodes, `observations` names those to show, None for all.
 
     Raises:
       ValueError: for an observation that the world does not offer.
@@ -57,7 +57,7 @@ class DmEnv(dm_env.Environment):
     return dm_env.restart(self._arrays(timestep))
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Advances one control step; after the last one of an episode, starts the next and ignores `action`."""
+    """Advances one control step. After the last step of an episode, it starts the next and ignores `action`."""
     if self._is_last:
       return self.reset()
     self._action_spec.validate(np.asarray(action))

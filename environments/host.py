@@ -1,8 +1,9 @@
 """Any `dm_env.Environment` in the form that agents play: int32 choices `[A]` from 0, observations in one flat mapping.
 
-Actions are shifted and reshaped here and nowhere else: a `DiscreteArray`, an integer with another minimum, a block of
-integers. A nested observation becomes `robot/joints`, a bare array `observation`; what holds no numbers (text) is not
-offered. What cannot be played is refused when the world is made, by name and with the fix.
+Only this module shifts and reshapes actions: a `DiscreteArray`, an integer with another minimum, or a block of
+integers. A nested observation becomes `robot/joints`, and a bare array `observation`. Observations without numbers
+(text) are not offered. A world that agents cannot play is refused when it is made; the error names the problem and the
+fix.
 """
 
 import functools
@@ -15,18 +16,18 @@ import numpy as np
 from dm_env import specs
 
 BARE = "observation"  # The name of an observation that has none.
-MOST_CHOICES = 1024  # Of one entry of an action: a categorical over more is a mistaken bound (a guess).
+MOST_CHOICES = 1024  # Per entry of an action. More choices suggest a mistaken bound (a guess).
 
 
 class HostWorld(dm_env.Environment):
-  """`environment` as agents play it."""
+  """`environment` in the form that agents play."""
 
   def __init__(self, environment: dm_env.Environment, *, name: str):
-    """Wraps `environment`; `name` stands in errors.
+    """Wraps `environment`. Errors mention `name`.
 
     Raises:
-      ValueError: for an action that is not made of bounded integers, an observation without numbers, or a reward that
-        is not one number.
+      ValueError: if the action is not made of bounded integers, an observation has no numbers, or the reward is not one
+        number.
     """
     self._environment = environment
     self._name = name
@@ -44,11 +45,11 @@ class HostWorld(dm_env.Environment):
     reward = environment.reward_spec()
     if not isinstance(reward, specs.Array) or int(np.prod(reward.shape)) != 1:
       raise ValueError(f"{name}: the reward is {reward}; agents learn from one number, of shape ()")
-    # The first step starts an episode, as the one after LAST; None: a step has failed, and either may come.
+    # The first step starts an episode, as after LAST. None means that a step has failed; then either may come.
     self._is_last: bool | None = True
 
   def action_spec(self) -> specs.BoundedArray:
-    """int32 `[A]`, A the entries of the environment's own action."""
+    """int32 `[A]`, where A is the number of entries of the environment's own action."""
     most = np.broadcast_to(self._theirs.maximum, self._theirs.shape).astype(np.int64) - self._minimum
     return specs.BoundedArray((most.size,), np.int32, 0, most.reshape(-1), name="action")
 
@@ -63,7 +64,7 @@ class HostWorld(dm_env.Environment):
     return timestep
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """One step with `action`, int32 `[A]` from 0."""
+    """Advances one step with `action`, int32 `[A]` from 0."""
     entries = np.asarray(action).reshape(self._theirs.shape) + self._minimum
     was_last, self._is_last = self._is_last, None
     timestep = self._ours(self._environment.step(entries.astype(self._theirs.dtype)))
@@ -79,8 +80,8 @@ class HostWorld(dm_env.Environment):
     self._environment.close()
 
   def __getattr__(self, name: str) -> Any:
-    """What else the environment has: `control_dt_s` and `return_bounds`."""
-    if name == "_environment":  # Not there yet: a copy asks before it is filled.
+    """Looks up other attributes in the environment: `control_dt_s` and `return_bounds`."""
+    if name == "_environment":  # Not set yet: a copy asks for it before it is filled.
       raise AttributeError(name)
     return getattr(self._environment, name)
 
@@ -111,12 +112,12 @@ class HostWorld(dm_env.Environment):
 
 
 def adapt(environment: dm_env.Environment, *, name: str) -> HostWorld:
-  """`environment` as agents play it; itself where it is already. Raises as `HostWorld`."""
+  """`environment` as agents play it; itself if it is a `HostWorld` already. Raises as `HostWorld`."""
   return environment if isinstance(environment, HostWorld) else HostWorld(environment, name=name)
 
 
 def _check_form(world: str, name: str, seen: np.ndarray, spec: specs.Array) -> None:
-  """Refuses another shape than its spec's; uint8, which is read as pixels, for other numbers, or the reverse; NaN."""
+  """Refuses a shape unlike the spec's, uint8 (read as pixels) for other numbers or the reverse, and NaN."""
   if seen.shape != spec.shape or (seen.dtype == np.uint8) != (spec.dtype == np.uint8):
     raise ValueError(
       f"{world}: {name!r} is {seen.dtype} {list(seen.shape)}, but its spec says {spec.dtype} {list(spec.shape)}; make "
@@ -127,7 +128,7 @@ def _check_form(world: str, name: str, seen: np.ndarray, spec: specs.Array) -> N
 
 
 def _action(spec: Any, name: str) -> specs.BoundedArray:
-  """The environment's own action; ValueError with the fix if it cannot be played."""
+  """The environment's own action; if agents cannot play it, ValueError with the fix."""
   if isinstance(spec, specs.BoundedArray) and np.issubdtype(spec.dtype, np.integer) and np.prod(spec.shape) > 0:
     if np.max(np.asarray(spec.maximum, np.float64) - spec.minimum) < MOST_CHOICES:
       return spec
@@ -138,7 +139,7 @@ def _action(spec: Any, name: str) -> specs.BoundedArray:
 
 
 def _arrays(tree: Any, name: str, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], specs.Array]]:
-  """The specs of numbers in a nest of mappings and sequences, each with the keys and indices that lead to it."""
+  """The specs of numbers in a nest of mappings and sequences, each with the path of keys and indices to it."""
   if isinstance(tree, Mapping | list | tuple):
     for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
       yield from _arrays(value, name, (*path, key))

@@ -1,9 +1,9 @@
 """Whether the agent is back where it was: the label of the loop-closure head of Mirowski et al. 2017 (papers.md 3.3).
 
-l_t = 1 iff there is t' < t with |p_t - p_t'| <= near, and t'' between them with |p_t'' - p_t| >= far. Of all t' the
-earliest leaves most room for t'', of all t'' the latest: one pass over the episode so far finds both, and the label is
-whether the former comes first. All positions of the episode are kept, so the label is exact. The paper integrates
-velocity to have them; that gives these same positions up to the first goal, but knows nothing of a new start after it.
+l_t = 1 iff there is t' < t with |p_t - p_t'| <= near, and t'' between them with |p_t'' - p_t| >= far. It suffices to
+compare the earliest such t' with the latest such t''. One pass over the episode so far finds both, and the label is 1
+iff that t' comes first. All positions of the episode are kept, so the label is exact. The paper integrates velocity to
+get the positions. That gives the same positions up to the first goal, but ignores the new start after it.
 """
 
 import chex
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 def label(path: jax.Array, last: jax.Array, *, near: float, far: float) -> jax.Array:
   """The label at the end of a path, int32 `[]`, 0 or 1.
 
-  `path` has the episode's positions, `[D, N]`, of which those after `last`, the index of the present one, int32 `[]`,
-  do not count. `near` is eta_1, `far` eta_2.
+  `path` holds the episode's positions, `[D, N]`. `last` is the index of the present position, int32 `[]`; later
+  positions do not count. `near` is eta_1, `far` eta_2.
   """
   chex.assert_rank([path, last], [2, 0])
   times = jnp.arange(path.shape[1], dtype=jnp.int32)

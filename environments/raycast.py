@@ -3,11 +3,12 @@
 With a unit axis u from end a, length L and m = o - a, a ray o + t d meets the endless cylinder at the smaller root of
 A t^2 + 2 B t + C, A = 1 - (u.d)^2, B = m.d - (u.m)(u.d), C = m.m - (u.m)^2 - r^2; past its ends it meets a sphere or a
 flat disc. Shading needs no normals: for light l, n.l = (m.l + t d.l - h u.l) / r is three products on numbers of the
-primitive. A hit is one int32 with the distance in the highest bits, so that nearest is `minimum`: with one array to
-carry, XLA makes each pass one vectorised loop (several arrays to carry cost four times as much on a CPU).
+primitive. A hit is one int32 with the distance in the highest bits, so `minimum` gives the nearest hit. Since a pass
+carries only one array, XLA makes it one vectorised loop (carrying several arrays costs four times as much on a CPU).
 
-Accelerators try every primitive with every ray. A primitive covers few of the 8 x 8 pixel tiles, so that on a CPU a
-tile tries only those that its cone of rays may meet: a seventeenth of the tests of a Jaco, a quarter of the time.
+Accelerators try every primitive with every ray. A primitive covers few of the 8 x 8 pixel tiles. On a CPU, a tile
+therefore tries only the primitives that its cone of rays may meet. For a Jaco this takes a seventeenth of the tests and
+a quarter of the time.
 """
 
 import functools
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-FAR_M = 8.0  # Depth where nothing is hit, and the farthest that can be told.
+FAR_M = 8.0  # Depth where nothing is hit, and the greatest depth that can be represented.
 _DISTANCE_BITS, _FACING_BITS, _MATERIAL_BITS = 18, 8, 4  # Steps of 31 micrometres, 1/255, and 16 materials.
 _MANTISSA_BITS = 23  # Of a float32.
 MAX_MATERIALS = 1 << _MATERIAL_BITS
@@ -29,25 +30,25 @@ _PER_METRE = ((1 << _DISTANCE_BITS) - 1) / FAR_M
 _FACING_STEPS = (1 << _FACING_BITS) - 1
 _MISS = (1 << 31) - 1  # Farther than every hit.
 _TILE = 8  # Pixels, both ways.
-_CHUNK = 256  # Tiles that are worked on at once: their rays and hits fit into a core's cache.
-_SLACK = 1e-3  # Sine by which a tile's cone is widened, for rounding.
+_CHUNK = 256  # Tiles that are processed at once: their rays and hits fit into a core's cache.
+_SLACK = 1e-3  # A tile's cone is widened by this sine, to allow for rounding.
 
 
 @struct.dataclass
 class Primitives:
-  """N round segments of one kind in the world's frame: points within `radius` of the line start-end."""
+  """N round segments of one kind in the world's frame: all points within `radius` of the line from start to end."""
 
   start: jax.Array  # [N, 3] metres
   end: jax.Array  # [N, 3] metres
   radius: jax.Array  # [N] metres
-  material: jax.Array  # [N] int32 below MAX_MATERIALS, handed through to the hits
+  material: jax.Array  # [N] int32 below MAX_MATERIALS, copied to the hits
 
 
 class Scene(NamedTuple):
-  """What is to be seen; each kind has its own pass, free of what the other needs."""
+  """What can be seen. Each kind has its own pass, which skips the computations of the other."""
 
-  capsules: Primitives  # Ends are round; a sphere where both are equal.
-  cylinders: Primitives  # Ends are flat.
+  capsules: Primitives  # Round ends; a sphere where start and end are equal.
+  cylinders: Primitives  # Flat ends.
 
 
 @struct.dataclass
@@ -60,7 +61,7 @@ class Camera:
 
 
 class Rays(NamedTuple):
-  """One ray a pixel of a picture: `T` tiles, row by row from the upper left, of `S` pixels, row by row as well."""
+  """One ray per pixel: `T` tiles, row by row from the upper left, of `S` pixels, also row by row."""
 
   origin: jax.Array  # [3]
   x: jax.Array  # [T, S] components of the unit directions
@@ -93,7 +94,7 @@ def rays(camera: Camera, *, height: int, width: int) -> Rays:
 
 
 def picture(x: jax.Array, *, height: int, width: int) -> jax.Array:
-  """What `rays` of as many pixels met, `[T, S, ...]`, as a picture `[H, W, ...]`."""
+  """Turns what the `rays` of a picture met, `[T, S, ...]`, into the picture `[H, W, ...]`."""
   high, wide = _tile(height, width)
   x = x.reshape(height // high, width // wide, high, wide, *x.shape[2:])
   return x.swapaxes(1, 2).reshape(height, width, *x.shape[4:])
@@ -111,10 +112,10 @@ def _tiles(x: np.ndarray) -> np.ndarray:
 
 
 def cast(beams: Rays, scene: Scene, light: jax.Array, background: Hits, *, is_tiled: bool | None = None) -> Hits:
-  """The nearest of `scene` and `background` along each of the rays, which start outside of every primitive.
+  """The nearest of `scene` and `background` along each of the rays, which start outside all primitives.
 
-  `light` is the unit vector towards the light, `[3]`. `is_tiled` tries only what may be met in a ray's tile of the
-  picture, instead of everything; None does so where the default backend is a CPU.
+  `light` is the unit vector towards the light, `[3]`. With `is_tiled`, a ray tries only the primitives that rays of its
+  tile may meet, instead of all of them. None does so where the default backend is a CPU.
   """
   chex.assert_shape(light, (3,))
   if is_tiled is None:
@@ -123,7 +124,7 @@ def cast(beams: Rays, scene: Scene, light: jax.Array, background: Hits, *, is_ti
 
 
 def _meet_all(beams: Rays, scene: Scene, light: jax.Array, nearest: jax.Array) -> jax.Array:
-  """The nearer of `nearest` and packed hits `[T, S]`: every ray tries every primitive."""
+  """The nearer of `nearest` and the packed hits `[T, S]`, where every ray tries every primitive."""
   for primitives, is_flat in ((scene.capsules, False), (scene.cylinders, True)):
 
     def nearer(nearest: jax.Array, one: jax.Array, is_flat: bool = is_flat) -> tuple[jax.Array, None]:
@@ -135,7 +136,7 @@ def _meet_all(beams: Rays, scene: Scene, light: jax.Array, nearest: jax.Array) -
 
 
 def _meet_seen(beams: Rays, scene: Scene, light: jax.Array, nearest: jax.Array) -> jax.Array:
-  """The same: every ray tries what is seen in its tile."""
+  """The same as `_meet_all`, but every ray tries only the primitives seen in its tile."""
   directions = jnp.stack([beams.x, beams.y, beams.z], axis=1)  # [T, 3, S]
   primitives = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *scene)
   numbers = jax.vmap(_numbers, (None, 0, None))(beams.origin, primitives, light)
@@ -144,7 +145,7 @@ def _meet_seen(beams: Rays, scene: Scene, light: jax.Array, nearest: jax.Array) 
 
 
 def seen(beams: Rays, primitives: Primitives) -> jax.Array:
-  """Which of at most 32 primitives a cone about each tile's rays may meet: bit n for primitive n, uint32 `[T]`."""
+  """Which of at most 32 primitives a cone around each tile's rays may meet: bit n for primitive n, uint32 `[T]`."""
   num = primitives.radius.size
   assert num <= 32, f"{num} primitives need more bits than a uint32 has"
   directions = jnp.stack([beams.x, beams.y, beams.z])
@@ -163,19 +164,19 @@ def seen(beams: Rays, primitives: Primitives) -> jax.Array:
 
 
 def _outline(origin: jax.Array, one: Primitives) -> jax.Array:
-  """Four planes through `origin` that a primitive lies between, as unit normals to its side, `[4, 3]`.
+  """Four planes through `origin` that enclose a primitive, as unit normals towards it, `[4, 3]`.
 
-  Two touch its sides, two its ends, taken as round. A normal of 0 stands where there is no such plane.
+  Two planes touch its sides. Two touch its ends, which are taken as round. Where no such plane exists, the normal is 0.
   """
   start, end = one.start - origin, one.end - origin
   axis = end - start
   length = jnp.sqrt(_dot(axis, axis))
   u = jnp.where(length > 1e-6, axis / jnp.maximum(length, 1e-6), jnp.float32([0.0, 0.0, 1.0]))
-  foot = start - _dot(start, u) * u  # Nearest to the origin on the endless axis.
+  foot = start - _dot(start, u) * u  # The point nearest to the origin on the endless axis.
   side = jnp.cross(u, foot)
 
   def plane(center: jax.Array, across: jax.Array, onward: jax.Array) -> jax.Array:
-    """Touches the sphere about `center` on the side opposite to `across`; is none if the other end lies behind it."""
+    """The plane touching the sphere about `center` opposite to `across`; 0 if the other end lies behind it."""
     square = _dot(center, center)
     across = across - _dot(across, center) / square * center
     tangent = jnp.sqrt(jnp.maximum(square - one.radius**2, 0.0) / (square * jnp.maximum(_dot(across, across), 1e-12)))
@@ -190,8 +191,8 @@ def _outline(origin: jax.Array, one: Primitives) -> jax.Array:
 def _tile_by_tile(num_capsules: int) -> Callable[..., jax.Array]:
   """`meet(directions, seen, numbers, nearest)`: the nearer of `nearest` and the packed hits `[B, T, S]` of B worlds.
 
-  Directions are `[B or 1, T, 3, S]`, bits of what is seen `[B, T]`, numbers `[B, N, 18]`. Tiles of all worlds are
-  sorted by how much is seen in them, so that those of a chunk try about as many primitives each.
+  Directions are `[B or 1, T, 3, S]`, bits of what is seen `[B, T]`, numbers `[B, N, 18]`. The tiles of all worlds are
+  sorted by how many primitives they see, so that the tiles of a chunk try about equally many.
   """
 
   @jax.custom_batching.custom_vmap
@@ -213,7 +214,7 @@ def _tile_by_tile(num_capsules: int) -> Callable[..., jax.Array]:
 
         def meet_next(state: tuple[jax.Array, jax.Array], is_flat: bool = is_flat) -> tuple[jax.Array, jax.Array]:
           left, hits = state
-          lowest = 31 - jax.lax.clz(left & -left).astype(jnp.int32)  # -1 where none is left.
+          lowest = 31 - jax.lax.clz(left & -left).astype(jnp.int32)  # -1 if none is left.
           one = numbers[first + jnp.maximum(lowest, 0)].T
           hit = _meet((beams[0], beams[1], beams[2]), one[..., None], is_flat=is_flat)
           return left & (left - 1), jnp.where((left != 0)[:, None], jnp.minimum(hits, hit), hits)
@@ -227,7 +228,7 @@ def _tile_by_tile(num_capsules: int) -> Callable[..., jax.Array]:
 
   @meet.def_vmap
   def meet_batches(size: int, is_batched: list[bool], *arrays: jax.Array) -> tuple[jax.Array, bool]:
-    """A batch of batches is one batch."""
+    """Flattens a batch of batches into one batch."""
     directions, *rest = (
       x if batched else jnp.broadcast_to(x[None], (size, *x.shape))
       for x, batched in zip(arrays, is_batched, strict=True)
@@ -243,14 +244,14 @@ def _tile_by_tile(num_capsules: int) -> Callable[..., jax.Array]:
 
 
 def _numbers(origin: jax.Array, one: Primitives, light: jax.Array) -> jax.Array:
-  """What a ray needs to know of a primitive, `[18]`; names as in the module's text."""
+  """The numbers of a primitive that a ray needs, `[18]`, with the names in the module's docstring."""
   chex.assert_shape((one.start, one.end), (3,))
   m, axis = origin - one.start, one.end - one.start
   length = jnp.sqrt(_dot(axis, axis))
   u = axis / jnp.maximum(length, 1e-9)
   mm, um = _dot(m, m), _dot(m, u)
   c = mm - um**2 - one.radius**2
-  c_start = mm - one.radius**2  # C of the spheres about the ends.
+  c_start = mm - one.radius**2  # C of the spheres at the ends.
   c_end = mm - 2.0 * um * length + length**2 - one.radius**2
   material = one.material.astype(jnp.float32)
   rest = um, c, c_start, c_end, length, _dot(m, light), _dot(u, light), 1.0 / one.radius, material
@@ -258,7 +259,7 @@ def _numbers(origin: jax.Array, one: Primitives, light: jax.Array) -> jax.Array:
 
 
 def _meet(beams: tuple[jax.Array, ...], numbers: jax.Array, *, is_flat: bool) -> jax.Array:
-  """Packed hits of rays in directions (x, y, z), `[...]`, with one primitive's numbers, `[18, ...]`."""
+  """Packed hits of rays with directions (x, y, z), `[...]`, on one primitive with its numbers, `[18, ...]`."""
   um, c, c_start, c_end, length, ml, ul, inverse_radius, material = numbers[9:]
   ud, md, lit = (_dot(numbers[i : i + 3], beams) for i in (0, 3, 6))
   a = at_least(1.0 - ud * ud, 1e-9)
@@ -287,16 +288,17 @@ def _meet(beams: tuple[jax.Array, ...], numbers: jax.Array, *, is_flat: bool) ->
 
 
 def _pack(hits: Hits) -> jax.Array:
-  """One int32 a ray, smaller where nearer."""
+  """Packs each hit into one int32; a smaller value is nearer."""
   distance = _whole_part(between(hits.distance, 0.0, FAR_M) * _PER_METRE, _DISTANCE_BITS)
   facing = _whole_part(between(hits.facing, 0.0, 1.0) * _FACING_STEPS + 0.5, _FACING_BITS)
   return (distance << (_FACING_BITS + _MATERIAL_BITS)) | (facing << _MATERIAL_BITS) | hits.material
 
 
 def _whole_part(x: jax.Array, num_bits: int) -> jax.Array:
-  """The integer part of `x` in [0, 2^num_bits), read off the float itself: the highest bits after the leading one.
+  """The integer part of `x` in [0, 2^num_bits), read from the float's bits: the highest ones after the leading one.
 
-  A cast would do, but XLA guards it against what an int32 cannot hold, and that costs a tenth of the picture.
+  A cast gives the same. However, XLA guards it against values that an int32 cannot hold, which costs a tenth of the
+  picture's time.
   """
   bits = jax.lax.bitcast_convert_type(x + 2.0**num_bits, jnp.int32)
   return (bits & ((1 << _MANTISSA_BITS) - 1)) >> (_MANTISSA_BITS - num_bits)
@@ -311,22 +313,22 @@ def _unpack(packed: jax.Array) -> Hits:
 
 
 def at_least(x: jax.Array, low: jax.Array | float) -> jax.Array:
-  """The larger of both, as one comparison; `jnp.maximum` also hands NaN through, which a CPU pays for."""
+  """The larger of the two, as one comparison; `jnp.maximum` also propagates NaN, which costs time on a CPU."""
   return jnp.where(x > low, x, low)
 
 
 def at_most(x: jax.Array, high: jax.Array | float) -> jax.Array:
-  """The smaller of both, as `at_least`."""
+  """The smaller of the two, computed as in `at_least`."""
   return jnp.where(x < high, x, high)
 
 
 def between(x: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
-  """`x` cut off at `low` and at `high`, as `at_least`."""
+  """`x` clipped to `low` and `high`, computed as in `at_least`."""
   return at_most(at_least(x, low), high)
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Of vectors `[3, ...]`, as a sum: XLA's reductions of three numbers cost more on a CPU."""
+  """The product of vectors `[3, ...]`, as a sum: XLA's reductions over three numbers cost more on a CPU."""
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 

@@ -1,10 +1,10 @@
 """Worlds by name: `make("jaco/reach/random", num_joints=6)`.
 
-A name leads to a maker, and the options are its keyword arguments. It returns a world in JAX (`core.Environment`) or
-one behind dm_env, which comes out as agents play it (`environments.host`). A world of one's own needs no entry here:
-`make("my_package.my_module:MyWorld")` imports it. `register` gives it a shorter name, as an installed package does by
-an entry point of the group `progressive_robots.worlds`. Modules are imported when a world is made, so that what is not
-used need not be installed.
+`make` looks up the maker of a name and calls it with the options as keyword arguments. A maker returns a world in JAX
+(`core.Environment`) or one behind dm_env, which `make` puts into the form that agents play (`environments.host`). Your
+own world needs no entry here: `make("my_package.my_module:MyWorld")` imports it. `register` gives it a shorter name. An
+installed package does the same with an entry point in the group `progressive_robots.worlds`. Modules are imported when
+a world is made, so unused worlds need not be installed.
 """
 
 import difflib
@@ -25,18 +25,18 @@ from environments.jaco import tasks as jaco_tasks
 from environments.maze import tasks as maze_tasks
 from environments.pong import variants
 
-GROUP = "progressive_robots.worlds"  # Of entry points: name = package.module:maker.
+GROUP = "progressive_robots.worlds"  # The group of entry points, each name = package.module:maker.
 
 World: typing.TypeAlias = core.Environment | dm_env.Environment
 Maker = Callable[..., World]
 
-# Name -> module:maker and its first argument.
+# Name -> module:maker and the maker's first argument.
 _OURS: dict[str, tuple[str, Any]] = {
   **{f"jaco/{name}": ("environments.jaco.world:Jaco", task) for name, task in jaco_tasks.TASKS.items()},
   **{f"maze/{name}": ("environments.maze.world:Maze", task) for name, task in maze_tasks.TASKS.items()},
   **{f"pong/{name}": ("environments.pong.world:Pong", name) for name in variants.NAMES},
 }
-# The same where the rest of the name is the argument, with an example.
+# The same for prefixes: the rest of the name is the maker's argument. Each has an example.
 _OPEN = {
   "arm://": ("environments.arm.client:connect", "arm://localhost:5005"),
   "twin/": ("environments.arm.client:connect_to_twin", "twin/reach/random"),
@@ -46,12 +46,12 @@ _REGISTERED: dict[str, Maker] = {}
 
 
 def register(name: str, maker: Maker) -> None:
-  """Calls what `maker` makes `name`.
+  """Gives the worlds that `maker` makes the name `name`.
 
   Args:
-    name: new, without a colon (which is for `package.module:maker`).
-    maker: takes the world's options by keyword and returns a `core.Environment` or a `dm_env.Environment`. One with
-      parameters `seed` or `observations` is given those of `make`.
+    name: a new name, without a colon (which is for `package.module:maker`).
+    maker: takes the world's options by keyword and returns a `core.Environment` or a `dm_env.Environment`. If it has
+      a parameter `seed` or `observations`, `make` passes on its own.
 
   Raises:
     ValueError: if the name is taken or has a colon.
@@ -62,24 +62,24 @@ def register(name: str, maker: Maker) -> None:
 
 
 def names() -> tuple[str, ...]:
-  """All whole names, sorted; beside them `arm://host:port`, `twin/task`, `atari/game` and `package.module:maker`."""
+  """All complete names, sorted. Also valid: `arm://host:port`, `twin/task`, `atari/game`, `package.module:maker`."""
   return tuple(sorted({*_OURS, *_REGISTERED, *metadata.entry_points(group=GROUP).names}))
 
 
 def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] | None = None, **options: Any) -> World:
-  """The world called `name`.
+  """Makes the world called `name`.
 
   Args:
     name: one of `names()`, `arm://host:port`, `twin/task`, `atari/game` or `package.module:maker`.
-    seed: of the episodes of a world behind dm_env, None for its own; a world in JAX takes keys.
-    observations: those that will be read, for a world that can leave the others out (the arm); None for all.
-    **options: keyword arguments of its maker.
+    seed: the seed for the episodes of a world behind dm_env; None for the world's own seed. A world in JAX takes keys.
+    observations: the observations that will be read, for a world that can leave out the others (the arm); None for all.
+    **options: keyword arguments of the maker.
 
   Raises:
-    ValueError: for an unknown name, with the nearest one; for an option that cannot be, with its name and those that
-      can; for a package that is missing, with what installs it.
-    FileNotFoundError: if an option names a file that is not there.
-    protocol.BridgeError: from an arm or a twin, which has a server: what that refuses.
+    ValueError: for an unknown name (the error gives the nearest one), for an invalid option (the error names it and
+      the valid ones), or for a missing package (the error says what installs it).
+    FileNotFoundError: if an option names a file that does not exist.
+    protocol.BridgeError: if the server of an arm or a twin refuses the request.
   """
   maker = _maker(name)
   known = inspect.signature(maker).parameters
@@ -107,12 +107,13 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
 
 
 def resolve(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-  """`options` with every file replaced by what stands in it: what a run must keep to find its world again.
+  """Returns `options` with every file replaced by its content: what a run must keep to make its world again.
 
-  A maker that reads files has a function `resolve`, options to options, as an attribute; others change nothing.
+  A maker that reads files has an attribute `resolve`, a function from options to options. For other makers nothing
+  changes.
 
   Raises:
-    FileNotFoundError: if a file is not there.
+    FileNotFoundError: if a file does not exist.
     ValueError: as `make`, or if a file cannot be read.
   """
   maker = _maker(name)
@@ -121,7 +122,7 @@ def resolve(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _maker(name: str) -> Maker:
-  """What makes `name`, its first argument given where it has one."""
+  """The maker of `name`, with its first argument bound if it has one."""
   if name in _REGISTERED:
     return _REGISTERED[name]
   installed = tuple(metadata.entry_points(group=GROUP, name=name))
@@ -143,17 +144,17 @@ def _maker(name: str) -> Maker:
 
 
 def _is_ours(name: str) -> bool:
-  """Whether nobody else may call a world so: it is one of ours, or begins or is written as such."""
+  """Whether the name is reserved: it is one of ours, has one of our prefixes, or contains a colon."""
   return name in _OURS or any(name.startswith(prefix) for prefix in _OPEN) or ":" in name
 
 
 def _is_path(name: str) -> bool:
-  """Whether it is written as `package.module:maker` is."""
+  """Whether the name has the form `package.module:maker`."""
   return name.count(":") == 1 and all(part.isidentifier() for part in name.replace(":", ".").split("."))
 
 
 def _load_installed(entries: Sequence[metadata.EntryPoint], name: str) -> Maker:
-  """The maker that one installed package calls `name`; ValueError if another has the name too, or it is broken."""
+  """The maker that an installed package calls `name`; ValueError if another one has the name, or it is broken."""
   claims = [f"{entry.dist.name if entry.dist else 'a package'} ({entry.value})" for entry in entries]
   if len(claims) > 1 or _is_ours(name):
     raise ValueError(
@@ -182,7 +183,7 @@ def _load(path: str, name: str) -> Maker:
 
 
 def _check(name: str, known: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> None:
-  """Refuses options that a maker does not take, that are of another type, or that are missing."""
+  """Refuses options that the maker does not take, options of a wrong type, and missing options."""
   by_name = {key: p for key, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
   is_open = any(p.kind == p.VAR_KEYWORD for p in known.values())
   offered = ", ".join(key for key in by_name if key not in ("seed", "observations")) or "none"
@@ -197,7 +198,7 @@ def _check(name: str, known: Mapping[str, inspect.Parameter], arguments: Mapping
 
 
 def fits(value: Any, hint: Any) -> bool:
-  """Whether `value` is what a plain annotation says; the maker itself must judge all others."""
+  """Whether `value` fits a plain type annotation. Only the maker itself can judge other annotations."""
   if typing.get_origin(hint) in (typing.Union, types.UnionType):
     return any(fits(value, one) for one in typing.get_args(hint))
   if hint in (int, float):

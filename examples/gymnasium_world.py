@@ -2,8 +2,8 @@
 
     python -m experiments.train --config=examples/gymnasium_world.py --workdir=runs/cart_pole
 
-An episode that is cut short (`truncated`) keeps its discount of 1, one that ends (`terminated`) has 0. Actions must be
-`Discrete` and observations a `Box`; others need a line more. `pip install gymnasium` is all that it needs.
+An episode that is cut short (`truncated`) keeps its discount of 1; one that ends (`terminated`) has 0. Actions must be
+`Discrete` and observations a `Box`; other spaces need one more line. It needs only `pip install gymnasium`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from experiments.configs import base
 
 
 class FromGymnasium(dm_env.Environment):
-  """`environment` in dm_env's words; `seed` is of all episodes to come."""
+  """`environment` as a dm_env environment; `seed` is for all its episodes."""
 
   def __init__(self, environment: gymnasium.Env, *, seed: int):
     self._environment, self._seed, self._is_last = environment, seed, True

@@ -1,15 +1,15 @@
-"""A world of one's own: Catch, ten rows of five pixels. A ball falls, one row a step; the paddle below must be there.
+"""A world of one's own: Catch, ten rows of five pixels. A ball falls one row per step; the paddle has to catch it.
 
     python -m experiments.train --config=examples/own_world_config.py --workdir=runs/own
 
-A world is what `environments.core.Environment` asks for and nothing more: hyper-parameters in the object, everything
-that changes in the state, no batch and no restart (`environments.batch` adds both). It is named by its module,
-`examples.own_world:Catch`, in a config, with `--target=` and wherever else a world has a name; nothing is registered,
-and it may live in any package that Python finds. A frozen dataclass is equal to one with the same fields, so that
-programs are compiled for it once.
+A world is what `environments.core.Environment` asks for and nothing more: hyper-parameters are in the object,
+everything that changes is in the state, and there is no batch and no restart (`environments.batch` adds both). A
+config, `--target=` and any other place that names a world use its module, `examples.own_world:Catch`. Nothing is
+registered, and the world may live in any package that Python finds. A frozen dataclass is equal to another with the
+same fields, so programs are compiled for it once.
 
-A world that is already there as a `dm_env.Environment` needs none of this: name a function that makes it in the same
-way. Its actions must be integers; they may be a `DiscreteArray` and begin anywhere (`environments.host`).
+A world that already exists as a `dm_env.Environment` needs none of this: name a function that makes it in the same way.
+Its actions must be integers. They may be a `DiscreteArray` and begin at any integer (`environments.host`).
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ from environments import core
 
 @struct.dataclass
 class State:
-  """A game in the middle."""
+  """The state of a game."""
 
-  row: jax.Array  # [] int32, of the ball; 0 is the highest.
-  column: jax.Array  # [] int32, of the ball.
+  row: jax.Array  # [] int32, the ball's; 0 is the highest.
+  column: jax.Array  # [] int32, the ball's.
   paddle: jax.Array  # [] int32, column.
 
 
@@ -41,11 +41,11 @@ class Catch:
   num_columns: int = 5
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
-    """The board, 255 where ball and paddle are."""
+    """The board, with 255 at the ball and the paddle."""
     return {"pixels": specs.BoundedArray((self.num_rows, self.num_columns, 1), np.uint8, 0, 255, name="pixels")}
 
   def privileged_spec(self) -> Mapping[str, specs.Array]:
-    """The ball's column, for who would like to predict it."""
+    """The ball's column, for heads that predict it."""
     return {"column": specs.BoundedArray((), np.int32, 0, self.num_columns - 1, name="column")}
 
   def action_spec(self) -> specs.BoundedArray:
@@ -53,7 +53,7 @@ class Catch:
     return specs.BoundedArray((1,), np.int32, 0, 2, name="action")
 
   def reset(self, key: jax.Array) -> State:
-    """A ball at the top, anywhere; the paddle in the middle."""
+    """The ball starts at the top in any column; the paddle starts in the middle."""
     column = jax.random.randint(key, (), 0, self.num_columns, jnp.int32)
     return State(row=jnp.int32(0), column=column, paddle=jnp.int32(self.num_columns // 2))
 

@@ -1,4 +1,4 @@
-"""Catch, learned by a small column, and by a second one that grows beside it.
+"""Catch, learned by a small column, and then by a second column that grows beside it.
 
 python -m experiments.train --config=examples/own_world_config.py --workdir=runs/own
 python -m experiments.train --config=examples/own_world_config.py --workdir=runs/second --config.train.steps=50000 \
@@ -25,7 +25,7 @@ def get_config() -> config_dict.ConfigDict:
       evaluation_episodes=200,
       save_every=50_000,
       updates_per_record=50,
-      video=False,  # Five pixels are no film.
+      video=False,  # Five pixels are too few for a film.
       learning_rate=1e-3,
       entropy_cost=0.01,
     ),

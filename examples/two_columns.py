@@ -1,9 +1,9 @@
-"""Two columns and a training loop of your own: what the first task taught helps with the second, and is kept.
+"""Two columns and a training loop of your own: features of the first task help with the second, and are kept.
 
     python examples/two_columns.py
 
-Both tasks are read out of the same hidden features of a random teacher, which the first column has to discover from
-2,000 examples. The second task offers 100 examples only, too few to discover them again.
+Both tasks are readouts of the same hidden features of a random teacher. The first column has to discover these features
+from 2,000 examples. The second task has only 100 examples, too few to discover the features again.
 """
 
 import jax
@@ -29,7 +29,7 @@ def column(size: int) -> pn.Column:
 
 
 def examples(key: jax.Array, task: int, num: int) -> tuple[jax.Array, jax.Array]:
-  """(x `[num, D]`, y `[num, outputs]`) of a task: its own readout of features that all tasks share."""
+  """(x `[num, D]`, y `[num, outputs]`) of a task: the task's own readout of features that all tasks share."""
   x = jax.random.normal(key, (num, NUM_INPUTS))
   features = jnp.tanh(2 * x @ jax.random.normal(jax.random.key(100), (NUM_INPUTS, NUM_FEATURES)) / NUM_INPUTS**0.5)
   return x, features @ jax.random.normal(jax.random.key(task), (NUM_FEATURES, NUM_OUTPUTS)) / NUM_FEATURES**0.5
@@ -42,7 +42,7 @@ def error(params: tuple, spec: pn.Network, *, data: tuple[jax.Array, jax.Array])
 
 
 def learn(params: tuple, spec: pn.Network, *, data: tuple[jax.Array, jax.Array]) -> tuple:
-  """The parameters after `NUM_STEPS` of Adam on the newest column alone."""
+  """The parameters after `NUM_STEPS` steps of Adam on only the newest column."""
   newest = len(spec.columns) - 1
   trainable, frozen = pn.split(params, lambda path: path[0] == newest)
   optimizer = optax.adam(3e-3)

@@ -1,10 +1,10 @@
-"""What a matrix's trained networks use of the columns they were given: AFS and, with --aps, APS of every done cell.
+"""How a matrix's trained networks use the columns they were given: AFS and, with --aps, APS of every done cell.
 
     python -m experiments.analyse --runs=runs/soup
     python -m experiments.analyse --runs=runs/soup --cell=progressive_pong_to_white --aps
 
-Writes `<cell>/sensitivity.json` (`studies.pnn.analysis`), from which `experiments.figures` draws. What is there already
-is not measured again.
+It writes `<cell>/sensitivity.json` (`studies.pnn.analysis`), from which `experiments.figures` draws. What is already
+there is not measured again.
 """
 
 import itertools
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _scales() -> tuple[float, ...]:
-  """Of --aps_scales; a ValueError where they are no grid."""
+  """The values of --aps_scales; raises ValueError if they are not a grid."""
   try:
     scales = tuple(float(scale) for scale in _APS_SCALES.value)
     is_grid = all(low < high for low, high in itertools.pairwise((0.0, *scales, math.inf)))

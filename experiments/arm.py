@@ -1,10 +1,10 @@
-"""Serves an arm behind the bridge, drives one that is served by hand, or looks at what was recorded.
+"""Serves an arm behind the bridge, drives a served arm by hand, or looks at a recording.
 
-python -m experiments.arm --mode=serve --port=5005                       # the twin, until Ctrl-C
+python -m experiments.arm --mode=serve --port=5005                       # serves the twin until Ctrl-C
 python -m experiments.arm --mode=serve --gap=camera:full,light:subtle    # a twin with a part of the reality gap
 python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova/Kinova.API.USBCommandLayerUbuntu.so
 python -m experiments.arm --mode=serve --host=192.168.1.20 --certificates=server    # for other machines, over TLS
-python -m experiments.arm --mode=serve --lease_s=600 --home_after_s=30   # off a client that says nothing; then home
+python -m experiments.arm --mode=serve --lease_s=600 --home_after_s=30   # a silent client loses the arm; it goes home
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
 python -m experiments.arm --mode=serve --record=runs/recordings          # every step, as MCAP, which Foxglove opens
 python -m experiments.arm --mode=inspect --recording=runs/recordings --out=runs/recordings.png
@@ -12,9 +12,9 @@ python -m experiments.arm --mode=replay --recording=runs/recordings --out=runs/r
 python -m experiments.arm --mode=serve --driver=replay --recording=runs/recordings
 python -m experiments.arm --mode=export --recording=runs/recordings --out=runs/recordings.hdf5
 python -m experiments.arm --mode=identify --recording=runs/recordings --out=runs/twin.json
-python -m experiments.arm --mode=serve --twin=runs/twin.json             # the twin that moves as was recorded
-python -m experiments.arm --mode=serve --track=runs/twin.json            # the target's place is seen by its colour
-python -m experiments.arm --mode=attack                                  # the gate, by 10,000 faults and bad commands
+python -m experiments.arm --mode=serve --twin=runs/twin.json             # a twin that moves as in the recording
+python -m experiments.arm --mode=serve --track=runs/twin.json            # locates the target by its colour
+python -m experiments.arm --mode=attack                                  # the gate: faults, and hostile commands
 """
 
 import ast
@@ -84,9 +84,9 @@ _ADDRESS = flags.DEFINE_string(
 )
 
 
-_MOVING_HOLD_S = 0.5  # For which the last place of a target that moves holds, while it is not seen.
+_MOVING_HOLD_S = 0.5  # How long the last position of a moving target is kept while it is not seen.
 
-# Imported when named: who serves a real arm needs no simulated one.
+# Imported only when named: whoever serves a real arm needs no simulated one.
 DRIVERS = {
   "twin": "environments.arm.gap:make_twin",
   "kinova": "environments.arm.kinova:KinovaConfig",
@@ -96,10 +96,10 @@ DRIVERS = {
 
 
 def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
-  """The config of the driver `name` with fields `settings`, each `field=value`, read as the field's annotation says.
+  """The config of driver `name` with the fields in `settings`, each `field=value`, read by the field's annotation.
 
   Raises:
-    ValueError: there is no such driver or field, or a field is missing or wrong.
+    ValueError: if there is no such driver or field, or if a field is missing or wrong.
   """
   module, _, maker = DRIVERS.get(name, name).partition(":")
   make = getattr(importlib.import_module(module), maker, None) if maker else None
@@ -115,7 +115,7 @@ def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
     try:
       literal = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-      literal = text  # A path, a name.
+      literal = text  # A path or a name.
     values = (text,) if kind is str else (literal, text)
     fitting = [value for value in values if _is_of(value, kind)]
     if not fitting:
@@ -130,13 +130,13 @@ def driver_config(name: str, settings: Sequence[str]) -> protocol.DriverConfig:
 
 
 def _kinds(make: Callable[..., Any]) -> dict[str, Any]:
-  """Field -> its annotation; of a function, its own arguments' and the fields' of what it makes."""
+  """Field -> its annotation; for a function, those of its arguments and of the fields of the dataclass it returns."""
   hints = get_type_hints(make)
   return (get_type_hints(made) if dataclasses.is_dataclass(made := hints.get("return")) else {}) | hints
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-  """As `registry.fits`, which takes any tuple for another."""
+  """Like `registry.fits`, but also checks the entries of a tuple, where `registry.fits` takes any tuple for another."""
   inner = get_args(kind)
   if get_origin(kind) in (types.UnionType, Union):
     return any(_is_of(value, one) for one in inner)
@@ -147,7 +147,7 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 
 def _settings() -> list[str]:
-  """Fields of the driver: those of --gap, --twin and --set, of which the last counts."""
+  """The driver's fields, from --gap, --twin and --set; of several values of a field, the last one counts."""
   settings = [f"gap={_GAP.value}"] if _GAP.value is not None else []
   if _TWIN.value:
     from environments.arm import identify as identify_lib
@@ -157,7 +157,7 @@ def _settings() -> list[str]:
 
 
 def _tracker() -> "tracking.Tracker | None":
-  """What finds the target in pictures: --track and --target_rgb."""
+  """The tracker that finds the target in pictures, from --track and --target_rgb."""
   if not _TRACK.value:
     if _TARGET_RGB.present:
       raise ValueError(f"--target_rgb={','.join(_TARGET_RGB.value)} is read with --track=FILE alone; add that")
@@ -211,13 +211,13 @@ def serve() -> None:
 
 
 def drive() -> None:
-  """By hand; `experiments.evaluate --target=arm://HOST:PORT` plays a policy."""
+  """Drives the arm by hand; `experiments.evaluate --target=arm://HOST:PORT` plays a policy."""
   arm = client.connect(_ADDRESS.value)
   environment = video_lib.Filmed(arm, max_frames=sys.maxsize if binary.VIDEO.value else 0)
   try:
     by_hand.drive(environment, sys.stdin)
   finally:
-    arm.close()  # It is at rest, and free for others, while the film is written.
+    arm.close()  # The arm is at rest and free for others while the film is written.
     if environment.frames:
       video = pathlib.Path(binary.VIDEO.value)
       frames_per_s = 1.0 / constants.CONTROL_DT_S
@@ -246,12 +246,12 @@ def inspect() -> None:
   """Prints what a recording holds, and draws it."""
   path = _recording()
   about, items, happened = recording.read_about(path), list[recording.Item](), list[tuple[float, str]]()
-  episodes = [0]  # Of every step the number of its episode, behind a 0; 0 too where its session lacks the FIRST one.
+  episodes = [0]  # A 0, then each step's episode number: 0 as well if its session lacks the FIRST step.
   for session in map(list, recording.sessions(path, pictures=False)):
     happened += sorted(filter(None, map(_happened, session)))
     begun = np.cumsum([item.step_type.first() for item in session if isinstance(item, recording.Step)], dtype=int)
     episodes += np.where(begun, begun + max(episodes), 0).tolist()
-    # Where the times of sessions overlap, the figure has one after the other.
+    # If the times of sessions overlap, the figure shows one session after the other.
     late_s = max(0.0, items[-1].time_s - session[0].time_s) if items and session else 0.0
     items += [item._replace(time_s=item.time_s + late_s) for item in session]
   steps = [item for item in items if isinstance(item, recording.Step)]
@@ -289,7 +289,7 @@ def inspect() -> None:
 
 
 def _happened(item: recording.Item) -> tuple[float, str] | None:
-  """When a fault, or something that is told of a session, was, and what; None of anything else."""
+  """The time and text of a fault, or of an event in a session other than a refusal; None for anything else."""
   if isinstance(item, recording.Event):
     return (item.time_s, item.text) if item.level != recording.REFUSAL else None
   return (item.time_s, item.why) if isinstance(item, safety.Told) and _is_fault(item) else None
@@ -308,21 +308,21 @@ def export() -> None:
 
 
 def identify() -> None:
-  """Prints which twin moves and is seen as was recorded, how well, and what covers it in training; writes `--out`."""
-  from environments.arm import twin  # Who serves a real arm needs no simulated one.
+  """Prints the twin that moves and looks as recorded, its error, and what covers it in training; writes `--out`."""
+  from environments.arm import twin  # Whoever serves a real arm needs no simulated one.
 
   out = pathlib.Path(binary.OUT.value) if binary.OUT.value else None
   if out and out.exists():
     raise ValueError(f"--out={out} is there already; name another file")
   if out:
-    out.parent.mkdir(parents=True, exist_ok=True)  # Now, not after minutes.
+    out.parent.mkdir(parents=True, exist_ok=True)  # Now, rather than fail after minutes.
   config = driver_config("twin", _settings())
   assert isinstance(config, twin.TwinConfig)
   print(f"{'field of the twin':<24}{'estimate':>9}  {'95 % interval':<18}{'the twin has':>12}")
   fields: dict[str, Any] = _identify_motion(config)
   try:
     fields |= _identify_camera(config)
-  except (ValueError, protocol.BridgeError) as error:  # What is known of the motion stays.
+  except (ValueError, protocol.BridgeError) as error:  # What is known of the motion is kept.
     print(f"the camera is as in the twin: {error}")
   if out:
     run_directory.write_json(out, fields)
@@ -389,7 +389,7 @@ def _row(name: str, estimate: Sequence[float], has: float) -> str:
 
 
 def attack() -> None:
-  """Prints what the gate, with the limits of the driver, let through."""
+  """Prints what the gate let through with the driver's limits."""
   from environments.arm import attack as attack_lib
 
   config = driver_config(_DRIVER.value, _SET.value)
@@ -401,9 +401,9 @@ def attack() -> None:
 
 
 def _randomization(estimates: Mapping[str, Sequence[float]]) -> Iterator[str]:
-  """The flags by which the simulation draws its worlds that widely, about its own friction and gain of 1."""
+  """The flags with which the simulation draws worlds that widely, about its own friction and gain of 1."""
   for name, field in (("friction", "friction_scale"), ("gain", "servo_gain_scale")):
-    farthest = max(abs(end - 1.0) for end in estimates[field])  # Infinite, where a servo may be as stiff as can be.
+    farthest = max(abs(end - 1.0) for end in estimates[field])  # Infinite if a servo may be as stiff as can be.
     if farthest <= 0.99:
       yield f"--config.world_options.randomization.{name}={math.ceil(100 * farthest) / 100:g}"
     else:
@@ -416,7 +416,7 @@ def _recording() -> pathlib.Path:
   return pathlib.Path(_RECORDING.value)
 
 
-# Mode -> what it does, and the flags that it reads.
+# Mode -> its function, and the flags that it reads.
 _MODES = {
   "serve": (
     serve,
@@ -450,7 +450,7 @@ _MODES = {
 
 
 def main() -> None:
-  """Entry point; refuses a flag that another mode reads, as --record, with which nothing would be recorded."""
+  """Entry point; refuses flags of other modes: with an ignored --record, for example, nothing would be recorded."""
   function, reads = _MODES[_MODE.value]
   for mode, (_, others) in _MODES.items():
     for flag in others:

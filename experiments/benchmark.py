@@ -1,11 +1,11 @@
-"""Measures how fast every stage is, beside its aim and, where one installs, beside a peer in the same run.
+"""Measures how fast every stage is, next to its aim and, if one is installed, next to a peer in the same run.
 
     python -m experiments.benchmark --suite=jaco
     python -m experiments.benchmark --suite=pong --stages=worlds,train
 
-How a number is measured: `suites.stages`. Never a test: nothing here passes or fails. The table is written to
-`--workdir`, runs/benchmark, as <suite>.json; that of some stages as <suite>_<stages>.json, as pong_worlds_train.json.
-Aims are those of two CPU cores, or of one H200 where JAX has a GPU.
+`suites.stages` says how a number is measured. This is never a test: nothing here passes or fails. The table is written
+to `--workdir` (default runs/benchmark) as <suite>.json, or for selected stages as <suite>_<stages>.json, e.g.
+pong_worlds_train.json. The aims are for two CPU cores, or for one H200 if JAX has a GPU.
 """
 
 import pathlib
@@ -30,14 +30,14 @@ def main() -> None:
   """Measures, prints, writes."""
   is_cpu = jax.default_backend() == "cpu"
   settings = stages.Settings(_NUM_WORLDS.value or (128 if is_cpu else 4096), _SECONDS.value, is_cpu)
-  name = "_".join((_SUITE.value, *_STAGES.value))  # Some stages leave what was measured of all as it is.
+  name = "_".join((_SUITE.value, *_STAGES.value))  # Selected stages do not overwrite the file of all stages.
   file = pathlib.Path(binary.WORKDIR.value or "runs/benchmark") / f"{name}.json"
   about = {"num_worlds": settings.num_worlds, "num_steps": stages.NUM_STEPS, "seconds": settings.seconds}
   provenance = run_directory.provenance()
   rows: list[stages.Row] = []
   for row in benchmark.measure(_SUITE.value, _STAGES.value, settings):
     print(f"{row.stage}: {benchmark.number(row.measured)} {row.unit}", file=sys.stderr, flush=True)
-    rows.append(row)  # Written each time: a stage that fails takes none of the others with it.
+    rows.append(row)  # Written each time, so that a stage that fails loses none of the others.
     file.parent.mkdir(parents=True, exist_ok=True)
     run_directory.write_json(file, {"rows": [r._asdict() for r in rows], **about, "provenance": provenance})
   print(benchmark.table(rows))

@@ -1,10 +1,11 @@
 """How every binary starts: flags, one config, and errors of one line.
 
 A mistake of the caller's (an unknown field, a missing file, a server that does not answer) is raised as `ValueError`,
-`OSError` or `BridgeError` by the code that notices it, and printed here as one line that names the thing and the fix;
-the exit code is 1. Too little memory ends so too. `--traceback` shows where it came from. Flags that a binary
-shares with others it must say that it reads: the rest, and words that are no flags, are refused. `--help` lists those
-that are read and, with a config, its fields. JAX's compiled programs are kept between runs.
+`OSError` or `BridgeError` by the code that notices it. Here it is printed as one line that names the thing and the fix,
+and the exit code is 1. Running out of memory ends in the same way. `--traceback` shows where the error came from. A
+binary must name the shared flags that it reads; the other shared flags are refused, and so are words that are not
+flags. `--help` lists the flags that are read and, with a config, its fields. JAX's compiled programs are kept between
+runs.
 """
 
 import ast
@@ -32,7 +33,7 @@ from experiments.store import run_directory
 
 
 class _Path(flags.ArgumentParser):
-  """A path on this machine. A shell leaves `~` as it is behind `=`."""
+  """A path on this machine. A shell does not expand `~` after `=`."""
 
   def parse(self, argument: str) -> str:
     """`argument` with `~` expanded; raises ValueError for gs:// and the like."""
@@ -43,14 +44,14 @@ class _VideoPath(_Path):
   """A path of a video to write."""
 
   def parse(self, argument: str) -> str:
-    """As `_Path`; raises ValueError for what does not end in .mp4, before anything is played."""
+    """Like `_Path`; raises ValueError, before anything is played, if the path does not end in .mp4."""
     if argument and not argument.endswith(".mp4"):
       raise ValueError(f"{argument} does not end in .mp4, the one kind of video that is written")
     return super().parse(argument)
 
 
 PATH = _Path()
-# The flags that binaries share.
+# Flags that binaries share.
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; any field: --config.field=value.")
 WORKDIR = flags.DEFINE(PATH, "workdir", None, "Run directory, made or continued.")
 SOURCE = flags.DEFINE(PATH, "source", None, "Run directory or released network to read.")
@@ -66,7 +67,7 @@ SEED = flags.DEFINE_integer(
   "Of worlds and actions. Behind dm_env the seed of a training plays the episodes that it began with.",
   lower_bound=0,
   upper_bound=2**32 - 1,
-)  # As keys have.
+)  # The range of JAX's keys.
 VIDEO = flags.DEFINE(_VideoPath(), "video", "", "Write a video here (mp4).")
 OUT = flags.DEFINE(
   PATH, "out", "", "Where to write: a folder of figures (runs/figures where empty), one file of an arm's."
@@ -79,7 +80,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is
 HOSTS = (COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
 _MISTAKES = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError)
-# What every cell of a matrix has of its own (`studies.pnn.matrix`) -> the fields that say so.
+# What every cell of a matrix sets itself (`studies.pnn.matrix`) -> the fields that determine it.
 _CELLS_OWN = {"world": "matrix.world and matrix.targets", "method": "matrix.methods", "source": "matrix.sources"}
 _IS_MATRIX = (
   "is a matrix: run it by python -m experiments.matrix, all of it or one cell, such as --cell=scratch_pong of Pong's"
@@ -88,7 +89,7 @@ _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error came fro
 
 
 def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
-  """The config of this command line; `is_matrix` where the binary runs matrices, None where it reads any.
+  """The config of this command line; `is_matrix` says if the binary runs matrices, and is None if it reads any config.
 
   Raises:
     ValueError: if none is given, or it is for another binary.
@@ -111,9 +112,9 @@ def workdir() -> str:
 def run(main: Callable[[], None], *, reads: Sequence[flags.FlagHolder]) -> None:
   """Parses the flags and runs `main`; the caller's mistakes end in one line and exit code 1.
 
-  `reads` are the flags that it reads of those defined in other modules of ours; its own need no mention.
+  `reads` are the flags that the binary reads and that our other modules define; its own flags need no mention.
   """
-  os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns a person arrives as an exception.
+  os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # What concerns the user arrives as an exception.
   stop.install()
   with stop.ended():
     app.run(lambda argv: guard(main), flags_parser=functools.partial(parse, reads=reads))
@@ -129,7 +130,7 @@ def guard(main: Callable[[], None]) -> None:
 
 
 def _guard(main: Callable[[], None], stack: contextlib.ExitStack) -> None:
-  """`guard` where the program is set up; an error leaves the other processes of its run in `stack` last."""
+  """`guard` once the program is set up; after an error, the other processes of its run, in `stack`, are left last."""
   try:
     for flag in HOSTS[1:]:
       if flag.present and not COORDINATOR.value:
@@ -145,12 +146,12 @@ def _guard(main: Callable[[], None], stack: contextlib.ExitStack) -> None:
     if _TRACEBACK.value or not (is_full or isinstance(error, _MISTAKES)):
       raise
     if is_full:
-      sys.unraisablehook = lambda _: None  # JAX waits at the end for what has failed, and would say it again.
+      sys.unraisablehook = lambda _: None  # At exit JAX waits for what failed, and would report it again.
     _exit(_what_to_lower(error) if is_full else error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-  """Whether an allocation failed: Python and NumPy have a type for it, JAX says it in the words of several."""
+  """Whether an allocation failed: Python and NumPy have a type for it, JAX says it in messages of several types."""
   import jax
 
   is_jax_s = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
@@ -164,7 +165,7 @@ def _what_to_lower(error: Exception) -> MemoryError:
 
 
 def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str]:
-  """`flags.FLAGS(argv)` with one line for every mistake, and the nearest field for an unknown one."""
+  """`flags.FLAGS(argv)`, but every mistake gives one line, and an unknown field is answered with the nearest one."""
   home = str(pathlib.Path.home())
   argv = [re.sub(r"^(--?config=)~(?=/)", lambda match: match[1] + home, argument) for argument in argv]
   try:
@@ -184,13 +185,13 @@ def parse(argv: Sequence[str], *, reads: Sequence[flags.FlagHolder]) -> list[str
 def keep_freed_memory() -> None:
   """Makes glibc keep what XLA frees instead of handing it back to the system and asking for it again at every update.
 
-  On a CPU every update allocates a few hundred MB; mapping them anew took a third of learning's time.
+  On a CPU every update allocates a few hundred MB; mapping them anew took a third of the learning time.
   """
   if sys.platform != "linux":
     return
   trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
   libc = ctypes.CDLL(None)
-  if hasattr(libc, "mallopt"):  # musl has none, and nothing to set.
+  if hasattr(libc, "mallopt"):  # musl has no mallopt, and needs none.
     for option, value in ((trim_threshold, 2**31 - 1), (top_pad, 2**28), (mmap_max, 0), (arena_max, 1)):
       libc.mallopt(option, value)
 
@@ -205,7 +206,7 @@ def keep_compiled_programs() -> None:
 
 
 def check_platform() -> None:
-  """Refuses a platform of JAX's that is not here, and numbers of 64 bits.
+  """Refuses a platform of JAX that this machine lacks, and 64-bit numbers.
 
   Raises:
     ValueError: naming the variable to unset.
@@ -215,7 +216,7 @@ def check_platform() -> None:
   if jax.config.jax_enable_x64:
     raise ValueError("JAX_ENABLE_X64 is set, but worlds and networks are made of 32 bits; unset it")
   for platform in filter(None, (jax.config.jax_platforms or "").split(",")):
-    if platform != "cpu":  # Is always there; looking would start the others.
+    if platform != "cpu":  # The CPU is always there; looking would start the others.
       try:
         jax.devices(platform)
       except (RuntimeError, AssertionError):  # JAX asserts that some backend started.
@@ -223,7 +224,7 @@ def check_platform() -> None:
 
 
 def help_text(argv: Sequence[str], reads: Sequence[flags.FlagHolder]) -> str:
-  """What the binary does, the flags that it reads, and every field of the config where one is given."""
+  """What the binary does, the flags that it reads and, if a config is given, every field of it."""
   own = [flag.name for flag in flags.FLAGS.flags_by_module_dict().get(argv[0], [])]
   names = [*(flag.name for flag in reads), *own, _TRACEBACK.name]
   lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
@@ -248,7 +249,7 @@ def _entry(name: str, value: object, meaning: str) -> str:
 
 
 def config_file(argv: Sequence[str]) -> str | None:
-  """What `--config` says, variant included; None where it is not given."""
+  """The value of `--config`, variant included; None if it is not given."""
   arguments = list(argv[1:])
   file = None
   for i, argument in enumerate(arguments):
@@ -260,7 +261,7 @@ def config_file(argv: Sequence[str]) -> str | None:
 
 
 def with_config_present(argv: Sequence[str]) -> Sequence[str]:
-  """`argv` in which a config of the project's own is named by where it lies, for those who start elsewhere."""
+  """`argv` with the full path of a config of the project, for programs that are started in another folder."""
   file = config_file(argv)
   if not file:
     return argv
@@ -274,7 +275,7 @@ def load(file: str) -> config_dict.ConfigDict:
   """The config of a file, FILE or FILE:VARIANT.
 
   Raises:
-    ValueError: if there is no such file, or it cannot be run: with the line and what Python says of it.
+    ValueError: if there is no such file, or if it cannot be run; gives the line and Python's message.
   """
   path, _, variant = file.partition(":")
   if not pathlib.Path(path).is_file():
@@ -286,10 +287,11 @@ def load(file: str) -> config_dict.ConfigDict:
 
 
 def call(path: str, name: str, variant: str) -> Any:
-  """What the function `name` of a Python file returns, of `variant` where there is one.
+  """What the function `name` of a Python file returns, called with `variant` if there is one.
 
   Raises:
-    ValueError: if there is no such function, it knows no variants, or it fails: with the line and what Python says.
+    ValueError: if there is no such function, if it knows no variants, or if it fails; then it gives the line and
+      Python's message.
   """
   try:
     function = runpy.run_path(path).get(name)
@@ -299,7 +301,7 @@ def call(path: str, name: str, variant: str) -> Any:
       raise ValueError(f"{path} has no variants; leave out :{variant}")
     return function(variant) if variant else function()
   except ValueError:
-    raise  # Refusals of the file's own.
+    raise  # The file's own refusals.
   except SyntaxError as error:
     raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}") from error
   except Exception as error:
@@ -310,7 +312,7 @@ def call(path: str, name: str, variant: str) -> Any:
 def check_fields(argv: Sequence[str]) -> None:
   """Refuses a `--config.field` that the config file does not have, or that changes nothing.
 
-  That is what a sweep draws for every run anew, and what every cell of a matrix has of its own.
+  A field changes nothing if a sweep draws it for every run, or if every cell of a matrix has its own.
   """
   file = config_file(argv)
   if file is None:
@@ -338,10 +340,10 @@ def check_fields(argv: Sequence[str]) -> None:
 
 
 def check_read(argv: Sequence[str], words: Sequence[str], reads: Sequence[flags.FlagHolder]) -> None:
-  """Refuses what would change nothing: `words` that parsing `argv` has left, which are no flags, and another's flags.
+  """Refuses what would change nothing: other binaries' flags, and `words`, non-flags that parsing `argv` left over.
 
   Raises:
-    ValueError: naming the word or the flag, and the nearest that is read.
+    ValueError: naming the word or the flag, and the nearest flag that is read.
   """
   if words:
     before = [argument.lstrip("-").partition("=")[0] for argument in argv[: argv.index(words[0])]]
@@ -366,32 +368,32 @@ def field_names(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[st
 
 
 def unknown_field(name: str, known: Sequence[str], path: str) -> str:
-  """The message for a field that is not there, with the nearest."""
+  """The message for a field that does not exist, with the nearest one."""
   parent, _, own = name.rpartition(".")
   if parent in ("sweep", "matrix") and parent not in known:
     return f"{path} has no --config.{name}, as it has no {parent}; give its base.experiment {parent}=base.{parent}(...)"
   siblings = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent]
-  if parent == "world_options" and not difflib.get_close_matches(own, siblings):  # Worlds have options beside those.
+  if parent == "world_options" and not difflib.get_close_matches(own, siblings):  # Worlds have more options than those.
     return f"{path} has no field --config.{name}; set all at once: --config.{parent}=\"{{'{own}': ...}}\""
   return f"{path} has no field --config.{name}; nearest is --config.{nearest(name, known)}"
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-  """The one of `known` that is nearest to `name`: by its last word where that exists, or by spelling."""
+  """The entry of `known` nearest to `name`: among those with the same last word if there are any, by spelling."""
   same_end = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
   return difflib.get_close_matches(name, same_end or known, n=1, cutoff=0.0)[0]
 
 
 def _exit(error: BaseException) -> None:
-  """Prints the first line of `error`, and its notes, as one of this binary's and exits with code 1.
+  """Prints the first line of `error` and its notes as an error of this binary, and exits with code 1.
 
-  Of a reader that left, nothing.
+  If the reader of the output has left, nothing is printed.
   """
-  if isinstance(error, BrokenPipeError):  # Such as head; what is buffered for it goes nowhere.
+  if isinstance(error, BrokenPipeError):  # Such as head; what is buffered for it is discarded.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
   message = str(error)
   line = next((line for line in message.splitlines() if line.strip()), message)
-  notes = (note for note in getattr(error, "__notes__", ()) if "\n" not in note)  # JAX's own are pages.
+  notes = (note for note in getattr(error, "__notes__", ()) if "\n" not in note)  # JAX's own notes are pages long.
   print("; ".join((f"error: {line}", *notes)), file=sys.stderr)
   sys.exit(1)

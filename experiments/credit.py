@@ -1,11 +1,11 @@
-"""How far back an action should get credit: what the policy gradient of a trained network is worth, by T and lambda.
+"""How far back an action should get credit: the worth of a trained network's policy gradient, by T and lambda.
 
     python -m experiments.credit --source=runs/static_1/runs/03 --num_steps=20,50,300 --lambdas=0.8,0.95,1
 
-Of every unroll length and lambda: how many agent steps it takes until the gradient is as much signal as noise, and the
-return of new episodes after the policy has followed the mean gradient for `--nats`. A gradient that many steps agree on
-may still lead down: credit that is too short pays what comes right before a reward (docs/learning.md). Worlds in JAX
-alone. Rewards are scaled as in its training, and not cut.
+For every unroll length and lambda it prints how many agent steps it takes until the gradient is as much signal as
+noise, and the return of new episodes after the policy has followed the mean gradient for `--nats`. A gradient that many
+steps agree on may still lead down: credit that is too short rewards whatever comes right before a reward
+(docs/learning.md). Only worlds in JAX can be used. Rewards are scaled as in the network's training, and not clipped.
 """
 
 import itertools
@@ -74,7 +74,7 @@ def _discount(folder: pathlib.Path) -> float:
 
 
 def _parsed(flag: flags.FlagHolder, kind: type, least: float, most: float) -> list:
-  """The numbers of a flag; a ValueError where one is none."""
+  """The numbers of a flag; raises ValueError if one is not a valid number."""
   try:
     numbers = [kind(one) for one in flag.value]
   except ValueError:

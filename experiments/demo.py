@@ -3,10 +3,10 @@
     make demo                    # from the released column, five to eleven minutes on two cores
     make demo FROM_SCRATCH=1     # trains a column on `reach/fixed` first
 
-Serves the twin arm, plays `jaco_corl2017` there as it is, transfers it for 10,000 arm steps with each of three methods
-through the bridge, plays in simulation again with what each has left (`studies.corl2017.demo`), and writes
-`runs/demo/report.html` (`demo_report`). A second call continues what was stopped. The folder is `--workdir`: runs/demo,
-or runs/demo_from_scratch.
+The demo serves the twin arm and plays `jaco_corl2017` there unchanged. It then transfers that column through the bridge
+for 10,000 arm steps with each of three methods, and plays in simulation again with what each has left
+(`studies.corl2017.demo`). It writes `runs/demo/report.html` (`demo_report`). A second call continues a stopped one. The
+folder is `--workdir`: runs/demo, or runs/demo_from_scratch.
 """
 
 import pathlib

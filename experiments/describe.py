@@ -3,7 +3,7 @@
     python -m experiments.describe --source=experiments/released/jaco_corl2017
     python -m experiments.describe --config=experiments/configs/jaco_corl2017.py:progressive
 
-With a config: the network that its method starts from.
+With a config, it prints the network that the config's method starts from.
 """
 
 from experiments import binary

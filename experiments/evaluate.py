@@ -1,11 +1,11 @@
-"""Plays a trained network for whole episodes, prints its mean return, and releases it where asked to.
+"""Plays a trained network for whole episodes, prints its mean return, and releases it if asked to.
 
     python -m experiments.evaluate --source=runs/column --episodes=1000 --video=runs/column/evaluation.mp4
     python -m experiments.evaluate --source=runs/column --episodes=1000 --release=experiments/released/jaco_corl2017
 
-The world is the one the run was trained in, unless `--target` names another (or `arm://host:port`, or a game of the
-emulator: `--target=atari/pong --option=num_actions=3`). `--columns=1` plays the first column of a progressive network,
-as it was before others grew.
+The world is the one in which the run was trained, unless `--target` names another (or `arm://host:port`, or a game of
+the emulator: `--target=atari/pong --option=num_actions=3`). `--columns=1` plays the first column of a progressive
+network, as it was before others were added.
 """
 
 import json
@@ -41,7 +41,7 @@ _RELEASE = flags.DEFINE(
 def player(
   source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], *, seed: int
 ) -> learn.Task:
-  """`learn.player`, whose ValueError says what to add where options of its training would make the world fit."""
+  """`learn.player`, whose ValueError says what to add if options of the network's training would make the world fit."""
 
   def fits(options: Mapping[str, Any]) -> bool:
     try:
@@ -57,13 +57,13 @@ def player(
       hint = options_that_fit(fits, options, released.trained_in(folder)[1])
     except ValueError:  # The folder does not say how it was trained.
       hint = ""
-    except protocol.BridgeError as refusal:  # A served arm has what its server says.
+    except protocol.BridgeError as refusal:  # A served arm has its server's options.
       raise ValueError(f"{error}; as it was trained, {refusal}") from None
     raise ValueError(f"{error}; add {hint}" if hint else str(error)) from None
 
 
 def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[str, Any], trained: Any) -> str:
-  """What to add to a command whose world the network does not fit: '' where nothing of the training's would help.
+  """What to add to a command whose world the network does not fit; '' if no option of its training would help.
 
   `given` are the command's options, `trained` those of the world that the network was trained in.
   """
@@ -75,15 +75,15 @@ def options_that_fit(fits: Callable[[Mapping[str, Any]], bool], given: Mapping[s
 
 
 def _option(name: str, value: Any) -> str:
-  """As a shell hands it to `options_of`."""
+  """An option as written in a shell, for `options_of`."""
   return "--option=" + shlex.quote(f"{name}={json.dumps(value)}")
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
-  """`name=value` pairs as options of a world; a value that begins with a letter is a word, if it is no JSON.
+  """`name=value` pairs as options of a world; a value that begins with a letter and is not JSON is taken as a word.
 
   Raises:
-    ValueError: for a pair that is none.
+    ValueError: for a word that is not such a pair.
   """
   options = {}
   for pair in pairs:
@@ -91,7 +91,7 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
     try:
       options[name] = json.loads(value)
     except json.JSONDecodeError:
-      if re.fullmatch(r"[A-Za-z][\w:./-]*", value):  # A word, which a shell would need quotes within quotes for.
+      if re.fullmatch(r"[A-Za-z][\w:./-]*", value):  # A word, which as JSON would need nested quotes in a shell.
         options[name] = value
         continue
       raise ValueError(
@@ -138,13 +138,13 @@ def main() -> None:
   print(f"{folder} in {world}: mean return {mean} over {binary.EPISODES.value} episodes")
   if _RELEASE.value:
     release(source, folder, world, options, result)
-  if binary.VIDEO.value and played.frames:  # Last: it may fail.
+  if binary.VIDEO.value and played.frames:  # Last, since it may fail.
     rate = place_lib.frames_per_s(task.place)
     video_lib.write(pathlib.Path(binary.VIDEO.value), played.frames, frames_per_s=rate, captions=played.captions)
 
 
 def _unknown_commits(runs: Sequence[dict[str, Any]]) -> list[str]:
-  """Of runs and of what resumed them, those that nobody can check out."""
+  """Of the commits of runs, and of the starts that resumed them, those that nobody can check out."""
   commits = dict.fromkeys(run["commit"] for about in runs for run in (about, *about.get("resumed", [])))
   return [commit for commit in commits if commit == "unknown" or commit.endswith("+changes")]
 
@@ -152,12 +152,12 @@ def _unknown_commits(runs: Sequence[dict[str, Any]]) -> list[str]:
 def release(
   source: released.Source, folder: pathlib.Path, world: str, options: dict[str, Any], result: dict[str, float]
 ) -> None:
-  """Writes the released folder; the training's own provenance goes with it."""
+  """Writes the released folder, including the provenance of the training."""
   now = run_directory.provenance(binary.SEED.value)
   before, since = released.lineage_since_release(folder, steps=source.step)
   runs = [*before, *since]
   unknown = _unknown_commits((*since, now))
-  if unknown:  # Of the runs before it was said when their network was released.
+  if unknown:  # For earlier runs it was said when their network was released.
     print(
       f"warning: no commit holds the code of this release ({', '.join(unknown)}); nobody else can repeat it",
       file=sys.stderr,

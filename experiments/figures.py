@@ -1,11 +1,12 @@
-"""Draws a paper's figures from run directories, the paper's own curves and numbers beside ours.
+"""Draws a paper's figures from run directories, with the paper's own curves and numbers beside ours.
 
     python -m experiments.figures --figure=corl2017_fig5 --runs='runs/fig5/*' --out=runs/fig5/figure
     python -m experiments.figures --figure=pnn --runs=runs/soup --out=runs/soup/figures
     python -m experiments.figures --figure=nav --runs=runs/nav --out=runs/nav/figures
 
-All figures stand in `studies.figures`; the beginning of their names draws them all. Each writes `<figure>.png`, `.svg`,
-`.md` (tables, and what is missing), `.json` (every number) and its part of `provenance.json` (`report.drawing`).
+All figures are in `studies.figures`; the beginning of several names draws all of those. Each figure writes
+`<figure>.png`, `.svg`, `.md` (tables, and what is missing), `.json` (every number) and its part of `provenance.json`
+(`report.drawing`).
 """
 
 import contextlib
@@ -23,7 +24,7 @@ _FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES, 
 
 
 def main() -> None:
-  """Reads, draws, writes; of several figures those that can be drawn, and names the others at the end."""
+  """Reads, draws and writes; of several figures it draws those that it can, and names the others at the end."""
   names, out = figures.names(_FIGURE.value or ""), pathlib.Path(binary.OUT.value or "runs/figures")
   patterns = binary.RUNS.value or ()
   if not patterns:
@@ -37,7 +38,7 @@ def main() -> None:
       drawn = figures.make(name, read)
       runs = figures.runs_of(read)
       files = drawing.write(name, drawn, runs, out)
-    except Exception as error:  # Whatever it is: the other figures do not depend on it.
+    except Exception as error:  # Whatever the error is, the other figures do not depend on it.
       is_ours = not isinstance(error, ValueError | OSError)
       if is_ours:
         traceback.print_exc()
@@ -47,7 +48,7 @@ def main() -> None:
     print(f"{len(runs)} runs read; wrote {', '.join(files)} to {out}\n")
   if faults:
     with contextlib.suppress(OSError):
-      out.rmdir()  # Where nothing was drawn, nor before.
+      out.rmdir()  # Succeeds if nothing was drawn, now or before.
     raise ValueError("; ".join(f"{', '.join(each)}: {why}" for why, each in faults.items()))
 
 

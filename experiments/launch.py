@@ -1,10 +1,10 @@
-"""Runs a plan: many runs in order of worth, side by side, those that need another's result after it.
+"""Runs a plan: many runs in order of priority, side by side; runs that need another's result come after it.
 
     python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
     python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --status
     python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --on=slurm
 
-The same command goes on where it was stopped. A plan is a Python file (`running.plan`): PLAN, or PLAN:VARIANT.
+The same command continues a plan that was stopped. A plan is a Python file (`running.plan`): PLAN, or PLAN:VARIANT.
 """
 
 import math
@@ -76,13 +76,13 @@ def main() -> None:
 
 
 def on_node(job: plan_lib.Job) -> list[str]:
-  """This command again, for one job on the node that SLURM gives it."""
+  """The command for one job on the node that SLURM gives it: this one again."""
   words = [f"--plan={_PLAN.value}", f"--workdir={binary.workdir()}", f"--only={job.name}", "--on=node"]
   return [sys.executable, "-m", "experiments.launch", *words]
 
 
 def check_flags() -> None:
-  """Refuses flags that would change nothing, and a node's part outside of SLURM.
+  """Refuses flags that would change nothing, and --on=node outside of SLURM.
 
   Raises:
     ValueError: naming the flag.
@@ -118,7 +118,7 @@ def load(file: str) -> list[plan_lib.Job]:
 
 
 def chosen(jobs: list[plan_lib.Job], names: list[str]) -> list[plan_lib.Job]:
-  """The named ones and what they need, in order; all where none is named."""
+  """The named jobs and those that they need, in order; all jobs if none is named."""
   by_name = {job.name: job for job in jobs}
   wanted, left = set[str](), list(names)
   while left:
@@ -134,7 +134,7 @@ def check_commands(jobs: list[plan_lib.Job], folder: jobs_lib.Folder) -> None:
   """Refuses jobs that would fail at once.
 
   Raises:
-    ValueError: naming the job, and the binary, config or field that is not there.
+    ValueError: naming the job, and the binary, config or field that does not exist.
   """
   modules = pathlib.Path(__file__).parent.glob("[!_]*.py")
   ours = sorted(path.stem for path in modules if path.stem != pathlib.Path(binary.__file__).stem)

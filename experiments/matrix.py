@@ -1,9 +1,9 @@
-"""The transfer matrix of a config, cell by cell (`studies.pnn.matrix`).
+"""Runs the transfer matrix of a config, cell by cell (`studies.pnn.matrix`).
 
     python -m experiments.matrix --config=experiments/configs/pong_soup.py:laptop --workdir=runs/soup
     python -m experiments.matrix --config=... --workdir=runs/soup --cell=progressive_pong_to_white
 
-The same command continues an interrupted matrix where it stopped; on a cluster each machine runs cells of its own in
+The same command continues an interrupted matrix where it stopped. On a cluster, each machine runs cells of its own in
 one shared folder.
 """
 

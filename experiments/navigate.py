@@ -3,7 +3,8 @@
     python -m experiments.navigate --runs=runs/nav
     python -m experiments.navigate --runs=runs/nav/nav_d2 --videos
 
-Writes `<sweep>/episodes.json` and `episodes.npz` (`studies.navigation.evaluation`), with --videos `episode.mp4` too.
+It writes `<sweep>/episodes.json` and `episodes.npz` (`studies.navigation.evaluation`), and with --videos also
+`episode.mp4`.
 """
 
 import time
@@ -18,7 +19,7 @@ _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode
 
 
 def main() -> None:
-  """Tests sweep by sweep; those that cannot be tested are named at the end."""
+  """Tests sweep by sweep; sweeps that cannot be tested are named at the end."""
   if not binary.RUNS.value:
     raise ValueError("--runs is missing; give a folder of sweeps, e.g. --runs=runs/nav")
   paths, faults = folder.find(binary.RUNS.value, in_mazes_only=True), []

@@ -2,7 +2,7 @@
 
     python -m experiments.pong_fidelity --workdir=runs/pong_fidelity
 
-Prints a table and writes `fidelity.json`, `pictures.png` and `variants.png`. The exit code is 1 where a quantity is out
+It prints a table and writes `fidelity.json`, `pictures.png` and `variants.png`. The exit code is 1 if a quantity is out
 of tolerance.
 """
 

@@ -1,11 +1,11 @@
-"""Learns: a first column from scratch, or a next task from a trained network, progressively or by a baseline.
+"""Trains a first column from scratch, or a next task from a trained network, progressively or with a baseline.
 
     python -m experiments.train --config=experiments/configs/jaco_corl2017.py --workdir=runs/column
     python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \\
       --config.source=runs/column --config.world=arm://localhost:5005
 
-Any method in any world, with any auxiliary heads; a config with a sweep is many runs side by side. Runs and worlds
-are shared out over all devices, and over hosts (`running.hosts`). The same command continues a run that was stopped,
+Any method can learn in any world, with any auxiliary heads. A config with a sweep is many runs side by side. Runs and
+worlds are distributed over all devices, and over hosts (`running.hosts`). The same command continues a stopped run
 exactly.
 """
 

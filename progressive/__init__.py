@@ -9,10 +9,11 @@
     trainable, frozen = pn.split(params, lambda path: path[0] == 1)
     outputs = pn.apply(pn.merge(trainable, frozen), grown, inputs={"x": x})[0][-1]["output"]
 
-Arrays only: no reinforcement learning, no world, no optimiser. Arguments come in one order, key, parameters, spec, the
-first two by position and all others by name. `network` is the table of contents: it joins columns (`column`) of layers
-(`layers`) by laterals (`lateral`), which `wiring` chooses; `start` fits a new column to what it sees; `partition` says
-which parameters learn; `baselines` are other partitions of the same machinery; `cost` reports what each column costs.
+The package works on arrays only: no reinforcement learning, no world, no optimiser. Arguments come in the order key,
+parameters, spec; the first two are passed by position and all others by name. `network` is the table of contents: it
+joins columns (`column`) of layers (`layers`) by laterals (`lateral`), and `wiring` chooses these laterals. `start` fits
+a new column to what it sees. `partition` says which parameters learn. `baselines` are other partitions of the same
+machinery. `cost` reports what each column costs.
 """
 
 from progressive.baselines import METHODS, prepare

@@ -1,12 +1,12 @@
-"""The ways to learn a task after another one (Rusu et al. 2016, figure 3): one machinery, other partitions.
+"""Ways to learn one task after another (Rusu et al. 2016, figure 3): other partitions of the same machinery.
 
-    progressive    source columns frozen, a new column and its laterals learn
-    finetune       the source network goes on learning, all of it          (their baseline 3)
-    finetune_head  the source network, of which only `output` learns        (baseline 2)
+    progressive    source columns are frozen, a new column and its laterals learn
+    finetune       the whole source network goes on learning               (their baseline 3)
+    finetune_head  the source network; only its `output` learns             (baseline 2)
     scratch        a new column alone                                       (baseline 1)
     random_column  progressive, but the source columns are random           (baseline 4)
 
-`prepare` makes each of them ready to learn.
+`prepare` sets up each of them.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from progressive import column, network, partition
 
 METHODS = ("progressive", "finetune", "finetune_head", "scratch", "random_column")
-FINETUNING = ("finetune", "finetune_head")  # Those that keep the source's columns and add none.
+FINETUNING = ("finetune", "finetune_head")  # Methods that keep the source's columns and add none.
 
 
 def prepare(
@@ -30,12 +30,13 @@ def prepare(
   output_init: str = "previous",
   alpha: float = 1.0,
 ) -> tuple[network.Params, network.Network, partition.IsTrainable]:
-  """(parameters, spec, which of them learn) for learning the target task by `method`.
+  """(parameters, spec, which parameters learn) for learning the target task by `method`.
 
-  `column_spec` is the target's new column; the finetuning methods keep the source's columns instead and only check
-  that the target offers what they read. `output_init` and `alpha` are `network.grow`'s. "scratch" does without a
-  source, and "random_column" without its parameters; without any source its random column is one like the new. A column
-  that stands alone has no `sources` to read. What learns shares no buffer with `source_params`.
+  `column_spec` is the target's new column. The finetuning methods keep the source's columns instead, and only check
+  that the target offers what these columns read and has as many outputs. `output_init` and `alpha` are those of
+  `network.grow`. "scratch" needs no source. "random_column" needs no source parameters; without a source spec, its
+  random column is like the new one. A column that stands alone has no `sources` to read. The trainable parameters share
+  no buffers with `source_params`.
   """
   if method not in METHODS:
     raise ValueError(f"method={method!r} is not one of {METHODS}.")
@@ -61,7 +62,7 @@ def prepare(
 
 
 def trainable(method: str, spec: network.Network) -> partition.IsTrainable:
-  """Which parameters of `spec` learn by `method`: of the newest column where there is one, of the output, or all."""
+  """Which parameters of `spec` learn by `method`: those of the newest column, those of its output, or all."""
   newest = len(spec.columns) - 1
   if method in ("scratch", "finetune"):
     return lambda path: True
@@ -71,7 +72,7 @@ def trainable(method: str, spec: network.Network) -> partition.IsTrainable:
 
 
 def _alone(column_spec: column.Column) -> network.Network:
-  """The network of this column, of which no layer names a layer of an earlier one."""
+  """The network of this column alone; its layers name no layer of an earlier column."""
   layers = tuple(dataclasses.replace(layer, sources=None) for layer in column_spec.layers)
   return network.Network((dataclasses.replace(column_spec, layers=layers),))
 

@@ -1,8 +1,8 @@
 """One column: a small graph of named layers, h_i = f(W_i h_{i-1} + b_i), from named inputs to the linear `output`.
 
-A layer names what it reads: inputs of the column or layers listed before it; several names are joined as the layer
-says (`layers`). Raw inputs pass through no activation; `output` (policy logits of all heads, then the value) is linear.
-What other columns contribute arrives as `laterals`: terms added to a layer before its activation.
+A layer names what it reads: inputs of the column or layers listed before it. The layer determines how several inputs
+are joined (`layers`). Raw inputs pass through no activation; `output` (policy logits of all heads, then the value) is
+linear. Contributions of other columns arrive as `laterals`: terms added to a layer before its activation.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ OUTPUT = "output"
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """`inputs`: ((name, shape of one step), ...); `layers` in an order in which each reads only earlier ones."""
+  """`inputs`: ((name, shape of one step), ...); `layers`: ordered so that each reads only earlier ones."""
 
   inputs: tuple[tuple[str, layers_lib.Shape], ...]
   layers: tuple[layers_lib.Layer, ...]
@@ -71,12 +71,12 @@ def shapes(spec: Column) -> Mapping[str, layers_lib.Shape]:
 
 
 def input_shape(spec: Column, layer: layers_lib.Layer) -> layers_lib.Shape:
-  """Shape of what `layer` reads, joined."""
+  """Shape of the joined inputs of `layer`."""
   return layer.join_shapes([shapes(spec)[name] for name in layer.inputs])
 
 
 def init(key: jax.Array, spec: Column) -> dict[str, dict[str, Any]]:
-  """The column's own weights, each layer's as it says; the output's kernel is scaled by `output_scale`."""
+  """The column's own weights, initialised by each layer; the output's kernel is scaled by `output_scale`."""
   keys = jax.random.split(key, len(spec.layers))
   params = {x.name: x.init(k, input_shape(spec, x)) for k, x in zip(keys, spec.layers, strict=True)}
   params[OUTPUT]["kernel"] = output_scale(spec.layer(OUTPUT)) * params[OUTPUT]["kernel"]
@@ -84,7 +84,7 @@ def init(key: jax.Array, spec: Column) -> dict[str, dict[str, Any]]:
 
 
 def output_scale(layer: layers_lib.Layer) -> jax.Array:
-  """What kernels into `layer` are multiplied by at first: 0.1 for the output, as the first policy is nearly uniform."""
+  """Initial scale of kernels into `layer`: 0.1 for the output, so that the first policy is nearly uniform."""
   return jnp.float32(0.1 if layer.name == OUTPUT else 1.0)
 
 
@@ -109,10 +109,10 @@ def apply(
   Args:
     params, spec, state: of this column.
     inputs: name -> `[T, ...]`, uint8 pixels (scaled by 1/255) or numbers.
-    is_first: bool `[T]`, the state starts anew before such a step is consumed; None in a column without such layers.
+    is_first: bool `[T]`, True where the state is reset before that step is consumed; None without recurrent layers.
     laterals: layer -> terms of its pre-activation's shape (an LSTM's 4 D gates), added in the order given.
-    additions: layer -> a term of its activation's shape, added to what all others see of it (not to an LSTM's carry).
-    known: layer -> its activations (without `additions`), where they were computed before; gradients are as ever.
+    additions: layer -> a term of its activations' shape, added to all that others read of it (not to an LSTM's carry).
+    known: layer -> its activations (without `additions`), if they were computed before; gradients stay the same.
   """
   read = {name: inputs[name] for name in spec.input_shapes}
   next_state = {}
@@ -135,7 +135,7 @@ def apply(
 
 
 def alone(params: Params, spec: Column, *, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-  """What every layer makes before its activation, `[T, ...]`, in a column without a state that reads no other."""
+  """Pre-activations `[T, ...]` of every layer of a column without a state, as if it read no other column."""
   known, before = {name: inputs[name] for name in spec.input_shapes}, {}
   for layer in spec.layers:
     assert isinstance(layer, layers_lib.Activated)
@@ -145,7 +145,7 @@ def alone(params: Params, spec: Column, *, inputs: Mapping[str, jax.Array]) -> d
 
 
 def _check_hash(what: str, spec: Any) -> None:
-  """Refuses a list where a tuple belongs: specs are static arguments of what is compiled."""
+  """Refuses a list where a tuple belongs: specs are static arguments of compiled functions."""
   try:
     hash(spec)
   except TypeError as error:
@@ -155,7 +155,7 @@ def _check_hash(what: str, spec: Any) -> None:
 
 
 def _check_own(layer: layers_lib.Layer, read: layers_lib.Shape) -> None:
-  """Refuses a layer of a user's whose `apply` fails on two steps, or gives another shape than `shape` says."""
+  """Refuses a user's layer whose `apply` fails on two steps, or returns a shape other than what `shape` says."""
   params = jax.eval_shape(lambda key: layer.init(key, read), jax.random.key(0))
   x = jax.ShapeDtypeStruct((2, *read), jnp.float32)
   try:
@@ -173,7 +173,7 @@ def _check_graph(spec: Column) -> None:
   names = [name for name, _ in spec.inputs]
   for name, shape in spec.inputs:
     is_size = isinstance(shape, tuple) and all(type(size) is int and size > 0 for size in shape)
-    if not is_size or len(shape) not in (1, 3):  # (3.0,) is equal to (3,), and would be taken for it from then on.
+    if not is_size or len(shape) not in (1, 3):  # (3.0,) equals (3,), and would be mistaken for it from then on.
       raise ValueError(f"Input {name!r} has shape {shape}; give (D,) or (H, W, C) with ints of at least 1.")
   for layer in spec.layers:
     for name in layer.inputs:

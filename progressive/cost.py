@@ -1,9 +1,10 @@
 """What a network is made of and what each column costs, as data: the table of Rusu et al. 2017, section 4, and more.
 
 Parameters are counted on the shapes that `network.init` makes, so the report cannot drift from the network. FLOPs are
-two for each multiply-add of a matrix product or convolution, for one step forward; biases and activations are left out
-(a `Flax` layer's are XLA's own count, with both), and what a column with blind laterals computes twice. Parameters grow
-with the square of the number of columns (every column reads every earlier one), units linearly.
+for one step forward, two for each multiply-add of a matrix product or convolution. They leave out biases, activations,
+and what a column with blind laterals computes twice. FLOPs of a `Flax` layer are XLA's own count, which includes biases
+and activations. The number of parameters grows with the square of the number of columns, because every column reads
+every earlier one; the number of units grows linearly.
 """
 
 import math
@@ -24,7 +25,7 @@ class LateralReport(NamedTuple):
 
 
 class LayerReport(NamedTuple):
-  """One layer; parameters and FLOPs are its own, those of its laterals stand beside them."""
+  """One layer: parameters and FLOPs are its own; `laterals` reports those of its laterals."""
 
   name: str
   kind: str  # The name of its class.
@@ -36,7 +37,7 @@ class LayerReport(NamedTuple):
 
 
 class ColumnReport(NamedTuple):
-  """One column with everything that arrived with it; the last two fields are its totals, laterals included."""
+  """One column with everything that arrived with it; the last three fields are its totals, laterals included."""
 
   inputs: tuple[tuple[str, layers.Shape], ...]
   layers: tuple[LayerReport, ...]

@@ -1,13 +1,15 @@
-"""One lateral connection: what layer i of column k adds from one layer h of an earlier column j.
+"""One lateral connection: the term that layer i of column k receives from one layer h of an earlier column j.
 
-Linear: U h. Adapter: U relu(V (alpha h) + b): a learned scale (one a connection), a projection to the receiving
-layer's own input width, a ReLU, and U without bias (Rusu et al. 2016, section 2; the bias b is what the published
-parameter counts of Rusu et al. 2017 imply). For maps V is a 1x1 convolution. U is what the receiving layer says: it has
-the kernel and stride of a `Conv`, and reads the flattened projection in all others. Each source has its own adapter:
-the paper writes U and V with indices (k:j), but V over the concatenated sources; with two columns both are the same.
+A linear connection is U h. An adapter is U relu(V (alpha h) + b): a learned scale (one per connection), a projection to
+the receiving layer's own input width, a ReLU, and U without bias (Rusu et al. 2016, section 2; the published parameter
+counts of Rusu et al. 2017 imply the bias b). For maps V is a 1x1 convolution. The receiving layer determines U: a
+`Conv` gives it its own kernel size and stride; in all other layers U reads the flattened projection. Each source has
+its own adapter. The paper writes U and V with indices (k:j), but applies V to the concatenated sources; with two
+columns both are the same.
 
-Blind: linear, and column 0 is never read, a fault that published comparisons have (docs/papers.md 9). In its place
-stands what the receiving column itself makes without laterals, before the activation; later columns are read.
+A blind connection is linear but never reads column 0, a fault of published comparisons (docs/papers.md 9). In place of
+column 0 it reads what the receiving column itself computes without laterals, before the activation. Later columns are
+read.
 """
 
 from collections.abc import Mapping
@@ -23,7 +25,7 @@ Params = Mapping[str, jax.Array]  # {"U"} or {"alpha", "V", "b", "U"}
 
 
 class Connection(NamedTuple):
-  """A connection into `layer`, which reads `read`, from `source` of `source_shape`, of one `kind`."""
+  """A connection of one `kind` from `source`, of `source_shape`, into `layer`, which reads `read`."""
 
   layer: layers.Layer
   read: layers.Shape  # What the layer reads in its own column, joined.
@@ -39,7 +41,7 @@ class Connection(NamedTuple):
 
   @property
   def kernel_shape(self) -> layers.Shape:
-    """Shape of U; ValueError where the layer cannot read the source."""
+    """Shape of U; ValueError if the layer cannot read the source."""
     shape = (*self.source_shape[:-1], self.width) if self.kind == "adapter" else self.source_shape
     return self.layer.lateral_kernel(shape, self.read)
 
@@ -47,7 +49,7 @@ class Connection(NamedTuple):
 def init(key: jax.Array, connection: Connection, *, alpha: float) -> dict[str, jax.Array]:
   """LeCun-normal V and U, zero b, and the scale `alpha` (the paper draws it from 1, 0.1, 0.01 for each run).
 
-  Into the output U is ten times smaller, as the output's own kernel is: the first policy is nearly uniform.
+  For the output, U is ten times smaller, as the output's own kernel is, so that the first policy is nearly uniform.
   """
   lecun = jax.nn.initializers.lecun_normal()
   v_key, u_key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""A progressive network: columns that grow one a task, each reading every earlier one (Rusu et al. 2016).
+"""A progressive network: each task adds a column, which reads every earlier column (Rusu et al. 2016).
 
     h_i^(k) = f(W_i^(k) h_{i-1}^(k) + sum_{j<k} lateral_i^(k:j)(h_{i-1}^(j)))
 
@@ -26,7 +26,7 @@ OUTPUT_INITS = ("previous", "random", "copy")
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """Columns in the order in which they were learned; the last one answers."""
+  """Columns in the order in which they were learned; the last one gives the outputs."""
 
   columns: tuple[column.Column, ...]
 
@@ -58,22 +58,23 @@ def layer_names(spec: Network) -> tuple[layers.Source, ...]:
 
 
 def init(key: jax.Array, spec: Network, *, alpha: float = 1.0) -> Params:
-  """All columns and laterals at random; `alpha` is where the adapters' scales start (see `lateral.init`)."""
+  """Initialises all columns and laterals at random; adapters' scales start at `alpha` (see `lateral.init`)."""
   keys = jax.random.split(key, len(spec.columns))
   return tuple(_init_column(k, spec, index, alpha=alpha) for index, k in enumerate(keys))
 
 
 def grow(key: jax.Array, params: Params, *, spec: Network, output_init: str = "previous", alpha: float = 1.0) -> Params:
-  """Adds the last column of `spec` to `params`, which has all the others and is passed on untouched.
+  """Adds the last column of `spec` to `params`, which has all the other columns and is passed on unchanged.
 
-  `output_init="previous"` (Rusu et al. 2017, section 4): the new network starts with exactly the outputs of the old
-  one, policy and value. The own output kernel is zero; bias, output kernel and output laterals of the previous column
-  are copied. All else is random. `output_init="random"` leaves the output random too. `output_init="copy"`, which no
-  paper has, starts with exactly the old outputs as well, but by the new column's own path: it is a copy of the previous
-  one, which must be of the same layers and read no earlier column, and all laterals end in zeros, U. So it goes on
-  learning to see from what has been learned, as finetuning does, and the old column stays.
+  With `output_init="previous"` (Rusu et al. 2017, section 4), the new network starts with exactly the outputs of the
+  old one, policy and value. The new column's own output kernel is zero; bias, output kernel and output laterals of the
+  previous column are copied. All else is random. With `output_init="random"` the output is random too. With
+  `output_init="copy"`, which no paper has, the network also starts with exactly the old outputs, but by the new
+  column's own path. The new column is a copy of the previous one, which must have the same layers and read no earlier
+  column. The U of every lateral is zero. The new column goes on learning to see from what has been learned, as in
+  finetuning, and the old column stays.
 
-  The new column shares no buffer with the old ones, so that a step that learns it may be donated its parameters.
+  The new column shares no buffer with the old ones, so its parameters may be donated to a step that learns it.
   """
   if len(params) + 1 != len(spec.columns):
     raise ValueError(f"params has {len(params)} columns and spec {len(spec.columns)}; grow adds exactly one.")
@@ -104,29 +105,31 @@ def apply(
   additions: Mapping[layers.Source, jax.Array] | None = None,
   known: Activations | None = None,
 ) -> tuple[Activations, State]:
-  """Runs all columns on examples, or, where a `state` is given, on sequences.
+  """Runs all columns on examples or, if a `state` is given, on sequences.
 
-  Without a state every axis before an input's own shape is one of examples: `[...]`, `[B, ...]`, `[A, B, ...]`. With a
-  state the first is time and all others are examples: `[T, ...]`, `[T, B, ...]`. Recurrent layers need a state. It has
-  gradients in reverse mode, `jax.grad` and `jax.vjp`; `jax.jvp` goes through no convolution and no recurrent layer.
+  Without a state, every axis before an input's own shape is an axis of examples: `[...]`, `[B, ...]`, `[A, B, ...]`.
+  With a state, the first axis is time and all others are examples: `[T, ...]`, `[T, B, ...]`. Recurrent layers need a
+  state. The function has reverse-mode gradients, `jax.grad` and `jax.vjp`; `jax.jvp` does not go through convolutions
+  and recurrent layers.
 
   Args:
     params, spec: of the network.
     inputs: name -> pixels, uint8 (scaled by 1/255), or numbers (cast to float32); may hold more than is read.
     state: the recurrent state before the first step, leaves `[...]` or `[B, ...]`: see `initial_state`.
-    is_first: bool `[T]` or `[T, B]`, where the state starts anew before that step; None is nowhere.
+    is_first: bool `[T]` or `[T, B]`, True where the state is reset before that step; None means nowhere.
     additions: (column, layer) -> a term added to that layer's activations, for every layer and column that reads them:
-      noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by them.
-    known: what this has returned for the same parameters and inputs, or some layers of that: only what gradients need
-      is computed again. Outputs and gradients are the same, second derivatives are not. Not beside `additions`.
+      noise, to see what depends on them (Rusu et al. 2016, appendix A), or zeros, to differentiate by these terms.
+    known: activations that this function returned for the same parameters and inputs, of all layers or some. Only what
+      gradients need is computed again. Outputs and gradients stay the same, but second derivatives do not. It cannot be
+      combined with `additions`.
 
   Returns:
-    For each column {layer: activations}, with the axes of `inputs`, the network's output being `[-1]["output"]`; and
-    the state after the last step.
+    For each column {layer: activations}, with the axes of `inputs`, and the state after the last step. The network's
+    output is `[-1]["output"]` of the activations.
 
   Raises:
-    ValueError: if parameters or state are another network's, naming the layer and both shapes; if inputs are missing or
-      of other shapes.
+    ValueError: if parameters or state belong to another network (it names the layer and both shapes), or if inputs are
+      missing or have other shapes.
   """
   check_params(params, spec)
   inputs, leading = _check_inputs(spec, inputs)
@@ -144,7 +147,7 @@ def apply(
     activations, state = run(inputs, state, None, additions, known)
     return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), activations), state
   is_first = _check_time(spec, state, is_first, leading)
-  num = math.prod(leading[1:])  # Examples in one axis, which recurrent layers ask for.
+  num = math.prod(leading[1:])  # Examples in one axis, as recurrent layers require.
   inputs, is_first, additions, known = jax.tree.map(
     lambda x: x.reshape(leading[0], num, *x.shape[len(leading) :]), (inputs, is_first, additions, known)
   )
@@ -158,7 +161,7 @@ def apply(
 
 
 def check_params(params: Params, spec: Network) -> None:
-  """Refuses parameters of another network; under `jit` it costs nothing at run time, as shapes are static.
+  """Refuses parameters of another network; under `jit` this costs nothing at run time, because shapes are static.
 
   Raises:
     ValueError: naming the first array that differs, and both shapes.
@@ -201,7 +204,7 @@ def _run(
 
 
 def _check_inputs(spec: Network, inputs: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], tuple[int, ...]]:
-  """(what is read of the inputs, the axes before their own shapes)."""
+  """(the inputs that are read, the axes before their own shapes)."""
   missing = [name for name in input_names(spec) if name not in inputs]
   if missing:
     raise ValueError(f"inputs lack {missing}, which the columns read; given: {sorted(inputs)}.")
@@ -313,7 +316,7 @@ def _init_column(key: jax.Array, spec: Network, k: int, *, alpha: float) -> Colu
 
 
 def _copy(previous: ColumnParams, new: ColumnParams, spec: Network) -> ColumnParams:
-  """The new column such that each of its layers gives what the previous column's gives."""
+  """The new column with parameters such that each of its layers gives what the previous column's layer gives."""
   k = len(spec.columns) - 1
   to_copy, fix = f"Column {k} is to start as a copy of column {k - 1}", "give grow output_init='previous' or 'random'."
   before, after = (
@@ -338,7 +341,7 @@ def _copy(previous: ColumnParams, new: ColumnParams, spec: Network) -> ColumnPar
 
 
 def _previous_output(previous: Mapping[str, Any], new: Mapping[str, Any], spec: Network) -> dict[str, Any]:
-  """The new output layer such that it gives what the previous column's output layer gives."""
+  """The new output layer with parameters such that it gives what the previous column's output layer gives."""
   k = len(spec.columns) - 1
   before, after = (spec.columns[i].layer(column.OUTPUT) for i in (k - 1, k))
   random = "; give grow output_init='random'"

@@ -1,8 +1,9 @@
-"""Which parameters learn: a tree of arrays split in two by a predicate on the path of each.
+"""Which parameters learn: a tree of arrays is split in two by a predicate on the path of each array.
 
-Freezing is where an argument sits: `split` makes (trainable, frozen), only `trainable` is differentiated and given to
-the optimiser, `merge` puts both together inside the loss. Each half keeps the whole tree's structure, with None where
-the other half has an array; None is no leaf, so gradients, optimiser state and updates for it do not exist.
+Whether an array is frozen depends on the argument that holds it. `split` makes (trainable, frozen). Only `trainable` is
+differentiated and given to the optimiser, and `merge` joins both inside the loss. Each half keeps the structure of the
+whole tree, with None where the other half has an array. None is not a leaf, so it has no gradients, no optimiser state
+and no updates.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ IsTrainable = Callable[[Path], bool]
 
 
 def split(params: Tree, is_trainable: IsTrainable) -> tuple[Tree, Tree]:
-  """(trainable, frozen), by `is_trainable(path)` of each array."""
+  """Splits `params` into (trainable, frozen) by `is_trainable(path)` of each array."""
 
   def half(trainable: bool) -> Tree:
     is_in = lambda path: bool(is_trainable(_path(path))) == trainable  # noqa: E731
@@ -28,7 +29,7 @@ def split(params: Tree, is_trainable: IsTrainable) -> tuple[Tree, Tree]:
 
 
 def merge(trainable: Tree, frozen: Tree) -> Tree:
-  """The tree that `split` took apart."""
+  """Joins the two halves that `split` made."""
   return jax.tree.map(lambda t, f: f if t is None else t, trainable, frozen, is_leaf=lambda x: x is None)
 
 
@@ -38,14 +39,17 @@ def paths(tree: Tree) -> tuple[Path, ...]:
 
 
 def count(params: Tree, *, include_alpha: bool = False) -> int:
-  """Number of parameters. Adapters' scales (alpha) learn too but, as in the published counts, count apart."""
+  """Number of parameters.
+
+  Adapters' scales (alpha) learn too but, as in the published counts, are left out unless `include_alpha`.
+  """
   arrays = {_path(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}
   is_scale = lambda path: path[-1] == "alpha" and "laterals" in path  # noqa: E731
   return sum(int(np.prod(x.shape)) for path, x in arrays.items() if include_alpha or not is_scale(path))
 
 
 def content_hash(tree: Tree) -> str:
-  """SHA-256, in hexadecimal, over path, dtype, shape and bytes of every array: equal only where all are equal."""
+  """SHA-256, in hexadecimal, of the path, dtype, shape and bytes of every array; equal only if all of these are."""
   digest = hashlib.sha256()
   for path, x in jax.tree_util.tree_leaves_with_path(tree):
     array = np.asarray(x)

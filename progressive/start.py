@@ -1,8 +1,8 @@
-"""Where a new column starts, given what it will see.
+"""How a new column starts, given the inputs that it will see.
 
-Pictures of one world look alike: what units read at random differs more from unit to unit than from frame to frame, so
-that many of them never fire, or always do, and tell nothing. A start that has seen data mends that (Krähenbühl et al.
-2016, "Data-dependent Initializations of Convolutional Neural Networks"; Salimans and Kingma 2016, section 3).
+Pictures of one world look alike. What randomly initialised units read differs more from unit to unit than from frame to
+frame, so many units never fire, or always do, and carry no information. Initialisation from data mends that (Krähenbühl
+et al. 2016, "Data-dependent Initializations of Convolutional Neural Networks"; Salimans and Kingma 2016, section 3).
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from progressive import layers, network
 
-_LEAST = 0.1  # Of the layer's root mean square deviation: a unit that hardly varies is not blown up any further.
+_LEAST = 0.1  # Share of the layer's root mean square deviation. Units that vary by less are not scaled up any further.
 
 
 def standardise(
@@ -24,14 +24,14 @@ def standardise(
   state: network.State | None = None,
   is_first: jax.Array | None = None,
 ) -> network.Params:
-  """`params` with a newest column whose units have mean 0 and deviation 1 on these inputs, before their activation.
+  """`params` in which the newest column's units have mean 0 and deviation 1 on these inputs, before their activation.
 
-  One that hardly varies has less: it is raised no more than those of a tenth of the layer's deviation.
+  A unit that hardly varies has less: it is scaled up no more than a unit with a tenth of the layer's deviation.
 
-  Layer by layer, over examples and, of maps, positions: the kernel and all laterals into a unit are divided by its
-  deviation, and its bias takes the mean away. Layers with a state, normalisation, Flax modules and linear layers, the
-  output among them, stay what they are. A column that began as a copy (`network.grow`) is one no longer. Arguments are
-  those of `network.apply`.
+  The function goes layer by layer, with statistics over examples and, for maps, positions. It divides the kernel and
+  all laterals into a unit by its deviation, and subtracts the mean in its bias. Layers with a state, normalisation,
+  Flax modules and linear layers, including the output, stay unchanged. A column that began as a copy (`network.grow`)
+  is no longer a copy. Arguments are those of `network.apply`.
   """
   newest = len(spec.columns) - 1
   for layer in spec.columns[newest].layers:
@@ -60,12 +60,12 @@ def standardise(
 
 
 def _divide(kernel: jax.Array, deviation: jax.Array) -> jax.Array:
-  """A kernel `[..., D]` by what each of its outputs `[D]` varies by."""
+  """Divides a kernel `[..., D]` by the deviation `[D]` of each of its outputs."""
   return kernel / deviation.reshape((1,) * (kernel.ndim - 1) + deviation.shape)
 
 
 def _without_activation(spec: network.Network, layer: layers.Dense | layers.Conv) -> network.Network:
-  """`spec` with one layer of the newest column linear: what it gives then is its pre-activation."""
+  """`spec` with one layer of the newest column made linear, so that it returns its pre-activation."""
   newest, linear = spec.columns[-1], dataclasses.replace(layer, activation=None)
   changed = dataclasses.replace(newest, layers=tuple(linear if one is layer else one for one in newest.layers))
   return network.Network((*spec.columns[:-1], changed))

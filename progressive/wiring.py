@@ -1,12 +1,13 @@
 """Which layers of earlier columns each layer reads.
 
-It reads, in every earlier column, what lies directly below its namesake there (below what is normalised, if that is a
-`LayerNorm` and it is none itself). Without a namesake it reads the counterparts of the layers that it reads in its own
-column: the namesake of each or, failing that, the layers as many steps away from the output. A recurrent layer also
-reads its recurrent counterpart (same time step). Raw inputs are never read, and a layer that reads nothing but raw
-inputs is the h_1 of its column and has no laterals (`output` excepted). A layer's own `sources` replace all this;
-`laterals=None` switches it off. An adapter is as wide as what its layer reads in its own column: the features (channels
-of maps) of the layers it reads, summed; the layer's own features where it reads raw inputs alone.
+In every earlier column, a layer reads what lies directly below its namesake, the layer of the same name. If the
+namesake is a `LayerNorm` and the reading layer is not, it reads what lies below the layer that the `LayerNorm`
+normalises. Without a namesake, the layer reads the counterparts of the layers that it reads in its own column. The
+counterpart of a layer is its namesake or, failing that, the layers as many steps away from the output. A recurrent
+layer also reads its recurrent counterpart (same time step). Raw inputs are never read. A layer that reads only raw
+inputs is the h_1 of its column and has no laterals (`output` excepted). A layer's own `sources` replace this rule;
+`laterals=None` switches it off. An adapter is as wide as what its layer reads in its own column: the summed features
+(channels of maps) of the layers that it reads, or the layer's own features if it reads only raw inputs.
 """
 
 import functools
@@ -18,7 +19,7 @@ Columns = tuple[column.Column, ...]  # In the order in which they were learned.
 
 @functools.cache
 def connections(columns: Columns) -> tuple[tuple[tuple[str, tuple[lateral.Connection, ...]], ...], ...]:
-  """For each column ((layer name, its connections), ...), newest source column first.
+  """The connections of each column, ((layer name, its connections), ...), newest source column first.
 
   Raises:
     ValueError: if a lateral cannot be built, naming the layer, the shapes and the fix.
@@ -60,12 +61,12 @@ def _sources(columns: Columns, k: int, layer: layers.Layer) -> tuple[layers.Sour
 
 
 def _layers_read(spec: column.Column, layer: layers.Layer) -> tuple[str, ...]:
-  """What `layer` reads, raw inputs excluded."""
+  """The layers that `layer` reads in its own column, raw inputs excluded."""
   return tuple(name for name in layer.inputs if name not in spec.input_shapes)
 
 
 def _counterparts(earlier: column.Column, spec: column.Column, name: str) -> tuple[str, ...]:
-  """The layer of `earlier` with the same name, or else those as many steps from the output as `name` is in `spec`."""
+  """The layer of `earlier` called `name`, or else those at the same distance from the output as `name` in `spec`."""
   if name in column.by_name(earlier):
     return (name,)
   distance = _distances(spec)[name]
@@ -122,7 +123,7 @@ def _check_blind(columns: Columns, k: int, layer: layers.Layer, name: str) -> No
 def _check_sources(columns: Columns, k: int, layer: layers.Layer) -> None:
   if layer.sources and layer.laterals is None:
     raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources} without laterals; give it some.")
-  if len(set(layer.sources or ())) < len(layer.sources or ()):  # Both would be read with one set of parameters.
+  if len(set(layer.sources or ())) < len(layer.sources or ()):  # Both entries would share one set of parameters.
     raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources} names a layer twice; name it once.")
   if not all(isinstance(source, tuple) and len(source) == 2 for source in layer.sources or ()):
     raise ValueError(f"Column {k}, layer {layer.name!r}: sources={layer.sources}; give ((column, layer), ...).")

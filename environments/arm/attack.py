@@ -1,9 +1,10 @@
 """Attacks on the gate, in simulated time: what an arm does when its client or its own driver goes wrong.
 
-Each trial drives an arm at random, breaks one thing at a random instant, and watches the arm, which goes exactly where
-it is told, `LATENCY_S` late, until it is told something else. What it does is held against the limits: the largest
-excess over speed, acceleration and jerk of the commands, joint range and clearance, and the longest time to rest.
-What hangs needs a wall clock, and is not here: `tests.environments.arm_wall_clock` measures it (docs/results/arm.md).
+Each trial drives an arm at random, breaks one thing at a random instant, and watches the arm. The arm goes exactly
+where it is told, `LATENCY_S` late, until it is told something else. Its behaviour is compared with the limits: the
+largest excess over speed, acceleration and jerk of the commands, joint range and clearance, and the longest time to
+rest. Hangs need a wall clock and are not tested here: `tests.environments.arm_wall_clock` measures them
+(docs/results/arm.md).
 """
 
 import collections
@@ -17,12 +18,12 @@ import numpy as np
 from environments.arm import protocol, safety
 
 LATENCY_S = 0.05
-Message = Callable[[float, np.ndarray], list[tuple[Any, float]]]  # Now and a velocity -> commands, when each expires.
+Message = Callable[[float, np.ndarray], list[tuple[Any, float]]]  # Now and a velocity -> commands, each with expiry.
 _VALID_S = 0.15
 _COMMANDS_AN_ARM = 1_000
 _STOPS_A_COMMAND = 0.02
 _ROUNDING = 1e-9
-_DRIVEN_S, _WATCHED_S = 0.75, 0.75  # At most before the fault, and after it.
+_DRIVEN_S, _WATCHED_S = 0.75, 0.75  # Longest times before the fault, and after it.
 
 
 class Arm:
@@ -52,7 +53,7 @@ class Arm:
     self.told = np.zeros_like(self.qpos)
 
   def wait(self, until_s: float) -> None:
-    """One poll passes."""
+    """Lets one poll pass."""
     self._late.append(self.told)
     self.velocity = self._late.popleft()
     self.qpos = self.qpos + self._poll_s * self.velocity
@@ -66,7 +67,7 @@ class Arm:
 
 
 def _clear_pose(limits: protocol.Limits, rng: np.random.Generator) -> np.ndarray:
-  """At random within the limits of the joints, where the arm touches nothing."""
+  """A random pose within the joint limits in which the arm touches nothing."""
   low, high = np.maximum(limits.low_rad, -10.0), np.minimum(limits.high_rad, 10.0)
   while True:
     qpos = rng.uniform(low, high)
@@ -75,18 +76,18 @@ def _clear_pose(limits: protocol.Limits, rng: np.random.Generator) -> np.ndarray
 
 
 class Found(NamedTuple):
-  """What an attack came to; excesses are the largest over a limit, 0 where none was passed."""
+  """The outcome of an attack. Excesses are the largest over a limit, 0 if none was exceeded."""
 
   number: int  # Of trials, or of commands.
   goes_on: int  # Trials in which the arm still moved at the end.
   num_escaped: int  # Errors that are not the gate's own: they end the process that owns the arm.
-  rest_s: float  # The longest from the fault to rest, where it came to rest.
-  jerk_rad_s3: float  # The largest, of what is no stop.
-  excess: np.ndarray  # [5] rad/s, rad/s^2, rad/s^3, rad, and metres of overlap with itself or what is about it
+  rest_s: float  # The longest time from the fault to rest, if the arm came to rest.
+  jerk_rad_s3: float  # The largest jerk, except for stops.
+  excess: np.ndarray  # [5] rad/s, rad/s^2, rad/s^3, rad, and metres of overlap with itself or its surroundings
 
 
 class _Watch:
-  """Holds what the arm was told, and where it is, against its limits."""
+  """Compares what the arm was told, and where it is, with its limits."""
 
   def __init__(self, limits: protocol.Limits):
     self._limits, self._speed = limits, np.array(limits.max_velocity_rad_s)
@@ -95,7 +96,7 @@ class _Watch:
     self._told = self._change = np.zeros_like(self._speed)
 
   def see(self, arm: Arm, *, is_stopped: bool) -> None:
-    """After every poll. A stop is at once by intention: what is told in its poll is held against rest."""
+    """Called after every poll. A stop is immediate on purpose: what is told in its poll is compared with rest."""
     if is_stopped:
       self._told = self._change = np.zeros_like(arm.told)
     change = (arm.told - self._told) / self._limits.poll_s
@@ -118,7 +119,7 @@ def _raise(*_: Any) -> Any:
 
 
 def _lying(**fields: Callable[[protocol.Reading], Any]) -> Callable[[Arm], None]:
-  """Breaks `read`: fields of its readings are what functions of the true one say."""
+  """Breaks `read`: given fields of its readings become functions of the true reading."""
 
   def break_it(arm: Arm) -> None:
     read = arm.read
@@ -159,7 +160,7 @@ def _both(*breaks: Callable[[Arm], None]) -> Callable[[Arm], None]:
   return break_it
 
 
-# What the driver does wrong, while its client goes on.
+# Faults of the driver, while its client goes on.
 DRIVER_FAULTS: dict[str, Callable[[Arm], None]] = {
   "read raises": _replacing("read", lambda arm: _raise),
   "read freezes": _replacing("read", _frozen),
@@ -206,7 +207,7 @@ CLIENT_FAULTS: dict[str, Message] = {
 
 
 def hostile(limits: protocol.Limits, rng: np.random.Generator) -> Iterator[np.ndarray]:
-  """Commands without end: full speed to and fro, walks towards limits, noise, huge and no numbers, in turns."""
+  """Endless commands: full speed to and fro, walks towards limits, noise, huge numbers and non-numbers, in turns."""
   speed = np.array(limits.max_velocity_rad_s)
   while True:
     kind, way = rng.integers(5), rng.choice([-1.0, 1.0], len(speed))
@@ -224,7 +225,7 @@ def hostile(limits: protocol.Limits, rng: np.random.Generator) -> Iterator[np.nd
 
 
 class _Trial:
-  """An arm behind its gate, and what watches it."""
+  """An arm behind its gate, with what watches it."""
 
   def __init__(self, limits: protocol.Limits, rng: np.random.Generator):
     self.arm = Arm(limits, rng)
@@ -233,7 +234,7 @@ class _Trial:
     self.num_escaped = 0  # Errors that are not the gate's own.
 
   def poll(self, commands: Sequence[tuple[Any, float]], *, is_stopped: bool = False) -> None:
-    """Commands with when they expire, a stop before them if there is one, one poll, and the time until the next one."""
+    """Sends a stop, if any, then commands with their expiry; polls once, and passes the time to the next poll."""
     calls: list[Callable[[], None]] = [
       functools.partial(self.gate.command, one, expires_s=expires_s) for one, expires_s in commands
     ]
@@ -253,7 +254,7 @@ class _Trial:
 def inject(
   limits: protocol.Limits, rng: np.random.Generator, *, break_it: Callable[[Arm], None], send: Message, count: int
 ) -> Found:
-  """`count` trials; in each the driver is broken at a random instant, and messages are `send`'s from then on."""
+  """Runs `count` trials. In each, the driver breaks at a random instant; from then on messages are `send`'s."""
   goes_on = num_escaped = 0
   num_driven, num_watched = (math.ceil(time_s / limits.poll_s) for time_s in (_DRIVEN_S, _WATCHED_S))
   rest_s, jerk, excess = 0.0, 0.0, np.zeros(5)
@@ -274,7 +275,7 @@ def inject(
 
 
 def command(limits: protocol.Limits, rng: np.random.Generator, *, count: int) -> Found:
-  """`count` hostile commands, one a poll, to one arm after another, which is stopped in mid-motion now and then."""
+  """Sends `count` hostile commands, one per poll, to one arm after another, with occasional stops in mid-motion."""
   jerk, excess, num_escaped = 0.0, np.zeros(5), 0
   commands = hostile(limits, rng)
   for first in range(0, count, _COMMANDS_AN_ARM):
@@ -287,7 +288,7 @@ def command(limits: protocol.Limits, rng: np.random.Generator, *, count: int) ->
 
 
 def table(limits: protocol.Limits, *, num_commands: int, seed: int) -> Iterator[str]:
-  """The campaign as lines of Markdown, each as soon as it is there: a fault for every hundred hostile commands."""
+  """The campaign as lines of Markdown, each as soon as it is ready: one fault per hundred hostile commands."""
   num_faults = math.ceil(num_commands / 100 / len(CLIENT_FAULTS | DRIVER_FAULTS))
   rng = np.random.default_rng(seed)
   yield "| attack | count | goes on | errors escaped | rest within | jerk, rad/s^3 | beyond rad/s, /s^2, /s^3, rad, m |"

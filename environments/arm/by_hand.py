@@ -1,4 +1,4 @@
-"""Driving an arm, or any world of joints that go back, rest or go forwards, by typed commands: `2+ 3- 10`."""
+"""Drives an arm, or any world of joints that go back, rest or go forwards, by typed commands: `2+ 3- 10`."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,15 @@ import numpy as np
 HELP = """2+      joint 2 forwards for one step; 2- backwards; 2+ 10 for ten steps; several joints: 2+ 3- 10
 hold 5  rest for five steps; reset  a new episode; quit
 random 3000  all joints to and fro at random for 3000 steps, over episodes: what --mode=identify learns most from"""
-_MOST_STEPS = 1_000_000  # Of one command: a day.
-_HELD_STEPS = 3  # For which a joint keeps its way then, on average.
+_MOST_STEPS = 1_000_000  # Per command: a day.
+_HELD_STEPS = 3  # For which a joint keeps its direction in random motion, on average.
 
 
 def parse_command(text: str, num_joints: int) -> tuple[np.ndarray, int]:
-  """An action, int32 `[num_joints]`, and for how many steps, from a line such as `2+ 3- 10` or `hold 5`.
+  """Parses a line such as `2+ 3- 10` or `hold 5` to an action, int32 `[num_joints]`, and its number of steps.
 
   Raises:
-    ValueError: if the line says neither.
+    ValueError: if the line has neither form.
   """
   action = np.ones(num_joints, np.int32)
   num_steps = 1
@@ -35,7 +35,7 @@ def parse_command(text: str, num_joints: int) -> tuple[np.ndarray, int]:
 
 
 def random_actions(rng: np.random.Generator, num_joints: int) -> Iterator[np.ndarray]:
-  """Actions, int32 `[num_joints]`, in which every joint goes back or forwards and turns round now and then."""
+  """Actions, int32 `[num_joints]`, in which every joint goes back or forwards, and reverses now and then."""
   action = 2 * rng.integers(0, 2, num_joints, dtype=np.int32)
   while True:
     yield action

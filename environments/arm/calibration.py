@@ -1,13 +1,14 @@
-"""Where the camera stands, from pictures of the arm at known joint angles: the twin's camera, by least squares.
+"""Where the camera stands, from pictures of the arm at known joint angles: fits the twin's camera by least squares.
 
     min over camera, colours, background: sum of |blur(picture - arm(camera) * colours - free(camera) * background)|^2
 
-The twin says which pixels the arm fills and how its surfaces are turned. Nothing is assumed of what stands around it:
-its two materials have free colours in free light, and every pixel the background that is seen where the arm is not.
-Both are linear and are solved for at every step (variable projection, Golub and Pereyra 1973). Derivatives are the
-gradient of what is drawn times the motion of each surface: differences of drawings jump at edges, and so does the sum,
-which is why steps are Gauss-Newton's without a search along them. The target is left out: it says how good the fit is.
-Intervals are jackknifed over episodes, since pictures of one err alike, and wider by what all pictures have wrong.
+The twin says which pixels the arm fills and how its surfaces are turned. Nothing is assumed about what stands around
+it. Its two materials have free colours in free light, and every pixel has the background that is seen where the arm is
+not. Colours and background are linear and are solved for at every step (variable projection, Golub and Pereyra 1973).
+Derivatives are the gradient of the drawing times the motion of each surface, because differences of drawings jump at
+edges. The sum jumps as well, so steps are Gauss-Newton steps without a line search. The target is left out of the fit
+and shows how good the fit is. Intervals are jackknifed over episodes, since pictures of one episode err alike, and
+widened by the errors that all pictures share.
 """
 
 import math
@@ -22,19 +23,20 @@ from scipy import ndimage, sparse
 from environments.arm import identify, recording, tracking, twin, viewpoint
 from environments.jaco import constants
 
-# Three shifts, three rotations, the angle of view: each moves the picture by a pixel or so.
+# Three shifts, three rotations, the angle of view: each step moves the picture by a pixel or so.
 _STEP = np.array([0.02, 0.02, 0.02, 0.7, 0.7, 0.7, 1.0])
-_FEWEST, _MOST, _FEWEST_EPISODES = 12, 400, 4  # Pictures; episodes that they are of.
+_FEWEST, _MOST, _FEWEST_EPISODES = 12, 400, 4  # Pictures, and the episodes that they come from.
 _LEVELS = ((2.0, 48, 5), (0.5, 96, 5), (0.5, _MOST, 3))  # Blur in pixels, pictures, steps.
-_SHARE = 0.6  # Of a step that is taken: whole ones go to and fro between moving away and a wider angle.
-_SETTLED = 0.2  # Of `_STEP`, the longest last step.
-_FARTHEST = np.array([0.08, 0.08, 0.08, 5.0, 5.0, 5.0, 3.0])  # From where the search begins: it has gone astray.
-_FINE = 2  # Times as many rows are drawn.
-_OTHERS = ("table", "floor", "target", "post")  # Geoms that are not the arm's.
-_TARGET_MARGIN = 4  # Pixels about the target that are left out: as far as it may seem to be from where it is.
+_SHARE = 0.6  # Share of a step that is taken: full steps alternate between moving away and a wider angle.
+_SETTLED = 0.2  # In `_STEP`, the longest last step.
+_FARTHEST = np.array([0.08, 0.08, 0.08, 5.0, 5.0, 5.0, 3.0])  # Beyond this from its start, the search has gone astray.
+_FINE = 2  # Factor by which more rows are drawn.
+_OTHERS = ("table", "floor", "target", "post")  # Geoms that are not parts of the arm.
+_TARGET_MARGIN = 4  # Pixels left out around the target, which may seem this far from where it is.
 _RIDGE = 1e-6
-# By how much more each number may be wrong than episodes differ, metres and degrees: the light is fitted only nearly,
-# alike in all pictures, and a search may settle beside the best place. Measured on twins (docs/results/arm.md).
+# How much more each number may be wrong than differences between episodes show, metres and degrees. The light is fitted
+# only approximately, in the same way in all pictures, and a search may settle beside the best place. Measured on twins
+# (docs/results/arm.md).
 _BESIDE = np.array([0.003, 0.003, 0.003, 0.15, 0.15, 0.15, 0.1])
 
 
@@ -44,11 +46,11 @@ class Shot(NamedTuple):
   pixels: np.ndarray  # [H, H, 3] uint8
   qpos_rad: np.ndarray  # [J]
   target_in_base_m: np.ndarray  # [3]
-  episode: int  # Which it is of.
+  episode: int  # Its episode.
 
 
 def shots(path: pathlib.Path) -> list[Shot]:
-  """The recorded pictures in which the arm is slow, since a camera is late: about `_MOST`, from all episodes alike."""
+  """Recorded pictures of a slow arm, since a camera is late: about `_MOST`, from all episodes alike."""
   seen = [[step for step in steps if recording.PIXELS in step.observation] for steps in recording.episodes(path)]
   seen = [steps for steps in seen if steps]
   found = []
@@ -64,16 +66,16 @@ def shots(path: pathlib.Path) -> list[Shot]:
 def fit(
   config: twin.TwinConfig, found: Sequence[Shot], *, fov_y_deg: float | None = None
 ) -> dict[str, tuple[identify.Estimate, ...]]:
-  """The camera of the twin that these pictures are from, field -> its numbers; the search begins at `config`.
+  """The camera of the twin that took these pictures, field -> its numbers. The search begins at `config`.
 
-  A lens of known angle of view, `fov_y_deg`, is believed: without it nearer and wider look nearly the same.
+  A known angle of view of the lens, `fov_y_deg`, is taken as it is. Without it, nearer and wider look nearly the same.
 
   Raises:
-    ValueError: there are too few pictures, or they do not say where the camera is.
+    ValueError: if there are too few pictures, or they do not determine where the camera is.
   """
   if len(found) < _FEWEST:
     raise ValueError(f"there are {len(found)} pictures of the arm; finding its camera needs {_FEWEST}: drive it longer")
-  _, num_of = np.unique([shot.episode for shot in found], return_counts=True)  # They are in the order of episodes.
+  _, num_of = np.unique([shot.episode for shot in found], return_counts=True)  # In the order of episodes.
   if len(num_of) < _FEWEST_EPISODES:
     raise ValueError(
       f"the pictures are of {len(num_of)} episodes; how sure the camera is shows in {_FEWEST_EPISODES}: drive some more"
@@ -93,7 +95,7 @@ def fit(
         x[:num_free] -= step
   finally:
     arm.close()
-  # Pictures of one episode err alike, so episodes are left out, not pictures.
+  # Pictures of one episode err alike, so the jackknife leaves out episodes, not pictures.
   half = identify.half_widths(residuals, jacobian, (residuals.size // len(found) * num_of).tolist())
   is_astray = (np.abs(x - start) * _STEP > _FARTHEST).any()
   if is_astray or not np.abs(step).max() < _SETTLED or not np.isfinite(half).all():
@@ -114,7 +116,7 @@ def view(estimates: dict[str, tuple[identify.Estimate, ...]]) -> viewpoint.Viewp
 
 
 def reprojection_px(seen: viewpoint.Viewpoint, found: Sequence[Shot], rgb: tracking.Rgb) -> tuple[float, int]:
-  """How far targets of this colour are from where they should be seen, root mean square; and in how many pictures."""
+  """How far targets of this colour are from where they should be seen, root mean square, and in how many pictures."""
   errors = []
   for shot in found:
     size, target = shot.pixels.shape[0], shot.target_in_base_m
@@ -130,18 +132,18 @@ def _view(numbers: np.ndarray) -> viewpoint.Viewpoint:
 
 
 class _Drawn(NamedTuple):
-  """An arm as it is drawn: its `n` pixels and those next to them, of which `_FINE` squared are one of a picture's."""
+  """A drawn arm: its `n` pixels and those next to them. `_FINE` squared of them make one pixel of a picture."""
 
   row: np.ndarray  # [n]
   column: np.ndarray  # [n]
   lit: np.ndarray  # [n, F] What each of the arm's colours, in each light, adds to the picture.
   is_arm: np.ndarray  # [n] bool
-  motion: np.ndarray  # [n, 2, 7] Of the surface, in columns and rows, for each `_STEP`.
-  is_used: np.ndarray  # [H, H] bool, False about the target.
+  motion: np.ndarray  # [n, 2, 7] Motion of the surface, in columns and rows, for each `_STEP`.
+  is_used: np.ndarray  # [H, H] bool, False around the target.
 
 
 class _Arm:
-  """The twin's arm, in any pose, from anywhere."""
+  """The twin's arm, in any pose, seen from anywhere."""
 
   def __init__(self, size: int):
     self._size = size * _FINE
@@ -152,14 +154,14 @@ class _Arm:
     materials = [self._model.material(int(i)).name.rpartition("/")[2] for i in self._model.geom_matid]
     of_arm = {i: material for i, material in enumerate(materials) if names[i] not in _OTHERS}
     self._materials = sorted(set(of_arm.values()))
-    # Geom -> which material's, or one more for what is not the arm; the last one is for no geom.
+    # Geom -> index of its material, or one more if it is not the arm; the last entry is for no geom.
     self._part_of = np.full(len(names) + 1, len(self._materials))
     for geom, material in of_arm.items():
       self._part_of[geom] = self._materials.index(material)
     self._target = [names.index("target"), names.index("post")]
 
   def draw(self, shot: Shot, x: np.ndarray) -> _Drawn:
-    """The arm in the pose of `shot`, as the camera at `x` sees it."""
+    """Draws the arm in the pose of `shot`, as the camera at `x` sees it."""
     seen, size = _view(x * _STEP), self._size
     self._model.cam_pos[0], self._model.cam_quat[0] = seen.position_m, seen.quaternion
     self._model.cam_fovy[0] = seen.fov_y_deg
@@ -168,7 +170,7 @@ class _Arm:
     surfaces = self._camera.surfaces(self._data)
     light = np.concatenate([np.ones_like(surfaces.facing[..., :1]), surfaces.facing], axis=-1)
     part = self._part_of[surfaces.geoms]
-    # An edge moves with what is before it.
+    # An edge moves with the surface in front.
     depth_m = ndimage.minimum_filter(np.where(part < len(self._materials), surfaces.depth_m, np.inf), 3)
     row, column = np.nonzero(np.isfinite(depth_m))
     light, part = light[row, column], part[row, column]
@@ -199,11 +201,11 @@ def _linearized(arm: _Arm, found: Sequence[Shot], x: np.ndarray, blur: float) ->
   drawn = [arm.draw(shot, x) for shot in found]
 
   def smooth(image: np.ndarray, one: _Drawn) -> np.ndarray:
-    """`[H, H, C]`, blurred, and 0 where it is not used."""
+    """`[H, H, C]`, blurred, and 0 in unused pixels."""
     return ndimage.gaussian_filter(image, (blur, blur, 0.0)) * one.is_used[..., None]
 
   def before(images: np.ndarray) -> np.ndarray:
-    """Takes from `[K, H, H, C]` what a background explains; it is changed."""
+    """Subtracts, in place, from `[K, H, H, C]` what a background explains."""
     behind = np.einsum("khw,khwc->hwc", share, images)
     for image, seen in zip(images, free, strict=True):
       image -= seen[..., None] * behind
@@ -232,7 +234,7 @@ def _linearized(arm: _Arm, found: Sequence[Shot], x: np.ndarray, blur: float) ->
 
 
 def _moved(drawn: _Drawn, colors: np.ndarray, size: int) -> np.ndarray:
-  """How the arm's colours, and where it is not, change with the camera: `[H, H, 4 * 7]`."""
+  """How the arm's colours, and the pixels without arm, change with the camera: `[H, H, 4 * 7]`."""
   image = np.zeros((size * _FINE, size * _FINE, 4), np.float32)
   image[drawn.row, drawn.column] = np.concatenate(
     [drawn.lit @ colors, -drawn.is_arm[:, None].astype(np.float32)], axis=-1
@@ -243,7 +245,7 @@ def _moved(drawn: _Drawn, colors: np.ndarray, size: int) -> np.ndarray:
 
 
 def _pooled(drawn: _Drawn, values: np.ndarray, size: int) -> np.ndarray:
-  """Means over the pixels of a picture, `[H, H, C]`, of `[n, C]`, 0 elsewhere."""
+  """Means of `[n, C]` over the pixels of a picture, `[H, H, C]`, 0 elsewhere."""
   pixel = drawn.row // _FINE * size + drawn.column // _FINE
   parts = np.full(pixel.size, 1.0 / _FINE**2, np.float32)
   mean = sparse.csr_array((parts, (pixel, np.arange(pixel.size))), shape=(size**2, pixel.size))

@@ -1,7 +1,7 @@
 """The bridge's client: the arm behind a server as a `dm_env.Environment`.
 
-dm_env_rpc's own adaptor does the work; around it stands what a person meets when something is wrong (no server there,
-another task or number of joints than expected: one line each).
+dm_env_rpc's own adaptor does the work. This module adds one-line messages for what can go wrong (no server there,
+another task or number of joints than expected).
 """
 
 import contextlib
@@ -36,17 +36,18 @@ def connect(
   """Joins the arm served at `address`.
 
   Args:
-    address: `host:port`; or `host:port?certificates=FOLDER` with this client's (`credentials`), for a server that has
-      some: then `host` is a name, or an address, that the server's certificate has.
+    address: `host:port`, or `host:port?certificates=FOLDER` with this client's folder (`credentials`) for a server that
+      uses certificates. Then `host` is a name or an address in the server's certificate.
     task: the task that must be served; None takes any.
-    seed: of the episodes, 0 to 2**32 - 1; the server's own where None. The same seed gives the same episodes.
-    observations: the observations to ask for; None: `protocol.by_default`. Pixels that no one asks for cost nothing.
-    num_joints: how many the caller commands; None takes as many as are served.
+    seed: the seed of the episodes, 0 to 2**32 - 1; None for the server's own. The same seed gives the same episodes.
+    observations: the observations to ask for; None for `protocol.by_default`. Pixels that no one asks for cost nothing.
+    num_joints: how many joints the caller commands; None takes as many as are served.
     timeout_s: how long to wait for the server to be there, and again for its answer.
 
   Raises:
-    protocol.BridgeError: no server, certificates or a token that it does not take, or that are of no use, an arm in
-      use, another task or number of joints, an unknown observation, or a seed that is none.
+    protocol.BridgeError: if there is no server; the server does not accept the certificates or the token, or they are
+      unusable; the arm is in use; the task or number of joints is another; an observation is unknown; or the seed is
+      invalid.
   """
   options = [("grpc.enable_http_proxy", 0), *protocol.KEEPALIVE]
   address, _, question = address.partition("?")
@@ -93,7 +94,7 @@ def connect(
 
 
 def _within(timeout_s: float, stream: "_Stream", request: Any) -> Any:
-  """The answer to `request`; `protocol.BridgeError`, and the stream closed, where none has come in time."""
+  """The answer to `request`. If none comes in time, closes the stream and raises `protocol.BridgeError`."""
   is_late = threading.Event()
 
   def give_up() -> None:
@@ -123,29 +124,29 @@ def connect_to_twin(
   observations: Sequence[str] | None = None,
   num_joints: int = constants.NUM_JOINTS,
 ) -> "ArmEnvironment":
-  """Serves a twin in a process of its own, which ends with the environment or with this process, and joins it.
+  """Serves a twin in its own process, which ends with the environment or with this process, and joins it.
 
   Args:
     task: a name of `environments.jaco.tasks.TASKS`.
-    gap: how much it differs from the simulation, see `gap.make_twin`.
-    seed, observations: as of `connect`.
-    num_joints: how many the caller commands, 6 or 9.
+    gap: how much the twin differs from the simulation, see `gap.make_twin`.
+    seed, observations: as in `connect`.
+    num_joints: how many joints the caller commands, 6 or 9.
 
   Raises:
     ValueError: for an unknown task, gap or number of joints.
-    protocol.BridgeError: the twin cannot be made, or an unknown observation.
+    protocol.BridgeError: if the twin cannot be made, or for an unknown observation.
   """
-  from environments.arm import gap as gap_lib  # Here, since who joins a real arm needs neither.
+  from environments.arm import gap as gap_lib  # Imported here: joining a real arm needs neither.
   from environments.arm import server
 
-  config = server.ServerConfig(  # Nobody else wants it, however long its learner thinks.
+  config = server.ServerConfig(  # Nobody else wants the twin, however long its learner thinks.
     driver=gap_lib.make_twin(gap), task=task, num_joints=num_joints, lease_s=math.inf
   )
   with contextlib.ExitStack() as stack:
     address = stack.enter_context(server.launch(config))
     environment = connect(address, seed=seed, observations=observations)
     environment.served_by = stack.pop_all()
-  environment.is_unique = False  # The next one is served another.
+  environment.is_unique = False  # The next call serves another twin.
   return environment
 
 
@@ -153,8 +154,8 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
   """The arm. As in the simulation's batches, the step after LAST ignores its action and starts a new episode."""
 
   control_dt_s = constants.CONTROL_DT_S
-  is_unique = True  # There is one at an address.
-  return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
+  is_unique = True  # There is one arm at an address.
+  return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step pays 0 or 1.
 
   def __init__(
     self,
@@ -173,14 +174,14 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     self._action_specs = _ActionSpecs(joined.actions)
     self._stream = stream
     self._properties = properties.PropertiesExtension(stream)
-    self.served_by = contextlib.ExitStack()  # What ends with the environment: a server of its own.
+    self.served_by = contextlib.ExitStack()  # Ends with the environment: its own server, if any.
 
   @property
   def task_name(self) -> str:
     """The task that the server plays.
 
     Raises:
-      protocol.BridgeError: it does not say, as older ones do not.
+      protocol.BridgeError: if the server does not say; older servers do not.
     """
     try:
       return str(self._properties[protocol.TASK])
@@ -193,8 +194,8 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     return super().action_spec()[protocol.ACTION]
 
   def simulated(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the simulation would show where the arm is: see `environments.jaco.world.simulated`."""
-    from environments.jaco import world  # Here, since who only moves an arm does without JAX.
+    """What the simulation would show at the arm's position: see `environments.jaco.world.simulated`."""
+    from environments.jaco import world  # Imported here: moving an arm needs no JAX.
 
     return world.simulated(observation)
 
@@ -202,9 +203,9 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     """One control period with `action`, int32 `[A]`; an empty mapping holds the arm still.
 
     Raises:
-      ValueError: the server refused the action, or could not end the step; it holds the arm, and the message says why.
-        After a step that it could not end the next one begins another episode.
-      protocol.BridgeError: the server is gone, or has taken the arm off this client since it was silent for too long.
+      ValueError: if the server refused the action, or could not end the step. It holds the arm, and the message says
+        why. After a step that it could not end, the next step begins another episode.
+      protocol.BridgeError: if the server is gone, or took the arm from this client because it was silent for too long.
     """
     try:
       return super().step(action if isinstance(action, Mapping) else {protocol.ACTION: action})
@@ -218,21 +219,21 @@ class ArmEnvironment(dm_env_adaptor.DmEnvAdaptor):
     try:
       super().close()
     except (protocol.BridgeError, error.DmEnvRpcError):
-      pass  # The server is gone, and with it what there was to leave.
+      pass  # The server is gone, and there is nothing left to leave.
     finally:
       self._stream.close()
       self.served_by.close()
 
 
 class _Stream(connection.Connection):
-  """A connection that says in one line that it was lost, or the arm was."""
+  """A connection that reports in one line that it, or the arm, was lost."""
 
   def __init__(self, channel: grpc.Channel, address: str):
     super().__init__(channel)
     self._channel, self.address = channel, address
 
   def close(self) -> None:
-    """Ends the thread that sends, which dm_env_rpc leaves waiting for a next request, and the channel."""
+    """Closes the channel, and ends the sending thread, which dm_env_rpc leaves waiting for another request."""
     self._stream.write(None)
     self._channel.close()
 
@@ -243,7 +244,7 @@ class _Stream(connection.Connection):
       if refusal.code != code_pb2.ABORTED:
         raise
       raise protocol.BridgeError(f"lost the arm at {self.address}: {refusal.message}") from None
-    except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or ended as the server stopped.
+    except (grpc.RpcError, StopIteration) as failure:  # The stream broke, or the server stopped.
       if isinstance(failure, grpc.RpcError) and failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise protocol.BridgeError(
           f"the server at {self.address} refused ({failure.details()}); send one action a step, and close "
@@ -256,10 +257,10 @@ class _Stream(connection.Connection):
 
 
 class _ActionSpecs(spec_manager.SpecManager):
-  """Packs an action as it is: what is malformed is for the server to refuse, not for a cast to turn into a motion."""
+  """Packs an action as it is. The server must refuse a malformed one; a cast must not turn it into a motion."""
 
   def pack(self, tensors: Mapping[str, Any]) -> dict[int, rpc.Tensor]:
-    """Name -> array to uid -> tensor; only whole numbers that fit are cast to the spec's own dtype."""
+    """Name -> array to uid -> tensor. Only whole numbers that fit are cast to the spec's own dtype."""
     packed = {}
     for name, value in tensors.items():
       array, dtype = np.asarray(value), tensor_utils.data_type_to_np_type(self.name_to_spec(name).dtype)

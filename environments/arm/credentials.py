@@ -1,9 +1,10 @@
 """Who may reach an arm from another machine: TLS with certificates on both sides, and a token.
 
-Each side has a folder of four files: `certificate.pem` and `key.pem`, its own; `authority.pem`, the certificate of who
-signed both sides'; `token`, a word that both know. gRPC speaks TLS with them, and says of a refused certificate no more
-than that nobody answers. So both sides look at their own files first, by a handshake in memory, and a client that is
-refused asks again by Python's `ssl`, which says why. How the files are made: docs/real_arm.md.
+Each side has a folder of four files: `certificate.pem` and `key.pem`, its own; `authority.pem`, the certificate of the
+authority that signed both; `token`, a word that both sides know. gRPC speaks TLS with them. If it refuses a
+certificate, it only says that nobody answers. Both sides therefore first check their own files with a handshake in
+memory, and a client that is refused asks again through Python's `ssl`, which gives the reason. docs/real_arm.md says
+how the files are made.
 """
 
 import hmac
@@ -19,13 +20,13 @@ from environments.arm import protocol
 
 AUTHORITY, CERTIFICATE, KEY, TOKEN = "authority.pem", "certificate.pem", "key.pem", "token"
 _SECRET = (KEY, TOKEN)
-_SHORTEST = 32  # A token's letters: as many as `openssl rand -hex 16` gives.
+_SHORTEST = 32  # Characters of a token: as many as `openssl rand -hex 16` gives.
 _PROBE_S = 2.0
-_NO_TLS = "WRONG_VERSION_NUMBER"  # What OpenSSL says of a server that has no certificates.
+_NO_TLS = "WRONG_VERSION_NUMBER"  # OpenSSL's reason if a server has no certificates.
 
 
 class Credentials(NamedTuple):
-  """The content of a folder, of a server or of a client."""
+  """The content of a server's or a client's folder."""
 
   folder: pathlib.Path
   authority: bytes
@@ -34,11 +35,11 @@ class Credentials(NamedTuple):
   token: str
 
   def for_server(self) -> grpc.ServerCredentials:
-    """What a port is opened with: who has no certificate of the authority's is not heard."""
+    """Credentials for opening a port: a client without a certificate of the authority's is not heard."""
     return grpc.ssl_server_credentials([(self.key, self.certificate)], self.authority, require_client_auth=True)
 
   def for_client(self) -> grpc.ChannelCredentials:
-    """What a channel is opened with; the token goes with every call."""
+    """Credentials for opening a channel; the token goes with every call."""
     return grpc.composite_channel_credentials(
       grpc.ssl_channel_credentials(self.authority, self.key, self.certificate),
       grpc.access_token_call_credentials(self.token),
@@ -58,8 +59,8 @@ def read(folder: str, *, is_server: bool) -> Credentials:
   """The credentials in a folder.
 
   Raises:
-    protocol.BridgeError: a file is missing, may be read by others or is malformed; the key is not the certificate's; or
-      the certificate is not signed by the authority, not for this side, or has expired.
+    protocol.BridgeError: if a file is missing, may be read by others or is malformed; if the key is not the
+      certificate's; or if the certificate is not signed by the authority, not for this side, or has expired.
   """
   path, content = pathlib.Path(folder).expanduser(), {}
   for name in (AUTHORITY, CERTIFICATE, KEY, TOKEN):
@@ -83,7 +84,7 @@ def read(folder: str, *, is_server: bool) -> Credentials:
 
 
 def why_refused(address: str, own: Credentials | None) -> str | None:
-  """Why the server at `address` speaks with nobody who has these credentials; None if that is not why."""
+  """Why the server at `address` does not speak with these credentials; None if they are not the reason."""
   host, _, port = address.rpartition(":")
   host = host.strip("[]")
   context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -106,7 +107,7 @@ def why_refused(address: str, own: Credentials | None) -> str | None:
     return f"its certificate is not trusted: {_words(error.verify_message)}; see docs/real_arm.md"
   except (TimeoutError, ConnectionRefusedError, ValueError):
     return None
-  except OSError as error:  # Of TLS too: an alert, or something else than TLS.
+  except OSError as error:  # Also TLS errors: an alert, or something other than TLS.
     if own is None:
       return None
     if not is_greeted:
@@ -114,12 +115,12 @@ def why_refused(address: str, own: Credentials | None) -> str | None:
       if reason == _NO_TLS:
         return "it speaks without certificates; leave them out, or serve with some"
       return f"the connection failed ({_words(reason)}); correct the address, or look at its server's messages"
-  # What a server makes of a certificate shows after the handshake; it says no more than that.
+  # Whether a server accepts a certificate shows after the handshake. The server says no more than that.
   return f"it does not trust {own.folder / CERTIFICATE}; let its authority sign that, see docs/real_arm.md"
 
 
 def _check_own(path: pathlib.Path, *, is_server: bool) -> None:
-  """Shakes hands in memory with somebody who trusts the authority."""
+  """Performs a handshake in memory with somebody who trusts the authority."""
   server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
   client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
   judge = client if is_server else server
@@ -151,5 +152,5 @@ def _check_own(path: pathlib.Path, *, is_server: bool) -> None:
 
 
 def _words(reason: str) -> str:
-  """OpenSSL's reason, as words."""
+  """OpenSSL's reason, in words."""
   return reason.replace("_", " ").lower() if reason.isupper() else reason.rstrip(".")

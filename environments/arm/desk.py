@@ -1,7 +1,7 @@
-"""The server's answers: what a request does to the arm, by whom, and what is said and recorded of it.
+"""The server's answers: what a request does to the arm, who may do it, and what is said and recorded about it.
 
-One client at a time has the arm, for as long as it asks for something. Whatever goes wrong with a request, the arm is
-held and the client gets one line that says why. All of it happens on the thread that serves.
+One client at a time has the arm, as long as it keeps asking for something. Whatever goes wrong with a request, the arm
+is held and the client gets one line that says why. All of this happens on the serving thread.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from environments.arm import protocol, recording, replay, safety, world
 
 
 def offered(arm_world: world.ArmWorld | replay.ReplayWorld) -> rpc.ActionObservationSpecs:
-  """What a client may do and see, by number: reward is 1, observations follow in the order of their names."""
+  """What a client may do and see, by number: the reward is 1, and observations follow in the order of their names."""
   action = arm_world.action_spec().replace(name=protocol.ACTION)
   shown = [spec.replace(name=name) for name, spec in sorted(arm_world.observation_spec().items())]
   observations = enumerate([dm_env.specs.Array((), np.float32, name=protocol.REWARD), *shown], start=1)
@@ -35,11 +35,11 @@ def offered(arm_world: world.ArmWorld | replay.ReplayWorld) -> rpc.ActionObserva
 
 
 class _LeaseLostError(Exception):
-  """A client that has lost the arm to its silence asks for something."""
+  """A client that lost the arm because of its silence asks for something."""
 
 
 class Desk:
-  """Answers requests, on the thread that serves: each kind by the method of its name. A client that is gone is set."""
+  """Answers requests on the serving thread, each kind in the method of its name. The event of a gone client is set."""
 
   def __init__(
     self,
@@ -53,21 +53,21 @@ class Desk:
     lease_s: float,
     home_after_s: float,
   ):
-    """Answers for `arm_world` until `stop`; `mailbox` is where requests wait. The rest is `ServerConfig`'s."""
+    """Answers for `arm_world` until `stop`; requests wait in `mailbox`. The other arguments are `ServerConfig`'s."""
     self._world, self._mailbox, self._stop, self._record = arm_world, mailbox, stop, record
     self._task, self._seed, self._lease_s, self._home_after_s = task, seed, lease_s, home_after_s
-    self._client: threading.Event | None = None  # Who has joined, and when it had its last answer.
+    self._client: threading.Event | None = None  # The client that joined; below, when it got its last answer.
     self._answered_s = time.monotonic()
-    self._silent = set[threading.Event]()  # Who had joined, and lost the arm to its silence.
+    self._silent = set[threading.Event]()  # Clients that had joined and lost the arm by silence.
     self._way_home: Iterator[str] = iter(())  # Of an arm that nobody has.
     self._specs = offered(arm_world)
     self._observations = {uid: spec.name for uid, spec in self._specs.observations.items()}
-    self._cheap = set(self._observations.values()) - {protocol.REWARD, recording.PIXELS}  # They are there.
+    self._cheap = set(self._observations.values()) - {protocol.REWARD, recording.PIXELS}  # These need no work.
 
   def answer(self, client: threading.Event, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
-    """The response to a request; an error response, with the arm held, where it cannot be met.
+    """The response to a request. If the request cannot be met, the arm is held and the response is an error.
 
-    A request that is answered by INVALID_ARGUMENT has done nothing; after other errors the next step begins an episode.
+    A request that gets INVALID_ARGUMENT has done nothing. After other errors the next step begins an episode.
     """
     kind = request.WhichOneof("payload")
     try:
@@ -83,24 +83,24 @@ class Desk:
         raise futures.CancelledError from None
       is_cut_short = isinstance(error, world.CutShortError)
       return self.refuse(client, code_pb2.DATA_LOSS if is_cut_short else code_pb2.INVALID_ARGUMENT, str(error))
-    except Exception as error:  # The arm must be held and the client told, whatever it was.
+    except Exception as error:  # Whatever it was, the arm must be held and the client told.
       return self.refuse(client, code_pb2.INTERNAL, f"{type(error).__name__}: {error}")
     finally:
       if client is self._client:
         self._answered_s = time.monotonic()
 
   def poll(self) -> None:
-    """Does what is due though nobody asks: a client that is silent loses the arm, and one that nobody has goes home.
+    """Does what is due without a request: a silent client loses the arm, and an arm that nobody has goes home.
 
     Raises:
-      safety.ArmLostError: the arm was lost on its way.
+      safety.ArmLostError: if the arm was lost on its way.
     """
     if self._client is not None and time.monotonic() - self._answered_s > self._lease_s:
       self._silent.add(self._client)
       self._free(f"the client lost the arm: it asked for nothing for {self._lease_s:g} s")
     try:
       said = next(self._way_home, "")
-    except (protocol.BridgeError, safety.CommandRefusedError, safety.ArmFaultError) as error:  # And there it ends.
+    except (protocol.BridgeError, safety.CommandRefusedError, safety.ArmFaultError) as error:  # The way ends there.
       self._say(recording.ERROR, f"on the way home: {error}")
     else:
       if said:
@@ -116,26 +116,26 @@ class Desk:
   _leave_world = leave
 
   def _free(self, why: str) -> None:
-    """From now on nobody has the arm, which is held, and then goes home if so configured."""
+    """Takes the arm from its client. The arm is held, and then goes home if so configured."""
     self._client = None
     self._world.restart()
     self._say(recording.INFORMATION, why)
     if self._home_after_s < math.inf:
       self._way_home = self._world.go_home(
         after_s=self._home_after_s,
-        is_wanted=lambda: self._mailbox.is_empty() and not self._stop.is_set(),  # Who joins waits for nothing.
+        is_wanted=lambda: self._mailbox.is_empty() and not self._stop.is_set(),  # A client that joins must not wait.
       )
 
   def refuse(self, client: threading.Event, code: int, message: str) -> rpc.EnvironmentResponse:
-    """An error response, with the arm held if `client` has it."""
+    """An error response. The arm is held if `client` has it."""
     if client is self._client:
-      with contextlib.suppress(safety.ArmLostError):  # The server is about to end for it.
+      with contextlib.suppress(safety.ArmLostError):  # The server is about to end because of it.
         self._world.hold() if code == code_pb2.INVALID_ARGUMENT else self._world.restart()
     self._say(recording.ERROR if code == code_pb2.INTERNAL else recording.REFUSAL, message)
     return rpc.EnvironmentResponse(error=status_pb2.Status(code=code, message=message))
 
   def _create_world(self, client: threading.Event, request: rpc.CreateWorldRequest) -> rpc.CreateWorldResponse:
-    del client  # The world is the arm; it is always there.
+    del client  # The world is the arm, which is always there.
     _refuse_unknown(request.settings, ())
     return rpc.CreateWorldResponse(world_name=protocol.WORLD_NAME)
 
@@ -148,7 +148,7 @@ class Desk:
     if client is self._client:
       raise protocol.BridgeError("this client has joined already; leave the world first")
     _refuse_unknown(request.settings, (protocol.SEED, protocol.TASK))
-    for name, value in request.settings.items():  # Unpacking allocates what a shape asks for.
+    for name, value in request.settings.items():  # Unpacking allocates as much as a shape says.
       if value.shape:
         raise protocol.BridgeError(f"setting {name!r} has the shape {list(value.shape)}; give one value")
     settings = {name: tensor_utils.unpack_tensor(value) for name, value in request.settings.items()}
@@ -239,14 +239,14 @@ class Desk:
     self._record(recording.Event(self._world.now_s(), level, text))
 
   def _action(self, request: rpc.StepRequest) -> np.ndarray | None:
-    """The action in a request as it came, or None where there is none."""
+    """The action in a request as it came, or None if there is none."""
     unknown = request.actions.keys() - self._specs.actions.keys()
     if unknown:
       raise protocol.BridgeError(f"action {min(unknown)} is not one of {sorted(self._specs.actions)}")
     if not request.actions:
       return None
     tensor, expected = request.actions[1], list(self._specs.actions[1].shape)
-    # Shapes are compared before anything is allocated; -1 stands for any length, one value for all (dm_env_rpc).
+    # Shapes are compared before anything is allocated. -1 stands for any length, one value for all (dm_env_rpc).
     if len(tensor.shape) != len(expected) or any(a not in (b, -1) for a, b in zip(tensor.shape, expected, strict=True)):
       raise protocol.BridgeError(f"action has shape {list(tensor.shape)}, must be {expected}")
     if tensor.WhichOneof("payload") is None:

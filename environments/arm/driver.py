@@ -1,11 +1,11 @@
-"""The process that owns an arm, and is in charge of it whoever else hangs or dies.
+"""The process that owns an arm, and stays in charge of it when others hang or die.
 
-Where time passes by itself an arm's driver lives here, behind its gate, away from gRPC, cameras and the episodes. One
-thread does nothing but take calls from the server and poll the gate at its own rate; another one reads the instruments,
-so that a `read` that hangs leaves an old reading, which the gate takes for the fault that it is. The server's pipe
-ends when it dies: the arm is stopped at once. What hangs here all the same, say in C code that keeps the interpreter's
-lock, is ended by the kernel after `Limits.hang_s`; the arm's own guard is left. Where time passes only when asked,
-nothing can happen in between, and `connect` makes the gate in the caller's own process.
+In real time, an arm's driver lives here, behind its gate, away from gRPC, cameras and the episodes. One thread only
+takes calls from the server and polls the gate at its own rate. Another thread reads the instruments, so a hanging
+`read` leaves an old reading, which the gate treats as a fault. When the server dies, its pipe ends, and the arm is
+stopped at once. If this process still hangs, for example in C code that keeps the interpreter's lock, the kernel ends
+it after `Limits.hang_s`. Then only the arm's own guard is left. Where time passes only when asked, nothing can happen
+in between, and `connect` makes the gate in the caller's own process.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from environments.arm import protocol, safety
 
 _START_S = 60.0
 _ANSWER_S = 1.0  # A call takes a millisecond.
-_LAST_READ_S = 0.5  # For a `read` under way when the arm is let go of, of `_ANSWER_S`.
-_WANTED_S = 0.002  # How often it is asked whether a wait is still wanted.
-_AUTOGROUP = pathlib.Path("/proc/self/autogroup")  # Where Linux has it, it shares out time to sessions first.
+_LAST_READ_S = 0.5  # Part of `_ANSWER_S`, for a `read` under way when the arm is released.
+_WANTED_S = 0.002  # How often a wait checks whether it is still wanted.
+_AUTOGROUP = pathlib.Path("/proc/self/autogroup")  # Where it exists, Linux first shares time among sessions.
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
 def connect(config: protocol.DriverConfig) -> "safety.Gate | RemoteGate":
-  """The gate of the arm that `config` describes, which nothing else can reach; `close` it.
+  """The gate of the arm that `config` describes. Nothing else can reach the arm. The caller must `close` the gate.
 
   Raises:
-    protocol.BridgeError: the arm cannot be made, or another process holds it.
+    protocol.BridgeError: if the arm cannot be made, or another process holds it.
   """
   if config.is_real_time:
     return RemoteGate(config)
@@ -46,15 +46,15 @@ def connect(config: protocol.DriverConfig) -> "safety.Gate | RemoteGate":
 
 
 def environment_variables() -> dict[str, str]:
-  """This process's, with this checkout to import from."""
+  """This process's variables, with imports from this checkout."""
   path = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")]))
   return {**os.environ, "PYTHONPATH": path}
 
 
 class RemoteGate:
-  """A `safety.Gate` in a process of its own. Its calls may come from any thread, one after the other.
+  """A `safety.Gate` in its own process. Its calls may come from any thread, one after the other.
 
-  A call is answered or the process is ended; it then raises `safety.ArmLostError`, and so does every later one.
+  If a call is not answered, the process is ended. The call and all later ones then raise `safety.ArmLostError`.
   """
 
   def __init__(self, config: protocol.DriverConfig):
@@ -115,7 +115,7 @@ class RemoteGate:
         self._receive()
 
   def close(self) -> None:
-    """Stops the arm and ends the process; raises as `safety.Gate.close`, the first time."""
+    """Stops the arm and ends the process. The first call raises as `safety.Gate.close` does."""
     if self._pipe.closed:
       return
     try:
@@ -133,7 +133,7 @@ class RemoteGate:
       return self._exchange((name, arguments, options), _ANSWER_S)
 
   def _exchange(self, message: Any, timeout_s: float) -> Any:
-    with contextlib.suppress(OSError):  # What it said last may still be there.
+    with contextlib.suppress(OSError):  # Its last answer may still be there.
       self._pipe.send(message)
     if not self._pipe.poll(timeout_s):
       self._process.kill()
@@ -168,10 +168,10 @@ def _ending(code: int) -> str:
 
 
 def be_on_time(nice: int) -> None:
-  """Takes this priority for this thread and those that it starts, where the system grants it.
+  """Gives this thread, and those that it starts, this niceness if the system allows it.
 
-  What holds an arm needs little of a busy machine, but on time: its driver's process -20, its server somewhat less. A
-  process with a session of its own takes it for that too.
+  What holds an arm needs little time of a busy machine, but needs it punctually. Its driver's process uses -20, its
+  server somewhat less. A process with its own session sets it for the session too.
   """
   with contextlib.suppress(OSError):
     os.setpriority(os.PRIO_PROCESS, 0, nice)
@@ -180,7 +180,7 @@ def be_on_time(nice: int) -> None:
 
 
 def _own(handle: int) -> None:
-  """The other end of `RemoteGate`: the configuration comes first, then calls, then the pipe's end."""
+  """The other end of `RemoteGate`: first the configuration arrives, then calls, then the pipe ends."""
   is_told = threading.Event()
   for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(kind, lambda *_: is_told.set())
@@ -197,7 +197,7 @@ def _own(handle: int) -> None:
     try:
       held.enter_context(_hold(config.lock))
       driver, limits = config.make(), config.limits()
-      with contextlib.ExitStack() as unread:  # An arm that cannot be read is let go of.
+      with contextlib.ExitStack() as unread:  # Releases an arm that cannot be read.
         unread.callback(driver.close)
         reader = _Reader(driver, limits.read_s)
         gate = safety.Gate(driver, limits, read=reader.newest, end_reading=reader.end)
@@ -220,7 +220,7 @@ def _own(handle: int) -> None:
         gate.close()
       except Exception as error:
         farewell = farewell or safety.ArmLostError(f"the arm was not let go of ({type(error).__name__}: {error})")
-    with contextlib.suppress(OSError):  # The server may be gone, and its terminal.
+    with contextlib.suppress(OSError):  # The server and its terminal may be gone.
       print(f"{farewell or 'the arm rests'}; {lateness}", file=sys.stderr)
       pipe.send(farewell)
 
@@ -232,7 +232,7 @@ def _run(
   is_told: threading.Event,
   lateness: "_Lateness",
 ) -> None:
-  """Answers calls and polls `gate`, until told to end or the pipe ends. SIGALRM ends what makes no round in time."""
+  """Answers calls and polls `gate` until told to end or the pipe ends. SIGALRM ends a round that takes too long."""
   due_s = time.monotonic()
   while not is_told.is_set():
     signal.setitimer(signal.ITIMER_REAL, limits.hang_s)
@@ -245,15 +245,15 @@ def _run(
       except (EOFError, OSError):
         return  # The server is gone.
     now_s = time.monotonic()
-    if now_s >= due_s:  # Also after a call: many calls must not starve it.
-      with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; who calls next is told.
+    if now_s >= due_s:  # Also after a call: many calls must not starve the polls.
+      with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next caller is told.
         gate.poll()
       lateness.add(now_s - due_s)
       due_s = max(due_s + limits.poll_s, now_s)
 
 
 def _answer(gate: safety.Gate, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-  """What the gate answers to a call, or the exception that it raises."""
+  """The gate's answer to a call, or the exception that it raises."""
   try:
     return getattr(gate, name)(*arguments, **options)
   except (safety.ArmFaultError, safety.CommandRefusedError) as error:
@@ -261,7 +261,7 @@ def _answer(gate: safety.Gate, name: str, arguments: tuple[Any, ...], options: d
 
 
 class _Reader:
-  """Reads the instruments on a thread of its own."""
+  """Reads the instruments on its own thread."""
 
   def __init__(self, driver: protocol.Driver, period_s: float):
     self._driver, self._period_s = driver, period_s
@@ -271,13 +271,13 @@ class _Reader:
     self._thread.start()
 
   def newest(self) -> protocol.Reading:
-    """The newest reading, or the exception that ended them."""
+    """The newest reading, or the exception that ended the readings."""
     if isinstance(self._newest, Exception):
       raise self._newest
     return self._newest
 
   def end(self) -> None:
-    """Reads no more; waits for a `read` under way, unless that hangs."""
+    """Ends reading. Waits for a `read` under way, unless it hangs."""
     self._is_over.set()
     self._thread.join(_LAST_READ_S)
 
@@ -308,13 +308,13 @@ class _Lateness:
 
 @contextlib.contextmanager
 def _hold(lock: str | None) -> Iterator[None]:
-  """Holds the name `lock` on this machine; the kernel lets go of it when this process ends, however that happens."""
+  """Holds the name `lock` on this machine. The kernel releases it when this process ends, however that happens."""
   with socket.socket(socket.AF_UNIX) as holder:
     if lock is not None:
       try:
         holder.bind(f"\0progressive-robots/arm/{lock}")
       except OSError as error:
-        if error.errno != errno.EADDRINUSE:  # A name that is too long.
+        if error.errno != errno.EADDRINUSE:  # The name is too long.
           raise protocol.BridgeError(f"the arm {lock} cannot be held by its name ({error})") from None
         raise protocol.BridgeError(
           f"the arm {lock} is held by another server on this machine; end that first"

@@ -1,9 +1,9 @@
-"""A recording as a data set of robomimic's: one HDF5 file, a demonstration for each episode.
+"""Exports a recording as a robomimic data set: one HDF5 file with one demonstration per episode.
 
-Of T transitions, `data/demo_N` holds `obs/NAME` and `next_obs/NAME` `[T, ...]`, `actions` `[T, A]`, `rewards` and
-`dones` `[T]`, as robomimic's documentation has it (docs/datasets/overview). Its actions are from -1 to 1, and so are
-these: a joint goes back, rests or goes forwards. An episode that was cut, by its client or by the clock, is not done.
-A step that was cut short is left out: all others are equally long.
+For T transitions, `data/demo_N` holds `obs/NAME` and `next_obs/NAME` `[T, ...]`, `actions` `[T, A]`, `rewards` and
+`dones` `[T]`, as in robomimic's documentation (docs/datasets/overview). Robomimic's actions are from -1 to 1, and so
+are these: a joint goes back, rests or goes forwards. An episode that its client or the clock cut is not done. A step
+that was cut short is left out, because all other steps are equally long.
 """
 
 import json
@@ -13,15 +13,15 @@ import numpy as np
 
 from environments.arm import recording
 
-_GYM_TYPE = 2  # Of robomimic's kinds of environments.
+_GYM_TYPE = 2  # One of robomimic's kinds of environments.
 
 
 def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
-  """Writes the recording `path` to `out`, a new file; returns how many demonstrations and transitions it has.
+  """Writes the recording `path` to `out`, a new file. Returns the numbers of demonstrations and transitions.
 
   Raises:
-    ValueError: there is no recording; or h5py is missing.
-    OSError: `out` is there already, or cannot be written.
+    ValueError: if there is no recording, or h5py is missing.
+    OSError: if `out` exists already, or cannot be written.
   """
   try:
     import h5py
@@ -32,7 +32,7 @@ def robomimic(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
   if out.exists():
     raise FileExistsError(f"{out} exists; name another file")
   out.parent.mkdir(parents=True, exist_ok=True)
-  part = out.with_name(f"{out.name}.part")  # So that what is called `out` is whole.
+  part = out.with_name(f"{out.name}.part")  # A file called `out` is thus always complete.
   with h5py.File(part, "w") as file:
     data = file.create_group("data")
     for steps in recording.episodes(path):

@@ -1,9 +1,10 @@
-"""The reality gap as data: the differences between simulation and twin, and how much of each there is.
+"""The reality gap as data: the differences between simulation and twin, and how large each of them is.
 
     field = (1 - share) * the simulation's number + share * the twin's own
 
-A difference is some fields of `twin.TwinConfig`, whose defaults are the twin's own numbers; a level names a share. What
-no field holds is the same at every level: true meshes, a table without planks, contacts, OpenGL, and the safety gate.
+A difference is a group of fields of `twin.TwinConfig`, whose defaults are the twin's own numbers. A level names a
+share. Whatever no field holds is the same at every level: true meshes, a table without planks, contacts, OpenGL, and
+the safety gate.
 """
 
 import difflib
@@ -30,7 +31,7 @@ DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
     "post_rgb": _BORDER,
   },
   "light": {
-    "light_position_m": tuple((2.7 * constants.LIGHT_DIRECTION).tolist()),  # About as far away as the twin's.
+    "light_position_m": tuple((2.7 * constants.LIGHT_DIRECTION).tolist()),  # About as far away as the twin's light.
     "light_rgb": (1.0 - constants.AMBIENT,) * 3,
     "ambient_rgb": (constants.AMBIENT,) * 3,
     "specular": 0.0,
@@ -45,14 +46,14 @@ DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
 
 
 def make_twin(gap: str = "full", **fields: Any) -> twin.TwinConfig:
-  """The twin with so much of the gap, and with `fields` of `twin.TwinConfig` as they are given.
+  """The twin with this much of the gap, and with the given `fields` of `twin.TwinConfig`.
 
   Args:
-    gap: a level of all differences, levels of single ones (all others: none), or a level and exceptions: "significant",
-      "camera:full,light:subtle", "full,camera:none". Of what is said twice the last counts.
+    gap: a level for all differences, levels for single ones (all others: none), or a level and exceptions:
+      "significant", "camera:full,light:subtle", "full,camera:none". If something is said twice, the last one counts.
 
   Raises:
-    ValueError: for a level or a difference that there is not, with the nearest.
+    ValueError: for an unknown level or difference; the error gives the nearest one.
   """
   shares = _shares(gap)
   numbers = {
@@ -64,9 +65,9 @@ def make_twin(gap: str = "full", **fields: Any) -> twin.TwinConfig:
 
 
 def _shares(gap: str) -> dict[str, float]:
-  """Difference -> the share of it that `gap` says."""
+  """Maps each difference to its share in `gap`."""
   shares = dict.fromkeys(DIFFERENCES, LEVELS["none"])
-  for part in str(gap).split(","):  # A number too, as a command line reads it.
+  for part in str(gap).split(","):  # Also a number, as a command line reads it.
     difference, colon, level = part.rpartition(":")
     if colon and difference not in DIFFERENCES:
       raise _unknown(gap, "difference", difference, DIFFERENCES)
@@ -82,7 +83,7 @@ def _unknown(gap: str, kind: str, name: str, known: Mapping[str, Any]) -> ValueE
 
 
 def _between(simulated: Any, twins: Any, share: float) -> Any:
-  """A number, or each of a tuple's, at a share of the gap: one end or the other exactly at 0 and 1."""
+  """A number, or each of a tuple's, at a share of the gap; exactly one end or the other at 0 and 1."""
   if isinstance(simulated, tuple):
     return tuple(_between(*pair, share) for pair in zip(simulated, twins, strict=True))
   return (1.0 - share) * simulated + share * twins

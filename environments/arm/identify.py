@@ -1,13 +1,13 @@
-"""Which twin moves as an arm was recorded to: fields of `twin.TwinConfig` by least squares, and how sure they are.
+"""Finds the twin that moves as a recorded arm did: fields of `twin.TwinConfig` by least squares, with intervals.
 
     min over fields: sum of |q_twin(t - latency) - q_recorded(t) - offset|^2
 
 From the start of each episode the twin's model is told what the gate told the arm, and nothing else (open loop). The
-offset, the mean difference of a joint in an episode, takes up the noise of the reading that a rollout starts from. The
-arm's six joints count, no fingers, whose damping looks like their gain. The weight that the firmware does not carry
-shows mass and carried share as one; mass alone shows in the little that it adds to the motors' inertia, in motion to
-and fro. Where that is too little it stays as it was. Intervals are jackknifed over episodes: what no field explains
-widens them.
+offset is the mean difference of a joint in an episode. It absorbs the noise of the reading from which a rollout starts.
+Only the arm's six joints count. The fingers do not, because their damping looks like their gain. The weight that the
+firmware does not carry shows mass and carried share only together. Mass alone shows in the little that it adds to the
+motors' inertia, in motion to and fro. If that is too little, the mass stays as it was. Intervals are jackknifed over
+episodes, and what no field explains widens them.
 """
 
 import bisect
@@ -30,25 +30,25 @@ from environments.jaco import constants
 
 
 class _Search(NamedTuple):
-  """How a field is found: itself, or one over it where rollouts are more nearly linear in that."""
+  """How a field is found: as itself, or as its inverse, if rollouts are more nearly linear in that."""
 
   step: float  # Of central differences: long, since friction and torque limits make rollouts rough.
   low: float
   high: float
   is_inverse: bool = False
-  widest: float = 0.5  # An interval's half, as a share of the estimate or of two steps; a wider one says nothing.
+  widest: float = 0.5  # Largest half-interval, as a share of the estimate or of two steps; a wider one says nothing.
 
 
 FIELDS: Mapping[str, _Search] = {
   "servo_speed_scale": _Search(0.01, 0.2, 2.0),
   "action_latency_s": _Search(0.005, 0.0, 0.3),
-  "servo_gain_scale": _Search(0.15, 0.05, 10.0, is_inverse=True),  # A servo's lag is one over its gain.
+  "servo_gain_scale": _Search(0.15, 0.05, 10.0, is_inverse=True),  # A servo's lag is the inverse of its gain.
   "friction_scale": _Search(0.15, 0.0, 10.0),
   "gravity_compensation": _Search(0.05, 0.0, 2.0),
   "mass_scale": _Search(0.1, 0.1, 10.0, widest=0.1),
 }
-MASS = "mass_scale"  # Need not be said.
-# What `calibration` finds, field -> its shape.
+MASS = "mass_scale"  # The episodes need not determine it.
+# The fields that `calibration` finds, each with its shape.
 CAMERA: Mapping[str, tuple[int, ...]] = {
   "camera_shift_m": (3,),
   "camera_rotation_deg": (3,),
@@ -56,24 +56,24 @@ CAMERA: Mapping[str, tuple[int, ...]] = {
 }
 _ARM = slice(constants.NUM_ARM_JOINTS)
 _FEWEST, _MOST, _SHORTEST_S = 4, 64, 1.0  # Episodes.
-_TRIED = 4  # Of so many episodes one is not fitted.
-_ROUGH, _ROUGH_TOLERANCE = 8, 1e-3  # Of so many episodes a search begins.
-_STIFF = {"servo_gain_scale": 5.0}  # From a soft servo alone a search for a stiff one stops half-way.
-_TOLERANCE = 1e-5  # Of the sum of squares; a thousandth of it, of thousands of readings, is more than their noise.
+_TRIED = 4  # One of this many episodes is not fitted.
+_ROUGH, _ROUGH_TOLERANCE = 8, 1e-3  # A search begins with this many episodes.
+_STIFF = {"servo_gain_scale": 5.0}  # Started only from a soft servo, a search for a stiff one stops half-way.
+_TOLERANCE = 1e-5  # Of the sum of squares. For thousands of readings, a thousandth of it is more than their noise.
 
 
 class Episode(NamedTuple):
-  """Where an arm was, and what it was told; times count from the first reading."""
+  """Where an arm was, and what it was told. Times count from the first reading."""
 
-  time_s: np.ndarray  # [T] Of readings.
+  time_s: np.ndarray  # [T] of the readings.
   qpos_rad: np.ndarray  # [T, J]
-  qvel_rad_s: np.ndarray  # [J] At the first one.
-  told_s: np.ndarray  # [N] From when on the driver had a velocity; the first one is rest.
+  qvel_rad_s: np.ndarray  # [J] at the first reading.
+  told_s: np.ndarray  # [N] when the driver got each velocity; the first one is rest.
   told_rad_s: np.ndarray  # [N, J]
 
 
 class Estimate(NamedTuple):
-  """A field, and the ends of its 95 % interval."""
+  """The value of a field, and the ends of its 95 % interval."""
 
   value: float
   low: float
@@ -81,10 +81,10 @@ class Estimate(NamedTuple):
 
 
 def episodes(path: pathlib.Path) -> list[Episode]:
-  """The episodes of the recording `path` that last for a second or more; of very many some, from all of it.
+  """The episodes of the recording `path` that last a second or more. Of very many, it takes some from all of it.
 
   Raises:
-    ValueError: there is no recording; there are too few episodes, or none in which the arm was told to move.
+    ValueError: if there is no recording, or too few episodes, or none in which the arm was told to move.
   """
   found = [episode for items in recording.sessions(path, pictures=False) for episode in _of_session(list(items))]
   if len(found) < _FEWEST:
@@ -97,21 +97,22 @@ def episodes(path: pathlib.Path) -> list[Episode]:
 
 
 def split(found: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
-  """Those that are fitted, and every fourth, on which the fit is tried."""
+  """The episodes to fit, and every fourth one, on which the fit is tested."""
   tried = list(found[_TRIED - 1 :: _TRIED])
   return [episode for index, episode in enumerate(found) if index % _TRIED != _TRIED - 1], tried
 
 
 def fit(config: twin.TwinConfig, found: Sequence[Episode]) -> dict[str, Estimate]:
-  """The fields of the twin that moves as in these episodes; `config` has the others, and those to begin with.
+  """The fields of the twin that moves as in these episodes. `config` has the other fields and the initial values.
 
-  Without `MASS` where they do not say it; the rest is then found given that of `config`.
+  `MASS` is left out if the episodes do not determine it. The other fields are then found with the mass of `config`.
 
   Raises:
-    ValueError: the episodes do not say what another field is.
+    ValueError: if the episodes do not determine another field.
   """
   without_mass = [name for name in FIELDS if name != MASS]
-  # Mass is found from where the rest is nearly right: an arm whose whole weight is carried moves alike with any.
+  # The search for mass starts where the rest is nearly right: an arm whose whole weight is carried moves
+  # alike with any mass.
   some = found[:: math.ceil(len(found) / _ROUGH)]
   begins = config, with_fields(config, _STIFF)
   rough = [_search(begin, some, without_mass, tolerance=_ROUGH_TOLERANCE) for begin in begins]
@@ -125,27 +126,27 @@ def fit(config: twin.TwinConfig, found: Sequence[Episode]) -> dict[str, Estimate
 
 
 def with_fields(config: twin.TwinConfig, fields: Mapping[str, Any]) -> twin.TwinConfig:
-  """`config` with these of its fields."""
+  """`config` with these fields replaced."""
   return dataclasses.replace(config, **dict[str, Any](fields))
 
 
 def error_rad(config: twin.TwinConfig, found: Sequence[Episode]) -> float:
-  """How far the arm's joints are from where rollouts have them, root mean square, from the start of each episode on."""
+  """Root mean square distance of the arm's joints from those of rollouts, from the start of each episode on."""
   return float(np.sqrt(np.mean(np.concatenate([error.ravel() for error in _differences(config, found)]) ** 2)))
 
 
 def _is_finite(number: float) -> bool:
   try:
     return math.isfinite(number)
-  except OverflowError:  # A whole number of hundreds of digits.
+  except OverflowError:  # A whole number with hundreds of digits.
     return False
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-  """The fields that `arm --mode=identify` wrote, as JSON.
+  """Reads the fields that `arm --mode=identify` wrote, as JSON.
 
   Raises:
-    ValueError: it is no such file.
+    ValueError: if it is not such a file.
   """
   try:
     fields = json.loads(path.read_text())
@@ -164,7 +165,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def roll_out(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarray]:
-  """Where the twin is at the readings' times, without noise: `[T, J]` for each episode."""
+  """The twin's positions at the readings' times, without noise: `[T, J]` for each episode."""
   model, dt_s = twin.build_model(config), config.physics_dt_s
   num_steps = max(int(np.ceil(episode.time_s[-1] / dt_s)) for episode in found)
   starts = np.stack([np.concatenate([[0.0], episode.qpos_rad[0], episode.qvel_rad_s]) for episode in found])
@@ -172,7 +173,7 @@ def roll_out(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarr
   threads = [mujoco.MjData(model) for _ in os.sched_getaffinity(0)]
   states, _ = rollout.rollout(model, threads, starts, config.servo_speed_scale * velocities)
   qpos = np.concatenate([starts[:, None], states], axis=1)[..., 1 : 1 + constants.NUM_JOINTS]
-  # What is told later by the latency happens later by the latency: so rollouts are smooth in it.
+  # A command told later by the latency acts later by the latency. Shifting the times keeps rollouts smooth in it.
   times = dt_s * np.arange(num_steps + 1)
   return [
     np.stack([np.interp(episode.time_s - config.action_latency_s, times, joint) for joint in path.T], axis=1)
@@ -186,7 +187,7 @@ def _of_session(items: Sequence[recording.Item]) -> Iterator[Episode]:
   told_s, stop_s = [one.time_s for one in told], [one.time_s for one in told if one.why == "stop"]
   for steps in recording.in_episodes(items):
     if steps[-1].reading.time_s - steps[0].reading.time_s >= _SHORTEST_S:
-      # Since the arm was last stopped: a simulated one was put there then, and what it was told before is forgotten.
+      # Only commands since the arm's last stop count: a simulated arm was placed then, and earlier ones are forgotten.
       stop = bisect.bisect_right(stop_s, steps[0].time_s)
       begin = bisect.bisect_left(told_s, stop_s[stop - 1]) if stop else 0
       yield _episode(steps, told[begin : bisect.bisect_right(told_s, steps[-1].time_s)])
@@ -215,14 +216,14 @@ def _differences(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.n
 
 
 def _errors(config: twin.TwinConfig, found: Sequence[Episode]) -> list[np.ndarray]:
-  """Differences less their offsets."""
+  """Differences minus their offsets."""
   return [difference - difference.mean(axis=0) for difference in _differences(config, found)]
 
 
 def _search(
   config: twin.TwinConfig, found: Sequence[Episode], names: Sequence[str], *, tolerance: float
 ) -> tuple[float, dict[str, Estimate], list[str]]:
-  """The sum of squares at the best of these fields, these, and which of them the episodes do not say."""
+  """The least sum of squares over these fields, the fields there, and those that the episodes do not determine."""
   step, low, high, is_inverse, widest = np.array([FIELDS[name] for name in names], np.float64).T
   low, high = low / step, high / step
 
@@ -234,7 +235,7 @@ def _search(
     return np.stack([(residuals(b) - residuals(a)) / np.sum(b - a) for a, b in ends], axis=1)
 
   start = np.array([getattr(config, name) for name in names], np.float64) ** np.where(is_inverse, -1.0, 1.0) / step
-  start = np.clip(start, low + np.where(is_inverse, 1.0, 2.0), high)  # At its lower end a search would stay there.
+  start = np.clip(start, low + np.where(is_inverse, 1.0, 2.0), high)  # At its lower end a search would stay.
   end = optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=tolerance, ftol=tolerance)
   half = half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
   values, one_end, other = (_fields(names, x) for x in (end.x, end.x - half, end.x + half))
@@ -244,7 +245,7 @@ def _search(
 
 
 def _fields(names: Sequence[str], x: np.ndarray) -> dict[str, float]:
-  """The fields at a place of the search."""
+  """The fields at a point of the search."""
   step, _, _, is_inverse, _ = np.array([FIELDS[name] for name in names], np.float64).T
   with np.errstate(divide="ignore"):
     values = np.maximum(x * step, 0.0) ** np.where(is_inverse, -1.0, 1.0)
@@ -254,8 +255,8 @@ def _fields(names: Sequence[str], x: np.ndarray) -> dict[str, float]:
 def half_widths(residuals: np.ndarray, jacobian: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
   """Half of each 95 % interval, by the jackknife: one Gauss-Newton step for each episode that is left out.
 
-  But no less than were all residuals independent: few episodes may happen to agree. Infinite where the episodes do not
-  tell the fields apart.
+  A half is at least as wide as with independent residuals, because a few episodes may happen to agree. It is infinite
+  if the episodes cannot separate the fields.
   """
   ends, normal, num_episodes = np.cumsum(sizes)[:-1], jacobian.T @ jacobian, len(sizes)
   if np.linalg.cond(normal) > 1e12:

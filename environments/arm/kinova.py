@@ -1,10 +1,11 @@
-"""Kinova's Jaco (Gen2) by its own SDK, through ctypes: six joints and three fingers, by velocities at 100 Hz.
+"""Kinova's Jaco (Gen2) over its own SDK, through ctypes: six joints and three fingers, by velocities at 100 Hz.
 
-The arm's controller takes a velocity every 10 ms from a queue of 2,000: fewer make it slow, more go on when nobody
-sends any more, and an empty queue is rest. So a command is one point of the queue, and a stop empties it. The SDK
-speaks degrees and, for fingers, units of their motors. It is not said to bear two threads, so calls take turns: a
-`read` that hangs ends the process that owns the arm (`environments.arm.driver`), and the queue is soon empty. Layouts
-and codes are those of Kinova's headers (kinova-ros, KinovaTypes.h). Nobody has tried this on an arm.
+The arm's controller takes a velocity every 10 ms from a queue of 2,000. With fewer velocities the arm is slow. With
+more it goes on when nobody sends any more. With an empty queue it rests. A command is therefore one point of the queue,
+and a stop empties the queue. The SDK uses degrees and, for fingers, units of their motors. It is not said to be
+thread-safe, so calls take turns: a `read` that hangs ends the process that owns the arm (`environments.arm.driver`),
+and the queue is soon empty. Layouts and codes are those of Kinova's headers (kinova-ros, KinovaTypes.h). Nobody has
+tried this on an arm.
 """
 
 import ctypes
@@ -22,7 +23,7 @@ _OK = 1
 _ERRORS = {1015: "no device found", 1022: "no answer in time", 2101: "not initialised", 9999: "refused by the arm"}
 _ANGULAR_VELOCITY, _HAND_VELOCITY = 8, 2  # POSITION_TYPE, HAND_MODE
 _NUM_ACTUATORS, _MAX_DEVICES = 7, 20
-_FINGER_UNITS_PER_RAD = 6800.0 / np.deg2rad(80.0)  # kinova-ros, of positions. That speeds count so too is a guess.
+_FINGER_UNITS_PER_RAD = 6800.0 / np.deg2rad(80.0)  # From kinova-ros, for positions. The same for speeds is a guess.
 
 
 class _Device(ctypes.Structure):
@@ -40,7 +41,7 @@ class _Angles(ctypes.Structure):
 
 
 class _Point(ctypes.Structure):
-  """What the queue is made of; the fields from `limits` on stay zero."""
+  """An entry of the queue. The fields from `limits` on stay zero."""
 
   _fields_ = [
     ("type", ctypes.c_int),
@@ -57,14 +58,15 @@ class _Point(ctypes.Structure):
 
 @dataclasses.dataclass(frozen=True)
 class KinovaConfig:
-  """Which arm, and what is about it. One process of a machine holds Kinova's arms, whichever it drives.
+  """Which arm, and its surroundings. One process of a machine holds Kinova's arms, whichever of them it drives.
 
   Attributes:
-    library: path of Kinova.API.USBCommandLayerUbuntu.so; USBCommLayerUbuntu.so lies beside it.
-    serial: of the arm; the first one found where empty.
+    library: path of Kinova.API.USBCommandLayerUbuntu.so, with USBCommLayerUbuntu.so beside it.
+    serial: the arm's serial number; if empty, the first arm found.
     camera: as `webcam.Webcam` opens it.
     target_in_base_m: where the target was put, x y z. A task that draws targets is played as if each were there.
-    reaction_s: how late the arm does what it is told, see `protocol.Limits`; `--mode=identify` says so of a slower one.
+    reaction_s: how late the arm does what it is told, see `protocol.Limits`; `--mode=identify` tells if an arm is
+      slower.
   """
 
   library: str
@@ -73,10 +75,10 @@ class KinovaConfig:
   target_in_base_m: tuple[float, float, float] = (0.45, 0.0, constants.TARGET_HEIGHT_M)
   reaction_s: float = protocol.Limits.reaction_s
   is_real_time = True
-  lock = "kinova"  # Without a serial number any of them may be the one.
+  lock = "kinova"  # Without a serial number it may be any of them.
 
   def limits(self) -> protocol.Limits:
-    """The Jaco's; readings are rare, since each makes the motion jerky (kinova-ros, issue 85)."""
+    """The Jaco's limits. Readings are rare, since each makes the motion jerky (kinova-ros, issue 85)."""
     return dataclasses.replace(safety.jaco_limits(poll_s=0.01, reaction_s=self.reaction_s), read_s=0.05, max_age_s=0.15)
 
   def make(self) -> "Kinova":
@@ -117,7 +119,7 @@ class Kinova:
     pass  # It stands where a person put it.
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
-    """One point of the queue: `[9]`, for the next 10 ms."""
+    """Sends one point of the queue: `[9]`, for the next 10 ms."""
     arm, fingers = np.split(np.asarray(velocity_rad_s, np.float64), [constants.NUM_ARM_JOINTS])
     point = _Point(type=_ANGULAR_VELOCITY, hand_mode=_HAND_VELOCITY)
     point.actuators[: constants.NUM_ARM_JOINTS] = np.rad2deg(arm).tolist()
@@ -128,10 +130,10 @@ class Kinova:
     self._call("EraseAllTrajectories")
 
   def read(self) -> protocol.Reading:
-    """The joints; velocities are differences of angles, since the arm's own are wrong in some firmwares (kinova-ros).
+    """Reads the joints. Velocities are differences of angles, as some firmwares' own are wrong (kinova-ros).
 
     Raises:
-      RuntimeError: the SDK failed, or the arm has logged an error since it was taken.
+      RuntimeError: if the SDK failed, or the arm has logged an error since it was taken.
     """
     angles = _Angles()
     self._call("GetAngularPosition", ctypes.byref(angles))
@@ -150,7 +152,7 @@ class Kinova:
     self._call("CloseAPI")
 
   def _choose(self, serial: str) -> None:
-    """Makes the arm of this serial number the active one."""
+    """Makes the arm with this serial number the active one."""
     devices, result = (_Device * _MAX_DEVICES)(), ctypes.c_int()
     num_devices = self._library.GetDevices(devices, ctypes.byref(result))
     found = [device for device in devices[: max(0, num_devices)] if serial in ("", device.serial.decode())]

@@ -1,7 +1,7 @@
-"""Calls that one thread leaves and another one makes.
+"""Calls that one thread leaves and another thread makes.
 
-An arm's world, and a camera, belong to one thread each; whoever else wants something of them leaves a call and waits
-for its future.
+An arm's world and a camera belong to one thread each. Another thread that wants something of them leaves a call and
+waits for its future.
 """
 
 import queue
@@ -20,7 +20,7 @@ class Mailbox:
     self._is_closed = False
 
   def put(self, function: Callable[[], Any]) -> futures.Future[Any]:
-    """Leaves a call, to be made on the other thread; cancelled where nobody will make it any more."""
+    """Leaves a call for the other thread to make. The call is cancelled if nobody will make it any more."""
     future: futures.Future[Any] = futures.Future()
     with self._lock:
       if self._is_closed:
@@ -34,7 +34,7 @@ class Mailbox:
     return self._calls.empty()
 
   def serve_one(self, timeout_s: float | None = None) -> bool:
-    """Makes the next call; False where none came in time."""
+    """Makes the next call; returns False if none came in time."""
     try:
       function, future = self._calls.get(timeout=timeout_s)
     except queue.Empty:
@@ -51,7 +51,7 @@ class Mailbox:
       self.serve_one()
 
   def close(self) -> None:
-    """Cancels what waits and what comes."""
+    """Cancels the waiting calls and all later ones."""
     with self._lock:
       self._is_closed = True
     while not self._calls.empty():

@@ -1,10 +1,10 @@
-"""The two seams of the bridge: what a driver is, and what travels between server and client.
+"""The two interfaces of the bridge: what a driver is, and what travels between server and client.
 
-A driver is whatever makes an arm move: the twin's physics, Kinova's SDK, ROS. It takes joint velocities,
-says what its instruments read, and owns the clock that everything behind the bridge counts in: `time.monotonic` where
-time passes by itself, simulated time on a twin that runs as fast as it can. Its camera is another device, and may live
-in another process. The wire is `dm_env_rpc`: one action, `ACTION`, the observations of the simulated world under the
-same names, and `JITTER`.
+A driver is whatever makes an arm move: the twin's physics, Kinova's SDK, ROS. It takes joint velocities, reports what
+its instruments read, and owns the clock in which everything behind the bridge counts: `time.monotonic` in real time,
+simulated time on a twin that runs as fast as it can. Its camera is a separate device, and may live in another process.
+The wire is `dm_env_rpc`: one action, `ACTION`, the observations of the simulated world under the same names, and
+`JITTER`.
 """
 
 import dataclasses
@@ -14,55 +14,56 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-WORLD_NAME = "arm"  # The only world a server offers: there is one arm.
+WORLD_NAME = "arm"  # The only world that a server offers: there is one arm.
 ACTION = "action"
 REWARD = "reward"
-# An observation that only who names it gets, float32 [2], seconds: by how much this step ended later than one control
-# period after the step before (less than 0: sooner; 0 at an episode's start), and the most by which a command to the
-# arm came later than `Limits.poll_s` after the one before, since the step before. Both are 0 on simulated time.
+# An observation only for clients that name it, float32 [2], seconds. The first number is by how much this step ended
+# later than one control period after the previous step (below 0: sooner; 0 at an episode's start). The second is the
+# most by which a command to the arm came later than `Limits.poll_s` after the previous command, since the previous
+# step. Both are 0 on simulated time.
 JITTER = "jitter"
 SEED = "seed"  # Optional setting of JoinWorld: the seed of the coming episodes, int.
-# A side that is frozen, or cut off, is gone for the other one after 10 s.
+# If one side is frozen or cut off, the other side considers it gone after 10 s.
 KEEPALIVE = (
   ("grpc.keepalive_time_ms", 5_000),
   ("grpc.keepalive_timeout_ms", 5_000),
   ("grpc.http2.max_pings_without_data", 0),
-  ("grpc.http2.ping_timeout_ms", 5_000),  # What counts where another ping is under way, as that of the BDP probe.
+  ("grpc.http2.ping_timeout_ms", 5_000),  # Applies if another ping is under way, such as the BDP probe's.
 )
-TASK = "task"  # The property that says which is played, and an optional setting of JoinWorld: the one that is expected.
+TASK = "task"  # The property with the task played, and an optional setting of JoinWorld: the task expected.
 
 
 def by_default(offered: Iterable[str]) -> list[str]:
-  """Of the observations on offer, those of who names none: what the simulation has too, so not `JITTER`."""
+  """The observations for a client that names none: those that the simulation has too, so not `JITTER`."""
   return [name for name in offered if name not in (REWARD, JITTER)]
 
 
 class BridgeError(RuntimeError):
-  """Something a person must put right (server, port, task, spec); the message is one line that names the fix."""
+  """Something that a person must correct (server, port, task, spec). The message is one line that names the fix."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What an arm may do, one entry a joint, infinite where there is no limit; and how closely it is watched.
+  """What an arm may do, one entry per joint, infinite where there is no limit; and how closely it is watched.
 
-  Numbers without a source are choices of ours.
+  Numbers without a source are our choices.
   """
 
   max_velocity_rad_s: tuple[float, ...]  # [J]
   low_rad: tuple[float, ...]  # [J]
   high_rad: tuple[float, ...]  # [J]
-  # Angles [J] -> metres between the arm and what it must not touch, negative for an overlap; None where it is free.
+  # Angles [J] -> metres between the arm and what it must not touch, negative for an overlap; None if nothing limits it.
   clearance_m: Callable[[np.ndarray], float] | None = None
-  margin_m: float = 0.02  # Of clearance, that is left when the arm has braked.
+  margin_m: float = 0.02  # Clearance that must be left when the arm has braked.
   max_acceleration_rad_s2: float = 8.0  # Of the commanded speed; the twin's motors give 3 to 8.
   max_jerk_rad_s3: float = 320.0  # Of the commands; less costs rewards, or time to stop (docs/results/arm.md).
-  braking_rad_s2: float = 2.0  # What every joint brakes by at least; Kinova's firmware allows 3.5.
+  braking_rad_s2: float = 2.0  # The least braking of every joint; Kinova's firmware allows 3.5.
   reaction_s: float = 0.08  # From a command to the joint: latency, servo, one poll.
-  max_age_s: float = 0.1  # Of a reading: with an older one the arm is braked to rest,
-  fault_age_s: float = 0.5  # and this is a fault: more than a machine that is busy elsewhere.
-  hang_s: float = 0.2  # For which the process that owns it may hang before the kernel ends that.
+  max_age_s: float = 0.1  # With a reading older than this, the arm is braked to rest.
+  fault_age_s: float = 0.5  # A reading older than this is a fault: a busy machine causes less.
+  hang_s: float = 0.2  # For this long the process that owns the arm may hang before the kernel ends it.
   poll_s: float = 0.025  # How often the arm gets its command: four times a control step.
-  read_s: float = 0.02  # How often its instruments are read, where time passes by itself.
+  read_s: float = 0.02  # How often its instruments are read, in real time.
 
   def __post_init__(self) -> None:
     lengths = {len(self.max_velocity_rad_s), len(self.low_rad), len(self.high_rad)}
@@ -90,7 +91,7 @@ class Limits:
 
 
 def check_seed(seed: Any) -> None:
-  """Raises `BridgeError` unless it is a seed of episodes."""
+  """Raises `BridgeError` unless `seed` is a valid seed of episodes."""
   if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
     raise BridgeError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
 
@@ -98,59 +99,59 @@ def check_seed(seed: Any) -> None:
 class Reading(NamedTuple):
   """What an arm's own instruments say at one instant."""
 
-  time_s: float  # When, on the driver's clock: the instruments' own time, which stands still if they do.
+  time_s: float  # On the driver's clock: the instruments' own time, which stands still if they do.
   qpos_rad: np.ndarray  # [J] float64
   qvel_rad_s: np.ndarray  # [J] float64
   target_in_base_m: np.ndarray  # [3] float64, x y z
-  scene: np.ndarray | None = None  # What a simulated camera draws; a real one looks for itself.
+  scene: np.ndarray | None = None  # What a simulated camera draws; a real camera looks for itself.
 
 
 class Driver(Protocol):
-  """An arm. Where time passes by itself `read` is called from a thread of its own, the rest from another one."""
+  """An arm. In real time `read` is called from its own thread, and all other methods from another thread."""
 
   def now_s(self) -> float:
-    """The driver's clock; `time.monotonic()` where time passes by itself."""
+    """The driver's clock; `time.monotonic()` in real time."""
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
-    """Gets ready to start at `qpos_rad`, `[J]`; a simulated arm is put there, a real one is moved by commands later.
+    """Gets ready to start at `qpos_rad`, `[J]`. A simulated arm is put there; commands move a real arm there later.
 
     `seed` is for what a simulated driver draws (noise). Returns whether the arm was put there, at rest.
     """
 
   def place_target(self, target_in_base_m: np.ndarray) -> None:
-    """Brings the target to `[3]`, x y z; one that moves is told at every step, and has until the step's end."""
+    """Brings the target to `[3]`, x y z. A moving target gets this at every step, and has until the step's end."""
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
-    """Joint velocities, `[J]`, to keep until the next call, which comes after `Limits.poll_s`.
+    """Takes joint velocities, `[J]`, to keep until the next call, which comes after `Limits.poll_s`.
 
-    An arm that can should stop by itself if none comes: nobody is left to stop it if its process dies.
+    An arm that can do so should stop by itself if no call comes: if its process dies, nobody is left to stop it.
     """
 
   def stop(self) -> None:
     """Brings every joint to rest, now, even while `read` hangs."""
 
   def wait(self, until_s: float) -> None:
-    """Simulates until the clock shows `until_s`. Nobody calls it where time passes by itself, and none is needed."""
+    """Simulates until the clock shows `until_s`. In real time nobody calls it, and a driver needs none."""
 
   def read(self) -> Reading:
-    """The joints and the target, now."""
+    """Reads the joints and the target, now."""
 
   def close(self) -> None:
     """Releases the arm. The last call."""
 
 
 class Camera(Protocol):
-  """What looks at the arm. Called from one thread only, which may not be the driver's, nor in its process."""
+  """What looks at the arm. Only one thread calls it, which need not be the driver's, nor in its process."""
 
   def image(self, reading: Reading) -> np.ndarray:
-    """What it sees now, uint8 `[H, W, 3]`; a simulated one draws the scene of the reading."""
+    """What it sees now, uint8 `[H, W, 3]`. A simulated camera draws the scene of the reading."""
 
   def close(self) -> None:
     """Releases the camera. The last call."""
 
 
 class DriverConfig(Protocol):
-  """Which arm, and how: a frozen dataclass that can be sent to another process."""
+  """Which arm, and its settings: a frozen dataclass that can be sent to another process."""
 
   @property
   def is_real_time(self) -> bool:
@@ -158,13 +159,13 @@ class DriverConfig(Protocol):
 
   @property
   def lock(self) -> str | None:
-    """A name of the arm, which one process of this machine can hold; None where there may be many."""
+    """A name of the arm, which one process of this machine can hold; None if there may be many such arms."""
 
   def limits(self) -> Limits:
     """What the arm may do."""
 
   def make(self) -> Driver:
-    """The driver that this configures."""
+    """The driver of this configuration."""
 
   def make_camera(self) -> Camera:
-    """The camera that looks at its arm."""
+    """The camera that looks at this arm."""

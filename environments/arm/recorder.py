@@ -1,9 +1,9 @@
-"""Records what a server does, without ever standing in its way.
+"""Records what a server does, without ever blocking it.
 
-Whoever drives the arm leaves what happened in a queue that has an end, and goes on; a thread of its own makes messages
-of it and writes them (`recording` says what they are). Twice a second all is handed to the system, so a server that is
-killed loses no more than a second of its recording. What cannot be written (a full disk, one that hangs) is said once
-on stderr and is missing from the recording: the arm goes on.
+The thread that drives the arm puts what happened into a bounded queue and goes on. Another thread turns it into
+messages and writes them (`recording` says what they are). Twice a second everything is handed to the operating system,
+so a killed server loses at most a second of its recording. If something cannot be written (the disk is full, or hangs),
+this is said once on stderr and is missing from the recording: the arm goes on.
 """
 
 import base64
@@ -26,13 +26,13 @@ from PIL import Image
 from environments.arm import recording, safety
 
 _FLUSH_S = 0.5
-_MOST_BYTES = 2**28  # Of a file.
+_MOST_BYTES = 2**28  # Per file.
 _MOST_WAITING = 1_000  # Some 100 s of steps.
-_CLOSE_S = 5.0  # For what waits, at the end.
+_CLOSE_S = 5.0  # For the waiting items, at the end.
 
 
 class Recorder:
-  """Writes what it is given to files in a folder; a context, which says why it ended."""
+  """Writes what it is given to files in a folder. It is a context, and records why the context ended."""
 
   def __init__(
     self,
@@ -42,16 +42,16 @@ class Recorder:
     now_s: Callable[[], float],
     most_bytes: int = _MOST_BYTES,
   ):
-    """Begins a file in `folder`, which is made.
+    """Begins a file in `folder`, which is created.
 
     Args:
-      folder: of all files.
+      folder: the folder of all files.
       about: from `recording.pack_about`.
-      now_s: the driver's clock, of which the times of all items are.
-      most_bytes: after which a file is followed by the next one.
+      now_s: the driver's clock, in which all items have their times.
+      most_bytes: size after which the next file begins.
 
     Raises:
-      OSError: nothing can be written there.
+      OSError: if nothing can be written there.
     """
     self._folder, self._about, self._most_bytes = folder, dict(about), most_bytes
     self._last_s = now_s()
@@ -66,12 +66,12 @@ class Recorder:
     self._thread.start()
 
   def put(self, item: recording.Item) -> None:
-    """Leaves something to be written. Takes microseconds, whatever the disk does, and never fails."""
+    """Queues something to be written. Takes microseconds, whatever the disk does, and never fails."""
     self._last_s = item.time_s
     if isinstance(item, recording.Step):
       self._is_cut = self._is_cut and not item.step_type.first()
       if self._is_cut:
-        return  # What follows a missing step would look as if it followed the one before.
+        return  # After a missing step, later steps would seem to follow the one before it.
     try:
       self._waiting.put_nowait(item)
     except queue.Full:
@@ -82,7 +82,7 @@ class Recorder:
     return self
 
   def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-    """Writes what waits, unless that takes long."""
+    """Writes what still waits, unless that takes long."""
     level, text = (recording.ERROR, str(error)) if error else (recording.INFORMATION, "the server ends")
     self.put(recording.Event(self._last_s, level, text))
     with contextlib.suppress(queue.Full):
@@ -100,7 +100,7 @@ class Recorder:
       self._warn(f"{type(error).__name__}: {error}")
 
   def _write_all(self) -> None:
-    """Writes until None comes."""
+    """Writes until None arrives."""
     due_s = time.monotonic() + _FLUSH_S
     while True:
       with contextlib.suppress(queue.Empty):
@@ -161,12 +161,12 @@ class Recorder:
     time_ns = round((self._began_s + time_s) * 1e9)
     seconds, nanoseconds = divmod(time_ns, 10**9)
     message = {**fields, "timestamp": {"sec": seconds, "nsec": nanoseconds}}
-    message.pop("time_s", None)  # Which is of the driver's clock.
-    data = orjson.dumps(message, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)  # A list of what lies scattered.
+    message.pop("time_s", None)  # It is of the driver's clock.
+    data = orjson.dumps(message, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)  # Non-contiguous arrays become lists.
     self._writer.add_message(self._channels[topic], time_ns, data, time_ns)
 
   def _warn(self, why: str) -> None:
-    """Once."""
+    """Prints one warning."""
     if not self._has_warned:
       self._has_warned = True
       with contextlib.suppress(OSError):  # The terminal may be gone.
@@ -177,7 +177,7 @@ _NUMBER, _NUMBERS = {"type": "number"}, {"type": "array", "items": {"type": "num
 _WORDS, _WHOLE = {"type": "string"}, {"type": "integer"}
 _TIME = {"type": "object", "title": "time", "properties": {"sec": _WHOLE, "nsec": _WHOLE}}
 _READING = {"time_s": _NUMBER, "qpos_rad": _NUMBERS, "qvel_rad_s": _NUMBERS, "target_in_base_m": _NUMBERS}
-# Topic -> name and fields of its messages; Foxglove knows its own by their names.
+# Topic -> name and fields of its messages. Foxglove knows its own messages by their names.
 _SCHEMAS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
   recording.STEP: (
     "progressive_robots.Step",

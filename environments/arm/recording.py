@@ -1,11 +1,11 @@
-"""What an arm did, as it lies on the disk: MCAP files, which Foxglove opens, and what reads them back.
+"""What an arm did, as stored on disk in MCAP files, which Foxglove opens, and the functions that read them back.
 
-A server writes them (`recorder`): one file after the other into a folder, each of which says by itself what it is of.
-The files of one server are a session: their names differ in the number behind the last `_` alone.
-Messages are JSON: a `Step` on /step, with its picture just before it on /camera (foxglove.CompressedImage, a PNG, so
-nothing is lost); what the gate told the arm on /told (`safety.Told`); what was said to clients on /log (foxglove.Log).
-Times are UNIX seconds that go on as the driver's clock does. A file that ends in the middle, as one does whose server
-was killed, is read up to its last whole chunk.
+A server writes the files (`recorder`), one after the other, into a folder. Each file says by itself what it is about.
+The files of one server are a session: their names differ only in the number after the last `_`. Messages are JSON: a
+`Step` on /step, with its picture just before it on /camera (foxglove.CompressedImage, a PNG, so nothing is lost); what
+the gate told the arm on /told (`safety.Told`); what clients were told on /log (foxglove.Log). Times are UNIX seconds
+that advance with the driver's clock. A file that ends in the middle, because its server was killed, is read up to its
+last complete chunk.
 """
 
 import base64
@@ -36,7 +36,7 @@ ABOUT = "arm"  # The name of a file's metadata.
 NEEDS = 'recordings need mcap: pip install "progressive-robots[arm]"'
 INFORMATION, REFUSAL, ERROR = 2, 3, 4  # Levels of foxglove.Log.
 PIXELS = "pixels"  # The observation that is a picture.
-# What somebody else's messages raise, or metadata.
+# What messages or metadata of other software may raise.
 _STRANGE = (
   LookupError, TypeError, ValueError, OverflowError, MemoryError, json_format.ParseError, PIL.UnidentifiedImageError
 )  # fmt: skip
@@ -45,17 +45,17 @@ _STRANGE = (
 class Step(NamedTuple):
   """A step of an episode as the server played it."""
 
-  time_s: float  # When it was over.
+  time_s: float  # When the step was over.
   step_type: dm_env.StepType
   reward: float
   discount: float
-  action: np.ndarray | None  # [A] int32; None at FIRST, and where none was given.
+  action: np.ndarray | None  # [A] int32; None at FIRST, and if none was given.
   asked_rad_s: np.ndarray  # [J] The velocities that the action stands for.
   reading: protocol.Reading
   observation: Mapping[str, np.ndarray]
-  # Nobody waited for its end any more (the client was gone, or the server told to end), or a tracked target was out of
-  # sight: its reading is of then, with the target where it was seen last, its reward what the task pays for that. No
-  # client was told these, there is no picture, and it is the last of its episode.
+  # True if nobody waited any more for the step's end (the client was gone, or the server was told to end), or a tracked
+  # target was out of sight. Its reading is from then, with the target where it was last seen, and its reward is what
+  # the task pays for that. No client was told these. There is no picture, and it is the last step of its episode.
   is_cut_short: bool = False
 
 
@@ -68,7 +68,7 @@ class Event(NamedTuple):
 
 
 class About(NamedTuple):
-  """What a file is of."""
+  """What a file is about."""
 
   task: str
   driver: str  # Which arm: its config, in words.
@@ -81,16 +81,16 @@ Item = Step | safety.Told | Event
 
 
 def pack_about(*, task: str, driver: str, control_dt_s: float, offered: rpc.ActionObservationSpecs) -> dict[str, str]:
-  """`About` as a file's metadata."""
+  """Converts `About` to a file's metadata."""
   text = json_format.MessageToJson(offered, indent=None)
   return {"task": task, "driver": driver, "control_dt_s": str(control_dt_s), "specs": text}
 
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
-  """The files of a recording, which is a folder or one file of it, in the order in which they were written.
+  """The files of a recording (a folder, or one file of it), in the order in which they were written.
 
   Raises:
-    ValueError: there is none.
+    ValueError: if there is none.
   """
   found = sorted(path.glob("*.mcap")) if path.is_dir() else [path]
   if not found or not found[0].exists():
@@ -99,13 +99,13 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_about(path: pathlib.Path) -> About:
-  """What the recording `path` is of.
+  """What the recording `path` is about.
 
   Raises:
-    ValueError: there is none, or its files are of different tasks or joints.
+    ValueError: if there is none, or its files have different tasks or joints.
   """
   every = {file: next(_read_file(file, pictures=False), None) for file in files(path)}
-  known = {file: about for file, about in every.items() if isinstance(about, About)}  # The rest was killed too early.
+  known = {file: about for file, about in every.items() if isinstance(about, About)}  # Others were killed too early.
   if not known:
     raise ValueError(f"{path} holds nothing of an arm; if its server was killed at once, delete it")
   (first, about), *others = known.items()
@@ -121,36 +121,37 @@ def read_about(path: pathlib.Path) -> About:
 def sessions(path: pathlib.Path, *, pictures: bool = True) -> Iterator[Iterator[Item]]:
   """What each server recorded, in the order in which it was written.
 
-  Times of different sessions may overlap: those of a twin that is not on the wall clock go faster than that.
+  Times of different sessions may overlap: those of a twin that is not on the wall clock run faster than that clock.
 
   Args:
-    path: a file, or a folder of them.
-    pictures: whether steps have theirs, as the observation `pixels`.
+    path: a file, or a folder of files.
+    pictures: whether steps have their pictures, as the observation `pixels`.
 
   Raises:
-    ValueError: there is no recording, or a file is damaged.
+    ValueError: if there is no recording, or a file is damaged.
   """
   for _, of_one in itertools.groupby(files(path), lambda file: re.sub(r"_\d+$", "", file.stem)):
     yield _items(list(of_one), pictures)
 
 
 def read(path: pathlib.Path, *, pictures: bool = True) -> Iterator[Item]:
-  """All that the recording `path` holds, one session after the other, as `sessions`."""
+  """All that the recording `path` holds, one session after the other, as in `sessions`."""
   for items in sessions(path, pictures=pictures):
     yield from items
 
 
 def episodes(path: pathlib.Path, *, pictures: bool = True) -> Iterator[list[Step]]:
-  """The recorded episodes, each from its FIRST step on; those that a client left early have no LAST one.
+  """The recorded episodes, each from its FIRST step on. Episodes that a client left early have no LAST step.
 
-  As `sessions`. Steps whose FIRST is missing, as in the second file of a folder alone, are left out.
+  Arguments and errors are those of `sessions`. Steps whose FIRST is missing, as in the second file of a folder alone,
+  are left out.
   """
   for items in sessions(path, pictures=pictures):
     yield from in_episodes(items)
 
 
 def in_episodes(items: Iterable[Item]) -> Iterator[list[Step]]:
-  """The episodes of one session's items, as `episodes`."""
+  """The episodes of one session's items, as in `episodes`."""
   episode: list[Step] = []
   for item in items:
     if not isinstance(item, Step):
@@ -165,7 +166,7 @@ def in_episodes(items: Iterable[Item]) -> Iterator[list[Step]]:
 
 
 def _items(of_one: Sequence[pathlib.Path], pictures: bool) -> Iterator[Item]:
-  """What stands in the files of a session."""
+  """What the files of a session contain."""
   for file in of_one:
     for item in _read_file(file, pictures):
       if not isinstance(item, About):
@@ -173,14 +174,14 @@ def _items(of_one: Sequence[pathlib.Path], pictures: bool) -> Iterator[Item]:
 
 
 def _read_file(file: pathlib.Path, pictures: bool) -> Iterator[About | Item]:
-  """What stands in a file, `About` first."""
+  """What a file contains, `About` first."""
   try:
     import zstandard  # A server that records nothing needs neither.
     from mcap import exceptions, records, stream_reader
   except ModuleNotFoundError:
     raise ValueError(NEEDS) from None
   topics: dict[int, str] = {}
-  picture: dict[str, np.ndarray] = {}  # Of the next step.
+  picture: dict[str, np.ndarray] = {}  # For the next step.
   try:
     with file.open("rb") as stream:
       for record in stream_reader.StreamReader(stream, validate_crcs=True).records:
@@ -206,7 +207,7 @@ def _read_file(file: pathlib.Path, pictures: bool) -> Iterator[About | Item]:
 
 @functools.cache
 def _warn(file: pathlib.Path) -> None:
-  """Once, however often it is read."""
+  """Prints one warning per file, however often it is read."""
   print(f"warning: {file} ends in the middle; it is read up to its last whole chunk", file=sys.stderr)
 
 
@@ -219,7 +220,7 @@ def _about(metadata: Mapping[str, str]) -> About:
 
 
 def _step(time_s: float, fields: Mapping[str, Any], picture: Mapping[str, np.ndarray]) -> Step:
-  reading = {name: np.array(value, np.float64) for name, value in fields["reading"].items()}  # None, JSON's NaN, too.
+  reading = {name: np.array(value, np.float64) for name, value in fields["reading"].items()}  # Also None, JSON's NaN.
   observation = {name: np.array(value, np.float32) for name, value in fields["observation"].items()}
   return Step(
     time_s,
@@ -230,7 +231,7 @@ def _step(time_s: float, fields: Mapping[str, Any], picture: Mapping[str, np.nda
     np.array(fields["asked_rad_s"]),
     protocol.Reading(float(reading.pop("time_s")), **reading),
     {**observation, **picture},
-    fields.get("is_cut_short", False),  # Recordings of before have none.
+    fields.get("is_cut_short", False),  # Older recordings lack it.
   )
 
 
@@ -244,5 +245,5 @@ _ITEMS: Mapping[str, Callable[[float, Mapping[str, Any], Mapping[str, np.ndarray
 
 
 def _pixels(message: bytes) -> np.ndarray:
-  """uint8 `[H, W, 3]` of a foxglove.CompressedImage."""
+  """Decodes a foxglove.CompressedImage to uint8 `[H, W, 3]`."""
   return np.asarray(Image.open(io.BytesIO(base64.b64decode(orjson.loads(message)["data"]))))

@@ -1,8 +1,8 @@
-"""A recording played again: as an environment of this process, or served as an arm is.
+"""Plays a recording again: as an environment of this process, or served like an arm.
 
-Actions change nothing: every step is the recorded one, with the same observations, rewards and ends. After the last
-episode comes the first one again. An episode that its client left early is cut at its last step, with the discount that
-this has; that step may have been cut short, and is left out where it lacks what is shown, a picture.
+Actions change nothing: every step is the recorded one, with the same observations, rewards and endings. After the last
+episode, the first one comes again. An episode that its client left early is cut off at its last step, with that
+step's discount. That step may have been cut short, and is left out if it lacks what is shown, namely a picture.
 
     environment = replay.Replay("runs/recordings")
     environment = registry.make("environments.arm.replay:Replay", path="runs/recordings")  # As a config names it.
@@ -25,17 +25,17 @@ from environments.jaco import constants
 class Replay(dm_env.Environment):
   """The episodes of a recording, in their order."""
 
-  return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step is worth 0 or 1.
+  return_bounds = (0.0, float(constants.NUM_EPISODE_STEPS))  # A step pays 0 or 1.
 
   def __init__(self, path: str, observations: Sequence[str] | None = None):
-    """The recording `path`, a file or a folder of them, of which `observations` are shown.
+    """Opens the recording `path`, a file or a folder of files, and shows `observations`.
 
-    None: `protocol.by_default`; recordings from before `protocol.JITTER` lack that.
-    An episode is left out if it has no step, or if one lacks such an observation: a picture that no client asked for.
-    A step that was cut short is left out alone.
+    None means `protocol.by_default`; recordings from before `protocol.JITTER` lack that observation. An episode is left
+    out if it has no step, or if a step lacks one of the observations, such as a picture that no client asked for. If a
+    step was cut short, only that step is left out.
 
     Raises:
-      ValueError: there is no recording, or no such episode.
+      ValueError: if there is no recording, or no such episode.
     """
     self._path = pathlib.Path(path)
     self.about = recording.read_about(self._path)
@@ -56,7 +56,7 @@ class Replay(dm_env.Environment):
     self._is_over = True
 
   def episodes(self) -> Iterator[list[recording.Step]]:
-    """Those that are played, once."""
+    """The episodes that are played, once."""
     for episode in recording.episodes(self._path):
       if episode[-1].is_cut_short and not self._spec.keys() <= episode[-1].observation.keys():
         episode = episode[:-1]
@@ -69,12 +69,12 @@ class Replay(dm_env.Environment):
     return self._show(next(self._rest))
 
   def step(self, action: object) -> dm_env.TimeStep:
-    """The next recorded step, whatever `action` is; after the last one of an episode, the first of the next."""
+    """The next recorded step, whatever `action` is. After the last step of an episode, the first step of the next."""
     return self.reset() if self._is_over else self._show(next(self._rest))
 
   def simulated(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the simulation would show where the arm was: see `environments.jaco.world.simulated`."""
-    from environments.jaco import world  # Here, since who only reads a recording does without JAX.
+    """What the simulation would show at the arm's position: see `environments.jaco.world.simulated`."""
+    from environments.jaco import world  # Imported here: reading a recording needs no JAX.
 
     return world.simulated(observation)
 
@@ -99,17 +99,17 @@ class Replay(dm_env.Environment):
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-  """A recording in place of an arm: the arguments of `Replay`, but None offers all that was recorded."""
+  """A recording in place of an arm: the arguments of `Replay`, except that None offers all that was recorded."""
 
   recording: str
   observations: tuple[str, ...] | None = None
 
 
 class ReplayWorld:
-  """A recording as the server plays an arm's episodes (`world.ArmWorld`): every client finds its beginning."""
+  """A recording that the server plays like an arm's episodes (`world.ArmWorld`). Every client begins at its start."""
 
   def __init__(self, config: ReplayConfig, *, task: str, num_joints: int):
-    """Raises `protocol.BridgeError` where there is no recording, or one of another task or number of joints."""
+    """Raises `protocol.BridgeError` if there is no recording, or one of another task or number of joints."""
     try:
       observations = config.observations
       if observations is None:

@@ -1,11 +1,11 @@
-"""Kinova's Jaco (Gen2) by kinova-ros, ROS 1: six joints, by the topics and services of its node.
+"""Kinova's Jaco (Gen2) over kinova-ros, ROS 1: six joints, by the topics and services of its node.
 
     <driver>/in/joint_velocity, degrees a second, at 100 Hz exactly      <driver>/out/joint_state, radians
     <driver>/in/stop, in/start: empties the arm's queue and takes its control away; gives it back
 
-Each message is one point of the queue that `environments.arm.kinova` tells of. Fingers have no velocities here: serve
-six joints. A node that is gone, or has lost its arm, shows nothing new, and that is a fault. What kinova-ros calls its
-messages is written here, since Debian has rospy but not kinova-ros. Nobody has tried this on an arm.
+Each message is one point of the queue that `environments.arm.kinova` describes. Fingers take no velocities here, so
+serve six joints. A node that is gone, or has lost its arm, shows nothing new, and that is a fault. The message
+definitions of kinova-ros are written here, since Debian has rospy but not kinova-ros. Nobody has tried this on an arm.
 """
 
 import dataclasses
@@ -20,22 +20,23 @@ import numpy as np
 from environments.arm import protocol, safety, webcam
 from environments.jaco import constants
 
-_START_S = 5.0  # For the node to be there.
-_AHEAD_S = 0.02  # By which the node's clock may go before ours: with clocks set farther apart the arm is held.
+_START_S = 5.0  # Time for the node to be there.
+_AHEAD_S = 0.02  # The node's clock may be this far ahead of ours. Beyond that the arm is held.
 _ANY = "*"  # The checksum that every service takes.
 _VELOCITY = ("kinova_msgs/JointVelocity", "\n".join(f"float32 joint{joint}" for joint in range(1, 8)))
 
 
 @dataclasses.dataclass(frozen=True)
 class RosConfig:
-  """Which arm, and what is about it.
+  """Which arm, and its surroundings.
 
   Attributes:
-    robot: the name that kinova-ros gives it; its node is `<robot>_driver`. The master is the one of $ROS_MASTER_URI.
+    robot: the arm's name in kinova-ros; its node is `<robot>_driver`. The master is that of $ROS_MASTER_URI.
     packages: where Python finds rospy: Debian's place.
     camera: as `webcam.Webcam` opens it.
     target_in_base_m: where the target was put, x y z. A task that draws targets is played as if each were there.
-    reaction_s: how late the arm does what it is told, see `protocol.Limits`; `--mode=identify` says so of a slower one.
+    reaction_s: how late the arm does what it is told, see `protocol.Limits`; `--mode=identify` tells if an arm is
+      slower.
   """
 
   robot: str = "j2n6s300"
@@ -50,7 +51,7 @@ class RosConfig:
     return f"ros-{self.robot}"
 
   def limits(self) -> protocol.Limits:
-    """The Jaco's, as over the SDK: set the node's `status_interval_seconds` to 0.05, or the arm will not move."""
+    """The Jaco's, as with the SDK. Set the node's `status_interval_seconds` to 0.05, or the arm will not move."""
     return dataclasses.replace(safety.jaco_limits(poll_s=0.01, reaction_s=self.reaction_s), max_age_s=0.15)
 
   def make(self) -> "Ros":
@@ -70,8 +71,8 @@ class Ros:
     self._names = [f"{config.robot}_joint_{joint}" for joint in range(1, constants.NUM_ARM_JOINTS + 1)]
     num_fingers = constants.NUM_JOINTS - constants.NUM_ARM_JOINTS
     self._names += [f"{config.robot}_joint_finger_{finger}" for finger in range(1, num_fingers + 1)]
-    self._newest: tuple[float, np.ndarray, np.ndarray] | None = None  # When, angles, velocities.
-    self._shown: tuple[float, np.ndarray] | None = None  # By the node's clock: when, angles.
+    self._newest: tuple[float, np.ndarray, np.ndarray] | None = None  # Time, angles, velocities.
+    self._shown: tuple[float, np.ndarray] | None = None  # By the node's clock: time, angles.
     self._has_seen = threading.Event()
     if not importlib.import_module("rosgraph").is_master_online():
       raise protocol.BridgeError("no ROS master answers; start kinova_bringup, and set ROS_MASTER_URI to its machine's")
@@ -99,10 +100,10 @@ class Ros:
     pass  # It stands where a person put it.
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
-    """One message: `[9]`, for the next 10 ms.
+    """Sends one message: `[9]`, for the next 10 ms.
 
     Raises:
-      RuntimeError: nobody listens, or fingers should move.
+      RuntimeError: if nobody listens, or fingers should move.
     """
     arm, fingers = np.split(np.asarray(velocity_rad_s, np.float64), [constants.NUM_ARM_JOINTS])
     if fingers.any():
@@ -112,12 +113,12 @@ class Ros:
     self._velocity.publish(self._velocity_type(*np.rad2deg(arm).tolist(), 0.0))
 
   def stop(self) -> None:
-    """The node takes no velocity after it, until `reset`."""
-    self._velocity.publish(self._velocity_type())  # Should the service not answer.
+    """Stops the arm. Then the node takes no velocity until `reset`."""
+    self._velocity.publish(self._velocity_type())  # In case the service does not answer.
     self._stop_arm()
 
   def read(self) -> protocol.Reading:
-    """The joints as last shown; velocities are differences of angles, since the node's own are doubled on some arms."""
+    """The joints as last shown. Velocities are differences of angles, as the node's own are doubled on some arms."""
     assert self._newest is not None
     return protocol.Reading(*self._newest, np.array(self._config.target_in_base_m))
 
@@ -125,13 +126,13 @@ class Ros:
     self._rospy.signal_shutdown("the arm rests")
 
   def _see(self, state: Any) -> None:
-    """Takes one message; on a thread of rospy's."""
+    """Takes one message, on one of rospy's threads."""
     angles = dict(zip(state.name, state.position, strict=False))
     if not all(name in angles for name in self._names):
       return
     stamp_s = state.header.stamp.to_sec()
     age_s = time.time() - stamp_s
-    if age_s < -_AHEAD_S:  # What is late would look new.
+    if age_s < -_AHEAD_S:  # A late message would look new.
       return
     qpos = np.array([angles[name] for name in self._names])
     before_s, before = self._shown or (stamp_s - 1.0, qpos)
@@ -141,7 +142,7 @@ class Ros:
       self._has_seen.set()
 
   def _service(self, name: str) -> Any:
-    """A service of the node, which takes nothing and answers by a string; its connection is kept."""
+    """A service of the node that takes nothing and answers with a string. Its connection is kept."""
     path, empty = f"{self._driver}/in/{name}", _message("kinova_msgs/Empty", "")
     answer = _message(f"kinova_msgs/{name.capitalize()}Response", f"string {name}_result")
     kind = type(name, (), dict(_type=_ANY, _md5sum=_ANY, _request_class=empty, _response_class=answer))
@@ -153,7 +154,7 @@ class Ros:
 
 
 def _import(packages: str) -> tuple[Any, Any]:
-  """rospy and sensor_msgs.msg; what this project has installed goes before what lies in `packages`."""
+  """Imports rospy and sensor_msgs.msg. What this project has installed takes precedence over `packages`."""
   if packages not in sys.path:
     sys.path.append(packages)
   try:
@@ -166,5 +167,5 @@ def _import(packages: str) -> tuple[Any, Any]:
 
 
 def _message(name: str, text: str) -> Any:
-  """The class of a message, by its name and definition."""
+  """The class of a message, from its name and definition."""
   return importlib.import_module("genpy.dynamic").generate_dynamic(name, text)[name]

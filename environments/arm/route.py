@@ -1,8 +1,8 @@
-"""Ways for the arm that stay clear of itself and its workspace: to the start of an episode, and home.
+"""Paths on which the arm stays clear of itself and its workspace: to the start of an episode, and home.
 
-The gate stops what comes too near, but it looks no farther than to where the arm can rest. What moves the arm over a
-longer way asks here first where to go. Nearly all ways are straight in joint space; the others go by home, which is
-farthest from everything, and start with steps away from what is near.
+The gate stops an arm that comes too near, but it looks no farther than to where the arm can rest. Code that moves the
+arm over a longer way first asks here where to go. Nearly all paths are straight in joint space. The others go through
+home, which is farthest from everything, and start with steps away from what is near.
 """
 
 import dataclasses
@@ -12,23 +12,23 @@ import numpy as np
 from environments.arm import protocol
 from environments.jaco import constants
 
-# Choices of ours.
-_SLACK_M = 0.01  # More than the gate's margin, since the arm comes to a pose and follows a line within an angle.
-_LOOK_RAD = 0.05  # Between two poses of a line that are looked at, of the joint that goes farthest.
-_STEPS_RAD = (0.1, 0.03, 0.3)  # Away from what is near: lengths that are tried, one after the other,
-_NUM_DIRECTIONS = 256  # each in so many directions.
+# Our choices.
+_SLACK_M = 0.01  # Added to the gate's margin, since the arm reaches poses and lines only within an angle.
+_LOOK_RAD = 0.05  # Between two poses at which a line is checked, of the joint that moves farthest.
+_STEPS_RAD = (0.1, 0.03, 0.3)  # Lengths of steps away from what is near, tried one after the other.
+_NUM_DIRECTIONS = 256  # Directions of steps per length.
 _MOST_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Routes:
-  """Ways of the first `num_joints` joints of an arm with these limits; the others rest where they are."""
+  """Paths of the first `num_joints` joints of an arm with these limits; the other joints rest where they are."""
 
   limits: protocol.Limits
   num_joints: int = constants.NUM_JOINTS
 
   def __post_init__(self) -> None:
-    """Raises `protocol.BridgeError` where home, to and from which ways lead, is not clear itself."""
+    """Raises `protocol.BridgeError` if home, to and from which paths lead, is not clear itself."""
     home_m = self._clearance_m(constants.HOME_RAD)
     if home_m < self._needed_m:
       raise protocol.BridgeError(
@@ -37,16 +37,16 @@ class Routes:
       )
 
   def gap(self, here_rad: np.ndarray, there_rad: np.ndarray) -> np.ndarray:
-    """From pose to pose, radians `[9]`: joints without limits go the short way, those that rest no way."""
+    """From pose to pose, radians `[9]`. Joints without limits go the short way, and resting joints do not move."""
     gap = there_rad - here_rad
     gap = np.where(constants.IS_LIMITED, gap, np.remainder(gap + np.pi, 2 * np.pi) - np.pi)
     gap[self.num_joints :] = 0.0
     return gap
 
   def clear_part(self, here_rad: np.ndarray, there_rad: np.ndarray) -> np.ndarray:
-    """Of the line from home to `there_rad` the farthest pose up to which it is clear; home, if nothing of it is.
+    """The farthest pose on the line from home to `there_rad` up to which the line is clear; home, if none of it is.
 
-    Joints that rest are as they are at `here_rad`.
+    Resting joints stay as they are at `here_rad`.
     """
     clear = self._home(here_rad)
     for pose in self._line(clear, there_rad):
@@ -56,11 +56,11 @@ class Routes:
     return clear
 
   def way(self, here_rad: np.ndarray, there_rad: np.ndarray) -> list[np.ndarray]:
-    """Poses to go to, each in a straight line, the last one `there_rad`; it alone where no clear way is found.
+    """Poses to go to, each in a straight line. The last one is `there_rad`, and the only one if no clear path is found.
 
-    `there_rad` must be clear straight from home.
+    The straight line from home to `there_rad` must be clear.
     """
-    rng = np.random.default_rng(0)  # The same way every time.
+    rng = np.random.default_rng(0)  # For the same path every time.
     way = [here_rad]
     while len(way) <= _MOST_STEPS:
       here, home = way[-1], self._home(way[-1])
@@ -77,13 +77,13 @@ class Routes:
     return here_rad + self.gap(here_rad, constants.HOME_RAD)
 
   def _line(self, here_rad: np.ndarray, there_rad: np.ndarray) -> np.ndarray:
-    """Poses on the way from `here_rad`, which is none of them, to `there_rad`, `[N, 9]`."""
+    """Poses on the way from `here_rad`, which is not among them, to `there_rad`, `[N, 9]`."""
     gap = self.gap(here_rad, there_rad)
     num_poses = 1 + int(np.abs(gap).max() / _LOOK_RAD)
     return here_rad + np.arange(1, num_poses + 1)[:, None] / num_poses * gap
 
   def _is_clear(self, here_rad: np.ndarray, there_rad: np.ndarray) -> bool:
-    """Whether the line is; as long as it is too near something, it must lead away from that."""
+    """Whether the line is clear. While the line is too near something, it must lead away from that."""
     before_m = self._clearance_m(here_rad)
     for pose in self._line(here_rad, there_rad):
       clearance_m = self._clearance_m(pose)

@@ -1,12 +1,12 @@
 """The gate between whoever commands an arm and the arm itself. No client can open it.
 
 The gate is a driver around a driver, so nothing on the server has another way to the arm. It refuses what is not a
-command (wrong shape or dtype, NaN, infinity) and holds the arm. What is one it keeps until it expires, and `poll`, on
-the driver's clock, sends as much of it as is safe: within the limits of speed, acceleration and jerk, and no faster
-towards a position limit, a side of the workspace or the arm's own links than it can still brake.
-A fault of the arm itself (instruments that make no sense, are old, or cannot be read; a call that fails) is latched:
-nothing moves until a person has looked and started the server again. The gate keeps no thread:
-`environments.arm.driver` polls it where time passes by itself.
+command (wrong shape or dtype, NaN, infinity) and holds the arm. It keeps a valid command until it expires. On the
+driver's clock, `poll` sends as much of the command as is safe. That keeps the limits of speed, acceleration and jerk,
+and moves no faster towards a position limit, a side of the workspace or the arm's own links than the arm can still
+brake. A fault of the arm itself (instruments that make no sense, are old, or cannot be read; a call that fails) is
+latched: nothing moves until a person has looked and started the server again. The gate has no thread.
+`environments.arm.driver` polls it in real time.
 """
 
 import collections
@@ -21,23 +21,23 @@ from environments.arm import protocol
 from environments.jaco import constants
 
 _STOP_TRIES = 3
-_SHARES = (1.0, 0.5, 0.25)  # Of a velocity, that are tried before the arm is braked to rest.
-_PARTS = (1.0, 0.75, 0.5, 0.25)  # Of the way to rest, where it is looked whether the arm is clear.
-_PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried, and again between two of them, at a position limit.
+_SHARES = (1.0, 0.5, 0.25)  # Shares of a velocity that are tried before the arm is braked to rest.
+_PARTS = (1.0, 0.75, 0.5, 0.25)  # Parts of the way to rest at which clearance is checked.
+_PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried at a position limit, then again between two.
 _TAKES_NONE = "it takes no command"
-_LAG_AND_POLL_S = 0.04  # What `Limits.reaction_s` has beside a latency of 0.04 s.
-_MOST_TOLD = 10_000  # Kept of what nobody asks for; a minute of commands that all differ.
+_LAG_AND_POLL_S = 0.04  # What `Limits.reaction_s` adds to a latency of 0.04 s.
+_MOST_TOLD = 10_000  # Changes kept if nobody asks for them: a minute of commands that all differ.
 _MOST_TOLD_AT_ONCE = 200  # In one answer, so that it delays no command.
-_AHEAD_S = 0.02  # That a reading may be of the future by.
+_AHEAD_S = 0.02  # By which a reading may be in the future.
 
 
 class Told(NamedTuple):
-  """What the gate told the arm from one instant on, and why it differs from what was asked."""
+  """What the gate told the arm from one instant on, and why this differs from what was asked."""
 
   time_s: float  # On the driver's clock.
-  asked_rad_s: np.ndarray  # [J] What was commanded and still holds, within the speed limits.
+  asked_rad_s: np.ndarray  # [J] The command that still holds, within the speed limits.
   allowed_rad_s: np.ndarray  # [J]
-  why: str = ""  # "expired", "old reading", "stop", or "fault: " and what it is.
+  why: str = ""  # "expired", "old reading", "stop", or "fault: " and the fault.
 
 
 class CommandRefusedError(ValueError):
@@ -45,7 +45,7 @@ class CommandRefusedError(ValueError):
 
 
 class ArmFaultError(RuntimeError):
-  """Something is wrong with the arm. It has been told to stop, and takes no command any more."""
+  """Something is wrong with the arm. It has been told to stop, and takes no more commands."""
 
 
 class ArmLostError(RuntimeError):
@@ -53,7 +53,7 @@ class ArmLostError(RuntimeError):
 
 
 class Gate:
-  """A driver that obeys `limits`, around one that need not know them (`protocol.Driver`)."""
+  """A driver that obeys `limits`, around a driver that need not know them (`protocol.Driver`)."""
 
   def __init__(
     self,
@@ -63,33 +63,33 @@ class Gate:
     read: Callable[[], protocol.Reading] | None = None,
     end_reading: Callable[[], None] = lambda: None,
   ):
-    """The gate of `driver`, whose newest reading is `read()`, until `end_reading()`; `driver.read()` without it."""
+    """Makes the gate of `driver`. `read()`, or else `driver.read()`, gives its newest reading until `end_reading()`."""
     self._driver = driver
     self._read, self._end_reading = read or driver.read, end_reading
     self.limits = limits
     self._max_velocity = np.asarray(limits.max_velocity_rad_s)
     self._low, self._high = np.asarray(limits.low_rad), np.asarray(limits.high_rad)
     self._sides, self._ends = np.array([[-1.0], [1.0]]), np.stack([-self._low, self._high])  # [2, 1], [2, J]
-    self._soonest_s = limits.poll_s * (0.5 - 1e-6)  # Rounding makes no poll too soon.
+    self._soonest_s = limits.poll_s * (0.5 - 1e-6)  # So that rounding makes no poll too soon.
     self.now_s = driver.now_s
-    self._wanted = np.zeros_like(self._max_velocity)  # What was commanded, and holds until
+    self._wanted = np.zeros_like(self._max_velocity)  # The command that holds until `_expires_s`.
     self._expires_s = -math.inf
-    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told, and how that was changing;
-    self._acceleration = np.zeros_like(self._max_velocity)  # and what it was told at each poll, for as long as the arm
-    longest_blind_s = limits.reaction_s + limits.fault_age_s  # may not show it:
+    self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
+    self._acceleration = np.zeros_like(self._max_velocity)  # How that was changing.
+    longest_blind_s = limits.reaction_s + limits.fault_age_s  # The arm may not show `_under_way` this long.
     self._under_way = collections.deque[np.ndarray](maxlen=math.ceil(longest_blind_s / limits.poll_s))
     self._polled_s = self.now_s() - limits.poll_s
     self._late_s = 0.0
     self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
-    self._told = collections.deque[Told](maxlen=_MOST_TOLD)  # Changes that nobody has asked for yet, and the
-    self._last = (self._wanted, self._velocity)  # last one.
+    self._told = collections.deque[Told](maxlen=_MOST_TOLD)  # Changes that nobody has asked for yet.
+    self._last = (self._wanted, self._velocity)  # The last change.
 
   def command(self, velocity_rad_s: np.ndarray, *, expires_s: float) -> None:
-    """Takes a velocity command that holds until `expires_s`, on the driver's clock; then the arm is braked to rest.
+    """Takes a velocity command that holds until `expires_s`, on the driver's clock. Then the arm is braked to rest.
 
     Raises:
-      CommandRefusedError: not a finite floating-point array of one velocity a joint. The arm holds still.
-      ArmFaultError: something is, or was, wrong with the arm.
+      CommandRefusedError: if it is not a finite floating-point array with one velocity per joint. The arm holds still.
+      ArmFaultError: if something is, or was, wrong with the arm.
     """
     self._refuse_faulty()
     problem = self._problem(velocity_rad_s)
@@ -104,10 +104,10 @@ class Gate:
     self._wanted = np.zeros_like(self._wanted)
 
   def stop(self) -> None:
-    """Stops the arm at once, whatever it was told before: no limit holds a stop back.
+    """Stops the arm at once, whatever it was told before. No limit delays a stop.
 
     Raises:
-      ArmLostError: the driver failed, several times.
+      ArmLostError: if the driver failed several times.
     """
     self.hold()
     self._velocity = self._acceleration = self._wanted
@@ -121,13 +121,14 @@ class Gate:
     self._refuse_faulty()
 
   def poll(self) -> None:
-    """Sends what may be sent now. To be called every `limits.poll_s`, whatever else happens.
+    """Sends what may be sent now. It must be called every `limits.poll_s`, whatever else happens.
 
-    What comes sooner than half of that after the last one repeats it: in so short a time no acceleration can be left.
+    A poll that comes sooner than half of that after the last one repeats the last velocity: an acceleration cannot end
+    in such a short time.
 
     Raises:
-      ArmFaultError: something is wrong with the arm, and was not before.
-      ArmLostError: it takes no stop, now or before.
+      ArmFaultError: if something is wrong with the arm that was not before.
+      ArmLostError: if the arm takes no stop, now or before.
     """
     if isinstance(self._fault, ArmLostError):
       self._refuse_faulty()
@@ -145,7 +146,7 @@ class Gate:
     self._polled_s = now_s
     reading = self.read()
     is_old = now_s - reading.time_s > self.limits.max_age_s
-    is_over = not now_s < self._expires_s  # Also where it is no number.
+    is_over = not now_s < self._expires_s  # True for NaN as well.
     why = "" if not self._wanted.any() else "old reading" if is_old else "expired" if is_over else ""
     if why:
       self.hold()
@@ -157,18 +158,18 @@ class Gate:
     self._note(why)
 
   def told(self) -> list[Told]:
-    """What the arm was told since the last call, one entry a change, the oldest first; the rest at the next call."""
+    """What the arm was told since the last call, one entry per change, oldest first; the rest at the next call."""
     return [self._told.popleft() for _ in range(min(len(self._told), _MOST_TOLD_AT_ONCE))]
 
   def late_s(self) -> float:
-    """The most by which a poll came later than `limits.poll_s` after the one before, since the last call."""
+    """The largest delay of a poll beyond `limits.poll_s` after the previous poll, since the last call."""
     late_s, self._late_s = self._late_s, 0.0
     return late_s
 
   def wait(self, until_s: float, *, is_wanted: Callable[[], bool] = lambda: True) -> None:
-    """Waits on the driver's clock, polling on the way; no longer than somebody wants it."""
+    """Waits on the driver's clock and polls meanwhile, but only as long as somebody wants it."""
     start_s, poll_s = self.now_s(), self.limits.poll_s
-    num_polls = math.ceil((until_s - start_s) / poll_s - 1e-6)  # Rounding makes no poll of its own.
+    num_polls = math.ceil((until_s - start_s) / poll_s - 1e-6)  # Rounding must not add a poll.
     for num_polled in range(1, num_polls + 1):
       if not is_wanted():
         return
@@ -176,11 +177,11 @@ class Gate:
       self._driver.wait(until_s if num_polled == num_polls else start_s + num_polled * poll_s)
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
-    """Stops the arm and makes it ready to start at `qpos_rad`; returns whether it was put there, as a simulated one is.
+    """Stops the arm and makes it ready to start at `qpos_rad`. Returns whether it was put there, as a simulated arm is.
 
     Raises:
-      CommandRefusedError: the pose is outside the limits. The arm holds still.
-      ArmFaultError: something is, or was, wrong with the arm.
+      CommandRefusedError: if the pose is outside the limits. The arm holds still.
+      ArmFaultError: if something is, or was, wrong with the arm.
     """
     self._refuse_faulty()
     qpos_rad = np.asarray(qpos_rad, np.float64)
@@ -197,8 +198,8 @@ class Gate:
     """The newest reading.
 
     Raises:
-      ArmFaultError: there is none, it is old or of the future, or its joints are not one finite number each, now or
-        before. The arm has been told to stop.
+      ArmFaultError: if there is none, it is old or in the future, or a joint is not one finite number, now or before.
+        The arm has been told to stop.
     """
     self._refuse_faulty()
     reading = self._call("its instruments cannot be read", self._read)
@@ -207,7 +208,7 @@ class Gate:
     if not (self._is_sound(reading.qpos_rad) and self._is_sound(reading.qvel_rad_s)):
       raise self._faulty(f"its joints read {reading.qpos_rad} rad, {reading.qvel_rad_s} rad/s")
     age_s = self.now_s() - reading.time_s
-    if not -_AHEAD_S <= age_s:  # It would pass for fresh when it is not: a clock's grain is all that may be.
+    if not -_AHEAD_S <= age_s:  # It would pass for fresh although it is not. Only a clock's grain is allowed.
       raise self._faulty(f"its instruments are {-age_s:.2f} s ahead of its clock")
     if not age_s <= self.limits.fault_age_s:
       raise self._faulty(f"its instruments show nothing newer than {age_s:.2f} s")
@@ -217,28 +218,28 @@ class Gate:
     self._call("its target cannot be placed", self._driver.place_target, target_in_base_m)
 
   def close(self) -> None:
-    """Stops the arm, reads no more and lets go of it; raises as `stop`, when the driver is closed."""
-    with contextlib.ExitStack() as last:  # The last one first.
+    """Stops the arm, ends reading and closes the driver. Then it raises as `stop` does."""
+    with contextlib.ExitStack() as last:  # The last one runs first.
       last.callback(self._driver.close)
       last.callback(self._end_reading)
       last.callback(self.stop)
 
   def _note(self, why: str) -> None:
-    """Keeps what the arm is told now, if that is new or there is a reason to give."""
+    """Records what the arm is told now, if that is new or there is a reason to record."""
     now = self._wanted, self._velocity
     if why or not all(map(np.array_equal, now, self._last)):
       self._told.append(Told(self.now_s(), *now, why))
       self._last = now
 
   def _call(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """A call to the driver; if it fails, a fault that says `what`."""
+    """Calls the driver. A failure becomes a fault that says `what`."""
     try:
       return function(*arguments, **options)
     except Exception as error:
       raise self._faulty(f"{what} ({type(error).__name__}: {error})") from error
 
   def _faulty(self, reason: str) -> ArmFaultError:
-    """Stops the arm for good; what to raise."""
+    """Stops the arm for good, and returns the error to raise."""
     self.stop()
     self._note(f"fault: {reason}")
     self._fault = ArmFaultError(f"arm stopped: {reason}; look at the arm, then start the server again")
@@ -259,14 +260,14 @@ class Gate:
     return None
 
   def _is_sound(self, joints: Any) -> bool:
-    """Whether `joints` is one finite number a joint; numbers under a mask count."""
+    """Whether `joints` is one finite number per joint; masked numbers count."""
     is_numbers = isinstance(joints, np.ndarray) and joints.dtype.kind == "f"
     return is_numbers and joints.shape == self._low.shape and bool(np.isfinite(np.asarray(joints)).all())
 
   def _next(self, reading: protocol.Reading, elapsed_s: float) -> np.ndarray:
-    """The next step of all joints towards what is wanted, or towards a share of it that leaves room to brake.
+    """The next velocities of all joints towards what is wanted, or towards a share of it that leaves room to brake.
 
-    The limits of acceleration and jerk hold in any case. What already is too near may only move away.
+    The limits of acceleration and jerk hold in any case. A joint or link that is already too near may only move away.
     """
     under_way = self._under_way_rad(reading)
     for share in _SHARES:
@@ -276,10 +277,11 @@ class Gate:
     return self._towards(np.zeros_like(self._wanted), elapsed_s)
 
   def _towards(self, wanted: np.ndarray, elapsed_s: float) -> np.ndarray:
-    """The next velocities on the way to `wanted`, with an acceleration that can be over when they are there.
+    """The next velocities towards `wanted`, with an acceleration that can be back at 0 when they get there.
 
-    An acceleration a brings a t in `elapsed_s` = t. Then it falls by the jerk J in every poll, after m at the soonest:
-    n = floor(a / J m) of them bring n a m - J m^2 n (n + 1) / 2. Both together are what is missing.
+    An acceleration a adds a t to the velocity in `elapsed_s` = t. Then the jerk J reduces a at every poll, and polls
+    are at least m apart: n = floor(a / J m) polls add n a m - J m^2 n (n + 1) / 2. Both together equal the missing
+    velocity.
     """
     limits, soonest_s = self.limits, self._soonest_s
     missing, jerk = np.abs(wanted - self._velocity), limits.max_jerk_rad_s3
@@ -295,9 +297,9 @@ class Gate:
   def _inside(
     self, wanted: np.ndarray, reading: protocol.Reading, under_way: np.ndarray, elapsed_s: float
   ) -> tuple[np.ndarray, np.ndarray]:
-    """The next velocities towards `wanted`, none faster than its joint can still rest before its position limit.
+    """The next velocities towards `wanted`, none too fast for its joint to come to rest before its position limit.
 
-    Outside a joint may only go back. With them comes the way from there to rest, see `_to_rest_rad`.
+    A joint outside its limits may only go back. Also returns the way from there to rest, see `_to_rest_rad`.
     """
     farthest = np.max(self._sides[:, None] * under_way, axis=1)
     room = np.maximum(self._ends - self._sides * reading.qpos_rad - farthest, 0.0)  # [2, J] down, up
@@ -321,25 +323,25 @@ class Gate:
     return velocity, to_rest
 
   def _is_clear(self, to_rest: np.ndarray, reading: protocol.Reading, under_way: np.ndarray) -> bool:
-    """Whether the arm is clear on the way to rest `to_rest`, `[2, J]`, and at its end, or no nearer than now."""
+    """Whether the arm is clear on the way `to_rest`, `[2, J]`, and at its end, or at least no nearer than now."""
     clearance_m = self.limits.clearance_m
     if clearance_m is None:
       return True
     down, up = to_rest
     end = under_way[-1] + up - down
-    ways = (*(part * end for part in _PARTS), up - down)  # The last where all that was told is shown.
+    ways = (*(part * end for part in _PARTS), up - down)  # The last: all that was told is shown.
     nearest_m = min(clearance_m(reading.qpos_rad + way) for way in ways)
     return nearest_m >= self.limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
 
   def _to_rest_rad(self, velocity: np.ndarray, elapsed_s: float) -> np.ndarray:
     """The way `[2, J]`, down and up, of a poll at `velocity` and from there to rest, if each joint brakes as it must.
 
-    It comes from an acceleration a and has one of 0 at v0 = v + a^2 / 2J, a / J later, or earlier where it brakes
-    already. From v0 it brakes by p = min(b, sqrt(J v0)), to which and from which the jerk brings it: v0 / p + p / J.
+    The joint has an acceleration a, which becomes 0 at v0 = v + a^2 / 2J, a / J later, or earlier if the joint already
+    brakes. From v0 it brakes by p = min(b, sqrt(J v0)). The jerk leads to p and back, so this takes v0 / p + p / J.
     """
     braking, jerk, poll_s = self.limits.braking_rad_s2, self.limits.max_jerk_rad_s3, self.limits.poll_s
     speed = self._sides * velocity
-    braked = np.minimum(braking, np.sqrt(2.0 * jerk * np.maximum(speed, 0.0)))  # More is no merit.
+    braked = np.minimum(braking, np.sqrt(2.0 * jerk * np.maximum(speed, 0.0)))  # Harder braking gains nothing.
     change = np.maximum(self._sides * (velocity - self._velocity) / elapsed_s, -braked)
     later_s = change / jerk
     fastest = np.maximum(speed + change * later_s / 2.0, 0.0)
@@ -349,12 +351,12 @@ class Gate:
     return np.maximum(way, 0.0)
 
   def _under_way_rad(self, reading: protocol.Reading) -> np.ndarray:
-    """What is under way, `[1 + polls, J]`: what the arm was told and may not have shown, none of it to all of it.
+    """What is under way, `[1 + polls, J]`: what the arm was told but may not have shown, from none to all of it.
 
-    That is what it was told while its reading grew old, and in the time that it takes to react but for a poll.
+    It was told this while its reading grew old, and during its reaction time, except for one poll.
     """
     poll_s = self.limits.poll_s
-    num_blind = math.ceil(self._blind_s(reading) / poll_s - 1e-6) - 1  # Rounding makes no poll of its own.
+    num_blind = math.ceil(self._blind_s(reading) / poll_s - 1e-6) - 1  # Rounding must not add a poll.
     newest_first = list(self._under_way)[: -num_blind - 1 : -1]
     return poll_s * np.cumsum([np.zeros_like(self._velocity), *newest_first], axis=0)
 
@@ -364,18 +366,18 @@ class Gate:
 
 
 def _clip(values: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
-  """`np.clip` of finite numbers, which for nine of them takes three times as long."""
+  """`np.clip` for finite numbers; for nine of them `np.clip` itself takes three times as long."""
   return np.minimum(np.maximum(values, low), high)
 
 
 def reaction_s(latency_s: float) -> float:
-  """The `Limits.reaction_s` of an arm whose motors have a command so late: their lag and a poll come on top."""
+  """The `Limits.reaction_s` of an arm whose motors get a command this late. Their lag and a poll are added."""
   return max(protocol.Limits.reaction_s, latency_s + _LAG_AND_POLL_S)
 
 
 def jaco_limits(*, poll_s: float = 0.025, reaction_s: float = protocol.Limits.reaction_s) -> protocol.Limits:
-  """The Jaco's; an episode ends before its joints come to their limits."""
-  from environments.arm import workspace  # Here, since it is MuJoCo that measures.
+  """The Jaco's limits. An episode ends before its joints reach theirs."""
+  from environments.arm import workspace  # Imported here, since MuJoCo does the measuring.
 
   return protocol.Limits(
     max_velocity_rad_s=tuple(constants.MAX_VELOCITY_RAD_S),

@@ -1,7 +1,7 @@
 """The bridge's server: one arm, one client at a time, over dm_env_rpc.
 
-Requests arrive on gRPC's threads (`streams`) and are answered on the thread that called `serve` (`desk`). The arm is in
-other hands (`driver`): a command that is not followed by another one expires there, so this process may hang or die.
+Requests arrive on gRPC's threads (`streams`) and are answered on the thread that called `serve` (`desk`). The arm is
+held by `driver`. A command that is not followed by another one expires there, so this process may hang or die.
 
     config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
     with server.launch(config) as address:  # In a process of its own.
@@ -34,10 +34,10 @@ from environments.arm import desk as desk_lib
 from environments.arm import mailbox as mailbox_lib
 from environments.jaco import constants, tasks
 
-_POLL_S = 0.02  # How often it is asked whether there is still an arm, while no request comes.
-_CAMERA_S = 2.0  # Before a camera is said to hang; the arm stands still long before.
+_POLL_S = 0.02  # How often the arm is checked while no request comes.
+_CAMERA_S = 2.0  # Time until a camera counts as hanging. The arm stands still long before.
 _CAMERA_START_S = 60.0
-_MAX_CLIENTS = 32  # Streams that may be open at once; one of them may join the world, the others are told so.
+_MAX_CLIENTS = 32  # Streams that may be open at once. One may join the world; the others are told that it is taken.
 _MOST_BYTES = 4_096  # Of a request; a step takes a hundred.
 
 
@@ -46,20 +46,21 @@ class ServerConfig:
   """What is served, and where.
 
   Attributes:
-    driver: which arm: what makes its driver, once, in the process that serves; or a recording of one.
+    driver: which arm: makes its driver, once, in the serving process; or a recording of an arm.
     task: a name of `environments.jaco.tasks.TASKS`.
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
-    seed: of the episodes, unless a client brings its own.
-    host: the address to listen at; other than the loopback's it takes certificates. 0.0.0.0 is every one.
+    seed: the seed of the episodes, unless a client brings its own.
+    host: the address to listen at; any other than the loopback's requires certificates. 0.0.0.0 means all addresses.
     port: 0 takes any free one.
-    certificates: a folder with those of this server (`credentials`), without which no client is heard; '': none.
-    watchdog_s: how long a command holds, on the driver's clock; then the arm is braked to rest.
-    lease_s: for how long a client may ask for nothing and keep the arm, which is at rest; inf: for ever. On the wall
-      clock, also where the arm's time is simulated: that stands still meanwhile.
-    home_after_s: for how long, on the driver's clock, an arm that nobody has is held before it is moved home
-      (`constants.HOME_RAD`, about which starts are drawn); inf: it is held for good.
-    record: a folder that every step is recorded into (`recorder`); '' records nothing.
-    tracker: finds the target in the pictures, for an arm without instruments for it; None believes its readings.
+    certificates: a folder with this server's certificates (`credentials`); clients without certificates are then not
+      heard. '' for none.
+    watchdog_s: how long a command holds, on the driver's clock. Then the arm is braked to rest.
+    lease_s: how long a client may ask for nothing and keep the arm, which is at rest; inf means for ever. It counts on
+      the wall clock, even if the arm's time is simulated, which stands still meanwhile.
+    home_after_s: how long, on the driver's clock, an arm that nobody has is held before it is moved home
+      (`constants.HOME_RAD`, around which starts are drawn); inf holds it for good.
+    record: a folder into which every step is recorded (`recorder`); '' records nothing.
+    tracker: finds the target in the pictures, for an arm without instruments for it; None uses the arm's readings.
   """
 
   driver: protocol.DriverConfig | replay.ReplayConfig
@@ -115,27 +116,27 @@ def serve(
 ) -> None:
   """Serves until SIGTERM, SIGINT or `stop`, then stops the arm and returns.
 
-  Call it from the main thread of a process of its own: it takes over that thread, the signals, and JAX's platform
-  (the CPU; the few operations on joint angles are no work for an accelerator).
+  Call it from the main thread of its own process. It takes over that thread, the signals, and JAX's platform (the CPU,
+  since the few operations on joint angles need no accelerator).
 
   Args:
     on_ready: called once with the address, `host:port`, when clients may connect.
     stop: ends serving when set.
 
   Raises:
-    protocol.BridgeError: the port is busy, the certificates are of no use, the arm or its camera cannot be made,
-      nothing can be recorded where it should be, or nobody can stop the arm any more.
+    protocol.BridgeError: if the port is busy, the certificates are unusable, the arm or its camera cannot be made,
+      nothing can be recorded in the folder, or nobody can stop the arm any more.
   """
   stop = stop or threading.Event()
   jax.config.update("jax_platforms", "cpu")
-  jax.config.update("jax_cpu_enable_async_dispatch", False)  # Another thread's help costs more than so small a program.
+  jax.config.update("jax_cpu_enable_async_dispatch", False)  # Another thread costs more than a program this small.
   own = credentials.read(config.certificates, is_server=True) if config.certificates else None
   grpc_server, address = _listen(config, own)
   try:
     with (
       _signals(stop),
       contextlib.closing(mailbox_lib.Mailbox()) as mailbox,
-      contextlib.ExitStack() as last,  # What waits for a disk is closed when the arm rests.
+      contextlib.ExitStack() as last,  # What waits for a disk is closed after the arm has stopped.
       _world(config) as arm_world,
     ):
       record = last.enter_context(_recorder(config, arm_world))
@@ -169,13 +170,13 @@ def serve(
 
 @contextlib.contextmanager
 def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
-  """Runs `serve(config)` in a process of its own, which ends with the context or with this process.
+  """Runs `serve(config)` in its own process, which ends with the context or with this process.
 
   Yields:
     The address of the running server, `host:port`.
 
   Raises:
-    protocol.BridgeError: the server did not start; the message is the server's own.
+    protocol.BridgeError: if the server did not start; the message is the server's own.
   """
   process = subprocess.Popen(
     [sys.executable, "-c", "from environments.arm import server; server._run_child()"],
@@ -197,7 +198,7 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
     yield text
   finally:
     with contextlib.suppress(BrokenPipeError):
-      process.stdin.close()  # The child takes this for the order to stop.
+      process.stdin.close()  # The child takes this as the order to stop.
     try:
       process.wait(timeout=30.0)
     except subprocess.TimeoutExpired:
@@ -207,7 +208,7 @@ def launch(config: ServerConfig, *, timeout_s: float = 240.0) -> Iterator[str]:
 
 
 def child_environment() -> dict[str, str]:
-  """This process's, with this checkout to import from and its cache of compiled programs."""
+  """This process's variables, with imports from this checkout and with its cache of compiled programs."""
   variables = {**driver.environment_variables(), "JAX_PLATFORMS": "cpu"}
   if jax.config.jax_compilation_cache_dir:
     variables["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
@@ -233,9 +234,9 @@ def _run_child() -> None:
 
 @contextlib.contextmanager
 def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Reading], np.ndarray]]:
-  """What makes pictures; on a thread of its own where time passes by itself, so that a camera that hangs ends a step.
+  """What takes pictures. In real time it has its own thread, so that a hanging camera only ends a step.
 
-  That a step was in vain, or that there is no camera, is a `protocol.BridgeError`.
+  A step without a picture, and a missing camera, raise `protocol.BridgeError`.
   """
 
   def asked(fault: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -270,12 +271,12 @@ def _camera(config: protocol.DriverConfig) -> Iterator[Callable[[protocol.Readin
 
 @contextlib.contextmanager
 def _world(config: ServerConfig) -> Iterator[world.ArmWorld | replay.ReplayWorld]:
-  """The episodes that are served: an arm's, or those of a recording."""
+  """The episodes that are served, from an arm or a recording."""
   if isinstance(config.driver, replay.ReplayConfig):
     yield replay.ReplayWorld(config.driver, task=config.task, num_joints=config.num_joints)
     return
   if config.driver.is_real_time:
-    driver.be_on_time(-10)  # gRPC's threads and the camera's come later, and inherit it.
+    driver.be_on_time(-10)  # The later threads of gRPC and the camera inherit it.
   with _camera(config.driver) as image, contextlib.closing(driver.connect(config.driver)) as gate:
     arm_world = world.ArmWorld(
       gate,
@@ -294,12 +295,12 @@ def _world(config: ServerConfig) -> Iterator[world.ArmWorld | replay.ReplayWorld
 def _recorder(
   config: ServerConfig, arm_world: world.ArmWorld | replay.ReplayWorld
 ) -> Iterator[Callable[[recording.Item], None]]:
-  """What records, or takes note of nothing."""
+  """The function that records an item, or ignores it if nothing is recorded."""
   if not config.record:
     yield lambda item: None
     return
   try:
-    from environments.arm import recorder  # The extra `arm`.
+    from environments.arm import recorder  # Needs the extra `arm`.
 
     about = recording.pack_about(
       task=config.task,
@@ -317,16 +318,16 @@ def _recorder(
 
 
 def _listen(config: ServerConfig, own: credentials.Credentials | None) -> tuple[grpc.Server, str]:
-  """A server that holds its port and does not answer yet, and its address."""
+  """A server that holds its port but does not answer yet, and its address."""
   host = f"[{config.host}]" if ":" in config.host else config.host
   grpc_server = grpc.server(
     futures.ThreadPoolExecutor(max_workers=_MAX_CLIENTS),
-    maximum_concurrent_rpcs=_MAX_CLIENTS,  # One more is refused; else it would wait.
+    maximum_concurrent_rpcs=_MAX_CLIENTS,  # One more is refused; otherwise it would wait.
     options=[
       ("grpc.max_receive_message_length", _MOST_BYTES),
-      ("grpc.so_reuseport", 0),  # Without it two servers would share a port in silence.
+      ("grpc.so_reuseport", 0),  # Otherwise two servers would share a port silently.
       *protocol.KEEPALIVE,
-      ("grpc.http2.max_ping_strikes", 0),  # By default the third of a quiet client's pings cuts it off.
+      ("grpc.http2.max_ping_strikes", 0),  # By default a quiet client is cut off at its third ping.
     ],
   )
   try:
@@ -344,9 +345,9 @@ def _listen(config: ServerConfig, own: credentials.Credentials | None) -> tuple[
 
 @contextlib.contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
-  """What asks a process to end sets `stop` for as long as the context lasts; not what it was started to ignore.
+  """While the context lasts, signals that ask a process to end set `stop`, except those that it was started to ignore.
 
-  As SIGHUP under `nohup`, or SIGINT behind a shell's `&`.
+  Examples of ignored signals are SIGHUP under `nohup`, and SIGINT behind a shell's `&`.
   """
   if threading.current_thread() is not threading.main_thread():
     yield

@@ -1,7 +1,7 @@
 """The clients' side of the server, on gRPC's threads: each client's requests, one at a time, to the desk and back.
 
-A stream ends after a message that is none, or that did not wait for the last one's answer: what was written long ago
-must not move an arm. Whoever no longer waits is known at once, so that nothing moves for a client that is gone.
+A stream ends after an invalid message, or one that did not wait for the previous answer: what was written long ago must
+not move an arm. The server knows at once if a client no longer waits, so nothing moves for a client that is gone.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from environments.arm import mailbox as mailbox_lib
 
 
 class Servicer:
-  """gRPC's threads: carries requests to the thread that serves and answers back."""
+  """Runs on gRPC's threads: carries requests to the serving thread, and answers back."""
 
   def __init__(self, desk: desk_lib.Desk, mailbox: mailbox_lib.Mailbox, own: credentials.Credentials | None):
     self._desk, self._mailbox, self._own = desk, mailbox, own
 
   def Process(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[rpc.EnvironmentResponse]:
-    """One client's stream. It ends after a message that is none, or that did not wait for the last one's answer."""
+    """One client's stream. It ends after an invalid message, or one that did not wait for the previous answer."""
     client = threading.Event()
     stranger = self._own and self._own.refusal({one.key: one.value for one in context.invocation_metadata()})
     try:
@@ -52,7 +52,7 @@ class Servicer:
         inbox.answered()
         yield response
     except (grpc.RpcError, futures.CancelledError):
-      pass  # The client, or the server, is going.
+      pass  # The client or the server is about to go.
     finally:
       self._mailbox.put(functools.partial(self._desk.leave, client))
 
@@ -61,7 +61,7 @@ class Servicer:
 
 
 class _Inbox:
-  """A stream's messages, read as they come, and whether one came before the last was answered.
+  """A stream's messages, read as they come, and whether one came before the previous one was answered.
 
   `client` is set as soon as the client no longer waits: it wrote ahead, says no more, or is gone.
   """
@@ -78,7 +78,7 @@ class _Inbox:
     return iter(self._waiting.get, None)
 
   def answered(self) -> None:
-    """The message last taken has its answer; the client may have it from now on."""
+    """The message last taken has its answer, which the client may have from now on."""
     with self._lock:
       self._num_unanswered -= 1
 
@@ -97,7 +97,7 @@ class _Inbox:
 
 
 def handler(servicer: Servicer) -> grpc.GenericRpcHandler:
-  """The service as gRPC calls it. Messages are parsed here: gRPC's own threads log and leak those that are none."""
+  """The service as gRPC calls it. Messages are parsed here: gRPC's own threads log and leak invalid ones."""
   service = rpc.DESCRIPTOR.services_by_name["Environment"]
   process = grpc.stream_stream_rpc_method_handler(
     servicer.Process, response_serializer=rpc.EnvironmentResponse.SerializeToString

@@ -1,9 +1,10 @@
-"""Where a target of one colour is, by a calibrated camera and the height of its centre over the table.
+"""Where a target of one colour is, from a calibrated camera and the height of its centre above the table.
 
-Pixels count whose colour is turned towards the target's and is strong for their brightness, whatever the light; the
-largest patch of them is the target. The ray through its middle meets the plane of the height. Where a part is hidden,
-the middle is that of the disc, as large as the ball must seem, that covers most of what is left. Where hardly anything
-is left nothing is seen: the last place holds for a while (Rusu et al. 2017 track their target by its colour, too).
+A pixel counts if its colour points towards the target's and is strong for its brightness, whatever the light. The
+largest patch of such pixels is the target. The ray through the patch's middle meets the plane at that height. If a part
+is hidden, the middle is that of the disc, as large as the ball must seem, that covers most of the rest. If hardly
+anything is left, nothing is seen, and the last place holds for a while (Rusu et al. 2017 track their target by its
+colour, too).
 """
 
 import dataclasses
@@ -17,10 +18,10 @@ from environments.jaco import constants
 
 Rgb = tuple[float, float, float]
 _RED = (0.9, 0.1, 0.1)
-_HUE, _STRENGTH = 0.85, 0.5  # Least cosine to the target's colour without its grey; least share of its strength.
-WHOLE, _SEEN = 0.75, 0.3  # Least share of a ball's pixels, to be seen whole, and to be seen.
+_HUE, _STRENGTH = 0.85, 0.5  # Least cosine to the target's colour, both without grey; least share of its strength.
+WHOLE, _SEEN = 0.75, 0.3  # Least share of a ball's pixels for it to be seen whole, and to be seen.
 _GRID = 0.25  # Pixels between the discs that are tried.
-_NEAR_M = 0.04  # A place that is seen in part, so near to the last one that was seen whole, is that one.
+_NEAR_M = 0.04  # A partly seen place this near to the last one that was seen whole counts as that place.
 
 
 class Spot(NamedTuple):
@@ -39,18 +40,18 @@ class Sight(NamedTuple):
   """A target that is seen."""
 
   place_m: np.ndarray  # [3] in the base frame
-  is_whole: bool  # Nothing is before it.
+  is_whole: bool  # Nothing is in front of it.
 
 
 @dataclasses.dataclass(frozen=True)
 class Tracker:
-  """What to look for, and by which camera.
+  """What to look for, and with which camera.
 
   Attributes:
-    view: of the camera.
-    height_m: of the target's centre over the base.
-    rgb: its colour, each channel in [0, 1]; how bright does not matter.
-    hold_s: for how long the last place holds while nothing is seen.
+    view: the camera's viewpoint.
+    height_m: height of the target's centre above the base.
+    rgb: the target's colour, each channel in [0, 1]; its brightness does not matter.
+    hold_s: how long the last place holds while nothing is seen.
   """
 
   view: viewpoint.Viewpoint
@@ -63,7 +64,7 @@ class Tracker:
       raise ValueError(f"rgb={self.rgb} is nearly grey; a target is told by its colour: take one that is red, say")
 
   def locate(self, pixels: np.ndarray) -> Sight | None:
-    """The target in a picture, uint8 `[H, H, 3]`; None where it is not seen."""
+    """The target in a picture, uint8 `[H, H, 3]`; None if it is not seen."""
     spot = find(pixels, self.rgb)
     if spot is None:
       return None
@@ -80,7 +81,7 @@ class Tracker:
 
 
 class Tracked:
-  """A target's place as time goes on."""
+  """A target's place over time."""
 
   def __init__(self, tracker: Tracker):
     self._tracker = tracker
@@ -88,10 +89,10 @@ class Tracked:
     self._last: Sight | None = None
 
   def place(self, pixels: np.ndarray, time_s: float) -> np.ndarray:
-    """The target in the base frame `[3]`, of a picture uint8 `[H, H, 3]`: the last place where nothing is seen.
+    """The target in the base frame `[3]`, from a picture uint8 `[H, H, 3]`. If nothing is seen, its last place.
 
     Raises:
-      protocol.BridgeError: it has not been seen for long, or never.
+      protocol.BridgeError: if it has not been seen for long, or never.
     """
     sight = self._tracker.locate(pixels)
     if sight is not None:
@@ -106,7 +107,7 @@ class Tracked:
     return self._last.place_m
 
   def _is_worse(self, sight: Sight) -> bool:
-    """Whether the last place says better where a target is that is seen in part."""
+    """Whether the last place tells better than `sight` where a partly seen target is."""
     last = self._last
     if last is None or sight.is_whole or not last.is_whole:
       return False
@@ -124,17 +125,17 @@ def find(pixels: np.ndarray, rgb: Rgb) -> Spot | None:
 
 
 def radius_px(view: viewpoint.Viewpoint, target_in_base_m: np.ndarray, *, size: int) -> float:
-  """How large the ball seems at a place `[3]`."""
+  """The ball's apparent radius at a place `[3]`."""
   return float(view.focal(size) * constants.TARGET_RADIUS_M / np.linalg.norm(target_in_base_m - view.position_m))
 
 
 def share(spot: Spot, radius: float) -> float:
-  """Of a ball of this radius in pixels, that is seen: its middle is the spot's own from `WHOLE` on."""
+  """The visible share of a ball with this radius in pixels. From `WHOLE` on its middle is the spot's own."""
   return spot.rows.size / (np.pi * radius**2)
 
 
 def _disc(spot: Spot, radius: float) -> np.ndarray:
-  """The middle `[2]` of the discs that cover most of a patch."""
+  """The middle `[2]` of the discs that cover the most of a patch."""
   ways = np.mgrid[-radius:radius:_GRID, -radius:radius:_GRID].reshape(2, -1).T  # [M, 2]
   centers = spot.center + ways
   pixels = np.stack([spot.columns, spot.rows], axis=-1) + 0.5  # [N, 2]
@@ -143,11 +144,11 @@ def _disc(spot: Spot, radius: float) -> np.ndarray:
 
 
 def _hue(rgb: np.ndarray) -> np.ndarray:
-  """The direction `[..., 3]` of a colour from the grey of its brightness."""
+  """The direction `[..., 3]` from the grey of a colour's brightness to the colour."""
   way = rgb - rgb.mean(axis=-1, keepdims=True)
   return way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-6)
 
 
 def _strength(rgb: np.ndarray) -> np.ndarray:
-  """How far a colour is from that grey, for its brightness."""
+  """How far a colour is from that grey, relative to its brightness."""
   return np.std(rgb, axis=-1) / np.maximum(rgb.mean(axis=-1), 1e-6)

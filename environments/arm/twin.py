@@ -1,9 +1,9 @@
-"""A stand-in for the arm: another simulation than the one that columns learn in.
+"""A stand-in for the arm: a simulation other than the one in which columns learn.
 
 C MuJoCo moves the true Jaco meshes (dm_control's Kinova model, Apache-2.0) and OpenGL draws them, so shapes, contacts
-and pictures differ from the world of primitives and ray casting; on top of that the masses, friction, servos, latency,
-sensors, camera, colours, light and shadows of `TwinConfig` do. That is the reality gap, all of it in one place. The
-numbers are guesses of the size that a bench without calibration gives, unless a comment says otherwise; `arm.gap` has
+and pictures differ from the world of primitives and ray casting. In addition, the masses, friction, servos, latency,
+sensors, camera, colours, light and shadows of `TwinConfig` differ. All of the reality gap is thus in one place. The
+numbers are guesses, as large as a bench without calibration gives, unless a comment says otherwise. `arm.gap` has
 smaller gaps, and parts of this one.
 """
 
@@ -25,15 +25,15 @@ from environments.jaco import constants
 
 Rgb = tuple[float, float, float]
 _NUM_GRAINS = 2**18
-_CELL_M = 0.008  # Half a pixel at the arm: the camera sees nothing finer,
-_NUM_STACKS = 4  # nor that a cylinder or ball is made of more parts, from end to end.
-# Towards the lights of `Camera.surfaces`, a red, a green and a blue one at a time.
+_CELL_M = 0.008  # Half a pixel at the arm: the camera sees nothing finer.
+_NUM_STACKS = 4  # Parts of a cylinder or ball from end to end: the camera does not see more.
+# Directions towards the lights of `Camera.surfaces`, each time a red, a green and a blue one.
 _LIGHTS = np.array(
   [[(1, 0, 0), (0, 1, 0), (0, 0, 1)], [(1, 0, 1), (0, 1, 1), (1, 1, 1)], [(-1, 0, 1), (0, -1, 1), (-1, 1, 1)]], float
 )
 _LIGHTS /= np.linalg.norm(_LIGHTS, axis=-1, keepdims=True)
 _PALM = "hand/gripsite"
-# Segments whose shadow falls on the table, from body to body, and their radius in metres: `jaco.camera`'s.
+# Segments that cast a shadow on the table, from body to body, and their radius in metres, as in `jaco.camera`.
 _SHADOWS = (
   ("b_2", "b_3", 0.035),
   ("b_3", "b_4", 0.032),
@@ -41,17 +41,17 @@ _SHADOWS = (
   ("b_6", _PALM, 0.04),
   ("target", "target", constants.TARGET_RADIUS_M),
 )
-_SHADOW_HEIGHT_M, _SHADOW_THICKNESS_M = 1e-3, 1e-4  # Over the table's top.
+_SHADOW_HEIGHT_M, _SHADOW_THICKNESS_M = 1e-3, 1e-4  # Above the table's top.
 
 
 @dataclasses.dataclass(frozen=True)
 class TwinConfig:
-  """How the twin differs from the simulation, in full. Scales multiply dm_control's numbers."""
+  """All differences between twin and simulation. Scales multiply dm_control's numbers."""
 
   # Time
-  is_real_time: bool = False  # True: the wall clock; False: as fast as it can, all times are simulated.
+  is_real_time: bool = False  # True: wall clock; False: as fast as possible, with all times simulated.
   physics_dt_s: float = 0.005
-  # From a command to the motors. A twin has the nearest whole number of physics steps; its gate looks ahead as far.
+  # From a command to the motors. A twin has the nearest whole number of physics steps. Its gate looks ahead as far.
   action_latency_s: float = 0.04
 
   # Body
@@ -59,7 +59,7 @@ class TwinConfig:
   friction_scale: float = 1.6  # Dry friction of the joints.
   damping_scale: float = 2.0
   servo_gain_scale: float = 0.5
-  servo_speed_scale: float = 0.95  # The speed that is reached for a commanded one.
+  servo_speed_scale: float = 0.95  # The speed that is reached, relative to the commanded one.
   gravity_compensation: float = 0.9  # Share of the weight that the arm's firmware carries.
 
   # Sensors: standard deviations of independent Gaussian noise on every reading.
@@ -68,7 +68,7 @@ class TwinConfig:
   target_noise_m: float = 0.002
   pixel_noise: float = 3.0  # Grey levels out of 255.
 
-  # Camera, moved from the simulation's: base frame for position, the camera's own axes (right, up, back) for rotation.
+  # Camera, moved from the simulation's: position in the base frame, rotation in the camera's axes (right, up, back).
   camera_shift_m: tuple[float, float, float] = (0.02, -0.025, 0.02)
   camera_rotation_deg: tuple[float, float, float] = (-1.0, 1.3, 1.0)
   camera_fov_shift_deg: float = 1.0
@@ -84,7 +84,7 @@ class TwinConfig:
   light_rgb: Rgb = (0.72, 0.70, 0.62)
   ambient_rgb: Rgb = (0.45, 0.45, 0.50)
   specular: float = 0.2  # Of the light, in highlights.
-  shadow: float = 0.0  # Share of the light that arm and target keep from the table.
+  shadow: float = 0.0  # Share of the light that arm and target block on the table.
 
   def __post_init__(self) -> None:
     noises = ("qpos_noise_rad", "qvel_noise_rad_s", "target_noise_m", "pixel_noise")
@@ -113,7 +113,7 @@ class TwinConfig:
 
   @property
   def viewpoint(self) -> viewpoint.Viewpoint:
-    """Of its camera."""
+    """The viewpoint of its camera."""
     return viewpoint.Viewpoint(self.camera_shift_m, self.camera_rotation_deg, self.camera_fov_shift_deg)
 
   def limits(self) -> protocol.Limits:
@@ -129,7 +129,7 @@ class TwinConfig:
 class Twin:
   """A `protocol.Driver` of a simulated arm with the nine joints of `environments.jaco.constants`.
 
-  On the wall clock the physics are advanced to the present by whoever calls, of two threads.
+  On the wall clock, whichever of two threads calls advances the physics to the present.
   """
 
   def __init__(self, config: TwinConfig):
@@ -146,7 +146,7 @@ class Twin:
     return time.monotonic() if self._config.is_real_time else self._data.time
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
-    """Puts the arm at rest at `qpos_rad`, `[9]`, without the time a motion would take. `seed` starts the noise."""
+    """Puts the arm at rest at `qpos_rad`, `[9]`, without the time that a motion would take. `seed` starts the noise."""
     with self._lock:
       now_s, target = self.now_s(), self._data.mocap_pos.copy()
       mujoco.mj_resetData(self._model, self._data)
@@ -162,7 +162,7 @@ class Twin:
       place_target(self._model, self._data, target_in_base_m)
 
   def command(self, velocity_rad_s: np.ndarray) -> None:
-    """Joint velocities `[9]`; they reach the motors `action_latency_s` later."""
+    """Takes joint velocities `[9]`, which reach the motors `action_latency_s` later."""
     velocity = self._config.servo_speed_scale * np.asarray(velocity_rad_s, np.float64)
     with self._lock:
       now_s = self.now_s()
@@ -170,7 +170,7 @@ class Twin:
       self._pending.append((now_s + self._config.action_latency_s, velocity))
 
   def stop(self) -> None:
-    """Zero velocities, as late as any command: a twin that stopped faster than an arm would flatter the watchdog."""
+    """Zero velocities, as late as any command. A twin that stopped faster than an arm would flatter the watchdog."""
     self.command(np.zeros(constants.NUM_JOINTS))
 
   def wait(self, until_s: float) -> None:
@@ -179,7 +179,7 @@ class Twin:
       self._advance(until_s)
 
   def read(self) -> protocol.Reading:
-    """Noisy joints and target, and what the camera has to see of it: the true ones, and where its noise starts."""
+    """Noisy joints and target, and the scene for the camera: the true ones, and the place where its noise starts."""
     with self._lock:
       self._advance(self.now_s())
       config, normal = self._config, self._rng.standard_normal(2 * constants.NUM_JOINTS + 3)
@@ -195,7 +195,7 @@ class Twin:
     pass
 
   def _advance(self, until_s: float) -> None:
-    """Simulates up to `until_s`, giving each command to the motors when it is due."""
+    """Simulates up to `until_s`, and gives each command to the motors when it is due."""
     dt_s = self._config.physics_dt_s
     while (num_steps := round((until_s - self._data.time) / dt_s)) > 0:
       if self._pending:
@@ -215,7 +215,8 @@ class TwinCamera:
     _coarsen(self._model)
     self._data = mujoco.MjData(self._model)
     self._camera = Camera(self._model, constants.IMAGE_SIZE, config)
-    # Pixels take their noise from a strip drawn once, each picture from another place: a fifth of the cost of drawing.
+    # Pixels take their noise from a strip drawn once, each picture from another place, at a fifth of the
+    # cost of drawing.
     num_pixels = 3 * constants.IMAGE_SIZE**2
     grains = config.pixel_noise * np.random.default_rng(0).standard_normal(_NUM_GRAINS + num_pixels)
     self._grains = np.round(grains).astype(np.int16)
@@ -234,22 +235,22 @@ class TwinCamera:
 
 
 def _coarsen(model: mujoco.MjModel) -> None:
-  """Leaves meshes one vertex in each cell of `_CELL_M`: half as many triangles, which are what drawing costs."""
+  """Leaves one vertex per cell of `_CELL_M` in meshes: half as many triangles, which determine the drawing cost."""
   model.vis.quality.numstacks = _NUM_STACKS
   for mesh in range(model.nmesh):
     start, first = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
     cells = model.mesh_vert[start : start + model.mesh_vertnum[mesh]] // _CELL_M
     _, kept, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
     faces = kept[cell.ravel()][model.mesh_face[first : first + model.mesh_facenum[mesh]]]
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]  # The others are lines and points now.
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]  # The other faces have become lines and points.
     model.mesh_facenum[mesh] = len(faces)
     model.mesh_face[first : first + len(faces)] = model.mesh_facenormal[first : first + len(faces)] = faces
 
 
 class Surfaces(NamedTuple):
-  """What is where in a picture."""
+  """What each pixel of a picture shows."""
 
-  facing: np.ndarray  # [H, W, 9] float32, how far a surface faces each of nine lights, 0 to 1.
+  facing: np.ndarray  # [H, W, 9] float32, how much a surface faces each of nine lights, 0 to 1.
   geoms: np.ndarray  # [H, W] int32, numbers of the model's geoms; -1: none
   depth_m: np.ndarray  # [H, W] float32, along the camera's axis
 
@@ -257,10 +258,10 @@ class Surfaces(NamedTuple):
 class Camera:
   """OpenGL pictures of a model's first camera, without antialiasing and OpenGL's shadows (three times as fast).
 
-  Those of a twin whose `config` is given lie on its table as in the simulation, as dark flat geoms.
+  With a twin's `config`, shadows lie on its table as in the simulation, as dark flat geoms.
 
-  `MUJOCO_GL` chooses the library, osmesa (the default here) or egl. It is asked for here and not through
-  `mujoco.Renderer`, which settles the matter when mujoco is imported and has no default without a screen.
+  `MUJOCO_GL` chooses the library, osmesa (the default here) or egl. It is read here, not through `mujoco.Renderer`. The
+  latter decides when mujoco is imported, and has no default without a screen.
   """
 
   def __init__(self, model: mujoco.MjModel, size: int, config: TwinConfig | None = None):
@@ -285,7 +286,7 @@ class Camera:
     return self._draw()
 
   def surfaces(self, data: mujoco.MjData) -> "Surfaces":
-    """What is where in the picture that `render` makes, whatever its colours and light."""
+    """What each pixel shows in the picture that `render` makes, independent of colours and light."""
     self._update(data)
     for geom in self._scene.geoms[: self._scene.ngeom]:
       geom.rgba[:], geom.specular, geom.emission, geom.segid = 1.0, 0.0, 0.0, geom.objid
@@ -299,7 +300,7 @@ class Camera:
     near_m, far_m = self._clipping_m()
     for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
       self._scene.flags[flag] = 1
-    geoms = self._draw()[..., 0].astype(np.int32) - 1  # A scene has fewer than 255.
+    geoms = self._draw()[..., 0].astype(np.int32) - 1  # A scene has fewer than 255 geoms.
     for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
       self._scene.flags[flag] = 0
     return Surfaces(np.concatenate(facing, axis=-1), geoms, near_m / (1.0 - depth[::-1] * (1.0 - near_m / far_m)))
@@ -339,14 +340,14 @@ def picture(config: TwinConfig, qpos_rad: np.ndarray, target_in_base_m: np.ndarr
 
 
 def place_target(model: mujoco.MjModel, data: mujoco.MjData, target_in_base_m: np.ndarray) -> None:
-  """The ball at `[3]`; its post reaches from there to the table, whatever the height."""
+  """Puts the ball at `[3]`. Its post reaches from there to the table at any height."""
   data.mocap_pos[0] = target_in_base_m
   half_m, post = (target_in_base_m[2] - constants.TABLE_HEIGHT_M) / 2, model.geom("post")
   post.size[1], post.pos[2] = half_m, -half_m
 
 
 def build_model(config: TwinConfig, *, image_size: int = constants.IMAGE_SIZE) -> mujoco.MjModel:
-  """The true arm and hand on a table, with a red ball for a target and a camera, as `config` has them."""
+  """The true arm and hand on a table, with a red ball as target and a camera, as `config` describes them."""
   folder = _kinova_folder()
   spec = mujoco.MjSpec.from_file(str(folder / "jaco_arm.xml"))
   spec.attach(mujoco.MjSpec.from_file(str(folder / "jaco_hand.xml")), site=spec.site("wristsite"), prefix="hand/")
@@ -412,7 +413,7 @@ def _add_scene(spec: mujoco.MjSpec, config: TwinConfig) -> None:
 
 
 def _add_shadows(scene: mujoco.MjvScene, config: TwinConfig, data: mujoco.MjData) -> None:
-  """Throws the segments of `_SHADOWS` along the light on the table, as flat capsules of its own darkened colour."""
+  """Projects the segments of `_SHADOWS` along the light onto the table, as flat capsules in its darkened colour."""
   light = np.array(config.light_position_m) / np.linalg.norm(config.light_position_m)
   ambient, direct = np.array(config.ambient_rgb), light[2] * np.array(config.light_rgb)
   dark = np.array(config.table_rgb) * (ambient + (1.0 - config.shadow) * direct) / (ambient + direct)
@@ -430,7 +431,7 @@ def _add_shadows(scene: mujoco.MjvScene, config: TwinConfig, data: mujoco.MjData
 
 
 def _on_table(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-  """The part of a segment, `[2]` to `[2]`, x y in metres, that lies on the table; None where none does."""
+  """The part of a segment, `[2]` to `[2]`, x y in metres, that lies on the table; None if no part does."""
   way = np.where(np.abs(end - start) > 1e-6, end - start, 1e-6)
   shares = np.sort([(constants.TABLE_LOW_M - start) / way, (constants.TABLE_HIGH_M - start) / way], axis=0)
   first, last = max(0.0, *shares[0]), min(1.0, *shares[1])
@@ -438,7 +439,7 @@ def _on_table(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _kinova_folder() -> pathlib.Path:
-  """Where dm_control keeps its Kinova model. The package is found, not imported: only its files are needed."""
+  """The folder of dm_control's Kinova model. The package is found, not imported: only its files are needed."""
   package = importlib.util.find_spec("dm_control")
   if package is None or package.origin is None:
     raise protocol.BridgeError(
@@ -448,10 +449,10 @@ def _kinova_folder() -> pathlib.Path:
 
 
 def _gl_context(size: int) -> Any:
-  """An OpenGL context that needs no screen; the error says what to install.
+  """An OpenGL context that needs no screen. The error says what to install.
 
-  OSMesa draws on one thread unless `LP_NUM_THREADS` says otherwise: at this size more take longer, and where there are
-  two cores the other one is the learner's.
+  OSMesa draws on one thread unless `LP_NUM_THREADS` says otherwise. At this size more threads take longer, and on a
+  machine with two cores the other one belongs to the learner.
   """
   library = os.environ.get("MUJOCO_GL", "osmesa")
   os.environ.setdefault("LP_NUM_THREADS", "0")

@@ -1,9 +1,9 @@
-"""Where a camera stands, and which pixel a point of the base frame is at: a pinhole, for square pictures.
+"""Where a camera stands, and at which pixel it shows a point of the base frame: a pinhole, for square pictures.
 
     column, row = size / 2 + f * (right, -up) / -back        f = size / 2 / tan(fov / 2)
 
-The camera is the simulation's, moved: the base frame for its place, its own axes (right, up, back) for its rotation.
-Pixels are counted as continuous numbers from the upper left corner, so the first pixel's middle is at (0.5, 0.5).
+The camera is the simulation's, moved in the base frame and rotated in its own axes (right, up, back). Pixels are
+continuous numbers from the upper left corner, so the first pixel's middle is at (0.5, 0.5).
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Viewpoint:
 
   @property
   def position_m(self) -> np.ndarray:
-    """In the base frame, `[3]`."""
+    """Position in the base frame, `[3]`."""
     return constants.CAMERA_POSITION_M + np.array(self.camera_shift_m)
 
   @property
@@ -43,24 +43,24 @@ class Viewpoint:
     return constants.CAMERA_FOV_Y_DEG + self.camera_fov_shift_deg
 
   def project(self, points_m: np.ndarray, *, size: int = constants.IMAGE_SIZE) -> np.ndarray:
-    """The pixels `[..., 2]`, column and row, of points `[..., 3]` of the base frame, in front of the camera."""
+    """The pixels `[..., 2]`, column and row, of points `[..., 3]` in the base frame, in front of the camera."""
     axes = self._axes()
     right, up, back = np.moveaxis((points_m - self.position_m) @ axes, -1, 0)
     return size / 2 + self.focal(size) * np.stack([right, -up], axis=-1) / -back[..., None]
 
   def rays(self, pixels: np.ndarray, *, size: int = constants.IMAGE_SIZE) -> np.ndarray:
-    """Ways `[..., 3]` in the base frame from the camera through pixels `[..., 2]`, one metre long along its axis."""
+    """Vectors `[..., 3]` in the base frame from the camera through pixels `[..., 2]`, one metre long along its axis."""
     across = (pixels - size / 2) / self.focal(size)
     return np.stack([across[..., 0], -across[..., 1], -np.ones_like(across[..., 0])], axis=-1) @ self._axes().T
 
   def _axes(self) -> np.ndarray:
-    """Columns right, up, back `[3, 3]`."""
+    """The axes right, up, back as columns `[3, 3]`."""
     axes = np.empty(9)
     mujoco.mju_quat2Mat(axes, self.quaternion)
     return axes.reshape(3, 3)
 
   def focal(self, size: int) -> float:
-    """Pixels of a picture of this size that a metre fills, a metre away."""
+    """Number of pixels, in a picture of this size, that a metre fills a metre away."""
     return size / 2 / np.tan(np.deg2rad(self.fov_y_deg) / 2)
 
 

@@ -1,4 +1,4 @@
-"""A camera of the machine as a `protocol.Camera`: ffmpeg reads and shrinks it, a thread keeps the newest frame."""
+"""A camera of this machine as a `protocol.Camera`: ffmpeg reads and shrinks, and a thread keeps the newest frame."""
 
 import subprocess
 import threading
@@ -13,7 +13,7 @@ _OLDEST_S = 0.5
 
 
 class Webcam:
-  """Square colour pictures of a device such as /dev/video0, cut from its middle; or of a file, in its own time."""
+  """Square colour pictures from the middle of a device such as /dev/video0, or of a file, played at its own speed."""
 
   def __init__(self, source: str, size: int):
     device = ["-f", "v4l2"] if source.startswith("/dev/") else ["-re"]
@@ -33,7 +33,7 @@ class Webcam:
       raise protocol.BridgeError(f"the camera {source} shows nothing; connect it or name another one")
 
   def image(self, reading: protocol.Reading) -> np.ndarray:
-    """The newest frame, uint8 `[size, size, 3]`; `protocol.BridgeError` where it is old."""
+    """The newest frame, uint8 `[size, size, 3]`; `protocol.BridgeError` if it is old."""
     assert self._newest is not None
     seen_s, frame = self._newest
     age_s = time.monotonic() - seen_s

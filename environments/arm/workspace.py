@@ -1,4 +1,4 @@
-"""How near an arm is to itself and to the sides of the box that it works in, for the gate, which looks ahead.
+"""How near an arm is to itself and to the sides of its working box. The gate needs this to look ahead.
 
 MuJoCo measures between the same segments that end an episode in simulation (`environments.jaco.contact`).
 """
@@ -11,21 +11,21 @@ import numpy as np
 
 from environments.jaco import constants, model, shape
 
-_FAR_M = 0.25  # What is farther counts as this far.
+_FAR_M = 0.25  # Larger distances count as this one.
 
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-  """Sides of the box, x y z in the base frame, metres; infinite where there is none. The table is its bottom.
+  """Sides of the box, x y z in the base frame, metres; infinite where there is no side. The table is the bottom.
 
-  It holds what `contact.table_clearance` looks at: links 2 to 6 and the fingers.
+  The sides bound the parts that `contact.table_clearance` checks: links 2 to 6 and the fingers.
   """
 
   low_m: tuple[float, float, float] = (-np.inf, -np.inf, constants.TABLE_HEIGHT_M)
   high_m: tuple[float, float, float] = (np.inf, np.inf, np.inf)
 
   def clearance_m(self, qpos_rad: np.ndarray) -> float:
-    """The smallest gap at `[9]`: between links that are not neighbours, or to a side. Negative where they overlap."""
+    """The smallest gap at `[9]`, between links that are not neighbours or to a side. Negative if they overlap."""
     scene, data = _compile(self)
     data.qpos[:] = qpos_rad
     mujoco.mj_kinematics(scene, data)
@@ -35,7 +35,7 @@ class Workspace:
 
 @functools.cache
 def _compile(workspace: Workspace) -> tuple[mujoco.MjModel, mujoco.MjData]:
-  """The arm of capsules in its box of planes, where what must not touch makes a contact from `_FAR_M` on."""
+  """The arm of capsules in its box of planes. Parts that must not touch make a contact within `_FAR_M`."""
   spec = mujoco.MjSpec.from_string(model.mjcf())
   spec.option.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
   links = [spec.geom(f"link_{i}") for i in range(len(shape.LINKS))]
@@ -47,7 +47,7 @@ def _compile(workspace: Workspace) -> tuple[mujoco.MjModel, mujoco.MjData]:
       side = spec.worldbody.add_geom(
         name=f"side_{inwards * (axis + 1):+g}",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=(1, 1, 1),  # Drawn so; to touch it is endless.
+        size=(1, 1, 1),  # The drawn size; for contacts it is endless.
         pos=corner_m[axis] * np.eye(3)[axis],
         contype=0,
         conaffinity=0,

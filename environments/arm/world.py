@@ -1,9 +1,9 @@
 """A task played on a driver: the episodes behind the bridge.
 
-The simulation's own code draws where an episode starts and how its target moves, and says what it pays and when it
-ends; here it is fed what the arm's instruments read. A step gives the arm its velocities, sends a target that moves on
-its way, and waits for the end of the control period, so steps come at a fixed rate on the driver's clock; a client that
-is late finds a period that starts with its command.
+The simulation's own code draws the start of an episode and the motion of its target, pays rewards and ends episodes.
+Here it is fed with the readings of the arm's instruments. A step commands the arm's velocities, sends a moving target
+on its way, and waits for the end of the control period. Steps therefore come at a fixed rate on the driver's clock. If
+a client is late, a new period starts with its command.
 """
 
 import functools
@@ -19,17 +19,18 @@ from environments.arm import driver, protocol, route, safety
 from environments.jaco import constants, tasks
 from environments.jaco import world as simulation
 
-# The way to the start of an episode, or home, at half of an action's speed. Choices of ours.
+# The way to the start of an episode, or home, goes at half of an action's speed. We chose these numbers.
 _GO_TO_NEAR_RAD = 0.02
 _GO_TO_POLL_S = 0.05
 _GO_TO_S = 60.0
-_GO_TO_STUCK_S = 1.5  # An arm that has come no nearer for so long looks for another way.
+_GO_TO_STUCK_S = 1.5  # An arm that has come no nearer for this long looks for another way.
 
 
 class CutShortError(protocol.BridgeError):
   """A step ended early, and its episode with it; the arm was held.
 
-  `reward` is what the task pays for where it was then; None where the step had not begun, or was the way to a start.
+  `reward` is what the task pays at the arm's position then. It is None if the step had not begun, or was the way to a
+  start.
   """
 
   def __init__(self, why: str, reward: float | None = None):
@@ -40,7 +41,7 @@ class CutShortError(protocol.BridgeError):
 class ArmWorld:
   """Episodes of `task` on the arm behind `gate`. Not a `dm_env.Environment`: observations are made when asked for.
 
-  The start of episode n, and where its target goes, depend on the seed and n alone.
+  The start of episode n and the path of its target depend only on the seed and n.
   """
 
   def __init__(
@@ -54,9 +55,9 @@ class ArmWorld:
     valid_for_s: float = 0.15,
     track: Callable[[np.ndarray, float], np.ndarray] | None = None,
   ):
-    """Episodes on the arm behind `gate`, of which `image` makes pictures; a command holds for `valid_for_s`.
+    """Plays on the arm behind `gate`; `image` takes its pictures; a command holds for `valid_for_s`.
 
-    `track` says where the target is, of a picture and its time, in place of the arm's instruments.
+    `track` finds the target in a picture, given the picture and its time, in place of the arm's instruments.
     """
     if (num_read := len(gate.limits.low_rad)) != constants.NUM_JOINTS:
       raise protocol.BridgeError(
@@ -82,22 +83,22 @@ class ArmWorld:
     self._evaluate = jax.jit(functools.partial(_evaluate, task))
     self._period_end_s = self._step_end_s = gate.now_s()
     self._elapsed = 0
-    self._is_away = False  # Whether an episode has brought the arm from where it was found, or from home.
-    # What was read last, once it was, and what observations are made of then.
+    self._is_away = False  # Whether an episode has moved the arm from where it was found, or from home.
+    # The last reading, once there is one, and the observations made from it.
     self.reading: protocol.Reading
     self._pixels: np.ndarray | None = None
     self._target: np.ndarray
     self._proprioception: np.ndarray
     self._jitter = np.zeros(2, np.float32)
-    self.is_over = True  # Whether the next step starts an episode, whatever its action.
-    self.asked_rad_s = np.zeros(constants.NUM_JOINTS)  # What the last step's action asks for, [9].
+    self.is_over = True  # Whether the next step starts an episode, regardless of its action.
+    self.asked_rad_s = np.zeros(constants.NUM_JOINTS)  # What the last step's action asked for, [9].
     self.seed(seed)
 
   def prepare(self) -> None:
     """Compiles and allocates what the first episode needs, before a client waits for it. Nothing moves.
 
     Raises:
-      protocol.BridgeError: what the driver or its camera shows is not as its spec says.
+      protocol.BridgeError: if the driver or its camera shows something that does not match its spec.
     """
     self._draw_start(np.uint32(0), np.uint32(0))
     self._read()
@@ -111,44 +112,45 @@ class ArmWorld:
         ) from None
 
   def seed(self, seed: int) -> None:
-    """Starts the sequence of episodes of `seed`; the next step is the first of its first episode."""
+    """Starts the sequence of episodes of `seed`. The next step is the first one of its first episode."""
     self._seed = seed
     self._num_episodes = 0
     self.restart()
 
   def restart(self) -> None:
-    """Leaves the episode; the arm holds still and the next step starts a new one."""
+    """Leaves the episode. The arm holds still, and the next step starts a new episode."""
     self._gate.hold()
     self.is_over = True
 
   def observation_spec(self) -> dict[str, specs.Array]:
-    """The simulation's, of what the arm's instruments show; and `protocol.JITTER`."""
+    """The simulation's specs of what the arm's instruments show, and `protocol.JITTER`."""
     return self._observation_spec
 
   def action_spec(self) -> specs.BoundedArray:
-    """The simulation's: int32 `[A]`, 0, 1, 2 for -v, 0, +v."""
+    """The simulation's spec: int32 `[A]`, 0, 1, 2 for -v, 0, +v."""
     return self._action_spec
 
   def step(
     self, action: np.ndarray | None, *, is_wanted: Callable[[], bool] = lambda: True
   ) -> tuple[dm_env.StepType, float, float]:
-    """One control period with `action`, int32 `[A]`, or at rest for None; after a LAST step, a new episode.
+    """Plays one control period with `action`, int32 `[A]`, or at rest for None. After LAST, it starts an episode.
 
     Args:
       action: `[A]`.
-      is_wanted: whether anybody still waits for the step, which ends as soon as nobody does; asked all the time.
+      is_wanted: whether anybody still waits for the step; it is called all the time, and the step ends as soon as
+        nobody waits.
 
     Returns:
-      Kind of the step, reward and discount of the transition that led to it.
+      Step type, and reward and discount of the transition that led to this step.
 
     Raises:
-      safety.CommandRefusedError: not an action. The arm holds still and no time passes.
-      protocol.BridgeError: the arm did not come to the start of the episode, or nobody knows where the target is then.
-        The arm holds still, and the next step tries the next start.
-      CutShortError: nobody waits any more, or nobody knows where the target is. The arm holds still; `reading` and the
-        observations are of then, such a target where it was seen last.
+      safety.CommandRefusedError: if `action` is not an action. The arm holds still and no time passes.
+      protocol.BridgeError: if the arm did not come to the start of the episode, or nobody knows where the target is
+        then. The arm holds still, and the next step tries the next start.
+      CutShortError: if nobody waits any more, or nobody knows where the target is. The arm holds still. `reading` and
+        the observations are from that moment; a lost target is where it was last seen.
     """
-    self._check_wanted(is_wanted)  # What comes late from a client that is gone moves nothing.
+    self._check_wanted(is_wanted)  # A late request of a client that is gone moves nothing.
     if self.is_over:
       return self._start(is_wanted)
     now_s, self.asked_rad_s = self._gate.now_s(), self._velocities(action)
@@ -162,7 +164,7 @@ class ArmWorld:
       self._wait(self._period_end_s, is_wanted)
     except CutShortError as cut:
       self._measure()
-      self._read()  # No time for a picture.
+      self._read()  # There is no time for a picture.
       raise self._cut_short(cut, target) from None
     self._measure()
     try:
@@ -181,17 +183,17 @@ class ArmWorld:
     return {name: self._observers[name]() for name in names}
 
   def hold(self) -> None:
-    """Brakes the arm to rest; the episode goes on."""
+    """Brakes the arm to rest. The episode goes on."""
     self._gate.hold()
 
   def go_home(self, *, after_s: float, is_wanted: Callable[[], bool]) -> Iterator[str]:
-    """Holds the arm for `after_s`, then moves it to `constants.HOME_RAD` as to a start; not if no episode moved it.
+    """Holds the arm for `after_s`, then moves it to `constants.HOME_RAD` as to a start, unless no episode moved it.
 
-    A part of that is done whenever the next item is asked for, which is what there is to say, mostly nothing. It takes
-    `_GO_TO_POLL_S` on the driver's clock, or ends sooner where `is_wanted` says so. Who asks for no more holds the arm.
+    Asking for the next item does a part of this. The item is a message, mostly empty. A part takes `_GO_TO_POLL_S` on
+    the driver's clock, or ends sooner if `is_wanted` says so. A caller that asks for no more items must hold the arm.
 
     Raises:
-      protocol.BridgeError: the arm did not come there. It holds still.
+      protocol.BridgeError: if the arm did not come home. It holds still.
     """
     if not self._is_away:
       return
@@ -214,7 +216,7 @@ class ArmWorld:
     is_placed, placed_s = self._gate.reset(start, seed=int(noise_seed)), self._gate.now_s()
     self._gate.place_target(self._path[0])
     if is_placed:
-      while self._gate.read().time_s < placed_s:  # It may show where the arm was before.
+      while self._gate.read().time_s < placed_s:  # It may still show where the arm was before.
         self._wait(self._gate.now_s() + _GO_TO_POLL_S, is_wanted)
     else:
       for _ in self._approach(start, "to the start of the episode", is_wanted):
@@ -224,14 +226,14 @@ class ArmWorld:
     self._jitter[0] = 0.0
     self.asked_rad_s = np.zeros(constants.NUM_JOINTS)
     outcome = self._look(0)
-    self.is_over = False  # Now that it has begun.
+    self.is_over = False  # Now it has begun.
     return outcome
 
   def _approach(self, qpos_rad: np.ndarray, where: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
-    """Moves the arm to `qpos_rad`, `[9]`, slowly, a part of the way at a time; `where` says in words where that is.
+    """Moves the arm to `qpos_rad`, `[9]`, slowly, a part of the way at a time; `where` names that place in words.
 
-    Where the arm cannot be it comes as near as the straight way from home is clear. Joints without limits go the short
-    way; those that the client does not command rest where they are.
+    If the arm cannot be there, it comes as near as the straight way from home is clear. Joints without limits go the
+    short way. Joints that the client does not command rest where they are.
     """
     give_up_s = self._gate.now_s() + _GO_TO_S
     way = self._way(qpos_rad)
@@ -261,7 +263,7 @@ class ArmWorld:
     self._gate.hold()
 
   def _way(self, qpos_rad: np.ndarray) -> list[np.ndarray]:
-    """Poses to go to from where the arm is, the last one as near `qpos_rad` as it can be."""
+    """Poses to go to from the arm's position. The last one is as near `qpos_rad` as the arm can be."""
     here = self._gate.read().qpos_rad
     return self._routes.way(here, self._routes.clear_part(here, qpos_rad))
 
@@ -275,7 +277,7 @@ class ArmWorld:
       raise CutShortError("nobody waits for the step any more; the arm was held")
 
   def _cut_short(self, why: protocol.BridgeError, target: np.ndarray) -> CutShortError:
-    """Ends the episode in mid-step; what to raise. `target` is where it was seen last, for one that is not seen now."""
+    """Ends the episode in mid-step; returns the error to raise. `target` is where an unseen target was last seen."""
     if self._track or not _is_place(self.reading.target_in_base_m):
       self.reading = self.reading._replace(target_in_base_m=target)
     _, reward, _ = self._judge(self._elapsed + 1)
@@ -283,14 +285,14 @@ class ArmWorld:
     return CutShortError(str(why), reward)
 
   def _measure(self) -> None:
-    """Takes the time at the end of a step: `protocol.JITTER`, to the microsecond, below which clocks only round."""
+    """Takes the time at a step's end: `protocol.JITTER`, to the microsecond, as clocks only add rounding below."""
     now_s = self._gate.now_s()
     period_s, self._step_end_s = now_s - self._step_end_s, now_s
     jitter_s = period_s - constants.CONTROL_DT_S, self._gate.late_s()
     self._jitter = np.round(jitter_s, 6).astype(np.float32) + np.float32(0.0)  # Not -0.
 
   def _look(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
-    """Reads the instruments after `elapsed` steps, and asks the task what it makes of them."""
+    """Reads the instruments after `elapsed` steps, and evaluates the task."""
     self._read()
     try:
       self.reading = self.reading._replace(target_in_base_m=self._place_of_target())
@@ -300,7 +302,7 @@ class ArmWorld:
     return self._judge(elapsed)
 
   def _place_of_target(self) -> np.ndarray:
-    """Where the target is, `[3]`: by the camera that tracks it, or by the driver's word."""
+    """Where the target is, `[3]`, as the tracking camera sees it, or as the driver says."""
     if self._track:
       return self._track(self._look_through_camera(), self.reading.time_s)
     if not _is_place(self.reading.target_in_base_m):
@@ -314,7 +316,7 @@ class ArmWorld:
     self.reading, self._pixels = self._gate.read(), None
 
   def _judge(self, elapsed: int) -> tuple[dm_env.StepType, float, float]:
-    """What the task makes of the reading, after `elapsed` steps."""
+    """Evaluates the task for the reading, after `elapsed` steps."""
     self._elapsed, reading = elapsed, self.reading
     state = np.stack([reading.qpos_rad, reading.qvel_rad_s]).astype(np.float32)
     self._target = reading.target_in_base_m.astype(np.float32)
@@ -342,7 +344,7 @@ class ArmWorld:
     return velocities
 
   def _problem(self, action: np.ndarray) -> str | None:
-    """Why `action` is not one, or None."""
+    """Why `action` is not an action, or None."""
     spec = self._action_spec
     if np.issubdtype(action.dtype, np.floating) and not np.isfinite(action).all():
       return f"it holds NaN or infinity: {action}"
@@ -363,7 +365,7 @@ def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[
 
 
 def _evaluate(task: tasks.Task, state: jax.Array, target: jax.Array, elapsed: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Step type, reward and discount as one array `[3]`, and the proprioception, of angles and velocities `[2, 9]`."""
+  """Step type, reward and discount as one array `[3]`, and proprioception, from angles and velocities `[2, 9]`."""
   outcome = tasks.evaluate(task, state[0], target, elapsed)
   summary = jnp.stack([outcome.step_type.astype(jnp.float32), outcome.reward, outcome.discount])
   return summary, simulation.proprioception(state[0], state[1])

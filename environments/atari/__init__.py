@@ -1,1 +1,1 @@
-"""The emulator itself behind dm_env: Atari games as agents know them, to judge in what was learned elsewhere."""
+"""The emulator itself behind dm_env: Atari games as agents know them, to evaluate agents trained elsewhere."""

@@ -1,8 +1,8 @@
-"""The Arcade Learning Environment, and the picture an agent sees of it.
+"""The Arcade Learning Environment, and the picture of it that an agent sees.
 
-The only place that imports ale_py, and only when a game is loaded: what is not used need not be installed. The
-picture is the brighter of two successive greyscale frames, averaged over areas to 84 x 84: what ale-py's own vector
-environment does with OpenCV's INTER_AREA.
+Only this module imports ale_py, and only when a game is loaded, so ale_py need not be installed if it is not used. The
+picture is the brighter of two successive greyscale frames, averaged over areas to 84 x 84. ale-py's own vector
+environment does the same with OpenCV's INTER_AREA.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 IMAGE_SIZE = 84
-ACTIONS = ("NOOP", "RIGHT", "LEFT")  # Where three are asked for.
+ACTIONS = ("NOOP", "RIGHT", "LEFT")  # Used if three actions are asked for.
 
 
 def _ale_py() -> Any:
@@ -27,10 +27,10 @@ def _ale_py() -> Any:
 
 
 def rom_path(game: str) -> str:
-  """Where ale-py keeps `game`.
+  """The path where ale-py keeps `game`.
 
   Raises:
-    ValueError: for a game that it does not have, naming the nearest ones.
+    ValueError: for a game that ale-py does not have; the error names the nearest ones.
   """
   roms = _ale_py().roms
   known = sorted(roms.get_all_rom_ids())
@@ -52,17 +52,18 @@ def load(
   difficulty: int | None = None,
   repeat_action_probability: float = 0.0,
 ) -> Any:
-  """An `ale_py.ALEInterface` with `game` in it, reset.
+  """Returns an `ale_py.ALEInterface` with `game` loaded and reset.
 
   Args:
-    game: as ale-py names it.
-    seed: of all that is random in it; the emulator takes 31 bits of it.
-    mode: of the console's switch, None for the game's own; another mode can be another game.
-    difficulty: of its other switch, None for the game's own.
-    repeat_action_probability: of playing the action of the frame before instead ("sticky"); 0: all as chosen.
+    game: the game's name in ale-py.
+    seed: seeds all randomness in the emulator, which takes 31 bits of it.
+    mode: position of the console's mode switch, None for the game's own; another mode can be another game.
+    difficulty: position of the difficulty switch, None for the game's own.
+    repeat_action_probability: probability of playing the previous frame's action instead ("sticky"); 0 for never.
 
   Raises:
-    ValueError: for a mode or difficulty that the game has not, naming those it has; for what is no probability.
+    ValueError: for a mode or difficulty that the game does not have (the error names the valid ones), or an invalid
+      probability.
   """
   if not 0.0 <= repeat_action_probability <= 1.0:
     raise ValueError(f"repeat_action_probability={repeat_action_probability} is not in [0, 1]")
@@ -93,14 +94,14 @@ def vector_interface(**arguments: Any) -> Any:
 
 
 def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
-  """The emulator's actions behind 0, 1, ...
+  """The emulator's actions that the numbers 0, 1, ... stand for.
 
   Args:
-    num_actions: how many: as many as do something in this game, for those, in the emulator's order (None for the same);
-      3 for NOOP, RIGHT, LEFT, where a game does not have three of its own; 18 for all.
+    num_actions: None, or the number of actions that have an effect in this game, for exactly these actions in the
+      emulator's order; 3 for NOOP, RIGHT, LEFT, unless the game has three of its own; 18 for all.
 
   Raises:
-    ValueError: for another number.
+    ValueError: for any other number.
   """
   minimal, full = tuple(ale.getMinimalActionSet()), tuple(ale.getLegalActionSet())
   if num_actions in (None, len(minimal)):
@@ -115,15 +116,16 @@ def actions(ale: Any, num_actions: int | None) -> tuple[Any, ...]:
 
 
 class Camera:
-  """Makes the picture that an agent sees of two screens `[H, W]` of one size.
+  """Makes the picture that an agent sees from two screens of one size.
 
-  It keeps its buffers: between updates of a network, allocating them took longer than filling them.
+  The buffers are allocated once. While a network learns in the same process, allocating them for every picture took
+  longer than filling them.
   """
 
   def __init__(self, size: tuple[int, int]):
-    """`size` is (H, W), as `getScreenDims` gives it."""
+    """`size` is the screen's (height, width), as `getScreenDims` gives it."""
     self._rows, self._columns = (_spans(num) for num in size)
-    weight = self._rows.total * self._columns.total  # Of one pixel of the picture.
+    weight = self._rows.total * self._columns.total  # Sum of the shares under one pixel of the picture.
     self._level = np.rint(np.arange(255 * weight + 1) / weight).astype(np.uint8)
     dtype = np.min_scalar_type(255 * weight)
     (height, width), out = size, IMAGE_SIZE
@@ -133,7 +135,7 @@ class Camera:
     self._by_columns = _Sums(np.empty((out, out), dtype), np.empty((out, out), dtype))
 
   def picture(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Two greyscale screens, uint8 `[H, W]` -> uint8 `[84, 84]`."""
+    """Converts two greyscale screens, uint8 `[H, W]`, to the picture that an agent sees, uint8 `[84, 84]`."""
     np.maximum(first, second, out=self._brighter)
     np.copyto(self._transposed, self._by_rows.of(self._brighter, self._rows).T)
     return np.take(self._level, self._by_columns.of(self._transposed, self._columns).T)
@@ -142,9 +144,9 @@ class Camera:
 class _Spans(NamedTuple):
   """84 equal spans over a number of rows."""
 
-  rows: np.ndarray  # [N, 84] The rows under each span; any row where there are fewer than N.
-  shares: np.ndarray  # [N, 84, 1] How much of each row lies under the span, in whole numbers; 0 of what fills up N.
-  total: int  # Of the shares of a span.
+  rows: np.ndarray  # [N, 84] The rows under each span; a span of fewer than N rows has others, with share 0.
+  shares: np.ndarray  # [N, 84, 1] How much of each row lies under the span, in whole numbers.
+  total: int  # Sum of the shares of one span.
 
 
 @functools.cache
@@ -153,19 +155,19 @@ def _spans(num_rows: int) -> _Spans:
   first, end = edges[:-1] // IMAGE_SIZE, -(-edges[1:] // IMAGE_SIZE)
   rows = first + np.arange(np.max(end - first))[:, None]
   shares = np.minimum(edges[1:], (rows + 1) * IMAGE_SIZE) - np.maximum(edges[:-1], rows * IMAGE_SIZE)
-  common = math.gcd(num_rows, IMAGE_SIZE)  # Smaller numbers, which fit 16 bits where a screen is 210 x 160.
+  common = math.gcd(num_rows, IMAGE_SIZE)  # Divided out, so that sums over a screen of 210 x 160 fit 16 bits.
   shares = np.maximum(shares, 0).astype(np.uint16)[:, :, None] // common
   return _Spans(np.minimum(rows, num_rows - 1), shares, num_rows // common)
 
 
 class _Sums:
-  """Sums over spans of rows, in whole numbers, so that a grey between two levels is rounded as it should be."""
+  """Sums over spans of rows. The numbers are whole, so that a grey between two levels is rounded correctly."""
 
   def __init__(self, total: np.ndarray, taken: np.ndarray):
     self._total, self._taken, self._term = total, taken, np.empty_like(total)
 
   def of(self, rows: np.ndarray, spans: _Spans) -> np.ndarray:
-    """`[num_rows, W]` -> `[84, W]`, overwritten by the next call."""
+    """`[num_rows, W]` -> `[84, W]`. The next call overwrites the result."""
     self._total.fill(0)
     for under, share in zip(spans.rows, spans.shares, strict=True):
       np.take(rows, under, axis=0, out=self._taken, mode="clip")

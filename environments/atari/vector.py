@@ -1,7 +1,7 @@
-"""Many copies of a game in ale-py's own vector environment: the peer that worlds in JAX are timed beside.
+"""Many copies of a game in ale-py's own vector environment, whose throughput is compared with that of worlds in JAX.
 
-It does its own preprocessing, in C++ and with OpenCV: the same pictures as `environments.atari.world`, four a step as
-uint8 `[B, 4, 84, 84]`. Built on ale-py's compiled interface, since its Python wrapper needs gymnasium and adds
+It does its own preprocessing in C++ with OpenCV. The pictures are those of `environments.atari.world`, four a step as
+uint8 `[B, 4, 84, 84]`. This module uses ale-py's compiled interface, since its Python wrapper needs gymnasium and adds
 nothing here.
 """
 
@@ -21,10 +21,10 @@ class Transition(NamedTuple):
 
 
 class Vector:
-  """`num_envs` games of one kind, stepped by `num_threads` threads."""
+  """`num_envs` copies of one game, stepped by `num_threads` threads."""
 
   def __init__(self, game: str, num_envs: int, *, seed: int, num_threads: int, max_start_frames: int = 30):
-    """Loads and resets all games; `max_start_frames` as ale-py's `noop_max`; ValueError for a game that it has not."""
+    """Loads and resets all games. `max_start_frames` is ale-py's `noop_max`. ValueError for an unknown game."""
     path = emulator.rom_path(game)
     self._interface = emulator.vector_interface(
       rom_path=path,
@@ -48,7 +48,7 @@ class Vector:
       thread_affinity_offset=-1,
       autoreset_mode="NextStep",
     )
-    self._strength = np.ones(num_envs, np.float32)  # Of the joystick: full.
+    self._strength = np.ones(num_envs, np.float32)  # The joystick is pushed fully.
     self.num_actions = len(self._interface.get_action_set())
     indices = np.arange(num_envs)
     self.first_pixels: np.ndarray = self._interface.reset(indices, indices + seed)[0]

@@ -1,7 +1,7 @@
-"""An Atari game as a `dm_env.Environment`, with the shapes and meanings of the worlds in JAX.
+"""An Atari game as a `dm_env.Environment`, with the same shapes and meanings as the worlds in JAX.
 
-One action lasts four emulated frames, an observation is the last four pictures, newest last, and rewards are the
-points of the game. An agent trained on `environments.pong` plays `Atari("pong")` untouched.
+One action lasts four emulated frames. An observation is the last four pictures, newest last. Rewards are the points of
+the game. An agent trained on `environments.pong` plays `Atari("pong")` without changes.
 """
 
 import collections
@@ -19,10 +19,10 @@ _MIN_START_FRAMES = 2  # The picture right after a reset may have other colours.
 
 
 class Atari(dm_env.Environment):
-  """One game in one emulator; episodes follow each other from one seed.
+  """One game in one emulator; one seed determines the sequence of episodes.
 
   Actions, int32 `[1]`: see `emulator.actions`. Observation: `pixels`, uint8 `[84, 84, 4]`. An episode terminates when
-  the game is over, not when a life is lost, unless so chosen.
+  the game is over. It does not terminate when a life is lost, unless `ends_with_life` is set.
   """
 
   control_dt_s = FRAMES_PER_STEP / 60.0
@@ -43,20 +43,21 @@ class Atari(dm_env.Environment):
     """Loads `game`.
 
     Args:
-      game: as ale-py names it: "pong", "space_invaders", ...
-      seed: of all episodes to come.
-      num_actions: 3 for NOOP, RIGHT, LEFT (Freeway has three others); 18 for all; None for those that do something in
+      game: the game's name in ale-py: "pong", "space_invaders", ...
+      seed: the seed of all coming episodes.
+      num_actions: 3 for NOOP, RIGHT, LEFT (Freeway has three others); 18 for all; None for those that have an effect in
         this game.
-      max_episode_steps: an episode is truncated after so many.
-      max_start_frames: an episode begins after 2 to so many frames of doing nothing; less than 3 for always the same.
-      mode: of the console's switch, None for the game's own; another mode can be another game.
-      difficulty: of its other switch, None for the game's own.
-      repeat_action_probability: of playing the action of the frame before instead ("sticky"); 0: all as chosen.
-      ends_with_life: an episode terminates with a lost life too; the next one goes on in the same game.
+      max_episode_steps: an episode is truncated after this many.
+      max_start_frames: an episode begins after 2 to this many frames of doing nothing; below 3 the start is always the
+        same.
+      mode: position of the console's mode switch, None for the game's own; another mode can be another game.
+      difficulty: position of the difficulty switch, None for the game's own.
+      repeat_action_probability: probability of playing the previous frame's action instead ("sticky"); 0 for never.
+      ends_with_life: whether a lost life also terminates an episode; the next episode then goes on in the same game.
 
     Raises:
-      ValueError: naming the argument that cannot be.
-      ModuleNotFoundError: where ale-py is not installed.
+      ValueError: names the invalid argument.
+      ModuleNotFoundError: if ale-py is not installed.
     """
     if max_episode_steps < 1 or max_start_frames < 0:
       raise ValueError(
@@ -79,7 +80,7 @@ class Atari(dm_env.Environment):
     self._elapsed = 0
     self._is_last = True
     self._ends_with_life = ends_with_life
-    self._lives = 0  # The most of the episode so far: a game may give one more.
+    self._lives = 0  # The most lives in the episode so far: a game may give extra lives.
 
   def reset(self) -> dm_env.TimeStep:
     """Begins a new game."""
@@ -92,7 +93,7 @@ class Atari(dm_env.Environment):
     return self._begin()
 
   def _begin(self) -> dm_env.TimeStep:
-    """An episode from where the game stands."""
+    """Begins an episode at the present state of the game."""
     self._look()
     self._pictures.extend([self._camera.picture(self._screens[-1], self._screens[-1])] * NUM_STACKED)
     self._elapsed = 0
@@ -101,7 +102,7 @@ class Atari(dm_env.Environment):
     return dm_env.restart(self._observation())
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Plays four frames, fewer where the game ends; after the last step of an episode, starts the next instead."""
+    """Plays four frames, or fewer if the game ends. After the last step of an episode, it starts the next instead."""
     if self._is_last:
       return self._begin() if self._has_lost_life() and not self._ale.game_over() else self.reset()
     self._action_spec.validate(np.asarray(action))
@@ -127,7 +128,7 @@ class Atari(dm_env.Environment):
     return self._action_spec
 
   def _look(self) -> None:
-    """Keeps the screen of this frame in the place of the one before the last."""
+    """Reads the screen of this frame into the older of the two buffers."""
     self._screens.rotate(-1)
     self._ale.getScreenGrayscale(self._screens[-1])
 

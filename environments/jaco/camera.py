@@ -1,7 +1,7 @@
 """What the fixed camera sees: the arm, the red ball and the table, as 64x64 RGB and a z-buffer.
 
-Segments are ray cast (`environments.raycast`); table, floor and the shadows on the table are closed forms of the point
-where a ray meets a plane. The shadow of a link is that of its segment, thrown along the light. Lambert shading:
+Segments are ray cast (`environments.raycast`). Table, floor and the shadows on the table have closed forms at the point
+where a ray meets a plane. A link casts the shadow of its segment along the light. Lambert shading:
 colour * (ambient + (1 - ambient) * max(n.l, 0)).
 """
 
@@ -21,7 +21,7 @@ from environments.jaco import constants, kinematics, shape
 _PARTS = shape.LINKS + shape.RINGS
 _CAPSULES = shape.segments(tuple(part for part in _PARTS if not part.is_flat))
 _CYLINDERS = shape.segments(tuple(part for part in _PARTS if part.is_flat))
-# Segments whose shadow falls on the table, from body to body: upper arm, forearm, and from the wrist to the palm.
+# Segments that cast a shadow on the table, from body to body: upper arm, forearm, and from the wrist to the palm.
 _SHADOWS = ((2, 3, 0.035), (3, 4, 0.032), (4, 6, 0.032), (6, None, 0.04))
 # Materials, after those of `shape`: rows of `constants.COLORS`.
 PLANK, OTHER_PLANK, BORDER, FLOOR = range(3, 7)
@@ -30,8 +30,8 @@ _PLANK_WIDTH_M = 0.11
 _BORDER_WIDTH_M = 0.03
 _NOWHERE_M = 1e3
 MAX_DEPTH_M = 4.0
-DEPTH_GRID = (8, 8)  # Of the depth heads' target: 64 places, as many as Mirowski et al. 2017 have in a maze.
-DEPTH_EDGES_M = (0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.2)  # Of their 8 bands: narrow where the arm moves, 0.8 to 1.6 m away.
+DEPTH_GRID = (8, 8)  # The depth heads' target: 64 places, as many as Mirowski et al. 2017 use in a maze.
+DEPTH_EDGES_M = (0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.2)  # The 8 bands' edges, close where the arm moves, 0.8 to 1.6 m away.
 
 
 @struct.dataclass
@@ -41,12 +41,12 @@ class Appearance:
   camera: raycast.Camera
   light: jax.Array  # [3] towards the light, any length
   ambient: jax.Array  # []
-  shadow: jax.Array  # [] share of the light's direct part that shadows on the table keep away
+  shadow: jax.Array  # [] share of the direct light that shadows on the table block
   colors: jax.Array  # [7, 3] by material
 
 
 def nominal() -> Appearance:
-  """The appearance without randomisation or change."""
+  """The appearance with no randomisation and no change."""
   return Appearance(
     camera=raycast.Camera(
       position=jnp.asarray(constants.CAMERA_POSITION_M, jnp.float32),
@@ -61,7 +61,7 @@ def nominal() -> Appearance:
 
 
 def changed(change: constants.Change) -> Appearance:
-  """The nominal appearance with a change; colours that leave [0, 1] are clipped."""
+  """The nominal appearance with a change applied; colours outside [0, 1] are clipped."""
   appearance, axis = nominal(), np.ones(3) / np.sqrt(3.0)
   look_at = constants.CAMERA_LOOK_AT_M
   position = look_at + _turn(np.array([0.0, 0.0, 1.0]), change.camera_deg) @ (constants.CAMERA_POSITION_M - look_at)
@@ -82,17 +82,17 @@ def _turn(axis: np.ndarray, angle_deg: float) -> np.ndarray:
 
 @struct.dataclass
 class View:
-  """What an appearance decides without arm and ball; where it never changes, make it once."""
+  """What depends on the appearance, but not on arm and ball. Make it once if the appearance never changes."""
 
-  appearance: Appearance  # Its light of length one.
+  appearance: Appearance  # Its light has length one.
   beams: raycast.Rays
-  ground: raycast.Hits  # Table or, past its edges, floor; without shadows.
-  table: jax.Array  # [2, T, S] x y of the table that is seen, metres; far off where none is
+  ground: raycast.Hits  # The table or, beyond its edges, the floor; without shadows.
+  table: jax.Array  # [2, T, S] x y of the visible point of the table, metres; far off where there is none
 
 
 @functools.partial(jax.jit, static_argnames="size")
 def view(appearance: Appearance, *, size: int = constants.IMAGE_SIZE) -> View:
-  """The view of `size * size` pixels of a scene that looks like this."""
+  """The view of `size * size` pixels of a scene with this appearance."""
   light = appearance.light / jnp.linalg.norm(appearance.light)
   beams = raycast.rays(appearance.camera, height=size, width=size)
 
@@ -134,18 +134,18 @@ def render(view: View, poses: kinematics.Poses, target: jax.Array) -> tuple[jax.
 
 @jax.jit
 def picture(view: View, qpos: jax.Array, target: jax.Array) -> jax.Array:
-  """The picture of joint angles `[9]` and a target `[3]`: see `render`."""
+  """The picture of joint angles `[9]` and a target `[3]`, as in `render`."""
   return render(view, kinematics.forward(qpos), target)[0]
 
 
 def depth_grid(depth: jax.Array) -> jax.Array:
-  """The middles of 8 x 8 boxes of a picture's depth: `[64, 64]` -> `[8, 8]`."""
+  """The depth in the middles of 8 x 8 boxes of a picture: `[64, 64]` -> `[8, 8]`."""
   down, across = (size // number for size, number in zip(depth.shape, DEPTH_GRID, strict=True))
   return depth[down // 2 :: down, across // 2 :: across]
 
 
 def depth_bands(depth: jax.Array) -> jax.Array:
-  """Bands, 0 (near) to 7, of a picture's depth in metres: `[64, 64]` -> int32 `[8, 8]`; an edge belongs to the far."""
+  """Bands, 0 (near) to 7, of a picture's depth in metres: `[64, 64]` -> int32 `[8, 8]`; an edge is in the far band."""
   edges = jnp.asarray(DEPTH_EDGES_M, jnp.float32)
   return jnp.sum(depth_grid(depth)[..., None] >= edges[None, None], axis=-1, dtype=jnp.int32)
 
@@ -176,7 +176,7 @@ def _placed(parts: shape.Segments, poses: kinematics.Poses) -> raycast.Primitive
 
 
 def _shadow(table: jax.Array, poses: kinematics.Poses, target: jax.Array, light: jax.Array) -> jax.Array:
-  """How much of the light is kept from points of the table, `[2, T, S]`: `[T, S]` in [0, 1]."""
+  """The share of the light that is blocked at points of the table, `[2, T, S]`: `[T, S]` in [0, 1]."""
   x, y = table
   palm = kinematics.palm(poses)
   starts = jnp.stack([poses.position[a] for a, _, _ in _SHADOWS] + [target])
@@ -202,7 +202,7 @@ def _shadow(table: jax.Array, poses: kinematics.Poses, target: jax.Array, light:
 
 
 def _choose(index: jax.Array, values: jax.Array) -> jax.Array:
-  """`values[index]` for a few values, as selects: gathers are slow on a CPU."""
+  """`values[index]` for a few values, with selects, because gathers are slow on a CPU."""
   chosen = jnp.full_like(index, values[0], values.dtype)
   for i in range(1, values.size):
     chosen = jnp.where(index == i, values[i], chosen)

@@ -1,9 +1,9 @@
-"""The Kinova Jaco (6 joints, 3 fingers) as numbers, and the scene it stands in.
+"""The numbers of the Kinova Jaco (6 joints, 3 fingers) and of the scene it stands in.
 
-The base frame is the world: metres, x y z, origin where the base stands on the table, z up, the work area on +x.
-Body k hangs on its parent by a fixed offset and turns about its own z axis. Kinematics, masses, inertias, armature,
-damping, friction and limits are dm_control's (third_party/kinova/jaco_arm.xml and jaco_hand.xml, Apache-2.0, compiled
-from its meshes); torques and velocity gains are those of its kinova/jaco_arm.py and jaco_hand.py, which cites
+The base frame is the world: metres, x y z, origin where the base stands on the table, z up, the work area on +x. Body k
+is attached to its parent by a fixed offset and turns about its own z axis. Kinematics, masses, inertias, armature,
+damping, friction and limits come from dm_control (third_party/kinova/jaco_arm.xml and jaco_hand.xml, Apache-2.0,
+compiled from its meshes). Torques and velocity gains come from its kinova/jaco_arm.py and jaco_hand.py, which cite
 Kinova's data sheet. Quaternions are w x y z.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 NUM_ARM_JOINTS = 6
-NUM_JOINTS = 9  # Six of the arm, three fingers.
+NUM_JOINTS = 9  # Six arm joints, three fingers.
 
 # --- Kinematic chain: bodies 0 base, 1..6 links (6 carries the hand), 7..9 fingers, which hang on body 6. ---
 BODY_NAMES = ("base", "link_1", "link_2", "link_3", "link_4", "link_5", "link_6", "finger_1", "finger_2", "finger_3")
@@ -87,13 +87,13 @@ VELOCITY_GAIN_NM_S = np.array([500.0] * 6 + [10.0] * 3)  # "A very rough estimat
 MAX_TORQUE_NM = np.array([30.5] * 3 + [6.8] * 3 + [1.0] * 3)
 
 # --- Limits ---
-# Kinova's firmware holds large joints to 36 and small ones to 48 degrees a second. Fingers could go faster (5 rad/s in
-# dm_control); they are held to the small joints' speed, which is our choice.
+# Kinova's firmware limits large joints to 36 and small ones to 48 degrees a second. The fingers could move faster (5
+# rad/s in dm_control). We chose to limit them to the speed of the small joints.
 MAX_VELOCITY_RAD_S = np.deg2rad(np.array([36.0] * 3 + [48.0] * 6))
-# What an action commands: about half of Kinova's limits, our choice (the papers give none). The servo overshoots its
+# Commanded speeds: about half of Kinova's limits. We chose them, since the papers give none. The servo overshoots its
 # command by up to 5 % when other joints brake.
 COMMAND_RAD_S = np.array([0.3] * 3 + [0.4] * 6)
-# Only joints 2 and 3 and the fingers are limited; the other joints turn on freely.
+# Only joints 2 and 3 and the fingers are limited; the other joints can turn endlessly.
 JOINT_LOW_RAD = np.array([-np.inf, 0.820305, 0.331613, -np.inf, -np.inf, -np.inf, 0.15, 0.15, 0.15])
 JOINT_HIGH_RAD = np.array([np.inf, 5.462881, 5.951573, np.inf, np.inf, np.inf, 1.35, 1.35, 1.35])
 IS_LIMITED = np.isfinite(JOINT_LOW_RAD)
@@ -103,22 +103,22 @@ CONTROL_DT_S = 0.1
 PHYSICS_DT_S = 0.01
 NUM_SUBSTEPS = 10
 
-# --- Tasks: our choices, where the papers give no number ---
-# Elbow up, hand pointing down, palm 25 cm above the table and over the middle of the target area.
+# --- Tasks: our choices where the papers give no number ---
+# The elbow is up, the hand points down, and the palm is 25 cm above the table, over the middle of the target area.
 HOME_RAD = np.array([3.01, 3.68, 1.551, -0.329, 1.187, 2.641, 0.75, 0.75, 0.75])
-TARGET_RADIUS_M = 0.04  # A red ball on a thin post, which stops nothing.
+TARGET_RADIUS_M = 0.04  # A red ball on a thin post that stops nothing.
 POST_RADIUS_M = 0.008
-# Height of the ball's centre. The hand hangs 10 cm below the palm: with the ball on the table itself only a thin shell
-# about it pays, and the table ends many episodes that come close.
+# Height of the ball's centre. The hand hangs 10 cm below the palm. With the ball on the table itself, only a thin shell
+# around it pays, and contact with the table ends many episodes that come close.
 TARGET_HEIGHT_M = 0.20
 TARGET_LOW_M = np.array([0.30, -0.20, TARGET_HEIGHT_M])  # Centre of the ball; 30 cm x 40 cm, as in the paper.
 TARGET_HIGH_M = np.array([0.60, 0.20, TARGET_HEIGHT_M])
-REACH_DISTANCE_M = 0.10  # Palm to centre of the ball.
+REACH_DISTANCE_M = 0.10  # From the palm to the centre of the ball.
 NUM_EPISODE_STEPS = 50
 TABLE_HEIGHT_M = 0.0
-JOINT_LIMIT_MARGIN_RAD = 0.05  # An episode ends this far before the stops of joints 2 and 3.
+JOINT_LIMIT_MARGIN_RAD = 0.05  # An episode ends at this distance before the stops of joints 2 and 3.
 
-# --- Scene: what the camera sees; the twin builds its own from the same numbers ---
+# --- Scene: what the camera sees; the twin builds its own scene from the same numbers ---
 TABLE_LOW_M = np.array([-0.22, -0.45])  # x y corners of the table's top
 TABLE_HIGH_M = np.array([0.78, 0.45])
 CAMERA_POSITION_M = np.array([1.20, 0.62, 0.90])
@@ -126,7 +126,7 @@ CAMERA_LOOK_AT_M = np.array([0.28, 0.0, 0.24])
 CAMERA_FOV_Y_DEG = 44.0
 IMAGE_SIZE = 64
 LIGHT_DIRECTION = np.array([0.35, 0.25, 0.9])  # Towards the light; normalised where it is used.
-AMBIENT = 0.45  # Share of light that comes from everywhere.
+AMBIENT = 0.45  # Share of light that comes from all directions.
 COLORS = np.array(  # [7, 3] RGB in [0, 1] by material
   [
     [0.16, 0.16, 0.17],  # dark parts of the arm
@@ -141,13 +141,13 @@ COLORS = np.array(  # [7, 3] RGB in [0, 1] by material
 
 
 class Change(NamedTuple):
-  """How a scene differs from this one."""
+  """How a scene differs from the nominal one."""
 
-  camera_deg: float = 0.0  # The camera, turned about the vertical through the point that it looks at.
-  hue_deg: float = 0.0  # All colours, turned about the axis of greys.
+  camera_deg: float = 0.0  # Turns the camera about the vertical through the point that it looks at.
+  hue_deg: float = 0.0  # Turns all colours about the axis of greys.
 
 
-# Fixed changes by the names in Rusu et al. 2017, figure 6, which gives no magnitudes: all of these are ours.
+# Fixed changes with the names in Rusu et al. 2017, figure 6. The figure gives no magnitudes: we chose all of them.
 CHANGES = {
   "subtle_perspective": Change(camera_deg=20.0),
   "significant_perspective": Change(camera_deg=30.0),

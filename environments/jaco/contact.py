@@ -1,7 +1,7 @@
 """What the arm touches, from geometry alone: itself by segment-to-segment distances, the table by heights.
 
-The physics makes no contacts (the arm is stopped before it could push); this one function says when it touches, the
-same on every backend and on the twin. The table is taken as an endless plane.
+The physics has no contacts, because the arm is stopped before it could push. Only this module decides when the arm
+touches something, in the same way on every backend and on the twin. The table is taken as an endless plane.
 """
 
 import chex
@@ -21,7 +21,7 @@ def _ends(poses: kinematics.Poses) -> tuple[jax.Array, jax.Array]:
 
 
 def segment_distance(a0: jax.Array, a1: jax.Array, b0: jax.Array, b1: jax.Array) -> jax.Array:
-  """Distance of segments a0-a1 and b0-b1, each `[P, 3]`, to `[P]`.
+  """Distances between segments a0-a1 and b0-b1, each `[P, 3]`, as `[P]`.
 
   Closest points as in Ericson, Real-Time Collision Detection (2004), section 5.1.9.
   """
@@ -37,7 +37,7 @@ def segment_distance(a0: jax.Array, a1: jax.Array, b0: jax.Array, b1: jax.Array)
 
 
 def self_clearance(poses: kinematics.Poses) -> jax.Array:
-  """Smallest gap between links that are not neighbours, metres `[]`; negative where they overlap."""
+  """Smallest gap between links that are not neighbours, metres `[]`; negative if they overlap."""
   start, end = _ends(poses)
   a, b = shape.PAIRS.T
   gap = segment_distance(start[a], end[a], start[b], end[b])
@@ -45,7 +45,7 @@ def self_clearance(poses: kinematics.Poses) -> jax.Array:
 
 
 def table_clearance(poses: kinematics.Poses) -> jax.Array:
-  """Height over the table of the lowest point of links 2 to 6 and the fingers, metres `[]`; negative below it."""
+  """Height above the table of the lowest point of links 2 to 6 and the fingers, metres `[]`; negative below it."""
   start, end = _ends(poses)
   lowest = jnp.minimum(start[:, 2], end[:, 2]) - jnp.asarray(_LINKS.radius)
   return jnp.min(lowest[shape.OVER_TABLE]) - jnp.float32(constants.TABLE_HEIGHT_M)

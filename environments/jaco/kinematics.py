@@ -1,8 +1,9 @@
-"""Where every link of the arm is, from its joint angles.
+"""The pose of every link of the arm, from the joint angles.
 
-Body k stands at p_k = p_j + R_j o_k and is turned by R_k = R_j F_k Rz(q_k), j its parent, o_k and F_k fixed. The six
-links are one `lax.scan` (XLA:CPU fuses an unrolled chain into exponentially many copies of itself), the fingers,
-which all hang on the last link, one more product. The same function serves reward, endings, pictures and the twin.
+Body k stands at p_k = p_j + R_j o_k and is rotated by R_k = R_j F_k Rz(q_k), where j is its parent and o_k and F_k are
+fixed. The six links are one `lax.scan`, since XLA:CPU fuses an unrolled chain into exponentially many copies of itself.
+The fingers all hang on the last link and take one more product. The same function serves reward, endings, pictures and
+the twin.
 """
 
 import functools

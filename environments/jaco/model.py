@@ -1,8 +1,8 @@
-"""The arm as a MuJoCo model: nine hinges, their velocity servos, and nothing to collide with.
+"""The arm as a MuJoCo model: nine hinges with velocity servos, and nothing that collides.
 
 Servo: torque = clip(gain * (command - velocity), +-max torque). Gravity is off: the real arm's controller compensates
-it, and for a rigid arm perfect compensation equals none. Contacts are off: `environments.jaco.contact` finds them from
-geometry. Integrator implicitfast at 10 ms (mean palm error 2.2 mm against 2 ms steps over 5 s).
+it, and for a rigid arm perfect compensation equals no gravity. Contacts are off: `environments.jaco.contact` finds them
+from geometry. The integrator is implicitfast at 10 ms (mean palm error 2.2 mm against 2 ms steps over 5 s).
 """
 
 import mujoco

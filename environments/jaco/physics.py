@@ -1,7 +1,7 @@
 """One control step of the arm: `(params, qpos, qvel, ctrl) -> (qpos, qvel)`, with two implementations of one model.
 
-On accelerators MJX steps the model inside the program. On a CPU MJX is slow and its compile slower, so there
-`jax.pure_callback` hands the whole batch to C MuJoCo's thread pool. Both are tested against each other.
+On accelerators MJX steps the model inside the program. On a CPU MJX runs slowly and compiles even more slowly, so there
+`jax.pure_callback` passes the whole batch to C MuJoCo's thread pool. Both are tested against each other.
 """
 
 import copy
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
 
 @struct.dataclass
 class Dynamics:
-  """What may differ between one world's arm and another's, as factors on the nominal model.
+  """How one world's arm may differ from another's, as factors on the nominal model.
 
-  MuJoCo's derived constants (constraint regularisation) stay those of the nominal model in both implementations.
+  In both implementations, MuJoCo's derived constants (constraint regularisation) stay those of the nominal model.
   """
 
   mass: jax.Array  # [] every link's mass and inertia
-  friction: jax.Array  # [9] joint friction; above 0, since MJX holds a joint whose friction is exactly 0
+  friction: jax.Array  # [9] joint friction; above 0, because MJX locks a joint whose friction is exactly 0
   gain: jax.Array  # [9] servo gain
 
 
 class Step(Protocol):
-  """A physics."""
+  """The interface of both implementations."""
 
   def __call__(
     self, params: Dynamics | None, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Advances one control step, through which `ctrl`, rad/s, is held; all are float32 `[9]`, angles in radians.
+    """Advances one control step while `ctrl`, rad/s, is held; all are float32 `[9]`, angles in radians.
 
     `params` is the world's dynamics, or None for the nominal arm.
     """
 
 
 def resolve(kind: str) -> str:
-  """What "auto" stands for here; any other kind is itself."""
+  """What "auto" means on this backend; any other kind is returned unchanged."""
   return kind if kind != "auto" else "mujoco" if jax.default_backend() == "cpu" else "mjx"
 
 
 def make(kind: str = "auto", num_threads: int | None = None) -> Step:
-  """The physics named `kind`: "mjx", "mujoco", or "auto", MuJoCo on a CPU and MJX elsewhere."""
+  """The physics named `kind`: "mjx", "mujoco", or "auto", which is MuJoCo on a CPU and MJX elsewhere."""
   kind = resolve(kind)
   if kind == "mujoco":
     return _mujoco_step(num_threads or len(os.sched_getaffinity(0)))
@@ -63,21 +63,21 @@ def make(kind: str = "auto", num_threads: int | None = None) -> Step:
 
 
 def _mjx_step() -> Step:
-  from mujoco import mjx  # Here, since a CPU never needs it and its import is slow.
+  from mujoco import mjx  # Imported here: a CPU never needs it, and the import is slow.
 
   arm = model.compile_model()
-  # MuJoCo's limits, 100 and 50, are for one world. A batch iterates until its last world is done, and all steps of a
-  # line search are launched. With 6 and 3 angles are the same to 7e-6 rad; with 8 and 2 they are off by 3e-3, with 4
-  # and 4 by 3e-4, in 64 worlds after 25 and 50 control steps.
+  # MuJoCo's limits, 100 and 50, are meant for one world. A batch iterates until its last world is done, and all steps
+  # of a line search are launched. With limits of 6 and 3, angles agree to 7e-6 rad; with 8 and 2 they are off by 3e-3,
+  # and with 4 and 4 by 3e-4 (64 worlds, after 25 and 50 control steps).
   arm.opt.iterations, arm.opt.ls_iterations = 8, 4
   nominal = mjx.put_model(arm)
   blank = mjx.make_data(nominal)
-  # `make_data` yields weak types that a step strengthens, which would compile everything twice.
+  # `make_data` returns weak types that a step strengthens. Without this line everything would compile twice.
   blank = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), blank)
 
   def substep(arm: "mjx.Model", data: "mjx.Data") -> "mjx.Data":
     # `mjx.step` integrates as if a saturated servo still damped its joint; C MuJoCo leaves such servos out. Without
-    # this the arm speeds up half as fast as in C.
+    # this correction the arm accelerates half as fast as in C.
     data = mjx.forward(arm, data)
     is_saturated = jnp.abs(data.actuator_force) >= arm.actuator_forcerange[:, 1]
     damping = jnp.where(is_saturated[:, None], 0.0, arm.actuator_biasprm)
@@ -106,11 +106,11 @@ def _vary_mjx(nominal: "mjx.Model", params: Dynamics) -> "mjx.Model":
 
 
 class _MujocoPool:
-  """C MuJoCo for a batch of worlds: one thread pool, and one copy of the model for every world that varies."""
+  """C MuJoCo for a batch of worlds: one thread pool, and one copy of the model per world that varies."""
 
   def __init__(self, num_threads: int):
     self._nominal = model.compile_model()
-    # Or MuJoCo puts an arm that diverges back to zero angles by itself, and nobody hears of it. MJX knows no such flag.
+    # Otherwise MuJoCo silently resets a diverging arm to zero angles. MJX has no such flag.
     self._nominal.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     self._rollout = rollout.Rollout(nthread=num_threads)
     self._data = [mujoco.MjData(self._nominal) for _ in range(num_threads)]
@@ -119,9 +119,9 @@ class _MujocoPool:
     self._lock = threading.Lock()  # Two programs may run at once; the pool serves one.
 
   def step(self, worlds: np.ndarray) -> np.ndarray:
-    """Angles, velocities, commands and, where worlds vary, 19 factors `[B, 27 or 46]` to the new state `[B, 18]`."""
+    """Steps angles, velocities, commands and, if worlds vary, 19 factors `[B, 27 or 46]` to new states `[B, 18]`."""
     joints = constants.NUM_JOINTS
-    state = np.zeros((len(worlds), 1 + 2 * joints))  # Time, which nothing depends on, comes first.
+    state = np.zeros((len(worlds), 1 + 2 * joints))  # Time comes first; nothing depends on it.
     state[:, 1:] = worlds[:, : 2 * joints]
     control = np.repeat(worlds[:, None, 2 * joints : 3 * joints].astype(np.float64), constants.NUM_SUBSTEPS, axis=1)
     factors = worlds[:, 3 * joints :]
@@ -131,7 +131,7 @@ class _MujocoPool:
     return states[:, -1, 1:]
 
   def _vary(self, factors: np.ndarray) -> list[mujoco.MjModel]:
-    """Models of the worlds; only those whose factors changed (at a reset) are written."""
+    """Models of the worlds; only those whose factors changed (at a reset) are rewritten."""
     num_worlds = factors.shape[0]
     while len(self._models) < num_worlds:
       self._models.append(copy.copy(self._nominal))
@@ -161,7 +161,7 @@ def _mujoco_step(num_threads: int) -> Step:
   def step(params: Dynamics | None, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array) -> tuple[jax.Array, jax.Array]:
     factors = [] if params is None else [params.mass[None], params.friction, params.gain]
     result = jax.ShapeDtypeStruct((2 * constants.NUM_JOINTS,), jnp.float32)
-    # One callback serves all worlds, for vmap hands it the whole batch, and one array goes each way: each costs time.
+    # One callback serves all worlds, since vmap passes it the whole batch. One array goes each way, as each costs time.
     world = jnp.concatenate([qpos, qvel, ctrl, *factors])
     state = jax.pure_callback(host, result, world, vmap_method="broadcast_all")
     return state[: constants.NUM_JOINTS], state[constants.NUM_JOINTS :]

@@ -1,7 +1,7 @@
-"""Worlds that differ: ranges from which each episode draws its own camera, colours, light and dynamics.
+"""Randomised worlds: ranges from which each episode draws its own camera, colours, light and dynamics.
 
-All ranges are half-widths about the nominal world and 0 by default; shadows only get weaker. A randomisation of nothing
-draws nothing, and the world then is the nominal one to the bit.
+All ranges are half-widths around the nominal world and are 0 by default; shadows only get weaker. With all ranges at 0
+nothing is drawn, and the world is bit-identical to the nominal one.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from environments.jaco import camera, constants, physics
 class Randomization:
   """Half-widths of uniform draws at every reset."""
 
-  camera_m: float = 0.0  # Shift of the camera and, apart from it, of the point it looks at, along each axis.
+  camera_m: float = 0.0  # Shift along each axis of the camera and, independently, of the point it looks at.
   field_of_view: float = 0.0  # Relative change of the angle of view.
   light: float = 0.0  # Change of each component of the light's direction (nominally of length one).
   ambient: float = 0.0  # Change of the ambient share of light.
-  shadow: float = 0.0  # The most by which shadows on the table are weaker, 1 for none at all.
+  shadow: float = 0.0  # The greatest weakening of shadows on the table; 1 for none at all.
   color: float = 0.0  # Change of each RGB component of each material.
-  mass: float = 0.0  # Relative change of link mass, of all links at once.
+  mass: float = 0.0  # Relative change of link mass, the same for all links.
   friction: float = 0.0  # Relative change of each joint's friction.
   gain: float = 0.0  # Relative change of each joint's servo gain.
 
@@ -35,9 +35,9 @@ class Randomization:
       is_relative = field.name in ("field_of_view", "mass", "friction", "gain")
       most = 1.0 if is_relative or field.name == "shadow" else math.inf
       if field.name == "camera_m":
-        most = 1.0  # It sees the arm from 1.5 m.
+        most = 1.0  # The camera sees the arm from 1.5 m.
       if field.name == "light":
-        most = float(constants.LIGHT_DIRECTION[2])  # It would shine from below.
+        most = float(constants.LIGHT_DIRECTION[2])  # Otherwise the light could come from below.
       if not is_number or not 0 <= value <= most or (value == most and field.name != "shadow"):
         raise ValueError(
           f"{field.name}={value} is not a half-width: from 0 up and finite, relative ones and a camera's below 1, a "
@@ -54,10 +54,10 @@ class Randomization:
 
 
 def make(ranges: Randomization | Mapping[str, float] | None) -> Randomization:
-  """The randomisation with these fields; of nothing for None.
+  """The randomisation with these fields; None means no randomisation.
 
   Raises:
-    ValueError: for a field that there is not, or a value that is no half-width.
+    ValueError: for an unknown field, or a value that is not a half-width.
   """
   if isinstance(ranges, Randomization):
     return ranges
@@ -72,7 +72,7 @@ def make(ranges: Randomization | Mapping[str, float] | None) -> Randomization:
 
 
 def draw_appearance(ranges: Randomization, key: jax.Array, nominal: camera.Appearance) -> camera.Appearance:
-  """The appearance of one episode, about the nominal one."""
+  """Draws the appearance of one episode around the nominal one."""
   position, look_at, fov, light, ambient, colors = jax.random.split(key, 6)
   shadow = jax.random.fold_in(key, 6)
 
@@ -94,7 +94,7 @@ def draw_appearance(ranges: Randomization, key: jax.Array, nominal: camera.Appea
 
 
 def draw_dynamics(ranges: Randomization, key: jax.Array) -> physics.Dynamics:
-  """The dynamics of one episode."""
+  """Draws the dynamics of one episode."""
   mass, friction, gain = jax.random.split(key, 3)
 
   def factor(key: jax.Array, shape: tuple[int, ...], half_width: float) -> jax.Array:

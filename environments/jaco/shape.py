@@ -1,7 +1,7 @@
-"""The arm as round segments: the one set of primitives that is collided and drawn; masses are dm_control's (`model`).
+"""The arm as round segments: one set of primitives for collision and drawing; masses are dm_control's (`model`).
 
-Each link is a few capsules fitted to the bounding boxes of dm_control's Kinova meshes (our fit), with a light ring
-about each joint as on the real arm. Rings are flat-ended cylinders, drawn and never collided.
+Each link is a few capsules that we fitted to the bounding boxes of dm_control's Kinova meshes, with a light ring around
+each joint as on the real arm. Rings are flat-ended cylinders. They are drawn but never collide.
 """
 
 import itertools
@@ -16,7 +16,7 @@ DARK, LIGHT, TARGET = 0, 1, 2
 
 
 class Segment(NamedTuple):
-  """All points within `radius` of a line segment, in metres in the frame of `body`; `is_flat` cuts its ends off."""
+  """All points within `radius` of a line segment, in metres in the frame of `body`; `is_flat` cuts off its ends."""
 
   body: int
   start: tuple[float, float, float]
@@ -46,7 +46,7 @@ RINGS = tuple(Segment(b, (0.0, 0.0, -h), (0.0, 0.0, h), r, LIGHT, is_flat=True) 
 
 
 class Segments(NamedTuple):
-  """The same as arrays."""
+  """Segments as arrays."""
 
   body: np.ndarray  # [N] int32
   start: np.ndarray  # [N, 3] float32, metres, body frame
@@ -62,12 +62,12 @@ def segments(parts: tuple[Segment, ...]) -> Segments:
   return Segments(**{field: np.array(column, types.get(field, np.float32)) for field, column in columns.items()})
 
 
-# Neighbours along the chain overlap by construction, and so do a link and the next but one about the short wrist.
+# Neighbours along the chain overlap by construction. Around the short wrist, a link also overlaps the next but one.
 _MIN_BODIES_APART = 3
 
 
 def _order(body: int) -> int:
-  """Position along the chain; fingers count as the hand that carries them."""
+  """Position along the chain. Fingers have the position of the hand that carries them."""
   return min(body, 6)
 
 
@@ -78,5 +78,5 @@ PAIRS = np.array(  # [P, 2] indices of `LINKS` that must not touch each other
     if _order(LINKS[b].body) - _order(LINKS[a].body) >= _MIN_BODIES_APART
   ]
 )
-OVER_TABLE = np.array([i for i, link in enumerate(LINKS) if link.body >= 2])  # [M] those that can come down on it.
+OVER_TABLE = np.array([i for i, link in enumerate(LINKS) if link.body >= 2])  # [M] links that can come down on it.
 assert {segment.body for segment in LINKS} == set(range(len(constants.BODY_NAMES)))

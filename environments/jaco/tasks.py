@@ -1,11 +1,11 @@
 """The tasks of the arm: where an episode starts, how the target moves, what a step pays and how an episode ends.
 
-Reward is 1 on every step with the palm within 10 cm of the target, nothing else (papers.md 2.1). An episode ends with
-discount 0 when the arm touches itself or the table or comes to a joint limit, and is cut with discount 1 after 50
-steps of 0.1 s. Tasks differ in their target alone. The papers and talks name most of them and define only the reacher
-(papers.md 2.1, 2.5, 2.6): how a target moves, and all numbers, are ours. The ceiling is the mean return of a scripted
-oracle over 600 episodes, +- its standard error, the same with 6 and with 9 joints (`python -m
-tests.environments.oracle`):
+The reward is 1 on every step with the palm within 10 cm of the target, and nothing else (papers.md 2.1). An episode
+ends with discount 0 when the arm touches itself or the table or comes to a joint limit. After 50 steps of 0.1 s it is
+truncated with discount 1. The tasks differ only in their target. The papers and talks name most of them and define only
+the reacher (papers.md 2.1, 2.5, 2.6). How a target moves, and all numbers, are our choices. The ceiling is the mean
+return of a scripted oracle over 600 episodes, +- its standard error. It is the same with 6 and with 9 joints
+(`python -m tests.environments.oracle`):
 
     reach/fixed    44.5 +- 0.3  one place, 20 cm above the middle of the work area
     reach/random   42.8 +- 0.3  anywhere in 30 x 40 cm, 20 cm above the table
@@ -16,8 +16,8 @@ tests.environments.oracle`):
     catch          40.3 +- 0.2  thrown from one side to the other; caught while within 10 cm
     catch_the_bee  41.4 +- 0.3  flies through the box of `reach/3d`, with sudden turns
 
-Everything here is a pure function, in JAX but with no physics, pixels or batch, so that in the simulated world and on
-the arm behind the bridge targets move, steps pay and episodes end by the same code.
+Everything here is a pure function in JAX, without physics, pixels or batches. The simulated world and the arm behind
+the bridge therefore share the code that moves targets, pays rewards and ends episodes.
 """
 
 import dataclasses
@@ -31,30 +31,30 @@ from flax import struct
 from environments import core
 from environments.jaco import constants, contact, kinematics
 
-# Why an episode is over, `Evaluation.ending`.
+# Why an episode has ended, `Evaluation.ending`.
 RUNNING, TIME_LIMIT, SELF_CONTACT, TABLE_CONTACT, JOINT_LIMIT, DIVERGED = range(6)
-_NUM_CANDIDATES = 4  # Poses drawn for a start; the first that touches nothing is taken.
+_NUM_CANDIDATES = 4  # Poses drawn for a start. The first one that touches nothing is used.
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A target to keep the palm by: how it starts and moves, and what an episode is.
+  """A target to keep the palm near: how it starts and moves, and what an episode is.
 
   Attributes:
     name: its registered name, without `jaco/`.
-    target_low_m, target_high_m: corners of the box in which the target is drawn uniformly, x y z in the base frame. It
-      stays in there: it bounces off the faces.
+    target_low_m, target_high_m: corners of the box in which the target is drawn uniformly, x y z in the base frame. The
+      target stays in the box: it bounces off the faces.
     target_speed_m_s: least and greatest speed, drawn uniformly for a whole episode. The direction is drawn uniformly
       from those that the box has room for: to and fro on a line, in a plane, or in space.
-    turns_per_s: about how often, at random, the direction is drawn anew, at most once a step. On a line every other
-      turn reverses.
-    is_thrown: the target starts on a side of the box, where y is least or greatest, on its straight way to a point of
+    turns_per_s: about how often, at random, a new direction is drawn, at most once a step. On a line every other turn
+      reverses the motion.
+    is_thrown: the target starts on a side of the box, where y is least or greatest, and moves straight to a point of
       the other side.
-    max_start_spread_rad: every joint starts uniformly within a spread of home, cut off at its stops (where 12 % of the
-      fingers' starts lie). The spread is itself drawn, uniformly, between 0 and this: from easy starts to hard ones, so
-      that chance finds the reward.
+    max_start_spread_rad: every joint starts uniformly within a spread around home, clipped at its stops (where 12 % of
+      the fingers' starts lie). The spread itself is drawn uniformly between 0 and this value. Starts thus range from
+      easy to hard, so that chance finds the reward.
     num_steps: length of an episode.
-    reach_distance_m: palm to target within which a step pays 1.
+    reach_distance_m: distance from palm to target within which a step pays 1.
   """
 
   name: str
@@ -84,7 +84,7 @@ TASKS = {
     Task("reach/3d", (_X_LOW, _Y_LOW, _AIR_LOW), (_X_HIGH, _Y_HIGH, _AIR_HIGH)),
     Task("reach/moving", (_X_LOW, _Y_LOW, _Z), (_X_HIGH, _Y_HIGH, _Z), (0.05, 0.15)),
     Task("conveyor", (_X, _Y_LOW, _Z), (_X, _Y_HIGH, _Z), (0.10, 0.20), turns_per_s=1.0),
-    # All in view; the fastest throw gets 70 cm far in an episode, the slowest 50.
+    # All are in view; the fastest throw travels 70 cm in an episode, the slowest 50.
     Task("catch", (_X_LOW, -0.35, _AIR_LOW), (0.50, 0.35, _AIR_HIGH), (0.10, 0.14), is_thrown=True),
     Task("catch_the_bee", (_X_LOW, _Y_LOW, _AIR_LOW), (_X_HIGH, _Y_HIGH, _AIR_HIGH), (0.20, 0.30), turns_per_s=2.0),
   )
@@ -97,12 +97,12 @@ class Target:
 
   position: jax.Array  # [3] metres, base frame
   velocity: jax.Array  # [3] m/s
-  key: jax.Array  # [] of the turns to come
+  key: jax.Array  # [] for the turns to come
 
 
 @struct.dataclass
 class Start:
-  """The start of an episode; joints are at rest."""
+  """The start of an episode, with the joints at rest."""
 
   qpos: jax.Array  # [9] radians
   target: Target
@@ -110,7 +110,7 @@ class Start:
 
 @struct.dataclass
 class Evaluation:
-  """What a task makes of one instant; the first three fields are those of `core.TimeStep`."""
+  """What a task computes from one instant; the first three fields are those of `core.TimeStep`."""
 
   step_type: jax.Array  # [] int32
   reward: jax.Array  # [] float32
@@ -121,7 +121,7 @@ class Evaluation:
 
 
 def find_ending(qpos: jax.Array, poses: kinematics.Poses) -> jax.Array:
-  """Which of the three faults, if any, a pose has; int32 `[]`."""
+  """Which of the three faults a pose has, if any; int32 `[]`."""
   faults = jnp.stack(
     [
       contact.self_clearance(poses) < 0,
@@ -133,9 +133,9 @@ def find_ending(qpos: jax.Array, poses: kinematics.Poses) -> jax.Array:
 
 
 def draw_start(task: Task, key: jax.Array) -> Start:
-  """Draws joint angles about home that touch nothing, and a target.
+  """Draws joint angles around home that touch nothing, and a target.
 
-  Of a few candidates the first valid one is taken, and home itself if none is.
+  The first valid one of a few candidates is used, or home itself if none is valid.
   """
   pose_key, spread_key, target_key, motion_key = jax.random.split(key, 4)
   home = jnp.asarray(constants.HOME_RAD, jnp.float32)
@@ -151,7 +151,7 @@ def draw_start(task: Task, key: jax.Array) -> Start:
 
 
 def move(task: Task, target: Target) -> Target:
-  """The target a control step later."""
+  """The target one control step later."""
   if not task.is_moving:
     return target
   low, high = jnp.float32(task.target_low_m), jnp.float32(task.target_high_m)
@@ -167,7 +167,7 @@ def move(task: Task, target: Target) -> Target:
 
 
 def path(task: Task, target: Target) -> jax.Array:
-  """Where an episode's target is at its start and after each step, base frame, metres: float32 `[T + 1, 3]`."""
+  """The positions of an episode's target at its start and after each step, base frame, metres: float32 `[T + 1, 3]`."""
   return jax.lax.scan(lambda here, _: (move(task, here), here.position), target, length=task.num_steps + 1)[1]
 
 
@@ -192,7 +192,7 @@ def _draw_target(task: Task, point_key: jax.Array, motion_key: jax.Array) -> Tar
 
 
 def _draw_direction(task: Task, key: jax.Array) -> jax.Array:
-  """A unit vector `[3]`, uniform among those along which the box extends."""
+  """A unit vector `[3]`, uniform among the directions in which the box extends."""
   has_room = np.less(task.target_low_m, task.target_high_m)
   way = jnp.where(has_room, jax.random.normal(key, (3,)), 0.0)
   return way / jnp.linalg.norm(way)
@@ -201,13 +201,13 @@ def _draw_direction(task: Task, key: jax.Array) -> jax.Array:
 def evaluate(
   task: Task, qpos: jax.Array, target: jax.Array, elapsed: jax.Array, is_diverged: jax.Array | bool = False
 ) -> Evaluation:
-  """Reward, discount and kind of a step from the joint angles after it.
+  """Reward, discount and step type, computed from the joint angles after the step.
 
   Args:
     qpos: joint angles, radians, float32 `[9]`.
     target: the target in the base frame, metres, float32 `[3]`.
     elapsed: control steps since the start of the episode, int32 `[]`; 0 makes a FIRST step, which pays nothing.
-    is_diverged: whether the simulation failed (`qpos` then is the last good one), bool `[]`.
+    is_diverged: whether the simulation failed (then `qpos` is the last good one), bool `[]`.
   """
   chex.assert_shape((qpos, target), [(constants.NUM_JOINTS,), (3,)])
   return evaluate_poses(task, qpos, kinematics.forward(qpos), target, elapsed, is_diverged)
@@ -221,7 +221,7 @@ def evaluate_poses(
   elapsed: jax.Array,
   is_diverged: jax.Array | bool = False,
 ) -> Evaluation:
-  """`evaluate` for a caller that has the poses already."""
+  """`evaluate` for a caller that already has the poses."""
   elapsed = jnp.asarray(elapsed, jnp.int32)
   palm = kinematics.palm(poses)
   is_reached = jnp.linalg.norm(palm - target) <= task.reach_distance_m

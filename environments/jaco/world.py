@@ -1,4 +1,4 @@
-"""The simulated arm as a world: reset draws, step moves, observe looks.
+"""The simulated arm as a world: reset draws an episode, step moves the arm, observe looks.
 
     action -> commanded velocities -> physics (10 steps of 10 ms) -> joint angles      (step)
     joint angles -> poses -> reward and ending -> pixels, depth, proprioception        (observe)
@@ -20,7 +20,7 @@ from flax import struct
 from environments import core, loop_closure
 from environments.jaco import camera, constants, kinematics, physics, randomize, tasks
 
-# A guess: a hundred times as fast as Kinova lets a joint turn. What diverges may stay finite, as far as 1e20.
+# A guess: a hundred times the speed that Kinova allows a joint. Diverging values may stay finite, as far as 1e20.
 _DIVERGED_RAD_S = 100.0
 
 
@@ -32,25 +32,25 @@ class State:
   qvel: jax.Array  # [9] rad/s
   target: tasks.Target
   elapsed: jax.Array  # [] int32 control steps
-  is_diverged: jax.Array  # [] bool: physics gave no state of an arm; qpos and qvel are the last good ones
+  is_diverged: jax.Array  # [] bool: physics gave no valid state of an arm; qpos and qvel are the last good ones
   dynamics: physics.Dynamics | None  # None: nominal
   appearance: camera.Appearance | None  # None: nominal
-  path: jax.Array  # [3, T + 1] the palm before each step so far, metres, base frame
+  path: jax.Array  # [3, T + 1] the palm's position before each step so far, metres, base frame
 
 
 class Jaco(core.ByValue):
-  """A Jaco arm that keeps its palm by a ball over a table (`core.Environment`).
+  """A Jaco arm that must keep its palm near a ball over a table (`core.Environment`).
 
-  Actions: 3 per joint, 0, 1, 2 for -v, 0, +v, v = `constants.COMMAND_RAD_S`; 6 joints, or 9 with the fingers.
+  Actions: 3 per joint: 0, 1, 2 for -v, 0, +v, where v = `constants.COMMAND_RAD_S`; 6 joints, or 9 with the fingers.
 
   Observations:
     pixels: uint8 `[64, 64, 3]`.
     proprioception: sines and cosines of the 9 joint angles, then joint velocities divided by the commanded speed v,
-      float32 `[27]`; fingers are observed with 6 joints too.
+      float32 `[27]`. The fingers are observed even with 6 joints.
     target: x y z in the base frame, metres, float32 `[3]`.
-  Privileged signals, those of the mazes' heads under the same names:
+  Privileged signals (the mazes use the same names for their heads' signals):
     depth: bands of `camera.DEPTH_EDGES_M`, 0 (near) to 7, at every eighth row and column, int32 `[8, 8]`.
-    depth_grid: the depths that these were cut from, 1 for `camera.MAX_DEPTH_M`, float32 `[8, 8]`.
+    depth_grid: the depths from which these bands were computed, 1 for `camera.MAX_DEPTH_M`, float32 `[8, 8]`.
     depth_map: metres along the camera's axis, float32 `[64, 64]`.
     loop_closure: whether the palm is back where it was (`environments.loop_closure`), 0 or 1, int32 `[]`.
     joints: sines and cosines of the 9 joint angles, float32 `[18]`.
@@ -75,23 +75,23 @@ class Jaco(core.ByValue):
     physics_kind: str = "auto",
     num_threads: int | None = None,
   ):
-    """Builds the world; physics is compiled here, once.
+    """Builds the world and compiles its physics, once.
 
     Args:
       task: which task.
       num_joints: 9, or 6 without the fingers.
-      max_start_spread_rad: replaces the task's spread of starts about home.
-      num_steps: replaces the task's length of an episode.
-      randomization: how worlds differ, or the fields of that; None for not at all.
-      change: how every episode looks, one of `constants.CHANGES`, before what is randomised; None for the nominal look.
-      loop_near_m: distance within which the palm's place is the same one, eta_1; random actions move it 1.4 cm a step,
-        and 7 of 100 steps then close a loop.
-      loop_far_m: how far away the palm must have been between, eta_2.
+      max_start_spread_rad: replaces the task's spread of starts around home.
+      num_steps: replaces the task's episode length.
+      randomization: how worlds differ, or the fields of a `Randomization`; None for no randomisation.
+      change: how every episode looks before randomisation, one of `constants.CHANGES`; None for the nominal look.
+      loop_near_m: distance within which two places of the palm count as the same, eta_1. Random actions move the palm
+        1.4 cm a step, and 7 of 100 steps then close a loop.
+      loop_far_m: how far away the palm must have been in between, eta_2.
       physics_kind: "mujoco" (C, on the host), "mjx" (on the device), or "auto" by backend.
-      num_threads: of C MuJoCo's pool; None for all cores.
+      num_threads: threads of C MuJoCo's pool; None for all cores.
 
     Raises:
-      ValueError: naming the argument that cannot be.
+      ValueError: names the invalid argument.
     """
     if num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={num_joints} is neither 6 (the arm) nor 9 (arm and fingers)")
@@ -121,7 +121,7 @@ class Jaco(core.ByValue):
 
   @property
   def return_bounds(self) -> tuple[float, float]:
-    """A step is worth 0 or 1."""
+    """Each step pays 0 or 1."""
     return 0.0, float(self.task.num_steps)
 
   def observation_spec(self) -> Mapping[str, specs.Array]:
@@ -150,7 +150,7 @@ class Jaco(core.ByValue):
     return specs.BoundedArray((self.num_joints,), np.int32, 0, 2, name="action")
 
   def reset(self, key: jax.Array) -> State:
-    """Draws an episode: start, target and, where randomised, how the world looks and moves."""
+    """Draws an episode: start, target and, if randomised, how the world looks and moves."""
     start_key, dynamics_key, appearance_key = jax.random.split(key, 3)
     start = tasks.draw_start(self.task, start_key)
     ranges = self._randomization
@@ -166,7 +166,7 @@ class Jaco(core.ByValue):
     )
 
   def step(self, state: State, action: jax.Array) -> State:
-    """Holds the commanded velocities for a control step."""
+    """Holds the commanded velocities for one control step."""
     qpos, qvel = self._physics(state.dynamics, state.qpos, state.qvel, command(action))
     is_good = jnp.all(jnp.isfinite(qpos)) & jnp.all(jnp.abs(qvel) < _DIVERGED_RAD_S)
     palm = kinematics.palm(kinematics.forward(state.qpos))
@@ -181,7 +181,7 @@ class Jaco(core.ByValue):
     )
 
   def observe(self, state: State) -> core.TimeStep:
-    """Poses, then reward and ending, then the picture."""
+    """Computes the poses, then reward and ending, then the picture."""
     poses = kinematics.forward(state.qpos)
     target = state.target.position
     evaluation = tasks.evaluate_poses(self.task, state.qpos, poses, target, state.elapsed, state.is_diverged)
@@ -211,9 +211,9 @@ class Jaco(core.ByValue):
 
 
 def simulated(observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """What the simulation shows of an arm that shows `observation`: pixels drawn from the others, which stay.
+  """How the simulation shows an arm with this `observation`: it draws the pixels from the rest, which stays.
 
-  `observation` has proprioception `[27]` and target `[3]`, as `Jaco` shows them; nothing else is read of it.
+  `observation` has proprioception `[27]` and target `[3]`, as `Jaco` shows them. No other entry is read.
   """
   pixels = _drawn(_nominal_view(), observation["proprioception"], observation["target"])
   return {**observation, "pixels": np.asarray(pixels)}
@@ -231,7 +231,7 @@ def _drawn(view: camera.View, proprioception: jax.Array, target: jax.Array) -> j
 
 
 def command(action: jax.Array) -> jax.Array:
-  """Commanded velocities of the 9 joints, rad/s, from `[6]` or `[9]` choices among -v, 0, +v; no choice holds still."""
+  """Commanded velocities of the 9 joints, rad/s, from `[6]` or `[9]` choices among -v, 0, +v; the others hold still."""
   chex.assert_rank(action, 1)
   speed = jnp.asarray(constants.COMMAND_RAD_S[: action.shape[0]], jnp.float32)
   velocity = (action.astype(jnp.float32) - 1.0) * speed
@@ -239,6 +239,6 @@ def command(action: jax.Array) -> jax.Array:
 
 
 def proprioception(qpos: jax.Array, qvel: jax.Array) -> jax.Array:
-  """Sines, cosines and scaled velocities of the 9 joints, `[27]`: angles without the jump at a full turn."""
+  """Sines, cosines and scaled velocities of the 9 joints, `[27]`. Sines and cosines do not jump at a full turn."""
   chex.assert_shape((qpos, qvel), (constants.NUM_JOINTS,))
   return jnp.concatenate([jnp.sin(qpos), jnp.cos(qpos), qvel / jnp.asarray(constants.COMMAND_RAD_S, jnp.float32)])

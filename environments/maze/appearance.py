@@ -1,9 +1,10 @@
 """All colours of a maze in one table of texels, so that a pixel is one look-up.
 
-Walls, floor and sky are DeepMind Lab's textures (Apache-2.0; `tests/environments/derive_assets.py` made them), fruit
-and goal are painted in `things.py`. Every wall texture stands there twice, as the light falls on faces to the north or
-south and, darker, to the east or west; and each of these in halving sizes, of which a far wall takes a small one, so
-that it does not flicker. Where a maze's walls change colour is drawn once from its text: the same maze, the same look.
+Walls, floor and sky have DeepMind Lab's textures (Apache-2.0; `tests/environments/derive_assets.py` made them). Fruit
+and goal are painted in `things.py`. The table has every wall texture twice: as lit on faces to the north or south and,
+darker, on faces to the east or west. It has each of these in halving sizes. A far wall takes a small one, so that it
+does not flicker. The places where a maze's walls change colour are drawn once from its text, so the same maze always
+looks the same.
 """
 
 import pathlib
@@ -16,18 +17,18 @@ import numpy as np
 from environments.maze import layout, things
 
 FOLDER = pathlib.Path(__file__).parent / "assets"
-TEXELS = 64  # Of a texture's side, one cell long.
-SIZES = (64, 32, 16, 8, 4)  # Of the copies of a texture.
+TEXELS = 64  # Along a texture's side, which is one cell long.
+SIZES = (64, 32, 16, 8, 4)  # The sizes of a texture's copies.
 SKY_SHAPE = (64, 256)  # Heights (tangent 1 to 0), azimuths (all round).
 _SHADE = 0.75  # Light on faces to the east or west.
-_ACCENTS = 0.3  # Share of wall faces that do not wear the style's first texture: landmarks.
+_ACCENTS = 0.3  # Share of wall faces with another texture than the style's first: landmarks.
 
 
 class Style(NamedTuple):
-  """One of Lab's styles; names as in labmaze's assets."""
+  """One of Lab's styles, with the names in labmaze's assets."""
 
   floor: str
-  walls: tuple[str, ...]  # The first one prevails.
+  walls: tuple[str, ...]  # The first one is used most.
   sky: str
 
 
@@ -41,7 +42,7 @@ STYLES = {
 
 
 class Appearance(NamedTuple):
-  """Colours and where they stand; `N` texels, `L` copies of each texture."""
+  """The colours and their places; `N` texels, `L` copies of each texture."""
 
   texels: np.ndarray  # [N, 3] uint8
   walls: np.ndarray  # [H * W * 4] int32: texture of a square's face towards east, west, north, south
@@ -52,7 +53,7 @@ class Appearance(NamedTuple):
 
 
 def make(maze: layout.Layout, style: str) -> Appearance:
-  """How a maze looks; ValueError for an unknown style."""
+  """The appearance of a maze; ValueError for an unknown style."""
   if style not in STYLES:
     raise ValueError(f'style="{style}" is not known; there are {", ".join(STYLES)}')
   strip = iio.imread(FOLDER / f"{style}.png")
@@ -73,14 +74,14 @@ def make(maze: layout.Layout, style: str) -> Appearance:
 
 
 def _copies(picture: np.ndarray) -> list[np.ndarray]:
-  """The picture in all `SIZES`, each averaged from the full one."""
+  """The picture in all `SIZES`, each averaged from the full size."""
   return [
     picture.astype(np.float32).reshape(size, TEXELS // size, size, TEXELS // size, 3).mean((1, 3)) for size in SIZES
   ]
 
 
 def _hang(maze: layout.Layout, num_textures: int) -> np.ndarray:
-  """Which texture each face of each square wears, already counting the two lights: `[H * W * 4]` int32."""
+  """Which texture each face of each square has, with the two lights counted apart: `[H * W * 4]` int32."""
   rng = np.random.default_rng(zlib.crc32(maze.text.encode()))
   is_post = np.zeros_like(maze.is_wall)
   is_post[::2, ::2] = True

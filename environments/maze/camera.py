@@ -1,9 +1,9 @@
 """The first-person picture and its depth: walls by column, floor by row, sky by direction, discs in front.
 
-The eye is half a cell above the floor and looks level, a pinhole with square pixels: the ray of column
-tangent a and row tangent s meets the wall of its column at depth z where -eye <= s z <= top - eye, else the floor at
-depth eye / -s, or the sky. A pixel's colour is then one look-up in the table of texels. Who looks up or down sees
-other rows of a taller picture (`Rows`): all that is known of a row stands in tables.
+The eye is half a cell above the floor and looks level. It is a pinhole with square pixels. The ray of column tangent a
+and row tangent s meets the wall of its column at depth z where -eye <= s z <= top - eye. Otherwise it meets the floor
+at depth eye / -s, or the sky. A pixel's colour is then one look-up in the table of texels. An agent that looks up or
+down sees other rows of a taller picture (`Rows`), so all that depends on a row is tabulated.
 """
 
 from typing import NamedTuple
@@ -22,53 +22,53 @@ _SIZES = np.array(appearance_lib.SIZES, np.int32)
 
 
 class Scene(NamedTuple):
-  """What does not change while a world lives."""
+  """What stays fixed while a world exists."""
 
   ground: ground_lib.Ground
   appearance: appearance_lib.Appearance
-  num_steps: int  # Of a ray: `Layout.most_crossings`.
+  num_steps: int  # Steps of a ray: `Layout.most_crossings`.
   wall_height: float = constants.WALL_HEIGHT  # Cells.
 
 
 class Rows(NamedTuple):
-  """The rows of a picture, from the top: `N` that it could show, `R` that it does."""
+  """The rows of a picture, from the top: it could show `N` and does show `R`."""
 
-  up: np.ndarray  # [N] tangents of their angles upwards
+  up: np.ndarray  # [N] tangents of the rows' upward angles
   size: int  # R
-  first: jax.Array | None = None  # [] int32: the first that is shown; None: all are
+  first: jax.Array | None = None  # [] int32: the first row that is shown; None: all are
 
   def shown(self, table: np.ndarray) -> np.ndarray | jax.Array:
-    """The part of a table `[N, ...]` of what is known of the rows that belongs to those shown, `[R, ...]`."""
+    """The part of a table over all rows, `[N, ...]`, that belongs to the rows shown, `[R, ...]`."""
     return table if self.first is None else jax.lax.dynamic_slice_in_dim(jnp.asarray(table), self.first, self.size)
 
 
 class View(NamedTuple):
-  """All that the columns of one picture need to know; `K` columns, `M` layers of things."""
+  """All that the columns of one picture need to know: `K` columns, `M` layers of things."""
 
-  eye: jax.Array  # [2, K] x and y, the same for all, of the eye, and
-  ray: jax.Array  # [2, K] of the way of one cell of depth
+  eye: jax.Array  # [2, K] x and y of the eye, the same for all columns
+  ray: jax.Array  # [2, K] x and y of the way along the ray per cell of depth
   sky_column: jax.Array  # [K] int32 texels
   wall_depth: jax.Array  # [K] cells along the heading
   wall_start: jax.Array  # [K] int32: texel at the top of the wall in this column
   wall_size: jax.Array  # [K] int32: texels from one row of the wall's texture to the next
-  thing_depth: jax.Array  # [M, K] cells along the heading, infinite where there is none
-  thing_scale: jax.Array  # [M, K] and
-  thing_shift: jax.Array  # [M, K]: height on a disc is v = s * scale - shift, s the row's tangent
-  thing_square: jax.Array  # [M, K]: and v^2 is at most this
+  thing_depth: jax.Array  # [M, K] cells along the heading, infinite if there is no thing
+  thing_scale: jax.Array  # [M, K]: the height on a disc is v = s * scale - shift, where s is the row's tangent
+  thing_shift: jax.Array  # [M, K]
+  thing_square: jax.Array  # [M, K]: the largest v^2 on the disc
   thing_start: jax.Array  # [M, K] int32: texel at the top of the disc's picture in this column
 
 
 def tangents(size: int, *, beyond: int = 0) -> np.ndarray:
-  """Tangents of the columns' angles to the right, or, in reverse, of the rows' upwards: `[size]` float32.
+  """Tangents of the columns' angles to the right or, reversed, of the rows' angles upwards: `[size]` float32.
 
-  With `beyond` so many more at either side.
+  `beyond` adds as many more on either side.
   """
   pixel = np.arange(-beyond, size + beyond)
   return ((pixel + 0.5) / size * 2.0 - 1.0).astype(np.float32) * np.float32(constants.HALF_VIEW)
 
 
 def rows(size: int, pitch: jax.Array | None = None) -> Rows:
-  """The rows of a picture of that size, looking level or with the tangent `pitch` `[]` at its middle."""
+  """The rows of a picture of this size. It looks level, or its middle has the tangent `pitch` `[]`."""
   if pitch is None:
     return Rows(tangents(size)[::-1], size)
   beyond = round(constants.MAX_PITCH * size / 2)
@@ -79,7 +79,7 @@ def rows(size: int, pitch: jax.Array | None = None) -> Rows:
 def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.Things, columns: np.ndarray) -> View:
   """Casts the rays of an even number of columns with given tangents `[K]`.
 
-  The left half and the right half take turns in a loop: what a loop returns is stored, while XLA:CPU would compute
+  A loop casts first the left half and then the right half. What a loop returns is stored. XLA:CPU would compute
   anything else about a column again for each of its pixels.
   """
   chex.assert_shape(position, (2,))
@@ -98,7 +98,7 @@ def view(scene: Scene, position: jax.Array, heading: jax.Array, objects: things.
 
 
 def depth(scene: Scene, seen: View, rows: Rows) -> jax.Array:
-  """Depth along the heading of the pixels in some rows: `[R, K]` cells, infinite for the sky."""
+  """Depth along the heading of the pixels in the given rows: `[R, K]` cells, infinite for the sky."""
   up, floor = (jnp.asarray(rows.shown(table))[:, None] for table in (rows.up, _floor_depth(rows.up)))
   nearest = jnp.where(_is_wall(scene, seen, up), seen.wall_depth[None], floor)
   for layer in reversed(range(seen.thing_depth.shape[0])):
@@ -108,7 +108,7 @@ def depth(scene: Scene, seen: View, rows: Rows) -> jax.Array:
 
 
 def picture(scene: Scene, seen: View, rows: Rows, columns: np.ndarray) -> jax.Array:
-  """The picture of a view in some rows and all its columns, which have tangents `[K]`: `[R, K, 3]` uint8."""
+  """The picture of a view, in the given rows and all columns, with tangents `[K]`: `[R, K, 3]` uint8."""
   look, up = scene.appearance, jnp.asarray(rows.shown(rows.up))[:, None]
   texel = jnp.where(
     _is_wall(scene, seen, up),
@@ -123,14 +123,14 @@ def picture(scene: Scene, seen: View, rows: Rows, columns: np.ndarray) -> jax.Ar
 
 
 def _texel(share: jax.Array, size: jax.Array | int) -> jax.Array:
-  """Which of `size` texels in a line lies at a share, 0 to 1, of its length."""
+  """Which of `size` texels in a line lies at a given share, 0 to 1, of its length."""
   return jnp.clip((share * jnp.asarray(size, jnp.float32)).astype(jnp.int32), 0, size - 1)
 
 
 def _columns(
   scene: Scene, position: jax.Array, heading: jax.Array, objects: things.Things, across: jax.Array, *, pixel: float
 ) -> View:
-  """The view of columns with tangents `across` `[K]`; `pixel` is the height of one at depth 1."""
+  """The view of columns with tangents `across` `[K]`; `pixel` is the height of a pixel at depth 1."""
   look, cosine, sine = scene.appearance, jnp.cos(heading), jnp.sin(heading)
   walls = sight.look(scene.ground, position, heading, across, num_steps=scene.num_steps)
   layers = things.layers(objects, position, heading, across, walls.depth)
@@ -158,7 +158,7 @@ def _is_wall(scene: Scene, seen: View, up: jax.Array) -> jax.Array:
 
 
 def _disc(seen: View, layer: int, up: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Whether pixels lie on a layer's discs, `[R, K]`, and how high on them, v in [-1, 1]."""
+  """Whether pixels lie on a layer's discs, `[R, K]`, and at which height on them, v in [-1, 1]."""
   v = up * seen.thing_scale[layer][None] - seen.thing_shift[layer][None]
   return v * v <= seen.thing_square[layer][None], v
 
@@ -170,12 +170,12 @@ def _floor_depth(up: np.ndarray) -> np.ndarray:
 
 
 def _copy(texels_per_pixel: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-  """Which of a texture's copies has about one texel a pixel."""
+  """Which of a texture's copies has about one texel per pixel."""
   return sum((texels_per_pixel > 1.5 * 2.0**k).astype(np.int32) for k in range(len(_SIZES) - 1))
 
 
 def _wall_column(look: appearance_lib.Appearance, walls: sight.Hits, pixel: float) -> tuple[jax.Array, jax.Array]:
-  """Texel at the wall's top and texels in a row of its texture, int32 `[K]` each; `pixel`: one's height at depth 1."""
+  """Texel at the wall's top and row size of its texture, int32 `[K]` each; `pixel` is a pixel's height at depth 1."""
   copy = _copy(walls.depth * np.float32(appearance_lib.TEXELS * pixel))
   texture = jnp.asarray(look.walls)[walls.square * 4 + walls.face]
   start = jnp.asarray(look.wall_starts)[texture * len(_SIZES) + copy]
@@ -184,14 +184,14 @@ def _wall_column(look: appearance_lib.Appearance, walls: sight.Hits, pixel: floa
 
 
 def _wall_texels(scene: Scene, seen: View, up: jax.Array) -> jax.Array:
-  """Texel of the wall in every pixel, `[R, K]`; of no meaning where it is not seen. A texture is as high as it is."""
+  """Texel of the wall in every pixel, `[R, K]`; meaningless where no wall is seen. A texture covers a wall's height."""
   top = scene.wall_height - constants.EYE_HEIGHT
   down = (top - up * seen.wall_depth[None]) * np.float32(1.0 / scene.wall_height)
   return seen.wall_start[None] + _texel(down, seen.wall_size[None]) * seen.wall_size[None]
 
 
 def _floor_texels(look: appearance_lib.Appearance, seen: View, rows: Rows) -> jax.Array:
-  """Texel of the floor in every pixel, `[R, K]`; of no meaning above the horizon."""
+  """Texel of the floor in every pixel, `[R, K]`; meaningless above the horizon."""
   ahead = np.where(rows.up < 0.0, _floor_depth(rows.up), 1.0).astype(np.float32)
   copy = _copy(
     appearance_lib.TEXELS * (2.0 * constants.HALF_VIEW / rows.size) * ahead * np.sqrt(ahead / constants.EYE_HEIGHT)
@@ -203,7 +203,7 @@ def _floor_texels(look: appearance_lib.Appearance, seen: View, rows: Rows) -> ja
 
 
 def _sky_texels(look: appearance_lib.Appearance, seen: View, rows: Rows, columns: np.ndarray) -> jax.Array:
-  """Texel of the sky in every pixel, `[R, K]`; of no meaning below the horizon."""
+  """Texel of the sky in every pixel, `[R, K]`; meaningless below the horizon."""
   height, width = appearance_lib.SKY_SHAPE
   tangent = np.clip(rows.up, 0.0, 1.0)[:, None] / np.sqrt(1.0 + columns**2)[None]
   row = np.minimum(((1.0 - tangent) * height).astype(np.int32), height - 1)

@@ -1,8 +1,9 @@
 """What the depth heads of Mirowski et al. 2017 predict: depth in 4 x 16 places, in 8 bands.
 
-Depth in [0, 1] is what Lab shows, its z-buffer: 1 - near / z for a z-buffer with its far end far away. Raised to the
-10th power and cut at the paper's bands (papers.md 3.2) it tells 0.15 from 0.25 and 1.0 from 1.8 cells, and calls all
-beyond 1.8 cells one band; cut evenly, the z-buffer would call everything beyond a third of a cell one band.
+Lab shows its z-buffer, a depth in [0, 1]: 1 - near / z if the far end of the z-buffer is far away. Raised to the 10th
+power and cut at the paper's bands (papers.md 3.2), it distinguishes 0.15 from 0.25 and 1.0 from 1.8 cells, and
+everything beyond 1.8 cells is one band. With even cuts of the z-buffer, everything beyond a third of a cell would be
+one band.
 """
 
 import numbers
@@ -22,12 +23,12 @@ NUM_BANDS = len(BANDS) + 1
 
 
 def places(crop: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-  """The rows `[4]` and columns `[16]` of the picture that are looked at: the middles of 4 x 16 boxes of a crop.
+  """The rows `[4]` and columns `[16]` of the picture that the target reads: the middles of 4 x 16 boxes of a crop.
 
   A crop is first row, row after the last, first column, column after the last.
 
   Raises:
-    ValueError: if these are not whole, it does not lie in the picture, or it is smaller than the grid.
+    ValueError: if the entries are not whole, or the crop is not within the picture, or it is smaller than the grid.
   """
   size = constants.IMAGE_SIZE
   is_whole = len(crop) == 4 and all(isinstance(edge, numbers.Integral) for edge in crop)
@@ -42,7 +43,7 @@ def places(crop: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def z_buffer(depth: jax.Array, near: float) -> jax.Array:
-  """Depths in cells, `[...]`, as a z-buffer holds them: 0 at the near plane, 1 infinitely far away."""
+  """Depths in cells, `[...]`, as z-buffer values: 0 at the near plane, 1 infinitely far away."""
   return jnp.clip(1.0 - jnp.float32(near) / depth, 0.0, 1.0)
 
 

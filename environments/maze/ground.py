@@ -1,7 +1,7 @@
 """The layout on the ground: squares of two widths, found without a table.
 
-Walls are `WALL_THICKNESS` t thick and stand on the lines between cells, so that cell k reaches from k + t/2 to
-k + 1 - t/2. Squares are numbered along each axis: 2k is the strip about the line at k, 2k + 1 is cell k between two.
+Walls are `WALL_THICKNESS` t thick and stand on the lines between cells, so cell k reaches from k + t/2 to k + 1 - t/2.
+Squares are numbered along each axis: 2k is the strip around the line at k, and 2k + 1 is cell k between two strips.
 """
 
 from typing import NamedTuple
@@ -17,11 +17,11 @@ _HALF = constants.WALL_THICKNESS / 2.0
 
 
 class Ground(NamedTuple):
-  """Walls by square, flat so that one look-up finds one; `H` and `W` squares."""
+  """Walls by square, flat, so that a wall is found with one look-up; `H` and `W` squares."""
 
   is_wall: np.ndarray  # [H * W] bool
   width: int  # W
-  slant: np.ndarray | None  # [2, H * W] float32, as `Layout.slant`; None where no wall slants
+  slant: np.ndarray | None  # [2, H * W] float32, as `Layout.slant`; None if no wall slants
 
 
 def ground(maze: layout.Layout) -> Ground:
@@ -31,14 +31,14 @@ def ground(maze: layout.Layout) -> Ground:
 
 
 def index(coordinate: jax.Array) -> jax.Array:
-  """Number along its axis of the square that holds a coordinate, cells -> int32."""
+  """Number along its axis of the square that contains a coordinate, cells -> int32."""
   shifted = coordinate + _HALF
   line = jnp.floor(shifted)
   return 2 * line.astype(jnp.int32) + (shifted - line >= 2.0 * _HALF).astype(jnp.int32)
 
 
 def start(index: jax.Array) -> jax.Array:
-  """Where square `index` begins along its axis, cells; it ends where the next begins."""
+  """Where square `index` begins along its axis, cells. It ends where the next one begins."""
   return (index >> 1).astype(jnp.float32) + jnp.where((index & 1) == 1, jnp.float32(_HALF), jnp.float32(-_HALF))
 
 
@@ -48,12 +48,12 @@ def middle(index: jax.Array) -> jax.Array:
 
 
 def is_wall(ground: Ground, column: jax.Array, row: jax.Array) -> jax.Array:
-  """Whether squares within the maze are wall."""
+  """Whether squares within the maze are walls."""
   chex.assert_equal_shape((column, row))
   return jnp.asarray(ground.is_wall).at[row * ground.width + column].get(mode="promise_in_bounds")
 
 
 def slant(ground: Ground, column: jax.Array, row: jax.Array) -> jax.Array:
-  """East and north, 1 or -1, of the corner of squares within the maze that a slanting wall fills, or 0: `[2, ...]`."""
+  """East and north, 1 or -1, of the corner that a slanting wall fills in squares within the maze, or 0: `[2, ...]`."""
   chex.assert_equal_shape((column, row))
   return jnp.asarray(ground.slant).at[:, row * ground.width + column].get(mode="promise_in_bounds")

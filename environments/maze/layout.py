@@ -1,13 +1,13 @@
 """A maze as text: R x C cells and the walls between them in 2R+1 lines of 2C+1 characters.
 
-Characters at odd places (the second, the fourth, ...) of odd lines are cells; those between two cells are a wall or an
-opening, and those at corners a post or nothing. On the ground the even lines and columns are thin (a wall's
-thickness), so that cells are one apart. `*` is wall, a space is open, and in a cell `P` is a start, `G` a place of the
-goal, `A` an apple, `S` a strawberry, `L` a lemon, `M` a mushroom. `/` and `\\`, in a cell or at a corner, are walls
-that slant by 45 degrees: they fill the half that lies between two walls. Lines that begin with `#` are remarks. But
-for the slanting walls this is the form that labmaze prints and DeepMind Lab's levels have; what there is not here
-(doors, things between cells) is refused. Empty lines before and after, blanks at the end of a line, any line ends and
-a byte-order mark do no harm.
+Characters at odd places (the second, the fourth, ...) of odd lines are cells. A character between two cells is a wall
+or an opening, and a character at a corner is a post or nothing. On the ground the even lines and columns are thin (a
+wall's thickness), and the middles of cells are one apart. `*` is a wall and a space is open. In a cell, `P` is a start,
+`G` a place of the goal, `A` an apple, `S` a strawberry, `L` a lemon, `M` a mushroom. `/` and `\\`, in a cell or at a
+corner, are walls that slant by 45 degrees: they fill the half that lies between two walls. Lines that begin with `#`
+are remarks. Except for the slanting walls, labmaze prints this form and DeepMind Lab's levels have it. Features that
+are missing here (doors, things between cells) are refused. Empty lines before and after, blanks at the end of a line,
+any line ends and a byte-order mark do no harm.
 """
 
 import codecs
@@ -28,7 +28,7 @@ _THINGS = {
   LEMON: "a lemon",
   MUSHROOM: "a mushroom",
 }
-# The two corners, east and north of a square's middle, one of which a slanting wall fills.
+# The two corners of a square, east and north of its middle. A slanting wall fills one of them.
 _SLANTS = {"/": ((-1, 1), (1, -1)), "\\": ((1, 1), (-1, -1))}
 _Where = Callable[[int, int], str]  # Row and column -> `file, line 3, column 5`.
 _FOLDER = pathlib.Path(__file__).parent / "levels"
@@ -36,9 +36,9 @@ _FOLDER = pathlib.Path(__file__).parent / "levels"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
-  """A good maze: `R` rows and `C` columns of cells. Cell y * C + x is x from the west, y from the south.
+  """A valid maze: `R` rows and `C` columns of cells. Cell y * C + x is x from the west, y from the south.
 
-  A square is one character's piece of ground: a cell (1 - thickness wide), a wall's place or a post's.
+  A square is the ground of one character: a cell (1 - thickness wide), or the place of a wall or a post.
   """
 
   name: str
@@ -51,7 +51,7 @@ class Layout:
   strawberries: np.ndarray  # [N] int32 cells
   lemons: np.ndarray  # [N] int32 cells
   mushrooms: np.ndarray  # [N] int32 cells
-  cells: np.ndarray  # [N] int32: all that can be reached from a start, but for those with a slanting wall
+  cells: np.ndarray  # [N] int32: all that can be reached from a start, except for those with a slanting wall
 
   @property
   def shape(self) -> tuple[int, int]:
@@ -64,19 +64,19 @@ class Layout:
     return np.stack([cell % columns + 0.5, cell // columns + 0.5], -1).astype(np.float32)
 
   def steps_from(self, cell: int) -> np.ndarray:
-    """Cells walked on the shortest way from `cell` to every cell `[R * C]`, -1 where none leads."""
+    """Steps from `cell` to every cell along the shortest way, in cells, `[R * C]`; -1 if there is no way."""
     rows, columns = self.shape
     squares = _flood(self.is_wall, (2 * (cell // columns) + 1, 2 * (cell % columns) + 1))
     return np.where(squares < 0, -1, squares // 2)[1::2, 1::2].reshape(rows * columns)
 
   def most_crossings(self) -> int:
-    """A number of squares that no line of sight exceeds, the wall at its end included.
+    """An upper bound on the squares that a line of sight enters, including the wall at its end.
 
-    A straight line that goes east and north never turns west or south: the longest walk through open squares in two
-    such directions is at least as long as every line of sight in that quarter.
+    A straight line that goes east and north never turns west or south. In each quarter, the longest walk through open
+    squares in the two directions is therefore at least as long as every line of sight.
     """
     longest = 0
-    for rows, columns in ((1, 1), (1, -1)):  # A line seen from its other end is a line of the opposite quarter.
+    for rows, columns in ((1, 1), (1, -1)):  # Seen from its other end, a line belongs to the opposite quarter.
       is_open = ~self.is_wall[::rows, ::columns]
       walk = np.zeros(is_open.shape, np.int64)  # Squares entered from here on.
       for row, column in zip(*np.nonzero(is_open), strict=True):
@@ -86,17 +86,17 @@ class Layout:
 
 
 def is_ours(source: str | pathlib.Path) -> bool:
-  """Whether `source` is the name of one of ours: one without a folder or an ending."""
+  """Whether `source` is the name of one of our layouts: a name without a folder or a suffix."""
   path = pathlib.Path(source)
   return not path.suffix and path.parent == pathlib.Path(".") and "\n" not in str(source)
 
 
 def load(source: str | pathlib.Path) -> Layout:
-  """The layout called so, in the file there, or drawn by the text itself (known by its line ends).
+  """The layout with this name, in this file, or drawn by the text itself (recognised by its line ends).
 
   Raises:
-    FileNotFoundError: if there is no such file.
-    ValueError: if it is no good maze, with line and column.
+    FileNotFoundError: if the file does not exist.
+    ValueError: if it is not a valid maze, with line and column.
   """
   if "\n" in str(source):
     return parse(str(source), name="layout")
@@ -114,10 +114,10 @@ def load(source: str | pathlib.Path) -> Layout:
 
 
 def parse(text: str, *, name: str) -> Layout:
-  """The layout that `text` draws; `name` stands in errors.
+  """The layout that `text` draws. Errors mention `name`.
 
   Raises:
-    ValueError: with line and column, both counted from 1, of the first thing that is wrong.
+    ValueError: with line and column, both counted from 1, of the first mistake.
   """
   where, lines = _lines(text, name)
   _check_shape(where, lines)
@@ -159,7 +159,7 @@ def parse(text: str, *, name: str) -> Layout:
 
 
 def _lines(text: str, name: str) -> tuple[_Where, list[str]]:
-  """The lines of the drawing, without remarks and the empty lines around it, and where they stand."""
+  """The lines of the drawing, without remarks and surrounding empty lines, and their places in the text."""
   every = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
   numbered = [(n, line.rstrip(" \t")) for n, line in enumerate(every, start=1) if not line.startswith("#")]
   drawn = [i for i, (_, line) in enumerate(numbered) if line]
@@ -208,7 +208,7 @@ def _check_border(where: _Where, is_wall: np.ndarray) -> None:
 
 
 def _slant(where: _Where, lines: list[str], is_wall: np.ndarray) -> np.ndarray:
-  """What `Layout.slant` holds, line by line from the north; `[2R+1, 2C+1, 2]` int8."""
+  """The values of `Layout.slant`, line by line from the north; `[2R+1, 2C+1, 2]` int8."""
   slant = np.zeros((*is_wall.shape, 2), np.int8)
   for row, line in enumerate(lines):
     for column, character in enumerate(line):
@@ -230,9 +230,9 @@ def _slant(where: _Where, lines: list[str], is_wall: np.ndarray) -> np.ndarray:
 
 
 def _flood(is_wall: np.ndarray, start: tuple[int, int]) -> np.ndarray:
-  """Squares walked from square `start` to each, `is_wall`'s shape, -1 where no way leads; the border must be closed.
+  """Squares walked from square `start` to each, `is_wall`'s shape, -1 if there is no way; the border must be closed.
 
-  A post between two walls is closed: the gap, as wide as a wall is thick, is narrower than an agent.
+  A post between two walls is closed, because the gap is as wide as a wall is thick, narrower than an agent.
   """
   walls, is_wall = is_wall, is_wall.copy()
   above, below, left, right = walls[1:-2:2, 2:-1:2], walls[3::2, 2:-1:2], walls[2:-1:2, 1:-2:2], walls[2:-1:2, 3::2]

@@ -1,9 +1,9 @@
 """How the agent walks: Quake III's momentum, friction and sliding along walls, frame by frame.
 
-Each frame it turns, loses speed to friction, gains speed towards where it pushes, up to the top speed that way, and
-moves. Its body is a square along the axes; where that would enter a wall, the way along that axis ends at the wall and
-the speed along it is lost, while the other axis goes on: it slides. Before, what would carry a corner of it into a
-wall that slants is taken from the velocity.
+Each frame the agent turns, loses speed to friction, gains speed in the direction of its push, up to the top speed in
+that direction, and moves. Its body is a square along the axes. Where the body would enter a wall, the motion along that
+axis ends at the wall and its speed is lost. The other axis goes on, so the agent slides. Before that, the part of the
+velocity that would carry a corner of the body into a slanting wall is removed.
 """
 
 import chex
@@ -58,7 +58,7 @@ def _brake(velocity: jax.Array) -> jax.Array:
 
 
 def _accelerate(velocity: jax.Array, push: jax.Array) -> jax.Array:
-  """`push` is a unit vector, or zero for none."""
+  """`push` is a unit vector, or zero if there is no push."""
   gain = constants.ACCELERATION * constants.FRAME_S * constants.TOP_SPEED
   missing = constants.TOP_SPEED - jnp.sum(velocity * push)
   return velocity + push * jnp.clip(missing, 0.0, gain)
@@ -70,24 +70,24 @@ def _move(ground: ground_lib.Ground, position: jax.Array, velocity: jax.Array) -
   x, speed_x = _slide(ground, position[0], position[1], velocity[0], is_x=True)
   y, speed_y = _slide(ground, position[1], x, velocity[1], is_x=False)
   moved, speed = jnp.stack([x, y]), jnp.stack([speed_x, speed_y])
-  if ground.slant is not None:  # What slides into one where two walls meet stays where it was.
+  if ground.slant is not None:  # A body that slides into a slant where two walls meet stays where it was.
     is_in = jnp.any(_beyond(ground, moved, moved) > _SKIN)
     moved, speed = jnp.where(is_in, position, moved), jnp.where(is_in, jnp.float32(0.0), speed)
   return moved, speed
 
 
 def _deflect(ground: ground_lib.Ground, position: jax.Array, velocity: jax.Array) -> jax.Array:
-  """The velocity with which a frame ends, at the most, flush with the walls that slant."""
+  """The velocity with which the body ends the frame at most flush with the slanting walls."""
   moved = position + velocity * constants.FRAME_S
-  # A corner may leave a square through the wall: the line of the square it comes from counts as well.
+  # A corner may leave a square through the wall, so the line of the square that it comes from counts as well.
   beyond = jnp.maximum(_beyond(ground, moved, position), _beyond(ground, moved, moved))
   return velocity - jnp.sum(_CORNERS * jnp.maximum(beyond, 0.0)[None], axis=1) / jnp.float32(2.0 * constants.FRAME_S)
 
 
 def _beyond(ground: ground_lib.Ground, position: jax.Array, seen_from: jax.Array) -> jax.Array:
-  """How far the corners of a body are beyond slanting walls, `[4]`: east plus north of the line, negative before it.
+  """How far a body's corners are beyond slanting walls, `[4]`: east plus north of the line, negative before it.
 
-  The walls are those that the same corners of a body at `seen_from` would be in; 0 where there is none.
+  The wall of a corner is the one that the same corner of a body at `seen_from` would be in; 0 if there is none.
   """
   out = constants.AGENT_HALF_WIDTH * _CORNERS
   column, row = ground_lib.index(seen_from[:, None] + (constants.AGENT_HALF_WIDTH - _SKIN) * _CORNERS)
@@ -99,7 +99,7 @@ def _beyond(ground: ground_lib.Ground, position: jax.Array, seen_from: jax.Array
 def _slide(
   ground: ground_lib.Ground, along: jax.Array, across: jax.Array, speed: jax.Array, *, is_x: bool
 ) -> tuple[jax.Array, jax.Array]:
-  """Moves one coordinate by a frame: the coordinate and the speed that is left of `speed`."""
+  """Moves one coordinate by a frame. Returns the coordinate and what is left of `speed`."""
   half = constants.AGENT_HALF_WIDTH
   side = jnp.where(speed < 0.0, jnp.float32(-1.0), jnp.float32(1.0))
   moved = along + speed * constants.FRAME_S

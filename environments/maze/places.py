@@ -1,7 +1,8 @@
-"""Where goal, fruit and agent may be, found once, so that drawing an episode is a few look-ups.
+"""Where goal, fruit and agent may be, computed once, so that drawing an episode takes a few look-ups.
 
-For every place of the goal the table of starts holds those that are far enough from it, first, and how many they are:
-a start is one uniform number. Fruit is drawn without repetition: the cells with the largest of uniform numbers.
+For every place of the goal, the table of starts first lists those that are far enough from it, and their number is
+stored. One uniform number then draws a start. Fruit is drawn without repetition: every cell gets a uniform number, and
+the cells with the largest numbers get fruit.
 """
 
 from typing import NamedTuple
@@ -16,21 +17,21 @@ from environments.maze import layout, tasks, things
 class Places(NamedTuple):
   """`G` places of the goal, up to `S` starts, `F` pieces of fruit."""
 
-  goals: np.ndarray  # [G] int32 cells; one that is not used where there is no goal
-  starts: np.ndarray  # [G, S] int32 cells; those beyond `num_starts` are not used
+  goals: np.ndarray  # [G] int32 cells; a single unused one if there is no goal
+  starts: np.ndarray  # [G, S] int32 cells; those after the first `num_starts` are not used
   num_starts: np.ndarray  # [G] int32
-  fruit: np.ndarray | None  # [F] int32 cells, or None where they are drawn among `goals`
+  fruit: np.ndarray | None  # [F] int32 cells, or None if they are drawn among `goals`
   kinds: np.ndarray  # [F] int32, from APPLE to MUSHROOM
   centres: np.ndarray  # [R * C, 2] x, y of all cells
-  heading: float | None  # Of every start, radians; None: drawn
+  heading: float | None  # Heading of every start, radians; None: drawn
 
 
 def find(maze: layout.Layout, task: tasks.Task) -> Places:
   """The places of a task in a layout.
 
   Raises:
-    ValueError: if the task needs a goal that the layout has not, or has none while the layout has one or nothing to
-      eat, no start is far enough from a goal, or there is more fruit than can be.
+    ValueError: if the task needs a goal and the layout has none, the task has no goal and the layout has one or nothing
+      good to eat, no start is far enough from a goal, a share of fruit is not in [0, 1], or there is too much fruit.
   """
   if not (0.0 <= task.fruit_share <= 1.0 and 0.0 <= task.strawberry_share <= 1.0):
     raise ValueError(
@@ -79,7 +80,7 @@ def find(maze: layout.Layout, task: tasks.Task) -> Places:
 
 
 def draw_fruit(places: Places, key: jax.Array, goal: jax.Array) -> jax.Array:
-  """Cells of the fruit of an episode whose goal is number `goal`, int32 `[F]`."""
+  """The fruit's cells in an episode whose goal has number `goal`, int32 `[F]`."""
   if places.fruit is not None:
     return jnp.asarray(places.fruit)
   lots = jax.random.uniform(key, (len(places.goals),)).at[goal].set(-1.0)
@@ -88,7 +89,7 @@ def draw_fruit(places: Places, key: jax.Array, goal: jax.Array) -> jax.Array:
 
 
 def draw_start(places: Places, key: jax.Array, goal: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Position `[2]` and heading `[]` of a start for a goal's number: a middle of a cell, the task's or any direction."""
+  """Position `[2]`, the middle of a cell, and heading `[]`, the task's or random, of a start for the goal's number."""
   place, turn = jax.random.uniform(key, (2,))
   count = jnp.asarray(places.num_starts)[goal]
   choice = jnp.minimum((place * count.astype(jnp.float32)).astype(jnp.int32), count - 1)

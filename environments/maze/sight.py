@@ -1,11 +1,12 @@
-"""Which wall is seen in each column of the picture, and how far it is: one ray a column, walked square by square.
+"""Which wall each column of the picture sees, and how far it is: one ray per column, walked square by square.
 
-A ray is position + z * (forward + a * rightward), a the column's tangent: z is then the depth, along the agent's
-heading, that a z-buffer holds. At each step the ray enters the neighbour whose line it meets first; where on the line
-is computed from that line alone, so that no error builds up. The number of steps is the longest line of sight of the
-layout, found when the world is built: no ray ends short, and no ray leaves the maze, whose border is closed.
+A ray is position + z * (forward + a * rightward), where a is the column's tangent. Then z is the depth along the
+agent's heading, as a z-buffer holds it. At each step the ray enters the neighbour whose line it meets first. The point
+on the line is computed from that line alone, so no error builds up. The number of steps is the longest line of sight of
+the layout, found when the world is built. No ray therefore ends early, and no ray leaves the maze, because its border
+is closed.
 
-A wall that slants fills a half of a square, between two walls: a ray that comes to one of these from that square has
+A slanting wall fills half of a square, between two walls. A ray that comes to one of these walls from that square has
 met the slant on its way.
 """
 
@@ -20,7 +21,7 @@ from environments import core
 from environments.maze import ground as ground_lib
 
 EAST, WEST, NORTH, SOUTH = range(4)
-_LEAST = 1e-6  # Of a direction's component: a ray along an axis meets the lines across the other one far away.
+_LEAST = 1e-6  # Least size of a direction's component: a ray along an axis meets lines across the other far away.
 
 
 class Hits(NamedTuple):
@@ -28,8 +29,8 @@ class Hits(NamedTuple):
 
   depth: jax.Array  # [K] cells along the heading
   square: jax.Array  # [K] int32: row * W + column of the wall's square
-  face: jax.Array  # [K] int32: the side of it that is seen, EAST, WEST, NORTH or SOUTH; of what slants, one of the last
-  along: jax.Array  # [K] where on the side, cells: y on EAST and WEST, x on NORTH and SOUTH; along what slants, its own
+  face: jax.Array  # [K] int32: its visible side, EAST, WEST, NORTH or SOUTH; for a slanting wall, one of the last two
+  along: jax.Array  # [K] the place on the side, cells: y on EAST and WEST, x on NORTH and SOUTH; on a slant, along it
 
 
 def look(
@@ -37,8 +38,8 @@ def look(
 ) -> Hits:
   """Casts rays from `position`, x, y of the eye outside of walls, cells `[2]`, looking along `heading`, radians `[]`.
 
-  `tangents`, `[K]`, are of each column's angle to the right of the heading; `num_steps` is at least the squares that
-  any line of sight enters, `Layout.most_crossings`.
+  `tangents`, `[K]`, are those of each column's angle to the right of the heading. `num_steps` is at least the number of
+  squares that any line of sight enters, `Layout.most_crossings`.
   """
   chex.assert_shape(position, (2,))
   chex.assert_rank([heading, tangents], [0, 1])
@@ -63,7 +64,7 @@ def look(
   start = (x.square, y.square, jnp.zeros(tangents.shape, jnp.float32), nowhere, nowhere)
   (column, row, depth, is_x, _), _ = jax.lax.scan(step, start, None, length=num_steps, unroll=core.unrolled())
   along = jnp.where(is_x, y.origin + depth * y.direction, x.origin + depth * x.direction)
-  face = jnp.where(is_x, EAST + x.is_up, NORTH + y.is_up)  # A ray to the east meets a side to the west.
+  face = jnp.where(is_x, EAST + x.is_up, NORTH + y.is_up)  # A ray to the east meets a west side.
   hits = Hits(depth=depth, square=row * ground.width + column, face=face, along=along)
   if ground.slant is None:
     return hits
@@ -73,7 +74,7 @@ def look(
 def _on_slants(
   ground: ground_lib.Ground, hits: Hits, x: "_Axis", y: "_Axis", column: jax.Array, row: jax.Array
 ) -> Hits:
-  """The hits of rays that met a slanting wall in the squares they came from in their last step."""
+  """The hits of rays that met a slanting wall in the square from which they took their last step."""
   east, north = ground_lib.slant(ground, column, row)
   away = east * (ground_lib.middle(column) - x.origin) + north * (ground_lib.middle(row) - y.origin)
   toward = jnp.maximum(east * x.direction + north * y.direction, _LEAST)
@@ -89,9 +90,9 @@ class _Axis(NamedTuple):
   origin: jax.Array  # []
   direction: jax.Array  # [K], never zero
   inverse: jax.Array  # [K]
-  is_up: jax.Array  # [K] int32, 1 where the coordinate grows
+  is_up: jax.Array  # [K] int32, 1 if the coordinate grows
   step: jax.Array  # [K] int32, 1 or -1
-  square: jax.Array  # [K] int32, where the rays begin
+  square: jax.Array  # [K] int32, the square where the rays begin
 
 
 def _axis(origin: jax.Array, direction: jax.Array) -> _Axis:

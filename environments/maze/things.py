@@ -1,9 +1,9 @@
 """Goal and fruit: upright discs that face the agent, each at one depth, and which of them each column of rays meets.
 
-A disc of radius r about a centre at depth z, x to the right of the heading and h above the eye is met by the ray of
-tangents a (right) and s (up) where u^2 + v^2 <= 1, u = (a z - x) / r, v = (s z - h) / r. Walls reach higher than any
-thing, so that a wall nearer than z hides the whole column of it; of the discs that are left, the `MAX_LAYERS` nearest
-of each column are kept (a fifth one in line behind four others would not be drawn).
+A disc has radius r and its centre is at depth z, x to the right of the heading and h above the eye. The ray of tangents
+a (right) and s (up) meets it where u^2 + v^2 <= 1, u = (a z - x) / r, v = (s z - h) / r. Walls are taller than things,
+so a wall nearer than z hides the whole column of a disc. Of the other discs, the `MAX_LAYERS` nearest in each column
+are kept (a fifth one in line behind four others would not be drawn).
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from environments import core
 from environments.maze import constants
 
 GOAL, APPLE, STRAWBERRY, LEMON, MUSHROOM = range(5)
-# Sizes and heights are guesses; Lab's models are about as large.
+# Sizes and heights are guesses; Lab's models have about these sizes.
 RADIUS = np.array([0.2, 0.13, 0.13, 0.13, 0.13], np.float32)  # Cells, by kind.
 HEIGHT = np.array([0.35, 0.25, 0.25, 0.25, 0.25], np.float32)  # Of the centre, cells above the floor.
 REWARD = np.array(
@@ -32,16 +32,16 @@ REWARD = np.array(
 )
 PICTURE_SIZE = 32  # Texels across a disc.
 MAX_LAYERS = 4
-_NEAREST = 0.02  # Cells: what is nearer, or behind, is not seen. A thing is eaten at 0.4.
+_NEAREST = 0.02  # Cells: things that are nearer, or behind, are not seen. A thing is eaten at 0.4.
 _ORDER_BITS = 10
 MAX_THINGS = 1 << _ORDER_BITS
-_DEPTH_STEPS = 1 << 12  # Things are told apart in depth to 1/4096 of a cell.
+_DEPTH_STEPS = 1 << 12  # Depths of things are distinguished to 1/4096 of a cell.
 _FARTHEST = 500.0  # So that depth and number fit into 31 bits.
 _NONE = (1 << 31) - 1
 
 
 class Things(NamedTuple):
-  """`F` things; `kind` is fixed, the others may change."""
+  """`F` things; `kind` is fixed, the other fields may change."""
 
   position: jax.Array  # [F, 2] x, y, cells
   is_present: jax.Array  # [F] bool
@@ -49,19 +49,19 @@ class Things(NamedTuple):
 
 
 class Layers(NamedTuple):
-  """The nearest things in each of `K` columns, nearest first, `M` deep; depth is infinite where there is none."""
+  """The nearest things in each of `K` columns, nearest first, `M` deep; depth is infinite if there is none."""
 
   depth: jax.Array  # [M, K] cells along the heading
   u: jax.Array  # [M, K] from -1 at a disc's left edge to 1
   scale: jax.Array  # [M, K] depth / radius
-  shift: jax.Array  # [M, K] height over the eye / radius: v = s * scale - shift
+  shift: jax.Array  # [M, K] height above the eye / radius: v = s * scale - shift
   kind: jax.Array  # [M, K] int32
 
 
 def layers(
   things: Things, position: jax.Array, heading: jax.Array, tangents: jax.Array, wall_depth: jax.Array
 ) -> Layers:
-  """What each column shows in front of its wall, which is `wall_depth` cells `[K]` away; the rest as `sight.look`'s."""
+  """What each column shows in front of its wall, `wall_depth` cells `[K]` away; the rest is as in `sight.look`."""
   chex.assert_equal_shape((tangents, wall_depth))
   cosine, sine = jnp.cos(heading), jnp.sin(heading)
   offset = things.position - position[None]
@@ -81,7 +81,7 @@ def layers(
   _, chosen = jax.lax.scan(
     next_nearest, nobody, None, length=min(MAX_LAYERS, depth.size), unroll=core.unrolled()
   )  # [M, K]
-  number = jnp.minimum(chosen & (MAX_THINGS - 1), depth.size - 1)  # Of no meaning where there is none.
+  number = jnp.minimum(chosen & (MAX_THINGS - 1), depth.size - 1)  # Meaningless where there is no thing.
 
   def of_chosen(values: jax.Array) -> jax.Array:
     return values.at[number].get(mode="promise_in_bounds")
@@ -99,7 +99,7 @@ def layers(
 
 
 def pictures() -> list[np.ndarray]:
-  """What the discs of each kind look like, lit balls: `[kinds][32, 32, 3]` uint8, row by row from the top."""
+  """The pictures of the discs of each kind, lit balls: `[kinds][32, 32, 3]` uint8, row by row from the top."""
   axis = (np.arange(PICTURE_SIZE) + 0.5) / PICTURE_SIZE * 2.0 - 1.0
   u, v = np.meshgrid(axis, -axis)
   toward = np.sqrt(np.clip(1.0 - u * u - v * v, 0.0, 1.0))

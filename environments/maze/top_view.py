@@ -1,7 +1,7 @@
-"""The maze from above, with the agent's path, and beside it what the agent sees: pictures for people, in numpy.
+"""The maze from above with the agent's path, and beside it what the agent sees: pictures for people, in numpy.
 
-A cell is `cell_px` pixels wide and a wall as thick as it stands on the ground; north is up. Everything is a function
-of the layout and of positions, so that any recorded path can be drawn.
+A cell is `cell_px` pixels wide, a wall has its true thickness, and north is up. Everything is a function of the layout
+and of positions, so any recorded path can be drawn.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _COLORS = {
 
 
 def draw(maze: layout.Layout, *, cell_px: int = 24) -> np.ndarray:
-  """The walls: `[h, w, 3]` uint8, with half a wall around the outermost lines."""
+  """Draws the walls: `[h, w, 3]` uint8, with half a wall outside the outermost lines."""
   if cell_px < 4:
     raise ValueError(f"cell_px={cell_px} is too small to draw a cell; 4 is the least")
   rows, columns = maze.shape
@@ -46,16 +46,16 @@ def draw_path(
   kinds: np.ndarray | None = None,
   cell_px: int = 24,
 ) -> np.ndarray:
-  """The maze with a path in it and the agent at the path's end: `[h, w, 3]` uint8.
+  """Draws the maze with a path and the agent at the path's end: `[h, w, 3]` uint8.
 
   Args:
     maze: the layout.
     positions: x and y, `[T, 2]` cells; a step longer than half a cell is a new start and is not drawn.
-    heading: of the agent, radians.
+    heading: the agent's heading, radians.
     goal: x and y of the goal.
-    fruit: x, y and whether it is left, `[F, 3]`, as the privileged signal.
-    kinds: of the fruit, `[F]`, or None for apples.
-    cell_px: pixels a cell.
+    fruit: x, y and whether it is left, `[F, 3]`, as in the privileged signal.
+    kinds: kinds of the fruit, `[F]`, or None for apples.
+    cell_px: pixels per cell.
   """
   picture = draw(maze, cell_px=cell_px)
   positions = np.asarray(positions, np.float64).reshape(-1, 2)
@@ -79,9 +79,9 @@ def draw_path(
 
 
 def side_by_side(pixels: np.ndarray, above: np.ndarray) -> np.ndarray:
-  """A frame of a video: the first-person picture, enlarged to about the map's height, and the map beside it.
+  """A frame of a video: the first-person picture, enlarged to about the map's height, with the map beside it.
 
-  All are `[h, w, 3]` uint8. The frame has even sides, as video encoders like them; what is left over is black.
+  All are `[h, w, 3]` uint8. The frame has even sides, as video encoders like them; the rest is black.
   """
   times = max(1, round(above.shape[0] / pixels.shape[0]))
   larger = pixels.repeat(times, axis=0).repeat(times, axis=1)
@@ -94,7 +94,7 @@ def side_by_side(pixels: np.ndarray, above: np.ndarray) -> np.ndarray:
 
 
 def _margin(cell_px: int) -> int:
-  """Pixels of a wall, at least 1."""
+  """Thickness of a wall in pixels, at least 1."""
   return max(1, round(constants.WALL_THICKNESS * cell_px))
 
 
@@ -110,7 +110,7 @@ def _edges(num_squares: int, cell_px: int) -> list[tuple[int, int]]:
 def _dot(
   picture: np.ndarray, place: Sequence[float] | np.ndarray, radius: float, color: tuple[int, int, int], cell_px: int
 ) -> None:
-  """Paints a disc of a radius in cells about x, y, at least a pixel large."""
+  """Paints a disc around x, y with a radius in cells, at least a pixel large."""
   offset = _margin(cell_px) / 2.0
   x = float(place[0]) * cell_px + offset
   y = picture.shape[0] - (float(place[1]) * cell_px + offset)

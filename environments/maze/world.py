@@ -3,7 +3,7 @@
     action -> four frames of walking -> what is touched: reward, goal, a new start             (step)
     pose, goal and fruit -> columns of rays -> picture and depth; the path so far -> loop closure (observe)
 
-`motion` walks, `things` are touched, `camera` draws, `tasks` says which maze and for how long.
+`motion` walks, `things` are what the agent touches, `camera` draws, `tasks` says which maze and how long.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from environments.maze import ground as ground_lib
 from environments.maze import layout as layout_lib
 
 _SIZE = constants.IMAGE_SIZE
-_OF_GOAL = ("goal_position", "goals_reached")  # Signals.
+_OF_GOAL = ("goal_position", "goals_reached")  # Signals that a task without a goal lacks.
 
 
 @struct.dataclass
@@ -41,55 +41,56 @@ class State:
   """One agent in the middle of an episode of `T` steps, `F` pieces of fruit."""
 
   body: motion.Body
-  way: jax.Array  # [2] forward and leftward way of the last action, in the heading at its end, cells
+  way: jax.Array  # [2] how far the last action moved forward and leftward, in the heading at its end, cells
   turn: jax.Array  # [] angle of the last action, radians
-  pitch: jax.Array  # [] tangent of the angle above level at which the agent looks,
-  rise: jax.Array  # [] and how much of this angle the last action added, radians
-  action: jax.Array  # [] int32, the last one; -1 before the first
+  pitch: jax.Array  # [] tangent of the angle above level at which the agent looks
+  rise: jax.Array  # [] how much the last action added to this angle, radians
+  action: jax.Array  # [] int32, the last action; -1 before the first
   reward: jax.Array  # [] float32, of the last action
   goal: jax.Array  # [] int32, number of the goal's place
   fruit: jax.Array  # [F] int32 cells
   is_left: jax.Array  # [F] bool: not eaten
   num_goals: jax.Array  # [] int32, reached in this episode
   elapsed: jax.Array  # [] int32 steps
-  key: jax.Array  # Of the starts to come in this episode.
+  key: jax.Array  # For the next starts in this episode.
   path: jax.Array  # [2, T + 1] x and y after each step
 
 
 class Maze(core.ByValue):
   """A maze with fruit and a goal, seen by an agent that walks in it (`core.Environment`).
 
-  Lengths are cells, x to the east, y to the north, headings anticlockwise from x.
+  Lengths are in cells, x to the east, y to the north, headings anticlockwise from x.
 
-  Actions: int32 `[1]`, one of `constants.ACTION_NAMES`, held for 4 frames of 1/60 s; in Labyrinth's levels one of
+  Actions: int32 `[1]`, one of `constants.ACTION_NAMES`, held for 4 frames of 1/60 s. In Labyrinth's levels it is one of
     `LABYRINTH_ACTION_NAMES`.
 
   Observations:
     pixels: uint8 `[84, 84, 3]`.
-    depth: of every pixel along the heading as a z-buffer holds it, 1 for the sky, float32 `[84, 84]`.
-    rgbd: pixels and, in the last channel, that depth times 255, uint8 `[84, 84, 4]`.
+    depth: the depth of every pixel along the heading, in the form of a z-buffer, 1 for the sky, float32 `[84, 84]`.
+    rgbd: pixels and, in the last channel, the same depth times 255, uint8 `[84, 84, 4]`.
     velocity: forward, leftward and upward (0), cells a second, then roll (0), pitch and yaw, radians a second; the mean
       over the last action, 0 after a new start; float32 `[6]`.
-    last_reward: of the last action, float32 `[1]`.
+    last_reward: the reward of the last action, float32 `[1]`.
     last_action: one-hot, zeros before the first, float32 `[8]`.
   Privileged signals:
     depth: bands of `depth_target`, 0 (near) to 7, int32 `[4, 16]`.
-    depth_grid: the values of the observation `depth` that these were cut from, float32 `[4, 16]`.
+    depth_grid: the values of the observation `depth` from which these bands were computed, float32 `[4, 16]`.
     depth_map: cells along the heading, at most `FAR`, float32 `[84, 84]`.
     loop_closure: 0 or 1, int32 `[]`.
     position, heading: x and y, float32 `[2]`; radians from -pi to pi, float32 `[]`.
     pitch: radians up, float32 `[]`.
     cell: y * columns + x of the cell the agent is in, int32 `[]`.
     goal_position: x and y, float32 `[2]`.
-    fruit: x, y and 1 where it is left, 0 where it was eaten, float32 `[F, 3]`; `fruit_kinds` says which it is.
-    goals_reached: in this episode, int32 `[]`. Neither this nor `goal_position` is there in a task without a goal.
+    fruit: x, y and 1 if it is left, 0 if it was eaten, float32 `[F, 3]`; `fruit_kinds` gives the kinds.
+    goals_reached: goals reached in this episode, int32 `[]`. A task without a goal has neither this nor
+      `goal_position`.
 
-  An episode ends by its time limit, which is the experimenter's and no part of the task: discount 1. Without a goal it
-  also ends when everything good is eaten: discount 0.
+  The time limit ends an episode with discount 1, because it is set by the experimenter and is no part of the task.
+  Without a goal an episode also ends, with discount 0, when everything good is eaten.
   """
 
   control_dt_s = constants.CONTROL_S
-  FAR = 64.0  # Cells: `depth_map` where the sky is.
+  FAR = 64.0  # Cells: the value of `depth_map` for the sky.
 
   def __init__(
     self,
@@ -109,19 +110,20 @@ class Maze(core.ByValue):
     Args:
       task: which task.
       layout: replaces the task's layout: the path of a text file, the name of one of ours, or the text itself
-        (`layout.py` says how it is written).
-      num_steps: replaces the task's length of an episode, in agent steps.
+        (`layout.py` describes the format).
+      num_steps: replaces the task's episode length, in agent steps.
       style: replaces the task's textures, a name in `appearance.STYLES`.
-      fruit_returns: eaten fruit is there again when the goal is reached, as in Lab; else when the episode ends.
-      loop_near: distance within which a place is the same one, eta_1, cells.
-      loop_far: how far away the agent must have been between, eta_2, cells.
+      fruit_returns: whether eaten fruit returns when the goal is reached, as in Lab; otherwise it returns when the
+        episode ends.
+      loop_near: distance within which two places count as the same, eta_1, cells.
+      loop_far: how far away the agent must have been in between, eta_2, cells.
       depth_crop: rows and columns of the picture that the depth target covers: first row, row after the last, first
         column, column after the last. The default is that of a public re-implementation (papers.md 3.2).
-      depth_near: of the z-buffer, cells; Quake III's 4 units.
+      depth_near: near plane of the z-buffer, cells; the default is Quake III's 4 units.
 
     Raises:
-      FileNotFoundError: if there is no such layout.
-      ValueError: naming the argument that cannot be; for a layout, with line and column.
+      FileNotFoundError: if the layout does not exist.
+      ValueError: names the invalid argument, and for a layout the line and column.
     """
     self.task = dataclasses.replace(
       task,
@@ -158,7 +160,7 @@ class Maze(core.ByValue):
 
   @staticmethod
   def resolve(options: Mapping[str, Any]) -> dict[str, Any]:
-    """`options` with the text of a layout in place of its file's path (`registry.resolve`)."""
+    """Replaces the path of a layout's file in `options` by the file's text (`registry.resolve`)."""
     layout = options.get("layout")
     if layout is None or layout_lib.is_ours(layout):
       return dict(options)
@@ -219,7 +221,7 @@ class Maze(core.ByValue):
     )
 
   def step(self, state: State, action: jax.Array) -> State:
-    """Walks for four frames, then takes what it touches; the goal puts it somewhere new, at rest."""
+    """Walks for four frames, then takes what it touches. The goal puts the agent somewhere new, at rest."""
     chex.assert_shape(action, (1,))
     body = motion.act(self._scene.ground, state.body, action[0], self._actions)
     up = jnp.asarray(constants.PITCH_STEP * self._actions[:, 3])[action[0]]
@@ -228,7 +230,7 @@ class Maze(core.ByValue):
     square = jnp.sum(jnp.square(objects.position - body.position[None]), axis=1)
     is_touched = objects.is_present & (square <= constants.TOUCH_DISTANCE**2)
     is_goal, is_left = is_touched[0], state.is_left & ~is_touched[1:]
-    start_key = jax.random.fold_in(state.key, state.num_goals)  # Consumed when this goal is reached.
+    start_key = jax.random.fold_in(state.key, state.num_goals)  # Used up when this goal is reached.
     position, heading = places.draw_start(self._places, start_key, state.goal)
     after = motion.Body(
       position=jnp.where(is_goal, position, body.position),
@@ -252,7 +254,7 @@ class Maze(core.ByValue):
     )
 
   def observe(self, state: State) -> core.TimeStep:
-    """Looks, in rows and columns of the picture and of the depth target."""
+    """Looks at the rows and columns of the picture and of the depth target."""
     columns, rows = camera.tangents(_SIZE), self._rows(state, _SIZE)
     seen = self._view(state, columns)
     pixels, depth = camera.picture(self._scene, seen, rows, columns), camera.depth(self._scene, seen, rows)
@@ -297,11 +299,11 @@ class Maze(core.ByValue):
 
   @property
   def fruit_kinds(self) -> np.ndarray:
-    """Of the rows of `fruit`, from things.APPLE to things.MUSHROOM: `[F]` int32."""
+    """The kind of each row of `fruit`, from things.APPLE to things.MUSHROOM: `[F]` int32."""
     return self._places.kinds
 
   def picture(self, state: State, size: int) -> jax.Array:
-    """What the agent sees, larger or smaller than it does: `[size, size, 3]` uint8; the size must be even."""
+    """What the agent sees, at another size than it sees it: `[size, size, 3]` uint8; the size must be even."""
     if size % 2:
       raise ValueError(f"size={size} is odd; a picture has two equal halves, as {size + 1} has")
     columns = camera.tangents(size)
@@ -314,26 +316,27 @@ class Maze(core.ByValue):
     return camera.rows(size, state.pitch if self.task.looks_up else None)
 
   def _of_task(self, signals: dict[str, Any]) -> dict[str, Any]:
-    """Those that the task has."""
+    """The signals that the task has."""
     return {name: one for name, one in signals.items() if self.task.has_goal or name not in _OF_GOAL}
 
   def _objects(self, state: State) -> things.Things:
-    """Goal first, then fruit."""
+    """The goal first, then fruit."""
     cells = jnp.concatenate([jnp.asarray(self._places.goals)[state.goal][None], state.fruit])
     is_present = jnp.concatenate([jnp.full(1, self.task.has_goal), state.is_left])
     return things.Things(position=jnp.asarray(self._places.centres)[cells], is_present=is_present, kind=self._kinds)
 
 
 def velocity(state: State) -> jax.Array:
-  """Mean velocity over the last action as the agent feels it, `[6]`: forward, left, up, roll, pitch, yaw; a second.
+  """Mean velocity over the last action in the agent's frame, `[6]`: forward, left, up, roll, pitch, yaw; per second.
 
-  Turned by the heading, the first two times the action's 1/15 s are the way gone, so that they add up to the path.
+  Rotated by the heading and multiplied by the action's 1/15 s, the first two are the way moved, so they add up to the
+  path.
   """
   still = jnp.float32(0)
   return jnp.stack([*state.way, still, still, state.rise, state.turn]) / jnp.float32(constants.CONTROL_S)
 
 
 def _in_frame(way: jax.Array, heading: jax.Array) -> jax.Array:
-  """A way along x and y as forward and leftward parts, `[2]`."""
+  """Splits a way along x and y into its forward and leftward parts, `[2]`."""
   cosine, sine = jnp.cos(heading), jnp.sin(heading)
   return jnp.stack([way[0] * cosine + way[1] * sine, way[1] * cosine - way[0] * sine])

@@ -1,1 +1,1 @@
-"""Atari Pong, its eight variants of the picture, and nothing of the emulator: integers in, pixels out."""
+"""Atari Pong with its eight variants of the picture, without the emulator: integers in, pixels out."""

@@ -1,9 +1,10 @@
-"""Which rows of the ball each column of the picture shows.
+"""Which rows of the ball are shown in each column of the picture.
 
-The console has no picture in memory: its program switches the ball on and off while the beam sweeps the lines, and
-a switch that comes when the beam is already past a column takes effect there in the line above. When it comes
-depends on what else the program had to do in that line: 3 pixels later for each paddle that is not in it, 6 later
-while the knob it reads has not charged. So near the right edge the ball is drawn a row higher, whole or in part.
+The console has no picture in memory. Its program switches the ball on and off while the beam sweeps the lines. The
+switch for a line comes late in the line above it. In the columns that the beam has yet to reach, it takes effect one
+line higher. Its time depends on what else the program had to do in that line: 3 pixels later for each paddle that is
+not in the line, 6 later while the knob that it reads has not charged. Near the right edge the ball is therefore drawn
+a row higher, whole or in part.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from environments.pong import game as games
 
 
 class Span(NamedTuple):
-  """Rows of the screen from `top` up to, not including, `bottom`; none where `bottom` is not greater."""
+  """Rows of the screen from `top` up to, but not including, `bottom`; empty unless `bottom` is greater."""
 
   top: jax.Array  # [] int32
   bottom: jax.Array  # [] int32
@@ -33,7 +34,7 @@ def ball_span(game: games.Game, column: jax.Array) -> Span:
 
 
 def _is_late(game: games.Game, line: jax.Array, column: jax.Array) -> jax.Array:
-  """1 where the switch at `line` (in the console's coordinates) comes after the beam has passed `column`, else 0."""
+  """1 if the switch for `line` (in the console's coordinates) comes before the beam reaches `column`, else 0."""
   is_odd = game.ball_y % 2
   charging = (line - is_odd <= game.polled_y).astype(jnp.int32)
   no_player = 1 - _is_in_paddle(line - is_odd, game.player_y)

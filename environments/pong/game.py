@@ -1,9 +1,9 @@
 """One emulated frame of Pong as a pure function of integers.
 
-As on the console: first the frame before is judged, by what overlapped in its picture (a goal, a wall, a paddle), then
-the ball moves, then the opponent, then the picture is drawn, then the knob is read. So a state holds exactly what its
-picture shows. The ball's vertical speed after a hit depends only on where it met the paddle; FIRE, held in the
-frame before, makes the ball leave faster.
+The order is the console's. First the previous frame is judged by what overlapped in its picture (a goal, a wall, a
+paddle). Then the ball moves, then the opponent, then the picture is drawn, then the knob is read. A state therefore
+holds exactly what its picture shows. The ball's vertical speed after a hit depends only on where it met the paddle. If
+FIRE was held in the previous frame, the ball leaves faster.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ class Game:
   tick: jax.Array  # Frames modulo OPPONENT_PERIOD.
   wait: jax.Array  # Frames until the serve; 0 while the ball is in play.
   ball_x: jax.Array
-  ball_y: jax.Array  # 0 while waiting: out of sight, and what the opponent follows.
-  ball_dx: jax.Array  # Columns a frame, to the right; while waiting that of the coming serve.
-  ball_dy: jax.Array  # Rows a frame, downwards; while waiting that of the last rally.
+  ball_y: jax.Array  # 0 while waiting: the ball is out of sight, and the opponent follows this value.
+  ball_dx: jax.Array  # Columns a frame, to the right; while waiting, of the coming serve.
+  ball_dy: jax.Array  # Rows a frame, downwards; while waiting, of the last rally.
   opponent_y: jax.Array
   player_y: jax.Array  # As drawn.
-  knob_y: jax.Array  # Average of the last readings: where the paddle is drawn next.
+  knob_y: jax.Array  # Average of the last readings: where the paddle will be drawn next.
   knob_ohm: jax.Array
   polled_y: jax.Array  # Reading of the knob that was polled in this frame.
-  fire: jax.Array  # 1 where FIRE was held in this frame.
+  fire: jax.Array  # 1 if FIRE was held in this frame.
   opponent_score: jax.Array
   player_score: jax.Array
   opponent_shown: jax.Array  # Scores in this frame's picture: they lag a frame.
@@ -39,7 +39,7 @@ class Game:
 
 
 def start(num_frames: jax.Array) -> Game:
-  """A new game after `num_frames` `[]` frames of NOOP, fewer than START_WAIT; no loop, since batches call it often."""
+  """A new game after `num_frames` `[]` frames of NOOP, fewer than START_WAIT; without a loop: batches call it often."""
   chex.assert_shape(num_frames, ())
   num_frames = num_frames.astype(jnp.int32)
   zero = jnp.zeros((), jnp.int32)
@@ -66,7 +66,7 @@ def start(num_frames: jax.Array) -> Game:
 
 
 def frame(game: Game, turn: jax.Array, fire: jax.Array) -> Game:
-  """The next frame; int32 `[]`: `turn` -1 turns the knob to move the paddle up, 1 down; `fire` 1 while it is held."""
+  """The next frame. int32 `[]`: `turn` -1 turns the knob to move the paddle up, 1 down; `fire` is 1 while held."""
   chex.assert_shape((turn, fire), ())
   judged = dataclasses.replace(game, opponent_shown=game.opponent_score, player_shown=game.player_score)
   is_waiting = game.wait > 0
@@ -91,7 +91,7 @@ def _wait(game: Game) -> Game:
 
 
 def _play(game: Game) -> Game:
-  """Goal, else wall, else paddles; the ball moves unless there was a goal."""
+  """Handles a goal, else a wall, else the paddles. The ball moves unless there was a goal."""
   x, y, dx, dy = game.ball_x, game.ball_y, game.ball_dx, game.ball_dy
   opponent_scores, player_scores = x >= c.RIGHT_GOAL_X, x <= c.LEFT_GOAL_X
   is_goal = opponent_scores | player_scores
@@ -99,15 +99,15 @@ def _play(game: Game) -> Game:
   is_wall = is_up | is_down
   is_player, is_opponent = meets_player(game) & ~is_wall, meets_opponent(game) & ~is_wall
   is_hit = is_player | is_opponent
-  # A wall pushes the ball out by a row and turns it.
+  # A wall pushes the ball out by a row and reverses it.
   wall_y = y + is_up.astype(jnp.int32) - is_down.astype(jnp.int32)
-  # A paddle sends it away from itself, at an angle set by where they met.
+  # A paddle sends the ball away from itself, at an angle set by where they met.
   paddle_y = jnp.where(is_player, game.player_y, game.opponent_y)
   hit_dy = -((paddle_y + c.MIDDLE_OF_PADDLE - y) >> 1) >> 1
   speed = jnp.minimum(jnp.abs(dx) + (is_player & (game.fire > 0)).astype(jnp.int32), c.MAX_BALL_DX)
   new_dx = jnp.where(is_player, -speed, jnp.where(is_opponent, speed, dx))
   new_dy = jnp.where(is_wall, -dy, jnp.where(is_hit, hit_dy, dy))
-  # The next serve goes to who lost the point.
+  # The next serve goes to the side that lost the point.
   return dataclasses.replace(
     game,
     ball_x=jnp.where(is_goal, x, x + new_dx),
@@ -126,7 +126,7 @@ def _move_opponent(game: Game) -> Game:
 
 
 def _read_knob(game: Game, turn: jax.Array) -> Game:
-  """Turns the knob; on odd ticks its charging time is counted and averaged with the last average."""
+  """Turns the knob. On odd ticks its charging time is counted and averaged with the last average."""
   ohm = jnp.clip(game.knob_ohm + c.KNOB_TURN_OHM * turn, c.KNOB_MIN_OHM, c.KNOB_MAX_OHM)
   cycles_100k = ohm * c.CYCLES_PER_100K_OHM - 100_000 * c.COUNT_DELAY_CYCLES
   count = jnp.clip(cycles_100k // (100_000 * c.COUNT_CYCLES), 0, c.MAX_COUNT)
@@ -146,7 +146,7 @@ def ball_column(game: Game) -> jax.Array:
 
 
 def ball_row(game: Game) -> jax.Array:
-  """Top of the ball in the picture, but for a row (see `beam`); above the field while waiting."""
+  """Top of the ball in the picture, to within a row (see `beam`); above the field while waiting."""
   return game.ball_y + c.BALL_ROW_OFFSET
 
 
@@ -161,7 +161,7 @@ def opponent_row(game: Game) -> jax.Array:
 
 
 def meets_player(game: Game) -> jax.Array:
-  """Whether ball and player's paddle overlap in the picture; at this column an odd y is drawn a row higher."""
+  """Whether ball and player's paddle overlap in the picture. In this column an odd y is drawn a row higher."""
   return _overlap(game, ball_row(game) - game.ball_y % 2, player_row(game), c.PLAYER_COLUMN)
 
 

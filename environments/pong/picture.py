@@ -1,9 +1,9 @@
-"""From two successive frames to the 84 x 84 picture an agent sees, without drawing 210 x 160 pixels.
+"""From two successive frames to the 84 x 84 picture that an agent sees, without drawing 210 x 160 pixels.
 
 Atari preprocessing takes the brighter of the last two greyscale frames and averages it over areas of 2.5 x 40/21
-pixels. Everything in Pong is a rectangle, and the average of a rectangle is an outer product: how much of each row
-it covers times how much of each column. The picture is a still background plus such products for paddles and ball.
-In units of 1/5 row and 1/40 column all is whole numbers, hence exact.
+pixels. Everything in Pong is a rectangle. The average of a rectangle is an outer product: how much of each row it
+covers times how much of each column. The picture is a still background plus such products for paddles and ball. In
+units of 1/5 row and 1/40 column all numbers are whole, hence exact.
 """
 
 import functools
@@ -37,7 +37,7 @@ _DIGITS = (
 _BLOCK = 4
 _DIGITS_TOP = 1  # Screen row.
 _OPPONENT_DIGITS, _PLAYER_DIGITS = 16, 96  # Screen columns of the tens.
-STRIP_HEIGHT = 9  # Rows of the observation that the digits reach.
+STRIP_HEIGHT = 9  # Rows of the observation that contain the digits.
 
 
 def resize(screen: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def resize(screen: np.ndarray) -> np.ndarray:
 
 
 def still_screen(opponent_score: int, player_score: int) -> np.ndarray:
-  """What does not move, uint8 `[210, 160]`: background, walls and scores."""
+  """The still parts of the screen, uint8 `[210, 160]`: background, walls and scores."""
   screen = np.full((c.SCREEN_HEIGHT, c.SCREEN_WIDTH), c.BACKGROUND, np.uint8)
   screen[0, :8] = 0
   screen[c.UPPER_WALL_TOP : c.FIELD_TOP] = c.WHITE
@@ -64,14 +64,14 @@ def still_screen(opponent_score: int, player_score: int) -> np.ndarray:
 
 
 def draw(before: games.Game, now: games.Game) -> jax.Array:
-  """The picture after the frame `now`, whose frame before was `before`: uint8 `[84, 84]`."""
+  """The picture after the frame `now` that followed the frame `before`: uint8 `[84, 84]`."""
   opponent, player = _paddle_spans(before, now)
   products = [
     (_union(*opponent), (c.OPPONENT_GREY - c.BACKGROUND) * _cover_columns(c.OPPONENT_COLUMN, c.PADDLE_WIDTH)),
     (_union(*player), (c.PLAYER_GREY - c.BACKGROUND) * _cover_columns(c.PLAYER_COLUMN, c.PADDLE_WIDTH)),
     *_ball(before, now, _hull(*opponent), _hull(*player)),
   ]
-  # Without the barrier XLA:CPU computes the covers again for every pixel, at three times the cost.
+  # Without the barrier XLA:CPU recomputes the covers for every pixel, at three times the cost.
   rows, columns = (jnp.stack(covers) for covers in zip(*products, strict=True))  # [6, 84] each
   rows, columns = jax.lax.optimization_barrier((rows, columns))
   area = jnp.asarray(_field(), jnp.float32)  # [84, 84], in _UNITS
@@ -82,7 +82,7 @@ def draw(before: games.Game, now: games.Game) -> jax.Array:
 
 
 def _paddle_spans(before: games.Game, now: games.Game) -> tuple[tuple[beam.Span, beam.Span], ...]:
-  """Rows of the opponent's paddle in both frames, and of the player's."""
+  """Rows of the opponent's paddle in both frames, and of the player's paddle."""
   tops = (games.opponent_row(before), games.opponent_row(now)), (games.player_row(before), games.player_row(now))
   first, second = ([beam.Span(top, top + c.PADDLE_HEIGHT) for top in pair] for pair in tops)
   return (first[0], first[1]), (second[0], second[1])
@@ -91,9 +91,9 @@ def _paddle_spans(before: games.Game, now: games.Game) -> tuple[tuple[beam.Span,
 def _ball(
   before: games.Game, now: games.Game, opponent: beam.Span, player: beam.Span
 ) -> list[tuple[jax.Array, jax.Array]]:
-  """What the ball adds, one pair of rows `[84]` and columns `[84]` for each screen column that it touches.
+  """What the ball adds: one pair of rows `[84]` and columns `[84]` for each screen column that it touches.
 
-  The ball is drawn over the paddles: where it meets one, it adds only the difference.
+  The ball is drawn over the paddles. Where it meets a paddle, it adds only the difference.
   """
   lefts = games.ball_column(now), games.ball_column(before)
   products = []
@@ -114,7 +114,7 @@ def _ball(
 
 
 def _strip(before: games.Game, now: games.Game) -> jax.Array:
-  """The rows with the scores, uint8 `[9, 84]`; two scores at once for the one step after a point."""
+  """The rows with the scores, uint8 `[9, 84]`; in the step after a point, two scores at once."""
   middle = c.IMAGE_SIZE // 2
   sides = []
   for table, old, new in (
@@ -135,7 +135,7 @@ def _hull(a: beam.Span, b: beam.Span) -> beam.Span:
 
 
 def _union(a: beam.Span, b: beam.Span) -> jax.Array:
-  """Cover of the rows of either, `[84]`."""
+  """Cover of the rows that are in either span, `[84]`."""
   return _cover_rows(a) + _cover_rows(b) - _cover_rows(_intersection(a, b))
 
 
@@ -177,7 +177,7 @@ def _field() -> np.ndarray:
 
 @functools.cache
 def _strips() -> np.ndarray:
-  """Uint8 `[2 * 22, 9, 84]`: at 2 n both scores are n, at 2 n + 1 both are n - 1 and n at once."""
+  """Uint8 `[2 * 22, 9, 84]`: at 2 n both scores are n; at 2 n + 1 both are n - 1 and n at once."""
   strips = []
   for score in range(c.WINNING_SCORE + 1):
     now, before = still_screen(score, score), still_screen(max(score - 1, 0), max(score - 1, 0))

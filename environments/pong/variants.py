@@ -1,9 +1,9 @@
-"""The eight games of the Pong Soup: pure maps of one picture, uint8 `[84, 84]` to uint8 `[84, 84]`.
+"""The eight games of the Pong Soup: pure maps from one picture, uint8 `[84, 84]`, to another, uint8 `[84, 84]`.
 
-The game behind the picture stays the same, and so does what each action does. Progressive Neural Networks, section 5.1,
-names the variants; what it leaves open is an option here. The background is one exact grey: "black" and "white"
-replace it and leave every other pixel as it was, so that on white the ball, itself nearly white, shows mostly by
-its darker edge.
+The game behind the picture stays the same, and so does the effect of each action. Progressive Neural Networks, section
+5.1, names the variants. What the paper leaves open is an option here. The background is one exact grey. "black" and
+"white" replace this grey and leave every other pixel as it was. The ball itself is nearly white, so on white mostly its
+darker edge shows.
 """
 
 import math
@@ -22,13 +22,13 @@ MAX_OFFSET = c.IMAGE_SIZE - _ZOOMED
 
 
 class Options(NamedTuple):
-  """What the paper does not say.
+  """The options that the paper leaves open.
 
-  noise_sigma: standard deviation of the frozen noise, in grey levels of 255. At 15, a quarter of a paddle's contrast
-    of 60, everything can still be seen and hardly a pixel of the background equals its neighbour.
-  noise_seed: of that noise. All episodes and worlds share one image: it is frozen.
-  zoom_offset: row and column of the smaller picture's upper left corner, each from 0 to 21. The default puts it into
-    the lower right corner, the farthest from where it was; the rest is background.
+  noise_sigma: standard deviation of the frozen noise, in grey levels of 255. At 15, a quarter of a paddle's contrast of
+    60, everything can still be seen, and hardly a background pixel equals its neighbour.
+  noise_seed: the seed of the frozen noise. All episodes and worlds share one image.
+  zoom_offset: row and column of the smaller picture's upper left corner, each from 0 to 21. The default puts the
+    picture into the lower right corner, the farthest from its original place; the rest is background.
   """
 
   noise_sigma: float = 15.0
@@ -40,10 +40,10 @@ DEFAULTS = Options()
 
 
 def check(name: str, options: Options) -> None:
-  """Refuses what cannot be.
+  """Refuses invalid variants and options.
 
   Raises:
-    ValueError: naming the variant or the option, its value and what it may be.
+    ValueError: names the variant or the option, its value and the valid ones.
   """
   if name not in NAMES:
     raise ValueError(f'no variant is called "{name}"; there are {", ".join(NAMES)}')
@@ -57,7 +57,7 @@ def check(name: str, options: Options) -> None:
 
 
 def apply(name: str, picture: jax.Array, options: Options) -> jax.Array:
-  """`picture` as the variant `name` shows it."""
+  """`picture` as it looks in the variant `name`."""
   chex.assert_shape(picture, (c.IMAGE_SIZE, c.IMAGE_SIZE))
   chex.assert_type(picture, jnp.uint8)
   match name:
@@ -95,7 +95,7 @@ def _zoom(picture: jax.Array, offset: tuple[int, ...]) -> jax.Array:
 
 
 def _shrink_rows(rows: jax.Array) -> jax.Array:
-  """4 times the area averages of 4 rows in 3, `[84, N]` -> `[63, N]`."""
+  """4 times the area averages that turn 4 rows into 3, `[84, N]` -> `[63, N]`."""
   a, b, c_, d = (rows[i::4] for i in range(4))
   thirds = jnp.stack([3 * a + b, 2 * (b + c_), c_ + 3 * d], axis=1)  # [21, 3, N]
   return thirds.reshape(_ZOOMED, rows.shape[1])

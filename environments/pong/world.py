@@ -1,9 +1,9 @@
-"""Pong as a world: reset draws a start, step plays four frames and draws their picture, observe reads.
+"""Pong as a world: reset draws a start, step plays four frames and draws their picture, observe reads the state.
 
     action -> knob and button -> four frames (one `lax.scan`) -> one picture, onto the stack      (step)
     stack -> pixels; scores and steps -> reward and ending                                        (observe)
 
-The stack is one uint32 a pixel, newest byte on top: pushing a picture is one shift for all four.
+The stack is one uint32 per pixel, with the newest byte on top: one shift pushes a picture for all four.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from environments.pong import constants as c
 from environments.pong import game as games
 from environments.pong import picture, variants
 
-# NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE: the emulator's own order. RIGHT moves the paddle up, LEFT down.
+# NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE: the emulator's order. RIGHT moves the paddle up, LEFT down.
 _TURN = (0, 0, -1, 1, -1, 1)
 _FIRE = (0, 1, 0, 0, 1, 1)
 _THREE = (0, 2, 3)  # NOOP, RIGHT, LEFT.
@@ -31,25 +31,26 @@ class State:
   """A game in the middle of an episode."""
 
   game: games.Game  # After the last frame.
-  paddles: jax.Array  # [2] int32, tops of opponent's and player's paddles a step earlier
+  paddles: jax.Array  # [2] int32, tops of the opponent's and the player's paddles one step earlier
   stack: jax.Array  # [84, 84] uint32: four grey levels, oldest in the lowest byte
   reward: jax.Array  # [] float32, of the last step
   elapsed: jax.Array  # [] int32 steps
 
 
 class Pong(core.ByValue):
-  """Atari Pong against the console, the player on the right (`core.Environment`).
+  """Atari Pong against the console, with the player on the right (`core.Environment`).
 
-  Actions, int32 `[1]`: six as the emulator orders them, NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE, where RIGHT moves
-    the paddle up and LEFT down, and a ball hit while FIRE is held flies faster; or three: NOOP, RIGHT, LEFT.
-  Reward: points won less points lost in the step. An episode terminates when one side has 21.
+  Actions, int32 `[1]`: six in the emulator's order, NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE. RIGHT moves the
+    paddle up and LEFT down. A ball that is hit while FIRE is held flies faster. Or three: NOOP, RIGHT, LEFT.
+  Reward: points won minus points lost in the step. An episode terminates when one side has 21.
 
   Observations: `pixels`, uint8 `[84, 84, 4]`, the last four pictures, newest last.
-  Privileged signals, in pixels of the emulator's 210 x 160 screen and frames of 1/60 s: `ball_position` x y of its
-    upper left corner and `ball_velocity` x y, float32 `[2]`; `paddle_position`, tops of the opponent's and the player's
-    paddle, and `paddle_velocity`, their means over the step, float32 `[2]`; `score`, opponent's and player's, int32
-    `[2]`; `is_in_play`, bool `[]`. After a point and until the next serve the ball's velocity is 0, and it is out of
-    sight, its row -14, but for the frame of the point itself, which still shows it.
+  Privileged signals, in pixels of the emulator's 210 x 160 screen and frames of 1/60 s: `ball_position`, x y of the
+    ball's upper left corner, and `ball_velocity`, x y, float32 `[2]`; `paddle_position`, the tops of the opponent's and
+    the player's paddle, and `paddle_velocity`, their mean velocities over the step, float32 `[2]`; `score`, the
+    opponent's and the player's, int32 `[2]`; `is_in_play`, bool `[]`. From a point to the next serve the ball's
+    velocity is 0 and the ball is out of sight, at row -14, except in the frame of the point itself, which still shows
+    it.
   """
 
   control_dt_s = c.FRAMES_PER_STEP / c.FRAMES_PER_S
@@ -71,14 +72,14 @@ class Pong(core.ByValue):
     Args:
       variant: one of `variants.NAMES`.
       num_actions: 6 or 3.
-      max_episode_steps: an episode is truncated after so many. The console itself switches a game off after 65,208
+      max_episode_steps: an episode is truncated after this many. The console itself switches off a game after 65,208
         frames, 16,302 steps.
-      max_start_frames: an episode begins after 2 to so many frames of doing nothing, the usual random start on Atari;
-        less than 3 for always the same start.
-      noise_sigma, noise_seed, zoom_offset: see `variants.Options`; those of another variant change nothing.
+      max_start_frames: an episode begins after 2 to this many frames of doing nothing, the usual random start on Atari;
+        below 3 the start is always the same.
+      noise_sigma, noise_seed, zoom_offset: see `variants.Options`. Options of other variants have no effect.
 
     Raises:
-      ValueError: naming the argument that cannot be.
+      ValueError: names the invalid argument.
     """
     if num_actions not in (3, 6):
       raise ValueError(f"num_actions={num_actions} is neither 3 (NOOP, RIGHT, LEFT) nor 6 (the emulator's)")
@@ -116,9 +117,9 @@ class Pong(core.ByValue):
     return specs.BoundedArray((1,), np.int32, 0, self.num_actions - 1, name="action")
 
   def reset(self, key: jax.Array) -> State:
-    """A new game, some frames after the console's reset; its picture is the same for all of them."""
+    """A new game, some frames after the console's reset; the picture does not depend on their number."""
     low = min(c.MIN_START_FRAMES, self._max_start_frames)
-    # One draw of bits: batches reset every step, and `randint` would draw three times.
+    # Draws bits only once: batches reset every step, and `randint` would draw three times.
     drawn = jax.random.uniform(key) * (self._max_start_frames + 1 - low)
     game = games.start(low + drawn.astype(jnp.int32))
     return State(
@@ -130,7 +131,7 @@ class Pong(core.ByValue):
     )
 
   def step(self, state: State, action: jax.Array) -> State:
-    """Plays four frames, fewer where the game ends."""
+    """Plays four frames, or fewer if the game ends."""
     chex.assert_shape(action, (1,))
     turn, fire = jnp.asarray(self._turn)[action[0]], jnp.asarray(self._fire)[action[0]]
 
@@ -192,7 +193,7 @@ def _privileged(state: State) -> dict[str, jax.Array]:
 
 
 def _first_stack(variant: str, options: variants.Options) -> np.ndarray:
-  """Four times the picture of a new game, uint32 `[84, 84]`."""
+  """The picture of a new game four times, uint32 `[84, 84]`."""
   game = games.start(jnp.zeros((), jnp.int32))
   first = np.asarray(variants.apply(variant, picture.draw(game, game), options)).astype(np.uint32)
   return first * np.uint32(0x01010101)

@@ -3,8 +3,8 @@
 python -m experiments.matrix --config=experiments/configs/atari.py:laptop --workdir=runs/atari
 python -m experiments.figures --figure=pnn_fig4a --runs=runs/atari --out=runs/atari/figures
 
-Figure 6 and table 1 are drawn as `pnn_fig4a` and `pnn_fig4b`, figure 11 as `pnn_fig12`. Needs ale-py, the extra
-`atari`, whose names games have here.
+Figure 6 and table 1 are drawn as `pnn_fig4a` and `pnn_fig4b`, figure 11 as `pnn_fig12`. This needs ale-py, the extra
+`atari`; games have its names here.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ SCALES = {
     hyper={**pong_soup.SCALES["smoke"].hyper, "reward_clip": 1.0},
     options={"max_episode_steps": 10},
   ),
-  # A row of two cells; two cores have no steps for more. Games that are learned in so few: docs/results/atari. What is
-  # learned in games is cut to a point a step.
+  # A row of two cells; two cores have no steps for more. docs/results/atari shows which games are learned in so few
+  # steps. Rewards are clipped to one point a step for learning.
   "laptop": dataclasses.replace(
     _LAPTOP,
     sources=("seaquest",),
@@ -44,7 +44,7 @@ SCALES = {
     hyper={**_LAPTOP.hyper, "clip_ratio": 0.2, "entropy_cost": 5e-3, "second_moment_decay": 0.99, "reward_clip": 1.0},
     column={**_LAPTOP.column, "pixel_init": "contrast"},
   ),
-  # Every ordered pair of sources; of the networks of four columns the one order that the paper names (papers.md 1.6).
+  # Every ordered pair of sources; for four columns, the one order that the paper names (papers.md 1.6).
   "paper": dataclasses.replace(
     _PAPER,
     sources=SOURCES,
@@ -63,7 +63,7 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
     chosen,
     worlds="atari/",
     world="pong",
-    world_options={"num_actions": 18},  # All games have all of them, so that columns of one fit another.
+    world_options={"num_actions": 18},  # All games have all 18, so that a column of one game fits another.
     column={"conv": ((12, 8, 4), (12, 4, 2), (12, (3, 4), 1)), "dense": (256,), "lstm": ()},
     floors=(0.0,),
     own_floors={"pong": -21.0},

@@ -1,9 +1,9 @@
-"""What a config is made of: what is learned where, and how; one function a section.
+"""The parts of a config: what is learned, where and how; one function for each section.
 
     experiment(world=..., method=..., source=..., train=phase(column=column(...), auxiliary={"d2": head(...)}, ...))
 
-Every config is one road: `method` on `world` from `source`, with any auxiliary heads. A `sweep` makes many runs of it,
-a `matrix` (`studies.pnn.matrix`) many sweeps.
+Every config describes one experiment: `method` on `world` from `source`, with any auxiliary heads. A `sweep` makes many
+runs of it; a `matrix` (`studies.pnn.matrix`) makes many sweeps.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ from ml_collections import config_dict
 
 from agents import actor_critic
 
-LEAST_RATE = 1e-12  # A learning rate at which nothing changes: a network is played as it was.
+LEAST_RATE = 1e-12  # A learning rate at which nothing changes: the network is only played.
 
 
 def check_variant(file: str, variant: str, known: Collection[str]) -> None:
-  """Refuses a variant of a config that is not among those `known`, naming the nearest; `file` is its own."""
+  """Refuses a variant that is not in `known` and names the nearest one; `file` is the config's file."""
   if variant not in known:
     nearest = difflib.get_close_matches(variant, known, n=1, cutoff=0.0)[0]
     raise ValueError(f"{pathlib.Path(file).name}:{variant} is not one of {', '.join(known)}; nearest is {nearest}")
@@ -41,16 +41,16 @@ def experiment(
   """One learner in one world.
 
   Args:
-    world: where it learns: a name of the registry's, an arm behind a bridge as arm://host:port, a game as atari/pong.
-    train: from `phase`.
-    world_options: of the world's constructor.
+    world: where it learns: a name in the registry, an arm behind a bridge (arm://host:port), or a game (atari/pong).
+    train: made by `phase`.
+    world_options: options of the world's constructor.
     method: progressive, finetune, finetune_head, scratch or random_column (`progressive.baselines`).
-    source: the trained network that the method starts from: a run directory, a sweep's best, a released column.
-    output_init: how a new column's output starts: "previous", as exactly the old policy (papers.md 2.3); "random"; or
-      "copy", with the whole column a copy of the one before it.
-    alpha: adapters' first scale; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
-    seed: what all that is random follows from, 0 to 2^32 - 1.
-    wandb: a project of Weights & Biases' that records go to as well; '': none.
+    source: the trained network that the method starts from: a run directory, the best of a sweep, or a released column.
+    output_init: how a new column's output starts: "previous": as exactly the previous policy (papers.md 2.3); "random";
+      or "copy": the whole column is a copy of the one before it.
+    alpha: initial scale of the adapters; Rusu et al. 2016 draw it from 1, 0.1, 0.01.
+    seed: the seed of everything random, 0 to 2^32 - 1.
+    wandb: a Weights & Biases project that also receives the records; '': none.
   """
   return config_dict.ConfigDict(
     {
@@ -82,26 +82,28 @@ def column(
   laterals: str = "adapter",
   output_laterals: str = "linear",
 ) -> config_dict.ConfigDict:
-  """A column: convolutions on pictures, dense layers on them and all other inputs, memories, one linear output.
+  """A column: convolutions on pictures, dense layers on these and all other inputs, memories, one linear output.
 
   Args:
-    inputs: names of the observations it reads; those `[H, W, C]` go to the first convolution.
-    conv: (features, kernel, stride) of each convolution, `conv1` and on; none where no picture is read. A kernel is
-      one size or (height, width).
-    dense: units of each dense layer, `dense1` and on.
-    lstm: units of each memory, `lstm1` and on.
-    joins: (what, layer): an input or an earlier layer that this layer reads beside the one below; inputs `[D]` that
-      are not named here join above the convolutions.
-    embed: (input, units): an input `[D]` that goes through a dense layer of its own, which then stands in its place.
-    pixel_init: how kernels on pixels begin, "lecun" or "contrast": see `layers.Conv`.
-    memory: what kind these are, "lstm" or "gru".
-    norm: "layer" normalises what each dense layer makes, before its ReLU (`layers.LayerNorm`); "none": nothing does.
+    inputs: names of the observations that it reads; those of shape `[H, W, C]` go to the first convolution.
+    conv: (features, kernel, stride) of each convolution, from `conv1` on; empty if no picture is read. A kernel is one
+      size or (height, width).
+    dense: units of each dense layer, from `dense1` on.
+    lstm: units of each memory, from `lstm1` on.
+    joins: (what, layer): an input or an earlier layer that this layer reads beside the layer below it; inputs `[D]`
+      that are not named here join above the convolutions.
+    embed: (input, units): an input `[D]` that goes through a dense layer of its own, whose output then replaces it.
+    pixel_init: how kernels on pixels are initialised, "lecun" or "contrast": see `layers.Conv`.
+    memory: the kind of the memories, "lstm" or "gru".
+    norm: "layer" normalises the output of each dense layer before its ReLU (`layers.LayerNorm`); "none": no layer is
+      normalised.
     start: "data" fits a new column to what its worlds show before anything is learned (`progressive.start`); "random"
       leaves it as it is drawn.
-    laterals: how it reads earlier columns: by an "adapter" each, "linear"ly, or "blind" to the first (see
-      `progressive.lateral`). Memories read linearly.
-    output_laterals: how its output does: "linear"ly as in Rusu et al. 2017, where it can start as the previous policy,
-      or by an "adapter" each as in Rusu et al. 2016, equation 2. The output of a blind column is blind too.
+    laterals: how the column reads earlier columns: through an "adapter" each, "linear", or "blind" to the first column
+      (see `progressive.lateral`). Memories read linearly.
+    output_laterals: how its output reads them: "linear" as in Rusu et al. 2017, where the output can start as the
+      previous policy, or through an "adapter" each as in Rusu et al. 2016, equation 2. The output of a blind column is
+      blind too.
   """
   return config_dict.ConfigDict(locals())
 
@@ -134,32 +136,35 @@ def phase(
   Args:
     column: from `column`.
     steps: agent steps, over all worlds.
-    num_worlds: B; of an arm there is one.
+    num_worlds: B; 1 on an arm.
     num_steps: T, the length of an unroll.
-    evaluate_every: agent steps between evaluations; 0: only at the end. Runs of a sweep are not evaluated.
+    evaluate_every: agent steps between evaluations; 0: only at the end. The runs of a sweep are not evaluated.
     save_every: agent steps between checkpoints; 0: only at the end.
-    evaluation_episodes: episodes of each evaluation; 0: no evaluation. A matrix evaluates the best run of each sweep.
-    updates_per_record: updates of one 'train' record of worlds in JAX: their episodes and share of clipped gradients,
-      all else of the last. Behind `dm_env` each update has its own.
-    auxiliary: name -> `head`, in order: readouts trained beside policy and value.
-    evaluation_is_greedy: evaluate the most probable actions instead of drawn ones.
-    keep_checkpoints: how many, the newest.
-    video: film evaluations, where there are pixels.
-    lag: how many updates behind the parameters are that the next steps are played with. 0: acting and learning take
-      turns. 1: the next steps are played while the last are learned from, in a thread of their own; behind `dm_env`
-      alone, and with hyper.correction="vtrace".
-    free_running: each world is played in a thread of its own, with the newest parameters at every step, and never waits
-      for the learner or for another world; what is learned then depends on time. Behind `dm_env` alone, and with
+    evaluation_episodes: episodes in each evaluation; 0: no evaluation. A matrix evaluates the best run of each sweep.
+    updates_per_record: how many updates share one 'train' record in JAX worlds. The episodes and the share of clipped
+      gradients are of all these updates, everything else is of the last one. Behind `dm_env` each update has its own
+      record.
+    auxiliary: name -> `head`, in order: readouts that are trained beside policy and value.
+    evaluation_is_greedy: whether evaluations play the most probable actions instead of drawn ones.
+    keep_checkpoints: how many of the newest checkpoints are kept.
+    video: whether evaluations are filmed, if there are pixels.
+    lag: by how many updates the parameters that play the next steps are behind. 0: acting and learning take turns. 1: a
+      separate thread plays the next steps while the learner learns from the last ones; only behind `dm_env`, and with
       hyper.correction="vtrace".
-    teacher: a trained network, as `source` of `experiment`, that the policy is drawn to by hyper.teacher_cost while it
-      learns on an arm: it sees what the simulation shows of where arm and target are (`setup.teacher`). '': none.
-    replay_updates: after each update, so many more from earlier unrolls drawn at random; behind `dm_env` alone, where
-      a step costs time, and with hyper.correction="vtrace".
-    replay_size: of the newest so many unrolls. A run that goes on begins to fill them anew.
-    recording: of an arm (`arm --record`), from whose steps value and heads learn before the first step; the policy does
-      from its teacher alone. '': none.
-    recording_updates: how many updates these are, of `num_steps` steps each, in their order and again from the first.
-    **hyper: fields of `actor_critic.Hyper` that are not at their default.
+    free_running: each world is played in a thread of its own, with the newest parameters at every step, and never waits
+      for the learner or for another world. The result then depends on timing. Only behind `dm_env`, and with
+      hyper.correction="vtrace".
+    teacher: a trained network, named like `source` in `experiment`. While the policy learns on an arm,
+      hyper.teacher_cost draws it to this network, which sees what the simulation shows for the positions of arm and
+      target (`setup.teacher`). '': none.
+    replay_updates: number of further updates after each update, from earlier unrolls drawn at random; only behind
+      `dm_env`, where a step costs time, and with hyper.correction="vtrace".
+    replay_size: number of newest unrolls from which they are drawn. A run that goes on begins to fill them anew.
+    recording: a recording of an arm (`arm --record`). Value and heads learn from its steps before the first step; the
+      policy learns there only from its teacher. '': none.
+    recording_updates: number of updates from the recording, of `num_steps` steps each, in order and then again from the
+      first.
+    **hyper: fields of `actor_critic.Hyper` that differ from their defaults.
   """
   return config_dict.ConfigDict(
     {
@@ -200,8 +205,8 @@ def sweep(
   """Many runs side by side (`running.devices`).
 
   Args:
-    num_runs: members, each with its own seed.
-    top: how many of them count: the best.
+    num_runs: number of members, each with its own seed.
+    top: how many of them, the best, count.
     sampled: (field, "choice" or "log_uniform", values) for each hyper-parameter that is drawn for each member.
   """
   return config_dict.ConfigDict({"num_runs": num_runs, "top": top, "sampled": sampled})
@@ -217,16 +222,16 @@ def matrix(
   floors: tuple[float, ...],
   own_floors: Mapping[str, float] | None = None,
 ) -> config_dict.ConfigDict:
-  """A transfer matrix: every method from every source to every target but itself (`studies.pnn.matrix`).
+  """A transfer matrix: every method from every source to every other target (`studies.pnn.matrix`).
 
   Args:
     world: what stands before a target's name: "pong/".
-    methods: of `progressive.baselines.METHODS`.
-    sources: tasks that columns are learned on first.
-    source_pairs: tasks of the first columns, in order, of networks of three and more.
+    methods: names in `progressive.baselines.METHODS`.
+    sources: tasks that are learned first.
+    source_pairs: for networks of three and more columns, the tasks of the first columns, in order.
     targets: tasks that are learned next.
     floors: scores that count as nothing (`analysis.transfer`): the lowest, and the one nearest to the paper's numbers.
-    own_floors: task -> its own one, in place of all of `floors`.
+    own_floors: task -> its own floor, in place of all of `floors`.
   """
   return config_dict.ConfigDict(
     {

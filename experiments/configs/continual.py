@@ -1,9 +1,9 @@
-"""Modes of a game in sequence: progressive networks as a comparison has them, and as they are (docs/papers.md 9).
+"""Modes of a game in sequence: progressive networks as comparisons have them, and corrected (docs/papers.md 9).
 
 python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=2
 
-A config is SCALE,METHOD,GAME such as laptop,corrected,freeway; the plan sets the mode and the source of each run. Needs
-ale-py, the extra `atari`.
+A config is SCALE,METHOD,GAME such as laptop,corrected,freeway; the plan sets the mode and the source of each run. This
+needs ale-py, the extra `atari`.
 """
 
 import dataclasses
@@ -22,25 +22,25 @@ METHODS: Mapping[str, tuple[str, str]] = {
   "published": ("progressive", "blind"),
   "corrected": ("progressive", "linear"),
   "adapters": ("progressive", "adapter"),
-  "retained": ("finetune_head", "adapter"),  # What finetuning has kept of an earlier task: nothing is learned.
+  "retained": ("finetune_head", "adapter"),  # Measures what finetuning has kept of an earlier task; nothing is learned.
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """How much is learned, of which tasks, and by what."""
+  """How much is learned, on which tasks, and with which settings."""
 
   modes: Mapping[str, tuple[int, ...]]
   num_seeds: int
   steps: int
-  steps_retained: int  # Played to see what was kept.
+  steps_retained: int  # Steps played to see what was kept.
   num_worlds: int
   num_steps: int
   save_every: int
   hyper: Mapping[str, Any]
   column: Mapping[str, Any]
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  alpha: float = 1.0  # Adapters' first scale.
+  alpha: float = 1.0  # Initial scale of the adapters.
 
 
 _SMALL = {"conv": ((8, 8, 4), (16, 4, 2)), "dense": (128,), "pixel_init": "contrast"}
@@ -48,17 +48,18 @@ SCALES = {
   "smoke": Scale(
     {"space_invaders": (0, 1)}, 1, 800, 200, 1, 20, 0, {}, _SMALL | {"dense": (8,)}, {"max_episode_steps": 60}
   ),
-  # Three tasks of the quicker game, by what two cores learn Pong with: the modes in which a policy that goes up 3 times
-  # of 5 scores most (7, 5 and 2 points; mode 5 one, the others none), as what never scores learns nothing. A uniform
-  # policy never crosses the road; by unit advantages it wanders until it does, if ever: so three seeds. Bound as
-  # closely as Pong's it wanders too slowly: in 200,000 steps it crossed once.
+  # Three tasks of the quicker game, with the settings by which two cores learn Pong. These are the modes in which a
+  # policy that goes up 3 times of 5 scores most (7, 5 and 2 points; mode 5 gives one, the others none), since a policy
+  # that never scores learns nothing. A uniform policy never crosses the road. With unit advantages it wanders until it
+  # does, if ever, so there are three seeds. With a clip ratio as small as Pong's it wanders too slowly: in 200,000
+  # steps it crossed once.
   "laptop": Scale(
     {"freeway": (0, 4, 7)}, 3, 200_000, 40_000, 8, 128, 50_000,
     {**pong_soup.SCALES["laptop"].hyper, "clip_ratio": 0.2, "has_unit_advantages": True},
     {**_SMALL, **pong_soup.SCALES["laptop"].column},
     alpha=pong_soup.SCALES["laptop"].alpha,
   ),
-  # The papers learn 1 M steps a task by PPO. Its numbers are CleanRL's for Atari, and the network too: remembered.
+  # The papers learn each task for 1 M steps with PPO. The numbers and the network are CleanRL's for Atari, from memory.
   "paper": Scale(
     MODES, 3, 1_000_000, 100_000, 8, 128, 250_000,
     {
@@ -77,7 +78,7 @@ SCALES = {
 
 
 def get_config(variant: str = "laptop,scratch,freeway") -> config_dict.ConfigDict:
-  """One task by one method: mode 0 until another is set."""
+  """One task by one method: mode 0 unless another is set."""
   parts = variant.split(",")
   if len(parts) != 3 or parts[0] not in SCALES or parts[1] not in METHODS or parts[2] not in MODES:
     raise ValueError(
@@ -98,7 +99,7 @@ def get_config(variant: str = "laptop,scratch,freeway") -> config_dict.ConfigDic
     world=f"atari/{parts[2]}",
     world_options={"mode": 0, **scale.options},
     method=method,
-    output_init="random",  # As Rusu et al. 2016, and as blind outputs must.
+    output_init="random",  # As in Rusu et al. 2016, and as blind outputs must start.
     alpha=scale.alpha,
     train=base.phase(
       column=base.column(**{"lstm": (), **scale.column}, laterals=laterals),

@@ -4,24 +4,26 @@
   python -m experiments.train --config=experiments/configs/jaco_corl2017.py:progressive --workdir=runs/arm \
     --config.source=runs/column --config.world=arm://localhost:5005
 
-Variants: column, the first one, in simulation; randomized, the same on an accelerator, in episodes that look as the arm
-may (not run yet); a method, by which the arm is learned; or, of the paper's figures,
+Variants: column, the first column, in simulation; randomized, the same on an accelerator, in episodes that look as the
+arm may look (not run yet); the name of a method, which learns on the arm; and, for the paper's figures,
 
   4  wide, wide_ff, narrow, narrow_ff: four kinds of first columns, without helper losses
   6  finetune_subtle_color and so on: 30 runs of a method in a simulation that looks different
   7  fig7_static, fig7_three, fig7_two: columns that feel, for a target on a conveyor
 
-A method, or a variant of figure 7, with _taught behind it learns from the first column as a teacher too; with _twin
-last it learns on a twin that the run serves for itself (progressive_taught_twin, progressive_twin with
+The suffix _taught, after a method or a variant of figure 7, adds the first column as a teacher. The suffix _twin, which
+comes last, makes the run learn on a twin that it serves for itself (progressive_taught_twin, progressive_twin with
 --config.world_options.gap=subtle).
 
-Episodes of column 1 may differ in looks and dynamics: `--config.world_options.randomization.mass=0.2` and so on; all
-are off.
+Episodes of column 1 can vary in looks and dynamics: `--config.world_options.randomization.mass=0.2` and so on. By
+default none does.
 
-Column 1: the released one took 2.0 M steps, each run starting from the last (its provenance.json has every command):
-37.2 of 50; the paper trains 50 M for 38.0. One run of 0.4 M steps from scratch had not found the reward yet.
-Column 2: 60,000 arm steps in six minutes on two cores that had other work too; mean return 20.9 in the first 10,000 and
-21.2 after 30,000 (three runs), the paper's are 31.2 and 32.6.
+Column 1: the released column has 37.2 of 50 after 2.0 M steps, in several runs that each start from the one before (its
+provenance.json has every command). The paper trains 50 M steps for 38.0. One run of 0.4 M steps from scratch had not
+found the reward yet.
+
+Column 2: 60,000 arm steps on the twin with its whole gap take 5 to 10 minutes of one core. The mean return is 21.1 in
+the first 10,000 steps and 21.7 after 30,000 (three runs, docs/results/corl2017_fig5). The paper's are 31.2 and 32.6.
 """
 
 import math
@@ -35,10 +37,11 @@ from experiments.configs import base, jaco_talk
 from progressive import baselines
 
 COLUMN, RANDOMIZED = "column", "randomized"
-_STEPS, _NUM_WORLDS, _NUM_STEPS = 50_000_000, 64, 20  # Of a first column.
+_STEPS, _NUM_WORLDS, _NUM_STEPS = 50_000_000, 64, 20  # For a first column.
 _ARM_STEPS = 60_000
-# Adam's learning rate on the arm by method: the best known, from docs/results/corl2017_fig5/tuning.md. Figure 5
-# there has finetuning at 2e-4, the choice of its runs of 10,000 steps; 1e-4 proved better afterwards.
+# Adam's learning rate on the arm by method: the best known, from docs/results/corl2017_fig5/tuning.md. For finetuning,
+# 2e-4 was the best in runs of 10,000 steps. Then one of three runs of 60,000 steps at 2e-4 collapsed; the same seeds at
+# 1e-4 did not.
 LEARNING_RATES = {
   "progressive": 5e-4,
   "finetune": 1e-4,
@@ -46,15 +49,15 @@ LEARNING_RATES = {
   "scratch": 1e-3,
   "random_column": 5e-4,
 }
-# Half-widths by which episodes of the first column's world differ, off (`jaco.randomize`).
+# Half-widths by which episodes of the first column's world vary (`jaco.randomize`); all are off.
 _RANDOMIZATION = dict.fromkeys(
   ("camera_m", "field_of_view", "light", "ambient", "shadow", "color", "mass", "friction", "gain"), 0.0
 )
-# What the twin's camera, light and paint are within (`paper.py`).
+# Half-widths that contain the twin's camera, light and paint (`paper.py`).
 LOOKS = {"camera_m": 0.07, "field_of_view": 0.05, "light": 0.4, "ambient": 0.2, "shadow": 1.0, "color": 0.15}
 _WIDE = base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(128,), lstm=(128,))
 _NARROW = base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(16,), lstm=(16,))
-# The first columns that figure 4 compares, layers as in table 1; ff: feed-forward.
+# The first columns that figure 4 compares, with the layers of table 1; ff: feed-forward.
 FIGURE_4 = {
   "wide": _WIDE,
   "wide_ff": base.column(conv=((16, 8, 4), (32, 5, 2)), dense=(512,), lstm=()),
@@ -62,19 +65,20 @@ FIGURE_4 = {
   "narrow_ff": base.column(conv=((8, 8, 4), (8, 5, 2)), dense=(32,), lstm=()),
 }
 
-# Figure 5, and what else learns on the arm: variant -> method, and the column that is new or goes on.
+# Figure 5 and other variants on the arm: variant -> method, and the column that is new or goes on learning.
 FIGURE_5 = {
   **{method: (method, _WIDE if method in baselines.FINETUNING else _NARROW) for method in baselines.METHODS},
   "progressive_wide": ("progressive", _WIDE),
   "scratch_wide": ("scratch", _WIDE),
 }
-# Figure 6: variant -> method, and the fixed change of the scene that it is learned in.
+# Figure 6: variant -> method, and the fixed change of the scene in which it learns.
 FIGURE_6 = {
   f"{method}_{change}": (method, change) for change in constants.CHANGES for method in ("finetune", "progressive")
 }
 _SEES_AND_FEELS = base.column(**{**_NARROW, "inputs": ("pixels", "proprioception"), "embed": (("proprioception", 16),)})
 # Figure 7: variant -> world, and the narrow column that learns there. The second of three columns learns a static
-# target; the third, from that run, sees by laterals alone. Against it: two columns, the second on the conveyor itself.
+# target. The third starts from that run and sees only through laterals. It is compared with two columns, the second of
+# which learns on the conveyor itself.
 FIGURE_7 = {
   "fig7_static": ("jaco/reach/random", _SEES_AND_FEELS),
   "fig7_three": ("jaco/conveyor", base.column(inputs=("proprioception",), conv=(), dense=(16,), lstm=(16,))),
@@ -126,10 +130,10 @@ def get_config(variant: str = COLUMN) -> config_dict.ConfigDict:
 
 
 def _taught(variant: str) -> config_dict.ConfigDict:
-  """What learns on the arm, from a teacher too, and from every step five times; a new column of figure 5 is wide."""
+  """A learner on the arm with a teacher, which learns from every step five times; figure 5's new columns are wide."""
   config = get_config(variant)
   jaco_talk.teach(config)
-  if config.source != _RELEASED:  # None, or that of a column before it.
+  if config.source != _RELEASED:  # No source, or that of an earlier column.
     config.train.teacher = _RELEASED
   if variant not in baselines.FINETUNING:
     column = config.train.column if variant in FIGURE_7 else _WIDE
@@ -138,7 +142,7 @@ def _taught(variant: str) -> config_dict.ConfigDict:
 
 
 def _figure_6(method: str, change: str, options: Mapping[str, Any]) -> config_dict.ConfigDict:
-  """Runs whose rate and entropy cost are drawn as the paper's; all of them count."""
+  """Runs whose learning rate and entropy cost are drawn as in the paper; all of them count."""
   config = base.experiment(
     world="jaco/reach/random",
     world_options={**options, "change": change},
@@ -165,7 +169,7 @@ def _figure_7(variant: str, options: Mapping[str, Any]) -> config_dict.ConfigDic
 
 
 def _first() -> config_dict.ConfigDict:
-  """In simulation. Gamma, lambda, optimiser, worlds and unroll are this project's: the paper does not give them."""
+  """In simulation. Gamma, lambda, optimiser, worlds and unroll are our choices: the paper does not give them."""
   return base.phase(
     column=_WIDE,
     steps=_STEPS,
@@ -187,10 +191,10 @@ _DRAWN_BY_THE_PAPER = (  # papers.md 2.4
 
 
 def _plain(column: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """Without helper losses, and with one layer more than the paper's: `norm="none"` leaves it out.
+  """Without helper losses, and with one more layer than the paper's: `norm="none"` leaves it out.
 
-  A few units need larger steps: after 640,000 narrow recurrent ones had 3.4, 4.1 and 4.6 of 50 at 5e-4, and 4.3, 6.1
-  and 6.3 at 1e-3; at 3e-3 units died.
+  A layer of few units needs a higher learning rate: after 640,000 steps narrow recurrent columns had 3.4, 4.1 and 4.6
+  of 50 at 5e-4, and 4.3, 6.1 and 6.3 at 1e-3. At 3e-3 units died.
   """
   is_narrow = sum((*column.dense, *column.lstm)) < 64
   return base.phase(
@@ -205,7 +209,7 @@ def _plain(column: config_dict.ConfigDict) -> config_dict.ConfigDict:
     **{**jaco_talk.HYPER, "fan_in": math.inf},
     entropy_cost=1e-3,
     learning_rate=1e-3 if is_narrow else 5e-4,
-    anneal_updates=math.ceil(_STEPS / (_NUM_WORLDS * _NUM_STEPS)),  # All of them.
+    anneal_updates=math.ceil(_STEPS / (_NUM_WORLDS * _NUM_STEPS)),  # All updates.
   )
 
 
@@ -227,7 +231,7 @@ def _on_an_accelerator() -> config_dict.ConfigDict:
 
 
 def readouts() -> dict[str, config_dict.ConfigDict]:
-  """What the simulation knows and the picture shows, read out of the features: the project's addition."""
+  """Heads that read from the features what the simulation knows and the picture shows: the project's addition."""
   return {
     "target": base.head("palm_to_target", "dense1", 30.0),
     "joints": base.head("joints", "dense1", 3.0),
@@ -235,7 +239,7 @@ def readouts() -> dict[str, config_dict.ConfigDict]:
 
 
 def _changed(column: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """In simulation, after a change: short, so that many runs can be had."""
+  """In simulation, after a change: short runs, so that many are possible."""
   return base.phase(
     column=column,
     steps=40_000,

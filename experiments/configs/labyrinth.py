@@ -3,7 +3,7 @@
 python -m experiments.matrix --config=experiments/configs/labyrinth.py:laptop --workdir=runs/labyrinth
 python -m experiments.figures --figure=pnn_fig4a --runs=runs/labyrinth --out=runs/labyrinth/figures
 
-So figure 8 and table 1 are drawn; figure 13 is `pnn_fig12`.
+This draws figure 8 and table 1; figure 13 is `pnn_fig12`.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from experiments.configs import base, pong_soup
 
 LEVELS = ("track_1", "track_2", "track_3", "track_4", "avoid_1", "avoid_2", "maze_m", "maze_y")
 _PAPER = pong_soup.SCALES["paper"]
-# The paper's protocol is that of its other games. Its figure 13 starts from Maze Y; which sources its figure 8 has is
-# not known, nor the length of an unroll: here all, and UNREAL's.
+# The paper's protocol is that of its other games. Its figure 13 starts from Maze Y. The sources of its figure 8 and the
+# length of an unroll are not known: we use all levels as sources, and UNREAL's length.
 SCALES = {
   "smoke": dataclasses.replace(
     pong_soup.SCALES["smoke"], sources=("track_1",), targets=("track_1", "track_2"), options={"num_steps": 20}
   ),
-  # One row, by what large mazes are learned with (`navigation`), but for rewards of 1, of which entropy costs a
-  # thousandth, and kernels of many inputs that learn slower. By one step an unroll nobody learns Track 3 or Maze Y.
+  # One row, with the settings for large mazes (`navigation`), except that rewards are 1, entropy costs a thousandth of
+  # that, and kernels of many inputs learn slower. With one gradient step per unroll no run learns Track 3 or Maze Y.
   "laptop": dataclasses.replace(
     pong_soup.SCALES["laptop"],
     sources=("maze_y",),
@@ -60,8 +60,8 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
     worlds="maze/seek_",
     world="track_1",
     world_options={"num_steps": config_dict.placeholder(int)},
-    # The paper does not say; A3C's agent in its Labyrinth has these and an LSTM (papers.md 4).
+    # The paper does not give the layers; A3C's agent in its Labyrinth has these and an LSTM (papers.md 4).
     column={"conv": ((16, 8, 4), (32, 4, 2)), "dense": (256,), "lstm": (256,)},
     floors=(0.0,),
-    own_floors={"avoid_2": -11.4},  # What random actions score there (docs/concepts.md); elsewhere it is above 0.
+    own_floors={"avoid_2": -11.4},  # The score of random actions (docs/concepts.md); on other levels it is above 0.
   )

@@ -2,13 +2,13 @@
 
   python -m experiments.train --config=experiments/configs/navigation.py:laptop,nav_d2,static_small --workdir=runs/d2
 
-The variant is SCALE,AGENT,MAZE: scales smoke, laptop, accelerator, paper; agents ff, lstm, nav, and these with any of
-d1, d2 (depth from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd sees it
-instead. An agent ending in _clip has rewards scaled and cut, as the paper's starred ones have.
+The variant is SCALE,AGENT,MAZE. Scales are smoke, laptop, accelerator, paper. Agents are ff, lstm, nav, and these with
+any of d1, d2 (depth from encoder or LSTM) and l (loop closure), as in nav_d1d2l; nav_d2mse regresses depth, nav_rgbd
+sees it instead. An agent ending in _clip has scaled and clipped rewards, like the paper's starred agents.
 
-`laptop` makes five runs, in all mazes but the I-maze by PPO's passes over every unroll (docs/results/learning.md).
-Columns start from data, their dense layer is normalised (docs/learning.md). Auxiliary losses have a tenth of the
-paper's costs: Adam brings the gradient of a layer to one length, so that a large cost takes it from policy and value.
+`laptop` makes five runs. They learn with PPO's passes over every unroll (docs/results/learning.md), except in the
+I-maze. Columns start from data, and their dense layer is normalised (docs/learning.md). Auxiliary losses have a tenth
+of the paper's costs: Adam brings the gradient of a layer to one length, so a large cost takes it from policy and value.
 `paper` has none of these.
 """
 
@@ -24,19 +24,19 @@ from experiments.configs import base
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
-  """A navigator of the paper's, apart from its losses."""
+  """One of the paper's navigators, without its losses."""
 
   inputs: tuple[str, ...] = ("pixels",)
-  lstm: tuple[int, ...] = ()  # Units of each.
+  lstm: tuple[int, ...] = ()  # Units of each LSTM.
   joins: tuple[tuple[str, str], ...] = ()
 
   @property
   def memory(self) -> str:
-    """The layer that D2 and L read; '' where there is none."""
+    """The layer that D2 and L read; '' if there is none."""
     return f"lstm{len(self.lstm)}" if self.lstm else ""
 
 
-# Nav's first LSTM hears the reward, its second velocity and action (papers.md 3.1).
+# Nav's first LSTM reads the reward, its second reads velocity and action (papers.md 3.1).
 _HEARD = ("last_reward", "velocity", "last_action")
 _JOINS = (("last_reward", "lstm1"), ("dense1", "lstm2"), ("velocity", "lstm2"), ("last_action", "lstm2"))
 AGENTS = {
@@ -45,7 +45,7 @@ AGENTS = {
   "nav": Agent(("pixels", *_HEARD), (64, 256), _JOINS),
   "nav_rgbd": Agent(("rgbd", *_HEARD), (64, 256), _JOINS),
 }
-# Auxiliary losses: signal, classes of each of its entries (0: regression), whether it is read off the memory.
+# Auxiliary losses: signal, classes of each of its entries (0: regression), whether it is read from the memory.
 LOSSES = {
   "d1": ("depth", 8, False),
   "d1mse": ("depth_grid", 0, False),
@@ -58,27 +58,27 @@ _CONV, _ENCODER = ((16, 8, 4), (32, 4, 2)), (256,)  # papers.md 3.1
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """How much is learned, and by what."""
+  """How much is learned, and with which settings."""
 
-  steps: int  # Agent steps; four frames each.
+  steps: int  # Agent steps of four frames each.
   num_worlds: int
   num_steps: int
   save_every: int
   updates_per_record: int
   num_runs: int
   top: int
-  learning_rate: tuple[float, ...]  # One for all runs, or a range from which each draws its own, log-uniform.
+  learning_rate: tuple[float, ...]  # One for all runs, or a range from which each run draws its own, log-uniform.
   entropy_cost: tuple[float, ...]  # The same, as a weight in the loss of scaled rewards.
-  draws_costs: bool  # Of the auxiliary losses.
+  draws_costs: bool  # Whether the costs of the auxiliary losses are drawn.
   reward_scale: float
   hyper: Mapping[str, Any]
-  start: str = "random"  # Of the column.
-  costs: float = 1.0  # Those of the auxiliary losses, as a share of the paper's.
-  norm: str = "none"  # Of the column.
+  start: str = "random"  # How the column starts.
+  costs: float = 1.0  # Costs of the auxiliary losses, as a share of the paper's.
+  norm: str = "none"  # The column's normalisation.
 
 
-# What the paper's agents learn by (papers.md 3.4, 4): A3C as it was published. The paper draws unrolls of 50 or 75, and
-# gives no clipping.
+# The paper's agents learn by A3C as it was published (papers.md 3.4, 4). The paper draws unrolls of 50 or 75, and gives
+# no gradient clipping.
 _A3C: Mapping[str, Any] = {
   "reduction": "sum",
   "optimizer": "rmsprop",
@@ -89,29 +89,31 @@ _A3C: Mapping[str, Any] = {
   "anneal_updates": 25_000_000 // 50,
 }
 _PPO: Mapping[str, Any] = {"epochs": 4, "minibatches": 2, "second_moment_decay": 0.99}
-# The paper's rewards are raw. On two cores they are scaled, and not cut, so that a goal (10) stays worth ten apples.
-# `laptop` compares agents at one rate and one entropy cost (docs/results/learning.md); the papers draw both.
+# The paper's rewards are raw. On two cores they are scaled but not clipped, so that a goal (10) is still worth ten
+# apples. `laptop` compares agents at one learning rate and one entropy cost (docs/results/learning.md); the papers draw
+# both.
 SCALES = {
   "smoke": Scale(1_240, 2, 10, 500, 10, 2, 1, (1e-4, 5e-4), (1e-4, 1e-3), False, 0.1, {}),
   "laptop": Scale(80_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (1e-3,), False, 0.1, _PPO, "data", 0.1, "layer"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
-# Of `laptop`, in mazes above 3x5 cells, where a step earns a tenth: credit reaches 50 steps back.
+# `laptop` in mazes larger than 3x5 cells, where a step earns a tenth: credit reaches 50 steps back.
 _LARGE = dataclasses.replace(
   SCALES["laptop"], steps=500_000, num_worlds=16, num_steps=50, hyper={**_PPO, "minibatches": 4}
 )
-# Of `laptop`, in mazes that learn otherwise. In the I-maze passes begin sooner and then fall.
+# `laptop` in mazes with other settings. In the I-maze, runs with passes rise sooner and then fall.
 _OTHERWISE = {
   "static_small": SCALES["laptop"],
   "random_goal_small": SCALES["laptop"],
   "i_maze": dataclasses.replace(_LARGE, num_steps=20, entropy_cost=(5e-4,), hyper={}),
 }
-# One card, five runs side by side, in any maze.
+# One card with five runs side by side, in any maze.
 SCALES["accelerator"] = dataclasses.replace(
   _LARGE, steps=4_000_000, num_worlds=256, save_every=1_000_000, updates_per_record=5
 )
 _COSTS = {"d1": (3.33, 10.0, 33.0), "d2": (1.0, 3.33, 10.0), "l": (1.0, 3.33, 10.0)}  # papers.md 3.4
-# The paper's starred agents: 0.3 or 0.5, cut to 1. Its costs stand beside those: in raw rewards they are more.
+# The paper's starred agents: rewards times 0.3 or 0.5, clipped to 1. The paper's costs apply to these scaled rewards,
+# so in raw rewards they are larger.
 _CLIP: Mapping[str, Any] = {"reward_scale": 0.5, "reward_clip": 1.0}
 
 
@@ -180,9 +182,9 @@ def _column(agent: Agent, scale: Scale) -> config_dict.ConfigDict:
 
 
 def parse(agent: str, bases: Collection[str]) -> tuple[str, tuple[str, ...] | None]:
-  """'nav_d1l' as ('nav', ('d1', 'l')): one of `bases`, and losses in the order of `LOSSES`, at most one of a kind.
+  """Parses 'nav_d1l' as ('nav', ('d1', 'l')): one of `bases`, and losses in `LOSSES`' order, at most one of a kind.
 
-  Losses are None where the end of the name spells none.
+  Losses are None if the end of the name spells none.
   """
   if agent in bases:
     return agent, ()
@@ -192,9 +194,9 @@ def parse(agent: str, bases: Collection[str]) -> tuple[str, tuple[str, ...] | No
 
 
 def heads(losses: Sequence[str], *, memory: str, costs: Mapping[str, float]) -> dict[str, config_dict.ConfigDict]:
-  """D1 on the encoder, D2 and L on the memory, each behind a hidden layer of 128 (papers.md 3.1).
+  """D1 on the encoder, D2 and L on the memory, each behind a hidden layer of 128 units (papers.md 3.1).
 
-  `costs`: d1, d2, l -> weight of each loss, regressed or not.
+  `costs`: d1, d2, l -> weight of each loss, whether it is regressed or not.
   """
   made = {}
   for loss in losses:
@@ -206,7 +208,7 @@ def heads(losses: Sequence[str], *, memory: str, costs: Mapping[str, float]) -> 
 
 
 def _world_options() -> dict[str, Any]:
-  """What may be changed of a maze (`world.Maze`); null: as its task has it."""
+  """The options of a maze that may be changed (`world.Maze`); null: as its task has it."""
   return {
     "layout": config_dict.placeholder(str),
     "num_steps": config_dict.placeholder(int),

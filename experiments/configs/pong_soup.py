@@ -1,4 +1,4 @@
-"""Pong Soup (Rusu et al. 2016, section 5.2): what transfers between Pong and seven games that look otherwise.
+"""Pong Soup (Rusu et al. 2016, section 5.2): what transfers between Pong and seven games that look different.
 
 python -m experiments.matrix --config=experiments/configs/pong_soup.py:laptop --workdir=runs/soup
 python -m experiments.analyse --runs=runs/soup --aps
@@ -19,10 +19,10 @@ VARIANTS = ("pong", "noisy", "black", "white", "zoom", "h_flip", "v_flip", "hv_f
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """How much of the matrix there is, how much is learned in each cell, and by what."""
+  """How much of the matrix there is, how much is learned in each cell, and with which settings."""
 
   sources: tuple[str, ...]
-  source_pairs: tuple[tuple[str, ...], ...]  # Of networks of three columns and more.
+  source_pairs: tuple[tuple[str, ...], ...]  # For networks of three columns and more.
   targets: tuple[str, ...]
   steps: int
   num_worlds: int
@@ -35,11 +35,11 @@ class Scale:
   hyper: Mapping[str, Any]
   sampled: tuple[tuple[str, str, tuple[float, ...]], ...]
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  column: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # What keeps its units alive.
-  alpha: float = 1.0  # Adapters' first scale, unless it is drawn.
+  column: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # Fields that keep its units alive.
+  alpha: float = 1.0  # Initial scale of the adapters, unless it is drawn.
 
 
-# The paper "closely follows" A3C (papers.md 1.4, 4), as it was published.
+# The paper "closely follows" A3C (papers.md 1.4, 4); this is A3C as it was published.
 _A3C: Mapping[str, Any] = {
   "discount": 0.99,
   "lambda_": 1.0,
@@ -54,7 +54,7 @@ _DRAWN = (
   ("train.hyper.max_gradient_norm", "choice", (20.0, 40.0)),
   ("alpha", "choice", (1.0, 0.1, 0.01)),
 )
-# What two cores learn Pong with: PPO's passes over every unroll (docs/results/pong_soup/learning.md).
+# Two cores learn Pong with PPO's passes over every unroll (docs/results/pong_soup/learning.md).
 _LAPTOP: Mapping[str, Any] = {
   "discount": 0.99,
   "entropy_cost": 2e-3,
@@ -65,16 +65,16 @@ _LAPTOP: Mapping[str, Any] = {
 }
 _FEW = ("pong",)
 SCALES = {
-  # A lost game takes about 1,000 steps; here it is cut short so that some end within the few steps.
+  # A lost game takes about 1,000 steps; here games are cut short, so that some end within the few steps.
   "smoke": Scale(
     _FEW, (), ("pong", "white"), 2_000, 4, 5, 2, 1_000, 10, 2, 1, _A3C, _DRAWN, {"max_episode_steps": 20}
   ),
-  # The targets of figure 4b; one run of each is no sample.
+  # The targets of figure 4b; one run of each is not a sample.
   "laptop": Scale(
     _FEW, (), ("pong", "white", "h_flip"), 500_000, 8, 128, 32, 100_000, 10, 1, 1, _LAPTOP, (),
     column={"norm": "layer", "start": "data"}, alpha=0.1,
   ),
-  # One card, five runs side by side: an update has 32 steps of 1,024 transitions a run.
+  # One card with five runs side by side: in each run an update has 32 gradient steps of 1,024 transitions.
   "accelerator": Scale(
     _FEW, (), ("pong", "white", "h_flip"), 3_000_000, 64, 128, 100, 1_000_000, 5, 5, 5,
     {**_LAPTOP, "minibatches": 8}, (), column={"norm": "layer", "start": "data"}, alpha=0.1,
@@ -95,8 +95,9 @@ def get_config(scale: str = "laptop") -> config_dict.ConfigDict:
     worlds="pong/",
     world="pong",
     world_options={"num_actions": 3, **variants.Options()._asdict()},
-    # Two convolutions, the first of 8 maps (papers.md 1.2); the second and the dense layer are not established.
-    # How they begin is ours: "contrast" sees the ball sooner (explained variance at 0.2 M steps 0.7, "lecun" 0.1).
+    # Two convolutions, the first of 8 maps (papers.md 1.2); the sizes of the second and of the dense layer are not
+    # established. The initialisation is ours: with "contrast" the column sees the ball sooner (explained variance of
+    # 0.7 at 0.2 M steps, 0.1 with "lecun").
     column={"conv": ((8, 8, 4), (16, 4, 2)), "dense": (128,), "lstm": (), "pixel_init": "contrast"},
     floors=(-21.0, -20.0),
   )
@@ -115,18 +116,18 @@ def transfer(
   """A transfer matrix of the paper, with its methods.
 
   Args:
-    chosen: how much of it.
+    chosen: its scale.
     worlds: what stands before a task's name: "pong/".
-    world: the task in a cell's config until the matrix fills in its own, with method and source.
-    world_options: of every task, beside those of `chosen`.
-    column: fields of `base.column`, beside those of `chosen`.
+    world: the task in a cell's config, until the matrix fills in the cell's own task, method and source.
+    world_options: options of every task, besides those of `chosen`.
+    column: fields of `base.column`, besides those of `chosen`.
     floors, own_floors: see `base.matrix`.
   """
   config = base.experiment(
     world=f"{worlds}{world}",
     world_options={**world_options, **chosen.options},
     alpha=chosen.alpha,
-    output_init="random",  # Starting as the previous policy came with the later paper (papers.md 2.3).
+    output_init="random",  # Starting as the previous policy was introduced by the later paper (papers.md 2.3).
     train=base.phase(
       column=base.column(**column, **chosen.column, output_laterals="adapter"),
       steps=chosen.steps,

@@ -1,1 +1,1 @@
-"""Plans: what is run, in order of worth (`running.plan` says how one is written; `experiments.launch` runs it)."""
+"""Plans: jobs in order of worth (`running.plan` says how to write one; `experiments.launch` runs it)."""

@@ -1,9 +1,9 @@
-"""Modes of Atari games in sequence, as three papers compare by (docs/papers.md 9): their ProgNet, and it corrected.
+"""Modes of Atari games in sequence, as three papers compare them (docs/papers.md 9): their ProgNet and a corrected one.
 
   python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=2
 
-Scales: smoke, laptop, paper. All methods go on from the same run of the first mode; every later mode is learned from
-scratch too. Hours are estimates.
+Scales: smoke, laptop, paper. All methods start from the same run of the first mode; every later mode is also learned
+from scratch. Hours are estimates.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from experiments.configs import continual
 from experiments.running import plan
 
-_CHAINS = ("published", "corrected", "adapters", "finetune")  # Each starts from its own run of the mode before.
-_STEPS_PER_HOUR = {"smoke": 30 * 3_600, "laptop": 300 * 3_600, "paper": 1_000 * 3_600}  # Of `paper`: of 16 CPUs.
+_CHAINS = ("published", "corrected", "adapters", "finetune")  # Each starts from its own run of the previous mode.
+_STEPS_PER_HOUR = {"smoke": 30 * 3_600, "laptop": 300 * 3_600, "paper": 1_000 * 3_600}  # `paper`: on 16 CPUs.
 
 
 def get_plan(variant: str = "laptop") -> list[plan.Job]:

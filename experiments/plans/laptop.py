@@ -1,4 +1,4 @@
-"""What two cores can show of the three papers, some 74 hours of one core; a part is PLAN:NAME, as laptop.py:mazes.
+"""What two cores can show of the three papers, some 74 hours of one core; a part is PLAN:NAME, such as laptop.py:mazes.
 
 python -m experiments.launch --plan=experiments/plans/laptop.py --workdir=runs/laptop --hours=2
 
@@ -15,7 +15,7 @@ from experiments.running import plan
 _SIM_TO_REAL = "experiments/configs/jaco_corl2017.py"
 _NAVIGATION = "experiments/configs/navigation.py:laptop"
 _AGENTS = ("nav", "nav_d1", "nav_d2", "nav_l", "nav_d1d2", "nav_d1d2l")
-_MAZES = {"static_small": 500, "static_1": 590, "random_goal_small": 500}  # And steps a second of one core.
+_MAZES = {"static_small": 500, "static_1": 590, "random_goal_small": 500}  # Maze -> steps a second of one core.
 
 
 def get_plan(variant: str = "") -> list[plan.Job]:
@@ -39,8 +39,8 @@ def get_plan(variant: str = "") -> list[plan.Job]:
 
 
 def _learning() -> list[plan.Job]:
-  """Does every seed learn? Five runs of each; the mazes' are below."""
-  agents = ("reacher", "reacher_pose")  # Without helper losses, and with.
+  """Does every seed learn? Five runs of each agent; runs in mazes are below."""
+  agents = ("reacher", "reacher_pose")  # Without and with helper losses.
   config = "experiments/configs/jaco_auxiliary.py"
   return [plan.Job(agent, config=f"{config}:{agent}", hours=0.5) for agent in agents]
 
@@ -66,7 +66,7 @@ def _mazes() -> list[plan.Job]:
 
 
 def _pong() -> list[plan.Job]:
-  """Figures of Rusu et al. 2016: twelve cells, three runs of each."""
+  """Figures of Rusu et al. 2016: twelve cells, three runs each."""
   config, fields = "experiments/configs/pong_soup.py:laptop", {"sweep.num_runs": 3, "sweep.top": 3}
   soup = plan.Job("soup", "matrix", config=config, fields=fields, hours=4.0)
   features = plan.Job("soup_features", "analyse", flags={"runs": "{soup}", "aps": True}, hours=4.0)  # Five cells.
@@ -74,15 +74,15 @@ def _pong() -> list[plan.Job]:
 
 
 def _changes() -> list[plan.Job]:
-  """Figure 6 of Rusu et al. 2017: eight cells, 30 runs of each."""
+  """Figure 6 of Rusu et al. 2017: eight cells, 30 runs each."""
   jobs = [plan.Job(cell, config=f"{_SIM_TO_REAL}:{cell}", hours=0.5) for cell in jaco_corl2017.FIGURE_6]
   return [*jobs, plan.figures("changes_figure", "corl2017_fig6", jobs)]
 
 
 def _conveyor() -> list[plan.Job]:
-  """Figure 7 of the same, three runs each: on the twin, taught; by rewards where its shadow differs; in simulation.
+  """Figure 7 of Rusu et al. 2017, three runs each: on the twin with a teacher; on it by rewards; in simulation.
 
-  The third column starts from its own run's second.
+  In the runs by rewards on the twin, only the shadow differs. The third column starts from its own run's second one.
   """
   jobs = []
   shadow: dict[str, Any] = {"world_options.gap": "shadow:full"}
@@ -103,9 +103,10 @@ def _conveyor() -> list[plan.Job]:
 
 
 def _gap() -> list[plan.Job]:
-  """The reality gap by levels and by differences: the released column as it is, and figure 5's learners.
+  """The reality gap by level and by difference: the released column, unchanged, and figure 5's learners.
 
-  These learn at each level, and where camera or light alone differ, which cost the column much; shadow is `_arm`'s.
+  The learners learn at each level, and where only the camera or only the light differs; these cost the column much.
+  `_arm` has the shadow.
   """
   alone = [f"{difference}:full" for difference in gap.DIFFERENCES]
   unchanged = {"train.steps": 10_000, "train.hyper.learning_rate": base.LEAST_RATE}
@@ -117,20 +118,20 @@ def _gap() -> list[plan.Job]:
 
 
 def _arm() -> list[plan.Job]:
-  """Figure 5 of the same, five runs of each line, where the frozen column stands as the paper's: no shadow."""
+  """Figure 5 of Rusu et al. 2017, five runs a line, without shadow: the frozen column then starts as the paper's."""
   lines = ("progressive_wide", "progressive", "finetune", "scratch_wide", "scratch")
   jobs = [_on_the_twin(f"{line}_{i}", line, "shadow:full", {"seed": i}, 0.15) for i in range(5) for line in lines]
   return [*jobs, plan.figures("arm_figure", "corl2017_fig5", jobs)]
 
 
 def _randomized() -> list[plan.Job]:
-  """Figure 5 on the whole gap, from a column that went on learning in looks that differ: the column, then five runs."""
+  """Figure 5 on the whole gap, from a column that went on learning with varied looks: the column, then five runs."""
   looks = {f"world_options.randomization.{name}": width for name, width in jaco_corl2017.LOOKS.items()}
   fields = {"method": "finetune", "source": "experiments/released/jaco_corl2017_plain", "train.steps": 1_000_000}
-  fields |= {"train.hyper.anneal_updates": 782, "sweep.num_runs": 1, "sweep.top": 1}  # Updates of 64 worlds, 20 steps.
+  fields |= {"train.hyper.anneal_updates": 782, "sweep.num_runs": 1, "sweep.top": 1}  # Updates: 64 worlds x 20 steps.
   column = plan.Job("randomized", config=f"{_SIM_TO_REAL}:wide", fields=fields | looks, hours=0.6)
-  source = {"source": "experiments/released/jaco_corl2017_randomized"}  # The same, kept.
-  alike = source | {"train.column.norm": "layer"}  # Layers of the column's own kinds.
+  source = {"source": "experiments/released/jaco_corl2017_randomized"}  # The same column, released.
+  alike = source | {"train.column.norm": "layer"}  # The same kinds of layers as in that column.
   copy = alike | {"output_init": "copy", "train.hyper.learning_rate": 3e-5}
   lines: dict[str, tuple[str, dict[str, Any]]] = {
     "progressive": ("progressive", source),
@@ -149,7 +150,7 @@ def _randomized() -> list[plan.Job]:
 
 
 def _taught() -> list[plan.Job]:
-  """Figure 5's learners with a teacher, for a third of its steps, and what they can in simulation then."""
+  """Figure 5's learners with a teacher, for a third of its steps, and then their returns in simulation."""
   learned, played = [], []
   for seed in range(5):
     for method in ("progressive", "finetune", "scratch"):
@@ -171,10 +172,10 @@ def _on_the_twin(name: str, method: str, size: str, fields: Mapping[str, Any], h
 
 
 def _ladder() -> list[plan.Job]:
-  """The talks' four columns, one task after the other, and every network on every task: in simulation, and on the twin.
+  """The talks' four columns, one task after the other, and every network on every task, in simulation and on the twin.
 
-  There the columns in simulation teach. Column 2 of the simulation is learned three times, and against it from the
-  start that the paper gives an arm, and from scratch.
+  On the twin, the columns learned in simulation are the teachers. Column 2 in simulation is learned three times. It is
+  compared with column 2 from the start that the paper gives an arm, and from scratch.
   """
   config, first = "experiments/configs/jaco_talk.py", "experiments/released/jaco_talk"
   columns, before, played = [], first, [*_played("vision", first, "jaco")]
@@ -197,7 +198,7 @@ def _ladder() -> list[plan.Job]:
     plan.Job(f"reach_{name}_{seed}", config=f"{config}:reach", fields={"seed": seed, **fields}, hours=0.2)
     for seed in range(3)
     for name, fields in others.items()
-    if seed or name != "random"  # That is column 2 of the four.
+    if seed or name != "random"  # That run is column 2 of the four.
   ]
   return [
     *columns,
@@ -220,7 +221,7 @@ def _played(name: str, source: str, place: str) -> Iterator[plan.Job]:
 
 
 def _labyrinth() -> list[plan.Job]:
-  """Figures 8 and 13 of Rusu et al. 2016 from Maze Y, one run a cell: 22 of one column, 15 of two, half as fast."""
+  """Figures 8 and 13 of Rusu et al. 2016 from Maze Y, one run a cell: 22 of one column; 15 of two, half as fast."""
   labyrinth = plan.Job("labyrinth", "matrix", config="experiments/configs/labyrinth.py:laptop", hours=9.0)
   return [labyrinth, *(plan.figures(f"labyrinth_{name}", f"pnn_{name}", [labyrinth]) for name in ("fig4a", "fig12"))]
 

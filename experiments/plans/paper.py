@@ -1,13 +1,13 @@
-"""For accelerators, in order of worth: what one card does in an hour, then the three papers at their own size.
+"""For accelerators, in order of worth: what one card can do in an hour, then the three papers at their own size.
 
   python -m experiments.launch --plan=experiments/plans/paper.py:card --workdir=runs/card --share=4
   python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --hours=24
 
-Parts, as paper.py:columns: card, benchmark, columns, changes, soup, mazes, atari. Hours are worked out from what an
-H100 was measured to do (docs/speed.md), or guessed where it says so; no job of this plan has been run to its end. A job
-that has not ended when time is up goes on at the next start, on a CPU as well. Where there is no network, `offline.sh`
-beside this file carries it there and back; a state has 12 bytes a parameter and run, 2.5 MB in Pong, 4 MB on the Jaco,
-16 MB in a maze, and what all worlds show.
+Parts, named as paper.py:columns: card, benchmark, columns, changes, soup, mazes, atari. Hours are computed from
+measurements of an H100 (docs/speed.md), or guessed if a comment says so. No job of this plan has been run to its end. A
+job that has not ended when time is up goes on at the next start, also on a CPU. If the machine has no network,
+`offline.sh` beside this file carries the work there and back. A state has 12 bytes per parameter and run (2.5 MB in
+Pong, 4 MB on the Jaco, 16 MB in a maze), plus what all worlds show.
 """
 
 from ml_collections import config_dict
@@ -16,11 +16,11 @@ from experiments.configs import atari, jaco_corl2017, navigation, pong_soup
 from experiments.running import plan
 from experiments.studies.pnn import matrix
 
-# Steps an hour of one H100, over all runs of a sweep, pixels and learning included.
-_PONG, _PONG_A3C = 270_000 * 3_600, 31_000 * 3_600  # Five runs by passes, 25 of the paper's.
-_MAZE, _JACO = 38_000 * 3_600, 16_000 * 3_600  # Five runs of 64 worlds, one of 1,024, both by passes.
-_COMPILED_HOURS = 0.02  # Of each program.
-_EMULATOR_STEPS_PER_HOUR = 1_000 * 3_600  # Of a machine of 16 CPUs: a guess, from A3C of others (1,097 a second).
+# Steps an hour on one H100, over all runs of a sweep, including pixels and learning.
+_PONG, _PONG_A3C = 270_000 * 3_600, 31_000 * 3_600  # Five runs with passes; 25 of the paper's runs.
+_MAZE, _JACO = 38_000 * 3_600, 16_000 * 3_600  # Five runs of 64 worlds; one run of 1,024; both with passes.
+_COMPILED_HOURS = 0.02  # For each program.
+_EMULATOR_STEPS_PER_HOUR = 1_000 * 3_600  # On 16 CPUs: a guess, from others' A3C (1,097 a second).
 _RANDOMIZED = {f"world_options.randomization.{name}": value for name, value in jaco_corl2017.LOOKS.items()}
 
 
@@ -43,9 +43,9 @@ def _hours(sweep: config_dict.ConfigDict, steps_per_hour: int) -> float:
 
 
 def _card() -> list[plan.Job]:
-  """Runs of a size that deserves a card: the figure of Pong Soup, a column whose looks differ, navigators in static_1.
+  """Runs large enough for a card: the figure of Pong Soup, a column with varied looks, navigators in static_1.
 
-  Jobs share the card, since each leaves it idle while it compiles. Figures are drawn at home.
+  Jobs share the card, because each leaves it idle while it compiles. Figures are drawn at home.
   """
   soup_config, arm_config = "experiments/configs/pong_soup.py:accelerator", "experiments/configs/jaco_corl2017.py"
   hours = _hours(pong_soup.get_config("accelerator"), _PONG)
@@ -70,7 +70,7 @@ def _card() -> list[plan.Job]:
   column = plan.Job(
     "card_randomized",
     config=f"{arm_config}:{jaco_corl2017.RANDOMIZED}",
-    hours=_hours(randomized, 3 * _JACO),  # A guess: with so many worlds.
+    hours=_hours(randomized, 3 * _JACO),  # The factor 3 is a guess for so many worlds.
   )
   sweep = navigation.get_config("accelerator,nav,static_1")
   mazes = [
@@ -85,7 +85,7 @@ def _card() -> list[plan.Job]:
 
 
 def _benchmark() -> list[plan.Job]:
-  """How fast each stage is in 4,096 worlds; the Jaco last, since it compiles longest. Without peers, and the twin."""
+  """How fast each stage is in 4,096 worlds, without peers and the twin; the Jaco is last, as it compiles longest."""
   learner = ("act", "learn", "play", "train")
   stages = {
     "pong": ("worlds", *learner, "sweep"),
@@ -104,7 +104,7 @@ def _benchmark() -> list[plan.Job]:
 
 
 def _columns() -> list[plan.Job]:
-  """Rusu et al. 2017: the wide column, plain and with looks that differ; the others of figure 4. Five runs each."""
+  """Rusu et al. 2017: the wide column, plain and with varied looks; figure 4's other columns. Five runs each."""
   config, hours = "experiments/configs/jaco_corl2017.py", _hours(jaco_corl2017.get_config("wide"), _JACO)
   return [
     plan.Job("wide", config=f"{config}:wide", hours=hours),
@@ -115,7 +115,7 @@ def _columns() -> list[plan.Job]:
 
 
 def _changes() -> list[plan.Job]:
-  """Rusu et al. 2017, figure 6: 300 runs a cell, of a length that the paper does not give."""
+  """Rusu et al. 2017, figure 6: 300 runs a cell; the paper does not give their length."""
   jobs = []
   for cell in jaco_corl2017.FIGURE_6:
     sweep, fields = jaco_corl2017.get_config(cell), {"sweep.num_runs": 300, "sweep.top": 300}
@@ -126,7 +126,7 @@ def _changes() -> list[plan.Job]:
 
 
 def _soup() -> list[plan.Job]:
-  """Rusu et al. 2016: 25 runs a cell; of the matrix White and H-flip from Pong."""
+  """Rusu et al. 2016: 25 runs a cell; from the matrix only White and H-flip, from Pong."""
   config, hours = "experiments/configs/pong_soup.py:paper", _hours(pong_soup.get_config("paper"), _PONG_A3C)
   cells = [
     "scratch_pong",
@@ -138,7 +138,7 @@ def _soup() -> list[plan.Job]:
 
 
 def _mazes() -> list[plan.Job]:
-  """Mirowski et al. 2017: 64 runs an agent; D1D2L and Nav in the static and in the random maze before the others."""
+  """Mirowski et al. 2017: 64 runs an agent; D1D2L and Nav in the static and the random maze come before the others."""
   hours = _hours(navigation.get_config("paper,nav,static_1"), _MAZE)
   return [
     plan.Job(f"{maze}_{agent}", config=f"experiments/configs/navigation.py:paper,{agent},{maze}", hours=hours)
@@ -149,9 +149,10 @@ def _mazes() -> list[plan.Job]:
 
 
 def _atari() -> list[plan.Job]:
-  """Rusu et al. 2016, figures 6 and 11: 226 cells, 25 runs of each, one after the other on CPUs.
+  """Rusu et al. 2016, figures 6 and 11: 226 cells, 25 runs each, one after the other on CPUs.
 
-  Many machines share them out by `experiments.matrix --cell` in one folder: this job alone is years of one machine.
+  Many machines can share the cells by `experiments.matrix --cell` in one folder: this job alone is years of one
+  machine.
   """
   config = atari.get_config("paper")
   steps = config.train.steps * config.sweep.num_runs * len(matrix.plan(config))

@@ -1,1 +1,1 @@
-"""For people to look at: figures and their tables, pages, videos."""
+"""Output for people: figures and their tables, pages, videos."""

@@ -1,6 +1,6 @@
-"""The colours of methods, equal in all figures: a strong one, and a lighter one for what differs in width or columns.
+"""The colours of methods, the same in all figures: a strong one, and a lighter one for another width or more columns.
 
-A figure that draws other things chooses its own.
+A figure that draws other things chooses its own colours.
 """
 
 from collections.abc import Mapping

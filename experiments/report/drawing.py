@@ -1,8 +1,9 @@
-"""A figure before it is on disk, and how it gets there: pictures, tables, what is missing, and where it all comes from.
+"""A figure before it is written, and how it is written: pictures, tables, what is missing, and its provenance.
 
-`<figure>.png`, `.svg` and `.md` are for people, `<figure>.json` holds every number of its table, `provenance.json` the
-command, the commit and the runs that were read, figure by figure. A table's cell is one number a run (shown as their
-mean and its interval: `analysis.intervals`), an estimate that brings its own, or words where there is no number.
+`<figure>.png`, `.svg` and `.md` are for people. `<figure>.json` holds every number of its table, and `provenance.json`
+holds the command, the commit and the runs that were read, figure by figure. A table's cell is one of three things: one
+number for each run (shown as their mean and its interval: `analysis.intervals`), an estimate with its own interval, or
+words if there is no number.
 """
 
 import math
@@ -23,16 +24,16 @@ Cell = np.ndarray | intervals.Interval | str
 Table = Mapping[str, Mapping[str, Cell]]  # Row -> column -> cell.
 PROVENANCE = "provenance.json"
 _NONE = "–"
-# Of what a picture says under itself in 7 points; the table lists all.
+# For the text under a picture, in 7 points; the table lists everything.
 _MOST_LINES, _LINE_INCHES, _CHARACTERS_PER_INCH = 5, 0.125, 17
 
 
 class Bounds(NamedTuple):
-  """What no number of a run can leave: intervals end there."""
+  """Limits that no number of a run can exceed: intervals end there."""
 
   low: float = -math.inf
   high: float = math.inf
-  but_for: Collection[str] = ()  # Columns that are no such number.
+  but_for: Collection[str] = ()  # Columns without these limits.
 
   def of(self, column: str) -> tuple[float, float]:
     return (-math.inf, math.inf) if column in self.but_for else (self.low, self.high)
@@ -46,12 +47,12 @@ class Drawn(NamedTuple):
 
   picture: mpl_figure.Figure
   statistics: Table
-  # Beside them, by a name that is added to the file's.
+  # Further ones, by a name that is appended to the file's.
   more_pictures: Mapping[str, mpl_figure.Figure] = types.MappingProxyType({})
   more_tables: Mapping[str, Table] = types.MappingProxyType({})
   gaps: Mapping[str, str] = types.MappingProxyType({})  # What is missing from it -> why.
   places: int = 1  # Decimals in tables for people.
-  bounds: Bounds = _UNBOUNDED  # Of all tables.
+  bounds: Bounds = _UNBOUNDED  # For all tables.
 
 
 def number(x: float) -> intervals.Interval:
@@ -61,7 +62,7 @@ def number(x: float) -> intervals.Interval:
 
 
 def cells(table: Table, *, places: int = 1, bounds: Bounds = _UNBOUNDED) -> dict[str, dict[str, str]]:
-  """A table in words, row -> column -> cell; intervals over runs end at `bounds`."""
+  """A table as text, row -> column -> cell; intervals over runs end at `bounds`."""
   rows = {}
   for row, columns in table.items():
     runs = [len(cell) for cell in columns.values() if isinstance(cell, np.ndarray)]
@@ -71,7 +72,7 @@ def cells(table: Table, *, places: int = 1, bounds: Bounds = _UNBOUNDED) -> dict
 
 
 def numbers(table: Table, bounds: Bounds) -> dict[str, dict[str, Any]]:
-  """A table as plain JSON values: mean, low, high and each run's number, null where there is none; or words."""
+  """A table as plain JSON values: mean, low, high and each run's number, null if there is none; or words."""
   return {
     row: {column: _summary(cell, bounds.of(column)) for column, cell in columns.items()}
     for row, columns in table.items()
@@ -89,10 +90,10 @@ def markdown(drawn: Drawn) -> str:
 
 
 def open_folder(out: pathlib.Path) -> dict[str, Any]:
-  """Makes the folder, if need be; returns what its provenance.json says of figures that are there, {} of none.
+  """Makes the folder if necessary; returns what its provenance.json says about existing figures, {} if there are none.
 
   Raises:
-    ValueError: if it cannot be written in, or that file is damaged.
+    ValueError: if the folder cannot be written in, or that file is damaged.
   """
   try:
     out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def open_folder(out: pathlib.Path) -> dict[str, Any]:
 
 
 def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Path) -> list[str]:
-  """Writes everything into `out`; returns the names of the files.
+  """Writes the figure into `out`; returns the names of the files.
 
   Raises:
     ValueError: before anything is written, as `open_folder`.
@@ -123,7 +124,7 @@ def write(name: str, drawn: Drawn, runs: Sequence[records.Run], out: pathlib.Pat
 
 
 def mark_gaps(drawn: Drawn) -> Drawn:
-  """Says in a strip under the picture what is missing from it; returns the figure."""
+  """Adds a strip under the picture that says what is missing from it; returns the figure."""
   picture, gaps = drawn.picture, drawn.gaps
   if not gaps:
     return drawn
@@ -144,9 +145,9 @@ def mark_gaps(drawn: Drawn) -> Drawn:
 
 
 def _raise_legends(picture: mpl_figure.Figure, strip: float) -> float:
-  """Moves legends that stand below all axes up by `strip` inches; returns how many inches they need there.
+  """Moves legends below all axes up by `strip` inches; returns how many inches they need there.
 
-  The layout makes room for a legend at the edge of the picture, but not for one that was moved.
+  The layout makes room for a legend at the edge of the picture, but not for a moved one.
   """
   _, height = picture.get_size_inches()
   picture.draw_without_rendering()
@@ -191,7 +192,7 @@ def _number(x: np.ndarray | float) -> float | None:
 
 
 def _interval(cell: np.ndarray | intervals.Interval, bounds: tuple[float, float]) -> intervals.Interval:
-  """The mean over runs and its band; none where some run has no number, or an infinite one."""
+  """The mean over runs and its interval; none if a run has no number, or an infinite one."""
   if isinstance(cell, intervals.Interval):
     return cell
   return intervals.of_mean(cell, bounds=bounds) if np.isfinite(cell).all() else number(np.nan)

@@ -1,7 +1,7 @@
-"""A page that people can look at: one HTML file that holds its pictures and videos and needs nothing else.
+"""A page for people: one HTML file that contains its pictures and videos and needs no other file.
 
-A page is a title, a line under it, and sections; a section is a heading and blocks of HTML made by the functions
-here. Everything that comes from outside (paths, commands, numbers) is escaped.
+A page is a title, a line under it, and sections. A section is a heading and blocks of HTML that the functions here
+make. Everything from outside (paths, commands, numbers) is escaped.
 """
 
 import base64
@@ -18,7 +18,7 @@ _STYLE = pathlib.Path(__file__).with_name("page.css")
 
 
 class Section(NamedTuple):
-  """A heading and what stands under it."""
+  """A heading and the blocks under it."""
 
   heading: str
   blocks: Sequence[str]  # HTML
@@ -36,12 +36,12 @@ def page(title: str, lead: str, sections: Sequence[Section], *, tiles: str = "")
 
 
 def paragraph(text: str) -> str:
-  """Plain text."""
+  """A paragraph of plain text."""
   return f"<p>{html.escape(text)}</p>"
 
 
 def code(text: str) -> str:
-  """Text as it is, in a fixed-width font."""
+  """Text unchanged, in a fixed-width font."""
   return f"<pre>{html.escape(text)}</pre>"
 
 
@@ -56,9 +56,9 @@ def tiles(numbers: Sequence[tuple[str, str, str]]) -> str:
 
 
 def table(rows: Mapping[str, Mapping[str, str]], *, quiet: str = "\0") -> str:
-  """A table from row name -> column name -> cell; rows whose name contains `quiet` are set back.
+  """A table from row name -> column name -> cell; rows whose name contains `quiet` are shown less prominently.
 
-  On a narrow screen every row becomes a block of lines, a line a cell.
+  On a narrow screen every row becomes a block of lines, one for each cell.
   """
   columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
   head = "".join(f"<th>{html.escape(column)}</th>" for column in ("", *columns))
@@ -79,7 +79,7 @@ def picture(pixels: np.ndarray, caption: str) -> str:
 
 
 def plot(png: bytes, caption: str) -> str:
-  """A figure: as wide as the page, or beside others where there is room for each to be read."""
+  """A figure, as wide as the page, or beside others if there is room to read each."""
   return _figure(png, caption, "", "plot")
 
 

@@ -1,11 +1,11 @@
-"""What a network is made of, as text: layers, laterals and parameters of each column, with totals."""
+"""The structure of a network as text: layers, laterals and parameters of each column, with totals."""
 
 from experiments.report import text_table
 from progressive import cost, network
 
 
 def table(spec: network.Network) -> str:
-  """Layers, what they read, laterals, parameters and FLOPs (forward, one step), as text."""
+  """Layers, their inputs, laterals, parameters and FLOPs (forward, one step), as text."""
   rows = [("column", "layer", "reads", "shape", "laterals from", "parameters", "in laterals", "FLOPs")]
   columns = cost.report(spec)
   for k, one in enumerate(columns):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def lines(rows: Sequence[Sequence[str]], *, num_left: int | None = None) -> list[str]:
-  """A line for each row of cells; the first `num_left` columns (None: all) begin at the left, the others end right."""
+  """A line for each row of cells; the first `num_left` columns (None: all) are aligned left, the others right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   num_left = len(widths) if num_left is None else num_left
   return [

@@ -1,4 +1,4 @@
-"""Videos: what a world shows as `pixels`, kept while it plays, and frames as an mp4, with a line of words below."""
+"""Videos: keeps what a world shows as `pixels`, and writes frames as an mp4 with a caption below each."""
 
 import contextlib
 import errno
@@ -14,20 +14,20 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_CAPTION_PX = 20  # Height of the line below a frame.
+_CAPTION_PX = 20  # Height of the caption below a frame.
 
 
 def rgb(pixels: np.ndarray) -> np.ndarray:
-  """`[..., H, W, C]` pixels as `[..., H, W, 3]`: colours as they are, of a stack of greys its newest, the last."""
+  """`[..., H, W, C]` pixels as `[..., H, W, 3]`: colours unchanged; of a stack of greys the newest frame, the last."""
   return pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., -1:], 3, axis=-1)
 
 
 def captions(is_first: Sequence[bool], reward: Sequence[float]) -> list[str]:
-  """A line for each of `T` time steps: which episode, and its return so far.
+  """A line for each of `T` time steps: the number of the episode, and its return so far.
 
   Args:
-    is_first: `[T]` bools, whether an episode begins here; one that began before is episode 1.
-    reward: `[T]` floats, on arriving here; an episode's first does not count.
+    is_first: `[T]` bools, whether an episode begins here; an episode that began before is episode 1.
+    reward: `[T]` floats, on arriving here; the first reward of an episode does not count.
   """
   lines, episode, total = [], 0 if any(is_first[:1]) else 1, 0.0
   for first, one in zip(is_first, reward, strict=True):
@@ -37,13 +37,13 @@ def captions(is_first: Sequence[bool], reward: Sequence[float]) -> list[str]:
 
 
 class Filmed(dm_env.Environment):
-  """`environment`, with every `pixels` observation kept in `frames` as `[H, W, 3]`, up to `max_frames`.
+  """`environment` that also keeps every `pixels` observation in `frames` as `[H, W, 3]`, up to `max_frames`.
 
-  `captions` says the episode and its return so far, for each frame.
+  For each frame, `captions` gives the episode and its return so far.
   """
 
   def __init__(self, environment: dm_env.Environment, *, max_frames: int = 500):
-    """Films `environment`; a world without `pixels` leaves `frames` empty."""
+    """Films `environment`; if it has no `pixels`, `frames` stays empty."""
     self._environment = environment
     self._max_frames = max_frames
     self.frames: list[np.ndarray] = []
@@ -75,7 +75,7 @@ class Filmed(dm_env.Environment):
 
 
 def try_write(path: pathlib.Path, frames: Iterable[np.ndarray], **options: Any) -> None:
-  """`write` for a run that learns: instead of raising OSError it says on stderr what is wrong, each reason once."""
+  """`write` for a run that learns: prints what is wrong to stderr, each reason once, instead of raising OSError."""
   try:
     write(path, frames, **options)
   except OSError as error:
@@ -90,14 +90,14 @@ def write(
   scale: int = 4,
   captions: Sequence[str] | None = None,
 ) -> None:
-  """Writes `[H, W, 3]` uint8 frames as an mp4, every pixel `scale` times as large, with a caption below each.
+  """Writes `[H, W, 3]` uint8 frames as an mp4, with every pixel enlarged `scale` times and a caption below each frame.
 
-  ffmpeg is started directly. imageio's writer starts it with a hook between fork and exec, and that child, a copy of a
-  process with gRPC's and JAX's threads, sometimes crashes.
+  ffmpeg is started directly. imageio's writer starts it with a hook between fork and exec. That child is a copy of a
+  process with gRPC's and JAX's threads, and it sometimes crashes.
 
   Raises:
-    ValueError: no frames, frames of another form, or not a caption for each.
-    OSError: ffmpeg could not write; the message is its own.
+    ValueError: if there are no frames, frames of another shape, or not one caption for each frame.
+    OSError: if ffmpeg could not write; the message is ffmpeg's.
   """
   frames = [np.asarray(frame) for frame in frames]
   wrong = [list(frame.shape) for frame in frames if frame.ndim != 3 or frame.shape[-1] != 3]
@@ -111,7 +111,7 @@ def write(
     return frame if captions is None else np.concatenate([frame, _line(captions[index], frame.shape[1])])
 
   height, width, _ = large(0).shape
-  part = path.with_stem(f"{path.stem}.part")  # What is at `path` stays until there is a whole one.
+  part = path.with_stem(f"{path.stem}.part")  # The file at `path` stays until a whole one replaces it.
   raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(frames_per_s), "-i", "-"]
   coded = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(part.absolute())]
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,11 +119,11 @@ def write(
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
       assert process.stdin is not None
-      with contextlib.suppress(BrokenPipeError):  # It ended early; its own words say why.
+      with contextlib.suppress(BrokenPipeError):  # ffmpeg ended early; its own message says why.
         for index in range(len(frames)):
           process.stdin.write(large(index).tobytes())
       _, words = process.communicate()
-  except (RuntimeError, OSError) as error:  # imageio_ffmpeg knows of none, or it does not start.
+  except (RuntimeError, OSError) as error:  # imageio_ffmpeg finds no ffmpeg, or ffmpeg does not start.
     raise OSError(errno.ENOENT, f"ffmpeg: {str(error).splitlines()[0]}", str(path)) from error
   if process.returncode:
     lines = words.decode(errors="replace").strip().splitlines() or [f"ffmpeg ended with {process.returncode}"]
@@ -138,7 +138,7 @@ def _warn(reason: str) -> None:
 
 
 def _line(words: str, width: int) -> np.ndarray:
-  """`words` in white on black, `[20, width, 3]` uint8; what does not fit is cut off."""
+  """`words` in white on black, `[20, width, 3]` uint8; words that do not fit are cut off."""
   image = Image.new("RGB", (width, _CAPTION_PX))
   ImageDraw.Draw(image).text((4, 2), words, fill="white", font=ImageFont.load_default(13))
   return np.asarray(image)

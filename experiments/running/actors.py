@@ -1,8 +1,8 @@
 """Who plays: worlds in JAX inside the jit, environments behind `dm_env` step by step on the host.
 
-Either is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`. On the
-host the next unrolls may be played in threads while the learner learns from the last: with a lag that is always the
-same, so that a run can be repeated to the bit, or free-running, so that no world ever waits.
+Each is a generator of `(state, records)` for `loop.consume`, around the same act and the same `loop.learn`. On the
+host, threads may play the next unrolls while the learner learns from the last. They play either with a lag that is
+always the same, so that a run can be repeated to the bit, or free-running, so that no world ever waits.
 """
 
 import collections
@@ -30,16 +30,17 @@ Updates = Generator[tuple[loop.TrainState, list[loop.Record]], None, None]
 def in_batch(
   state: loop.TrainState, train: TrainStep, *, steps_per_update: int, until_step: int, updates_per_record: int
 ) -> Updates:
-  """Trains in worlds in JAX; one 'train' record a run every `updates_per_record` updates. Yielded states are donated.
+  """Trains in worlds in JAX: one 'train' record per run and `updates_per_record` updates. Yielded states are donated.
 
-  A program of one process that is asked to stop yields a record of fewer.
+  A program of one process that is asked to stop yields a record of fewer updates.
 
   Args:
     state: of one run, or of N runs side by side.
     train: `loop.train_step` of the same.
     steps_per_update: agent steps of one run in one update.
     until_step: of each run.
-    updates_per_record: updates of one record: their episodes and share of clipped gradients, all else of the last.
+    updates_per_record: updates of one record: it has their episodes and share of clipped gradients, and all else of the
+      last one.
   """
   while (step := loop.step_of(state)) < until_step:
     started = time.monotonic()
@@ -48,7 +49,7 @@ def in_batch(
       if results and hosts.is_alone() and stop.asked():
         break
       state, metrics, episodes = train(state)
-      jax.block_until_ready(results[-1:])  # JAX would take in all updates at once, and then do them all.
+      jax.block_until_ready(results[-1:])  # Otherwise JAX would take in all updates at once, and then do all.
       results.append((metrics, episodes))
     step += len(results) * steps_per_update
     metrics, episodes = jax.device_get(results[-1][0]), jax.device_get([episodes for _, episodes in results])
@@ -80,15 +81,15 @@ def behind_dm_env(
 ) -> Updates:
   """Trains in B worlds behind `dm_env`: an 'episode' record for each that ends, a 'train' record for each update.
 
-  Begins new episodes: the worlds' own state is not ours to save. Where there is a `fit`, a run's first `num_to_fit`
+  It begins new episodes, since the worlds' own state is not ours to save. With a `fit`, a run's first `num_to_fit`
   steps of each world are played by the policy that it starts with, and `fit` changes the state by what was seen. After
-  each update come `replay_updates` from unrolls drawn at random of the newest `replay_size`.
+  each update there are `replay_updates` more, from unrolls drawn at random from the newest `replay_size`.
 
-  With a `lag` an actor plays in a thread of its own while the learner learns: unroll k, from 0, with the parameters
-  after max(0, k - lag) updates, however long anything takes (Cleanba's rule, Huang et al. 2023, is 1). Without one both
-  take turns in the caller's thread. `free_running` worlds have a thread each and never wait (`_FreeRunning`). What a
-  world raises is raised here, when its unroll is due, or between two replays; after the update at hand where it runs
-  free. Nobody plays any more when the last state is yielded.
+  With a `lag`, an actor plays in its own thread while the learner learns. It plays unroll k, counted from 0, with the
+  parameters after max(0, k - lag) updates, however long anything takes (Cleanba's rule, Huang et al. 2023, is a lag of
+  1). Without a lag both take turns in the caller's thread. `free_running` worlds have a thread each and never wait
+  (`_FreeRunning`). An error in a world is raised here when its unroll is due or between two replays; if the world runs
+  free, after the current update. Nobody plays any more when the last state is yielded.
   """
   kept = collections.deque[trajectory.Trajectory](maxlen=replay_size if replay_updates else 0)
   num_worlds = len(environments)
@@ -113,10 +114,10 @@ def behind_dm_env(
       taken_s = time.monotonic() - started
       state, losses, ends = loop.learn(state, played, agent=agent)
       actor.offer(state, losses)
-      kept.append(dataclasses.replace(played, activations=()))  # They are of parameters that go on learning.
+      kept.append(dataclasses.replace(played, activations=()))  # They are of parameters that keep learning.
       last = losses
       for i in range(replay_updates):
-        draw_key = jax.random.fold_in(act_key, num_steps + i)  # Those before are the unroll's steps'.
+        draw_key = jax.random.fold_in(act_key, num_steps + i)  # The unroll's steps use smaller numbers.
         drawn = kept[int(jax.random.randint(draw_key, (), 0, len(kept)))]
         state, last = loop.learn_again(state, drawn, agent=agent)
         actor.offer(state, last)
@@ -135,16 +136,16 @@ def behind_dm_env(
 
 
 class _Taken(NamedTuple):
-  """What the next update is from."""
+  """What the next update learns from."""
 
-  state: loop.TrainState  # With what playing changed in it.
-  act_key: jax.Array  # What the unroll's steps have drawn with, each with its number folded in.
+  state: loop.TrainState  # Including what playing changed in it.
+  act_key: jax.Array  # The key of the unroll's draws; each step folds its number in.
   played: trajectory.Trajectory
   metrics: dict[str, float]
 
 
 class _InTurns:
-  """Plays unroll after unroll in all worlds, with parameters that are `lag` updates old, in the order of asking."""
+  """Plays unroll after unroll in all worlds, in the order of asking, with parameters that are `lag` updates old."""
 
   def __init__(
     self,
@@ -156,25 +157,25 @@ class _InTurns:
     until_step: int,
     lag: int,
   ):
-    """Begins an episode in each environment; without a lag an unroll is played by who takes it."""
+    """Begins an episode in each environment; without a lag, whoever takes an unroll plays it."""
     self.now = unroll.host_init(agent, environments), actor_critic.initial_state(agent, len(environments))
     self._agent = agent
     self._environments = environments
     self._num_steps, self._until_step, self._lag = num_steps, until_step, lag
     self._key = state.key
     self._asked_until = loop.step_of(state)
-    # Each has its unroll in the end, or what ended it.
+    # Each ends with its unroll, or with the error that ended it.
     self._asked = collections.deque[futures.Future[tuple[jax.Array, jax.Array, Any, trajectory.Trajectory]]]()
     self._thread = futures.ThreadPoolExecutor(1, "actor") if lag else None
 
   def play(self, state: loop.TrainState, num_steps: int) -> _Taken:
-    """Plays, with the parameters of `state`, while nothing else is asked for."""
+    """Plays an unroll with the parameters of `state`, while no other is asked for."""
     self._ask(state, num_steps, keeps_activations=False)
     return self._next(state)
 
   def take(self, state: loop.TrainState) -> _Taken:
-    """The next unroll; those that may be played meanwhile have the parameters of `state`."""
-    lasts = not self._lag or bool(jax.tree.leaves(state.frozen))  # Of what all learns nothing is left after a lag.
+    """The next unroll; unrolls that may be played meanwhile have the parameters of `state`."""
+    lasts = not self._lag or bool(jax.tree.leaves(state.frozen))  # If everything learns, nothing lasts over a lag.
     while self._asked_until < self._until_step and len(self._asked) <= self._lag:
       self._ask(state, self._num_steps, keeps_activations=lasts)
     return self._next(state)
@@ -183,7 +184,7 @@ class _InTurns:
     """Does nothing: parameters come with each unroll that is asked for."""
 
   def raise_what_ended(self) -> None:
-    """Raises what has ended an unroll, before it is due: a replay may take long."""
+    """Raises the error that ended an unroll before the unroll is due: a replay may take long."""
     for asked in self._asked:
       if asked.done():
         asked.result()
@@ -230,27 +231,27 @@ class _InTurns:
       keeps_activations=keeps_activations,
     )
     self.now = timestep, recurrent_state
-    if self._lag:  # What learns has learned more by then.
+    if self._lag:  # By then the learner has learned more.
       activations = actor_critic.lasting(self._agent, played.activations, trainable)
       played = dataclasses.replace(played, activations=activations)
     return act_key, key, recurrent_state, played
 
 
 class _Unroll(NamedTuple):
-  """One of one world's."""
+  """One unroll of one world."""
 
   played: trajectory.Trajectory  # [T+1, 1, ...]
-  recurrent_state: actor_critic.RecurrentState  # After it.
-  progress: trajectory.EpisodeProgress  # Of the episode that it begins in.
-  updates: list[int]  # How many the parameters of each step had behind them.
+  recurrent_state: actor_critic.RecurrentState  # After the unroll.
+  progress: trajectory.EpisodeProgress  # Of the episode that the unroll begins in.
+  updates: list[int]  # For each step, how many updates its parameters had had.
 
 
 class _FreeRunning:
-  """Each world has a thread that plays on and on, each step with the newest parameters, and waits for nobody.
+  """Each world has a thread that never stops playing, takes each step with the newest parameters, and waits for nobody.
 
-  An update is from the B unrolls that were complete first, whosever they are: a slow world has a smaller share of them
-  and stops no other. Of more than 2 B that wait for a slow learner the oldest is dropped. So what is learned depends on
-  time. V-trace corrects for parameters that changed, within an unroll or since.
+  An update uses the B unrolls that were complete first, whichever worlds they are from. A slow world thus has a smaller
+  share of them, and does not delay the others. If more than 2 B unrolls wait for a slow learner, the oldest is dropped.
+  What is learned therefore depends on timing. V-trace corrects for parameters that changed within an unroll or since.
   """
 
   def __init__(
@@ -262,13 +263,13 @@ class _FreeRunning:
     *,
     num_steps: int,
   ):
-    """Goes on from `now`, the timestep and recurrent state `[B, ...]`."""
+    """Continues from `now`, the timestep and recurrent state `[B, ...]`."""
     self._agent, self._environments, self._num_steps = agent, environments, num_steps
     self._newest = state.trainable, state.frozen, 0
     self._key, key = jax.random.split(state.key)
     self._waiting = collections.deque[_Unroll](maxlen=2 * len(environments))
     self._num_dropped = 0
-    self._changed = threading.Condition()  # Guards both, and says that there is more to take or somebody has ended.
+    self._changed = threading.Condition()  # Guards both; notifies if there is more to take or a thread has ended.
     self._is_over = False
     self._threads = futures.ThreadPoolExecutor(len(environments), "actor")
     self._actors = []
@@ -279,7 +280,7 @@ class _FreeRunning:
       self._actors[-1].add_done_callback(self._say_that_it_ended)
 
   def take(self, state: loop.TrainState) -> _Taken:
-    """B unrolls, the oldest first; raises what has ended a world."""
+    """B unrolls, the oldest first; raises the error that ended a world."""
     num_worlds = len(self._environments)
     with self._changed:
       self._changed.wait_for(lambda: self._ended() or len(self._waiting) >= num_worlds)
@@ -296,9 +297,9 @@ class _FreeRunning:
     return _Taken(state, act_key, dataclasses.replace(joined, initial_state=initial_state), metrics)
 
   def offer(self, state: loop.TrainState, losses: actor_critic.Metrics) -> None:
-    """Gives all worlds the parameters after one more update, once they are computed; raises what has ended a world.
+    """Gives all worlds the parameters after one more update, once computed; raises the error that ended a world.
 
-    None plays with parameters that are no numbers: they end the run as soon as they are recorded.
+    No world plays with parameters that are not finite: they end the run as soon as they are recorded.
     """
     self.raise_what_ended()
     if np.isfinite(losses["gradient_norm"]):
@@ -313,7 +314,7 @@ class _FreeRunning:
     return [actor for actor in self._actors if actor.done()]
 
   def raise_what_ended(self) -> None:
-    """Raises what has ended a world."""
+    """Raises the error that ended a world."""
     for actor in self._ended():
       actor.result()
 
@@ -379,7 +380,7 @@ def _compile(
   *,
   has_replay: bool,
 ) -> None:
-  """Acts once in one world and learns once in all of them, from nothing, so that neither is compiled when time runs."""
+  """Acts once in one world and learns once in all, from nothing, so that neither is compiled while time runs."""
   num_worlds = len(timestep.step_type)
   one = jax.tree.map(lambda x: x[:1], (recurrent_state, timestep))
   chosen = actor_critic.act(agent, state.trainable, state.frozen, *one, jax.random.key(0), False)
@@ -396,12 +397,12 @@ def _compile(
 
 
 def _concatenate(trees: Sequence[Any], *, axis: int = 0) -> Any:
-  """Trees of arrays as one, of numpy."""
+  """Trees of arrays as one tree of numpy arrays."""
   return jax.tree.map(lambda *x: np.concatenate(x, axis), *trees)
 
 
 def _episode_records(ends: trajectory.EpisodeEnds, first_step: int) -> list[loop.Record]:
-  """One for each episode that ended in an unroll `[T, B]` after `first_step`."""
+  """One record for each episode that ended in an unroll `[T, B]` after `first_step`."""
   num_worlds = ends.is_last.shape[1]
   return [
     loop.Record(
@@ -414,7 +415,7 @@ def _episode_records(ends: trajectory.EpisodeEnds, first_step: int) -> list[loop
 
 
 def _episode_means(episodes: Sequence[trajectory.EpisodeStatistics]) -> dict[str, float]:
-  """Mean return and length of the episodes that ended; nothing where none did."""
+  """How many episodes ended, and their mean return and length if any did."""
   count = sum(int(e.num_episodes) for e in episodes)
   if not count:
     return {"episodes": 0.0}

@@ -1,10 +1,10 @@
-"""Runs and their worlds, shared out over all devices of all hosts: one mesh along runs and along worlds.
+"""Distributes runs and their worlds over all devices of all hosts: one mesh along runs and along worlds.
 
-The protocol of the papers is a sample of hyper-parameters, of which the best few count (Rusu et al. 2016: 25 jobs a
-cell, top 3; Mirowski et al. 2017: 64, top 5). Runs side by side share network, world and shapes, so one program trains
-all of them and is compiled once; what a run may have of its own are the leaves of its agent: numbers, which are data.
-Devices that are left over share out each run's worlds. Parameters are whole on every device of a run; which sums go
-over devices (a gradient's, a metric's) the compiler finds. One device is the same program.
+The papers sample hyper-parameters and count the best few runs (Rusu et al. 2016: 25 jobs a cell, top 3; Mirowski et al.
+2017: 64, top 5). Runs side by side share network, world and shapes, so one program trains all of them and is compiled
+once. A run's own values can only be leaves of its agent: numbers, which are data. Devices that are left over share each
+run's worlds. Parameters are whole on every device of a run. The compiler finds which sums (of a gradient, of a metric)
+go over devices. One device runs the same program.
 """
 
 import functools
@@ -26,26 +26,26 @@ _OF_WORLDS = ("batch_state", "recurrent_state", "progress")  # Fields of a state
 
 
 class Layout(NamedTuple):
-  """Who trains what."""
+  """Which devices train what."""
 
-  mesh: jax.sharding.Mesh  # [devices along runs, devices along the worlds of each].
+  mesh: jax.sharding.Mesh  # [devices along runs, devices along the worlds of each run].
   share: int  # Runs of each device.
 
 
 def stack(trees: list[Any]) -> Any:
-  """Trees of the same form as one, every leaf `[N, ...]`."""
+  """Trees of the same form as one tree, every leaf `[N, ...]`."""
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def lay_out(num_runs: int, num_worlds: int, *, is_split: bool = True) -> Layout:
-  """Over as many devices as have something to do; says on stderr if that is not all of them.
+  """Uses as many devices as have something to do; says on stderr if that is not all of them.
 
   Args:
-    num_runs, num_worlds: N, and B of each.
-    is_split: whether a run's worlds may be shared out; those that call the host may not.
+    num_runs, num_worlds: N runs, and B worlds of each.
+    is_split: whether a run's worlds may be split over devices; worlds that call the host may not.
 
   Raises:
-    ValueError: if it is not all of them, and there are several processes: one would wait for ever.
+    ValueError: if that is not all devices, and there are several processes: one would wait for ever.
   """
   devices = jax.devices()
   share = -(-num_runs // len(devices))
@@ -64,14 +64,14 @@ def lay_out(num_runs: int, num_worlds: int, *, is_split: bool = True) -> Layout:
 
 
 def make_mesh(devices: Sequence[jax.Device], along_runs: int = 1) -> jax.sharding.Mesh:
-  """`devices` as so many along runs, and the others along the worlds of each."""
+  """A mesh of `devices`: `along_runs` of them along runs, and the others along the worlds of each run."""
   return jax.sharding.Mesh(np.array(devices).reshape(along_runs, -1), (_RUNS, _WORLDS))
 
 
 def place(state: loop.TrainState, layout: Layout) -> loop.TrainState:
-  """The state of a run, or of N (every leaf `[N, ...]`), over its devices.
+  """Places the state of a run, or of N runs (every leaf `[N, ...]`), on its devices.
 
-  Of N runs the first one again fills the last device's share: leaves are `[devices along runs * share, ...]` then.
+  Of N runs, copies of the first one fill the last device's share: leaves are then `[devices along runs * share, ...]`.
   """
   if state.step.ndim:
     state = _fill(state, layout)
@@ -79,7 +79,7 @@ def place(state: loop.TrainState, layout: Layout) -> loop.TrainState:
 
 
 def place_agents(agents: actor_critic.Agent, layout: Layout) -> actor_critic.Agent:
-  """Those of N runs, every leaf `[N, ...]`, over their devices, filled up as by `place`."""
+  """Places the agents of N runs, every leaf `[N, ...]`, on their devices, filled up as in `place`."""
   agents = _fill(agents, layout)
   along = jax.NamedSharding(layout.mesh, jax.P(_RUNS))
   return _put(agents, jax.tree.map(lambda _: along, agents))
@@ -97,7 +97,7 @@ def train_step(
 ) -> tuple[loop.TrainState, actor_critic.Metrics, trajectory.EpisodeStatistics]:
   """`loop.train_step` of a run, or of N (every leaf of `state` and `agent` `[N, ...]`), over the devices of `mesh`.
 
-  A device trains `width` of its runs at once (all of its own, or 1: one after the other).
+  A device trains `width` of its runs at once: all of its runs, or 1, and so one after the other.
   """
 
   def one(run: tuple[loop.TrainState, actor_critic.Agent]) -> Any:
@@ -108,7 +108,7 @@ def train_step(
 
   if state.step.ndim:
     along = jax.P(_RUNS)
-    # What calls the host, such as physics on a CPU, can be in no program that the compiler has to split.
+    # A program that the compiler has to split cannot call the host, as physics on a CPU does.
     manual = {_RUNS} | {axis for axis, size in mesh.shape.items() if size == 1}
     step = jax.shard_map(own, mesh=mesh, in_specs=along, out_specs=along, check_vma=False, axis_names=manual)
     state, *results = step(state, agent)
@@ -119,7 +119,7 @@ def train_step(
 
 
 def _shardings(state: loop.TrainState, mesh: jax.sharding.Mesh) -> loop.TrainState:
-  """Where every leaf of a state lies; every process has all counters of steps."""
+  """Where every leaf of a state lies; every process has all step counters."""
   runs = (_RUNS,) if state.step.ndim else ()
   axes = dict.fromkeys(state.__dataclass_fields__, runs) | dict.fromkeys(_OF_WORLDS, (*runs, _WORLDS)) | {"step": ()}
 
@@ -139,10 +139,10 @@ def _fill(tree: Any, layout: Layout) -> Any:
 
 
 def unfilled(state: loop.TrainState, num_runs: int) -> loop.TrainState:
-  """The first `num_runs` of a state of N: without those that fill a last device's share.
+  """The first `num_runs` runs of a state of N, without the copies that fill a last device's share.
 
-  By way of the host: a slice of what lies on several devices is a program that gathers it, one for each leaf, and on a
-  CPU such programs can wait for each other until XLA aborts the process.
+  It goes by way of the host. Slicing an array on several devices takes a program that gathers it, one for each leaf,
+  and on a CPU such programs can wait for each other until XLA aborts the process.
   """
 
   def first(leaf: jax.Array) -> Any:
@@ -154,7 +154,7 @@ def unfilled(state: loop.TrainState, num_runs: int) -> loop.TrainState:
 
 
 def _put(tree: Any, shardings: Any) -> Any:
-  """`jax.device_put`, which over several processes takes no keys, only their data."""
+  """`jax.device_put` for trees with keys: over several processes it takes no keys, only their data."""
   data = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if checkpoint.is_key(leaf) else leaf, tree)
   placed = jax.device_put(data, shardings)
   return jax.tree.map(lambda leaf, x: jax.random.wrap_key_data(x) if checkpoint.is_key(leaf) else x, tree, placed)

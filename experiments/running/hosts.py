@@ -3,9 +3,10 @@
     srun python -m experiments.train ... --coordinator=auto                 # SLURM and MPI say who is who
     python -m experiments.train ... --coordinator=HOST:PORT --num_processes=2 --process_id=0     # and 1, by hand
 
-Every process computes the same; the first alone writes, all read the same run directory. When one process ends before
-its time the others cannot go on: each holds a connection to the first, which closes with the process, whatever ended
-it, so that all end within a second, each with one line. The same commands go on from what is saved.
+Every process computes the same. Only the first writes; all read the same run directory. When one process ends before
+its time, the others cannot go on. Each therefore holds a connection to the first, which closes with the process,
+whatever ended it. All processes then end within a second, each with one line. The same commands continue from what is
+saved.
 """
 
 import contextlib
@@ -28,28 +29,28 @@ from jax.experimental import multihost_utils
 
 from experiments.running import stop
 
-_DONE = b"d"  # Said before a connection is closed in good order.
+_DONE = b"d"  # Sent before a connection is closed in good order.
 _CONNECT_S = 300  # Processes of a cluster may start minutes apart.
 _NOTICE_S = 2.0
-_WORD = 64  # Bytes of what a process says of itself.
+_WORD = 64  # Bytes in which a process says who it is.
 _is_ending = False  # All processes have agreed to end.
 
 
 @contextlib.contextmanager
 def joined(coordinator: str, num_processes: int | None, process_id: int | None) -> Iterator[None]:
-  """Within it this process is one of many; it ends with them.
+  """Within this context the process is one of many, and it ends with them.
 
   Args:
-    coordinator: HOST:PORT of the first process, at which it listens; "auto" where a scheduler says all of this.
-    num_processes, process_id: of all, and of this one, 0 and on; None: as the scheduler says.
+    coordinator: HOST:PORT at which the first process listens; "auto" if a scheduler provides all of this.
+    num_processes, process_id: how many there are, and which one this is, from 0; None: as the scheduler says.
 
   Raises:
     ValueError: if they do not come together.
   """
   if coordinator != "auto" and not re.fullmatch(r".+:\d+", coordinator):
     raise ValueError(f"--coordinator={coordinator} is not HOST:PORT of process 0")
-  jax.config.update("jax_enable_preemption_service", False)  # Signals are `running.stop`'s.
-  stop.install(is_importing=True)  # There is nothing to lose yet, and no way to look while JAX waits.
+  jax.config.update("jax_enable_preemption_service", False)  # `running.stop` handles signals.
+  stop.install(is_importing=True)  # Nothing can be lost yet, and nothing can look while JAX waits.
   try:
     jax.distributed.initialize(
       None if coordinator == "auto" else coordinator, num_processes, process_id, initialization_timeout=_CONNECT_S
@@ -73,19 +74,19 @@ def joined(coordinator: str, num_processes: int | None, process_id: int | None) 
 
 
 def is_first() -> bool:
-  """Whether this process is the one that writes; the only one, where there is one."""
+  """Whether this process is the one that writes; true if it is the only process."""
   return jax.process_index() == 0
 
 
 def is_alone() -> bool:
-  """Whether no other process has a part in this run."""
+  """Whether no other process takes part in this run."""
   return jax.process_count() == 1
 
 
 def asked_to_stop(*, is_over: bool = False) -> bool:
-  """Whether a signal has come to any process, which all of them ask at the same time.
+  """Whether any process has received a signal; all processes ask this at the same time.
 
-  Where it `is_over`, all that is to be saved is: from then on no process waits for another.
+  `is_over` says that everything has been saved: from then on no process waits for another.
   """
   global _is_ending
   if jax.process_count() > 1:
@@ -95,10 +96,10 @@ def asked_to_stop(*, is_over: bool = False) -> bool:
 
 
 def check_same(value: str, *, what: str) -> None:
-  """Returns once all processes ask it.
+  """Returns once all processes have called it.
 
   Raises:
-    ValueError: if they do not bring the same value: they would learn different things, or wait for each other.
+    ValueError: if their values differ: they would learn different things, or wait for each other.
   """
   if jax.process_count() > 1:
     number = zlib.crc32(value.encode()) >> 1  # int32
@@ -108,16 +109,16 @@ def check_same(value: str, *, what: str) -> None:
 
 
 def local(tree: Any) -> Any:
-  """The same arrays on this process's own devices, and on one of them what each holds whole: to work on alone."""
+  """The same arrays on this process's own devices, to work on alone; those held whole are on one of its devices."""
   shardings = (leaf.sharding for leaf in jax.tree.leaves(tree))
   mesh = next((one.mesh for one in shardings if isinstance(one, jax.NamedSharding)), None)
-  if jax.process_count() > 1 and mesh is not None:  # A state that was just read is this process's own.
+  if jax.process_count() > 1 and mesh is not None:  # A state that was just read is this process's own already.
     tree = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(tree)
   return jax.tree.map(lambda leaf: leaf.addressable_data(0) if leaf.is_fully_replicated else leaf, tree)
 
 
 def _connect(coordinator: str) -> list[socket.socket]:
-  """Connections to the other processes, of the first, or to the first; each is watched."""
+  """The first process's connections to the others, or another's connection to the first; each is watched."""
   server = socket.create_server(("", 0))
   host = socket.gethostname() if coordinator == "auto" else coordinator.rpartition(":")[0]
   word = f"{host} {server.getsockname()[1]} {secrets.token_hex(16)}".ljust(256).encode()
@@ -142,7 +143,7 @@ def _connect(coordinator: str) -> list[socket.socket]:
 
 
 def _accept(server: socket.socket, token: str) -> tuple[int, socket.socket]:
-  """The next process that connects, and which it is; 0 for anybody else, who may have found the port."""
+  """The next process that connects, by its index, and its socket; 0 for anybody else, who may have found the port."""
   peer, _ = server.accept()
   peer.settimeout(5.0)
   said = b""
@@ -153,9 +154,9 @@ def _accept(server: socket.socket, token: str) -> tuple[int, socket.socket]:
 
 
 def _watch(peer: socket.socket, index: int) -> None:
-  """Ends this process when another does before its time."""
+  """Ends this process when another one ends before its time."""
   word = b""
-  with contextlib.suppress(OSError):  # Reset by a process that was killed.
+  with contextlib.suppress(OSError):  # Reset, since that process was killed.
     word = peer.recv(1)
   if word != _DONE:
     who = f"process {index} of {jax.process_count()}"
@@ -167,10 +168,10 @@ def _watch(peer: socket.socket, index: int) -> None:
 
 
 def _end_alone(error: BaseException) -> NoReturn:
-  """Ends this process at once, by what went wrong in it."""
+  """Ends this process at once, and says what went wrong in it."""
   if not isinstance(error, SystemExit):
-    time.sleep(_NOTICE_S)  # If it is that another process has ended, `_watch` says so and ends this one.
-    if isinstance(error, ValueError):  # What is wrong with how it was started: within, errors have become exits.
+    time.sleep(_NOTICE_S)  # If the cause is another process's end, `_watch` says so and ends this one.
+    if isinstance(error, ValueError):  # A mistake in how it was started; within, errors have become exits.
       print(f"error: {error}", file=sys.stderr)
     else:
       traceback.print_exception(error)

@@ -1,16 +1,16 @@
-"""Runs the jobs of a plan on this machine, as many side by side as it has devices, within a time; or through SLURM.
+"""Runs the jobs of a plan on this machine, as many at once as it has devices, within a time limit; or through SLURM.
 
     WORKDIR/NAME/           what the job makes
     WORKDIR/NAME.log        what it prints
     WORKDIR/NAME.job.json   what was run and what came of it: `Record`
 
-Jobs are processes: one that fails costs no other. A job that has not ended when time is up is asked to stop, saves, and
-goes on at the next start of the same plan. What was done by the same command is not done again, unless its folder is
-gone, or what it needs was done again, or is to be: what was learned from that is kept as WORKDIR/NAME.1. So is what was
-learned by another config; more steps go on.
+Jobs are processes, so one that fails does not harm the others. A job that has not ended when time is up is asked to
+stop. It saves, and continues at the next start of the same plan. A job that the same command has done is not done
+again, unless its folder is gone, or a job that it needs was done again or will be. What it had learned from the older
+result is kept as WORKDIR/NAME.1, and so is what another config has learned. A job with more steps continues.
 
-`submit` leaves order and time to SLURM, which starts `run_on_node` for each job; what is queued or runs there, SLURM is
-asked.
+`submit` leaves order and time to SLURM, which starts `run_on_node` for each job. SLURM is asked what is queued or runs
+there.
 """
 
 import ast
@@ -38,27 +38,27 @@ from experiments.store import run_directory
 
 DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
 _POLL_S = 0.2
-_MOST_WAITS = 3  # That a table names.
-# Fields that may change under a run or a matrix (`matrix.write_plan`), which say so where they may not.
+_MOST_WAITS = 3  # A table names at most so many.
+# Fields that may change under a run or a matrix (`matrix.write_plan`), which refuse a change that they cannot take.
 _GOES_ON = ("train.steps", "wandb", "matrix.")
-_GRACE_S = 120.0  # For a job that was asked to stop: an update, and a save.
+_GRACE_S = 120.0  # For a job that was asked to stop: one update, and one save.
 
 
 class BusyError(ValueError):
-  """Somebody else is at work on a job, or has done it meanwhile."""
+  """Another process is at work on a job, or has done it meanwhile."""
 
 
 @dataclasses.dataclass
 class Record:
-  """What is known of a job, as it stands in its file."""
+  """What is known of a job, as stored in its file."""
 
   state: str = LEFT
-  job: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # As it was when it ran.
-  hours: float = 0.0  # Of all its starts.
-  code: int | None = None  # The process's last exit code, for who looks into the file.
+  job: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The job as it was when it ran.
+  hours: float = 0.0  # Over all its starts.
+  code: int | None = None  # The process's last exit code, for readers of the file.
   on_slurm: bool = False  # SLURM had it last, and knows whether it is queued or runs.
-  ended_s: float = 0.0  # When what it made was done, since the epoch; 0: it is not known.
-  needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # The same of what it needs, when it started.
+  ended_s: float = 0.0  # When its result was done, in seconds since the epoch; 0: unknown.
+  needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # `ended_s` of the needed jobs when it started.
 
 
 class Folder:
@@ -71,7 +71,7 @@ class Folder:
 
   @functools.cached_property
   def queue(self) -> dict[str, slurm.Queued]:
-    """What SLURM had of these jobs when it was first asked, by name."""
+    """Which of these jobs SLURM had when it was first asked, by name."""
     return slurm.queue(self.path)
 
   def command(self, job: plan_lib.Job) -> list[str]:
@@ -81,7 +81,7 @@ class Folder:
     return self.path / f"{job.name}.log"
 
   def stored(self, name: str) -> Record:
-    """A job's record as it was written last."""
+    """A job's record as it was last written."""
     file = self._file(name)
     if not file.exists():
       return Record()
@@ -93,15 +93,15 @@ class Folder:
       raise ValueError(f"{file} is damaged; remove it: the job then goes on from what its folder holds") from error
 
   def read(self) -> dict[str, Record]:
-    """What came of every job, and whether it is at work, in the plan's order, by name.
+    """What came of every job, and whether it is at work, by name in the plan's order.
 
-    A job is `LEFT` where it never ran, where another command did, where its folder is gone, and where what it needs was
-    made anew since it was done, or is not done now: then it will be.
+    A job is `LEFT` if it never ran, if another command ran instead, if its folder is gone, or if what it needs was made
+    anew since it was done, or is not done now and so will be.
     """
     needs = {name: job.needs() for name, job in self._jobs.items()}
     records: dict[str, Record] = {}
     for name in graphlib.TopologicalSorter(needs).static_order():
-      if name in self._jobs:  # Needs that are not in this plan's part are taken as they are.
+      if name in self._jobs:  # Jobs outside this part of the plan are taken as they are.
         has_needs = all(records[need].state == DONE for need in needs[name] if need in self._jobs)
         records[name] = self._read(self._jobs[name], has_needs=has_needs)
     return {name: records[name] for name in self._jobs}
@@ -121,19 +121,19 @@ class Folder:
     if record.on_slurm and record.state != DONE and job.name in self.queue:
       record.state = QUEUED if self.queue[job.name].state == "PENDING" else RUNNING
     elif record.state == RUNNING and (record.on_slurm or not _is_locked(self.log(job))):
-      record.state = STOPPED  # Killed, and whoever watched it too.
+      record.state = STOPPED  # It was killed, and so was its launcher.
     return record
 
   def _is_stale(self, record: Record) -> bool:
     return any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
 
   def set_aside(self, job: plan_lib.Job) -> None:
-    """Renames what a job has learned from something that was made anew since, or by another config: it would go on so.
+    """Renames what a job learned from what was made anew since, or by another config: it would go on from that.
 
-    More steps are no other config, nor is what else a run or a matrix goes on with: `_GOES_ON`.
+    More steps do not make another config, nor does what else a run or a matrix continues with: `_GOES_ON`.
 
     Raises:
-      BusyError: if somebody is at work there.
+      BusyError: if another process is at work there.
     """
     path, record = pathlib.Path(self._folders[job.name]), self.stored(job.name)
     is_other = bool(record.job) and _learns_other(record.job, _as_json(job))
@@ -150,9 +150,9 @@ class Folder:
     print(f"{job.name}: {why}; what it had learned is in {aside}", flush=True)
 
   def newest_network_ns(self, job: plan_lib.Job) -> int:
-    """When a network was written last in the job's own folder; 0 where none is there, or it has no such folder."""
+    """When a network was last written in the job's own folder; 0 if there is none, or the job has no such folder."""
     files = pathlib.Path(self._folders[job.name]).rglob("*.safetensors") if job.has_own_folder else ()
-    learned = (file for file in files if file.parent.name != "best")  # A sweep writes it at every start.
+    learned = (file for file in files if file.parent.name != "best")  # A sweep writes `best` at every start.
     return max((file.stat().st_mtime_ns for file in learned), default=0)
 
   def write(self, job: plan_lib.Job, record: Record) -> None:
@@ -163,20 +163,20 @@ class Folder:
 
 
 class Device(NamedTuple):
-  """What a job has to itself, or shares."""
+  """A device that a job has to itself or shares."""
 
-  name: str  # Of a core its number; of an NVIDIA card what CUDA_VISIBLE_DEVICES calls it.
+  name: str  # A core's number; an NVIDIA card's name in CUDA_VISIBLE_DEVICES.
   is_core: bool
   share: float = 1.0  # Of a card.
 
 
 def devices(num_sharing: int = 1) -> list[Device]:
-  """This machine's: its cards, those that CUDA_VISIBLE_DEVICES leaves; or the cores of its CPU.
+  """This machine's devices: the cards that CUDA_VISIBLE_DEVICES leaves, or else the cores of its CPU.
 
   CUDA counts the cards of a container from 0, whatever numbers they have in /dev; the variable may name them in words.
 
   Args:
-    num_sharing: jobs that share a card; it stands so many times in the list.
+    num_sharing: jobs that share a card; the card is that many times in the list.
 
   Raises:
     ValueError: if cores were to be shared.
@@ -199,12 +199,12 @@ def run(
   num_jobs: int | None = None,
   hours: float = float("inf"),
 ) -> bool:
-  """Runs what is not done on this machine, the worthiest first; True if all is done at the end.
+  """Runs what is not done on this machine, by priority; True if all is done at the end.
 
   Args:
     devices: those of this machine, or some of them.
-    num_jobs: run at once at most; None: as many as find a device.
-    hours: after which what runs is stopped, so that it can go on later.
+    num_jobs: the most jobs to run at once; None: as many as find a device.
+    hours: after which running jobs are stopped, so that they can continue later.
 
   Raises:
     ValueError: if a job asks for more devices than there are.
@@ -217,15 +217,15 @@ def run(
   folder.path.mkdir(parents=True, exist_ok=True)
   until_s = time.monotonic() + 3600.0 * hours
   free, under_way = list(devices), dict[str, _Process]()
-  tried = set[str]()  # What was started from here.
+  tried = set[str]()  # Jobs that were started from here.
   with stop.deferred(), _all_stopped(under_way):
     while not stop.asked() and time.monotonic() < until_s:
       for job in _ready(jobs, folder):
         if job.name in tried or len(under_way) == num_jobs:
           continue
-        if job.devices > len(free):  # What is worth less waits too, or this one would not find enough.
+        if job.devices > len(free):  # Jobs of lower priority wait too, or this one would not find enough.
           break
-        free = sorted(free, key=free.count, reverse=True)  # First the cards of which most is free.
+        free = sorted(free, key=free.count, reverse=True)  # Cards with the most left come first.
         try:
           under_way[job.name] = _Process(job, folder, free[: job.devices])
         except BusyError as error:
@@ -241,7 +241,7 @@ def run(
 
 
 def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
-  """What is neither done nor under way, and has all that it needs."""
+  """Jobs that are neither done nor under way, and have all that they need."""
   states = folder.states()
   return [
     job
@@ -251,7 +251,7 @@ def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
 
 
 def _ended(under_way: dict[str, "_Process"], until_s: float) -> list["_Process"]:
-  """Waits until a job has ended, and takes it out; none where time is up, or this process is asked to stop."""
+  """Waits until a job has ended, and takes it out; none if time is up or this process is asked to stop."""
   while not (ended := [name for name, process in under_way.items() if process.end()]):
     if stop.asked() or time.monotonic() >= until_s:
       break
@@ -260,7 +260,7 @@ def _ended(under_way: dict[str, "_Process"], until_s: float) -> list["_Process"]
 
 
 def left(jobs: Sequence[plan_lib.Job], states: Mapping[str, str]) -> list[plan_lib.Job]:
-  """What is neither done nor at work, the worthiest first, each after what it needs of them."""
+  """Jobs that are neither done nor at work, by priority, each after those of them that it needs."""
   waiting = [job for job in jobs if states[job.name] not in (DONE, QUEUED, RUNNING)]
   ordered = list[plan_lib.Job]()
   while waiting:
@@ -278,22 +278,23 @@ def submit(
   options: Sequence[str] = (),
   is_dry: bool = False,
 ) -> None:
-  """Hands what is neither done nor at work to SLURM, the worthiest first, each after what it needs.
+  """Hands the jobs that are neither done nor at work to SLURM, by priority, each after those that it needs.
 
   Args:
-    start: what a node runs for a job: `run_on_node`.
-    options: of sbatch's, for all jobs.
+    start: the command that a node runs for a job: `run_on_node`.
+    options: sbatch options for all jobs.
     is_dry: print the commands, hand over nothing.
 
   Raises:
-    ValueError: with SLURM's words, if it refuses a job; those before it are queued. If another process hands over.
+    ValueError: if SLURM refuses a job, with its words (the jobs before it are queued); or if another process hands
+      over.
   """
   with contextlib.nullcontext() if is_dry else lock_lib.alone(folder.path):  # Two would both find a job left.
     states = folder.states()
     for job in left(jobs, states):
       waits = [name for name in job.needs() if states[name] != DONE]
       if not all(name in folder.queue for name in waits):
-        continue  # It needs what runs outside of SLURM.
+        continue  # It needs a job that runs outside of SLURM.
       after = [folder.queue[name].number for name in waits]
       command = slurm.command(job, folder.path, start=start(job), after=after, options=options, grace_s=_GRACE_S)
       if is_dry:
@@ -306,9 +307,9 @@ def submit(
 
 
 def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
-  """Runs a job with all that SLURM has given to this process, and ends it: 0 if the job is done, which others wait for.
+  """Runs a job with all that SLURM gave this process, and exits: with 0 if the job is done, for which others wait.
 
-  A job that was stopped, by its time limit or by a signal, goes back into the queue, if it can go on where it was.
+  A job that was stopped by its time limit or by a signal goes back into the queue, if it can continue.
   """
   with stop.deferred():
     try:
@@ -328,7 +329,7 @@ def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
 
 
 def table(jobs: Sequence[plan_lib.Job], folder: Folder) -> str:
-  """Every job with its state, hours, what it waits for or said last."""
+  """Every job with its state, its hours, and what it waits for or said last."""
   rows = [("job", "state", "hours", "expected", "")]
   records = folder.read()
   for job in jobs:
@@ -359,7 +360,7 @@ class _Process:
     with folder.log(job).open("a") as log:
       if not _lock(log, patience_s=_POLL_S):
         raise BusyError(f"job {job.name!r} runs already, by another launcher here")
-      if folder.read()[job.name].state == DONE:  # It was not when it was chosen.
+      if folder.read()[job.name].state == DONE:  # It was not done when it was chosen.
         raise BusyError(f"job {job.name!r} was done meanwhile, by another launcher")
       before = folder.stored(job.name)
       self._hours = before.hours
@@ -382,12 +383,12 @@ class _Process:
     print(f"{job.name}: started, log {folder.log(job)}", flush=True)
 
   def end(self) -> bool:
-    """Whether the job has ended; what came of it is saved then."""
+    """Whether the job has ended; if so, what came of it is saved."""
     code = self._process.poll()
     if code is None:
       return False
     stopped = [128 + kind for kind in stop.SIGNALS] + [-kind for kind in stop.SIGNALS]
-    stopped += [-signal.SIGKILL] if self._is_killed else []  # Otherwise the system did: it has no memory left.
+    stopped += [-signal.SIGKILL] if self._is_killed else []  # Otherwise the system killed it, out of memory.
     state = DONE if code == 0 else STOPPED if code in stopped else FAILED
     self._save(state, code)
     why = f": {_last_line(self._folder.log(self.job))}" if state == FAILED else ""
@@ -420,7 +421,7 @@ class _Process:
 
 
 def _on_cards(devices: Sequence[Device]) -> dict[str, str]:
-  """The environment of a job on these; JAX takes three quarters of a card's memory at once, here of its share."""
+  """The environment of a job on these devices; on a shared card JAX may take 0.9 of the job's share of the memory."""
   cards = [device for device in devices if not device.is_core]
   if not cards:
     return {}
@@ -431,7 +432,7 @@ def _on_cards(devices: Sequence[Device]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _all_stopped(under_way: Mapping[str, _Process]) -> Iterator[None]:
-  """Asks all that runs to stop at the end, waits, and kills what does not; then raises what went wrong on the way."""
+  """At the end asks all running jobs to stop, waits, kills those that do not, and raises the first error on the way."""
   errors = list[OSError]()
 
   def has_ended(process: _Process) -> bool:
@@ -459,13 +460,13 @@ def _all_stopped(under_way: Mapping[str, _Process]) -> Iterator[None]:
 
 
 def _is_locked(file: pathlib.Path) -> bool:
-  """Whether a job writes this log: it holds the lock as long as it has the file open, whoever started it."""
+  """Whether a job writes this log: it holds the lock while it has the file open, whoever started it."""
   with file.open("a") as log:
     return not _lock(log)
 
 
 def _lock(log: TextIO, *, patience_s: float = 0.0) -> bool:
-  """Locks a job's log until it is closed; False where somebody has it, who only looks has it for an instant."""
+  """Locks a job's log until it is closed; False if it is taken. A process that only looks has it for an instant."""
   until_s = time.monotonic() + patience_s
   while True:
     with contextlib.suppress(BlockingIOError):
@@ -477,7 +478,7 @@ def _lock(log: TextIO, *, patience_s: float = 0.0) -> bool:
 
 
 def _as_json(job: plan_lib.Job) -> dict[str, Any]:
-  """A job as a file's reader gets it: what is compared, apart from how long it was thought to take."""
+  """A job as read from a file: what decides whether it is the same job. Name, hours and devices do not."""
   words = {name: list(value) if isinstance(value, tuple) else value for name, value in job.flags.items()}
   fields = {name: str(value) for name, value in job.fields.items()}
   after = {"after": list(job.after)} if job.after else {}
@@ -486,9 +487,9 @@ def _as_json(job: plan_lib.Job) -> dict[str, Any]:
 
 
 def _learns_other(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-  """Whether a job, as files hold it, learns in its folder what the job of before would not.
+  """Whether a job, as files hold it, learns in its folder what the job before would not.
 
-  More steps it goes on with, but in a matrix, whose cells are of one length.
+  A job continues with more steps, except in a matrix, whose cells are all of one length.
   """
   learned = []
   for job in (before, now):

@@ -1,10 +1,10 @@
-"""What training changes, one step of it, and what becomes of the results.
+"""The state that training changes, one step of training, and what happens to the results.
 
-The whole training state is one pytree, so saving it is exact resume; it may be that of one run or of many, every leaf
-then `[N, ...]` (`devices`). `actors` makes trajectories and states; what becomes of a record (console, file,
-TensorBoard) and of a state (evaluation, checkpoint, video) is decided by `consume`, in an order that survives a kill at
-any moment: a checkpoint follows the records that it supersedes, and all after the newest one is forgotten on resume.
-The last evaluation alone comes after it.
+The whole training state is one pytree, so saving it allows an exact resume. It may be that of one run or of many; then
+every leaf is `[N, ...]` (`devices`). `actors` makes trajectories and states. `consume` decides what happens to a record
+(console, file, TensorBoard) and to a state (evaluation, checkpoint, video), in an order that survives a kill at any
+moment. A checkpoint follows the records that it supersedes, and everything after the newest checkpoint is forgotten on
+resume. Only the last evaluation comes after its checkpoint.
 """
 
 import dataclasses
@@ -38,12 +38,12 @@ class TrainState:
 
 
 class Record(NamedTuple):
-  """One line of metrics.jsonl but for its wall time."""
+  """One line of metrics.jsonl, except for its wall time."""
 
   step: int  # Agent steps so far.
   kind: str  # 'train', 'eval' or 'episode'.
   metrics: dict[str, float]
-  member: int | None = None  # Which of many runs side by side; None where there is one.
+  member: int | None = None  # Which of many runs side by side; None if there is only one.
 
 
 def init(
@@ -55,7 +55,7 @@ def init(
   num_worlds: int,
   batch: batch_lib.Batch | None = None,
 ) -> TrainState:
-  """The state before the first step; worlds behind `dm_env` keep their own, and have no `batch`."""
+  """The state before the first step; worlds behind `dm_env` keep their own state, and have no `batch`."""
   key, world_key = jax.random.split(key)
   state = TrainState(
     trainable=trainable,
@@ -134,14 +134,14 @@ def consume(
 ) -> TrainState:
   """Feeds records to `sinks`; evaluates and saves whenever a multiple of the given steps is passed, and at the end.
 
-  Returns the last state, of which there must be one. One of `first_step` was saved before: it is evaluated alone.
+  Returns the last state; there must be at least one. A state of `first_step` was saved before, so it is only evaluated.
 
-  The last evaluation comes once all that was learned is safe, since behind `dm_env` it can take long and fail. What was
-  evaluated is filmed after all else. Who asks the program to stop has its state saved at once: an evaluation that is
-  due just then is left out.
+  The last evaluation comes once everything learned is safe, since behind `dm_env` it can take long and fail. A state
+  that was evaluated is filmed after all else. If the program is asked to stop, the state is saved at once, and an
+  evaluation that is due just then is left out.
 
   Raises:
-    SystemExit: if it was asked to (`stop.deferred`).
+    SystemExit: if it was asked to stop (`stop.deferred`).
   """
   previous = first_step
   with stop.deferred():
@@ -161,7 +161,7 @@ def consume(
       if is_asked:
         break
       previous = step
-    hosts.asked_to_stop(is_over=True)  # A signal during the last evaluation, too.
+    hosts.asked_to_stop(is_over=True)  # For a signal during the last evaluation, too.
   return state
 
 
@@ -172,7 +172,7 @@ def _write(records: Sequence[Record], sinks: Sequence[Callable[[Record], None]])
 
 
 def step_of(state: TrainState) -> int:
-  """Agent steps so far; runs side by side have the same."""
+  """Agent steps so far; runs side by side have the same number."""
   return int(np.max(state.step))
 
 
@@ -183,9 +183,9 @@ _LOWER = (
 
 
 def refuse_nan(records: Sequence[Record]) -> None:
-  """Raises FloatingPointError if the last update of no run made numbers: nothing after that is worth saving.
+  """Raises FloatingPointError if no run's last update is finite: nothing after that is worth saving.
 
-  A loss is of the parameters before its update, the gradient's norm says whether those after it are numbers.
+  The loss is that of the parameters before its update; the gradient's norm says whether those after it are finite.
   """
   last = [(one.metrics["loss"], one.metrics["gradient_norm"]) for one in records if one.kind == "train"]
   if last and not np.isfinite(last).all(axis=1).any():
@@ -194,9 +194,9 @@ def refuse_nan(records: Sequence[Record]) -> None:
 
 
 def refuse_overflow(state: TrainState, spec: network.Network) -> None:
-  """Raises FloatingPointError if no run's network answers with numbers: parameters that are too large are numbers yet.
+  """Raises FloatingPointError if no run's network gives finite outputs: parameters that are too large are finite yet.
 
-  Seen only before saving, since it costs a step of the network: on inputs of ones (white pixels).
+  It is checked only before saving, since it costs a step of the network, on inputs of ones (white pixels).
   """
   answers = _answers if not state.step.ndim else jax.vmap(_answers, in_axes=(0, 0, None))
   if not np.any(answers(state.trainable, state.frozen, spec)):
@@ -205,7 +205,7 @@ def refuse_overflow(state: TrainState, spec: network.Network) -> None:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _answers(trainable: actor_critic.Params, frozen: actor_critic.Params, spec: network.Network) -> jax.Array:
-  """Whether the outputs, and their squares, which a loss has, are numbers: [] bool."""
+  """Whether the outputs and their squares, which a loss has, are finite: [] bool."""
   params = auxiliary.without(partition.merge(trainable, frozen))
   inputs = {name: jnp.ones((1, *shape), jnp.float32) for one in spec.columns for name, shape in one.inputs}
   activations, _ = network.apply(params, spec, inputs=inputs, state=network.initial_state(spec))
@@ -213,5 +213,5 @@ def _answers(trainable: actor_critic.Params, frozen: actor_critic.Params, spec: 
 
 
 def _is_due(previous: int, step: int, every: int) -> bool:
-  """Whether a multiple of `every` lies in (previous, step]; never for `every` 0."""
+  """Whether a multiple of `every` lies in (previous, step]; never if `every` is 0."""
   return every > 0 and previous // every != step // every

@@ -1,4 +1,4 @@
-"""A plan: jobs in order of worth, each one command of ours, and which of them needs what another leaves.
+"""A plan: jobs in order of priority, each one command of ours, and which of them needs what another leaves.
 
     def get_plan(variant: str = "") -> list[plan.Job]:
       config = "experiments/configs/jaco_corl2017.py"
@@ -8,8 +8,9 @@
         plan.Job("figure", "figures", flags={"figure": "corl2017_fig5", "runs": "{arm}", "out": "{figure}"}),
       ]
 
-`{NAME}` is the folder of the job of that name, which is done first: the `--workdir` of `train` and `matrix`, which may
-be another job's, given among the flags. Who reads what a job has left in the folder of another says so by `after`.
+`{NAME}` is the folder of the job of that name, and that job is done first. The folder is the `--workdir` of `train` and
+`matrix`, which may be another job's if it is given among the flags. A job that reads what another has left in the
+folder of a third says so by `after`.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _WITH_WORKDIR = ("train", "matrix")  # Binaries that make a folder of their own.
-_KEEPING = (*_WITH_WORKDIR, "analyse")  # And those that keep what they have done when they are stopped.
+_KEEPING = (*_WITH_WORKDIR, "analyse")  # Binaries that keep what they have done when they are stopped.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # No dot: NAME.log and NAME.1 are what a job called NAME leaves.
 _FOLDER = re.compile(rf"\{{({_NAME.pattern})\}}")
 
@@ -34,12 +35,12 @@ class Job:
   Attributes:
     name: of the job and of its folder.
     binary: a module of `experiments` that is run.
-    config: its `--config`, with a variant or without; '' for none.
+    config: its `--config`, with or without a variant; '' for none.
     fields: of the config -> value.
     flags: other flags of the binary -> value; a sequence repeats the flag.
-    hours: how long it takes, about.
+    hours: about how long it takes.
     devices: how many accelerators, or cores of a CPU, it has to itself.
-    after: names of jobs that are done first too, although no word of the command names their folders.
+    after: names of jobs that must be done first too, although no word of the command names their folders.
   """
 
   name: str
@@ -53,12 +54,12 @@ class Job:
 
   @property
   def has_own_folder(self) -> bool:
-    """Whether it learns in a folder of its name, in which it goes on with what it finds there."""
+    """Whether it learns in a folder of its name, and continues what it finds there."""
     return self.binary in _WITH_WORKDIR and "workdir" not in self.flags
 
   @property
   def leaves_own_folder(self) -> bool:
-    """Whether what it makes is in a folder of its name: where it learns, or what a flag of it (`--out`) names."""
+    """Whether its results are in a folder of its name: where it learns, or where one of its flags (`--out`) points."""
     return self.has_own_folder or f"{{{self.name}}}" in self.flags.values()
 
   @property
@@ -72,7 +73,7 @@ class Job:
     return tuple(dict.fromkeys(name for name in (*named, *self.after) if name != self.name))
 
   def command(self, folders: Mapping[str, str]) -> list[str]:
-    """What is run, by this process's Python; `folders`: name of every job -> its folder."""
+    """The command, run by this process's Python; `folders`: name of every job -> its folder."""
     words = [_filled(word, folders) for word in self._words()]
     return [sys.executable, "-m", f"experiments.{self.binary}", *words]
 
@@ -95,7 +96,7 @@ def folders(jobs: Sequence[Job], path: pathlib.Path) -> dict[str, str]:
 
 
 def _each(value: Any) -> Sequence[Any]:
-  """What a flag is repeated with."""
+  """The values with which a flag is repeated."""
   return value if isinstance(value, list | tuple) else (value,)
 
 
@@ -104,11 +105,11 @@ def _filled(word: str, folders: Mapping[str, str]) -> str:
 
 
 def figures(name: str, figure: str, of: Sequence[Job], *, after: Sequence[Job] = ()) -> Job:
-  """Draws `figure`, or all whose names begin so, of what these jobs ran, into a folder of its own.
+  """A job that draws `figure`, or all whose names begin so, from these jobs' results, into a folder of its own.
 
   Args:
-    name, figure: of the job, and what `--figure` says.
-    of: whose folders are read.
+    name, figure: of the job, and the value of `--figure`.
+    of: jobs whose folders are read.
     after: jobs that measure there what is drawn: `analyse`, `navigate`.
   """
   flags = {"figure": figure, "runs": [f"{{{job.name}}}" for job in of], "out": f"{{{name}}}"}
@@ -116,10 +117,10 @@ def figures(name: str, figure: str, of: Sequence[Job], *, after: Sequence[Job] =
 
 
 def of_parts(file: str, variant: str, parts: Mapping[str, Sequence[Job]]) -> list[Job]:
-  """The jobs of the part that `variant` names, of all parts where it is ''; `file` is the plan's own.
+  """The jobs of the part that `variant` names, or of all parts if it is ''; `file` is the plan's own path.
 
   Raises:
-    ValueError: if no part is called so.
+    ValueError: if no part has that name.
   """
   if variant and variant not in parts:
     nearest = difflib.get_close_matches(variant, parts, n=1, cutoff=0.0)[0]
@@ -131,8 +132,8 @@ def check(jobs: Sequence[Job]) -> None:
   """Refuses a plan that cannot be run.
 
   Raises:
-    ValueError: for a name that is no folder's or stands twice, for a job that is needed and not there, for a circle,
-      for a flag that a record cannot hold.
+    ValueError: for a name that cannot be a folder's or is used twice, for a needed job that does not exist, for a
+      cycle, for a flag that a record cannot hold.
   """
   names = [job.name for job in jobs]
   for job in jobs:

@@ -20,7 +20,7 @@ class Played(NamedTuple):
   """Episodes, and pictures of some of them."""
 
   episodes: evaluation.Episodes
-  frames: Sequence[np.ndarray] = ()  # [H, W, 3] each; none where no film was wanted, or the world has no pixels.
+  frames: Sequence[np.ndarray] = ()  # [H, W, 3] each; none if no film was wanted, or the world has no pixels.
   captions: Sequence[str] = ()  # One for each.
 
 
@@ -35,9 +35,9 @@ def play(
   has_film: bool = False,
   on_end: Callable[[int, float], None] = lambda episode, episode_return: None,
 ) -> Played:
-  """Plays `num_episodes` whole episodes; a film shows those behind `dm_env`, and some more of a world in JAX.
+  """Plays `num_episodes` whole episodes; a film shows these if behind `dm_env`, and some more of a world in JAX.
 
-  `on_end` is told of each episode behind `dm_env` as soon as it is over (`evaluation.host_evaluate`).
+  `on_end` is called for each episode behind `dm_env` as soon as it is over (`evaluation.host_evaluate`).
   """
   play_key, film_key = jax.random.split(key)
   if isinstance(task.place, place_lib.Host):

@@ -1,8 +1,7 @@
-"""Where records go: console, metrics.jsonl, TensorBoard, Weights & Biases where asked for; and a watch over them.
+"""Where records go: console, metrics.jsonl, TensorBoard, and Weights & Biases if asked for; and a watch over them.
 
 One line of metrics.jsonl is one JSON object: int `step`, float `wall_s`, str `kind` ('train', 'eval' or 'episode'),
-then float metrics, null where one is not finite. `wall_s` counts the time that this run has been running, over all its
-resumes.
+then float metrics, null if not finite. `wall_s` counts the time that this run has been running, over all its resumes.
 """
 
 import contextlib
@@ -24,18 +23,18 @@ from experiments.running import loop
 from experiments.store import run_directory
 
 _FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
-# Of docs/learning.md: a run is ill where one of these holds in so many records, over so many steps and such a share.
+# From docs/learning.md: a run is ill if one of these holds in so many records, over so many steps and such a share.
 _PATIENCE, _PATIENCE_STEPS, _PATIENCE_SHARE = 10, 10_000, 0.1
 _EXPLAINED, _INFORMATION_NATS, _DEAD = 0.05, 1e-3, 0.5
 
 
 class Recorder:
-  """Every sink of a run, or of the members of a sweep, each of which has files of its own; the console shows one."""
+  """All sinks of a run, or of the members of a sweep. Each member has its own files; the console shows one member."""
 
   def __init__(
     self, paths: Sequence[pathlib.Path], *, name: str, first_step: int, until_step: int, wandb_project: str = ""
   ):
-    """Opens the run directories `paths` for runs that go on from `first_step`."""
+    """Opens the run directories `paths` for runs that continue from `first_step`."""
     self._files: list[tuple[Metrics | TensorBoard | WeightsAndBiases, ...]] = [
       (
         Metrics(path / "metrics.jsonl", step=first_step),
@@ -49,7 +48,7 @@ class Recorder:
     self._console = Console(name=name, first_step=first_step, until_step=until_step, every_s=every_s)
 
   def __call__(self, record: loop.Record) -> None:
-    """Writes one record where its run's are; those of runs that only fill a device's share are nobody's."""
+    """Writes one record to its run's files; records of runs that only fill a device's share are dropped."""
     index = record.member or 0
     for sink in (*self._files[index], self._watches[index]) if index < len(self._files) else ():
       sink(record)
@@ -66,10 +65,10 @@ class Metrics:
   """Appends to metrics.jsonl."""
 
   def __init__(self, path: pathlib.Path, *, step: int):
-    """Opens `path` for a run that goes on from a checkpoint at `step`, which supersedes every later line; 0: all.
+    """Opens `path` for a run that continues from a checkpoint at `step`, which supersedes all later lines; 0: all.
 
     Raises:
-      ValueError: if a line is damaged, the file and its number named; nothing is forgotten then.
+      ValueError: if a line is damaged, naming the file and the line's number; then nothing is forgotten.
     """
     kept = records.kept_until(path, step) if step and path.exists() else records.Kept(0, 0.0)
     self._file = path.open("a")
@@ -98,11 +97,11 @@ class Metrics:
 
 
 class _Optional:
-  """A sink that never stops learning: what it cannot write is said once on stderr, and learning goes on without it."""
+  """A sink that never stops learning: if it cannot write, it warns once on stderr, and learning goes on without it."""
 
   def __init__(self, what: str, *, errors: type[Exception]):
     self._what, self._errors = what, errors
-    self._writer: Any = None  # None: not any more.
+    self._writer: Any = None  # None: it no longer writes.
 
   @contextlib.contextmanager
   def _without_errors(self) -> Iterator[None]:
@@ -114,9 +113,9 @@ class _Optional:
 
 
 class TensorBoard(_Optional):
-  """Scalars as `kind/name`: after any kill and resume those of metrics.jsonl.
+  """Scalars as `kind/name`; after any kill and resume they are those of metrics.jsonl.
 
-  Written without tensorboardX's thread, behind which an error is not seen and a full queue waits for ever.
+  They are written without tensorboardX's thread, which hides errors and waits for ever if its queue is full.
   """
 
   def __init__(self, folder: pathlib.Path, *, step: int):
@@ -126,7 +125,7 @@ class TensorBoard(_Optional):
     with self._without_errors():
       folder.mkdir(parents=True, exist_ok=True)
       name = str(folder / "events")
-      self._writer = event_file_writer.EventsWriter(name, f".{time.time_ns()}")  # A second's files differ, in order.
+      self._writer = event_file_writer.EventsWriter(name, f".{time.time_ns()}")  # Files of one second differ, in order.
       forget = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
       first_forgotten = step + 1 if step else 0
       self._writer.write_event(event_pb2.Event(step=first_forgotten, session_log=forget, wall_time=time.time()))
@@ -152,10 +151,10 @@ class TensorBoard(_Optional):
 
 
 class WeightsAndBiases(_Optional):
-  """Scalars as `kind/name` over `step` in W&B, each start a run there; its own variables hold: WANDB_MODE=offline."""
+  """Scalars as `kind/name` over `step` in W&B; each start is a run there. W&B's variables apply: WANDB_MODE=offline."""
 
   def __init__(self, path: pathlib.Path, *, project: str):
-    """Opens a run of `project` that is called as the run directory `path` and has its config; its files lie there."""
+    """Opens a run of `project` with the name and config of the run directory `path`, in which W&B's files lie."""
     super().__init__(f"W&B for {path}", errors=Exception)
     with self._without_errors():
       import wandb  # The extra `wandb`.
@@ -168,7 +167,7 @@ class WeightsAndBiases(_Optional):
         reinit="create_new",
         settings=wandb.Settings(console="off"),
       )
-      self._writer.define_metric("*", step_metric="step")  # Theirs never falls; a sweep's and an evaluation's may.
+      self._writer.define_metric("*", step_metric="step")  # W&B's step never falls; a sweep's and an evaluation's may.
 
   def __call__(self, record: loop.Record) -> None:
     """Writes one record."""
@@ -178,14 +177,14 @@ class WeightsAndBiases(_Optional):
         self._writer.log({"step": record.step, **values})
 
   def sync(self) -> None:
-    """It uploads by itself, and ends with the process."""
+    """Does nothing: W&B uploads by itself, and ends with the process."""
 
 
 class Watch:
-  """Says once on stderr what goes wrong for long: a run that is blind or deaf, layers that are dead."""
+  """Warns once on stderr about what goes wrong for long: a run that is blind or deaf, layers that are dead."""
 
   def __init__(self, path: pathlib.Path, *, until_step: int):
-    """Of the run in `path`, which goes on to `until_step`."""
+    """Watches the run in `path`, which goes on to `until_step`."""
     self._path, self._patience = path, max(_PATIENCE_STEPS, _PATIENCE_SHARE * until_step)
     self._since: dict[str, tuple[int, int]] = {}  # What is wrong -> since which step, in how many records.
     self._said: set[str] = set()
@@ -206,7 +205,7 @@ class Watch:
 
 
 def _wrong(metrics: Mapping[str, float]) -> list[str]:
-  """What is wrong with a learner, in words; nothing where its record does not say."""
+  """What is wrong with a learner, in words; nothing if its record does not say."""
   wrong = [
     f"more than half of {name.partition('/')[2]} is dead"
     for name, share in metrics.items()
@@ -220,7 +219,7 @@ def _wrong(metrics: Mapping[str, float]) -> list[str]:
 
 
 class Console:
-  """A live line: steps, steps/s, time left, return. Overwrites itself on a terminal; else one each `every_s`."""
+  """A live line: steps, steps/s, time left, return. Overwrites itself on a terminal; elsewhere one each `every_s`."""
 
   def __init__(self, *, name: str, first_step: int, until_step: int, every_s: float):
     """A line for a run from `first_step` to `until_step`."""

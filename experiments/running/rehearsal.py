@@ -1,4 +1,4 @@
-"""What is learned from an arm's recorded steps before a run's first own one: value, heads, and a teacher's policy."""
+"""Learning from an arm's recorded steps before a run's first own step: value, heads, and a teacher's policy."""
 
 import dataclasses
 
@@ -25,10 +25,10 @@ def rehearsed(
 ) -> learn.Task:
   """The task after its value and heads have learned from recorded steps, in their order: `num_updates` of `num_steps`.
 
-  The policy learns from its teacher alone. Where it has none nothing of the output's logits changes: a new column that
-  starts as the previous one still plays exactly as that; where the logits read layers that learn, the policy drifts
-  with these. The value is that of whoever chose the recorded steps. Where `is_fitted`, the newest column is fitted to
-  the first of them before, and what is learned from begins with the episode after those. Says how the losses fell.
+  The policy learns only from its teacher. If it has none, nothing changes in the output's logits: a new column that
+  starts as the previous one still plays exactly like it. If the logits read layers that learn, the policy drifts with
+  these layers. The value is that of whoever chose the recorded steps. With `is_fitted`, the newest column is first
+  fitted to the first recorded steps, and learning begins with the episode after those. It prints how the losses fell.
   """
   start_key, key = jax.random.split(key)
   if is_fitted:
@@ -60,12 +60,12 @@ def rehearsed(
 
 
 def recording(task: learn.Task, path: str, *, teacher: str = "") -> dm_env.Environment:
-  """The recording `path` of an arm as a world that shows what the task's learns from, whatever is done in it.
+  """The recording `path` of an arm as a world that shows what the task learns from, whatever is done in it.
 
   `teacher` is that of the config, for a task that has one.
 
   Raises:
-    ValueError: there is none, or it is of other joints or of another task of the arm's than what is learned.
+    ValueError: if there is none, or if it is of other joints or of another task of the arm than what is learned.
   """
   shown_here = None if teacher else {name for names in learn.shown(task) for name in names}
   place = place_lib.make(
@@ -86,5 +86,5 @@ def recording(task: learn.Task, path: str, *, teacher: str = "") -> dm_env.Envir
 
 
 def _task_name(place: place_lib.Place) -> str | None:
-  """The arm's task that is played at a place, where it has one."""
+  """The arm's task that is played at a place, if it has one."""
   return place.name.removeprefix("jaco/") if place.name.startswith("jaco/") else getattr(place.world, "task_name", None)

@@ -3,10 +3,10 @@
     claim the directory -> restore or init -> actors -> loop.consume -> console, metrics, TensorBoard, evaluation,
     checkpoint, video
 
-A run has its directory; the members of a sweep have ordinary run directories in it, `runs/00` and on, whose config
-alone repeats each, while all of them are one checkpoint: a sweep resumes as exactly as a run, either on as many devices
-as there are then. `best` holds the best member's network, from which others start. On several hosts every process does
-the same, and the first alone writes (`hosts`).
+A run has its directory. The members of a sweep have ordinary run directories in the sweep's, `runs/00` and on; a
+member's config alone is enough to repeat it. All members are one checkpoint, so a sweep resumes as exactly as a run.
+Both resume on as many devices as there are then. `best` holds the best member's network, from which others start. On
+several hosts every process does the same, and only the first writes (`hosts`).
 """
 
 import contextlib
@@ -36,24 +36,24 @@ from progressive import partition
 class Member(NamedTuple):
   """A run, alone or of a sweep."""
 
-  config: config_dict.ConfigDict  # Of an ordinary run: what was sampled is filled in.
+  config: config_dict.ConfigDict  # Of an ordinary run: sampled values are filled in.
   path: pathlib.Path  # Its run directory.
   task: learn.Task
 
 
 class Learned(NamedTuple):
-  """What came of it."""
+  """The result of learning."""
 
   members: tuple[Member, ...]
-  state: loop.TrainState  # The last one; of a sweep every leaf [N, ...].
+  state: loop.TrainState  # The last state; for a sweep every leaf [N, ...].
 
 
 def run(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> Learned:
   """Learns as `config` says, from where `workdir` stands to the end; a sweep's best network is kept in its `best`.
 
   Raises:
-    ValueError: if `workdir` belongs to another config or another process is at work there, its checkpoints do not fit,
-      or the config asks for what cannot be.
+    ValueError: if `workdir` belongs to another config, if another process is at work there, if its checkpoints do not
+      fit, or if the config asks for something impossible.
     FloatingPointError: if the loss stops being a number.
   """
   path = run_directory.local(workdir).absolute()
@@ -75,14 +75,14 @@ def run_alone(
   source: released.Source | None = None,
   place: place_lib.Place | None = None,
 ) -> Learned:
-  """`run` for a caller who has the directory to itself, and keeps it for what comes after.
+  """`run` for a caller that has the directory to itself, and keeps it for what comes after.
 
   Args:
     config: of the run or sweep.
     path: its directory.
-    lock: of the directory; None in a process that writes nothing, since the first one of its run does.
+    lock: of the directory; None in a process that writes nothing, since the first process of its run does.
     source: the network to start from; None: that of `config.source`.
-    place: of a run, where it is there already; None: it is made.
+    place: of a run, if it has been made already; None: it is made here.
   """
   checks.check(config)
   if lock:  # Importing worlds and making networks takes a while.
@@ -168,17 +168,17 @@ def _one_by_one(
   source: released.Source | None,
   place: place_lib.Place | None,
 ) -> Learned:
-  """A sweep where worlds have no copies inside a jit: one run after the other, each with checkpoints of its own.
+  """A sweep whose worlds have no copies inside a jit: one run after the other, each with its own checkpoints.
 
-  The first run has `place`. Each leaves its own before the next begins, since an arm serves one at a time. None is
-  evaluated by itself: the best is, by who asked for the sweep.
+  The first run has `place`. Each run leaves its place before the next begins, since an arm serves one at a time. No run
+  is evaluated by itself: whoever asked for the sweep evaluates the best.
   """
   learned = []
   for i in range(config.sweep.num_runs):
     member = sweep_lib.sample(config, i)
     member.train.evaluation_episodes = 0
     own = path / "runs" / f"{i:02}"
-    with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Until the first is done nothing says whose it is.
+    with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Before the first ends, nothing names the owner.
       learned.append(run_alone(member, own, lock, source=source, place=place))
     place = None
     learned[i].members[0].task.place.close()
@@ -196,9 +196,9 @@ def make_members(
   source: released.Source | None = None,
   place: place_lib.Place | None = None,
 ) -> tuple[Member, ...]:
-  """The run of a config in `path`, in `place` where it is there already, or all runs of its sweep.
+  """The run of a config in `path`, in `place` if that has been made already, or all runs of its sweep.
 
-  Of a sweep behind `dm_env` the first: the others' worlds are made when it is their turn.
+  Of a sweep behind `dm_env`, it is only the first: the others' worlds are made when it is their turn.
 
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
@@ -230,7 +230,7 @@ def make_members(
 
 
 def restore(path: pathlib.Path, state: loop.TrainState) -> tuple[loop.TrainState, int]:
-  """The newest saved state of the run in `path` and its step; `state` and 0 where none was saved."""
+  """The newest saved state of the run in `path` and its step; `state` and 0 if none was saved."""
   saved = checkpoint.load_newest(path / "checkpoints")
   if saved is None:
     return state, 0
@@ -245,7 +245,7 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
   Args:
     path: of the sweep.
     index: of the member.
-    like: parameters of the same make-up (arrays or shapes), auxiliary heads included; None: the network's alone.
+    like: parameters of the same structure (arrays or shapes), auxiliary heads included; None: the network's alone.
 
   Raises:
     ValueError: if there is none, or it does not fit `like`.
@@ -269,15 +269,15 @@ def save_best(path: pathlib.Path, member: Member, best: released.Source, *, eval
   Args:
     path: of the sweep.
     member: the best.
-    best: the same, from `trained`.
-    evaluation: what is known of it.
+    best: the same member, from `trained`.
+    evaluation: what is known about it.
   """
   provenance = {"training": released.lineage(member.path, steps=best.step), **best.about()}
   released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance=provenance)
 
 
 def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
-  """`save_best` by late returns, if the members got as far as to end episodes."""
+  """`save_best` by late returns, if the members got far enough to end episodes."""
   try:
     index, scores = sweep_folder.best([member.path for member in everyone])
   except sweep_folder.TooShort as error:
@@ -289,7 +289,7 @@ def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
 
 
 def _on_its_own(member: Member) -> Member:
-  """Refuses of a world behind `dm_env` what it cannot be."""
+  """Refuses options that a world behind `dm_env` cannot have."""
   place, phase = member.task.place, member.config.train
   if isinstance(place, place_lib.Host):
     if phase.evaluate_every:
@@ -309,14 +309,14 @@ def _batch(task: learn.Task, num_worlds: int) -> batch_lib.Batch | None:
 
 
 def _fitted(member: Member, batch: batch_lib.Batch | None) -> Member:
-  """The run with a new column that has seen data, where the config says so."""
+  """The run with its new column fitted to data, if the config says so."""
   if batch is None or not learn.is_fitted(member.config):  # Behind dm_env it is fitted to its first steps.
     return member
   return member._replace(task=learn.fitted(member.task, batch, learn.make_key(member.config.seed, "start")))
 
 
 def _rehearsed(member: Member) -> Member:
-  """The run whose value and heads have learned from a recording, where the config names one."""
+  """The run whose value and heads have learned from a recording, if the config names one."""
   phase = member.config.train
   if not phase.recording:
     return member
@@ -332,14 +332,14 @@ def _rehearsed(member: Member) -> Member:
 
 
 def _num_to_fit(member: Member) -> int:
-  """A run's first steps of each world, which a new column is fitted to; 0 where it is not, or was to other data."""
+  """How many first steps of each world a new column is fitted to; 0 if it is not, or was to other data."""
   phase, is_host = member.config.train, isinstance(member.task.place, place_lib.Host)
   is_to_fit = is_host and learn.is_fitted(member.config) and not phase.recording
   return -(-learn.FRAMES_TO_FIT // phase.num_worlds) if is_to_fit else 0
 
 
 def _fitted_state(member: Member, state: loop.TrainState, played: trajectory.Trajectory) -> loop.TrainState:
-  """The state with a new column that fits what was seen in `played`."""
+  """The state with its new column fitted to what was seen in `played`."""
   task = learn.fitted_to(member.task._replace(params=partition.merge(state.trainable, state.frozen)), played)
   return dataclasses.replace(state, trainable=partition.split(task.params, task.is_trainable)[0])
 
@@ -406,7 +406,7 @@ def _updates(
     batch=batch,
     num_steps=phase.num_steps,
     mesh=layout.mesh,
-    # A CPU has no idle lanes to fill: there one member after the other is fastest (measured: see `benchmark`).
+    # A CPU has no idle lanes to fill, so one member after the other is fastest there (measured: see `benchmark`).
     width=1 if jax.default_backend() == "cpu" else layout.share,
   )
   return actors.in_batch(
@@ -419,7 +419,7 @@ def _updates(
 
 
 def _evaluation(member: Member, num_episodes: int) -> tuple[Callable, Callable]:
-  """(evaluate, film) of a run: an 'eval' record of whole episodes, if any, and what they look like in `videos`."""
+  """(evaluate, film) of a run: an 'eval' record of whole episodes, if any, and pictures of them in `videos`."""
   phase = member.config.train
   key = learn.make_key(member.config.seed, "evaluation")
   seen: list[play.Played] = []

@@ -1,10 +1,11 @@
-"""What a plan needs of SLURM: one `sbatch` for each job, what `squeue` has of them, and the way back into the queue.
+"""What a plan needs of SLURM: one `sbatch` for each job, what `squeue` says of them, and the way back into the queue.
 
     sbatch --gpus=1 --time=135 --signal=B:USR1@180 --requeue --dependency=afterok:12 ... --wrap="exec python ..."
 
-A job's name in SLURM is its name in the plan and the plan's folder: so SLURM alone knows what is queued. SIGUSR1 says
-that a job's time is nearly up; it saves and goes back into the queue. This is not `submitit`, which pickles functions
-and requeues them a few times: our jobs are commands that save and go on by themselves, and `sbatch` is all they need.
+A job's name in SLURM is its name in the plan and the plan's folder, so SLURM alone knows what is queued. SIGUSR1 tells
+a job that its time is nearly up; the job saves and goes back into the queue. This is not `submitit`, which pickles
+functions and requeues them a few times. Our jobs are commands that save and continue by themselves, and `sbatch` is all
+they need.
 """
 
 import math
@@ -20,10 +21,10 @@ from typing import NamedTuple
 
 from experiments.running import plan as plan_lib
 
-_START_MIN = 15  # Beside a job's hours: importing, compiling, saving.
-_REQUEUE_S = 60.0  # After the grace: killing what did not save, and telling SLURM.
+_START_MIN = 15  # On top of a job's hours: importing, compiling, saving.
+_REQUEUE_S = 60.0  # After the grace: for killing what did not save, and telling SLURM.
 _CARDS = {"gpus", "gpus-per-node", "gres"}  # Each asks for cards; SLURM refuses two that differ.
-# What the launcher sets, or relies on: that the signal comes, that sbatch prints a number, where it starts.
+# What the launcher sets or relies on: that the signal comes, that sbatch prints a number, where the job starts.
 _OURS = frozenset(
   "array chdir dependency job-name kill-on-invalid-dep no-requeue nodes open-mode output parsable requeue signal "
   "test-only wait wrap".split()
@@ -42,7 +43,7 @@ class Queued(NamedTuple):
 
 
 def queue(folder: pathlib.Path) -> dict[str, Queued]:
-  """What SLURM has of a folder's jobs, by name; nothing, and a warning, where there is no SLURM.
+  """The jobs of a folder that SLURM has, by name; none, with a warning, if there is no SLURM.
 
   Raises:
     ValueError: with SLURM's words, if it does not answer.
@@ -68,16 +69,16 @@ def command(
   options: Sequence[str],
   grace_s: float,
 ) -> list[str]:
-  """The `sbatch` that queues a job.
+  """The `sbatch` command that queues a job.
 
   Args:
-    start: what runs on the node.
+    start: the command that runs on the node.
     after: SLURM's numbers of the jobs that it needs.
-    options: of sbatch's, NAME or NAME=VALUE; they stand above the job's own time and devices.
-    grace_s: what saving may take, before the time limit.
+    options: sbatch options, NAME or NAME=VALUE; they take precedence over the job's own time and devices.
+    grace_s: how long saving may take before the time limit.
 
   Raises:
-    ValueError: for an option that is none, or that is ours.
+    ValueError: for a word that is not an option, or for an option that is ours.
   """
   given = {option.partition("=")[0]: option for option in options}
   for name, option in given.items():
@@ -100,7 +101,7 @@ def command(
 
 
 def submit(name: str, command: Sequence[str]) -> str:
-  """Runs a job's `sbatch`; SLURM's number of it.
+  """Runs a job's `sbatch`, and returns SLURM's number of the job.
 
   Raises:
     ValueError: with the job's name and SLURM's words, if it refuses the job or is not here.
@@ -112,10 +113,10 @@ def submit(name: str, command: Sequence[str]) -> str:
 
 
 def requeue() -> None:
-  """Puts the job that this process is back into the queue, and ends it, unless SLURM is ending it already.
+  """Puts this process's job back into the queue, and ends it, unless SLURM is ending it already.
 
-  So a job goes on that its time limit, or a signal of somebody's, has stopped. One that was cancelled does not, and one
-  that was preempted queues by itself: both are in another state by then.
+  Thus a job continues if its time limit or somebody's signal stopped it. A cancelled job does not, and a preempted one
+  queues by itself: both are in another state by then.
   """
   number = os.environ["SLURM_JOB_ID"]
   if _call("squeue", "--noheader", f"--jobs={number}", "--format=%T") == "RUNNING":
@@ -123,7 +124,7 @@ def requeue() -> None:
 
 
 def _call(*command: str) -> str:
-  """What one of SLURM's commands prints; the variables that would make squeue print otherwise are left out."""
+  """What one of SLURM's commands prints, without the variables that would make squeue print something else."""
   env = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
   try:
     done = subprocess.run(command, capture_output=True, text=True, env=env)

@@ -1,7 +1,7 @@
-"""Numbers of a config, checked before anything is made of them: refused by name, with the value and the fix.
+"""Checks the numbers of a config before anything is made of them; a refusal has the name, the value and the fix.
 
-A number that is wrong is not always an error where it is used: a checkpoint kept -1 times, a learning rate of 0 or a
-step beyond int32 end a run with nothing, or never. What each may be stands in `_NUMBERS`, by the field's name.
+A wrong number is not always an error where it is used. With a checkpoint kept -1 times, a learning rate of 0 or a step
+beyond int32, a run ends with nothing, or never ends. `_NUMBERS` says what each number may be, by the field's name.
 """
 
 import difflib
@@ -19,8 +19,8 @@ from progressive import baselines, network
 from progressive.layers import feed_forward, layer
 
 MOST_STEPS = 2**31 - 1  # The counter of agent steps is int32.
-MOST_SEED = 2**32 - 1  # What JAX makes a key of: a larger seed is the same as its last 32 bits.
-# Where one is set, steps that an older policy played are learned from.
+MOST_SEED = 2**32 - 1  # JAX makes a key of it: a larger seed is the same as its last 32 bits.
+# If one of these is set, the learner uses steps that an older policy played.
 OF_OLDER_POLICIES = ("replay_updates", "lag", "free_running")
 
 
@@ -88,8 +88,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
   "column.laterals": tuple(filter(None, layer.LATERALS)),
 }
 
-# What an entry of a tuple is: a type, a tuple of types where it is one itself, of which the last but `...` may be
-# repeated, or a set of what it may be; and an example.
+# What an entry of a tuple is, and an example. It is a type; or, if the entry is itself a tuple, a tuple of types, of
+# which the last one before `...` may be repeated; or a set of alternatives.
 _KERNEL = frozenset({int, (int, int)})
 _TUPLES: Mapping[str, tuple[Any, str]] = {
   "column.inputs": (str, "('pixels',)"),
@@ -106,13 +106,13 @@ _MATRIX: Mapping[str, tuple[Any, str]] = {
   "targets": (str, "('pong', 'white'): names of tasks"),
   "floors": (float, "(-21.0,): at least one score that counts as nothing"),
 }
-# Sections that every config has, and what makes them.
+# Sections that every config has, and the functions that make them.
 _SECTIONS: Mapping[str, Callable[..., Any]] = {"": base.experiment, "train": base.phase, "train.column": base.column}
 _SAMPLED = ((str, str, tuple), "(('train.hyper.learning_rate', 'log_uniform', (1e-4, 1e-3)),): field, kind, values")
 
 
 def check(config: config_dict.ConfigDict) -> None:
-  """Refuses a config of a run, a sweep or a matrix that lacks a field, or has one that cannot be.
+  """Refuses a config of a run, a sweep or a matrix that lacks a field or has an impossible one.
 
   Raises:
     ValueError: naming the first such field, its value, and what it may be.
@@ -143,9 +143,9 @@ def check(config: config_dict.ConfigDict) -> None:
     drawn = {name: values for name, _, values in config.sweep.get("sampled") or ()}
     for num_updates in drawn.get(_ANNEAL, ()):
       check_annealing(config.train, drawn=num_updates)
-    if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member has its own, one larger than the last's.
+    if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member's seed is one larger than the last's.
       raise ValueError(f"seed={config.seed} is too large for {config.sweep.num_runs} runs that count on from it")
-  if "matrix" in config:  # The score of a cell is what counts.
+  if "matrix" in config:  # A cell's score is what counts.
     _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))
     for name, (entry, example) in _MATRIX.items():
       _check_tuple(f"matrix.{name}", config.matrix.get(name), entry, example)
@@ -163,7 +163,7 @@ def check(config: config_dict.ConfigDict) -> None:
 
 
 def _check_once(matrix: config_dict.ConfigDict) -> None:
-  """Refuses a list that names one twice: its cells would count twice."""
+  """Refuses a list that has an entry twice: its cells would count twice."""
   lists = [(name, matrix.get(name) or ()) for name in ("methods", "sources", "targets", "source_pairs")]
   for name, tasks in (*lists, *(("source_pairs", pair) for pair in matrix.get("source_pairs") or ())):
     if twice := [task for task in tasks if tuple(tasks).count(task) > 1]:
@@ -171,10 +171,10 @@ def _check_once(matrix: config_dict.ConfigDict) -> None:
 
 
 def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
-  """Refuses a phase of learning with a number, a word or a tuple that cannot be; fields that are not there may be.
+  """Refuses a phase of learning with an impossible number, word or tuple; fields may be absent.
 
   Raises:
-    ValueError: naming the first such field, `prefix` before it, its value, and what it may be.
+    ValueError: naming the first such field, with `prefix` before it, its value, and what it may be.
   """
   for name, allowed in _NUMBERS.items():
     _check_number(f"{prefix}{name}", _get(phase, name), allowed)
@@ -188,7 +188,7 @@ def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
 
 
 def check_sweep(sweep: config_dict.ConfigDict) -> None:
-  """Refuses a sweep that is none; raises as `check_phase`."""
+  """Refuses an invalid sweep; raises as `check_phase`."""
   for name in ("num_runs", "top"):
     _check_number(f"sweep.{name}", sweep.get(name), _whole(1))
   _check_tuple("sweep.sampled", sweep.get("sampled"), *_SAMPLED)
@@ -207,7 +207,7 @@ def check_sweep(sweep: config_dict.ConfigDict) -> None:
 
 
 def _check_steps_an_unroll(phase: config_dict.ConfigDict) -> None:
-  """Refuses several steps an unroll where its worlds cannot be dealt out, and where steps are made in other ways."""
+  """Refuses several steps per unroll if its worlds cannot be divided among them, or if other options forbid it."""
   hyper = actor_critic.Hyper(**phase.hyper.to_dict())
   if phase.num_worlds % hyper.minibatches:
     raise ValueError(
@@ -223,7 +223,7 @@ def _check_steps_an_unroll(phase: config_dict.ConfigDict) -> None:
 def check_annealing(phase: config_dict.ConfigDict, *, drawn: float | None = None) -> None:
   """Refuses a phase that goes on after its learning rate has fallen to 0, when nothing is learned any more.
 
-  `drawn` is the number of updates that a sweep draws in the place of the phase's own.
+  `drawn` is the number of updates that a sweep draws in place of the phase's own.
 
   Raises:
     ValueError: naming both numbers of updates, and the field to set.
@@ -246,7 +246,7 @@ def check_annealing(phase: config_dict.ConfigDict, *, drawn: float | None = None
 
 
 def _get(section: Any, name: str) -> Any:
-  """A field by its dotted name; None where there is none."""
+  """A field by its dotted name; None if there is none."""
   for key in name.split("."):
     if section is None or key not in section:
       return None
@@ -255,7 +255,7 @@ def _get(section: Any, name: str) -> Any:
 
 
 def _check_last_step(phase: config_dict.ConfigDict) -> None:
-  """Refuses steps whose last whole update ends behind what can be counted: that run would never end."""
+  """Refuses steps whose last whole update ends beyond what can be counted: such a run would never end."""
   steps_per_update = phase.num_worlds * phase.num_steps
   if -(-phase.steps // steps_per_update) * steps_per_update > MOST_STEPS:
     raise ValueError(

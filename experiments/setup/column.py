@@ -1,8 +1,8 @@
-"""A column from its section of a config and what is observed where it learns.
+"""Makes a column from its section of a config and what is observed where it learns.
 
-Convolutions on pictures, dense layers on them and all other inputs, memories, one linear output. Whatever their kinds,
-layers have the same names, so that joins, heads and laterals find them: a normalised `dense1` stands above a linear
-layer, which laterals and joins go into.
+A column has convolutions on pictures, dense layers on these and on all other inputs, memories, and one linear output.
+Layers have the same names whatever their kind, so that joins, heads and laterals find them. A normalised `dense1`
+stands above a linear layer, and laterals and joins go into that linear layer.
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from agents import heads
 from progressive import column, layers
 
 MEMORIES = {"lstm": layers.LSTM, "gru": layers.GRU}
-_LINEAR, _EMBEDDED = "_linear", "_dense"  # End the names of what is normalised, and of an input's own layer.
+_LINEAR, _EMBEDDED = "_linear", "_dense"  # Suffixes of a normalised layer's linear part and of an input's layer.
 
 
 def make(
   config: config_dict.ConfigDict, observation_spec: Mapping[str, specs.Array], num_choices: tuple[int, ...]
 ) -> column.Column:
-  """The column that a section (`configs.base.column`) describes, on these observations.
+  """The column that a section (`configs.base.column`) describes, for these observations.
 
   Raises:
-    ValueError: if the world does not offer an input, or the make-up does not fit the inputs.
+    ValueError: if the world does not offer an input, or if the layers do not fit the inputs.
   """
   for name in config.inputs:
     if name not in observation_spec:

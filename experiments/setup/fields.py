@@ -1,6 +1,7 @@
-"""What the fields of a config mean, from where it is written anyway: Args of docstrings, and comments beside fields.
+"""What the fields of a config mean, read from where it is written anyway: docstrings' Args, and comments beside fields.
 
-`_SECTIONS` says which function, dataclass or world a section is made by; what none of them has stands in `_OTHERS`.
+`_SECTIONS` says which function or dataclass makes a section, `_WORLDS` which world. `_OTHERS` holds the fields that
+none of these document.
 """
 
 import fnmatch
@@ -16,7 +17,7 @@ from ml_collections import config_dict
 from agents import actor_critic, auxiliary
 from experiments.configs import base
 
-# Pattern of a section's fields -> what documents them; of a field's patterns the first that says something counts.
+# Pattern of a section's fields -> what documents them. For each field, the first pattern that says something counts.
 _SECTIONS: tuple[tuple[str, Any], ...] = (
   ("train.hyper.*", actor_critic.Hyper),
   ("train.column.*", base.column),
@@ -41,19 +42,19 @@ class Field(NamedTuple):
 
   name: str  # Dotted.
   value: Any
-  meaning: str  # '' where nobody says.
+  meaning: str  # '' if nothing says.
 
 
 def describe(config: config_dict.ConfigDict) -> Iterator[Field]:
-  """Every field of a config that is no section, by name."""
+  """Every field of a config that is not a section, by name."""
   for name, value in _leaves(config):
     yield Field(name, value, next(filter(None, _meanings(config, name)), ""))
 
 
 def documented(thing: Any) -> dict[str, str]:
-  """name -> what it means, of a function's arguments or a class's fields: from its docstring, or comments beside them.
+  """Name -> meaning of a function's arguments or a class's fields, from its docstring or the comments beside them.
 
-  In a docstring an entry is `name: words`, on lines of its own, the later ones indented deeper.
+  In a docstring an entry is `name: words`, on lines of its own; later lines of an entry are indented deeper.
   """
   names = set(inspect.signature(thing).parameters)
   meanings: dict[str, str] = {}

@@ -1,9 +1,9 @@
-"""What learns where: the one road from a config to a task, whatever the method, the heads and the place.
+"""What learns where: the one way from a config to a task, whatever the method, the heads and the place.
 
     source (a trained network, or none) + method + column + heads + place -> Task
 
-`progressive.baselines` says which network a method starts from and what of it learns; heads are read from the newest
-column, whichever method made it. ConfigDicts go no further than `setup`.
+`progressive.baselines` says which network a method starts from and which of its parameters learn. Heads read from the
+newest column, whichever method made it. ConfigDicts are used no further down than `setup`.
 """
 
 import contextlib
@@ -52,12 +52,12 @@ def make(
   Args:
     config: from `configs.base.experiment`.
     source: the network to start from; None: that of `config.source`.
-    spec: of a run that goes on: its parameters, zeros here, are in its checkpoint, and no source is read.
-    first_step: where it goes on: worlds behind `dm_env` begin with other episodes there than at step 0.
-    place: `config.world` where it is there already; None: it is made.
+    spec: the network of a run that continues. Its parameters, zeros here, are in its checkpoint; no source is read.
+    first_step: where that run continues: worlds behind `dm_env` begin with other episodes there than at step 0.
+    place: `config.world` if it has been made already; None: it is made here.
 
   Raises:
-    ValueError: if there is no source where the method needs one, or method, heads and world do not go together.
+    ValueError: if there is no source and the method needs one, or if method, heads and world do not go together.
   """
   heads = make_heads(config.train)
   if heads and config.method == "finetune_head":
@@ -81,7 +81,7 @@ def make(
   place_lib.check_inputs(place, spec)
   if source:
     place_lib.check_alike(place, source.spec, source.learned_in, acts=_begins_as_source(config))
-  if teacher and actor_critic.TEACHER not in place.signal_spec():  # A place that is there already may have it.
+  if teacher and actor_critic.TEACHER not in place.signal_spec():  # A place that was passed in may have it.
     place = teacher_lib.taught(place, teacher)
   agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, is_taught=bool(teacher))
   trained = source.heads if source and config.method == "finetune" else None
@@ -90,7 +90,7 @@ def make(
   return Task(agent, params, is_trainable, place)
 
 
-_Network: TypeAlias = tuple[network.Params, network.Network, partition.IsTrainable]  # And which of it learns.
+_Network: TypeAlias = tuple[network.Params, network.Network, partition.IsTrainable]  # And what learns.
 
 
 def _starts(
@@ -98,7 +98,7 @@ def _starts(
 ) -> _Network:
   """What `config.method` makes of the source and a new column.
 
-  A value that is copied is told in this config's scaled rewards, not the source's.
+  A copied value is rescaled from the source's scaled rewards to this config's.
   """
   params, spec, is_trainable = baselines.prepare(
     make_key(config.seed, "network"),
@@ -121,12 +121,12 @@ def _starts(
 
 
 def _begins_as_source(config: config_dict.ConfigDict) -> bool:
-  """Whether the network first plays as its source does, by outputs of the same meaning."""
+  """Whether the network first plays as its source does, with outputs of the same meaning."""
   return config.method in baselines.FINETUNING or (config.method == "progressive" and config.output_init != "random")
 
 
 def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: progressive_column.Column) -> _Network:
-  """Zeros of the form of `spec`, whose newest column must be the config's where the method makes one."""
+  """Zeros in the form of `spec`, whose newest column must be the config's if the method makes one."""
   if config.method not in baselines.FINETUNING and spec.columns[-1] != newest:
     there, here = ({layer.name: layer for layer in one.layers} for one in (spec.columns[-1], newest))
     other = [name for name in {**there, **here} if there.get(name) != here.get(name)] or ["inputs"]
@@ -145,7 +145,7 @@ def is_fitted(config: config_dict.ConfigDict) -> bool:
 
 
 def fitted(task: Task, batch: batch_lib.Batch, key: jax.Array) -> Task:
-  """The task with a newest column that fits what the batch shows under its first policy (`progressive.start`)."""
+  """The task with its newest column fitted to what the batch shows under the first policy (`progressive.start`)."""
   trainable, frozen = partition.split(task.params, task.is_trainable)
   start_key, act_key = jax.random.split(key)
   state = actor_critic.initial_state(task.agent, batch.num_worlds)
@@ -155,7 +155,7 @@ def fitted(task: Task, batch: batch_lib.Batch, key: jax.Array) -> Task:
 
 
 def fitted_to(task: Task, played: trajectory.Trajectory) -> Task:
-  """The task with a newest column that fits what was seen in `played`, `[T+1, B, ...]`."""
+  """The task with its newest column fitted to what was seen in `played`, `[T+1, B, ...]`."""
   params = jax.jit(start.standardise, static_argnames="spec")(
     auxiliary.without(task.params),
     spec=task.agent.spec,
@@ -167,7 +167,7 @@ def fitted_to(task: Task, played: trajectory.Trajectory) -> Task:
 
 
 def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:
-  """Says on stderr if the network's newest column is not the one that `train.column` describes: finetuning keeps it."""
+  """Warns on stderr if the newest column is not what `train.column` describes: finetuning keeps the source's."""
   described = column.make(config.train.column, task.place.world.observation_spec(), task.agent.num_choices)
   if task.agent.spec.columns[-1] != described:
     print(
@@ -178,9 +178,10 @@ def warn_unread(task: Task, config: config_dict.ConfigDict) -> None:
 
 
 def resolved(config: config_dict.ConfigDict, *, kept: Mapping[str, Any]) -> config_dict.ConfigDict:
-  """A copy in which files that the world's options name are what stands in them, so that it says all by itself.
+  """A self-contained copy: files that the world's options name are replaced by what is in them.
 
-  `kept` are the options of a run that goes on, {} at a start: they stand in for a file that is gone, as stderr says.
+  `kept` are the options of a run that continues, {} at a start. They stand in for a file that is gone, and stderr says
+  so.
   """
   config = config.copy_and_resolve_references()
   options = config.world_options.to_dict()
@@ -197,7 +198,7 @@ def resolved(config: config_dict.ConfigDict, *, kept: Mapping[str, Any]) -> conf
 
 
 def _has_files(world: str, options: Mapping[str, Any]) -> bool:
-  """Whether every file that the options name is there."""
+  """Whether every file that the options name exists."""
   with contextlib.suppress(FileNotFoundError):
     registry.resolve(world, options)
     return True
@@ -205,10 +206,10 @@ def _has_files(world: str, options: Mapping[str, Any]) -> bool:
 
 
 def load_source(config: config_dict.ConfigDict) -> released.Source | None:
-  """The network of `config.source`; None where the method starts from none.
+  """The network of `config.source`; None if the method starts from none.
 
   Raises:
-    ValueError: if there is none where the method needs one, or one that it would not read.
+    ValueError: if there is none and the method needs one, or if there is one that the method would not read.
   """
   if config.method == "scratch" and config.source:
     raise ValueError(f"source={config.source!r} is not read by method='scratch'; set source='', or another method")
@@ -217,7 +218,7 @@ def load_source(config: config_dict.ConfigDict) -> released.Source | None:
 
 
 def player(source: released.Source, world: str, options: Mapping[str, Any], *, seed: int = 0) -> Task:
-  """A trained network in a world, none of it learning.
+  """A trained network in a world; none of it learns.
 
   Raises:
     ValueError: if the network's inputs or outputs do not fit.
@@ -240,7 +241,7 @@ def input_names(task: Task) -> tuple[str, ...]:
 
 
 def shown(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """What worlds must show to learn from: the network's inputs, and the signals of auxiliary heads and of a teacher."""
+  """What worlds must show for learning: the network's inputs, and the signals of auxiliary heads and of a teacher."""
   return input_names(task), actor_critic.signals(task.agent)
 
 
@@ -255,5 +256,5 @@ def make_heads(phase: config_dict.ConfigDict) -> tuple[auxiliary.Head, ...]:
 
 
 def make_key(seed: int, purpose: str) -> jax.Array:
-  """The key of one purpose: independent of how many other purposes there are."""
+  """The key for one purpose; it does not depend on how many other purposes there are."""
   return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))

@@ -1,7 +1,7 @@
-"""Where something is learned or played: copies of a world in JAX, or environments behind `dm_env`.
+"""Where an agent learns or plays: copies of a world in JAX, or environments behind `dm_env`.
 
-Both show the same: what is observed, what an action is, which signals auxiliary heads may be trained on. What differs
-(one batch inside a jit, or steps on the host) is known to `running.actors` and `running.play` alone.
+Both show the same: what is observed, what an action is, and which signals auxiliary heads may be trained on. Only
+`running.actors` and `running.play` know the difference (one batch inside a jit, or steps on the host).
 """
 
 import dataclasses
@@ -17,35 +17,35 @@ from environments import batch as batch_lib
 from environments import core, registry
 from progressive import network
 
-_DEFAULT_CONTROL_DT_S = 0.1  # Of worlds that do not say.
+_DEFAULT_CONTROL_DT_S = 0.1  # For worlds that do not say.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Simulation:
-  """A world in JAX, of which a batch has as many copies as are asked for."""
+  """A world in JAX; a batch has as many copies of it as are asked for."""
 
   name: str
   world: core.Environment
 
   def signal_spec(self) -> Mapping[str, specs.Array]:
-    """What auxiliary heads may be trained on: all that is observed, and what no policy may read."""
+    """What auxiliary heads may be trained on: all observations, and signals that no policy may read."""
     return {**self.world.observation_spec(), **self.world.privileged_spec()}
 
   def batch(self, num_worlds: int, observations: Iterable[str], signals: Iterable[str] = ()) -> batch_lib.Batch:
-    """`num_worlds` copies that show these alone."""
+    """`num_worlds` copies that show only these observations and signals."""
     return batch_lib.Batch(self.world, num_worlds, tuple(observations), tuple(signals))
 
   def close(self) -> None:
-    """Nothing of it is open."""
+    """Does nothing: nothing is open."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Host:
-  """Environments behind `dm_env`: an arm behind its bridge, games of the emulator, some of a user's own."""
+  """Environments behind `dm_env`: an arm behind its bridge, games of the emulator, or a user's own."""
 
   name: str
   world: dm_env.Environment
-  others: tuple[dm_env.Environment, ...] = ()  # Made alike, but for their seeds.
+  others: tuple[dm_env.Environment, ...] = ()  # Made alike, except for their seeds.
 
   @property
   def worlds(self) -> tuple[dm_env.Environment, ...]:
@@ -53,11 +53,11 @@ class Host:
     return (self.world, *self.others)
 
   def signal_spec(self) -> Mapping[str, specs.Array]:
-    """What auxiliary heads may be trained on: what is observed."""
+    """What auxiliary heads may be trained on: the observations."""
     return self.world.observation_spec()
 
   def close(self) -> None:
-    """Closes all of them: arms are left, twins end."""
+    """Closes all of them: it leaves arms and ends twins."""
     for world in self.worlds:
       world.close()
 
@@ -74,13 +74,15 @@ def make(
   first_step: int = 0,
   num_worlds: int = 1,
 ) -> Place:
-  """The place called `name`, of `num_worlds` environments where it is behind `dm_env`.
+  """The place called `name`, with `num_worlds` environments if it is behind `dm_env`.
 
-  `observations` are those that will be read, None for all: a world behind `dm_env` may leave the others out. Who goes
-  on at `first_step` begins other episodes there than at step 0. In JAX they come from keys: a seed shapes the world.
+  `observations` are those that will be read, None for all; a world behind `dm_env` may leave out the others. A run that
+  continues at `first_step` begins other episodes there than at step 0. In JAX episodes come from keys; there the seed
+  shapes the world.
 
   Raises:
-    ValueError: for more worlds than there can be, or as `registry.make` for an unknown name or option.
+    ValueError: for more worlds than there can be, for options `seed` and `observations`, or as `registry.make` for an
+      unknown name or option.
   """
   for key in {"seed", "observations"} & options.keys():
     raise ValueError(f'"{name}" has no option "{key}": seed and inputs of whoever plays there say it')
@@ -103,30 +105,30 @@ def num_choices(place: Place) -> tuple[int, ...]:
 
 
 def frames_per_s(place: Place) -> float:
-  """At which a video runs as fast as the world does."""
+  """The frame rate at which a video runs as fast as the world."""
   return 1.0 / getattr(place.world, "control_dt_s", _DEFAULT_CONTROL_DT_S)
 
 
 def return_bounds(place: Place) -> tuple[float, float]:
-  """The lowest and the highest return of an episode; infinite where the world does not say."""
+  """The lowest and the highest return of an episode; infinite if the world does not say."""
   return getattr(place.world, "return_bounds", (-float("inf"), float("inf")))
 
 
 def described(place: Place) -> dict[str, Any]:
-  """What of a place a network cannot be without elsewhere, and its own file does not say.
+  """What a network needs to know about a place to be used elsewhere, if its own file does not say it.
 
-  `num_choices` of each entry of an action: outputs of one size are cut otherwise by others. `pixels`: observations that
-  are uint8, and divided by 255.
+  `num_choices` of each entry of an action: outputs of the same size may be split differently. `pixels`: observations
+  that are uint8, and divided by 255.
   """
   pixels = [name for name, one in place.world.observation_spec().items() if one.dtype == np.uint8]
   return {"num_choices": list(num_choices(place)), "pixels": sorted(pixels)}
 
 
 def check_alike(place: Place, spec: network.Network, learned_in: Mapping[str, Any] | None, *, acts: bool) -> None:
-  """Refuses a place whose pixels, or actions where the network `acts` there, are of another kind than it has learned.
+  """Refuses a place whose pixels, or whose actions if the network `acts` there, differ in kind from what it learned.
 
   Args:
-    learned_in: `described` of where it has learned; None, of older networks: nothing is known.
+    learned_in: `described` of the place where it learned; None for older networks, for which nothing is known.
 
   Raises:
     ValueError: naming the observation or the actions.

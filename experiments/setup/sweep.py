@@ -1,6 +1,7 @@
 """The configs of a sweep's members: each has its own seed, and values drawn for what `sweep.sampled` names.
 
-What a member may have of its own are the leaves of its agent: numbers, which are data (`running.devices`).
+A member's own values can only be its seed, `alpha` and leaves of its agent: numbers, which are data
+(`running.devices`).
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ _KINDS = ("choice", "log_uniform")
 
 
 def own_fields(config: config_dict.ConfigDict) -> set[str]:
-  """The fields that runs side by side may differ in: numbers that are data, not what makes a program or a world."""
+  """The fields in which runs side by side may differ: numbers that are data, not what makes a program or a world."""
   hyper, head = (
     [field.name for field in dataclasses.fields(data) if field.metadata.get("pytree_node", True)]
     for data in (actor_critic.Hyper, auxiliary.Head)
@@ -29,10 +30,10 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
   """The config of member `index`: its own seed, and a value drawn for each of `config.sweep.sampled`.
 
   `sampled` lists (field, kind, values): "choice" deals the values like cards, so that a few members see all of them;
-  "log_uniform" draws between two. More members leave the earlier ones what they are.
+  "log_uniform" draws between two. Adding members does not change the earlier ones.
 
   Raises:
-    ValueError: for an unknown field or kind, one that is not a run's own, or nothing to draw from.
+    ValueError: for an unknown field or kind, for a field in which runs may not differ, or for nothing to draw from.
   """
   member = config_dict.ConfigDict({name: value for name, value in config.items() if name != "sweep"})
   member = member.copy_and_resolve_references()

@@ -1,11 +1,11 @@
-"""A trained network that sees what the simulation shows, beside one that learns from what the arm shows.
+"""A teacher: a trained network that sees what the simulation shows, beside a learner that sees what the arm shows.
 
     joints, target --simulation--> pixels --teacher--> logits, which the learner's policy is drawn to
 
-An arm knows its joints, and whoever pays its reward knows the target: enough for the simulation to draw the picture
-that it would have shown, and for a network from there to say what it would do. Kickstarting (Schmitt et al. 2018), by
-a teacher that sees more than the learner, as in "Learning by cheating" (Chen et al. 2019). Only learning needs it: the
-policy reads what the arm shows, and nothing else.
+An arm knows its joints, and whoever computes its reward knows the target. From these, the simulation can draw the
+picture that it would have shown, and a network from the simulation can say what it would do. This is kickstarting
+(Schmitt et al. 2018) by a teacher that sees more than the learner, as in "Learning by cheating" (Chen et al. 2019).
+Only learning needs the teacher: the policy reads what the arm shows, and nothing else.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ def load(path: str) -> released.Source:
 
 
 def taught(place: place_lib.Place, source: released.Source) -> place_lib.Host:
-  """The place whose worlds show as `actor_critic.TEACHER` what the network of `source` would do there.
+  """The place, whose worlds also show as `actor_critic.TEACHER` what the network of `source` would do there.
 
   Raises:
     ValueError: for a place that cannot say what its simulation shows, or a network that does not fit it.
@@ -57,7 +57,7 @@ def taught(place: place_lib.Place, source: released.Source) -> place_lib.Host:
 
 
 class _Taught(dm_env.Environment):
-  """A world, and what a network would do in it: one more observation, logits float32 `[A, N]`."""
+  """A world with one more observation: what a network would do in it, as logits float32 `[A, N]`."""
 
   def __init__(
     self,
@@ -92,8 +92,8 @@ class _Taught(dm_env.Environment):
     self._environment.close()
 
   def __getattr__(self, name: str) -> Any:
-    """What else the world has."""
-    if name == "_environment":  # Not there yet: a copy asks before it is filled.
+    """Whatever else the world has."""
+    if name == "_environment":  # Not set yet: a copy asks for it before it is filled.
       raise AttributeError(name)
     return getattr(self._environment, name)
 

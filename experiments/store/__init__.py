@@ -1,1 +1,1 @@
-"""What lies on disk: run directories, checkpoints, networks, released ones; sweeps, read."""
+"""Files on disk: run directories, checkpoints, networks, released networks; reading of sweeps."""

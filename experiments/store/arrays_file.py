@@ -1,8 +1,8 @@
-"""Named arrays in one file, whole or not at all, and their content's hash in its head (safetensors).
+"""Named arrays in one file, written whole or not at all, with the hash of their content in its header (safetensors).
 
-safetensors is the format that networks are exchanged in: names, dtypes, shapes and bytes, nothing that runs. It takes
-any path literally. Beside the arrays the file holds SHA-256 of their content, by which a reader knows that they are
-those that were written.
+safetensors is the format in which networks are exchanged: names, dtypes, shapes and bytes, nothing that runs. It takes
+any path literally. Beside the arrays, the file holds the SHA-256 of their content. It tells a reader that the arrays
+are those that were written.
 """
 
 import os
@@ -15,19 +15,19 @@ from safetensors import numpy as safetensors_numpy
 
 HASH = "content_sha256"
 _UNFINISHED = "unfinished"
-# What a file raises that is no such file, or not what was written.
+# Raised by a file of another format, or by one that is not as it was written.
 _DAMAGE = (safetensors.SafetensorError, ValueError, KeyError, TypeError)
 
 
 def write(file: pathlib.Path, arrays: dict[str, np.ndarray], content_sha256: str) -> None:
-  """Writes `file` and reads it again; when this returns it is on the disk. A folder `unfinished` beside it is ours.
+  """Writes `file` and reads it back; on return it is on the disk. It uses a folder `unfinished` beside the file.
 
   Raises:
-    OSError: if it cannot be written, or reads otherwise; what was there before stays.
+    OSError: if it cannot be written, or reads back differently; what was there before stays.
   """
   whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
   unfinished = file.parent / _UNFINISHED
-  shutil.rmtree(unfinished, ignore_errors=True)  # What a killed process has left.
+  shutil.rmtree(unfinished, ignore_errors=True)  # What a killed process left behind.
   try:
     unfinished.mkdir()
     with (unfinished / file.name).open("wb") as out:
@@ -38,7 +38,7 @@ def write(file: pathlib.Path, arrays: dict[str, np.ndarray], content_sha256: str
     os.replace(unfinished / file.name, file)
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
-  folder = os.open(file.parent, os.O_RDONLY)  # The new name is on the disk when the folder is.
+  folder = os.open(file.parent, os.O_RDONLY)  # The new name is on the disk once the folder is.
   try:
     os.fsync(folder)
   finally:
@@ -52,7 +52,7 @@ def read(file: pathlib.Path) -> tuple[dict[str, np.ndarray], str]:
     OSError: if it cannot be read.
     ValueError: if it is damaged.
   """
-  with file.open("rb") as raw:  # What the system cannot read is its error, in its words, and no damage.
+  with file.open("rb") as raw:  # If the system cannot read it, that is its own error, and no damage.
     while raw.read(2**24):
       pass
   try:
@@ -63,7 +63,7 @@ def read(file: pathlib.Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _check(file: pathlib.Path, written: dict[str, np.ndarray]) -> None:
-  """Raises OSError unless names, dtypes, shapes and bytes read as they were written."""
+  """Raises OSError unless names, dtypes, shapes and bytes read back as they were written."""
   try:
     arrays, _ = read(file)
   except ValueError as error:

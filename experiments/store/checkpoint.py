@@ -1,8 +1,8 @@
-"""Saving is exact resume: every array of the training state in one file, written whole or not at all.
+"""Checkpoints for an exact resume: every array of the training state in one file, written whole or not at all.
 
-A checkpoint is a file named by its step. It appears under that name only when it is complete, is read again before an
-older one is deleted, and carries a hash of its content, so that a damaged one is noticed, reported and passed over for
-the one before. PRNG keys are saved as their data.
+A checkpoint is a file named by its step. It appears under that name only when it is complete, and is read back before
+an older one is deleted. It carries a hash of its content, so a damaged checkpoint is noticed, reported and passed over
+for the one before. PRNG keys are saved as their data.
 """
 
 import os
@@ -22,7 +22,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def flatten(state: Any) -> Arrays:
-  """Every leaf of a pytree as numpy, named by its path; PRNG keys as their data."""
+  """Every leaf of a pytree as a numpy array, named by its path; PRNG keys as their data."""
   leaves = jax.tree_util.tree_leaves_with_path(state)
   data = jax.device_get([jax.random.key_data(leaf) if is_key(leaf) else leaf for _, leaf in leaves])
   names = [name_of(path) for path, _ in leaves]
@@ -57,16 +57,16 @@ def unflatten(arrays: Arrays, like: State, *, source: str) -> State:
 
 
 def save(folder: pathlib.Path, step: int, state: Any, *, keep: int = 3) -> None:
-  """Writes the checkpoint of `step` to `folder`, then deletes what is older than the newest `keep`.
+  """Writes the checkpoint of `step` to `folder`, then deletes those older than the newest `keep`.
 
   Raises:
-    OSError: if it cannot be written, or what is read is not what was written; the older checkpoints stay.
+    OSError: if it cannot be written, or reads back differently; the older checkpoints stay.
   """
   assert keep >= 1, keep
   arrays = flatten(state)
   before = [one for one in steps(folder) if one < step]
   try:
-    folder.mkdir(exist_ok=True)  # Not its parents: a run directory that is gone is not made anew.
+    folder.mkdir(exist_ok=True)  # Not its parents: a run directory that is gone is not made again.
     arrays_file.write(file_of(folder, step), arrays, partition.content_hash(arrays))
   except OSError as error:
     kept, where = "no checkpoint was saved before", "in another --workdir"
@@ -83,7 +83,7 @@ def steps(folder: pathlib.Path) -> list[int]:
   """Steps of the checkpoints in `folder`, oldest first.
 
   Raises:
-    ValueError: if they were saved by a version that wrote them otherwise.
+    ValueError: if they were saved by a version that wrote another format.
   """
   return run_directory.saved_steps(folder)
 
@@ -111,7 +111,7 @@ def load_newest(folder: pathlib.Path) -> tuple[int, Arrays] | None:
   """The newest undamaged checkpoint and its step; damaged ones are reported on stderr. None if there never was one.
 
   Raises:
-    OSError: if the newest cannot be read: it may well be whole, so that the run must not go back behind it.
+    OSError: if the newest cannot be read: it may well be whole, so the run must not go back to an older one.
     ValueError: if there are checkpoints and all of them are damaged.
   """
   saved = steps(folder)
@@ -144,7 +144,7 @@ def load_run(path: str | os.PathLike) -> tuple[network.Network, Any, int, dict[s
 
 
 def load_own(path: pathlib.Path) -> tuple[int, Arrays, pathlib.Path]:
-  """A run's step and arrays at its newest checkpoint, and that file: its own, or its part of its sweep's.
+  """Step, arrays and file of a run's newest checkpoint: its own, or its part of the checkpoint of its sweep.
 
   Raises:
     OSError, ValueError: as `load_newest`, and if there is none.
@@ -163,7 +163,7 @@ def load_own(path: pathlib.Path) -> tuple[int, Arrays, pathlib.Path]:
 
 
 def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any:
-  """The network's parameters among a training state's arrays, auxiliary heads left out.
+  """The network's parameters among a training state's arrays, without auxiliary heads.
 
   Raises:
     ValueError: if they are not those of `spec`.
@@ -171,7 +171,7 @@ def network_params(arrays: Arrays, spec: network.Network, *, source: str) -> Any
   newest = str(len(spec.columns) - 1)
   without_heads = {
     name: array for name, array in arrays.items() if name.split("/")[1:3] != [newest, auxiliary.NAME]
-  }  # A frozen column may have a layer that is called so.
+  }  # A frozen column may have a layer of that name.
   return all_params(without_heads, network.params_like(spec), source=source)
 
 
@@ -188,7 +188,7 @@ def all_params(arrays: Arrays, like: Any, *, source: str) -> Any:
 
 
 def auxiliary_heads(arrays: Arrays) -> dict[str, list[dict[str, jax.Array]]]:
-  """The parameters of the auxiliary heads among a training state's arrays: head -> layers, as `auxiliary.init`'s."""
+  """The parameters of the auxiliary heads among a training state's arrays: head -> layers, as in `auxiliary.init`."""
   found: dict[str, dict[int, dict[str, jax.Array]]] = {}
   params = {
     tuple(name.split("/")): array for name, array in arrays.items() if name.startswith(("trainable/", "frozen/"))

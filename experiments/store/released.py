@@ -3,10 +3,10 @@
     params.safetensors  every parameter by its path        network.json     the network's shape
     evaluation.json     mean return, interval, episodes    provenance.json  command, commit, versions, device, seed
 
-What its value is multiplied by stands in provenance.json as `reward_scale`, and as `learned_in` what it cannot be
-without elsewhere (`experiments.setup.place.described`).
-The hash of the parameters' content stands beside them and in provenance.json, and is compared on loading.
-`load_source` reads such a folder and a run directory alike.
+provenance.json also holds `reward_scale`, by which the network's value is multiplied, and `learned_in`, which the
+network needs to be used elsewhere (`experiments.setup.place.described`). The hash of the parameters' content is stored
+beside them and in provenance.json, and is compared on loading. `load_source` reads such a folder and a run directory
+alike.
 """
 
 import os
@@ -35,21 +35,21 @@ class Evaluation(NamedTuple):
 
 
 class Source(NamedTuple):
-  """A trained network, and what is recorded of its training; None where that is not."""
+  """A trained network, and what is recorded of its training; fields that are not recorded are None."""
 
   spec: network.Network
   params: Any
-  step: int | None  # That it was trained to.
-  heads: dict[str, Any] | None = None  # Its auxiliary heads, by name; a release has left them behind.
-  reward_scale: float | None = None  # Of the rewards that its value is learned from.
-  learned_in: dict[str, Any] | None = None  # `place.described` of where its newest column has learned.
+  step: int | None  # The step that it was trained to.
+  heads: dict[str, Any] | None = None  # Its auxiliary heads by name; a release does not contain them.
+  reward_scale: float | None = None  # Scale of the rewards that its value is learned from.
+  learned_in: dict[str, Any] | None = None  # `place.described` of the place where its newest column learned.
 
   def about(self) -> dict[str, Any]:
-    """What a release's provenance.json says of it."""
+    """What a release's provenance.json says about it."""
     return {"reward_scale": self.reward_scale, "learned_in": self.learned_in}
 
   def first(self, num_columns: int) -> "Source":
-    """The network without its later columns: of a progressive one, as it was before they grew.
+    """The network without its later columns: a progressive one as it was before they were added.
 
     Raises:
       ValueError: if it has fewer.
@@ -70,11 +70,11 @@ def save(
   evaluation: dict[str, Any],
   provenance: dict[str, Any],
 ) -> None:
-  """Writes a released folder; one that is there is overwritten file by file, each of them whole.
+  """Writes a released folder; an existing one is overwritten file by file, each of them whole.
 
   Raises:
     ValueError: for the directory of a run, whose own network nobody would read any more; for parameters of another
-      network, or in other numbers than float32, which nobody could read.
+      network, or of another type than float32, which nobody could read.
   """
   folder = run_directory.local(folder)
   refuse_folder(folder)
@@ -90,7 +90,7 @@ def save(
 
 
 def refuse_folder(folder: str | os.PathLike) -> None:
-  """Refuses the directory of a run, and what is no folder, as one to release a network to; raises as `save`."""
+  """Refuses to release a network to the directory of a run, or to what is no writable folder; raises as `save`."""
   path = run_directory.local(folder)
   if (path / "config.json").exists():
     raise ValueError(f"{folder} is the directory of a run; release its network to a folder of its own")
@@ -104,7 +104,7 @@ def load(folder: str | os.PathLike) -> Source:
 
   Raises:
     OSError: if a file cannot be read.
-    ValueError: if one is missing, damaged or another's, or the parameters do not fit the network.
+    ValueError: if a file is missing, damaged or another's, or if the parameters do not fit the network.
   """
   folder = run_directory.local(folder)
   spec, file = network_file.read_spec(folder), folder / _PARAMS
@@ -131,7 +131,7 @@ def read_evaluation(folder: pathlib.Path) -> Evaluation:
 
   Raises:
     OSError: if there is none.
-    ValueError: if it is damaged, or says nothing of returns.
+    ValueError: if it is damaged, or says nothing about returns.
   """
   file = folder / "evaluation.json"
   known = run_directory.read_json(file)
@@ -146,11 +146,11 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
   """Provenance and steps of every run that made the network in `folder`, the oldest first.
 
   Args:
-    folder: a released network, or a run directory, whose run may have started from another's network.
-    steps: how far the run in `folder` had learned; None: as far as its newest checkpoint (a sweep's member has none).
+    folder: a released network, or the directory of a run, which may have started from another run's network.
+    steps: how far the run in `folder` had learned; None: as far as its newest checkpoint.
 
   Returns:
-    The steps of a run whose folder is gone are None, its commit is "unknown".
+    For a run whose folder is gone, the steps are None and the commit is "unknown".
   """
   before, since = lineage_since_release(folder, steps=steps)
   return [*before, *since]
@@ -159,7 +159,7 @@ def lineage(folder: pathlib.Path, *, steps: int | None = None) -> list[dict[str,
 def lineage_since_release(
   folder: pathlib.Path, *, steps: int | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-  """`lineage` in two: the runs that made the newest released network in it, and those that came after."""
+  """`lineage` in two parts: the runs that made the newest released network in it, and the runs after that."""
   provenance = run_directory.read_provenance(folder)
   if "training" in provenance:  # A released network.
     return provenance["training"], []
@@ -171,16 +171,16 @@ def lineage_since_release(
 
 
 def named(source: Source) -> dict[str, Any]:
-  """What a run's provenance says of the network that it starts from: where that lies, there may be another later."""
+  """Identifies in a run's provenance the network that it starts from: later there may be another at the same path."""
   return {"source_steps": source.step, SOURCE_HASH: partition.content_hash(source.params)}
 
 
 def _lineage_before(
   source: pathlib.Path, about: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-  """`lineage_since_release` of the network that a run of this provenance started from, as far as that had learned then.
+  """`lineage_since_release` of the network that a run of this provenance started from, up to its steps at that time.
 
-  It may be gone since, or made anew: that is said there and on stderr.
+  That network may be gone by now, or made anew; the result and stderr say so.
   """
   why = "is gone"
   if source.is_dir():
@@ -188,7 +188,7 @@ def _lineage_before(
     if here is None and steps is not None and steps == max(checkpoint.steps(source / "checkpoints"), default=None):
       try:
         here = partition.content_hash(checkpoint.load_run(source)[1])
-      except ValueError:  # It is a sweep now.
+      except ValueError:  # The source is a sweep now.
         here = "of several"
     if here is None or here == about.get(SOURCE_HASH, here):
       return lineage_since_release(source, steps=steps)
@@ -203,7 +203,7 @@ def load_source(path: str | os.PathLike) -> Source:
   Raises:
     ValueError: if there is nothing to read there.
   """
-  if not os.fspath(path):  # It would be the folder that one stands in.
+  if not os.fspath(path):  # An empty path would be the current folder.
     raise ValueError(
       "no network is named to start from, as all methods but scratch do; set --config.source to a run directory or a "
       "released network"
@@ -232,10 +232,10 @@ def trained_in(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
 
 
 def reward_scale(run: pathlib.Path) -> float | None:
-  """Of the rewards that a run, or a member of a sweep, learned from; None where no config says."""
+  """The scale of the rewards that a run, or a member of a sweep, learned from; None if no config says."""
   return hyper(run, "reward_scale")
 
 
 def hyper(run: pathlib.Path, name: str) -> Any:
-  """A field of `Hyper` that a run, or a member of a sweep, learned with; None where no config says."""
+  """A field of `Hyper` that a run, or a member of a sweep, learned with; None if no config says."""
   return run_directory.read_config(run).get("train", {}).get("hyper", {}).get(name)

@@ -1,9 +1,10 @@
-"""A run directory: what was run (config.json), from what (provenance.json, network.json), and what came of it.
+"""A run directory: what was run (config.json), from what (provenance.json, network.json), and the results.
 
     config.json  provenance.json  network.json  metrics.jsonl  checkpoints/  videos/  tensorboard/
 
-From its first checkpoint on a directory belongs to one config: a second start with the same config continues it, one
-with more steps goes on, one with another config is refused with the difference printed. It may be moved.
+From its first checkpoint on, a directory belongs to one config. A second start with the same config continues it, and
+so does one with more steps. A start with another config is refused, and the difference is printed. The directory may be
+moved.
 """
 
 import contextlib
@@ -29,10 +30,10 @@ from ml_collections import config_dict
 from analysis import records
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
-CHECKPOINT = ".safetensors"  # A checkpoint's name is its step and this.
-_ROOT = pathlib.Path(__file__).resolve().parents[2]  # What our packages lie in.
+CHECKPOINT = ".safetensors"  # A checkpoint is named by its step and this suffix.
+_ROOT = pathlib.Path(__file__).resolve().parents[2]  # The folder that holds our packages.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
-# Fields that configs of earlier versions lack, and what was done without them.
+# Fields that configs of earlier versions lack, and the values for what was done without them.
 _ADDED = {
   "train.column.embed": [],
   "train.column.laterals": "adapter",
@@ -57,8 +58,8 @@ _ADDED = {
   "train.hyper.teacher_cost": 10.0,
   "world_options.randomization.shadow": 0.0,
 }
-_MAY_MOVE = ("teacher", "recording")  # Of `train`: what a run reads and does not hold.
-_FREE = {"wandb"}  # Where records go: what is learned does not depend on it.
+_MAY_MOVE = ("teacher", "recording")  # Of `train`: what a run reads but does not contain.
+_FREE = {"wandb"}  # Where records go; learning does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
@@ -66,7 +67,7 @@ def local(path: str | os.PathLike) -> pathlib.Path:
   """`path` with `~` expanded.
 
   Raises:
-    ValueError: for a place that is no folder of this machine's, such as gs://bucket/run.
+    ValueError: for a place that is no folder of this machine, such as gs://bucket/run.
   """
   if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
     raise ValueError(f"{os.fspath(path)} is no path of this machine; name a folder that is mounted here")
@@ -74,9 +75,9 @@ def local(path: str | os.PathLike) -> pathlib.Path:
 
 
 def present(path: str | os.PathLike) -> pathlib.Path:
-  """`path` of something to read: as `local`; what is not there and begins with `experiments/` is the package's own.
+  """`local` for reading: a path that does not exist and begins with `experiments/` is taken from the package.
 
-  So configs and released networks have the same names in a clone and where the package is installed.
+  Configs and released networks thus have the same names in a clone and where the package is installed.
   """
   here = local(path)
   own = _ROOT / here
@@ -91,19 +92,19 @@ def claim(
   about: Mapping[str, Any] | None = None,
   step: int | None = None,
 ) -> pathlib.Path:
-  """Makes the directory for a config, or finds that it is this config's; writes config and provenance.
+  """Makes the directory for a config, or checks that it is this config's; writes config and provenance.
 
-  A start that has nothing left to learn is not one more in the provenance.
+  A start that has nothing left to learn is not added to the provenance.
 
-  Until there is a checkpoint nothing depends on the config, and another one takes its place. `train.steps` may become
-  other than it was, as long as no more than that has been learned; source, teacher and recording may be called
-  otherwise, and a teacher or a recording that is gone from where it was has moved.
+  Until there is a checkpoint nothing depends on the config, and another config may take its place. `train.steps` may
+  change, as long as no more steps than that have been learned. Source, teacher and recording may be named by another
+  path. If a teacher or a recording is no longer at its old path, it is assumed to have moved.
 
   Args:
-    workdir, config: a run's, or a sweep's.
-    sweep: the directory of the sweep that the run is a member of, where its checkpoints are.
-    about: this start's `provenance`, from who claims many directories at once: it asks git and reads all code.
-    step: that a run goes on from; None: that of the newest checkpoint, which may be damaged.
+    workdir, config: of a run or of a sweep.
+    sweep: the directory of the sweep that the run is a member of; the checkpoints are there.
+    about: this start's `provenance`, from callers that claim many directories at once: it asks git and reads all code.
+    step: the step that a run continues from; None: that of the newest checkpoint, which may be damaged.
 
   Raises:
     ValueError: if the directory has learned with another config, or holds what no checkpoint of its own can bring back.
@@ -116,7 +117,7 @@ def claim(
     _refuse_what_would_be_lost(path)
   refuse_another(path, config, sweep=sweep)
   source = present(ours["source"]).resolve() if ours.get("source") else None
-  # Where it lies as seen from here: both may be moved together.
+  # The path as seen from here: both may be moved together.
   where = {"source": os.path.relpath(source, path.resolve())} if source else {}
   now = {**(about or provenance()), "seed": ours.get("seed")}
   first, before = (read_provenance(path), read_config(path)) if learned else ({}, {})
@@ -126,16 +127,16 @@ def claim(
       print(f"warning: {path} goes on with the {name} {now_called}, {called} before", file=sys.stderr)
   write_json(path / "config.json", ours)
   begins = step if step is not None else max(learned, default=0)
-  if first and begins < ours.get("train", {}).get("steps", math.inf):  # Else there is nothing left to learn.
+  if first and begins < ours.get("train", {}).get("steps", math.inf):  # Else nothing is left to learn.
     first = _resumed(first, now | {"step": begins}, path)
   write_json(path / "provenance.json", (first or now) | where)
   return path
 
 
 def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep: pathlib.Path | None = None) -> None:
-  """Refuses a directory that has learned with another config than this, but for what `claim` goes on with.
+  """Refuses a directory that has learned with another config, except for the changes that `claim` accepts.
 
-  Args: as of `claim`.
+  Args: as for `claim`.
 
   Raises:
     ValueError: naming every field that differs.
@@ -153,19 +154,19 @@ def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep:
     called, now_called = before.get(name), phase.get(name)
     if called and now_called and (_is_same(called, now_called) or not present(called).exists()):
       before[name] = now_called
-  if "steps" in before and phase.get("steps", 0) >= min(learned[-1], before["steps"]):  # Whole updates go beyond them.
+  if "steps" in before and phase.get("steps", 0) >= min(learned[-1], before["steps"]):  # Whole updates go beyond.
     before["steps"] = phase["steps"]
   if changes := difference(theirs, ours):
     raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
 
 
 def _is_same(one: str, other: str) -> bool:
-  """Whether two names are of one place."""
+  """Whether two paths name the same place."""
   return present(one).resolve() == present(other).resolve()
 
 
 def _refuse_what_would_be_lost(path: pathlib.Path) -> None:
-  """Refuses a directory without checkpoints in which somebody else's work lies."""
+  """Refuses a directory without checkpoints that holds somebody else's work."""
   held = {
     "a released network": ("params.safetensors",),
     "what a run has learned, without its checkpoints": ("best",),
@@ -184,11 +185,11 @@ def _has_saved_once(path: pathlib.Path) -> bool:
   record = math.prod(phase.get(name, 0) for name in ("updates_per_record", "num_worlds", "num_steps"))
   last = max(records.last_step(metrics, kind=kind) for kind in ("train", "episode"))
   steps, save_every = phase.get("steps", 0), phase.get("save_every", 0)
-  return last >= max(1, steps) or 0 < save_every < last - 2 * record  # It saves at its end, whatever else it does.
+  return last >= max(1, steps) or 0 < save_every < last - 2 * record  # A run always saves at its end.
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-  """The config that a run directory was last begun with; {} where there is none."""
+  """The config with which a run directory was last started; {} if there is none."""
   file = path / "config.json"
   return read_json(file) if file.exists() else {}
 
@@ -197,7 +198,7 @@ def saved_steps(checkpoints: pathlib.Path) -> list[int]:
   """Steps of the checkpoints in a folder of them, oldest first.
 
   Raises:
-    ValueError: if they were saved by a version that wrote them otherwise.
+    ValueError: if they were saved by a version that wrote another format.
   """
   paths = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
   if older := [path for path in paths if path.name.isdigit()]:
@@ -214,7 +215,7 @@ def is_evaluated(path: pathlib.Path, step: int) -> bool:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-  """Every field in which two configs differ, as `name: old -> new`; but for where records go."""
+  """Every field in which two configs differ, as `name: OLD there, NEW here`, except where records go."""
   changes = []
   for key in sorted({*old, *new} - _FREE):
     a, b = old.get(key), new.get(key)
@@ -244,13 +245,13 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
 
 
 def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
-  """What `folder/provenance.json` says, of a run or a released network; nothing where there is none."""
+  """What `folder/provenance.json` says of a run or a released network; {} if there is no such file."""
   file = folder / "provenance.json"
   return read_json(file) if file.exists() else {}
 
 
 def commit() -> str:
-  """The commit this code is at, with `+changes` when the working tree differs; `unknown` where no git tracks it."""
+  """The commit this code is at, with `+changes` when the working tree differs; `unknown` if git does not track it."""
   try:
     _git("ls-files", "--error-unmatch", __file__)  # Fails in an environment inside another project's checkout.
     head, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
@@ -261,7 +262,7 @@ def commit() -> str:
 
 
 def code_hash() -> str:
-  """SHA-256 over names and bytes of our Python files and mazes: sees edits that are in no commit."""
+  """SHA-256 over the names and bytes of our Python files and mazes; it sees uncommitted edits."""
   files = [f for name in _OURS for kind in ("*.py", "levels/*") for f in (_ROOT / name).rglob(kind)]
   digest = hashlib.sha256()
   for file in sorted(files):
@@ -270,7 +271,7 @@ def code_hash() -> str:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON file whole or not at all; infinity, which JSON lacks, as "Infinity" (as protobuf's JSON does).
+  """Writes a JSON file whole or not at all; infinity, which JSON lacks, is written "Infinity" (as in protobuf's JSON).
 
   Raises:
     OSError: naming the file, if it cannot be written; what was there before stays.
@@ -280,9 +281,9 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     with temporary.open("w") as file:
       file.write(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
       file.flush()
-      os.fsync(file.fileno())  # Otherwise a power cut may leave the name without the words.
+      os.fsync(file.fileno())  # Otherwise a power cut may leave the name without the content.
     os.replace(temporary, path)
-  except OSError as error:  # A full disk's own words name no file.
+  except OSError as error:  # The system's message for a full disk names no file.
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise OSError(error.errno, f"cannot write {path} ({error.strerror})") from error
@@ -296,7 +297,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   """
   try:
     value = json.loads(path.read_text())
-  except ValueError as error:  # No JSON, or no text.
+  except ValueError as error:  # Not JSON, or not text.
     raise ValueError(f"{path} is damaged ({error}); copy it again") from error
   if not isinstance(value, dict):
     raise ValueError(f"{path} holds {type(value).__name__}, not an object; copy it again")
@@ -304,12 +305,12 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def as_read(value: Mapping[str, Any]) -> dict[str, Any]:
-  """What `read_json` gives where `write_json` had `value`, of strings, lists and numbers."""
+  """What `read_json` returns once `write_json` has written `value`, of strings, lists and numbers."""
   return _map(value, lambda one: _NO_NUMBERS.get(one, one) if isinstance(one, str) else one)
 
 
 def finite(x: Any) -> float | None:
-  """`x` for a JSON file; null where there is no number."""
+  """`x` for a JSON file; None, i.e. null, if it is not finite."""
   return float(x) if math.isfinite(x) else None
 
 
@@ -320,21 +321,21 @@ def _without_infinity(value: Any) -> Any:
 
 
 def _map(value: Any, change: Callable[[Any], Any]) -> Any:
-  """`change` of every value inside lists and dictionaries."""
+  """Applies `change` to every value inside lists and dictionaries."""
   if isinstance(value, Mapping):
     return {key: _map(one, change) for key, one in value.items()}
   return [_map(one, change) for one in value] if isinstance(value, list | tuple) else change(value)
 
 
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
-  """`first` with `now` as one more start; other code and other versions are said on stderr."""
+  """`first` with `now` added as one more start; a change of code or versions is reported on stderr."""
   before = {**first, **[first, *first.get("resumed", [])][-1]}
   changes = []
   if before.get("code_sha256", now["code_sha256"]) != now["code_sha256"]:
     changes.append(f"other code than it has learned with (commit {before['commit']} before, {now['commit']} now)")
   if versions := difference(before.get("packages", now["packages"]), now["packages"]):
     changes.append(f"other versions ({'; '.join(versions)})")
-  if (path / "checkpoints").is_dir():  # Of a sweep, once.
+  if (path / "checkpoints").is_dir():  # Once for a sweep.
     for change in changes:
       print(f"warning: {path} goes on with {change}; provenance.json says so", file=sys.stderr)
   keys = ("step", "command", "commit", "code_sha256", "packages", "device", "started")

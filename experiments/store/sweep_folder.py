@@ -1,7 +1,7 @@
-"""A sweep on disk, read: its members' learning curves, which of them are best, and why some have not got so far.
+"""Reads a sweep from disk: its members' learning curves, which members are best, and why some are behind.
 
-Curves are made here, from the returns of finished episodes, so that all figures draw the same ones; members are
-compared by their last tenth. What has not been reached is named in words, never drawn as a zero.
+Curves are made here, from the returns of finished episodes, so that all figures draw the same curves. Members are
+compared by the last tenth of their steps. What a run has not reached is named in words and never drawn as a zero.
 """
 
 import pathlib
@@ -12,28 +12,29 @@ import numpy as np
 
 from analysis import curves, records, transfer
 
-NUM_POINTS = 100  # Of a learning curve. A point of the paper's averages 1/640 of a run 13 times our laptop's.
-_MOST_NAMES = 3  # Of runs that are named as missing.
+NUM_POINTS = 100  # Of a learning curve. A point of the paper averages 1/640 of a run 13 times as long as our laptop's.
+_MOST_NAMES = 3  # At most so many missing runs are named.
 
 
 class TooShort(ValueError):
-  """No episode ended in the last tenth of a run, so that nothing says how well it plays."""
+  """No episode ended in the last tenth of a run, so nothing says how well it plays."""
 
 
 class Members(NamedTuple):
   """The runs of a sweep."""
 
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
-  lacking: str  # How many there are of how many, and which are not among them; '' where all are, or none.
+  lacking: str  # How many of how many there are, and which are missing; '' if all are there, or none.
 
 
 def read_members(path: pathlib.Path, num_runs: int) -> Members:
-  """Reads the members of the sweep in `path`, which has `num_runs` when all are there.
+  """Reads the members of the sweep in `path`, which has `num_runs` when it is complete.
 
-  More may lie there, of a config with more runs that was given up before its first checkpoint: they are not read.
+  The folder may hold more members, from a config with more runs that was given up before its first checkpoint. These
+  are not read.
 
   Raises:
-    ValueError: one cannot be read.
+    ValueError: if one cannot be read.
   """
   own = {f"{i:02}": path / "runs" / f"{i:02}" for i in range(num_runs)}
   there = {name: records.read(run) for name, run in own.items() if (run / "metrics.jsonl").exists()}
@@ -57,7 +58,7 @@ def score(path: pathlib.Path) -> float:
 
 
 def best(paths: Sequence[pathlib.Path]) -> tuple[int, list[float]]:
-  """Which of the runs in `paths` scores best, and the `score` of each: minus infinity where it is too short.
+  """The index of the best run in `paths`, and the `score` of each: minus infinity if it is too short.
 
   Raises:
     TooShort: if all are.
@@ -76,7 +77,7 @@ def best(paths: Sequence[pathlib.Path]) -> tuple[int, list[float]]:
 
 
 def late_return(run: records.Run) -> float:
-  """`score` of a run that was read; minus infinity for one whose last update, or a return, is no number."""
+  """`score` of a run that has been read; minus infinity if its last update or a return is not a finite number."""
   last = records.last(run, kind="train")
   if not np.isfinite([last.get(name, 0.0) for name in ("loss", "gradient_norm")]).all():
     return -np.inf
@@ -88,7 +89,7 @@ def late_return(run: records.Run) -> float:
 
 
 def late_returns(run: records.Run) -> np.ndarray:
-  """Returns of the episodes that a run finished in the last tenth of its steps, `[N]`; N is 0 where none did."""
+  """Returns of the episodes that a run finished in the last tenth of its steps, `[N]`; N is 0 if there were none."""
   if not records.has_ended(run):
     return np.zeros(0)
   ends, returns = records.episodes(run)
@@ -96,24 +97,24 @@ def late_returns(run: records.Run) -> np.ndarray:
 
 
 def last_returns(run: records.Run) -> np.ndarray:
-  """`late_returns` of a run that has ended episodes, or what its last one returned where none ended there."""
+  """`late_returns` of a run with finished episodes, or the return of its last one if none ended that late."""
   returns = late_returns(run)
   return returns if returns.size else records.episodes(run)[1][-1:]
 
 
 def points(run: records.Run, steps: int, start: float | None, median_points: int = 1) -> tuple[np.ndarray, np.ndarray]:
-  """A learning curve up to `steps`: what ended in each of `NUM_POINTS` bins, steps `[G]` and values `[G]`.
+  """A learning curve up to `steps`, from what ended in each of `NUM_POINTS` bins: steps `[G]` and values `[G]`.
 
   Args:
     run: with finished episodes.
-    steps: of the whole sweep, which the bins divide.
-    start: the value at step 0, what is scored before anything is learned; None: what the first episodes returned, which
-      were played before much was.
-    median_points: as of `curves.points`.
+    steps: of the whole sweep, which are divided into the bins.
+    start: the value at step 0, scored before anything is learned; None: the return of the first episodes, which were
+      played before much was learned.
+    median_points: as for `curves.points`.
   """
   ends, returns = records.episodes(run)
   num_steps = min(records.num_steps(run), steps)
-  ends = np.minimum(ends, num_steps)  # The last update may go beyond.
+  ends = np.minimum(ends, num_steps)  # The last update may go beyond `steps`.
   bin_steps = max(1, round(steps / NUM_POINTS))
   start = float(returns[0]) if start is None else start
   return curves.points(
@@ -122,22 +123,22 @@ def points(run: records.Run, steps: int, start: float | None, median_points: int
 
 
 def top_runs(curve: curves.Curve, top: int, floor: float) -> np.ndarray:
-  """Which runs have the most area above the floor, as a transfer score counts it: `top` indices, or all of fewer."""
+  """Indices of the `top` runs (or all, if fewer) with the most area above the floor, as a transfer score counts it."""
   how = transfer.Definition(floor=floor, horizon=float(curve.steps[-1]), top_k=1)
   each = [transfer.areas(curves.Curve(curve.steps, values[None]), how)[0] for values in curve.values]
   return np.argsort(-np.asarray(each), kind="stable")[:top]
 
 
 def why_unreadable(runs: Sequence[records.Run], curve: curves.Curve) -> str:
-  """Which of `runs`, a line of the curve each, has a return that is no number; '' where none has."""
+  """Names the first of `runs`, one line of the curve each, with a return that is not finite; '' if there is none."""
   bad = [run for run, values in zip(runs, curve.values, strict=True) if not np.isfinite(values).all()]
   return f"unreadable: {bad[0].path} has a return that is no number" if bad else ""
 
 
 def why_incomplete(runs: Sequence[records.Run], steps: int, *, is_done: bool) -> tuple[str, str]:
-  """(note, gap): why a sweep of `steps` is not complete, short and in full; '' where it is.
+  """(note, gap): why a sweep of `steps` is incomplete, in short and in full; '' if it is complete.
 
-  `runs` are those that have finished episodes; `is_done`: whether what comes after learning was done too.
+  `runs` are those with finished episodes. `is_done` says whether the work after learning was done too.
   """
   if not runs:
     return "empty", "empty: no episode has ended"

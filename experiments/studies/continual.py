@@ -1,7 +1,7 @@
 """Modes of a game in sequence: average performance and forward transfer by method, and what correcting ProgNet changes.
 
-A run's config says which method and mode it is of (`configs.continual`). The score that an episode must reach to
-succeed is what the methods return in the last tenth of the task, on average; the papers' scores are not known here.
+A run's config names its method and mode (`configs.continual`). An episode succeeds if it reaches a score: the mean
+return of the methods in the last tenth of the task. We do not know the papers' scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ COLORS = {
   "corrected": "#2f8f5b",
   "with adapters": colors.METHODS["progressive"][0],
 }
-_PROGRESSIVE = {"blind": "as published", "linear": "corrected", "adapter": "with adapters"}  # By the laterals.
-_RETAINED = "retained"  # A task played again after the last one, by what finetuning has made of its network.
+_PROGRESSIVE = {"blind": "as published", "linear": "corrected", "adapter": "with adapters"}  # Laterals -> method.
+_RETAINED = "retained"  # A task played again after the last one, by the network that finetuning has made.
 _PERFORMANCE, _TRANSFER = "average performance", "forward transfer"
 _SCORE, _RETURN = "score to reach", "return in the end"
 _CHANGES = {name: f"more {name}" for name in (_PERFORMANCE, _TRANSFER)}
@@ -29,31 +29,32 @@ _BOUNDS = drawing.Bounds(0.0, 1.0, but_for=(_TRANSFER, _SCORE, _RETURN, *_CHANGE
 
 
 class _Task(NamedTuple):
-  """One task as one method learned it; arrays are of the seeds, `[S]`."""
+  """One task as one method learned it; arrays are over the seeds, `[S]`."""
 
   curve: curves.Curve  # Of returns.
-  returns: np.ndarray  # In the end.
-  success: np.ndarray  # In the end.
+  returns: np.ndarray  # At the end.
+  success: np.ndarray  # At the end.
   area: np.ndarray
   transfer: np.ndarray
 
 
 class _Game(NamedTuple):
-  """All that is known of the tasks of one game."""
+  """Everything that is known about the tasks of one game."""
 
   name: str
   modes: tuple[int, ...]  # In the order in which they are learned.
-  scores: Mapping[int, float]  # That succeed, of the modes that some method has learned.
+  scores: Mapping[int, float]  # Scores that succeed, for the modes that some method has learned.
   tasks: Mapping[tuple[str, int], _Task]  # By method and mode.
-  retained: Mapping[int, np.ndarray]  # Mode -> success after the last task, by finetuning, `[S]`.
+  retained: Mapping[int, np.ndarray]  # Mode -> success of finetuning after the last task, `[S]`.
   gaps: Mapping[str, str]
 
 
 def draw(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """A panel of returns for each mode; both measures of every method, each task's part, and what the correction changes.
+  """A panel of returns for each mode; both measures of every method, each task's part, and the correction's effect.
 
   Raises:
-    ValueError: for a run of another experiment, two of the same, or runs of one game that are not of one length.
+    ValueError: for a run of another experiment, for two runs of the same task, method and seed, or for runs of one game
+      that differ in length.
   """
   by_game: dict[str, dict[tuple[str, int, int], records.Run]] = {}
   for run in runs:
@@ -124,12 +125,12 @@ def _key(run: records.Run) -> tuple[str, str, int, int]:
 
 
 def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
-  """Measures what has been learned of a game; what is lacking for some seed is a gap."""
+  """Measures what has been learned of a game; whatever is missing for some seed is a gap."""
   modes, seeds = sorted({mode for _, mode, _ in runs}), sorted({seed for *_, seed in runs})
   gaps: dict[str, str] = {}
 
   def complete(method: str, mode: int) -> list[records.Run]:
-    """The runs of all seeds; none, and a gap, where one lacks."""
+    """The runs of all seeds; if one is missing, none, and a gap is noted."""
     found = [runs.get((method, mode, seed)) for seed in seeds]
     lacking = [f"seed {seed}: {_lack(run)}" for seed, run in zip(seeds, found, strict=True) if _lack(run)]
     if lacking:
@@ -141,7 +142,7 @@ def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
   retained: dict[int, np.ndarray] = {}
   for mode in modes:
     scratch = complete("scratch", mode)
-    others = () if mode == modes[0] else COLORS.keys() - {"scratch"}  # All methods learn the first from scratch.
+    others = () if mode == modes[0] else COLORS.keys() - {"scratch"}  # All methods learn the first mode from scratch.
     found = {method: complete(method, mode) if method in others else scratch for method in COLORS}
     if not scratch:
       continue
@@ -161,7 +162,7 @@ def _read(game: str, runs: Mapping[tuple[str, int, int], records.Run]) -> _Game:
 
 
 def _lack(run: records.Run | None) -> str:
-  """Why a run does not count; '' where it does."""
+  """Why a run does not count; '' if it does."""
   if run is None:
     return "not run"
   if not records.has_ended(run):
@@ -187,24 +188,24 @@ def _measure(runs: Sequence[records.Run], score: float, baselines: np.ndarray | 
 
 
 def _methods(game: _Game) -> tuple[str, ...]:
-  """All of them; of a game with one mode, which all learn from scratch, that alone."""
+  """All methods; for a game with one mode, which all learn from scratch, only "scratch"."""
   return tuple(COLORS) if len(game.modes) > 1 else ("scratch",)
 
 
 def _drawn(game: _Game, mode: int) -> dict[str, str]:
-  """Method -> color of the lines of a panel."""
+  """Method -> colour, for the lines of a panel."""
   methods = ("scratch",) if mode == game.modes[0] else COLORS
   return {name: COLORS[name] for name in methods if (name, mode) in game.tasks}
 
 
 def _measures(game: _Game, method: str) -> dict[str, drawing.Cell]:
-  """Average performance and forward transfer over all tasks; words where one lacks."""
+  """Average performance and forward transfer over all tasks; words if a task is missing."""
   lacking = [f"mode {mode}" for mode in game.modes if (method, mode) not in game.tasks]
   if lacking:
     return dict.fromkeys((_PERFORMANCE, _TRANSFER), f"lacks {', '.join(lacking)}")
   tasks = {mode: game.tasks[method, mode] for mode in game.modes}
   transfer = np.mean([task.transfer for task in tasks.values()], axis=0)
-  ends = {mode: task.success for mode, task in tasks.items()}  # No other method changes what it has learned.
+  ends = {mode: task.success for mode, task in tasks.items()}  # Only finetuning changes these later.
   if method == "finetune":
     ends |= {mode: game.retained[mode] for mode in game.modes[:-1] if mode in game.retained}
     if forgotten := [f"mode {mode}" for mode in game.modes[:-1] if mode not in game.retained]:
@@ -213,7 +214,7 @@ def _measures(game: _Game, method: str) -> dict[str, drawing.Cell]:
 
 
 def _change(measures: Mapping[str, Mapping[str, drawing.Cell]]) -> dict[str, drawing.Cell]:
-  """What the corrected network has more than the published one, seed by seed."""
+  """The corrected network minus the published one, seed by seed."""
   changes: dict[str, drawing.Cell] = {}
   for name, corrected in measures["corrected"].items():
     published = measures["as published"][name]

@@ -1,8 +1,8 @@
-"""What policy gradients are worth, by how far back they give credit: played with a trained network that stays as it is.
+"""The worth of policy gradients by how far back they give credit, measured with a trained network that does not learn.
 
 The gradient is that of the output layer's kernel and bias, which needs no backward pass: A_t d log pi(a_t) / d output_t
-times what the layer reads, a mean over an unroll of T steps of one world. So all unrolls and lambdas are taken from the
-same steps. What a gradient is worth is seen by following it: the policy is moved along the mean gradient by a given
+times the layer's inputs, averaged over an unroll of T steps of one world. So all unrolls and lambdas use the same
+steps. The worth of a gradient shows when the policy follows it: the policy is moved along the mean gradient by a given
 divergence, and played again in new episodes.
 """
 
@@ -20,32 +20,32 @@ from environments import batch as batch_lib
 from environments import core
 from progressive import column, network, partition
 
-_WORLDS, _AT_ONCE = 64, 100  # Worlds, and steps of each that one program plays.
+_WORLDS, _AT_ONCE = 64, 100  # Worlds, and steps in each world that one program plays.
 _HALVINGS = 60
 
 
 class Steps(NamedTuple):
-  """Steps of B worlds, one after the other, numpy; S of them."""
+  """S consecutive steps of B worlds, numpy."""
 
-  features: np.ndarray  # [S, B, F + 1] what the output layer reads, and a 1 for its bias.
+  features: np.ndarray  # [S, B, F + 1] the output layer's inputs, and a 1 for its bias.
   score: np.ndarray  # [S, B, O] d log pi(a) / d output
   output: np.ndarray  # [S+1, B, O]
-  timesteps: core.TimeStep  # Every leaf [S+1, B]; observations and signals left out.
+  timesteps: core.TimeStep  # Every leaf [S+1, B]; without observations and signals.
 
 
 class Worth(NamedTuple):
-  """What one way of giving credit comes to."""
+  """The result of one way of giving credit."""
 
   num_steps: int  # T
   lambda_: float
   steps: float  # Agent steps until the gradient is as much signal as noise.
-  episodes: evaluation.Episodes  # Of the policy that has followed it.
+  episodes: evaluation.Episodes  # Of the policy that has followed the gradient.
 
 
 def play(
   agent: actor_critic.Agent, params: network.Params, batch: batch_lib.Batch, key: jax.Array, steps: int
 ) -> Steps:
-  """At least `steps` steps of all worlds together."""
+  """Plays at least `steps` steps of all worlds together."""
   num_chunks = -(-steps // (batch.num_worlds * _AT_ONCE))
   begin_key, *keys = jax.random.split(key, num_chunks + 1)
   now, chunks = (batch_lib.begin(batch, begin_key), actor_critic.initial_state(agent, batch.num_worlds)), []
@@ -81,12 +81,12 @@ def _chunk(
 
 
 def _sides(params: network.Params) -> tuple[Any, Any]:
-  """(trainable, frozen) of a network that stays as it is."""
+  """(trainable, frozen) of a network that does not learn."""
   return partition.split(params, lambda path: False)
 
 
 def gradients(steps: Steps, num_steps: int, lambda_: float, *, discount: float, reward_scale: float) -> np.ndarray:
-  """`[n, (F + 1) O]`: of every whole unroll of `num_steps` steps of every world; returns as `returns.lambda_returns`.
+  """`[n, (F + 1) O]`: for every whole unroll of `num_steps` steps of every world; returns by `returns.lambda_returns`.
 
   Raises:
     ValueError: if there is no whole unroll.
@@ -116,9 +116,9 @@ def _targets(timesteps: core.TimeStep, values: jax.Array, discount: jax.Array, l
 def moved(
   agent: actor_critic.Agent, params: network.Params, steps: Steps, direction: np.ndarray, nats: float
 ) -> network.Params:
-  """The network whose output layer has gone along `direction` `[(F + 1) O]` until its policy is `nats` from before.
+  """The network whose output layer is moved along `direction` `[(F + 1) O]` until its policy is `nats` away.
 
-  That is KL(before || after), a mean over the steps; 0 nats where the direction changes no policy.
+  The distance is KL(before || after), a mean over the steps; 0 nats if the direction does not change the policy.
   """
   change = jnp.asarray(direction.reshape(steps.features.shape[-1], -1), jnp.float32)
   change = change / (jnp.linalg.norm(change) + 1e-30)
@@ -159,17 +159,17 @@ def measure(
   nats: float,
   episodes: int,
 ) -> Iterator[Worth]:
-  """What each of `ways` (T, lambda) comes to; first (0, 0): the network as it is.
+  """The result of each of `ways` (T, lambda); the first result, (0, 0), is the unchanged network.
 
   Args:
-    agent, params: of the network.
+    agent, params: the network's.
     make_batch: number of worlds -> batch.
-    key: of worlds and actions; all policies play the same episodes.
-    steps: agent steps to take gradients from.
+    key: for worlds and actions; all policies play the same episodes.
+    steps: agent steps from which gradients are taken.
     ways: unroll lengths and lambdas.
-    discount, reward_scale: what the network has learned with.
+    discount, reward_scale: those with which the network has learned.
     nats: how far the policy is moved.
-    episodes: of each policy, to see what it is worth.
+    episodes: number for each policy, to measure its worth.
   """
   play_key, test_key = jax.random.split(key)
   test = functools.partial(evaluation.evaluate, batch=make_batch(episodes), key=test_key)

@@ -1,4 +1,4 @@
-"""All figures by name, and how each comes about: who reads what `--runs` names, and who draws it."""
+"""All figures by name, and how each is made: what reads the folders in `--runs`, and what draws them."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,9 @@ from experiments.studies.pnn import matrix_folder, sensitivity_figures
 
 
 class Figure(NamedTuple):
-  """How a figure comes about."""
+  """How a figure is made."""
 
-  read: Callable[[Sequence[str]], Any]  # What --runs says -> run directories, a matrix, or navigators.
+  read: Callable[[Sequence[str]], Any]  # --runs -> run directories, a matrix, or navigators.
   draw: Callable[[Any], drawing.Drawn]
 
 
@@ -53,10 +53,10 @@ FIGURES: Mapping[str, Figure] = {
 
 
 def make(name: str, read: Any) -> drawing.Drawn:
-  """The figure `name` of what was read for it: run directories, a matrix, or navigators.
+  """The figure `name` from what was read for it: run directories, a matrix, or navigators.
 
   Raises:
-    ValueError: unknown figure (the nearest is named), or runs that lack what the figure shows.
+    ValueError: for an unknown figure (the nearest is named), or runs that lack what the figure shows.
   """
   if name not in FIGURES:
     raise _unknown(name)
@@ -66,7 +66,7 @@ def make(name: str, read: Any) -> drawing.Drawn:
 
 
 def names(name: str) -> list[str]:
-  """The figures that `name` stands for: one, or all whose names begin with it."""
+  """The figures that `name` means: one, or all whose names begin with it."""
   chosen = [name] if name in FIGURES else [one for one in FIGURES if name and one.startswith(name)]
   if not chosen:
     raise _unknown(name)
@@ -74,7 +74,7 @@ def names(name: str) -> list[str]:
 
 
 def runs_of(read: Any) -> Sequence[records.Run]:
-  """The run directories behind what a figure's `read` gave."""
+  """The run directories behind the result of a figure's `read`."""
   return read.runs if isinstance(read, matrix_folder.Matrix | folder.Navigation) else read
 
 

@@ -1,4 +1,4 @@
-"""How any runs learn, beside what they score: the numbers of `agents.diagnostics` over steps (docs/learning.md)."""
+"""How any runs learn, beside their scores: the numbers of `agents.diagnostics` over steps (docs/learning.md)."""
 
 import collections
 import pathlib
@@ -11,13 +11,13 @@ from experiments.report import drawing
 
 _MEASURES = ("return_mean", "explained_variance", "information", "entropy", "clipped")
 _OF_LAYERS = ("dead/", "silent/", "step/")
-_NUM_BINS = 50  # Of a curve.
+_NUM_BINS = 50  # In a curve.
 _BOUNDS = drawing.Bounds(low=0.0, but_for=("return_mean", "explained_variance"))  # Shares, lengths and nats.
-_LATE = 0.75  # What tables show is the mean from this share of the steps on.
+_LATE = 0.75  # Tables show the mean from this share of the steps on.
 
 
 def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """A panel for each measure and layer, a line for each run, or for each sweep and its members; a table of late means.
+  """A panel for each measure and layer, a line for each run, or for each sweep with its members; a table of late means.
 
   Raises:
     ValueError: if the runs have no such records.
@@ -40,7 +40,7 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
       for i, label in enumerate(groups)
       if name in measured[label]
     ]
-    if name in _MEASURES or any(np.any(line.solid.values) for line in lines):  # A layer that cannot die has no panel.
+    if name in _MEASURES or any(np.any(line.solid.values) for line in lines):  # No panel for a layer that cannot die.
       panels[name] = plots.Panel(name.replace("_", " ").replace("/", ", "), lines)
   picture = plots.learning_curves(
     list(panels.values()), x_label="agent steps", y_label="", panels_per_row=5, has_shared_legend=True
@@ -60,22 +60,22 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
 
 
 def _folder(run: records.Run) -> pathlib.Path:
-  """The run's, or that of the sweep that it is a member of."""
+  """The folder of the run, or of the sweep of which it is a member."""
   return run.path.parent.parent if run.path.parent.name == "runs" and run.path.name.isdigit() else run.path
 
 
 def _labels(folders: Sequence[pathlib.Path]) -> list[str]:
-  """The shortest end of each path that no other path has; a path that is the end of another, whole."""
+  """The shortest ending of each path that no other path has; the whole path if it is another path's ending."""
   endings = [["/".join(path.parts[-n:]) for n in range(1, len(path.parts) + 1)] for path in folders]
   num_with = collections.Counter(ending for each in endings for ending in each)
   return [next((ending for ending in each if num_with[ending] == 1), each[-1]) for each in endings]
 
 
 def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], dict[str, str]]:
-  """Measure -> its curve in bins up to the end of the shortest run, of the runs that have it; and the gaps.
+  """Measure -> its curve in bins up to the end of the shortest run, over the runs that have it; and the gaps.
 
-  A gap is a run that has no number of a measure, as one that diverged: it is left out of that; or none yet; or one that
-  is shorter than others.
+  A gap is a run that has no number for a measure (for example because it diverged) and is left out of it; or a run
+  without any numbers yet; or a run that is shorter than others.
   """
   gaps = {str(run.path): "no 'train' record yet" for run in runs if not records.last(run, kind="train")}
   runs = [run for run in runs if str(run.path) not in gaps]
@@ -110,9 +110,9 @@ def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], 
 
 
 def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-  """Ends of bins `[G]`, and the mean of what was recorded in each; an empty one lies between its neighbours.
+  """Ends of bins `[G]`, and the mean of the records in each bin; an empty bin is interpolated from its neighbours.
 
-  None where no number was recorded.
+  None if no number was recorded.
   """
   steps, values = records.series(run, kind="train", name=name)
   which = np.digitize(steps, edges[:-1], right=True) - 1

@@ -1,1 +1,1 @@
-"""The benchmark's suites, one a world; `stages` has what they share: timing, and the stages of a learner."""
+"""The benchmark's suites, one for each world; `stages` has the shared timing and the stages of a learner."""

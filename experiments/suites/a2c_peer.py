@@ -1,4 +1,4 @@
-"""A2C of Stable-Baselines3 in Pong, by its usual script: the peer that learning is timed beside (`[peer]`).
+"""A2C of Stable-Baselines3 in Pong, by its usual script: the peer beside which learning is timed (`[peer]`).
 
 Its defaults for Atari: 16 games in one process, four frames stacked, its `CnnPolicy`, unrolls of 5 steps.
 """
@@ -13,16 +13,16 @@ _GAME = "PongNoFrameskip-v4"
 def training(
   num_envs: int, num_steps: int, *, conv: Sequence[tuple[int, int, int]] = (), dense: Sequence[int] = ()
 ) -> Callable[[], None]:
-  """Goes on learning for `num_steps` steps of `num_envs` games at every call.
+  """Each call goes on learning for `num_steps` steps of `num_envs` games.
 
   Args:
-    num_envs: games, one after the other, as `make_atari_env` has them.
-    num_steps: of every game, a multiple of the 5 of an unroll.
-    conv: (channels, kernel, stride) of each layer in place of its own network's; empty for that.
-    dense: units of each layer behind them.
+    num_envs: number of games, which run one after the other, as in `make_atari_env`.
+    num_steps: steps of every game, a multiple of an unroll's 5.
+    conv: (channels, kernel, stride) of each layer, in place of its own network; empty for its own network.
+    dense: units of each layer behind the convolutions.
 
   Raises:
-    ModuleNotFoundError: where the extra `peer` is not installed.
+    ModuleNotFoundError: if the extra `peer` is not installed.
   """
   try:
     import ale_py

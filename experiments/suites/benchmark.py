@@ -1,4 +1,4 @@
-"""All suites by name, and a run through the stages of one. How a number is measured: `stages`."""
+"""All suites by name, and a run through the stages of one; `stages` explains how a number is measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,10 +13,10 @@ SUITES: Mapping[str, Mapping[str, stages.Stage]] = {
 
 
 def measure(suite: str, names: Sequence[str], settings: stages.Settings) -> Iterator[stages.Row]:
-  """Runs the stages of these names (all where none is given) of a suite; yields their rows as they come.
+  """Runs the named stages of a suite (all if none is named); yields their rows as they come.
 
   Raises:
-    ValueError: unknown suite or stage.
+    ValueError: for an unknown suite or stage.
   """
   if suite not in SUITES:
     raise ValueError(f"--suite={suite} is not one of {', '.join(SUITES)}")
@@ -28,12 +28,12 @@ def measure(suite: str, names: Sequence[str], settings: stages.Settings) -> Iter
 
 
 def table(rows: Sequence[stages.Row]) -> str:
-  """Markdown."""
+  """The rows as a Markdown table."""
   return curves.table(
     {r.stage: {"measured": number(r.measured), "unit": r.unit, "aim": r.aim, "note": r.note} for r in rows}
   )
 
 
 def number(x: float) -> str:
-  """Three digits, or all of those before the point."""
+  """Three digits, or all digits before the point."""
   return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"

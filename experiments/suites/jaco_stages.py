@@ -21,11 +21,11 @@ _PHYSICS_STEPS = 50  # Control steps in one timed call.
 
 
 def _physics(settings: stages.Settings) -> Iterator[stages.Row]:
-  """Ten substeps of 10 ms in every world, from inside a jit; the peer is bare `mujoco.rollout` on the same model."""
+  """Ten substeps of 10 ms in every world, inside a jit; the peer is bare `mujoco.rollout` on the same model."""
   shape = (settings.num_worlds, constants.NUM_JOINTS)
   step = jax.vmap(physics.make(), in_axes=(None, 0, 0, 0))
   rng = np.random.default_rng(0)
-  # One command a control step: a random policy's.
+  # One command per control step, from a random policy.
   ctrl = (rng.integers(-1, 2, (_PHYSICS_STEPS, *shape)) * constants.COMMAND_RAD_S).astype(np.float32)
 
   @jax.jit
@@ -60,7 +60,7 @@ def _physics(settings: stages.Settings) -> Iterator[stages.Row]:
 def _pixels(settings: stages.Settings) -> Iterator[stages.Row]:
   """64x64 pictures of a batch; the peer is MuJoCo's OpenGL renderer on the same primitives.
 
-  The peer is driven by the twin's camera: the calls of `mujoco.Renderer` without its overhead, shadows, antialiasing.
+  The twin's camera drives the peer: the calls of `mujoco.Renderer` without its overhead, shadows, antialiasing.
   """
   world = registry.make("jaco/reach/random")
   worlds = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.key(0), settings.num_worlds))
@@ -86,7 +86,7 @@ def _pixels(settings: stages.Settings) -> Iterator[stages.Row]:
 
 
 def _bridge(settings: stages.Settings) -> Iterator[stages.Row]:
-  """The twin in a process of its own, through the bridge, as fast as it can, a picture in every step."""
+  """The twin in a process of its own, through the bridge, as fast as possible, with a picture in every step."""
   with server.launch(server.ServerConfig(driver=twin.TwinConfig(), task="reach/random"), timeout_s=180.0) as address:
     environment = client.connect(address)
     spec = environment.action_spec()
@@ -104,7 +104,7 @@ def _bridge(settings: stages.Settings) -> Iterator[stages.Row]:
 
 
 def _make_renderer() -> Callable[[int], None]:
-  """Draws the simulation's own primitives `n` times, the arm moved in between, with MuJoCo's renderer."""
+  """Returns a function that draws the simulation's primitives `n` times with MuJoCo, moving the arm in between."""
   spec = mujoco.MjSpec.from_string(model.mjcf())
   spec.visual.quality.shadowsize = spec.visual.quality.offsamples = 0
   low, high = constants.TABLE_LOW_M, constants.TABLE_HIGH_M

@@ -1,4 +1,4 @@
-"""The benchmark of mazes: worlds with their pictures, what size costs, and learning with all auxiliary heads."""
+"""The benchmark of mazes: worlds with their pictures, the cost of size, and learning with all auxiliary heads."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,12 +8,12 @@ from experiments.configs import navigation
 from experiments.setup import learn
 from experiments.suites import stages
 
-_SHOWN = ("pixels", "velocity", "last_reward", "last_action")  # What a navigation agent reads, and what its heads do.
+_SHOWN = ("pixels", "velocity", "last_reward", "last_action")  # What a navigation agent reads; its heads' signals.
 _SIGNALS = ("depth", "loop_closure")
 
 
 def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
-  """Walking and looking under random actions, all signals included; a maze of 9x15 cells in turn with one of 5x10."""
+  """Walking and looking with random actions and all signals; mazes of 9x15 and of 5x10 cells take turns."""
   small, large = (
     stages.random_play(
       batch_lib.Batch(registry.make(f"maze/{name}"), settings.num_worlds, _SHOWN, _SIGNALS), stages.WORLD_STEPS

@@ -25,7 +25,7 @@ _NUM_RUNS = 3  # Of the sweep.
 
 
 def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
-  """Game, picture and stack of frames under random actions; the peer is ale-py's vector environment, all threads."""
+  """Game, picture and stack of frames with random actions; the peer is ale-py's vector environment with all threads."""
   batch = batch_lib.Batch(registry.make("pong/pong"), settings.num_worlds, ("pixels",))
   ours = stages.random_play(batch, stages.WORLD_STEPS)
   num = settings.num_worlds * stages.WORLD_STEPS
@@ -33,7 +33,7 @@ def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
   seconds = stages.blocks([ours, theirs] if theirs else [ours], settings)
   yield stages.Row("worlds + pixels", stages.rate([block[0] for block in seconds], num), "steps/s", "")
   if theirs:
-    share = num / (_PEER_ENVS * stages.WORLD_STEPS)  # Our block is so many of the peer's.
+    share = num / (_PEER_ENVS * stages.WORLD_STEPS)  # Our block has this many times the peer's steps.
     note = f"{_PEER_ENVS} games, {_threads()} threads, the same picture and stack"
     peer_rate = stages.rate([block[1] for block in seconds], _PEER_ENVS * stages.WORLD_STEPS)
     yield stages.Row("  ale-py's vector environment", peer_rate, "steps/s", "", note)
@@ -41,7 +41,7 @@ def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
 
 
 def _peer() -> Callable[[], None] | None:
-  """Random actions in ale-py's vector environment; None, and a word, where ale-py is not installed."""
+  """Random actions in ale-py's vector environment; without ale-py, None and a message."""
   try:
     peer = vector.Vector("pong", _PEER_ENVS, seed=0, num_threads=_threads())
   except ModuleNotFoundError as error:
@@ -57,7 +57,7 @@ def _peer() -> Callable[[], None] | None:
 
 
 def _beside_a2c(settings: stages.Settings) -> Iterator[stages.Row]:
-  """Training end to end, and A2C of Stable-Baselines3 by its own defaults: with its own network, then with ours."""
+  """Training end to end, and A2C of Stable-Baselines3 with its own defaults: with its network, then with ours."""
   column = _config().train.column
   networks: dict[str, dict[str, Any]] = {"its": {}, "our": {"conv": column.conv, "dense": column.dense}}
   try:
@@ -78,7 +78,7 @@ def _beside_a2c(settings: stages.Settings) -> Iterator[stages.Row]:
 
 
 def _config() -> config_dict.ConfigDict:
-  """The laptop scale's, with one step an unroll, as the peer makes: passes would be timed for what they repeat."""
+  """The laptop scale with one gradient step per unroll, like the peer: passes would repeat work in the timing."""
   config = pong_soup.get_config()
   config.train.hyper.update({"epochs": 1, "minibatches": 1})
   return config
@@ -89,7 +89,7 @@ def _threads() -> int:
 
 
 def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
-  """An update of one run, of three one after the other, and of three at once: what a run costs in company."""
+  """Updates of one run, of three in sequence, and of three at once: the cost of a run beside others."""
   tasks = [learn.make(sweep_lib.sample(_config(), i)) for i in range(_NUM_RUNS)]
   batch = stages.batch_of(tasks[0], settings.num_worlds)
   states = [stages.start(task, batch, i) for i, task in enumerate(tasks)]
@@ -118,7 +118,7 @@ def _sweep(settings: stages.Settings) -> Iterator[stages.Row]:
     yield stages.Row(f"  {_NUM_RUNS} runs {how}", cost, "x", aim, "time of a run in company / alone")
 
 
-# The Pong Soup's column, two convolutions and a dense layer, from scratch.
+# Pong Soup's column, two convolutions and a dense layer, from scratch.
 _LEARNER = stages.Learner(lambda: learn.make(_config()), {"train": (">= 1,500", ">= 1,000,000")})
 STAGES: Mapping[str, stages.Stage] = {
   "worlds": _worlds,

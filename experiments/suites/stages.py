@@ -1,7 +1,8 @@
-"""What every suite of the benchmark shares: how a number is measured, and the stages that any learner goes through.
+"""What all suites of the benchmark share: how a number is measured, and the stages of any learner.
 
-Unit: agent steps (one action with all its substeps) or frames a second; the median of blocks timed after warming up.
-Peers are timed in turn with ours, block by block, so that whatever else the machine does slows both.
+The unit is agent steps (one action with all its substeps) or frames per second. A number is the median of blocks that
+are timed after a warm-up. Peers and ours are timed in turn, block by block, so that other load on the machine slows
+both.
 """
 
 import functools
@@ -28,7 +29,7 @@ WORLD_STEPS = 50  # Agent steps of every world in one timed call of `random_play
 
 
 class Settings(NamedTuple):
-  """What all stages share."""
+  """Settings that all stages share."""
 
   num_worlds: int
   seconds: float
@@ -41,7 +42,7 @@ class Row(NamedTuple):
   stage: str
   measured: float
   unit: str
-  aim: str  # Such as '>= 8,000'; empty where there is none.
+  aim: str  # Such as '>= 8,000'; empty if there is none.
   note: str = ""
 
 
@@ -49,7 +50,7 @@ Stage = Callable[[Settings], Iterator[Row]]
 
 
 class Learner(NamedTuple):
-  """What learns, and how fast it should: stage -> aim of two CPU cores, of an accelerator."""
+  """A learner, and how fast it should be: stage -> aim on two CPU cores, aim on an accelerator."""
 
   make_task: Callable[[], learn.Task]
   aims: Mapping[str, tuple[str, str]]
@@ -62,7 +63,7 @@ def of(learner: Learner) -> dict[str, Stage]:
 
 
 def random_play(batch: batch_lib.Batch, num_steps: int) -> Callable[[], None]:
-  """Goes on for `num_steps` steps under random actions at every call, what the batch shows included."""
+  """Each call goes on for `num_steps` steps with random actions, including what the batch shows."""
   num_choices = core.num_choices(batch.environment.action_spec())
   shape = (num_steps, batch.num_worlds, len(num_choices))
   actions = jnp.asarray(np.random.default_rng(0).integers(0, num_choices, shape), jnp.int32)
@@ -80,7 +81,7 @@ def random_play(batch: batch_lib.Batch, num_steps: int) -> Callable[[], None]:
 
 
 def blocks(calls: Sequence[Callable[[], Any]], settings: Settings) -> list[tuple[float, ...]]:
-  """Seconds of each call, in turn, for `settings.seconds` and at least five times; the first round is not counted."""
+  """Seconds of each call, in turn, for `settings.seconds` and at least five rounds, after a round of warm-up."""
   for call in calls:
     call()
   rounds: list[tuple[float, ...]] = []
@@ -96,12 +97,12 @@ def blocks(calls: Sequence[Callable[[], Any]], settings: Settings) -> list[tuple
 
 
 def row(name: str, run: Callable[[], Any], num: int, unit: str, aim: str, settings: Settings, note: str = "") -> Row:
-  """How many of the `num` things that a call of `run` makes it makes a second."""
+  """The row of how many things per second `run` makes, if one call makes `num` things."""
   return Row(name, rate([seconds for (seconds,) in blocks([run], settings)], num), unit, aim, note)
 
 
 def batch_of(task: learn.Task, num_worlds: int) -> batch_lib.Batch:
-  """Copies of the task's world in JAX that show what it learns from."""
+  """Copies of the task's world in JAX that show what the task learns from."""
   assert isinstance(task.place, place.Simulation)
   return task.place.batch(num_worlds, *learn.shown(task))
 
@@ -113,17 +114,17 @@ def start(task: learn.Task, batch: batch_lib.Batch, seed: int) -> loop.TrainStat
 
 
 def rate(seconds: Sequence[float], num: int) -> float:
-  """Things a second, for blocks of `num` things."""
+  """Things per second, for blocks of `num` things."""
   return num / statistics.median(seconds)
 
 
 def ratio(seconds: Sequence[tuple[float, ...]]) -> float:
-  """How many times faster the first of a pair is than the second."""
+  """How many times faster the first of each pair is than the second."""
   return statistics.median(theirs / ours for ours, theirs in seconds)
 
 
 def _timed(name: str, learner: Learner, settings: Settings) -> Iterator[Row]:
-  """Choosing actions from a batch of pictures (act), world and policy without learning (play), or an update (learn)."""
+  """Choosing actions from pictures (act), world and policy without learning (play), or an update (learn)."""
   agent, trainable, frozen, batch = _pieces(learner, settings)
   sides = agent, trainable, frozen
   start, key = batch_lib.begin(batch, jax.random.key(0)), jax.random.key(1)
@@ -141,7 +142,7 @@ def _timed(name: str, learner: Learner, settings: Settings) -> Iterator[Row]:
 
 
 def training(learner: Learner, settings: Settings) -> Callable[[], Any]:
-  """Goes on training by one update of `NUM_STEPS` steps in every world at every call, end to end."""
+  """Each call goes on training, end to end, by one update of `NUM_STEPS` steps in every world."""
   task = learner.make_task()
   batch = batch_of(task, settings.num_worlds)
   carry = [start(task, batch, 0)]
@@ -154,7 +155,7 @@ def training(learner: Learner, settings: Settings) -> Callable[[], Any]:
 
 
 def _train(learner: Learner, settings: Settings) -> Iterator[Row]:
-  """Training end to end from pixels, and what memory it takes as it goes on."""
+  """Training end to end from pixels, and the memory that it gains over time."""
   run = training(learner, settings)
   for _ in range(3):
     run()
@@ -182,6 +183,6 @@ def _pieces(learner: Learner, settings: Settings) -> tuple[actor_critic.Agent, A
 
 
 def _resident_mb() -> float:
-  """Memory that this process holds now (Linux)."""
+  """Memory that this process holds now, MB (Linux)."""
   pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
   return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

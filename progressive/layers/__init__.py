@@ -1,4 +1,4 @@
-"""The layers of a column: `layer` says what a column asks of one; each of the others is an example of it."""
+"""The layers of a column: `layer` says what a column asks of a layer; the layers in other modules are examples."""
 
 from progressive.layers.feed_forward import Conv, Dense, LayerNorm
 from progressive.layers.flax_module import Flax

@@ -43,10 +43,10 @@ class Dense(layer.Activated):
 class Conv(layer.Activated):
   """activation(W * x + b), VALID, with `features` maps; `kernel` is one size or (height, width).
 
-  `kernel_init` "contrast" is for pictures that are mostly plain: every kernel sums to zero, so that a background of any
-  brightness means nothing at first, and is four times LeCun's, as what pixels in [0, 1] differ by is a quarter or so.
+  `kernel_init` "contrast" is for pictures that are mostly plain. Every kernel sums to zero, so a background of any
+  brightness has no effect at first. Kernels are four times LeCun's, because pixels in [0, 1] differ by about a quarter.
 
-  It has gradients in reverse mode, `jax.grad` and `jax.vjp`; `jax.jvp` and `jax.hessian` do not go through it.
+  The layer has reverse-mode gradients, `jax.grad` and `jax.vjp`; it does not support `jax.jvp` and `jax.hessian`.
   """
 
   features: int
@@ -84,7 +84,7 @@ class Conv(layer.Activated):
     return layer.add_bias(self.lateral(params["kernel"], x), params["bias"])
 
   def lateral_kernel(self, source: layer.Shape, read: layer.Shape) -> layer.Shape:
-    """As its own kernel, over a source from which that makes maps as large as from its own input."""
+    """Shape of its own kernel over `source`, which must give maps as large as those from its own input."""
     size, stride, shape = self.kernel_size, self.stride, self.shape(read)
     if len(source) != 3 or convolution.output_shape(source, size, stride, self.features) != shape:
       raise ValueError(
@@ -93,7 +93,7 @@ class Conv(layer.Activated):
     return (*size, source[-1], self.features)
 
   def lateral(self, kernel: jax.Array, h: jax.Array) -> jax.Array:
-    """`[N, H, W, C]` under `kernel` with the layer's stride."""
+    """Convolves `h` `[N, H, W, C]` with `kernel` at the layer's stride."""
     return convolution.conv(h, kernel, self.stride)
 
   def check(self) -> None:

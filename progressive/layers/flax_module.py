@@ -1,8 +1,8 @@
 """Any `flax.linen` module as a layer: `Flax("body", ("x",), MyModule(features=64))`.
 
-The module maps `[N, *read]` to `[N, *shape]` and treats each of the N rows by itself. It may have parameters and
-nothing else: no running statistics, no noise. Laterals add to what it gives before `activation`; into maps there are
-none.
+The module maps `[N, *read]` to `[N, *shape]` and treats each of the N rows independently. It may have parameters and
+nothing else: no running statistics, no noise. Laterals add to its output before `activation`; a module that outputs
+maps can have no laterals.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Flax(layer.Activated):
   joins = "either"
 
   def shape(self, read: layer.Shape) -> layer.Shape:
-    """What the module makes of `read`."""
+    """Shape of the module's output for an input of shape `read`."""
     x = jax.ShapeDtypeStruct((2, *read), jnp.float32)
     try:
       variables = jax.eval_shape(self.module.init, jax.random.key(0), x)
@@ -55,10 +55,10 @@ class Flax(layer.Activated):
     """XLA's own count, which includes biases and activations."""
     x = jax.ShapeDtypeStruct((1, *read), jnp.float32)
     lowered = jax.jit(self.module.apply).lower({"params": params["module"]}, x)
-    return int(lowered.cost_analysis().get("flops", 0))  # Without arithmetic it says none.
+    return int(lowered.cost_analysis().get("flops", 0))  # Without arithmetic, XLA gives none.
 
   def check(self) -> None:
-    """The module must be hashable, as all of a column is."""
+    """Refuses a module that is not hashable; everything in a column must be."""
     super().check()
     try:
       hash(self.module)

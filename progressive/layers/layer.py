@@ -1,9 +1,9 @@
-"""What a column asks of a layer. A user's own layer is a frozen dataclass that says three things of itself:
+"""What a column asks of a layer. A user's own layer is a frozen dataclass that defines three methods:
 
     shape(read) -> shape of one step     init(key, read) -> params     apply(params, x, terms=...) -> activations
 
-Whatever else a layer has, it inherits: how it joins its inputs, the kernel of a lateral into it and the term which
-that adds to its pre-activation. A layer with a state between steps extends `recurrent.Recurrent`.
+A layer inherits everything else: how it joins its inputs, the kernel of a lateral into it, and the term that the
+lateral adds to its pre-activation. A layer with a state between steps extends `recurrent.Recurrent`.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ LATERALS = ("adapter", "linear", "blind", None)
 class Layer:
   """A name, what it reads, and how it reads earlier columns.
 
-  `laterals` is "adapter", "linear", "blind" or None (see `lateral`); `sources` replaces the layers of earlier columns
-  that the network's rule would find: ((column, layer name), ...).
+  `laterals` is "adapter", "linear", "blind" or None (see `lateral`). `sources`, ((column, layer name), ...), replaces
+  the layers of earlier columns that the network's rule would choose.
   """
 
   name: str
@@ -39,11 +39,11 @@ class Layer:
   laterals: str | None = dataclasses.field(default="adapter", kw_only=True)
   sources: tuple[Source, ...] | None = dataclasses.field(default=None, kw_only=True)
 
-  joins: ClassVar[str] = "features"  # What it reads: [D], flattened; "maps", [H, W, C]; or "either", maps if all are.
-  takes_pixels: ClassVar[bool] = False  # Reads uint8 as they are, where nothing else is among its inputs.
+  joins: ClassVar[str] = "features"  # Reads [D], flattened; "maps": [H, W, C]; "either": maps if all inputs are.
+  takes_pixels: ClassVar[bool] = False  # Reads uint8 unconverted, if all its inputs are uint8.
 
   def shape(self, read: Shape) -> Shape:
-    """Shape of its activations at one step, from that of what it reads; ValueError where they do not fit."""
+    """Shape of its activations at one step if it reads the shape `read`; ValueError if this does not fit."""
     raise NotImplementedError(f"{type(self).__name__} says no shape(read)")
 
   def init(self, key: jax.Array, read: Shape) -> dict[str, Any]:
@@ -51,25 +51,25 @@ class Layer:
     raise NotImplementedError(f"{type(self).__name__} says no init(key, read)")
 
   def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
-    """Activations `[N, ...]` of what it reads `[N, ...]`; `terms` `[N, ...]` are added before the activation."""
+    """Activations `[N, ...]` for inputs `[N, ...]`; `terms` `[N, ...]` are added before the activation."""
     raise NotImplementedError(f"{type(self).__name__} says no apply(params, x, *, terms)")
 
   def unroll(
     self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], state: Any, is_first: jax.Array | None
   ) -> tuple[jax.Array, Any]:
-    """Activations of T steps, and the state after the last; without a state, time is one more axis of examples."""
+    """Activations of T steps, and the state after the last step; without a state, steps are treated as examples."""
     del state, is_first
     return self.apply(params, x, terms=terms), None
 
   def recall(
     self, known: jax.Array, params: Params, x: jax.Array, *, terms: Sequence[jax.Array], **state: Any
   ) -> tuple[jax.Array, Any]:
-    """`unroll` whose activations are `known` already: only what gradients need is computed."""
+    """`unroll` for activations that are `known` already: it computes only what gradients need."""
     activations, after = self.unroll(params, x, terms=terms, **state)
     return stand_in(activations, known), after
 
   def initial_state(self) -> Any:
-    """What it carries from step to step before the first, unbatched; None for a layer that carries nothing."""
+    """The state before the first step, unbatched; None for a layer that carries nothing from step to step."""
     return None
 
   @property
@@ -79,26 +79,26 @@ class Layer:
 
   @property
   def is_recurrent(self) -> bool:
-    """Whether it carries something from step to step."""
+    """Whether it carries a state from step to step."""
     return self.initial_state() is not None
 
   def term_shape(self, read: Shape) -> Shape:
-    """Shape of one step of what laterals add to: the pre-activation."""
+    """Shape of the pre-activation at one step, to which laterals add."""
     return self.shape(read)
 
   def lateral_kernel(self, source: Shape, read: Shape) -> Shape:
-    """Shape of U, the kernel of a lateral from `source`; ValueError where there can be none."""
+    """Shape of U, the kernel of a lateral from `source`; ValueError if no such lateral is possible."""
     shape = self.term_shape(read)
     if len(shape) != 1:
       raise ValueError(f"it gives maps {shape}, and only a Conv says how laterals into maps are read")
     return math.prod(source), shape[0]
 
   def lateral(self, kernel: jax.Array, h: jax.Array) -> jax.Array:
-    """The term `[N, ...]` of a source's activations (or their projection) `[N, ...]`."""
+    """The term `[N, ...]` that a source's activations (or their projection) `[N, ...]` contribute."""
     return flatten(h) @ kernel
 
   def flops(self, params: Params, read: Shape) -> int:
-    """Of one step forward, two for each multiply-add of a kernel at each position of a map; `params` may be shapes."""
+    """FLOPs of one step forward: two per multiply-add of a kernel at each position of a map; `params` may be shapes."""
     positions = math.prod(self.shape(read)[:-1])
     return sum(2 * positions * x.size for x in jax.tree.leaves(params) if x.ndim > 1)
 
@@ -121,7 +121,7 @@ class Layer:
     return (*shapes[0][:2], sum(shape[2] for shape in shapes))
 
   def join(self, xs: Sequence[jax.Array]) -> jax.Array:
-    """Its inputs `[N, ...]` as one array: float32, or uint8 where it takes pixels and reads nothing else."""
+    """Joins its inputs `[N, ...]` into one array: float32, or uint8 if it takes pixels and reads nothing else."""
     if not (self.takes_pixels and all(x.dtype == jnp.uint8 for x in xs)):
       xs = [convolution.from_pixels(x) for x in xs]
     if self.joins == "features" or (self.joins == "either" and not all(x.ndim == 4 for x in xs)):
@@ -129,7 +129,7 @@ class Layer:
     return xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1)
 
   def check(self) -> None:
-    """Refuses fields that make no sense, by name."""
+    """Refuses fields that make no sense; the error names them."""
     if not self.inputs or isinstance(self.inputs, str):
       raise ValueError(f"Layer {self.name!r}: inputs={self.inputs!r} must be a tuple of at least one name.")
     if self.laterals not in LATERALS:
@@ -145,7 +145,7 @@ class Layer:
 class Activated(Layer):
   """A layer with an activation: the name of a function in `jax.nn`, "module:function", the function itself, or None.
 
-  A function is kept by its name, so that every layer can be saved; what is compiled already keeps the function it had.
+  A function is stored by its name, so that every layer can be saved. Compiled programs keep the function they had.
   """
 
   activation: str | Callable[[jax.Array], jax.Array] | None = dataclasses.field(default="relu", kw_only=True)
@@ -155,7 +155,7 @@ class Activated(Layer):
       object.__setattr__(self, "activation", naming.name_of(self.activation).removeprefix("jax.nn:"))
 
   def pre_activation(self, params: Params, x: jax.Array) -> jax.Array:
-    """What `terms` are added to, `[N, ...]`, of what it reads `[N, ...]`."""
+    """The pre-activation `[N, ...]` of inputs `[N, ...]`, to which `terms` are added."""
     raise NotImplementedError(f"{type(self).__name__} says no pre_activation")
 
   def apply(self, params: Params, x: jax.Array, *, terms: Sequence[jax.Array]) -> jax.Array:
@@ -168,7 +168,8 @@ class Activated(Layer):
     is_own = (own.apply, own.unroll, own.activate) != (Activated.apply, Layer.unroll, Activated.activate)
     if is_own or self.activation not in (None, "relu"):
       return super().recall(known, params, x, terms=terms, **state)
-    # A ReLU keeps what has been through it, and its gradient: so products are not computed again, not even for that.
+    # A ReLU maps its own output to itself, with the same gradient. So the products are not needed again, not even for
+    # the gradient of the ReLU.
     return self.activate(stand_in(add(self.pre_activation(params, x), terms), known)), None
 
   def activate(self, y: jax.Array) -> jax.Array:
@@ -200,7 +201,7 @@ def add(y: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
 
 @jax.custom_vjp
 def stand_in(y: jax.Array, known: jax.Array) -> jax.Array:
-  """`known` with the gradients of `y`, which it equals."""
+  """`known` with the gradients of `y`; the two are equal."""
   chex.assert_equal_shape([y, known])
   return known
 
@@ -214,12 +215,12 @@ def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def over_features(x: jax.Array, y: jax.Array) -> jax.Array:
-  """`x` `[D]` with as many axes as `y` `[..., D]`, as strict promotion asks: `[1, ..., D]`."""
+  """`x` `[D]` with as many axes as `y` `[..., D]`, as strict promotion requires: `[1, ..., D]`."""
   return x.reshape((1,) * (y.ndim - 1) + x.shape)
 
 
 def _function(name: Any) -> Callable[[jax.Array], jax.Array]:
-  """The function of that name as it is now: a notebook may have defined it anew."""
+  """The function that has this name now: a notebook may have redefined it."""
   if ":" not in name and not hasattr(jax.nn, name):
     known = [one for one in dir(jax.nn) if callable(getattr(jax.nn, one))]
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]

@@ -1,9 +1,9 @@
-"""Layers as JSON: what stands in a file is the name under which a thing can be imported again, and its fields.
+"""Layers as JSON: a file holds the name under which an object can be imported again, and the object's fields.
 
-A function or a class is named `module:name`, those of `progressive.layers` by `name` alone. A dataclass (a layer, a
-`flax` module) is an object of its class under `type` and its fields. What has no such name, a lambda or anything else
-made inside a function, is refused, and what the program itself (`__main__`) defines. Reading imports the modules that
-the file names.
+A function or a class is named `module:name`; those of `progressive.layers` are named by `name` alone. A dataclass (a
+layer or a `flax` module) becomes a JSON object with its class under `type` and its fields. Anything without such a name
+is refused, such as a lambda or anything else made inside a function. So is anything that the program itself
+(`__main__`) defines. Reading imports the modules that the file names.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ import importlib
 from typing import Any
 
 _OURS = "progressive.layers"
-_HOMES = (_OURS, "jax.nn", "jax.nn.initializers", "jax.numpy", "flax.linen")  # Public places of what lies elsewhere.
+_HOMES = (_OURS, "jax.nn", "jax.nn.initializers", "jax.numpy", "flax.linen")  # Public homes of objects from elsewhere.
 
 
 class UnknownName(ValueError):
-  """A name of which nothing can be imported."""
+  """A name under which nothing can be imported."""
 
 
 def name_of(thing: Any) -> str:
@@ -34,7 +34,7 @@ def name_of(thing: Any) -> str:
 
 
 def find(name: str) -> Any:
-  """What `name_of` named.
+  """The object that `name_of` named.
 
   Raises:
     UnknownName: if it cannot be imported.
@@ -47,7 +47,7 @@ def find(name: str) -> Any:
 
 
 def to_json(value: Any) -> Any:
-  """A layer, or what stands in its fields, as JSON values.
+  """A layer, or the value of one of its fields, as JSON values.
 
   Raises:
     ValueError: if a part of it has no name.
@@ -58,7 +58,7 @@ def to_json(value: Any) -> Any:
     return [to_json(one) for one in value]
   if not dataclasses.is_dataclass(value) or isinstance(value, type):
     return {"named": _elsewhere(name_of(value))}
-  fields = [field for field in dataclasses.fields(value) if field.init and field.name != "parent"]  # flax's own.
+  fields = [field for field in dataclasses.fields(value) if field.init and field.name != "parent"]  # Flax's own.
   values = {field.name: getattr(value, field.name) for field in fields}
   defaults = {field.name for field in fields if values[field.name] is field.default and not _is_plain(field.default)}
   written = {name: to_json(one) for name, one in values.items() if name not in defaults}
@@ -70,8 +70,8 @@ def from_json(value: Any) -> Any:
 
   Raises:
     UnknownName: if a name cannot be imported.
-    ValueError: if a type is no dataclass.
-    TypeError: if it has no such fields.
+    ValueError: if a type is not a dataclass.
+    TypeError: if the type does not have these fields.
   """
   if isinstance(value, list):
     return tuple(from_json(one) for one in value)
@@ -87,7 +87,7 @@ def from_json(value: Any) -> Any:
 
 
 def _elsewhere(value: Any) -> Any:
-  """A plain value, unless it names what another program cannot import."""
+  """Returns a plain value; refuses a name that another program cannot import."""
   if isinstance(value, str) and value.startswith("__main__:"):
     raise ValueError(f"{value} is defined in the program itself, where no other one finds it; move it into a module")
   return value

@@ -1,9 +1,9 @@
-"""Layers with a state: the input's part of all gates is one product over time, then a scan adds the recurrent part.
+"""Layers with a state: one product over time gives the inputs' part of all gates, then a scan adds the recurrent part.
 
-Laterals add to the gates. The state goes back to the initial one before a step that is an episode's first.
+Laterals add to the gates. The state is reset to the initial one before the first step of an episode.
 
-The gradient of the recurrent kernel is one product too, over all steps of all sequences, where a scan's own would add
-up a matrix a step: on a CPU up to twice as quick.
+The gradient of the recurrent kernel is also one product, over all steps of all sequences. A scan's own gradient would
+add up one matrix per step. On a CPU the single product is up to twice as fast.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ import jax.numpy as jnp
 from progressive.layers import layer
 
 _COMMON = ("input_kernel", "recurrent_kernel", "bias", "laterals")
-_AT_ONCE = 8  # Steps that are written out where every kernel of every step is launched, with the copies between them.
+_AT_ONCE = 8  # Steps of a scan to unroll where every kernel of every step is launched, with the copies between them.
 
 
 @dataclasses.dataclass(frozen=True)
 class Recurrent(layer.Layer):
   """`size` features from `num_gates` gates: LeCun-normal input kernel, orthogonal recurrent kernels, zero bias.
 
-  One's own says `initial_state`, `hidden` and `step`.
+  A user's own layer defines `initial_state`, `hidden` and `step`.
   """
 
   size: int
@@ -33,13 +33,14 @@ class Recurrent(layer.Layer):
   num_gates: ClassVar[int]
 
   def hidden(self, state: Any) -> jax.Array:
-    """What of a state goes through the recurrent kernel, `[D]`."""
+    """The part `[D]` of a state that goes through the recurrent kernel."""
     raise NotImplementedError
 
   def step(self, params: layer.Params, state: Any, gates: jax.Array, recurrent: jax.Array) -> tuple[Any, jax.Array]:
-    """(state, activations `[D]`) after one step, from the gates' parts by inputs and by `hidden` `[num_gates * D]`.
+    """(state, activations `[D]`) after one step, from the parts of the gates, `[num_gates * D]` each.
 
-    `params` are those that one's own layer has beside the kernels and the bias.
+    `gates` is the part by inputs, `recurrent` the part by `hidden`. `params` are those that the layer has besides the
+    kernels and the bias.
     """
     raise NotImplementedError
 
@@ -65,7 +66,7 @@ class Recurrent(layer.Layer):
   ) -> tuple[jax.Array, Any]:
     """(activations `[T, size]`, last state) of `x` `[T, D]` from `state`; `is_first` bool `[T]`.
 
-    It has gradients in reverse mode, where a `vmap` is over it: as in `network.apply`.
+    It has reverse-mode gradients where a `vmap` is applied to it, as in `network.apply`.
     """
     gates = layer.add(layer.add_bias(x @ params["input_kernel"], params["bias"]), terms)
     own = {name: one for name, one in params.items() if name not in _COMMON}
@@ -89,7 +90,7 @@ class LSTMState(NamedTuple):
 class LSTM(Recurrent):
   """Long short-term memory with one bias vector; gates in the order input, forget, cell, output.
 
-  The forget gate's bias starts at 1 (Jozefowicz et al. 2015: it remembers at first).
+  The forget gate's bias starts at 1, so that it remembers at first (Jozefowicz et al. 2015).
   """
 
   num_gates = 4
@@ -146,7 +147,7 @@ class GRU(Recurrent):
 
 @functools.cache
 def _one(cell: Recurrent) -> Callable[..., tuple[jax.Array, Any]]:
-  """`_many` of one sequence, `[T, ...]` and a state `[...]`, of which `vmap` makes `_many` itself."""
+  """`_many` for one sequence, `[T, ...]`, and a state `[...]`; `vmap` turns it into `_many` itself."""
 
   def one(kernel: jax.Array, own: layer.Params, gates: jax.Array, state: Any, is_first: jax.Array) -> Any:
     begin = jax.tree.map(lambda x: x[None], state)
@@ -196,7 +197,7 @@ def _forward(
 
 def _backward(cell: Recurrent, saved: Any, gradients: tuple[jax.Array, Any]) -> tuple[Any, ...]:
   kernel, own, before, gates, recurrent, is_first = saved
-  transposed = kernel.T  # Once, and not at each step.
+  transposed = kernel.T  # Transposed once, not at each step.
 
   def step(after: tuple[Any, Any], now: Any) -> tuple[tuple[Any, Any], Any]:
     of_state, of_own = after
@@ -206,7 +207,7 @@ def _backward(cell: Recurrent, saved: Any, gradients: tuple[jax.Array, Any]) -> 
     _, back = jax.vjp(jax.vmap(cell.hidden), before_t)
     of_state = jax.tree.map(jnp.add, of_state, back(of_recurrent @ transposed)[0])
     of_state = jax.tree.map(lambda x: jnp.where(_like(is_first_t, x), jnp.zeros_like(x), x), of_state)
-    is_sum = of_gates is of_recurrent  # As in an LSTM: it is kept once.
+    is_sum = of_gates is of_recurrent  # As in an LSTM: then it is kept only once.
     return (of_state, jax.tree.map(jnp.add, of_own, of_own_t)), (None if is_sum else of_gates, of_recurrent)
 
   of_activations, of_last = gradients

@@ -1,11 +1,11 @@
-"""The runs of the demo: a column learned in simulation goes to work on a twin arm behind a bridge, by each method.
+"""The runs of the demo: a column learned in simulation goes to a twin arm behind a bridge, and learns by each method.
 
-Every method has the same steps and the same teacher: the column itself, shown what the simulation would show
-(`setup.teacher`). Afterwards each network plays in simulation again: what is left of what was learned there. In a
-progressive one the column that came must be the same to the bit, and plays. That column as it came is evaluated on the
-arm too, in `<workdir>/unchanged`: its score is what learning has to beat.
+Every method has the same number of steps and the same teacher: the column itself, which sees what the simulation would
+show (`setup.teacher`). Afterwards each network plays in simulation again, to see what is left of what was learned
+there. In a progressive network the first column must be bit-identical to the original, and it plays. The original
+column is also evaluated on the arm, in `<workdir>/unchanged`: learning has to beat its score.
 
-Every part is an ordinary run of the project's own binaries in a folder of its own, so a second call continues what was
+Every part is an ordinary run of the project's binaries in a folder of its own. So a second call continues what was
 stopped and repeats nothing that is done.
 """
 
@@ -22,9 +22,9 @@ from progressive import partition
 
 METHODS = ("progressive", "finetune", "scratch")
 UNCHANGED, IN_SIMULATION = "unchanged", "in_simulation"
-_MORE_IN_SIMULATION = 5  # Times the episodes on the arm: there they cost nothing.
-_NUM_AT_ONCE = 2  # A learner and a twin each: two of these pairs keep two cores busy.
-_children: set[subprocess.Popen] = set()  # That run.
+_MORE_IN_SIMULATION = 5  # Times the episodes on the arm: in simulation they cost nothing.
+_NUM_AT_ONCE = 2  # Each has a learner and a twin: two such pairs keep two cores busy.
+_children: set[subprocess.Popen] = set()  # Those that run now.
 _CONFIG = "experiments/configs/jaco_corl2017.py"
 
 
@@ -32,7 +32,7 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
   """Evaluates the column at `source` on a twin that plays `task`, and learns there by each of `METHODS`.
 
   Raises:
-    ValueError: if a part does not finish, or one that is there is of another column or task.
+    ValueError: if a part does not finish, or an existing part is of another column or task.
   """
   check_parts(workdir, source=source, task=task)
   with futures.ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
@@ -43,16 +43,16 @@ def run(workdir: pathlib.Path, *, task: str, source: str, steps: int, episodes: 
     try:
       for one in started:
         one.result()
-    except (KeyboardInterrupt, SystemExit):  # A signal, which may have come to this process alone.
+    except (KeyboardInterrupt, SystemExit):  # The signal may have come only to this process.
       pool.shutdown(wait=False, cancel_futures=True)
       _stop(started)
       raise
 
 
 def check_parts(workdir: pathlib.Path, *, source: str, task: str) -> None:
-  """Refuses a `workdir` with a part of another column than `source`, or another task: what is there is not done again.
+  """Refuses a `workdir` with a part of another column than `source`, or of another task, as parts are not done again.
 
-  A run says whom it learned from by name, what was played as it came says it to the bit.
+  A run names the network from which it learned; the unchanged column is compared bit by bit.
   """
   here, world, others = run_directory.present(source).resolve(), f"twin/{task}", list[str]()
   for path in (workdir / method for method in METHODS):
@@ -75,7 +75,7 @@ def check_parts(workdir: pathlib.Path, *, source: str, task: str) -> None:
 
 
 def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, video: pathlib.Path | None = None) -> None:
-  """Plays the network at `source`, as it is, in a world, with results in `path`; not again if done."""
+  """Plays the network at `source`, unchanged, in a world, with results in `path`; not again if done."""
   if _is_played(path) and released.read_evaluation(path).episodes == episodes:
     print(f"{path} is finished")
     return
@@ -84,7 +84,7 @@ def evaluate(path: pathlib.Path, *, source: str, world: str, episodes: int, vide
 
 
 def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, steps: int, episodes: int) -> None:
-  """Learns `task` on a twin of its own by `method`, in `workdir`/`method`, and goes back to simulation with it.
+  """Learns `task` on a twin of its own by `method`, in `workdir`/`method`, and plays the result in simulation again.
 
   What is done already is not done again.
   """
@@ -94,7 +94,7 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
   else:
     fields = {"world": f"twin/{task}", "train.steps": steps, "train.evaluation_episodes": episodes}
     fields |= {"train.teacher": source} | ({} if method == "scratch" else {"source": source})
-    (back / "evaluation.json").unlink(missing_ok=True)  # Of what it was before.
+    (back / "evaluation.json").unlink(missing_ok=True)  # From the network before.
     _learn(f":{method}_taught", path, fields)
   after = str(path)
   if method == "progressive":
@@ -104,7 +104,7 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
 
 
 def check_kept(path: pathlib.Path, source: str) -> None:
-  """Refuses a progressive network at `path` whose older columns are not those of `source`, to the bit."""
+  """Refuses a progressive network at `path` whose older columns are not bit-identical to those of `source`."""
   before = released.load_source(source)
   after = released.load_source(path).first(len(before.spec.columns))
   if partition.content_hash(after.params) != partition.content_hash(before.params):
@@ -112,7 +112,7 @@ def check_kept(path: pathlib.Path, source: str) -> None:
 
 
 def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
-  """A column that learned `task` in simulation, in `workdir`/column."""
+  """Trains a column on `task` in simulation, in `workdir`/column."""
   path = workdir / "column"
   if not is_finished(path, steps):
     _learn("", path, {"world": f"jaco/{task}", "train.steps": steps})
@@ -120,7 +120,7 @@ def train(workdir: pathlib.Path, *, task: str, steps: int) -> pathlib.Path:
 
 
 def is_finished(path: pathlib.Path, steps: int) -> bool:
-  """Whether the run at `path` has its last checkpoint, and was evaluated since."""
+  """Whether the run at `path` has its last checkpoint, and was evaluated after it."""
   return _has_learned(path, steps) and run_directory.is_evaluated(path, steps)
 
 
@@ -133,13 +133,13 @@ def _has_learned(path: pathlib.Path, steps: int) -> bool:
 
 
 def _learn(variant: str, path: pathlib.Path, fields: Mapping[str, Any]) -> None:
-  """Learns by a variant of the config, with these fields, in the run directory `path`."""
+  """Learns with a variant of the config and these fields, in the run directory `path`."""
   flags = {"config": _CONFIG + variant, "workdir": path}
   _run("experiments.train", path, flags | {f"config.{name}": value for name, value in fields.items()})
 
 
 def _run(module: str, path: pathlib.Path, flags: Mapping[str, Any]) -> None:
-  """Runs one of our binaries; its progress and its errors go where ours go."""
+  """Runs one of our binaries; its progress and its errors go to the same place as ours."""
   command = [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in flags.items())]
   child = subprocess.Popen(command)
   _children.add(child)
@@ -150,7 +150,7 @@ def _run(module: str, path: pathlib.Path, flags: Mapping[str, Any]) -> None:
 
 
 def _stop(started: Sequence[futures.Future]) -> None:
-  """Asks every run to save and end, once, until none is left."""
+  """Asks every run once to save and end, until none is left."""
   asked: set[subprocess.Popen] = set()
   while not all(one.done() for one in started):
     for child in set(_children) - asked:

@@ -1,4 +1,4 @@
-"""The demo's page: what each method scored on the arm beside the column as it came, and where it all comes from."""
+"""The demo's page: the score of each method on the arm beside the unchanged column, and all provenance."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -33,16 +33,16 @@ _PAPER_CAPTION = (
 
 
 class Evaluation(NamedTuple):
-  """Whole episodes after learning; as words, their mean return and its interval."""
+  """Whole episodes after learning; `str` gives their mean return and its interval."""
 
   mean: float
-  low: float  # Of the 95 % interval over these episodes; NaN where there is none.
+  low: float  # Of the 95 % interval over these episodes; NaN if there is none.
   high: float
   episodes: int
 
   @property
   def interval(self) -> str:
-    """In brackets; a dash where there is none."""
+    """The interval in brackets; a dash if there is none."""
     return f"[{self.low:.1f}, {self.high:.1f}]" if np.isfinite(self.low + self.high) else "–"
 
   def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Evaluation(NamedTuple):
 
 
 def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str, str]:
-  """Writes `workdir`/report.html from the runs in `workdir`; returns the summary, what -> how much."""
+  """Writes `workdir`/report.html from the runs in `workdir`; returns the summary, label -> words."""
   runs = {method: records.read(workdir / method) for method in demo.METHODS}
   drawn = drawing.mark_gaps(figures.fig5(list(runs.values())))
   drawing.write("corl2017_fig5", drawn, list(runs.values()), workdir / "figure")
@@ -93,7 +93,7 @@ def _scores(
   afterwards: Mapping[str, Evaluation],
   back: Mapping[str, Evaluation],
 ) -> list[str]:
-  """The figure, a panel of its own each, and its table; and the returns after learning."""
+  """The figure with its panels as separate pictures, its table, and the returns after learning."""
   (ours, theirs), statistics = figures.fig5_panels(runs)
   level = np.full((1, 2), afterwards[demo.UNCHANGED].mean)
   unchanged = curves.Curve(np.asarray([0.0, steps]), level)
@@ -133,7 +133,7 @@ def _scores(
 
 
 def _points(line: plots.Line) -> plots.Line:
-  """A line of the points that it is the median of, without the 0 that stands before the first."""
+  """The line through the raw points behind a median, without the 0 before the first point."""
   assert line.dotted is not None
   return line._replace(solid=curves.Curve(line.dotted.steps[1:], line.dotted.values[:, 1:]), dotted=None)
 
@@ -158,7 +158,7 @@ def _played(path: pathlib.Path) -> Evaluation:
 
 
 def _reached(statistics: drawing.Table) -> dict[str, dict[str, str]]:
-  """The figure's table without the columns that our short runs do not reach."""
+  """The figure's table, without the columns that our short runs do not reach."""
   rows = drawing.cells(statistics, bounds=figures.RETURN_BOUNDS)
   ours = [cells for row, cells in rows.items() if "(ours)" in row]
   reached = [column for column in ours[0] if column != "runs" and any(cells[column] != "–" for cells in ours)]
@@ -175,7 +175,7 @@ def _videos(workdir: pathlib.Path, afterwards: Mapping[str, Evaluation]) -> list
 
 
 def _worlds(task: str) -> list[str]:
-  """The same pose in both worlds, as the policy sees it and large."""
+  """The same pose in both worlds, as the policy sees it and at a larger size."""
   start = jax.jit(tasks.draw_start, static_argnums=0)(tasks.TASKS[task], jax.random.key(1))
   pose = np.asarray(start.qpos), np.asarray(start.target.position)
   shown = []

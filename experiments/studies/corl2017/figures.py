@@ -1,7 +1,7 @@
 """The figures of Rusu et al. 2017 (CoRL) from run directories, the paper's own curves beside ours.
 
-Methods in two widths, any number of seeds each; in figure 6 all runs of a sweep, each by its final return. One figure
-is ours alone: returns over the size of the reality gap.
+The figures show methods in two widths with any number of seeds each. Figure 6 shows all runs of a sweep, each by its
+final return. One figure is only ours: returns over the size of the reality gap.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,10 +17,10 @@ from experiments.configs import base
 from experiments.report import colors, drawing
 from experiments.store import released, run_directory, sweep_folder
 
-RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps of a reward of 0 or 1.
+RETURN_BOUNDS = drawing.Bounds(0.0, 50.0)  # An episode ends after 50 steps with a reward of 0 or 1.
 _RETURN_LIMITS = (-1.0, 50.0)  # Of axes.
-_BIN_STEPS = 1000  # Between two of the paper's points.
-# The paper's names of our methods (CoRL 2017, figure 5).
+_BIN_STEPS = 1000  # Steps between two of the paper's points.
+# The paper's names for our methods (CoRL 2017, figure 5).
 _PAPER_FIG5 = {
   "progressive, wide": "wide progressive",
   "progressive, narrow": "narrow progressive",
@@ -29,22 +29,22 @@ _PAPER_FIG5 = {
   "scratch, narrow": "narrow scratch",
 }
 _PAPER_FIG6 = {"finetune": "finetuned", "progressive": "progressive"}
-# Variant of jaco_corl2017.py -> what figure 7 calls it, and the paper's name.
+# Variant of jaco_corl2017.py -> its label in figure 7, and the paper's name.
 _FIG7 = {"fig7_three": ("three columns", "3col"), "fig7_two": ("two columns", "2col")}
 _ALL_EPISODES, _EARLY = "all episodes", "to 10k"
-_WITHOUT_ARM = ("maze/", "pong/", "atari/")  # Beginnings of worlds' names.
+_WITHOUT_ARM = ("maze/", "pong/", "atari/")  # Prefixes of worlds' names.
 _ELSEWHERE = "fig7_static"  # The second of three columns.
 # Fields of `train` in which runs of one line may differ.
 _BESIDE_LEARNING = (
   "steps", "evaluate_every", "evaluation_episodes", "keep_checkpoints", "save_every", "updates_per_record", "video"
 )  # fmt: skip
-_COPIED = "from a copy"  # A new column that starts as one of the first.
+_COPIED = "from a copy"  # A new column that starts as a copy of the first one.
 _TAUGHT = "taught"
-_RANDOMIZED, _HELPED = "randomized", "with helper losses"  # First columns that are not as the paper's.
+_RANDOMIZED, _HELPED = "randomized", "with helper losses"  # First columns that differ from the paper's.
 
 
 def fig5(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """Returns on the arm over arm steps by method: raw points each 1,000 steps (dotted) and their running median."""
+  """Returns on the arm over arm steps by method: a raw point each 1,000 steps (dotted) and the running median."""
   runs, gaps = _begun(runs)
   return _over_arm_steps(*fig5_panels(runs), gaps | _short_runs(_by_label(runs, _method_and_width)))
 
@@ -62,10 +62,12 @@ def fig5_panels(runs: Sequence[records.Run]) -> tuple[Sequence[plots.Panel], dra
 
 
 def fig7(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """Returns on the conveyor over arm steps, as figure 5; runs of the second of three columns, elsewhere, are left out.
+  """Returns on the conveyor over arm steps, drawn as in figure 5.
+
+  Runs of the second of three columns, which learns elsewhere, are left out.
 
   Raises:
-    ValueError: for a run of another experiment, or if none is on the conveyor, or some are on another one.
+    ValueError: for a run of another experiment, if no run is on the conveyor, or if some are on another conveyor.
   """
   runs, gaps = _begun(runs)
   by_agent = _by_label(runs, _agent)
@@ -80,7 +82,7 @@ def fig7(runs: Sequence[records.Run]) -> drawing.Drawn:
 
 
 def fig6(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """Final returns of runs, the best first, by change of the simulated scene and by method."""
+  """Final returns of runs, best first, by change of the simulated scene and by method."""
   groups = _by_label(runs, _method_and_change)
   panels, gaps = [], {}
   statistics: dict[str, dict[str, drawing.Cell]] = {}
@@ -111,10 +113,10 @@ def fig6(runs: Sequence[records.Run]) -> drawing.Drawn:
 
 
 def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """Returns on the twin over the size of the reality gap: of the unchanged column, and of learning by each method.
+  """Returns on the twin over the size of the reality gap: the unchanged column, and learning by each method.
 
   Raises:
-    ValueError: for a run that is not on a twin, or is there at another task.
+    ValueError: for a run that is not on a twin, or has another task there.
   """
   runs, gaps = _begun(runs)
   by_gap = _by_label(runs, _gap_of)
@@ -147,11 +149,11 @@ def gap(runs: Sequence[records.Run]) -> drawing.Drawn:
 
 
 def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
-  """Returns in simulation over agent steps of the first column, by width and by having a memory.
+  """Returns of the first column in simulation over agent steps, by width and by having a memory.
 
   Raises:
     ValueError: for a run that is not in simulation and from scratch, runs in different worlds, or runs of one label
-      that learned by different settings.
+      that learned with different settings.
   """
   runs, gaps = _begun(runs)
   groups = _by_label(runs, _memory_and_width)
@@ -169,7 +171,7 @@ def fig4(runs: Sequence[records.Run]) -> drawing.Drawn:
     statistics[f"{label} (ours)"] = _fig4_statistics(curve)
     if label in theirs:
       statistics[f"{label} (paper)"] = _numbers(_fig4_statistics(theirs[label]))
-  panels = [  # Over steps of their own: a laptop's runs end where the paper's have not begun to rise.
+  panels = [  # Each over its own steps: a laptop's runs end before the paper's begin to rise.
     plots.Panel(f"ours, {where}", [_line(label, curve) for label, curve in ours.items()]),
     plots.Panel("Rusu et al. 2017, figure 4", [_line(label, curve) for label, curve in theirs.items()]),
   ]
@@ -200,12 +202,12 @@ def _beside_the_paper(
 
   Args:
     groups: label -> runs.
-    figure: the paper's.
-    names: label -> what the paper's curve is called there.
+    figure: the paper's figure.
+    names: label -> the name of the paper's curve there.
     titles: of the panels.
 
   Raises:
-    ValueError: for runs of one label that learned by different settings.
+    ValueError: for runs of one label that learned with different settings.
   """
   for label, group in groups.items():
     _check_alike(label, group)
@@ -226,14 +228,14 @@ def _beside_the_paper(
 
 
 def _episode_curve(runs: Sequence[records.Run]) -> tuple[curves.Curve, curves.Curve]:
-  """(filtered, raw) curves of finished episodes in bins of 1,000 arm steps, as the paper's."""
+  """(filtered, raw) curves of finished episodes in bins of 1,000 arm steps, like the paper's."""
   each = [curves.points(*records.episodes(run), bin_steps=_BIN_STEPS, num_steps=records.num_steps(run)) for run in runs]
-  # Filtered before the shortest run cuts the others: a window at a cut does not see what lies behind it.
+  # Filtered before the others are cut to the shortest run: a window at a cut does not see what lies behind it.
   return curves.stack([(steps, _filtered(values)) for steps, values in each]), curves.stack(each)
 
 
 def _filtered(values: np.ndarray) -> np.ndarray:
-  """The paper's running median of a curve `[G]`; NaN where a young run ends within a window that begins with zeros."""
+  """The paper's running median of a curve `[G]`; NaN where a short run ends within a window that begins with zeros."""
   half = curves.MEDIAN_POINTS // 2
   is_lopsided = np.arange(len(values)) > len(values) - 1 - half
   is_lopsided[half:] = is_lopsided[0] = False
@@ -241,10 +243,10 @@ def _filtered(values: np.ndarray) -> np.ndarray:
 
 
 def _begun(runs: Sequence[records.Run]) -> tuple[Sequence[records.Run], dict[str, str]]:
-  """The runs in which an episode has ended, and those in which none has, as gaps.
+  """The runs in which an episode has ended; runs in which none has are gaps.
 
   Raises:
-    ValueError: if there is none of the first.
+    ValueError: if no episode has ended in any run.
   """
   gaps = {str(run.path): "no episode has ended yet" for run in runs if not records.has_ended(run)}
   begun = [run for run in runs if str(run.path) not in gaps]
@@ -254,7 +256,7 @@ def _begun(runs: Sequence[records.Run]) -> tuple[Sequence[records.Run], dict[str
 
 
 def _short_runs(groups: Mapping[str, Sequence[records.Run]]) -> dict[str, str]:
-  """The runs that end the curve of their group before its others do, or before their own config says."""
+  """The runs that end before other runs of their group, or before the steps in their config, and so cut its curve."""
   gaps = {}
   for label, runs in groups.items():
     longest = max(max(records.num_steps(run), run.config.get("train", {}).get("steps", 0)) for run in runs)
@@ -265,7 +267,7 @@ def _short_runs(groups: Mapping[str, Sequence[records.Run]]) -> dict[str, str]:
 
 
 def _train_curve(runs: Sequence[records.Run]) -> curves.Curve:
-  """Finished episodes in hundredths of the longest run, up to the end of the shortest."""
+  """Finished episodes in hundredths of the longest run, up to the end of the shortest run."""
   steps = max(records.num_steps(run) for run in runs)
   return curves.stack([sweep_folder.points(run, steps, None) for run in runs])
 
@@ -280,7 +282,7 @@ def _fig5_statistics(solid: curves.Curve, dotted: curves.Curve) -> dict[str, np.
 
 
 def _returns_by_part(label: str, runs: Sequence[records.Run]) -> dict[str, np.ndarray]:
-  """Of an unchanged column every episode's return; of runs that learn their means early and late, one a run."""
+  """For an unchanged column, every episode's return; for runs that learn, each run's early and late means."""
   if label.startswith("unchanged"):
     return {_ALL_EPISODES: np.concatenate([records.episodes(run)[1] for run in runs])}
   _, raw = _episode_curve(runs)
@@ -288,7 +290,7 @@ def _returns_by_part(label: str, runs: Sequence[records.Run]) -> dict[str, np.nd
 
 
 def _over_the_gap(label: str, part: str, at: Mapping[float, np.ndarray]) -> plots.Line:
-  """One line, with its band where every size of the gap has as many runs, or episodes."""
+  """One line, with a band if every size of the gap has the same number of runs, or of episodes."""
   is_even = len({len(x) for x in at.values()}) == 1
   values = np.stack([x if is_even else np.mean(x, keepdims=True) for x in at.values()], axis=1)
   curve = curves.Curve(np.array(list(at)), values)
@@ -296,7 +298,7 @@ def _over_the_gap(label: str, part: str, at: Mapping[float, np.ndarray]) -> plot
 
 
 def _numbers(of_one_curve: Mapping[str, np.ndarray]) -> dict[str, drawing.Cell]:
-  """Of a paper's curve, which is a mean of runs that are not known one by one."""
+  """The numbers of a paper's curve, which is a mean of runs that are not known individually."""
   return {name: drawing.number(float(x)) for name, (x,) in of_one_curve.items()}
 
 
@@ -306,7 +308,7 @@ def _fig4_statistics(curve: curves.Curve) -> dict[str, np.ndarray]:
 
 
 def _fig6_statistics(finals: np.ndarray) -> dict[str, drawing.Cell]:
-  """Of final returns `[N]`, the highest first."""
+  """Statistics of final returns `[N]`, the highest first."""
   return {
     "mean": finals,
     "max": drawing.number(finals[0]),
@@ -316,7 +318,7 @@ def _fig6_statistics(finals: np.ndarray) -> dict[str, drawing.Cell]:
 
 
 def _final_returns(runs: Sequence[records.Run]) -> np.ndarray | str:
-  """Of all runs of a sweep that has ended, the highest first, `[N]`; or why there are none."""
+  """Final returns of all runs of a finished sweep, the highest first, `[N]`; or why there are none."""
   if not runs:
     return "not run"
   reached, steps = min(map(records.num_steps, runs)), max(run.config["train"]["steps"] for run in runs)
@@ -326,23 +328,23 @@ def _final_returns(runs: Sequence[records.Run]) -> np.ndarray | str:
     finals = [sweep_folder.late_return(run) for run in runs]
   except ValueError as error:  # No episode has ended there.
     return str(error)
-  return np.sort(np.maximum(finals, RETURN_BOUNDS.low))[::-1]  # A run that broke down has failed too.
+  return np.sort(np.maximum(finals, RETURN_BOUNDS.low))[::-1]  # A run that diverged has also failed.
 
 
 def _paper_final_returns(change: str, method: str) -> np.ndarray:
-  """Those of the paper's 300 runs, off the line through the ranks that were read."""
+  """Final returns of the paper's 300 runs, from the line through the ranks that were read."""
   ranks, returns = paper.rusu2017(f"fig6_{change}")[_PAPER_FIG6[method]]
   return np.interp(np.arange(ranks[-1] + 1), ranks, returns)
 
 
 def _sorted_line(label: str, method: str, finals: np.ndarray) -> plots.Line:
-  """Over the share of runs, in %, so that sweeps of any size lie above each other."""
+  """A line over the share of runs, in %, so that sweeps of any size can be compared."""
   share = 100.0 * (np.arange(len(finals)) + 0.5) / len(finals)
   return plots.Line(label, colors.METHODS[method][0], curves.Curve(share, finals[None]))
 
 
 def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) -> dict[str, list[records.Run]]:
-  """Runs by what their line is called; refuses a run that is there twice, which would narrow an interval."""
+  """Runs by the label of their line; refuses a run that appears twice, which would narrow an interval."""
   groups: dict[str, list[records.Run]] = {}
   for run in runs:
     group = groups.setdefault(label(run), [])
@@ -356,7 +358,7 @@ def _by_label(runs: Sequence[records.Run], label: Callable[[records.Run], str]) 
 
 
 def _in_order(by_label: Mapping[str, list[records.Run]]) -> dict[str, list[records.Run]]:
-  """Sorted as the methods in `colors`, wide before narrow."""
+  """Sorts like the methods in `colors`, wide before narrow."""
   methods = list(colors.METHODS)
   return dict(sorted(by_label.items(), key=lambda item: (methods.index(item[0].split(", ")[0]), item[0][::-1])))
 
@@ -397,17 +399,17 @@ def _agent(run: records.Run) -> str:
 
 
 def _place(run: records.Run) -> dict[str, str]:
-  """Where a run learns, and what was changed there; all arms are one, whatever their address."""
+  """Where a run learns, and what was changed there; all arms count as one, whatever their address."""
   world, options = run.config.get("world", ""), run.config.get("world_options", {})
   changed = {f"world_options.{name}": options.get(name) or "" for name in ("gap", "change", "num_joints")}
   return {"world": "arm://" if world.startswith("arm://") else world, **changed}
 
 
 def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
-  """'in simulation', 'on the twin' or behind a bridge: the one world, but for some options, that all runs are in.
+  """'in simulation', 'on the twin' or behind a bridge: the one world of all runs, except for the options in `but_for`.
 
   Raises:
-    ValueError: if it is not one.
+    ValueError: if the runs are not in one world.
   """
   first = _place(runs[0])
   for run in runs:
@@ -426,7 +428,7 @@ def _where(runs: Sequence[records.Run], but_for: Collection[str] = ()) -> str:
 
 
 def _check_sources(groups: Mapping[str, Sequence[records.Run]]) -> None:
-  """Refuses runs of one line that started from different networks, where their provenance says from which."""
+  """Refuses runs of one line that started from different networks, if their provenance names these."""
   for label, runs in groups.items():
     known = [run for run in runs if released.SOURCE_HASH in run.provenance]
     for run in known[1:]:
@@ -439,7 +441,7 @@ def _check_sources(groups: Mapping[str, Sequence[records.Run]]) -> None:
 
 
 def _check_alike(label: str, runs: Sequence[records.Run]) -> None:
-  """Refuses runs of one line that did not learn by the same settings."""
+  """Refuses runs of one line that did not learn with the same settings."""
   first, *others = runs
   for run in others:
     changes = run_directory.difference(_settings(first), _settings(run), "train.")
@@ -478,7 +480,7 @@ def _width(run: records.Run) -> str:
 
 
 def _layers(run: records.Run) -> Sequence[Mapping]:
-  """Layers of the column that learned: the last."""
+  """Layers of the column that learned, the last one."""
   if not run.network:
     raise ValueError(f"{run.path}: network.json is missing; it says which columns learned")
   return run.network["columns"][-1]["layers"]

@@ -1,7 +1,7 @@
-"""The talks' ladder of columns, read from released networks: what each column returns on every task, and how it grows.
+"""The talks' ladder of columns, read from released networks: each column's return on every task, and its growth.
 
-A network of k columns plays by its newest, so the row of column k is what the network did after k tasks. That later
-tasks change no earlier column is shown by a hash of each column's content, over all networks that hold it.
+A network of k columns plays with its newest column, so the row of column k shows the network after k tasks. A hash of
+each column's content, over all networks that hold the column, shows that later tasks change no earlier column.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ from experiments.report import drawing
 from experiments.store import released, run_directory
 from progressive import cost, network, partition
 
-_BOUNDS = drawing.Bounds(0.0, 50.0)  # Of returns: 50 steps of a reward of 0 or 1.
+_BOUNDS = drawing.Bounds(0.0, 50.0)  # Of returns: 50 steps with a reward of 0 or 1.
 
 
 class Played(NamedTuple):
@@ -30,13 +30,13 @@ class Played(NamedTuple):
 
 
 def read(patterns: Sequence[str]) -> tuple[Played, ...]:
-  """The folders, or globs of them, that `experiments.evaluate --release` wrote; ValueError for one that it did not."""
+  """Reads the folders (or globs) that `experiments.evaluate --release` wrote; ValueError for any other folder."""
   paths = {path: None for pattern in patterns for path in sorted(records.folders(pattern)) or [pathlib.Path(pattern)]}
   return tuple(map(_read, paths))
 
 
 def draw(played: Sequence[Played]) -> drawing.Drawn:
-  """Returns on every task by column, and the columns; ValueError for two networks of equal size on one task."""
+  """Draws returns on every task by column, and the columns; ValueError for two networks of one size on one task."""
   counts = sorted({len(one.spec.columns) for one in played})
   found: dict[tuple[int, str], Played] = {}
   for one in played:
@@ -62,7 +62,7 @@ def draw(played: Sequence[Played]) -> drawing.Drawn:
 
 
 def _growth(played: Sequence[Played]) -> drawing.Table:
-  """Column -> what it reads, its parameters, and its content in all networks that hold it."""
+  """Column -> its inputs, its parameters, and its content in all networks that hold it."""
   largest = max(played, key=lambda one: len(one.spec.columns))
   rows: dict[str, dict[str, drawing.Cell]] = {}
   for k, (column, own) in enumerate(zip(cost.report(largest.spec), largest.hashes, strict=True)):

@@ -1,1 +1,1 @@
-"""Mirowski et al. 2017: navigators tested, and figures 3 to 7."""
+"""Mirowski et al. 2017: tests of navigators, and figures 3 to 7."""

@@ -1,9 +1,9 @@
-"""What a navigator holds in mind, from episodes.npz of every tested sweep: figures 4 to 7 of Mirowski et al. 2017.
+"""What a navigator represents, from episodes.npz of every tested sweep: figures 4 to 7 of Mirowski et al. 2017.
 
-4 depth as heads read it off the agent's features, beside what it is, and loop closures along a path; 5 and 6 a path
-with its value and the place decoded from the features; 7 the features in a plane by t-SNE,
-coloured by where the goal was. The episode that is drawn was played beside those that count: nobody chose it, and no
-decoder was fitted on it.
+Figure 4 shows depth as heads read it from the agent's features, beside the true depth, and loop closures along a path.
+Figures 5 and 6 show a path with its value and the place decoded from the features. Figure 7 shows the features in a
+plane by t-SNE, coloured by the goal's place. The drawn episode was played beside those that count: nobody chose it, and
+no decoder was fitted on it.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from experiments.studies.navigation import episodes_file, folder
 from experiments.studies.navigation import figures as navigation_figures
 
 _CELL_PX = 24
-_MOST_STEPS = 450  # Of a path: 30 s, more become a tangle.
+_MOST_STEPS = 450  # Of a path: 30 s; longer paths become a tangle.
 _LOOP = "loop_closure"
 
 
 def fig4(navigators: folder.Navigation) -> drawing.Drawn:
-  """Depth and loop closures, a picture each for every agent that has heads for them."""
+  """Depth and loop closures, with a picture each for every agent that has heads for them."""
   pictures: dict[str, mpl_figure.Figure] = {}
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   gaps = navigators.untested
@@ -51,7 +51,7 @@ def fig4(navigators: folder.Navigation) -> drawing.Drawn:
 
 
 def fig56(navigators: folder.Navigation) -> drawing.Drawn:
-  """Paths of all tested agents, a row each."""
+  """Paths of all tested agents, one row for each."""
   paths, statistics = [], {}
   for sweep, tested in navigation_figures.tested_sweeps(navigators):
     path = _path(sweep.name, tested)
@@ -67,7 +67,7 @@ def fig56(navigators: folder.Navigation) -> drawing.Drawn:
 
 
 def fig7(navigators: folder.Navigation) -> drawing.Drawn:
-  """Features of every tested agent; in the I-maze alone where some agent was tested there, as in the paper."""
+  """Features of every tested agent; only of those in the I-maze, as in the paper, if any was tested there."""
   tested = navigation_figures.tested_sweeps(navigators)
   tested = [pair for pair in tested if pair[0].maze == "i_maze"] or tested
   panels, statistics = [], {}
@@ -80,16 +80,16 @@ def fig7(navigators: folder.Navigation) -> drawing.Drawn:
 
 
 def goal_labels(goals: np.ndarray, shape: tuple[int, int]) -> list[str]:
-  """The quarter of the maze that each goal `[F, 2]` is in (middle lines: south, west): the I-maze has 4 alcoves."""
+  """The quarter of the maze with each goal `[F, 2]` (on middle lines: south, west); the I-maze has 4 alcoves."""
   rows, columns = shape
   return [f"goal {'north' if y > rows / 2 else 'south'}-{'east' if x > columns / 2 else 'west'}" for x, y in goals]
 
 
 def maze_map(layout: layout_lib.Layout) -> path_plots.Map:
-  """A layout as a picture whose coordinates are the world's."""
+  """A layout as a picture in the world's coordinates."""
   picture = top_view.draw(layout, cell_px=_CELL_PX)
   rows, columns = layout.shape
-  half = 0.5 * (picture.shape[1] / _CELL_PX - columns)  # Of a wall, around the outermost lines.
+  half = 0.5 * (picture.shape[1] / _CELL_PX - columns)  # Half a wall, around the outermost lines.
   return path_plots.Map(picture, (-half, columns + half, -half, rows + half))
 
 

@@ -1,9 +1,10 @@
-"""A trained navigator plays whole episodes of its maze: what it felt, knew and scored, step by step, and table 1.
+"""A trained navigator plays whole episodes of its maze: its values, features and scores step by step, and table 1.
 
-Mirowski et al. 2017, table 1: score, episodes with a goal, latency to the first goal and to later ones, and how well
-the agent's place is read off its features (of the layer that policy and value read: the policy LSTM, or the encoder of
-a feed-forward agent). Agents with auxiliary heads are asked what these say of depth and of loop closures. The first
-episode is shown, in figures and video, and counts for nothing: no decoder has seen it, and nobody chose it.
+Table 1 of Mirowski et al. 2017 has the score, the episodes with a goal, the latency to the first goal and to later
+ones, and how well the agent's place can be decoded from its features. These are the features of the layer that policy
+and value read: the policy LSTM, or the encoder of a feed-forward agent. Auxiliary heads are also tested on depth and on
+loop closures. The first episode is shown in figures and video and does not count in any measure: no decoder has seen
+it, and nobody chose it.
 """
 
 import functools
@@ -22,9 +23,9 @@ from environments.maze import world as world_lib
 from experiments.setup import learn
 from progressive import network, partition
 
-NUM_WORLDS = 20  # Played side by side; a multiple of them is played, the rest is left out.
-MOST_SAMPLES = 20_000  # Of the position decoder: more only take longer.
-DEPTHS = ("depth", "depth_grid")  # Signals of depth heads: in bands, or as a number.
+NUM_WORLDS = 20  # Played side by side; a multiple of this is played, and surplus episodes are left out.
+MOST_SAMPLES = 20_000  # For the position decoder: more only take longer.
+DEPTHS = ("depth", "depth_grid")  # Signals of depth heads: bands, or a number.
 LOOP = "loop_closure"
 SIGNALS = ("position", "heading", "cell", "goal_position", "goals_reached", "fruit", "depth", LOOP)
 
@@ -33,10 +34,10 @@ class Played(NamedTuple):
   """N episodes of T steps in lockstep; time 0 is the start of each. Legend: `F` fruit, `D` features."""
 
   reward: np.ndarray  # [N, T + 1] float32
-  value: np.ndarray  # [N, T + 1] float32, divided by the reward scale; what was learned from cut rewards stays so.
+  value: np.ndarray  # [N, T + 1] float32, divided by the reward scale; reward clipping is not undone.
   features: np.ndarray  # [N, T + 1, D] float32
   signals: Mapping[str, np.ndarray]  # name in SIGNALS -> [N, T + 1, ...]
-  said: Mapping[str, np.ndarray]  # head -> [N, T + 1, ...]: bands of depth, or the probability of a loop closure.
+  said: Mapping[str, np.ndarray]  # head -> [N, T + 1, ...]: depth bands, or the probability of a loop closure.
   frames: np.ndarray  # [T + 1, 84, 84, 3] uint8: what the agent saw in the first episode.
 
   def part(self, episodes: slice) -> "Played":
@@ -49,7 +50,7 @@ class DepthScore(NamedTuple):
   """How often a head names the right band, over all places and steps."""
 
   accuracy: float
-  prior: float  # Of always naming each place's commonest band: the best that can be said without looking.
+  prior: float  # Of always naming each place's most common band: the best guess without looking.
 
 
 class Measures(NamedTuple):
@@ -57,28 +58,28 @@ class Measures(NamedTuple):
 
   scores: np.ndarray  # [N] returns
   latency: navigation.Latency
-  layer: str  # Whose features the position is read from.
-  position: decoding.Decoding | None  # None where one episode alone was played.
-  loop: navigation.Detection | None  # None without such a head.
-  loop_percent: float  # Of steps that close a loop.
+  layer: str  # From whose features the position is decoded.
+  position: decoding.Decoding | None  # None if only one episode was played.
+  loop: navigation.Detection | None  # None if there is no such head.
+  loop_percent: float  # Share of steps that close a loop.
   depth: Mapping[str, DepthScore]  # head -> score
 
   @property
   def score(self) -> intervals.Interval:
-    lowest = 0.0 if min(self.scores) >= 0.0 else -np.inf  # Nothing costs in the paper's mazes; lemons in others do.
+    lowest = 0.0 if min(self.scores) >= 0.0 else -np.inf  # No negative rewards in the paper's mazes; lemons elsewhere.
     return intervals.of_mean(self.scores, bounds=(lowest, np.inf))
 
 
 def feature_layer(spec: network.Network) -> str:
-  """The layer that policy and value are read from."""
+  """The layer from which policy and value are read."""
   return spec.columns[-1].layers[-1].inputs[0]
 
 
 def play(task: learn.Task, key: jax.Array, *, num_episodes: int, is_greedy: bool) -> Played:
-  """Plays one episode to be shown and `num_episodes`, N - 1, that count, in this order.
+  """Plays one episode to be shown and then `num_episodes`, N - 1, that count.
 
   Raises:
-    ValueError: if the world is no maze with a goal.
+    ValueError: if the world is not a maze with a goal.
   """
   maze = task.place.world
   if not (isinstance(maze, world_lib.Maze) and maze.task.has_goal):
@@ -103,7 +104,7 @@ def _round(
   num_steps: int,
   is_greedy: bool,
 ) -> Played:
-  """One episode in each world, time first."""
+  """Plays one episode in each world; the time axis comes first."""
   world_key, action_key = jax.random.split(key)
   _, nothing = partition.split(params, lambda path: True)
 
@@ -126,7 +127,7 @@ def _round(
 
 
 def _say(params: Any, head: auxiliary.Head, activations: Mapping[str, jax.Array]) -> jax.Array:
-  """What a head says in each world: bands int8 `[B, 4, 16]`, or the probability of a loop closure `[B]`."""
+  """A head's output in each world: bands int8 `[B, 4, 16]`, or the probability of a loop closure `[B]`."""
   shape = depth_target.SHAPE if head.signal in DEPTHS else ()
   readout = auxiliary.read(params, head, activations[head.layer][None], shape)[0]
   if head.signal in DEPTHS:
@@ -136,7 +137,7 @@ def _say(params: Any, head: auxiliary.Head, activations: Mapping[str, jax.Array]
 
 
 def check_heads(agent: actor_critic.Agent) -> None:
-  """Refuses heads of which nothing is known here, and bands of depth that are regressed.
+  """Refuses heads of unknown signals, and heads that regress depth bands.
 
   Raises:
     ValueError: naming the signal.
@@ -149,7 +150,7 @@ def check_heads(agent: actor_critic.Agent) -> None:
 
 
 def measure(played: Played, *, layer: str, seed: int = 0) -> Measures:
-  """Table 1 of the episodes after the first; `seed` chooses those that the position decoder is tested on."""
+  """Table 1 of the episodes after the first; `seed` chooses those on which the position decoder is tested."""
   counted = played.part(slice(1, None))
   scores = counted.reward[:, 1:].sum(axis=1, dtype=np.float64)
   loops = [name for name in counted.said if name.startswith(LOOP)]
@@ -170,7 +171,7 @@ def measure(played: Played, *, layer: str, seed: int = 0) -> Measures:
 
 
 def _position(counted: Played, seed: int) -> decoding.Decoding:
-  """A linear softmax on features, over cells; every so many steps where there are more than enough."""
+  """A linear softmax over cells, on features; it skips steps if there are more than enough."""
   num_episodes, num_steps, size = counted.features[:, 1:].shape
   every = -(-num_episodes * num_steps // MOST_SAMPLES)
   features, cells = counted.features[:, 1::every], counted.signals["cell"][:, 1::every]
@@ -180,7 +181,7 @@ def _position(counted: Played, seed: int) -> decoding.Decoding:
 
 
 def _depth(said: np.ndarray, truth: np.ndarray) -> DepthScore:
-  """Of bands `[N, T, 4, 16]`."""
+  """The score of bands `[N, T, 4, 16]`."""
   flat = truth.reshape(-1, *depth_target.SHAPE)
   counts = np.stack([(flat == band).sum(axis=0) for band in range(depth_target.NUM_BANDS)])  # [8, 4, 16]
   return DepthScore(accuracy=float((said == truth).mean()), prior=float(counts.max(axis=0).sum() / flat.size))

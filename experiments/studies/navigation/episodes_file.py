@@ -1,8 +1,8 @@
-"""What a navigator's test episodes came to, as files beside its sweep: episodes.json and episodes.npz.
+"""The results of a navigator's test episodes, as files beside its sweep: episodes.json and episodes.npz.
 
-The first holds table 1 of the sweep's best member and how it was measured, for people and for tables; what was not to
-be had is null. The second holds the one shown episode step by step, the frames of a few moments, and features of the
-others with the place of their goal: enough to draw figures 4 to 7 without the network, in a few hundred kB.
+The first holds table 1 for the sweep's best member and how it was measured, for people and for tables; missing values
+are null. The second holds the one shown episode step by step, the frames of a few moments, and features of the other
+episodes with the place of their goal. This is enough to draw figures 4 to 7 without the network, in a few hundred kB.
 """
 
 import pathlib
@@ -19,17 +19,17 @@ from experiments.studies.navigation import episodes
 
 NAME, ARRAYS = "episodes.json", "episodes.npz"
 NUM_FRAMES = 6
-NUM_FEATURES = 400  # Steps whose features are kept, spread evenly over all episodes.
+NUM_FEATURES = 400  # Number of steps whose features are kept, spread evenly over all episodes.
 _SUMMARY = ("episodes", "score", "goal_percent", "first_s", "later_s", "position_percent", "loop_closure", "depth")
-_SAID = "said/"  # Before the names of what heads said of the shown episode, among the arrays.
+_SAID = "said/"  # Prefix of the arrays that hold the heads' outputs in the shown episode.
 
 
 class Shown(NamedTuple):
-  """One episode of T steps, which no decoder was fitted on, and F features of others. Time 0 is its start."""
+  """One episode of T steps, on which no decoder was fitted, and F features of others. Time 0 is its start."""
 
   position: np.ndarray  # [T + 1, 2] x and y, cells
   cell: np.ndarray  # [T + 1] int16
-  decoded: np.ndarray  # [T + 1] int16 the likeliest cell by the position decoder; -1 where none was fitted.
+  decoded: np.ndarray  # [T + 1] int16 the position decoder's most likely cell; -1 if none was fitted.
   value: np.ndarray  # [T + 1] float32
   reward: np.ndarray  # [T + 1] float32
   goals_reached: np.ndarray  # [T + 1] int16
@@ -39,7 +39,7 @@ class Shown(NamedTuple):
   frame_steps: np.ndarray  # [K] int32
   frames: np.ndarray  # [K, 84, 84, 3] uint8
   features: np.ndarray  # [F, D] float16
-  feature_goals: np.ndarray  # [F, 2] float32: where the goal of their episode was.
+  feature_goals: np.ndarray  # [F, 2] float32: the goal's place in their episode.
   said: Mapping[str, np.ndarray]  # head -> [T + 1, ...]: see `episodes.Played`.
 
 
@@ -82,7 +82,7 @@ def summary(measures: episodes.Measures) -> dict[str, Any]:
 
 
 def shown(played: episodes.Played, position: decoding.Decoding | None) -> Shown:
-  """What is kept of the first episode, and features of the others."""
+  """What is kept from the first episode, and features from the others."""
   first = played.part(slice(0, 1))
   signals = {name: values[0] for name, values in first.signals.items()}
   num_times = len(signals["cell"])
@@ -120,7 +120,7 @@ def write(
   layout: layout_lib.Layout,
   about: Mapping[str, Any],
 ) -> None:
-  """Writes both files; `about`: what else a reader should know, provenance included. The summary comes last."""
+  """Writes both files, the summary last; `about`: anything else for a reader, including provenance."""
   arrays: dict[str, Any] = {name: value for name, value in kept._asdict().items() if name != "said"}
   arrays |= {_SAID + name: value for name, value in kept.said.items()}
   temporary = folder / f"unfinished_{ARRAYS}"
@@ -131,10 +131,10 @@ def write(
 
 
 def read(folder: pathlib.Path) -> Tested | None:
-  """What the two files in `folder` say; None where there are none.
+  """The contents of the two files in `folder`; None if there are none.
 
   Raises:
-    ValueError: if they are not what `write` writes.
+    ValueError: if they are not as `write` writes them.
   """
   file = folder / NAME
   if not file.exists():

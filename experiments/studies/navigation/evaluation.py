@@ -1,9 +1,9 @@
-"""The measuring of a trained navigator: the best member of a sweep plays whole episodes of its maze.
+"""Measures a trained navigator: the best member of a sweep plays whole episodes of its maze.
 
-The best member is the one with the highest mean return in the last tenth of its steps. `<sweep>/episodes.json` gets
-table 1 of Mirowski et al. 2017 for it and `episodes.npz` what figures need (`episodes_file`); a video shows the first
-episode, what the agent sees beside its path on the map. What is measured already, at the same checkpoint and over as
-many episodes, is not measured again; a new measurement without a video removes an old video.
+The best member is the one with the highest mean return in the last tenth of its steps. Its table 1 of Mirowski et al.
+2017 is written to `<sweep>/episodes.json`, and the data for figures to `episodes.npz` (`episodes_file`). A video shows
+the first episode: what the agent sees beside its path on the map. A measurement that already exists for the same
+checkpoint and the same number of episodes is not repeated. A new measurement without a video removes an old video.
 """
 
 import pathlib
@@ -23,8 +23,8 @@ from experiments.store import checkpoint, run_directory, sweep_folder
 from experiments.studies.navigation import episodes, episodes_file
 
 VIDEO = "episode.mp4"
-_VIDEO_STEPS = 900  # At most: a minute.
-_TRAIL_STEPS = 300  # Of the path that is drawn in a frame: what is older would hide what is new.
+_VIDEO_STEPS = 900  # At most: one minute.
+_TRAIL_STEPS = 300  # Of the path in a frame: older steps would hide newer ones.
 _CELL_PX, _VIDEO_HEIGHT = 48, 400
 
 
@@ -32,16 +32,16 @@ class Best(NamedTuple):
   """The member of a sweep that is tested."""
 
   member: int
-  late_return: float  # That it was chosen by.
-  step: int  # Of the checkpoint, agent steps.
-  task: learn.Task  # Trained, heads included.
+  late_return: float  # By which it was chosen.
+  step: int  # The checkpoint's, in agent steps.
+  task: learn.Task  # Trained, including heads.
 
 
 def best_member(path: pathlib.Path) -> Best:
   """The best member of the sweep in `path`, at the newest checkpoint.
 
   Raises:
-    ValueError: if it has no checkpoint, or no run has finished an episode in its last tenth.
+    ValueError: if the sweep has no checkpoint, or no run has finished an episode in its last tenth.
   """
   config = _config(path)
   if not checkpoint.steps(path / "checkpoints"):
@@ -55,7 +55,7 @@ def best_member(path: pathlib.Path) -> Best:
 
 
 def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -> episodes_file.Tested:
-  """Measures the sweep in `path` unless that was done, writes what came of it, returns it; raises as `best_member`."""
+  """Measures the sweep in `path` unless that is done, writes and returns the result; raises as `best_member`."""
   if (tested := episodes_file.read(path)) is not None and _is_same(tested, path, num_episodes, has_video=has_video):
     return tested
   best, config = best_member(path), _config(path)
@@ -75,7 +75,7 @@ def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -
   about |= {"member": best.member, "late_return": best.late_return, "trained_steps": best.step, "is_greedy": is_greedy}
   about |= {"provenance": run_directory.provenance(config.seed)}
   kept = episodes_file.shown(played, measures.position)
-  (path / VIDEO).unlink(missing_ok=True)  # Of an earlier test: it shows another episode, and maybe another network.
+  (path / VIDEO).unlink(missing_ok=True)  # From an earlier test: it shows another episode, and maybe another network.
   if has_video:
     scale = max(1, round(_VIDEO_HEIGHT / (_CELL_PX * rows)))
     video_lib.try_write(path / VIDEO, film(maze, played), frames_per_s=1.0 / constants.CONTROL_S, scale=scale)
@@ -86,7 +86,7 @@ def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -
 
 
 def film(maze: world_lib.Maze, played: episodes.Played) -> Iterator[np.ndarray]:
-  """Frames of the first episode: what the agent sees beside the map with the path that led there."""
+  """Frames of the first episode: what the agent sees, beside the map with the path so far."""
   signals = {name: values[0] for name, values in played.signals.items()}
   for t, frame in enumerate(played.frames[:_VIDEO_STEPS]):
     above = top_view.draw_path(
@@ -102,7 +102,7 @@ def film(maze: world_lib.Maze, played: episodes.Played) -> Iterator[np.ndarray]:
 
 
 def _is_same(tested: episodes_file.Tested, path: pathlib.Path, num_episodes: int, *, has_video: bool) -> bool:
-  """Whether a test is that of the newest checkpoint, as long as asked for, with the video asked for."""
+  """Whether a test is of the newest checkpoint, has as many episodes as asked for, and the video if asked for."""
   is_newest = tested.summary.get("trained_steps") in checkpoint.steps(path / "checkpoints")[-1:]
   has_files = not has_video or (path / VIDEO).exists()
   return is_newest and tested.summary["episodes"] == num_episodes and has_files

@@ -1,10 +1,10 @@
 """Learning to navigate, from folders of sweeps: figure 3 and table 1 of Mirowski et al. 2017, the paper's beside ours.
 
-The headline stands under figure 3: how many times fewer environment steps (four frames an agent step) the agents with
-auxiliary losses need to reach a score than the same agent without. That score lies half way from what untrained play
-scores in a maze to the best final score there; a quarter and three quarters of the way stand beside it. Curves are
-smoothed by a running median of `SMOOTH_POINTS` for this. A final score is the mean of the episodes that ended in a
-run's last tenth. `episode_figures` has the figures of one episode.
+The main result is under figure 3: how many times fewer environment steps (four frames per agent step) the agents with
+auxiliary losses need to reach a score than the same agent without them. That score is half way from the score of
+untrained play in a maze to the best final score in it. A quarter and three quarters of the way are also given. For
+this, curves are smoothed by a running median of `SMOOTH_POINTS`. A final score is the mean over the episodes that ended
+in a run's last tenth. `episode_figures` has the figures of one episode.
 """
 
 import itertools
@@ -35,14 +35,14 @@ _UNCLIPPED = {
   "reacher_d1d2l": "#2f8f5b",
   "reacher_pose": "#8c5a9e",
 }
-# In the order of figures; agents that cut rewards are drawn dashed.
+# In the order of figures; agents that clip rewards are drawn dashed.
 COLORS = {name: color for agent, color in _UNCLIPPED.items() for name in (agent, f"{agent}_clip")}
-# Of agents that are not among these, in turn; those that differ in the clip alone share one.
+# Used in turn for other agents; agents that differ only in the clip share a colour.
 _OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
-SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the headline.
+SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the main result.
 SMOOTH_POINTS = 5
-# Our agents -> the legends of figure 3, and the rows of table 1. Starred agents cut rewards; so do those of v1, whose
-# scores are the starred ones' and whose D regresses depth from the encoder.
+# Our agents -> the legends of figure 3, and the rows of table 1. Starred agents clip rewards. So do the agents of v1,
+# which have the starred agents' scores and whose D regresses depth from the encoder.
 PAPER_FIG3 = {
   "ff_clip": "FF A3C*",
   "lstm_clip": "LSTM A3C*",
@@ -64,14 +64,14 @@ PAPER_TABLE1 = {
 }
 _NOT_THERE = "not in the paper"
 _VERSIONS = {"v1": "v1", "v3": "v3, remembered"}
-# The paper's I-maze has other places, and more of them, than ours (environments/maze/tasks.py).
+# The paper's I-maze has other places than ours, and more of them (environments/maze/tasks.py).
 _OTHER_PLACES = {"i_maze": dict.fromkeys(("first goal, s", "later goals, s", "position %"), "another maze")}
 
 
 def fig3(everyone: folder.Navigation) -> drawing.Drawn:
-  """Learning curves of all agents, a panel a maze; AUC and final score; what auxiliary losses save.
+  """Learning curves of all agents, a panel for each maze; AUC and final score; the steps that auxiliary losses save.
 
-  Bands and intervals are over the top runs, which were chosen by the same curves: they say nothing of that choice.
+  Bands and intervals are over the top runs, which were chosen by the same curves: they do not cover that choice.
   """
   panels, levels = [], []
   colors = _colors(everyone)
@@ -101,7 +101,7 @@ def fig3(everyone: folder.Navigation) -> drawing.Drawn:
 
 
 def table1(everyone: folder.Navigation) -> drawing.Drawn:
-  """Table 1: the learning curve's numbers, and those of test episodes; the paper's rows below ours."""
+  """Table 1: the numbers of the learning curve and of test episodes; the paper's rows are below ours."""
   tested = tested_sweeps(everyone)
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   for sweep, one in tested:
@@ -115,14 +115,14 @@ def table1(everyone: folder.Navigation) -> drawing.Drawn:
 
 
 def curve_numbers(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
-  """AUC and final score of each top run over the whole length, or why there are none."""
+  """AUC and final score of each top run over its whole length, or why there are none."""
   if sweep.note or sweep.curve is None:
     return {"AUC": sweep.note, "score": sweep.note}
   return {"AUC": navigation.auc(sweep.curve, float(sweep.environment_steps)), "score": _final_scores(sweep)}
 
 
 def tested_sweeps(everyone: folder.Navigation) -> list[tuple[folder.Sweep, episodes_file.Tested]]:
-  """Every sweep that has test episodes, with them; ValueError if none has."""
+  """Every sweep that has test episodes, with these; ValueError if none has."""
   sweeps = [sweep for maze in everyone.mazes for sweep in in_order(everyone.of(maze))]
   tested = [(sweep, sweep.tested) for sweep in sweeps if sweep.tested is not None]
   if not tested:
@@ -131,12 +131,12 @@ def tested_sweeps(everyone: folder.Navigation) -> list[tuple[folder.Sweep, episo
 
 
 def describe(tested: episodes_file.Tested) -> str:
-  """What test episodes say, in one line."""
+  """The results of test episodes in one line."""
   return "; ".join(f"{name} {words}" for name, words in drawing.cells({"": test_numbers(tested)})[""].items())
 
 
 def test_numbers(tested: episodes_file.Tested) -> dict[str, drawing.Cell]:
-  """What test episodes say; words where there is nothing to measure."""
+  """The results of test episodes; words if there is nothing to measure."""
   summary = tested.summary
   no_goal = "no goal found"
   numbers: dict[str, drawing.Cell] = {
@@ -150,7 +150,7 @@ def test_numbers(tested: episodes_file.Tested) -> dict[str, drawing.Cell]:
   if summary["loop_closure"] is not None:
     f1 = summary["loop_closure"]["f1"]
     numbers["loop F1 %"] = "no loop" if f1 is None else drawing.number(100.0 * f1)
-    share = summary["loop_percent"] / 100.0  # Who always says yes has this precision, and a recall of 1.
+    share = summary["loop_percent"] / 100.0  # Always saying yes has this precision and a recall of 1.
     numbers["loop F1 % of always yes"] = drawing.number(200.0 * share / (1.0 + share))
   for name, one in summary["depth"].items():
     layer = name.rpartition("_from_")[2]
@@ -159,14 +159,14 @@ def test_numbers(tested: episodes_file.Tested) -> dict[str, drawing.Cell]:
 
 
 def scores_between(sweeps: list[folder.Sweep]) -> list[float]:
-  """The scores at `SHARES` of the way from untrained play to the best final score among sweeps in one maze."""
+  """The scores at `SHARES` of the way from untrained play to the best final score of the sweeps in one maze."""
   start = float(np.mean(np.concatenate([sweep.curve.values[:, 0] for sweep in sweeps if sweep.curve is not None])))
   best = max(float(_final_scores(sweep).mean()) for sweep in sweeps if sweep.best)
   return [start + share * (best - start) for share in SHARES]
 
 
 def speedups(everyone: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
-  """Each maze, score and agent with auxiliary losses -> medians of the steps it needs and without, and their ratio."""
+  """Maze, score and agent with auxiliary losses -> median steps with and without these losses, and their ratio."""
   table: dict[str, dict[str, drawing.Cell]] = {}
   for _, sweeps in _learned(everyone):
     for share, score in zip(SHARES, scores_between(sweeps), strict=True):
@@ -181,20 +181,20 @@ def speedups(everyone: folder.Navigation) -> dict[str, dict[str, drawing.Cell]]:
 
 
 def in_order(sweeps: tuple[folder.Sweep, ...]) -> list[folder.Sweep]:
-  """In the order of the colours; agents without one of their own last."""
+  """Sorts in the order of the colours; agents without a colour of their own come last."""
   places = {agent: place for place, agent in enumerate(COLORS)}
   return sorted(sweeps, key=lambda sweep: places.get(sweep.agent, len(places)))
 
 
 def _learned(everyone: folder.Navigation) -> Iterator[tuple[str, list[folder.Sweep]]]:
-  """Mazes and, in order, the sweeps there that have curves, where some have."""
+  """Each maze with the ordered sweeps there that have curves, if there are any."""
   for maze in everyone.mazes:
     if sweeps := [sweep for sweep in in_order(everyone.of(maze)) if sweep.curve is not None]:
       yield maze, sweeps
 
 
 def _colors(everyone: folder.Navigation) -> dict[str, str]:
-  """Every agent's colour, in all panels alike."""
+  """Every agent's colour, the same in all panels."""
   others = sorted((sweep for sweep in everyone.sweeps if sweep.agent not in COLORS), key=lambda sweep: sweep.agent)
   colors = COLORS.copy()
   unused = itertools.cycle(_OTHER_COLORS)
@@ -211,19 +211,19 @@ def _line(sweep: folder.Sweep, colors: Mapping[str, str]) -> plots.Line:
 
 
 def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
-  """Which runs the numbers are of: the best of those that have ended episodes, which may be fewer than were planned."""
+  """Which runs count: the best of those that have ended episodes, which may be fewer than planned."""
   planned = f" ({sweep.num_runs} planned)" if len(sweep.runs) < sweep.num_runs else ""
   return {"counted": f"top {len(sweep.best)} of {len(sweep.runs)}{planned}"}
 
 
 def _bounds(everyone: folder.Navigation) -> drawing.Bounds:
-  """Of scores: 0 where none fell below it. Lemons and mushrooms take rewards away."""
+  """Bounds of scores: from 0 if no score is below it. Lemons and mushrooms give negative rewards."""
   lowest = min(sweep.curve.values.min() for sweep in everyone.sweeps if sweep.curve is not None)
   return drawing.Bounds(low=0.0) if lowest >= 0.0 else drawing.Bounds()
 
 
 def _final_scores(sweep: folder.Sweep) -> np.ndarray:
-  """Each top run's mean return in its last tenth, `[S]`; where no episode ended there, what the last one returned."""
+  """Each top run's mean return in its last tenth, `[S]`; if no episode ended there, the return of its last one."""
   return np.array([sweep_folder.last_returns(run).mean() for run in sweep.best])
 
 
@@ -245,7 +245,7 @@ def _speedup(without: folder.Sweep, sweep: folder.Sweep, score: float) -> dict[s
 
 
 def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
-  """Where agents with auxiliary losses have no baseline, or one that learned otherwise or was chosen otherwise."""
+  """Agents with auxiliary losses whose baseline is missing, has other settings, or has another choice of runs."""
   gaps = {}
   for maze, sweeps in _learned(everyone):
     missing = [sweep.agent for sweep in sweeps if sweep.heads and _without(sweep, sweeps) is None]
@@ -264,7 +264,7 @@ def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
 
 
 def _without(sweep: folder.Sweep, sweeps: list[folder.Sweep]) -> folder.Sweep | None:
-  """The one of `sweeps` that a sweep with auxiliary losses is compared with: of the same column and clip, without."""
+  """The baseline in `sweeps` of a sweep with auxiliary losses: the same column and clip, without these losses."""
   if not sweep.heads:
     return None
   alike = (one for one in sweeps if (one.column, one.reward_clip) == (sweep.column, sweep.reward_clip))
@@ -272,7 +272,7 @@ def _without(sweep: folder.Sweep, sweeps: list[folder.Sweep]) -> folder.Sweep | 
 
 
 def _beside_paper(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
-  """The paper's final score of the same agent, and ours in % of it and of an expert's."""
+  """The paper's final score of the same agent, and ours in % of it and of an expert's score."""
   maze = sweep.maze if sweep.is_as_published else ""
   theirs = paper.navigation_scores().get(maze, {}).get(PAPER_FIG3.get(sweep.agent, ""))
   human = paper.NAVIGATION_HUMAN.get(maze)

@@ -1,8 +1,8 @@
-"""Navigators on disk, read: every sweep of an agent in a maze below some folders, its curve and its test episodes.
+"""Reads navigators on disk: every sweep of an agent in a maze below some folders, its curve and its test episodes.
 
-A sweep may be empty, half written, unreadable, complete or tested; whichever it is, its `gap` says what it lacks, in
-words. Curves count environment steps as the paper does, four frames for each of an agent's steps in a maze. An arm's
-reachers with the navigators' losses are read as well: their place is their world.
+A sweep may be empty, half written, unreadable, complete or tested. In each case its `gap` says in words what it lacks.
+Curves count environment steps as the paper does: four frames for each agent step in a maze. An arm's reachers with the
+navigators' losses are also read; for them the maze is the name of their world.
 """
 
 import math
@@ -23,36 +23,36 @@ class Sweep(NamedTuple):
 
   path: pathlib.Path
   agent: str  # As in experiments/configs/navigation.py: nav_d2.
-  maze: str  # static_1; of an arm its world's name: jaco/reach/fixed.
+  maze: str  # static_1; on an arm the world's name: jaco/reach/fixed.
   steps: int  # Of every run, in agent steps.
-  num_runs: int  # That it has when all are there.
+  num_runs: int  # When all are there.
   top: int  # How many of its runs count.
-  options: Mapping[str, Any]  # Of its world.
-  column: Mapping[str, Any]  # What its network is made of, heads apart.
-  heads: Mapping[str, Any]  # Its auxiliary heads, name -> fields; costs apart, which go with the clip.
-  reward_clip: float  # The largest reward that is learned from; inf: none is cut.
-  settings: Mapping[str, Any]  # How it learns: hyper-parameters, worlds and steps of an unroll, all steps.
+  options: Mapping[str, Any]  # Its world's.
+  column: Mapping[str, Any]  # What its network is made of, without heads.
+  heads: Mapping[str, Any]  # Its auxiliary heads, name -> fields, without costs, which go with the clip.
+  reward_clip: float  # The largest reward for learning; inf: none is clipped.
+  settings: Mapping[str, Any]  # How it learns: hyper-parameters, worlds, steps of an unroll, and total steps.
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
-  best: tuple[records.Run, ...]  # The top of them, by the area under their curves.
-  curve: curves.Curve | None  # Of the best, over environment steps as far as the shortest goes; None without runs.
+  best: tuple[records.Run, ...]  # The top runs by the area under their curves.
+  curve: curves.Curve | None  # Of the best, over environment steps up to the end of the shortest; None without runs.
   tested: episodes_file.Tested | None
-  note: str  # Why those of `runs` are not complete, in a word or two: 'at 40%'; '' where they are.
-  gap: str  # The same in full, and which runs are lacking.
-  newest_step: int | None = None  # Of its checkpoints; None where there are none.
+  note: str  # Why `runs` are not complete, in a word or two: 'at 40%'; '' if they are.
+  gap: str  # The same in full, and which runs are missing.
+  newest_step: int | None = None  # Of its checkpoints; None if there are none.
 
   @property
   def name(self) -> str:
-    """Of a row: 'static_1/nav_d2'."""
+    """The name of a row: 'static_1/nav_d2'."""
     return f"{self.maze}/{self.agent}"
 
   @property
   def is_in_a_maze(self) -> bool:
-    """Whether it can be tested as a navigator is."""
+    """Whether it can be tested as a navigator."""
     return not self.maze.startswith(_ARM)
 
   @property
   def stale_test(self) -> str:
-    """At which step it was tested, where it has learned further since; '' where the test is of what is there."""
+    """The step of its test, if it has learned further since; '' if the test is of the newest checkpoint."""
     at = self.tested.summary.get("trained_steps") if self.tested else None
     if at is None or self.newest_step is None or at >= self.newest_step:
       return ""
@@ -60,18 +60,18 @@ class Sweep(NamedTuple):
 
   @property
   def is_clipped(self) -> bool:
-    """Whether it learns from cut rewards, as the paper's starred agents do."""
+    """Whether it learns from clipped rewards, as the paper's starred agents do."""
     return math.isfinite(self.reward_clip)
 
   @property
   def is_as_published(self) -> bool:
-    """Whether layout, length and fruit are the task's own, so that the paper's numbers can stand beside its."""
+    """Whether layout, length and fruit are the task's own, so that its numbers compare with the paper's."""
     is_replaced = any(self.options.get(name) is not None for name in ("layout", "num_steps"))
     return not is_replaced and bool(self.options.get("fruit_returns", True))
 
   @property
   def environment_steps(self) -> int:
-    """Of every run."""
+    """Length of every run in environment steps."""
     return self.steps * (constants.ACTION_REPEAT if self.is_in_a_maze else 1)
 
 
@@ -87,7 +87,7 @@ class Navigation(NamedTuple):
 
   @property
   def mazes(self) -> tuple[str, ...]:
-    """Every maze that some sweep is of."""
+    """Every maze with a sweep."""
     return tuple(dict.fromkeys(sweep.maze for sweep in self.sweeps))
 
   @property
@@ -97,7 +97,7 @@ class Navigation(NamedTuple):
 
   @property
   def untested(self) -> dict[str, str]:
-    """Every sweep whose test episodes are missing, or of an older checkpoint than its newest, and why."""
+    """Every sweep whose test is missing, or of an older checkpoint than its newest, and why."""
     said = {}
     for sweep in self.sweeps:
       if sweep.tested is None and sweep.is_in_a_maze:
@@ -112,10 +112,10 @@ class Navigation(NamedTuple):
 
 
 def find(patterns: Sequence[str], *, in_mazes_only: bool = False) -> tuple[pathlib.Path, ...]:
-  """Folders of sweeps that `patterns` name, sorted: a sweep, a folder of some at any depth, or a glob.
+  """Folders of sweeps that `patterns` name, sorted: a sweep, a folder with sweeps at any depth, or a glob.
 
   Raises:
-    ValueError: a pattern names none.
+    ValueError: if a pattern names none.
   """
   sweeps: set[pathlib.Path] = set()
   for pattern in patterns:
@@ -134,7 +134,7 @@ def read_all(patterns: Sequence[str]) -> Navigation:
   """All sweeps that `patterns` name.
 
   Raises:
-    ValueError: if there is none, two are of one agent in one maze, or nothing has been learned yet.
+    ValueError: if there is none, if two are of one agent in one maze, or if nothing has been learned yet.
   """
   sweeps = sorted((read(path) for path in find(patterns)), key=lambda sweep: (sweep.maze, sweep.agent))
   for one, other in zip(sweeps, sweeps[1:], strict=False):
@@ -176,7 +176,7 @@ def read(path: pathlib.Path) -> Sweep:
 
 
 def _unread(path: pathlib.Path, config: Mapping[str, Any]) -> Sweep:
-  """What the config says of a sweep."""
+  """What the config says about a sweep."""
   phase = config["train"]
   return Sweep(
     path=path,
@@ -200,13 +200,13 @@ def _unread(path: pathlib.Path, config: Mapping[str, Any]) -> Sweep:
 
 
 def curve_of(runs: Sequence[records.Run], sweep: Sweep, *, median_points: int = 1) -> curves.Curve:
-  """Of runs of a sweep over environment steps, smoothed as `curves.points` does."""
+  """The curve of a sweep's runs over environment steps, smoothed as by `curves.points`."""
   curve = curves.stack([sweep_folder.points(run, sweep.steps, None, median_points) for run in runs])
   return curve._replace(steps=curve.steps * (sweep.environment_steps // sweep.steps))
 
 
 def _newest_step(path: pathlib.Path) -> int | None:
-  """Of the checkpoints in `path`; None where there are none that could be tested."""
+  """The newest step of the checkpoints in `path`; None if none can be tested."""
   try:
     return max(checkpoint.steps(path / "checkpoints"), default=None)
   except ValueError:  # Saved by an earlier version.

@@ -1,1 +1,1 @@
-"""Rusu et al. 2016: the transfer matrix, what it costs to forget, and what columns are used for."""
+"""Rusu et al. 2016: the transfer matrix, what is forgotten, and what the columns are used for."""

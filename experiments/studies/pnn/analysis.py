@@ -1,8 +1,8 @@
-"""What a matrix's trained networks use of the columns they were given: AFS and, where asked for, APS of a done cell.
+"""How the trained networks of a matrix use their columns: AFS and, if asked for, APS of a done cell.
 
 The best network of a cell plays its own target; the result is `<cell>/sensitivity.json` (`sensitivity_file`). What is
-there already is not measured again; APS plays 10 episodes for each of 13 scales of noise in each layer of each column
-and is the slower half by far. Behind `dm_env`, where no two episodes need to start alike, there is AFS alone.
+already there is not measured again. APS plays 10 episodes at each of 13 scales of noise in each layer of each column
+and is by far the slower half. Behind `dm_env`, where episodes need not start the same, there is only AFS.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
 from experiments.studies.pnn import matrix, sensitivity, sensitivity_file
 
-_NUM_WORLDS = 16  # That samples for AFS are played in.
+_NUM_WORLDS = 16  # In which the samples for AFS are played.
 
 
 class Settings(NamedTuple):
-  """What is measured, and how much of it."""
+  """What is measured, and how much."""
 
   num_samples: int = 2048
   every: int = 20
@@ -35,13 +35,13 @@ class Settings(NamedTuple):
 
 
 def analyse(path: pathlib.Path, settings: Settings, *, floor: float) -> sensitivity_file.Sensitivity:
-  """Measures what is missing of the cell in `path`, writes it beside the network and returns it all.
+  """Measures what the cell in `path` still lacks, writes it beside the network and returns everything.
 
   `floor` is the score that counts as nothing on its target.
 
   Raises:
-    ValueError: if its files cannot be read, what is there was measured otherwise than `settings` say, or the network
-      has one column, whose shares say nothing; or if APS is asked for behind `dm_env`.
+    ValueError: if its files cannot be read, if the existing measurements were not made as `settings` say, if the
+      network has only one column, whose shares say nothing, or if APS is asked for behind `dm_env`.
   """
   measured = sensitivity_file.read(path)
   if measured is not None:
@@ -74,7 +74,7 @@ def analyse(path: pathlib.Path, settings: Settings, *, floor: float) -> sensitiv
 def _check_same(
   path: pathlib.Path, measured: sensitivity_file.Sensitivity, settings: Settings, *, has_aps: bool
 ) -> None:
-  """Refuses to pass off what was measured with other settings; `has_aps`: APS too."""
+  """Refuses measurements that were made with other settings; `has_aps`: checks APS too."""
   flags_given: dict[str, tuple[object, object]] = {
     "--samples": (measured.num_samples, settings.num_samples),
     "--sample_every": (measured.every, settings.every),
@@ -121,7 +121,7 @@ def _with_aps(
   floor: float,
   is_greedy: bool,
 ) -> sensitivity_file.Sensitivity:
-  """With APS, or with the reason why this network has none, which stands in the file: asking again changes nothing."""
+  """Adds APS, or the reason why there is none; the file keeps the reason, so asking again changes nothing."""
   assert isinstance(player.worlds, batch_lib.Batch)
   few = player._replace(worlds=player.worlds._replace(num_worlds=settings.aps_episodes))
   variance = sensitivity.variances(player, samples)
@@ -135,7 +135,7 @@ def _with_aps(
 def _player(
   source: released.Source, config: config_dict.ConfigDict, *, has_aps: bool
 ) -> tuple[sensitivity.Player, contextlib.ExitStack]:
-  """Who plays, and what closes the worlds that are behind `dm_env`."""
+  """The player, and a stack that closes worlds behind `dm_env`."""
   task, close = learn.player(source, config.world, config.world_options.to_dict()), contextlib.ExitStack()
   if isinstance(task.place, place_lib.Simulation):
     worlds = task.place.batch(_NUM_WORLDS, learn.input_names(task))
@@ -158,10 +158,10 @@ def _config(file: pathlib.Path) -> config_dict.ConfigDict:
 
 
 def choose(workdir: pathlib.Path, names: Sequence[str]) -> list[matrix.Cell]:
-  """The done cells of these names; where none is named, all that are done and have more than one column.
+  """The done cells with these names; if none is named, all that are done and have more than one column.
 
   Raises:
-    ValueError: for a name that is no cell, or a cell that is not done; or if there is nothing to analyse.
+    ValueError: for a name that no cell has, or a cell that is not done; or if there is nothing to analyse.
   """
   config = matrix.read_plan(workdir)
   chosen = matrix.choose(matrix.plan(config), names)

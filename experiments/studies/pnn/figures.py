@@ -1,8 +1,8 @@
-"""The figures of Rusu et al. 2016 on all its worlds, from a matrix' folder; the paper's numbers beside ours.
+"""The figures of Rusu et al. 2016 on all its worlds, from the folder of a matrix; the paper's numbers beside ours.
 
-4a the transfer matrix and table 1, 4b and 12 learning curves (drawn as 4a and 12 are Atari's figures 6 and 11, and
-Labyrinth's 8 and 13), and what was forgotten; `sensitivity_figures` has those that show what was transferred. A cell
-that is missing, empty or half written is a marked gap, never a zero.
+4a is the transfer matrix with table 1; 4b and 12 are learning curves. Atari's figures 6 and 11 and Labyrinth's 8 and 13
+are drawn as 4a and 12. Another figure shows what was forgotten. `sensitivity_figures` has the figures that show what
+was transferred. A cell that is missing, empty or half written is a marked gap, never a zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,17 @@ COLORS = {
   "progressive4": "#9cc7ee",
 }
 _MORE_COLUMNS = "#c9e0f5"
-_PONG = "pong/"  # The world that the paper's numbers are of.
+_PONG = "pong/"  # The world of the paper's numbers.
 _PONG_LIMITS = (-21.0, 21.0)
 _BOUNDS = drawing.Bounds(*_PONG_LIMITS, but_for=("lost",))
 _SHORTER = 0.775  # Of the horizon: the paper's figure 4a follows from its 4b at 3.1e7 of 4e7 steps (papers.md 1.5).
 _MOST_PAIRS = 4
 _FIG4B_METHODS = ("scratch", "finetune", "progressive2")
-_Panel = tuple[tuple[str, ...], str]  # Sources in the order learned, target.
+_Panel = tuple[tuple[str, ...], str]  # Sources in the order in which they were learned, target.
 
 
 def fig4a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """Transfer scores of every method from every source to every target; table 1; what other readings would give."""
+  """Transfer scores of every method from every source to every target; table 1; scores under other readings."""
   ours = scores(matrix, definition(matrix))
   panels = [matrix_plots.Panel(f"ours, top {matrix.top}, {matrix.steps:,} steps", ours)]
   beside: dict[str, Mapping[str, tuple[float, float]]] = {}
@@ -59,7 +59,7 @@ def fig4a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def fig4b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """Learning curves of the paper's two pairs of source and target, or of the first few; its three methods alone."""
+  """Learning curves of the paper's two pairs of source and target, or of the first few, for its three methods only."""
   every = [(sources[0], target) for sources, target in _panels(matrix) if len(sources) == 1]
   if not every:
     raise ValueError(f"{matrix.path}: no cell of this matrix goes from one source to a target")
@@ -68,7 +68,7 @@ def fig4b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def fig12(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """Learning curves of all cells by all methods, a panel for each target and what was learned before."""
+  """Learning curves of all cells by all methods, with a panel for each target and each list of sources."""
   panels = _panels(matrix)
   if not panels:
     raise ValueError(f"{matrix.path}: no cell of this matrix goes from a source to a target")
@@ -78,7 +78,7 @@ def fig12(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 def _learning_curves(
   matrix: matrix_folder.Matrix, panels_of: Sequence[_Panel], methods: Sequence[str]
 ) -> drawing.Drawn:
-  """By each method from one source: mean of the top runs of each cell."""
+  """One curve for each method of a panel: the mean of the cell's top runs."""
   panels = []
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   gaps: dict[str, str] = {}
@@ -116,9 +116,9 @@ def _learning_curves(
 
 
 def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """The score on the source task before and after the target was learned, of all cells that have both; bars by method.
+  """The score on the source task before and after learning the target, in all cells that have both; bars by method.
 
-  Intervals of the table are over the episodes of one evaluation.
+  Intervals in the table are over the episodes of one evaluation.
   """
   by_method: dict[str, list[matrix_folder.Result]] = {}
   gaps: dict[str, str] = {}
@@ -133,7 +133,7 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
     raise ValueError(f"{matrix.path}: no cell that starts from a source is done; run experiments.matrix first")
   changes, statistics = [], {}
   for method in sorted(by_method, key=_place):
-    measured: dict[str, Mapping[str, Any]] = {}  # Row -> the same task before and after.
+    measured: dict[str, Mapping[str, Any]] = {}  # Row -> one task before and after.
     for result in by_method[method]:
       newest = (result.outcome or {})["forgetting"]
       measured |= {f"{result.cell.name}: {one['task']}": one for one in (newest, *newest.get("earlier", ()))}
@@ -153,31 +153,31 @@ def forgetting(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def _evaluated(evaluation: Mapping[str, float]) -> intervals.Interval:
-  """Its mean return, with its interval over episodes."""
+  """The mean return of an evaluation, with its interval over episodes."""
   numbers = (evaluation.get(f"return_{name}", np.nan) for name in ("mean", "ci_low", "ci_high"))
   return intervals.Interval(*map(np.asarray, numbers))
 
 
 def color(method: str) -> str:
-  """Of a method, or of a progressive network by its columns: "progressive3"."""
+  """The colour of a method, or of a progressive network by its number of columns: "progressive3"."""
   return COLORS.get(method, _MORE_COLUMNS)
 
 
 def _place(method: str) -> tuple[int, int]:
-  """Where a method stands among others; networks of more columns than the paper's stand last."""
+  """The order of methods; networks with more columns than the paper's come last."""
   known = list(COLORS)
   return (known.index(method), 0) if method in COLORS else (len(known), int(method.removeprefix("progressive")))
 
 
 def definition(matrix: matrix_folder.Matrix) -> transfer.Definition:
-  """The score that leads: the first floor, but where a task has its own; the whole run, the config's top."""
+  """The leading score: the first floor, unless a task has its own; the whole run; the config's top."""
   return transfer.Definition(floor=matrix.floors[0], horizon=float(matrix.steps), top_k=matrix.top)
 
 
 def scores(
   matrix: matrix_folder.Matrix, how: transfer.Definition, *, num_resamples: int = 2000
 ) -> transfer_matrix.Matrix:
-  """The transfer matrix; a cell that is not complete has none, and says why."""
+  """The transfer matrix; a cell that is not complete has no score, and a note says why."""
   baselines = {cell.target: result for cell, result in matrix.results.items() if cell.method == "scratch"}
   others = {
     (matrix_folder.row_of(cell), cell.target): result
@@ -210,7 +210,7 @@ def _complete(results: Mapping[Any, matrix_folder.Result]) -> dict[Any, curves.C
 
 
 def _on(ours: transfer_matrix.Matrix, theirs: transfer_matrix.Matrix) -> transfer_matrix.Matrix:
-  """The paper's scores on our rows and targets, those that we lack included."""
+  """The paper's scores on our rows and targets, including cells that we lack."""
   values = np.full(ours.values.shape, np.nan)
   notes = np.full(ours.values.shape, "not in\npaper", object)
   for m, row in enumerate(ours.rows):
@@ -232,7 +232,7 @@ def _score_table(scored: transfer_matrix.Matrix) -> dict[str, dict[str, drawing.
 
 
 def _readings(matrix: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
-  """What the paper leaves open about the score, each way: mean / median of every method in %."""
+  """Mean / median of every method in % under each reading that the paper leaves open about the score."""
   table = {}
   for floor in matrix.floors:
     leading = transfer.Definition(floor=floor, horizon=float(matrix.steps), top_k=matrix.top)
@@ -246,26 +246,26 @@ def _readings(matrix: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
 
 
 def _panels(matrix: matrix_folder.Matrix) -> list[_Panel]:
-  """What was learned before, and then, in all planned cells that have both."""
+  """(sources, target) of all planned cells that have sources."""
   planned = [(cell.sources, cell.target) for cell in matrix.results if cell.sources and cell.target in matrix.targets]
   return list(dict.fromkeys(planned))
 
 
 def _methods_of(matrix: matrix_folder.Matrix, sources: tuple[str, ...], target: str) -> list[matrix_folder.Result]:
-  """The cells that a panel draws, in the order of the colours."""
+  """The cells in a panel, in the order of the colours."""
   own = [result for cell, result in matrix.results.items() if cell.target == target and cell.sources in ((), sources)]
   return sorted(own, key=lambda result: _place(matrix_folder.row_of(result.cell).method))
 
 
 def _bounds(matrix: matrix_folder.Matrix) -> drawing.Bounds:
-  """Of scores: those of the games of Pong, none of worlds that are not known here."""
+  """Bounds of scores: known for games of Pong; none for other worlds."""
   return _BOUNDS if matrix.world == _PONG else drawing.Bounds()
 
 
 def _curve_numbers(curve: curves.Curve, matrix: matrix_folder.Matrix) -> dict[str, drawing.Cell]:
-  """`end`: the last tenth's mean, NaN where the curve stops before; `mean`: over the curve as far as it goes.
+  """`end`: mean of the last tenth, NaN if the curve stops earlier; `mean`: over the curve as far as it goes.
 
-  A curve ends with its shortest run: what the others reach later is not in it.
+  A curve ends with its shortest run. It does not contain what the other runs reach later.
   """
   reaches = curves.at(curve, matrix.steps)
   is_whole = bool(np.isfinite(reaches).all())

@@ -1,9 +1,9 @@
 """The transfer matrix: every method from every source to every target (Rusu et al. 2016, figure 4a).
 
-A cell is a sweep (`running.run`) in `<workdir>/<cell>`; its best member becomes a network in `<cell>/best`, from which
-other cells start: learning a task from scratch is baseline 1 of that target and the source column of others. A cell is
-done when `outcome.json` is there; the same command continues an interrupted matrix where it stopped, and on a cluster
-each machine runs cells of its own in one shared folder.
+A cell is a sweep (`running.run`) in `<workdir>/<cell>`. Its best member becomes a network in `<cell>/best`, from which
+other cells start: the cell that learns a task from scratch is baseline 1 of that target and the source column of other
+cells. A cell is done when `outcome.json` exists. The same command continues an interrupted matrix where it stopped. On
+a cluster, each machine runs its own cells in one shared folder.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from experiments.store import released, run_directory, sweep_folder
 from progressive import baselines, partition
 
 OUTCOME = "outcome.json"
-FAILURE = "failure.json"  # Why a cell has none; without this file it is tried again.
+FAILURE = "failure.json"  # Why a cell has no outcome; without this file it is tried again.
 PLAN = "matrix.json"
-_CELLS_OWN = ("world", "method", "source")  # What a cell's config has in the place of the matrix's.
+_CELLS_OWN = ("world", "method", "source")  # Fields in which a cell's config differs from the matrix's.
 MANY_COLUMNS = ("progressive", "random_column")  # The methods whose networks have several columns.
 
 
 class Cell(NamedTuple):
-  """One method of learning `target` after `sources`, in the order in which they were learned."""
+  """One method of learning `target` after `sources`, which are in the order in which they were learned."""
 
   method: str
   sources: tuple[str, ...]
@@ -45,7 +45,7 @@ class Cell(NamedTuple):
 
   @property
   def before(self) -> "Cell | None":
-    """The cell whose best network this one starts from; None if from nothing."""
+    """The cell from whose best network this one starts; None if it starts from nothing."""
     if not self.sources:
       return None
     *earlier, newest = self.sources
@@ -53,10 +53,10 @@ class Cell(NamedTuple):
 
 
 def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
-  """All cells, each after the one it starts from.
+  """All cells, each after the cell from which it starts.
 
   Raises:
-    ValueError: for a method that is none.
+    ValueError: for an unknown method.
   """
   matrix = config.matrix
   unknown = [method for method in matrix.methods if method not in baselines.METHODS]
@@ -76,10 +76,10 @@ def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
 
 
 def choose(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
-  """The cells of these names, or all where none is named.
+  """The cells with these names, or all if none is named.
 
   Raises:
-    ValueError: for a name that no cell has; the nearest is named.
+    ValueError: for a name that no cell has; the message names the nearest.
   """
   by_name = {cell.name: cell for cell in cells}
   for name in names:
@@ -90,12 +90,12 @@ def choose(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
 
 
 def write_plan(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes the config to `workdir`, for those who read the matrix: which cells there are to be, finished or not.
+  """Writes the config to `workdir`, so that readers of the matrix know all its cells, finished or not.
 
-  Cells may be added to a matrix, but all of them are made alike.
+  Cells may be added to a matrix, but all cells share the same settings.
 
   Raises:
-    ValueError: if the matrix was begun with a config that differs in what all cells have, or had more cells.
+    ValueError: if the matrix was begun with a config whose shared settings differ, or that had more cells.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   ours = json.loads(config.to_json())
@@ -119,10 +119,10 @@ def write_plan(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def read_plan(workdir: pathlib.Path) -> config_dict.ConfigDict:
-  """The config that `workdir` was last run with.
+  """The config of the last run in `workdir`.
 
   Raises:
-    ValueError: if there is none, or it is not that of a matrix.
+    ValueError: if there is none, or it is not the config of a matrix.
   """
   try:
     config = config_dict.ConfigDict(run_directory.read_json(workdir / PLAN))
@@ -138,7 +138,7 @@ def read_plan(workdir: pathlib.Path) -> config_dict.ConfigDict:
 
 
 def floors(config: config_dict.ConfigDict, task: str = "") -> tuple[float, ...]:
-  """The scores that count as nothing, the one that leads first: the matrix's, or the task's own one.
+  """The scores that count as nothing, the leading one first: the matrix's, or the task's own score.
 
   Raises:
     ValueError: if the config names none.
@@ -161,16 +161,16 @@ def cell_config(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Pat
 
 
 class Failed(Exception):
-  """A cell that nothing can be made of, or that starts from one: it stays a gap, and the matrix goes on."""
+  """A cell that cannot be completed, or that starts from such a cell: it stays a gap, and the matrix goes on."""
 
 
 def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) -> dict[str, Any]:
-  """Trains, chooses the best member, measures what was forgotten; returns the outcome. Repeats nothing that is done.
+  """Trains, chooses the best member and measures forgetting; returns the outcome. Repeats nothing that is done.
 
   Raises:
-    Failed: if no member's loss is a number any more, or one ended no episode in its last tenth, now or when it was
-      tried before; or if the cell starts from such one.
-    ValueError: if the cell it starts from is not done, or holds another network than this config's columns.
+    Failed: if no member's loss is a number any more, or none ended an episode in its last tenth, now or in an
+      earlier attempt; or if the cell starts from a failed cell.
+    ValueError: if the cell from which it starts is not done, or holds a network whose columns are not this config's.
   """
   path = workdir / cell.name
   with lock_lib.alone(path) as lock:
@@ -186,7 +186,7 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
 
 
 def failure(path: pathlib.Path) -> str:
-  """Why the cell in `path` failed; '' where it did not."""
+  """Why the cell in `path` failed; '' if it did not."""
   file = path / FAILURE
   return str(run_directory.read_json(file)["reason"]) if file.exists() else ""
 
@@ -213,7 +213,7 @@ def is_done(path: pathlib.Path) -> bool:
 
 
 def _check_source(config: config_dict.ConfigDict, source: released.Source) -> None:
-  """Refuses a source whose columns are not those of this config: cells of a matrix are compared with each other."""
+  """Refuses a source whose columns are not this config's: the cells of a matrix are compared with each other."""
   inputs = config.train.column.inputs
   with contextlib.closing(place.make(config.world, config.world_options.to_dict(), observations=inputs)) as there:
     ours = column.make(config.train.column, there.world.observation_spec(), place.num_choices(there))
@@ -253,12 +253,12 @@ def _finish(
 def _forgetting(
   config: config_dict.ConfigDict, cell: Cell, source: released.Source, trained: released.Source
 ) -> dict[str, Any]:
-  """The source task played before and after learning the target, by the columns that had learned it.
+  """Plays the source task before and after learning the target, with the columns that had learned it.
 
-  Under `earlier` the same of the tasks before the source's, which its first columns had learned.
+  `earlier` has the same for the tasks before the source's, which its first columns had learned.
   """
   measured = []
-  for num, task in enumerate(cell.sources, start=1):  # Columns that had learned each: one more.
+  for num, task in enumerate(cell.sources, start=1):  # The first `num` columns had learned this task.
     world = config.world.removesuffix(cell.target) + task
     before, after = (one.first(num) for one in (source, trained))
     measured.append(
@@ -274,9 +274,9 @@ def _forgetting(
 
 
 def _evaluate(config: config_dict.ConfigDict, trained: released.Source, world: str) -> dict[str, float]:
-  """Whole episodes; always the same ones, so that equal networks get equal numbers.
+  """Plays whole episodes, always the same ones, so that equal networks get equal numbers.
 
-  They are played in a place of their own: behind `dm_env` runs have closed theirs, and episodes depend on those before.
+  They are played in a separate place: behind `dm_env` the runs have closed theirs, and episodes depend on earlier ones.
   """
   task = learn.player(trained, world, config.world_options.to_dict(), seed=config.seed)
   with contextlib.closing(task.place):
@@ -291,11 +291,11 @@ def _evaluate(config: config_dict.ConfigDict, trained: released.Source, world: s
 
 
 def run_cells(config: config_dict.ConfigDict, names: Sequence[str], workdir: pathlib.Path) -> None:
-  """Runs the cells of these names, all where none is named, that are not done; says what came of each.
+  """Runs the cells with these names (all if none is named) that are not done, and prints the result of each.
 
   Raises:
-    ValueError: for an unknown cell, target or method, before anything is learned; as `run_cell`; or in the end, if
-      some failed.
+    ValueError: for an unknown cell, target or method, before anything is learned; as in `run_cell`; or at the end, if
+      some cells failed.
   """
   checks.check(config)
   cells = plan(config)

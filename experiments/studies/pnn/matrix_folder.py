@@ -1,7 +1,7 @@
-"""A matrix on disk, read: what every planned cell has come to, and why it has no curve or no score where it has none.
+"""Reads a matrix on disk: the state of every planned cell, and why it has no curve or no score if it has none.
 
-A cell may be missing, empty, half written, unreadable or done; whichever it is, it becomes a `Result` whose `gap` says
-so in words, never a zero.
+A cell may be missing, empty, half written, unreadable or done. In each case it becomes a `Result` whose `gap` says so
+in words, never a zero.
 """
 
 import pathlib
@@ -20,11 +20,11 @@ class Result(NamedTuple):
   cell: matrix.Cell
   path: pathlib.Path
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
-  curve: curves.Curve | None  # Theirs, as far as the shortest goes; None where there are none.
+  curve: curves.Curve | None  # Of these runs, up to the end of the shortest; None if there are none.
   outcome: Mapping[str, Any] | None  # None until it is done.
-  spec: network.Network | None  # Of its best network.
+  spec: network.Network | None  # The best network's.
   sensitivity: sensitivity_file.Sensitivity | None
-  note: str  # Why it has no score, short enough for a cell of a picture: 'not run', 'at 40%'; '' where it is complete.
+  note: str  # Why it has no score, short enough for a picture's cell: 'not run', 'at 40%'; '' if it is complete.
   gap: str  # The same in full.
 
 
@@ -34,9 +34,9 @@ class Matrix(NamedTuple):
   path: pathlib.Path
   world: str  # What stands before a target's name: 'pong/'.
   targets: tuple[str, ...]
-  floors: tuple[float, ...]  # Scores that count as nothing, the one that leads first.
-  own_floors: Mapping[str, float]  # Of tasks that have another.
-  steps: int  # Of every run, in agent steps.
+  floors: tuple[float, ...]  # Scores that count as nothing, the leading one first.
+  own_floors: Mapping[str, float]  # Of tasks that have their own.
+  steps: int  # Length of every run, in agent steps.
   top: int  # How many of a cell's runs count.
   results: Mapping[matrix.Cell, Result]
 
@@ -55,10 +55,10 @@ class Matrix(NamedTuple):
 
 
 def read_one(patterns: Sequence[str]) -> Matrix:
-  """The matrix in the one folder that `patterns` names.
+  """The matrix in the one folder that `patterns` name.
 
   Raises:
-    ValueError: if it names none or several, or the folder holds no matrix.
+    ValueError: if they name none or several, or the folder holds no matrix.
   """
   return read(find_one(patterns))
 
@@ -103,7 +103,7 @@ def read(path: pathlib.Path) -> Matrix:
 
 
 def row_of(cell: matrix.Cell) -> transfer_matrix.Row:
-  """The row of the transfer matrix that a cell is in."""
+  """The row of the transfer matrix for a cell."""
   if cell.method == "random_column":
     return transfer_matrix.Row(cell.method, "random")
   columns = str(len(cell.sources) + 1) if cell.method == "progressive" else ""

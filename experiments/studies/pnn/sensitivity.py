@@ -1,9 +1,9 @@
-"""What a trained network's columns are used for on its target: AFS and APS (Rusu et al. 2016, section 3.2, appendix A).
+"""How a trained network uses its columns on its target: AFS and APS (Rusu et al. 2016, section 3.2, appendix A).
 
-The trained policy plays; AFS differentiates its choices by the activations that it had, APS puts noise on them and
-looks at what it scores. `analysis.fisher` and `analysis.perturbation` hold the measures and know nothing of agents;
-here the network plays its world for them. Parameters, noise and its place are data: networks of one shape on one world
-share one program.
+The trained policy plays. AFS differentiates its choices with respect to its activations. APS adds noise to the
+activations and measures the score. `analysis.fisher` and `analysis.perturbation` hold the measures and know nothing
+about agents; this module plays the world with the network for them. Parameters, noise and the place of the noise are
+data: networks of one shape on one world share one program.
 """
 
 import functools
@@ -21,39 +21,39 @@ from environments import batch as batch_lib
 from environments import core
 from progressive import column, layers, network, partition
 
-BATCH_SIZE = 128  # Samples differentiated at once.
-SCALES = tuple(float(scale) for scale in np.geomspace(1e-3, 1e3, 13))  # Factors of the square root of 10.
+BATCH_SIZE = 128  # Samples that are differentiated at once.
+SCALES = tuple(float(scale) for scale in np.geomspace(1e-3, 1e3, 13))  # A factor of the square root of 10 apart.
 
 
 class NothingToLose(ValueError):
-  """The network scores no better than the floor even without noise, so that no noise can be critical."""
+  """The network scores no better than the floor even without noise, so no noise can be critical."""
 
 
 class Samples(NamedTuple):
-  """N instants at which the trained policy chose. Legend: `N` samples."""
+  """N time steps at which the trained policy chose an action. Legend: `N` samples."""
 
   inputs: dict[str, Any]  # name -> [N, ...]
-  state: network.State  # Every leaf [N, ...]: the recurrent state before the instant.
+  state: network.State  # Every leaf [N, ...]: the recurrent state before the step.
   is_first: Any  # [N] bool
 
 
 def features(spec: network.Network) -> tuple[moments.Place, ...]:
   """Every representation after its activation (papers.md 1.8), sorted: the order of a dictionary's keys in JAX.
 
-  So without outputs, and without what is yet to be normalised.
+  This leaves out outputs, and layers whose values are yet to be normalised.
   """
   return tuple(sorted((k, name) for k, name in network.layer_names(spec) if not _is_unfinished(spec.columns[k], name)))
 
 
 def _is_unfinished(spec: column.Column, name: str) -> bool:
-  """Whether a layer is the output, or has no activation and is read by normalisations alone."""
+  """Whether a layer is the output, or has no activation and is read only by normalisation layers."""
   layer, readers = spec.layer(name), [one for one in spec.layers if name in one.inputs]
   has_activation = not isinstance(layer, layers.Activated) or layer.activation is not None
   return not has_activation and all(isinstance(one, layers.LayerNorm) for one in readers)
 
 
 class Player(NamedTuple):
-  """A trained network and its world: copies in JAX, or what is behind `dm_env`."""
+  """A trained network and its world: copies in JAX, or environments behind `dm_env`."""
 
   agent: actor_critic.Agent
   params: network.Params
@@ -66,23 +66,23 @@ class Player(NamedTuple):
 
   @property
   def sides(self) -> tuple[Any, Any]:
-    """(trainable, frozen): nothing learns here."""
+    """(trainable, frozen); nothing is trainable here."""
     return partition.split(self.params, lambda path: False)
 
 
 class Aps(NamedTuple):
-  """Noise in every representation, and what it did to the score."""
+  """Noise in every representation, and its effect on the score."""
 
-  num_episodes: int  # Of each scale.
+  num_episodes: int  # At each scale.
   clean_score: float
   floor: float
   criticals: dict[moments.Place, perturbation.Critical]
 
 
 def record(player: Player, key: jax.Array, *, num_samples: int, every: int) -> list[Samples]:
-  """Plays until `num_samples` choices were seen, one in `every` steps of each world; on the host, in equal batches.
+  """Plays until `num_samples` choices were seen, one in `every` steps of each world; equal batches, on the host.
 
-  An episode's last step, where nothing is chosen, is left out.
+  The last step of an episode is left out, because nothing is chosen there.
 
   Raises:
     ValueError: if the samples do not fill whole batches of `BATCH_SIZE`.
@@ -99,13 +99,13 @@ def record(player: Player, key: jax.Array, *, num_samples: int, every: int) -> l
 
 
 def fisher_diagonals(player: Player, samples: Sequence[Samples]) -> dict[moments.Place, np.ndarray]:
-  """The normalised Fisher diagonal of every representation, the expectation over actions exact: place -> `[D]`."""
+  """The normalised Fisher diagonal of every representation, exact over actions: place -> `[D]`."""
   log_prob_fn, activations_fn = _functions(player.agent.spec, player.agent.num_choices, player.places)
   return fisher.diagonals(log_prob_fn, activations_fn, [(player.params, one) for one in samples])
 
 
 def variances(player: Player, samples: Sequence[Samples]) -> dict[moments.Place, np.ndarray]:
-  """Every feature's variance over the samples: place -> `[D]`."""
+  """The variance of every feature over the samples: place -> `[D]`."""
   _, activations_fn = _functions(player.agent.spec, player.agent.num_choices, player.places)
   return moments.variances(activations_fn, [(player.params, one) for one in samples])
 
@@ -119,15 +119,16 @@ def aps(
   floor: float,
   is_greedy: bool = False,
 ) -> Aps:
-  """The critical noise of every representation; each world of the batch plays one episode a scale.
+  """The critical noise of every representation; each world of the batch plays one episode per scale.
 
-  Episodes without noise and under any noise start alike and draw actions with equal luck, so that noise in a
-  representation that nothing reads leaves the score exactly what it was.
+  Episodes with and without noise start the same and draw actions from the same random numbers. So noise in a
+  representation that nothing reads leaves the score exactly unchanged.
 
   Args:
-    player: has as many worlds as episodes shall be averaged (10 in the paper), in JAX: others never start alike.
-    variance: place -> `[D]` of every feature's activation on this world.
-    scales: `[G]` the grid, rising, in units of that variance.
+    player: has one world for each episode of the average (10 in the paper). Its worlds are in JAX: others never start
+      the same.
+    variance: place -> `[D]`, of every feature's activation on this world.
+    scales: `[G]`, the rising grid, in units of that variance.
     floor: the score that counts as nothing.
 
   Raises:
@@ -154,7 +155,7 @@ def aps(
 
 
 def _play(player: Player, key: jax.Array, every: int) -> Iterator[Samples]:
-  """What was seen at every `every`-th step, without end."""
+  """Yields what was seen at every `every`-th step, without end."""
   agent, worlds = player.agent, player.worlds
   world_key, key = jax.random.split(key)
   play: Any
@@ -177,7 +178,7 @@ def _play(player: Player, key: jax.Array, every: int) -> Iterator[Samples]:
 def _functions(
   spec: network.Network, num_choices: tuple[int, ...], places: tuple[moments.Place, ...]
 ) -> tuple[fisher.LogProbFn, Callable[[Any], moments.Activations]]:
-  """(log-probabilities of all actions, activations) of batches (params, samples)."""
+  """(log-probabilities of all actions, activations), both functions of batches (params, samples)."""
 
   def run(batch: tuple[network.Params, Samples], additions: Any) -> network.Activations:
     params, samples = batch
@@ -213,7 +214,7 @@ def _noisy_returns(
   scales: jax.Array,
   is_greedy: bool,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns `[G, B]` of an episode in each world under noise of each scale, and whether each ended."""
+  """Returns `[G, B]` of one episode in each world at each scale of noise, and whether each episode ended."""
   episode_key, noise_key = jax.random.split(key)
   sides = partition.split(params, lambda path: False)
   noise_fn = _noise_fn(agent.spec, tuple(sorted(variance)), batch.num_worlds)
@@ -231,7 +232,7 @@ def _noisy_returns(
 def _noise_fn(
   spec: network.Network, places: tuple[moments.Place, ...], num_worlds: int
 ) -> Callable[..., dict[moments.Place, jax.Array]]:
-  """(key, index of a place, variances, scale, step) -> noise there, fresh at every step, and zeros elsewhere."""
+  """(key, index of a place, variances, scale, step) -> noise there, new at every step, and zeros elsewhere."""
   shapes = {(k, layer): (num_worlds, *column.shapes(spec.columns[k])[layer]) for k, layer in places}
 
   def draw(place: moments.Place, key: jax.Array, variance: Any, scale: jax.Array) -> dict[moments.Place, jax.Array]:

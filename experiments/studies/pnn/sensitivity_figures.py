@@ -1,6 +1,6 @@
-"""What was transferred: figures 5, 7, 9 and 10 of Rusu et al. 2016, from a matrix' `sensitivity.json` files.
+"""What was transferred: figures 5, 7, 9 and 10 of Rusu et al. 2016, from the `sensitivity.json` files of a matrix.
 
-`experiments.analyse` writes those files. A cell that is not done, or done and not analysed, is named as missing.
+`experiments.analyse` writes those files. A cell that is not done, or done but not analysed, is named as missing.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from experiments.studies.pnn import matrix as matrix_lib
 from experiments.studies.pnn import matrix_folder, sensitivity, sensitivity_file
 from progressive import column, network
 
-# (source, target) of the paper's figure 5 and of what its text says of conv1, conv2 and the dense layer.
+# (source, target) in the paper's figure 5, and in its text about conv1, conv2 and the dense layer.
 _PAPER_PAIRS = (("pong", "h_flip"), ("pong", "zoom"), ("pong", "noisy"), ("noisy", "pong"))
 _MOST_NETS = 6  # In a row of panels.
 
@@ -38,7 +38,7 @@ class _Net(NamedTuple):
 
   @property
   def layers(self) -> list[str]:
-    """Of its newest column, from below, those that have `sensitivity.features`."""
+    """The layers of its newest column that have `sensitivity.features`, from the lowest up."""
     places = sensitivity.features(self.spec)
     return [layer.name for layer in self.spec.columns[-1].layers if (self.newest, layer.name) in places]
 
@@ -53,12 +53,12 @@ class _Net(NamedTuple):
 
   @property
   def fault(self) -> str:
-    """Why it has no APS; '' where it has, or was not measured."""
+    """Why it has no APS; '' if it has APS, or if APS was not measured."""
     return self.sensitivity.aps_fault.why if self.sensitivity.aps_fault else ""
 
 
 def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """AFS of every layer and column, and which features of the first layer the policy depends on."""
+  """AFS of every layer and column, and the features of the first layer on which the policy depends."""
   nets, gaps = _analysed(matrix)
   shown = _shown(nets)
   first, *_ = layers = shown[0].layers
@@ -78,7 +78,7 @@ def fig5(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def fig7a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """AFS of every layer and column in the progressive networks of the best and of the worst transfer."""
+  """AFS of every layer and column in the progressive networks with the best and the worst transfer."""
   nets, gaps = _analysed(matrix)
   scored = pnn_figures.scores(matrix, pnn_figures.definition(matrix))
   by_score: dict[float, _Net] = {}
@@ -97,7 +97,7 @@ def fig7a(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def fig7b(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """Transfer score over how much the newest column's own convolutions are used."""
+  """Transfer score over the use of the newest column's own convolutions."""
   nets, gaps = _analysed(matrix)
   scored = pnn_figures.scores(matrix, pnn_figures.definition(matrix))
   dots = []
@@ -146,7 +146,7 @@ def fig9(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def fig10(matrix: matrix_folder.Matrix) -> drawing.Drawn:
-  """AFS spectra of the second layer by number of columns: of the source columns, and of the newest."""
+  """AFS spectra of the second layer by number of columns, for the source columns and for the newest."""
   analysed, gaps = _analysed(matrix)
   nets = [net for net in analysed if net.cell.method == "progressive"]
   if not nets:
@@ -168,7 +168,7 @@ def fig10(matrix: matrix_folder.Matrix) -> drawing.Drawn:
 
 
 def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]:
-  """The networks of several columns that were analysed (ValueError if none was), and the other cells: name -> why."""
+  """The analysed networks of several columns (ValueError if there is none), and the other cells: name -> why."""
   nets = []
   gaps: dict[str, str] = {}
   for cell, result in matrix.results.items():
@@ -184,7 +184,7 @@ def _analysed(matrix: matrix_folder.Matrix) -> tuple[list[_Net], dict[str, str]]
 
 
 def _of_features(measured: sensitivity_file.Sensitivity, spec: network.Network) -> sensitivity_file.Sensitivity:
-  """Without what earlier versions measured beside the features."""
+  """The measurements of the features; earlier versions measured more than these."""
   places, aps = sensitivity.features(spec), measured.aps
   return measured._replace(
     diagonals={place: measured.diagonals[place] for place in places},
@@ -193,7 +193,7 @@ def _of_features(measured: sensitivity_file.Sensitivity, spec: network.Network) 
 
 
 def _shown(nets: Sequence[_Net]) -> list[_Net]:
-  """Those that a row of panels has room for: the paper's pairs first, then other progressive networks."""
+  """The networks that fit into a row of panels: the paper's pairs first, then other progressive networks."""
 
   def rank(net: _Net) -> int:
     pairs = list(_PAPER_PAIRS)
@@ -208,12 +208,12 @@ def _unshown(nets: Sequence[_Net]) -> dict[str, str]:
 
 
 def _second(layers: Sequence[str]) -> str:
-  """The layer of the paper's figures 9 and 10, conv2; the only one where there is one."""
+  """The layer of the paper's figures 9 and 10, conv2; if there is only one layer, that one."""
   return layers[min(1, len(layers) - 1)]
 
 
 def _convolutions(net: _Net) -> list[str]:
-  """The convolutions of its newest column; all layers where it has none."""
+  """The convolutions of its newest column; all layers if it has none."""
   maps = [name for name in net.layers if len(column.shapes(net.spec.columns[-1])[name]) == 3]
   return maps or net.layers
 
@@ -227,7 +227,7 @@ def _noise_curves(net: _Net, layer: str) -> sensitivity_plots.mpl_figure.Figure:
 
 
 def _shares_of_layer(net: _Net) -> dict[moments.Place, np.ndarray]:
-  """Each feature's share of what its layer's features in all columns matter together; 0 where none matters."""
+  """Each feature's share of the total sensitivity of its layer over all columns; 0 if no feature matters."""
   diagonals = net.sensitivity.diagonals
   shares: dict[moments.Place, np.ndarray] = {}
   for places in fisher.by_layer(diagonals).values():
@@ -245,7 +245,7 @@ def _share_table(nets: Sequence[_Net], reading: str) -> dict[str, dict[str, draw
 
 
 def _used_table(nets: Sequence[_Net]) -> dict[str, dict[str, drawing.Cell]]:
-  """How many features of each representation carry its sensitivity, of how many there are."""
+  """How many features of each representation carry its sensitivity, and how many there are."""
 
   def words(diagonal: np.ndarray) -> str:
     share = spectra.used_fraction(diagonal)
@@ -260,7 +260,7 @@ def _used_table(nets: Sequence[_Net]) -> dict[str, dict[str, drawing.Cell]]:
 
 
 def _agreement_table(nets: Sequence[_Net]) -> dict[str, dict[str, drawing.Cell]]:
-  """Both shares of the newest column in every layer, and how far apart they are on average where APS is determined."""
+  """Both shares of the newest column in every layer, and their mean difference over layers with a determined APS."""
   table: dict[str, dict[str, drawing.Cell]] = {}
   for net in nets:
     row: dict[str, drawing.Cell] = {}

@@ -1,8 +1,8 @@
-"""AFS and APS of a trained cell as a file: sensitivity.json, beside the network that they are of.
+"""AFS and APS of a trained cell as a file: sensitivity.json, beside the cell's network.
 
-Numbers that follow from others stand beside them for those who read the file without us: AFS of every feature and of
-every column in both readings, APS of every column. What cannot be determined is null. Reading takes the Fisher
-diagonals and the scores under noise, and leaves the rest to `analysis`.
+The file also holds numbers that follow from others, for readers who do not use this code: AFS of every feature and of
+every column in both readings, APS of every column. What cannot be determined is null. `read` takes only the Fisher
+diagonals and the scores under noise; `analysis` computes the rest.
 """
 
 import pathlib
@@ -21,32 +21,32 @@ NAME = "sensitivity.json"
 class Fault(NamedTuple):
   """Why a network has no APS."""
 
-  num_episodes: int  # Without noise.
+  num_episodes: int  # Played without noise.
   floor: float
   why: str
 
 
 class Sensitivity(NamedTuple):
-  """What was measured of one network."""
+  """The measurements of one network."""
 
   num_samples: int
   every: int  # Steps of a world between two samples.
   diagonals: Mapping[moments.Place, np.ndarray]  # place -> [D] normalised Fisher diagonal.
-  aps: sensitivity.Aps | None  # None where it was not measured.
+  aps: sensitivity.Aps | None  # None if it was not measured.
   aps_fault: Fault | None = None  # Why it could not be measured.
 
 
 def write(folder: pathlib.Path, measured: Sensitivity, *, about: Mapping[str, Any]) -> None:
-  """Writes `folder/sensitivity.json`; `about`: what else a reader should know, provenance included."""
+  """Writes `folder/sensitivity.json`; `about`: anything else for a reader, including provenance."""
   value = {"sample_every": measured.every, "afs": _afs_to_json(measured), "aps": _aps_to_json(measured)}
   run_directory.write_json(folder / NAME, {**about, **value})
 
 
 def read(folder: pathlib.Path) -> Sensitivity | None:
-  """What `folder/sensitivity.json` says; None where there is none.
+  """The contents of `folder/sensitivity.json`; None if there is none.
 
   Raises:
-    ValueError: if the file is not what `write` writes.
+    ValueError: if the file is not as `write` writes it.
   """
   file = folder / NAME
   if not file.exists():
@@ -114,7 +114,7 @@ def _aps_from_json(value: Mapping[str, Any]) -> sensitivity.Aps:
 
 
 def _fault_from_json(value: Mapping[str, Any]) -> Fault:
-  """Files of earlier versions do not say at which floor: at none that can be asked for."""
+  """Files of earlier versions do not name the floor; NaN equals no floor that can be asked for."""
   return Fault(int(value.get("num_episodes", 0)), float(value.get("floor", "nan")), value["fault"])
 
 

@@ -1,1 +1,1 @@
-"""Whether our Pong is the emulator's: the same measurements of both."""
+"""Whether our Pong matches the emulator's: the same measurements of both."""

@@ -1,7 +1,7 @@
-"""The emulator's Pong and ours behind one interface, frame by frame, for whoever compares them.
+"""The emulator's Pong and ours behind one interface, frame by frame, so that they can be compared.
 
-Both say what they hold after each emulated frame: the emulator through its memory, ours through its state. Both can be
-played by anything that maps a frame to an action.
+Both report their contents after each emulated frame: the emulator from its memory, ours from its state. Anything that
+maps a frame to an action can play both.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _FIRE = (0, 1, 0, 0, 1, 1)
 
 
 class Frame(NamedTuple):
-  """What a console holds after a frame, in the coordinates of `environments.pong.constants`."""
+  """The contents of a console after a frame, in the coordinates of `environments.pong.constants`."""
 
   wait: Any  # Frames until the serve, 0 while the ball is in play.
   ball_x: Any
@@ -33,7 +33,7 @@ class Frame(NamedTuple):
   player_score: Any
 
 
-# Where the emulator's console keeps them: addresses in its memory of 128 bytes.
+# Their addresses in the emulator's memory of 128 bytes.
 ADDRESSES = Frame(
   wait=0x0B, ball_x=0x31, ball_y=0x36, opponent_y=0x32, player_y=0x33, opponent_score=0x0D, player_score=0x0E
 )
@@ -116,7 +116,7 @@ class Ours:
 
 
 def play(console: Console, player: Callable[[Frame], int], *, start_frames: int, max_frames: int) -> Frame:
-  """A game as a `Frame` of int arrays `[T]`, first the frame after the start."""
+  """Plays a game; returns it as a `Frame` of int arrays `[T]`, beginning with the frame after the start."""
   frame = console.start(start_frames)
   trace = [frame]
   while len(trace) < max_frames and max(frame.player_score, frame.opponent_score) < c.WINNING_SCORE:

@@ -1,8 +1,8 @@
 """How faithful our Pong is: the same measurements on the emulator and on ours, side by side.
 
 Scripted players play whole games on both, each seeing its own console. Then both consoles get the same actions, and
-every frame and every picture is compared: `compare` gives rows (quantity, emulator, ours, tolerance). `write` puts them
-into `fidelity.json`, and to look at, `pictures.png` (emulator, ours, difference) and `variants.png`.
+every frame and every picture is compared: `compare` gives rows (quantity, emulator, ours, tolerance). `write` writes
+them to `fidelity.json`. It also writes `pictures.png` (emulator, ours, difference) and `variants.png`.
 """
 
 import itertools
@@ -20,12 +20,12 @@ from experiments.report import text_table
 from experiments.store import run_directory
 from experiments.studies.pong_fidelity import consoles, players
 
-# Tolerance of what play gives: a share of the emulator's value, and at least so much.
+# Tolerance of quantities from play: a share of the emulator's value, and at least this much.
 _RELATIVE, _ABSOLUTE = 0.01, 0.01
 _SCORE_TOLERANCE = 1.0  # Points.
-# Of the pictures: steps after which they are taken, and how many pixels show one.
+# For the pictures: the steps after which they are taken, and the block of pixels that shows one pixel.
 _SHOWN, _LARGER = (1, 20, 45, 200, 420), np.ones((4, 4), np.uint8)
-_SHEET_STEP = 45  # After which all variants are shown.
+_SHEET_STEP = 45  # The step after which all variants are shown.
 
 
 class Row(NamedTuple):
@@ -38,16 +38,16 @@ class Row(NamedTuple):
 
   @property
   def is_ok(self) -> bool:
-    """Whether ours is within tolerance; a quantity that only one of the two shows is not."""
+    """Whether ours is within tolerance; a quantity that only one of the two has is not."""
     return bool(abs(self.ours - self.emulator) <= self.tolerance)
 
 
 class Events(NamedTuple):
-  """What happened in a game: speeds from one frame to the next while the ball is in play, else 0, and instants."""
+  """Events of a game: speeds from one frame to the next (0 while the ball is not in play), and frame numbers."""
 
   dx: np.ndarray  # [T - 1]
   dy: np.ndarray  # [T - 1]
-  hits: np.ndarray  # Frames from which on dx has another sign.
+  hits: np.ndarray  # Frames at which dx changes its sign.
   serves: np.ndarray  # First frames of a ball in play.
   points: np.ndarray  # First frames of a new score.
 
@@ -78,7 +78,7 @@ def character(played: Sequence[consoles.Frame]) -> dict[str, float]:
 
 
 def physics(played: Sequence[consoles.Frame]) -> dict[str, float]:
-  """What all games together say of the console."""
+  """What all games together say about the console."""
 
   def gather(read: Callable[[consoles.Frame, Events], np.ndarray]) -> np.ndarray:
     return np.concatenate([np.asarray(read(game, events(game)), float) for game in played])
@@ -111,7 +111,7 @@ def physics(played: Sequence[consoles.Frame]) -> dict[str, float]:
 
 
 def inertia(console: consoles.Console) -> dict[str, float]:
-  """Rows that the paddle has moved some frames after the start of one step of DOWN."""
+  """Rows by which the paddle has moved, some frames after the start of one step of DOWN."""
   start = console.start(c.MIN_START_FRAMES)
   frames = console.step(consoles.DOWN) + console.step(consoles.NOOP) + console.step(consoles.NOOP)
   return {f"player, rows {n} frames after a tap": frames[n - 1].player_y - start.player_y for n in (2, 4, 6, 8, 12)}
@@ -120,7 +120,7 @@ def inertia(console: consoles.Console) -> dict[str, float]:
 def lockstep(
   emulated: consoles.Console, ours: consoles.Console, player: players.Player, *, num_steps: int
 ) -> dict[str, float]:
-  """Both consoles with the actions that `player` chooses on the emulator: shares of frames and pixels that differ."""
+  """Plays both consoles with `player`'s actions on the emulator: shares of frames and pixels that differ."""
   frame = emulated.start(c.MIN_START_FRAMES)
   ours.start(c.MIN_START_FRAMES)
   frames_differ: list[bool] = []
@@ -130,7 +130,7 @@ def lockstep(
     theirs, mine = emulated.step(action), ours.step(action)
     frame = theirs[-1]
     if max(frame.player_score, frame.opponent_score) >= c.WINNING_SCORE:
-      break  # The emulator stands still from its last point on, in the middle of a step.
+      break  # The emulator stops at its last point, in the middle of a step.
     frames_differ += [a != b for a, b in zip(theirs, mine, strict=True)]
     differences.append(float(np.abs(emulated.picture().astype(int) - ours.picture()).mean()))
   return {
@@ -184,7 +184,7 @@ def write(rows: Sequence[Row], folder: pathlib.Path) -> None:
 
 
 def side_by_side() -> np.ndarray:
-  """Emulator, ours and four times their difference after `_SHOWN` steps of the player who follows: grey `[H, W]`."""
+  """Emulator, ours and four times their difference after `_SHOWN` steps of `players.follow`: grey `[H, W]`."""
   emulated, ours = consoles.Emulated(), consoles.Ours()
   player = players.follow(np.random.default_rng(0))
   frame = emulated.start(c.MIN_START_FRAMES)
@@ -216,7 +216,7 @@ def contact_sheet() -> np.ndarray:
 def _pair(
   theirs: dict[str, float], mine: dict[str, float], *, prefix: str = "", tolerance: float | None = None
 ) -> list[Row]:
-  """Rows of what the emulator showed at all."""
+  """Rows of the quantities that the emulator showed."""
   rows = []
   for name, value in theirs.items():
     usual = _SCORE_TOLERANCE if name == "score" else max(_ABSOLUTE, _RELATIVE * abs(value))
@@ -230,12 +230,12 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _by_player(event: Events) -> np.ndarray:
-  """Frames in which the player's paddle turned the ball."""
+  """Frames in which the player's paddle returned the ball."""
   return event.hits[event.dx[event.hits] < 0]
 
 
 def _is_to_loser(game: consoles.Frame, event: Events) -> np.ndarray:
-  """For each serve but the first, whether it flies to who lost the point before."""
+  """For each serve except the first, whether the ball flies to the loser of the previous point."""
   serves = event.serves[event.serves < len(event.dx)][1:]
   has_player_lost = np.diff(game.opponent_score)[event.points[: len(serves)] - 1] == 1
   return (event.dx[serves] > 0) == has_player_lost

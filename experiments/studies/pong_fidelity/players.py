@@ -1,8 +1,8 @@
 """Scripted players of Pong that stress a console in different ways.
 
-They see the positions of `consoles.Frame` and choose one of six actions a step. The paddle is hard to steer: each
-step turns the knob by 23 rows, and the paddle drifts after it for some frames. The players that foresee know
-both where the ball will arrive and where the knob is.
+They see the positions in `consoles.Frame` and choose one of six actions per step. The paddle is hard to steer: each
+step turns the knob by 23 rows, and the paddle then follows for some frames. The players that foresee know both where
+the ball will arrive and where the knob is.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from environments.pong import constants as c
 from experiments.studies.pong_fidelity import consoles
 
 Player = Callable[[consoles.Frame], int]
-_SLIP = 0.02  # Share of random actions of those who foresee: it breaks endless rallies.
+_SLIP = 0.02  # Share of random actions of players that foresee: these break endless rallies.
 
 
 def random(rng: np.random.Generator) -> Player:
@@ -28,7 +28,7 @@ def noop(rng: np.random.Generator) -> Player:
 
 
 def follow(rng: np.random.Generator, *, lag: int = 0) -> Player:
-  """Goes where the ball was `lag` steps ago, with another part of the paddle every 20 steps."""
+  """Goes to where the ball was `lag` steps ago, with a new part of the paddle every 20 steps."""
   seen: list[int] = []
   aim = 0
 
@@ -48,7 +48,7 @@ def late(rng: np.random.Generator) -> Player:
 
 
 def foresee(rng: np.random.Generator, *, aim: int = 1, margin: int = 3) -> Player:
-  """Turns the knob so that the ball will arrive `aim` rows below the paddle's upper edge; waits in the middle."""
+  """Turns the knob so that the ball arrives `aim` rows below the paddle's upper edge; waits in the middle."""
   last: consoles.Frame | None = None
   ohm = c.KNOB_START_OHM
 
