@@ -54,9 +54,11 @@ _MODE = flags.DEFINE_enum(
 _DRIVER = flags.DEFINE_string("driver", "twin", "Arm to serve: a name in DRIVERS, or package.module:Config.")
 _SET = flags.DEFINE_multi_string("set", [], "A field of its config, as mass_scale=1.2; may be repeated.")
 _PORT = flags.DEFINE_integer("port", 5005, "Port to serve at; 0 takes any free one.", lower_bound=0, upper_bound=65535)
-_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to serve at; one that others reach takes --certificates.")
+_HOST = flags.DEFINE_string(
+  "host", "127.0.0.1", "Address to serve at; one that other machines reach needs --certificates."
+)
 _CERTIFICATES = flags.DEFINE(
-  binary.PATH, "certificates", "", "Folder of the server's: authority.pem, certificate.pem, key.pem, token; '': none."
+  binary.PATH, "certificates", "", "The server's folder of authority.pem, certificate.pem, key.pem and token."
 )
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
@@ -64,21 +66,23 @@ _LEASE_S = flags.DEFINE_float(
   "lease_s", 1800.0, "Seconds without a request after which a client loses the arm, or inf."
 )
 _HOME_AFTER_S = flags.DEFINE_float(
-  "home_after_s", math.inf, "Seconds for which an arm that nobody has is held before it goes home; inf: for good."
+  "home_after_s", math.inf, "Seconds after which an arm that no client holds goes home; inf for never."
 )
-_REAL_TIME = flags.DEFINE_bool("real_time", False, "The twin on the wall clock: --set=is_real_time=True.")
+_REAL_TIME = flags.DEFINE_bool("real_time", False, "Run the twin on the wall clock; short for --set=is_real_time=True.")
 _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step of the served arm into; '': none.")
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
-_GAP = flags.DEFINE_string("gap", None, "How much the twin differs from the simulation, full without it: --set=gap=...")
+_GAP = flags.DEFINE_string("gap", None, "How much the twin differs from the simulation; short for --set=gap=...")
 _TWIN = flags.DEFINE(binary.PATH, "twin", "", "Fields of the twin, as --mode=identify wrote them.")
 _TRACK = flags.DEFINE(
-  binary.PATH, "track", "", "The camera, as --mode=identify wrote it: the target's place is seen, not told by the arm."
+  binary.PATH, "track", "", "Camera file of --mode=identify: the target is located in the picture, not by the arm."
 )
 _CAMERA_VIEW = flags.DEFINE_float(
   "camera_view", None, "The camera's angle of view, degrees from top to bottom, if it is known to 0.1.", 20.0, 120.0
 )
 _TARGET_RGB = flags.DEFINE_list("target_rgb", ["0.9", "0.1", "0.1"], "The colour of the target that is tracked.")
-_COMMANDS = flags.DEFINE_integer("commands", 1_000_000, "Hostile ones; a fault is injected for each hundred.", 100)
+_COMMANDS = flags.DEFINE_integer(
+  "commands", 1_000_000, "Number of hostile commands; one fault is injected for every hundred.", 100
+)
 _ADDRESS = flags.DEFINE_string(
   "address", "localhost:5005", "Server to drive, host:port or host:port?certificates=FOLDER."
 )

@@ -19,7 +19,7 @@ from experiments.store import run_directory
 from experiments.suites import benchmark, stages
 
 _SUITE = flags.DEFINE_string("suite", "jaco", "Which suite: a name in SUITES.")
-_STAGES = flags.DEFINE_list("stages", [], "Only these stages of the suite; all where empty.")
+_STAGES = flags.DEFINE_list("stages", [], "Only these stages of the suite; empty for all.")
 _NUM_WORLDS = flags.DEFINE_integer(
   "num_worlds", 0, "Worlds in a batch; 0: 128 on a CPU, 4096 on an accelerator.", lower_bound=0
 )

@@ -64,7 +64,7 @@ GREEDY = flags.DEFINE_bool("greedy", False, "Play the most probable actions.")
 SEED = flags.DEFINE_integer(
   "seed",
   0,
-  "Of worlds and actions. Behind dm_env the seed of a training plays the episodes that it began with.",
+  "Seed of worlds and actions. Behind dm_env, a training run's seed plays the episodes with which it began.",
   lower_bound=0,
   upper_bound=2**32 - 1,
 )  # The range of JAX's keys.
@@ -75,8 +75,8 @@ OUT = flags.DEFINE(
 COORDINATOR = flags.DEFINE_string(
   "coordinator", "", 'One run on many hosts: HOST:PORT of the first process, or "auto" under SLURM or MPI.'
 )
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes share the run out.", lower_bound=1)
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is; 0 writes.", lower_bound=0)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes that share the run.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process; process 0 writes.", lower_bound=0)
 HOSTS = (COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 _HELP = ("help", "helpfull", "helpshort", "h", "?")
 _MISTAKES = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, protocol.BridgeError)

@@ -22,11 +22,15 @@ from experiments.studies import credit
 
 _STEPS = flags.DEFINE_integer("sample_steps", 200_000, "Agent steps to take gradients from.", lower_bound=1)
 _NUM_STEPS = flags.DEFINE_list("num_steps", ["20", "50", "300"], "Unroll lengths T.")
-_LAMBDAS = flags.DEFINE_list("lambdas", ["0.8", "0.95", "1"], "Mixings of n-step returns.")
+_LAMBDAS = flags.DEFINE_list("lambdas", ["0.8", "0.95", "1"], "Values of lambda, the mixing of n-step returns.")
 _DISCOUNT = flags.DEFINE_float(
-  "discount", None, "Of the returns; not given: what it learned with.", lower_bound=0.0, upper_bound=1.0
+  "discount",
+  None,
+  "Discount of the returns; by default the one that the network learned with.",
+  lower_bound=0.0,
+  upper_bound=1.0,
 )
-_NATS = flags.DEFINE_float("nats", 0.05, "KL that the policy is moved by.", lower_bound=1e-6)
+_NATS = flags.DEFINE_float("nats", 0.05, "KL divergence by which the policy is moved, in nats.", lower_bound=1e-6)
 _LINE = "{:>8}  {:>6}  {:>26}  {}"
 
 

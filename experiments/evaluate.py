@@ -28,9 +28,9 @@ from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
 from progressive import partition
 
-_TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; empty: where it was trained.")
+_TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; by default the world of its training.")
 _COLUMNS = flags.DEFINE_integer(
-  "columns", None, "Play the first so many columns of a progressive network, as it was before it grew; not given: all."
+  "columns", None, "Play only this many first columns of a progressive network, as before it grew; by default all."
 )
 _OPTIONS = flags.DEFINE_multi_string("option", [], "Option of the world as name=value, a JSON value; may be repeated.")
 _RELEASE = flags.DEFINE(

@@ -28,9 +28,9 @@ _ON = flags.DEFINE_enum(
   ["local", "slurm", "node"],
   "Run here; or queue all on a SLURM cluster, which starts `node` for each job.",
 )
-_SBATCH = flags.DEFINE_multi_string("sbatch", [], "Option of sbatch's, NAME=VALUE, for --on=slurm; may be repeated.")
-_HOURS = flags.DEFINE_float("hours", None, "After these all is stopped, so that it can go on later.")
-_JOBS = flags.DEFINE_integer("jobs", None, "Jobs to run at once; one on each device or core without it.", lower_bound=1)
+_SBATCH = flags.DEFINE_multi_string("sbatch", [], "An option of sbatch, NAME=VALUE, for --on=slurm; may be repeated.")
+_HOURS = flags.DEFINE_float("hours", None, "Hours after which all jobs save and stop; the same command continues them.")
+_JOBS = flags.DEFINE_integer("jobs", None, "Jobs to run at once; by default one per device or core.", lower_bound=1)
 _SHARE = flags.DEFINE_integer(
   "share", 1, "Jobs that share an accelerator, each with its part of the memory.", lower_bound=1
 )

@@ -200,3 +200,15 @@ def test_what_cannot_be_is_refused_in_one_line(monkeypatch):
   monkeypatch.setitem(sys.modules, "ale_py", None)
   with pytest.raises(ModuleNotFoundError, match=r"pip install .*\[atari\]"):
     world.Atari("pong", seed=0)
+
+
+@pytest.mark.parametrize("size", [(210, 160), (250, 160)])  # NTSC and PAL; the sums of the latter need 32 bits.
+def test_a_picture_is_the_brighter_of_two_screens_averaged_over_areas(size):
+  camera, rng = emulator.Camera(size), np.random.default_rng(0)
+  pictures, expected = [], []
+  for _ in range(3):  # A picture must not change when the next is made.
+    screens = rng.integers(0, 256, (2, *size), dtype=np.uint8)
+    pictures.append(camera.picture(*screens))
+    fine = np.max(screens, axis=0).repeat(84, axis=0).repeat(84, axis=1).reshape(84, size[0], 84, size[1])
+    expected.append(np.rint(fine.sum((1, 3), dtype=np.int64) / (size[0] * size[1])))
+  np.testing.assert_array_equal(pictures, expected)
