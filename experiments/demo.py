@@ -1,4 +1,4 @@
-"""The main job, end to end: a column learned in simulation goes to work on an arm behind a bridge.
+"""The main job, end to end: a column learned in simulation is transferred to an arm behind a bridge.
 
     make demo                    # from the released column, five to eleven minutes on two cores
     make demo FROM_SCRATCH=1     # trains a column on `reach/fixed` first

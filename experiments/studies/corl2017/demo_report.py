@@ -19,16 +19,16 @@ LABELS = {
   "progressive": "progressive network",
   "finetune": "finetuning",
   "scratch": "from scratch",
-  demo.UNCHANGED: "the column as it came, learning nothing",
+  demo.UNCHANGED: "the column, unchanged",
 }
 _COLORS = {method: colors.METHODS[method][0] for method in LABELS}
 _CAPTION = (
-  "A point is the mean return of 1,000 steps (20 episodes). Dashed: the column as it came, the mean of its episodes. "
-  "Every line is one run, so there is no band."
+  "Each point is the mean return of 1,000 steps (20 episodes). The dashed line is the mean return of the unchanged "
+  "column. Each line is one run, so there is no band."
 )
 _PAPER_CAPTION = (
-  "The paper's lines, read off its figure. Dotted: points as ours. Solid: their running median of 11, with zeros "
-  "before the start."
+  "The paper's curves, read from its figure. Dotted: points like ours. Solid: their running median over 11 points, "
+  "with zeros before the start."
 )
 
 
@@ -67,17 +67,18 @@ def write(workdir: pathlib.Path, *, task: str, source: pathlib.Path) -> dict[str
     html.Section("Where it comes from", _provenance(workdir, runs, source)),
   ]
   lead = (
-    f"{task} on the twin arm, through the bridge: {steps:,} steps ({steps / 600:.0f} minutes of its time) by each of "
-    "three methods, one run of each, all with one teacher: the column itself, shown what the simulation would show. "
-    "Return: steps of an episode, of 50, with the palm within 10 cm of the target."
+    f"Three methods learn {task} on the twin arm, through the bridge: one run each, of {steps:,} steps "
+    f"({steps / 600:.0f} minutes of the arm's time). All have the same teacher: the column itself, which sees what the "
+    "simulation would show. The return is the number of steps, out of 50 in an episode, with the palm within 10 cm of "
+    "the target."
   )
   unchanged = afterwards[demo.UNCHANGED]
-  words = f"{LABELS[demo.UNCHANGED]}: mean return on the arm (n = {unchanged.episodes} episodes)"
+  words = f"{LABELS[demo.UNCHANGED]}: mean return on the arm ({unchanged.episodes} episodes)"
   tiles = [(f"{unchanged.mean:.1f}", words, _COLORS[demo.UNCHANGED])]
   for method, one in back.items():
-    words = f"{LABELS[method]}: mean return on the arm afterwards; back in simulation {one.mean:.1f}"
+    words = f"{LABELS[method]}: mean return on the arm after learning, and {one.mean:.1f} back in simulation"
     tiles.append((f"{afterwards[method].mean:.1f}", words, _COLORS[method]))
-  title = "A column learned in simulation goes to work on an arm"
+  title = "A column learned in simulation is transferred to an arm"
   (workdir / "report.html").write_text(html.page(title, lead, sections, tiles=html.tiles(tiles)))
   said = {
     method: f"{mean:.1f} while learning, {afterwards[method]} afterwards; back in simulation {back[method]}"
@@ -99,7 +100,7 @@ def _scores(
   unchanged = curves.Curve(np.asarray([0.0, steps]), level)
   lines = [
     *map(_points, ours.lines),
-    plots.Line("the column as it came", _COLORS[demo.UNCHANGED], unchanged, style="--"),
+    plots.Line("the column, unchanged", _COLORS[demo.UNCHANGED], unchanged, style="--"),
   ]
   pictures = [
     html.plot(plots.png(figures.draw([panel])), caption)
@@ -110,23 +111,24 @@ def _scores(
       "while learning": f"{means[name]:.1f}" if name in means else "–",
       "afterwards": f"{one.mean:.1f}",
       "95 % interval": one.interval,
-      "n, episodes": str(one.episodes),
+      "episodes": str(one.episodes),
       "back in simulation": str(back.get(name, "–")),
     }
     for name, one in afterwards.items()
   }
   note = (
-    "Mean return. While learning: of all episodes of one run. Afterwards: of n whole episodes, with the interval over "
-    "these episodes; it says nothing of how another run (another seed) would have learned. Back in simulation: what "
-    "each network can do there now; of the progressive one the frozen column plays."
+    'The table shows mean returns. "While learning" is the mean over all episodes of one run. "Afterwards" is the '
+    "mean over whole episodes after learning, with its interval over these episodes. The interval does not say how "
+    'another run, with another seed, would have learned. "Back in simulation" is what each network can do there after '
+    "learning on the arm. Of the progressive network, the frozen column plays there."
   )
   return [
     html.side_by_side(pictures),
     html.paragraph(note),
     html.table(table),
     html.paragraph(
-      "The figure in numbers, n = 1 run of each of ours, the paper's below. @1k is the running median at 1,000 steps; "
-      "raw is without the median."
+      "The same figure as a table: one run of each of our methods, and the paper's below it. @1k is the running median "
+      "at 1,000 steps. Columns named raw are without the median."
     ),
     html.table(_reached(statistics), quiet="(paper)"),
   ]
@@ -171,7 +173,10 @@ def _videos(workdir: pathlib.Path, afterwards: Mapping[str, Evaluation]) -> list
     films = sorted((workdir / name / "videos").glob("*.mp4"), key=lambda film: film.stat().st_mtime)
     if films:
       shown.append(html.video(films[-1], f"{LABELS[name]}: return {one.mean:.1f} {one.interval}"))
-  return [html.side_by_side(shown), html.paragraph("What the arm's camera shows the policy, in real time.")]
+  return [
+    html.side_by_side(shown),
+    html.paragraph("The policy sees these pictures of the arm's camera. They play in real time."),
+  ]
 
 
 def _worlds(task: str) -> list[str]:
@@ -211,16 +216,18 @@ def _provenance(workdir: pathlib.Path, runs: Mapping[str, records.Run], source: 
   if file.exists():
     known = run_directory.read_json(file)
     lines = "\n".join(f"{name}: {value}" for name, value in known.items() if not isinstance(value, dict | list))
-    blocks += [html.paragraph(f"The frozen column, {source}:"), html.code(lines)]
+    blocks += [html.paragraph(f"The frozen column is {source}:"), html.code(lines)]
   rates = [records.last(run)["wall_s"] for run in runs.values()]
   first = next(iter(runs.values())).provenance
   packages = ", ".join(f"{name} {version}" for name, version in first.get("packages", {}).items() if version)
   took = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in zip(runs, rates, strict=True))
   commands = "\n".join(str(run.provenance.get("command")) for run in runs.values())
   blocks += [
-    html.paragraph(f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. Took: {took}."),
-    html.paragraph("Each run is one command, which serves its own twin:"),
+    html.paragraph(
+      f"Commit {first.get('commit')}. {packages}. {first.get('cpu_cores')} CPU cores. The runs took: {took}."
+    ),
+    html.paragraph("Each run is one command. It serves its own twin:"),
     html.code(commands),
-    html.paragraph(f"Run directories, figure and numbers: {workdir}."),
+    html.paragraph(f"Run directories, the figure and its numbers are in {workdir}."),
   ]
   return blocks

@@ -74,24 +74,24 @@ def test_the_report_holds_what_the_runs_hold(workdir):
   summary = demo_report.write(workdir, task="reach/random", source=pathlib.Path("nowhere"))
   said = "31.0 while learning, 32.0 [31.0, 33.0] afterwards; back in simulation 37.0 [35.5, 38.5]"
   assert summary["progressive network"] == said
-  assert summary["the column as it came, learning nothing"] == "12.5 [11.0, 14.0]"
+  assert summary["the column, unchanged"] == "12.5 [11.0, 14.0]"
   page = (workdir / "report.html").read_text()
   text = re.sub(r"base64,[^\"]*", "", page)
   for expected in ("31.0", "17.0", "298,700", "36,940", "335,640", "command of finetune", "finetune, wide (paper)"):
     assert expected in text, expected
   for explained in (
-    "n = 1 run",
-    "n = 10 episodes",
-    "A point is the mean return of 1,000 steps",
-    "Dashed: the column as it came",
+    "one run of each of our methods",
+    "(10 episodes)",
+    "Each point is the mean return of 1,000 steps",
+    "The dashed line is the mean return of the unchanged column",
   ):
     assert explained in text, explained
-  (row,) = re.findall("<tr><td>the column as it came, learning nothing</td>(.*?)</tr>", text)
+  (row,) = re.findall("<tr><td>the column, unchanged</td>(.*?)</tr>", text)
   assert re.findall('<td data-column="(.*?)">(.*?)</td>', row) == [
     ("while learning", "–"),
     ("afterwards", "12.5"),
     ("95 % interval", "[11.0, 14.0]"),
-    ("n, episodes", "10"),
+    ("episodes", "10"),
     ("back in simulation", "–"),
   ]
   assert page.count("data:video/mp4") == 3 and page.count("data:image/png") == 6
