@@ -41,9 +41,9 @@ class Hyper:
   program, and many runs, each with its own values, go through one `vmap`.
 
   `value_cost` decides whether a recurrent agent learns. With a reward of +1 per step, values reach 30, and in the
-  features that policy and value share, the value's gradient drowns the policy's. The table shows mean returns, of 50,
-  on a kinematic stand-in for the reacher: 6 joints, fixed target, state inputs, sparse reward, 64 worlds x 20 steps,
-  otherwise these defaults.
+  features that policy and value share, the value's gradient drowns the policy's. The table shows mean returns (50 is
+  the maximum) on a kinematic stand-in for the reacher: 6 joints, fixed target, state inputs, sparse reward, 64 worlds x
+  20 steps, otherwise these defaults.
 
       network, value_cost         0.5 M steps   1.0 M     1.6 M
       dense 128, LSTM 128, 0.5    8, 11         19, 23    36, 40   (two seeds)
@@ -70,7 +70,7 @@ class Hyper:
   epochs: int = struct.field(pytree_node=False, default=1)  # Passes over an unroll; more than one is PPO.
   minibatches: int = struct.field(pytree_node=False, default=1)  # Steps per pass, each on its share of the worlds.
   clip_ratio: float = 0.2  # With several steps per unroll: PPO's bound on how far they move the policy.
-  has_unit_advantages: bool = struct.field(pytree_node=False, default=False)  # PPO, per step: mean 0, deviation 1.
+  has_unit_advantages: bool = struct.field(pytree_node=False, default=False)  # PPO: mean 0, deviation 1 per minibatch.
   reduction: str = struct.field(pytree_node=False, default="mean")  # Of gradients: 'mean', or 'sum' as in A3C.
   optimizer: str = struct.field(pytree_node=False, default="adam")  # 'adam', or 'rmsprop' as in A3C.
   learning_rate: float = 7e-4  # Of the optimiser, at the start.

@@ -142,7 +142,7 @@ def _step(environments: Sequence[dm_env.Environment], actions: np.ndarray) -> li
 def _stack(agent: actor_critic.Agent, timesteps: Sequence[dm_env.TimeStep]) -> core.TimeStep:
   """B timesteps of dm_env as one, in the form of JAX worlds: at FIRST, where dm_env has None, reward 0 and discount 1.
 
-  Behind dm_env, auxiliary heads and a teacher's pupils learn from signals among the observations.
+  Behind dm_env, auxiliary heads, and agents that have a teacher, learn from signals among the observations.
   """
   return core.TimeStep(
     step_type=np.array([t.step_type for t in timesteps], np.int32),

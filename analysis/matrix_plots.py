@@ -32,7 +32,10 @@ class Panel(NamedTuple):
 
 
 def heat_maps(panels: Sequence[Panel]) -> mpl_figure.Figure:
-  """Panels side by side with one colour scale; equal rows are named only once; ValueError if there is no panel."""
+  """Panels side by side with one colour scale; ValueError if there is none.
+
+  A panel with the rows of the first does not repeat their names.
+  """
   if not panels:
     raise ValueError("no matrix to draw")
   widths = [max(_CELL_INCHES[0] * len(panel.matrix.targets), _LEAST_INCHES) for panel in panels]

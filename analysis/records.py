@@ -31,7 +31,7 @@ class Block(NamedTuple):
   """All lines of one kind that have the same names."""
 
   kind: str  # One of `KINDS`.
-  names: tuple[str, ...]  # Of the columns of `values`: 'step', 'wall_s' and the metrics, in the order of the lines.
+  names: tuple[str, ...]  # Of the columns of `values`: 'step', 'wall_s' and the metrics, in the order within a line.
   lines: np.ndarray  # [N] int64: line numbers in the file, rising.
   values: np.ndarray  # [N, M] float64. Steps are exact, as they stay below 2^53.
 

@@ -123,7 +123,7 @@ def noise_curves(
 
 
 def aps_against_afs(nets: Sequence[tuple[Net, Net]], *, layers: Sequence[str]) -> mpl_figure.Figure:
-  """The newest column's share by APS and AFS: two bars per layer ('n/a': undetermined), a panel per net (figure 9)."""
+  """The newest column's share as (APS, AFS): two bars per layer ('n/a': undetermined), a panel per net (figure 9)."""
   width = max(2.0, 0.75 * len(layers) + 0.8)
   fig, (axes,) = plots.axes((width * len(nets) + 0.8, 3.4), 1, len(nets), sharey=True)
   for axis, pair in zip(axes, nets, strict=True):

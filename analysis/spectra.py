@@ -1,4 +1,4 @@
-"""AFS spectra: how evenly a layer's features are used, and how this changes as columns are added.
+"""AFS spectra: how evenly a layer's features are used, and how this thins out as columns are added.
 
 Figure 10 of Rusu et al. 2016 (appendix B) shows a net's AFS(i, k, m) of one layer, sorted. One spectrum is over the
 source maps (12, 24, 36 maps with 2, 3, 4 columns), the other over the newest column's maps. The axis is stretched to a

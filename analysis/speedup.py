@@ -4,8 +4,8 @@
 
 A run that never reaches the score within its length is censored: it needs more steps than it had, but it is unknown how
 many. Such a run is never dropped, and its length is never used as its answer. A ratio with a censored median is a
-bound. The bootstrap interval uses the lowest possible value as its low end and the highest as its high end (which may
-be 0 or infinite).
+bound. The low end of the bootstrap interval is a percentile of the lowest possible ratio of each resample, the high end
+one of the highest possible ratio (they may be 0 or infinite).
 """
 
 from typing import NamedTuple

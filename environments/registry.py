@@ -79,7 +79,7 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
     ValueError: for an unknown name (the error gives the nearest one), for an invalid option (the error names it and
       the valid ones), or for a missing package (the error says what installs it).
     FileNotFoundError: if an option names a file that does not exist.
-    protocol.BridgeError: if the server of an arm or a twin refuses the request.
+    protocol.BridgeError: if the server of an arm or a twin is not there, or refuses.
   """
   maker = _maker(name)
   known = inspect.signature(maker).parameters

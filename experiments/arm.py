@@ -4,7 +4,7 @@ python -m experiments.arm --mode=serve --port=5005                       # serve
 python -m experiments.arm --mode=serve --gap=camera:full,light:subtle    # a twin with a part of the reality gap
 python -m experiments.arm --mode=serve --driver=kinova --set=library=/opt/kinova/Kinova.API.USBCommandLayerUbuntu.so
 python -m experiments.arm --mode=serve --host=192.168.1.20 --certificates=server    # for other machines, over TLS
-python -m experiments.arm --mode=serve --lease_s=600 --home_after_s=30   # a silent client loses the arm; it goes home
+python -m experiments.arm --mode=serve --lease_s=600 --home_after_s=30   # a silent client loses the arm, it goes home
 python -m experiments.arm --mode=drive --address=localhost:5005          # by hand: type ? for help
 python -m experiments.arm --mode=serve --record=runs/recordings          # every step, as MCAP, which Foxglove opens
 python -m experiments.arm --mode=inspect --recording=runs/recordings --out=runs/recordings.png
@@ -14,7 +14,7 @@ python -m experiments.arm --mode=export --recording=runs/recordings --out=runs/r
 python -m experiments.arm --mode=identify --recording=runs/recordings --out=runs/twin.json
 python -m experiments.arm --mode=serve --twin=runs/twin.json             # a twin that moves as in the recording
 python -m experiments.arm --mode=serve --track=runs/twin.json            # locates the target by its colour
-python -m experiments.arm --mode=attack                                  # the gate: faults, and hostile commands
+python -m experiments.arm --mode=attack                                  # attacks the gate: bad commands, 10,000 faults
 """
 
 import ast
@@ -58,7 +58,7 @@ _HOST = flags.DEFINE_string(
   "host", "127.0.0.1", "Address to serve at; one that other machines reach needs --certificates."
 )
 _CERTIFICATES = flags.DEFINE(
-  binary.PATH, "certificates", "", "The server's folder of authority.pem, certificate.pem, key.pem and token."
+  binary.PATH, "certificates", "", "The server's folder of authority.pem, certificate.pem, key.pem, token; '': none."
 )
 _TASK = flags.DEFINE_string("task", "reach/random", "Task to serve.")
 _NUM_JOINTS = flags.DEFINE_integer("num_joints", 9, "Joints that a client commands, 6 or 9.")
@@ -71,7 +71,7 @@ _HOME_AFTER_S = flags.DEFINE_float(
 _REAL_TIME = flags.DEFINE_bool("real_time", False, "Run the twin on the wall clock; short for --set=is_real_time=True.")
 _RECORD = flags.DEFINE(binary.PATH, "record", "", "Folder to record every step of the served arm into; '': none.")
 _RECORDING = flags.DEFINE(binary.PATH, "recording", "", "A recording: a folder of --record, or one file of it.")
-_GAP = flags.DEFINE_string("gap", None, "How much the twin differs from the simulation; short for --set=gap=...")
+_GAP = flags.DEFINE_string("gap", None, "The twin's gap to the simulation (default: full); short for --set=gap=...")
 _TWIN = flags.DEFINE(binary.PATH, "twin", "", "Fields of the twin, as --mode=identify wrote them.")
 _TRACK = flags.DEFINE(
   binary.PATH, "track", "", "Camera file of --mode=identify: the target is located in the picture, not by the arm."

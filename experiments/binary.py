@@ -151,7 +151,7 @@ def _guard(main: Callable[[], None], stack: contextlib.ExitStack) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-  """Whether an allocation failed: Python and NumPy have a type for it, JAX says it in messages of several types."""
+  """Whether an allocation failed: Python and NumPy have a type for it, JAX says it in exceptions of several types."""
   import jax
 
   is_jax_s = isinstance(error, jax.errors.JaxRuntimeError | ValueError)

@@ -29,7 +29,7 @@ _ON = flags.DEFINE_enum(
   "Run here; or queue all on a SLURM cluster, which starts `node` for each job.",
 )
 _SBATCH = flags.DEFINE_multi_string("sbatch", [], "An option of sbatch, NAME=VALUE, for --on=slurm; may be repeated.")
-_HOURS = flags.DEFINE_float("hours", None, "Hours after which all jobs save and stop; the same command continues them.")
+_HOURS = flags.DEFINE_float("hours", None, "Hours after which all jobs are stopped; the same command continues.")
 _JOBS = flags.DEFINE_integer("jobs", None, "Jobs to run at once; by default one per device or core.", lower_bound=1)
 _SHARE = flags.DEFINE_integer(
   "share", 1, "Jobs that share an accelerator, each with its part of the memory.", lower_bound=1

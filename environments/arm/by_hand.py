@@ -10,7 +10,7 @@ HELP = """2+      joint 2 forwards for one step; 2- backwards; 2+ 10 for ten ste
 hold 5  rest for five steps; reset  a new episode; quit
 random 3000  all joints to and fro at random for 3000 steps, over episodes: what --mode=identify learns most from"""
 _MOST_STEPS = 1_000_000  # Per command: a day.
-_HELD_STEPS = 3  # For which a joint keeps its direction in random motion, on average.
+_HELD_STEPS = 3  # Steps between two random draws of a joint's direction, on average.
 
 
 def parse_command(text: str, num_joints: int) -> tuple[np.ndarray, int]:

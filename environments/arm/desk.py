@@ -67,7 +67,8 @@ class Desk:
   def answer(self, client: threading.Event, request: rpc.EnvironmentRequest) -> rpc.EnvironmentResponse:
     """The response to a request. If the request cannot be met, the arm is held and the response is an error.
 
-    A request that gets INVALID_ARGUMENT has done nothing. After other errors the next step begins an episode.
+    A request that gets INVALID_ARGUMENT has played no step (on the way to the start of an episode, the arm may have
+    moved). After other errors the next step begins an episode.
     """
     kind = request.WhichOneof("payload")
     try:

@@ -1,11 +1,11 @@
 """The process that owns an arm, and stays in charge of it when others hang or die.
 
-In real time, an arm's driver lives here, behind its gate, away from gRPC, cameras and the episodes. One thread only
-takes calls from the server and polls the gate at its own rate. Another thread reads the instruments, so a hanging
-`read` leaves an old reading, which the gate treats as a fault. When the server dies, its pipe ends, and the arm is
-stopped at once. If this process still hangs, for example in C code that keeps the interpreter's lock, the kernel ends
-it after `Limits.hang_s`. Then only the arm's own guard is left. Where time passes only when asked, nothing can happen
-in between, and `connect` makes the gate in the caller's own process.
+If time passes by itself (in real time), an arm's driver lives here, behind its gate, away from gRPC, cameras and the
+episodes. One thread only takes calls from the server and polls the gate at its own rate. Another thread reads the
+instruments, so a hanging `read` leaves an old reading, which the gate treats as a fault. When the server dies, its pipe
+ends, and the arm is stopped at once. If this process still hangs, for example in C code that keeps the interpreter's
+lock, the kernel ends it after `Limits.hang_s`. Then only the arm's own guard is left. Where time passes only when
+asked, nothing can happen in between, and `connect` makes the gate in the caller's own process.
 """
 
 import contextlib
@@ -115,7 +115,7 @@ class RemoteGate:
         self._receive()
 
   def close(self) -> None:
-    """Stops the arm and ends the process. The first call raises as `safety.Gate.close` does."""
+    """Stops the arm and ends the process. Only the first call may raise, as `safety.Gate.close` does."""
     if self._pipe.closed:
       return
     try:
@@ -232,7 +232,7 @@ def _run(
   is_told: threading.Event,
   lateness: "_Lateness",
 ) -> None:
-  """Answers calls and polls `gate` until told to end or the pipe ends. SIGALRM ends a round that takes too long."""
+  """Answers calls and polls `gate` until told to end or the pipe ends. SIGALRM ends the process if a round hangs."""
   due_s = time.monotonic()
   while not is_told.is_set():
     signal.setitimer(signal.ITIMER_REAL, limits.hang_s)

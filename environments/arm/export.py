@@ -2,8 +2,8 @@
 
 For T transitions, `data/demo_N` holds `obs/NAME` and `next_obs/NAME` `[T, ...]`, `actions` `[T, A]`, `rewards` and
 `dones` `[T]`, as in robomimic's documentation (docs/datasets/overview). Robomimic's actions are from -1 to 1, and so
-are these: a joint goes back, rests or goes forwards. An episode that its client or the clock cut is not done. A step
-that was cut short is left out, because all other steps are equally long.
+are these: a joint goes back, rests or goes forwards. In an episode that its client or the clock cut off, `dones` stays
+0. A step that was cut short is left out, because all other steps are equally long.
 """
 
 import json

@@ -55,7 +55,7 @@ CAMERA: Mapping[str, tuple[int, ...]] = {
   "camera_fov_shift_deg": (),
 }
 _ARM = slice(constants.NUM_ARM_JOINTS)
-_FEWEST, _MOST, _SHORTEST_S = 4, 64, 1.0  # Episodes.
+_FEWEST, _MOST, _SHORTEST_S = 4, 64, 1.0  # Fewest and most episodes, and the shortest one's length.
 _TRIED = 4  # One of this many episodes is not fitted.
 _ROUGH, _ROUGH_TOLERANCE = 8, 1e-3  # A search begins with this many episodes.
 _STIFF = {"servo_gain_scale": 5.0}  # Started only from a soft servo, a search for a stiff one stops half-way.

@@ -1,11 +1,11 @@
 """Kinova's Jaco (Gen2) over its own SDK, through ctypes: six joints and three fingers, by velocities at 100 Hz.
 
-The arm's controller takes a velocity every 10 ms from a queue of 2,000. With fewer velocities the arm is slow. With
-more it goes on when nobody sends any more. With an empty queue it rests. A command is therefore one point of the queue,
-and a stop empties the queue. The SDK uses degrees and, for fingers, units of their motors. It is not said to be
-thread-safe, so calls take turns: a `read` that hangs ends the process that owns the arm (`environments.arm.driver`),
-and the queue is soon empty. Layouts and codes are those of Kinova's headers (kinova-ros, KinovaTypes.h). Nobody has
-tried this on an arm.
+The arm's controller takes a velocity every 10 ms from a queue of 2,000. If velocities come less often, the arm is slow.
+If they come more often, they pile up, and the arm goes on after the sender has stopped. If the queue is empty, the arm
+rests. A command is therefore one point of the queue, and a stop empties the queue. The SDK uses degrees and, for
+fingers, units of their motors. It is not said to be thread-safe, so calls take turns: a `read` that hangs ends the
+process that owns the arm (`environments.arm.driver`), and the queue is soon empty. Layouts and codes are those of
+Kinova's headers (kinova-ros, KinovaTypes.h). Nobody has tried this on an arm.
 """
 
 import ctypes

@@ -57,10 +57,10 @@ class Limits:
   margin_m: float = 0.02  # Clearance that must be left when the arm has braked.
   max_acceleration_rad_s2: float = 8.0  # Of the commanded speed; the twin's motors give 3 to 8.
   max_jerk_rad_s3: float = 320.0  # Of the commands; less costs rewards, or time to stop (docs/results/arm.md).
-  braking_rad_s2: float = 2.0  # The least braking of every joint; Kinova's firmware allows 3.5.
+  braking_rad_s2: float = 2.0  # Every joint can brake at least this hard; Kinova's firmware allows 3.5.
   reaction_s: float = 0.08  # From a command to the joint: latency, servo, one poll.
   max_age_s: float = 0.1  # With a reading older than this, the arm is braked to rest.
-  fault_age_s: float = 0.5  # A reading older than this is a fault: a busy machine causes less.
+  fault_age_s: float = 0.5  # A reading older than this is a fault; a busy machine alone does not make readings so old.
   hang_s: float = 0.2  # For this long the process that owns the arm may hang before the kernel ends it.
   poll_s: float = 0.025  # How often the arm gets its command: four times a control step.
   read_s: float = 0.02  # How often its instruments are read, in real time.

@@ -1,6 +1,6 @@
 """Records what a server does, without ever blocking it.
 
-The thread that drives the arm puts what happened into a bounded queue and goes on. Another thread turns it into
+The serving thread puts what happened into a bounded queue and goes on. Another thread turns it into
 messages and writes them (`recording` says what they are). Twice a second everything is handed to the operating system,
 so a killed server loses at most a second of its recording. If something cannot be written (the disk is full, or hangs),
 this is said once on stderr and is missing from the recording: the arm goes on.

@@ -53,9 +53,10 @@ class Step(NamedTuple):
   asked_rad_s: np.ndarray  # [J] The velocities that the action stands for.
   reading: protocol.Reading
   observation: Mapping[str, np.ndarray]
-  # True if nobody waited any more for the step's end (the client was gone, or the server was told to end), or a tracked
-  # target was out of sight. Its reading is from then, with the target where it was last seen, and its reward is what
-  # the task pays for that. No client was told these. There is no picture, and it is the last step of its episode.
+  # True if nobody waited any more for the step's end (the client was gone, or the server was told to end), or nobody
+  # knew where the target was, or the camera gave no picture. Its reading is from then, with a target that is not seen
+  # where it was last seen, and its reward is what the task pays for that. No client was told these. There is no
+  # picture, and it is the last step of its episode.
   is_cut_short: bool = False
 
 

@@ -31,8 +31,8 @@ class Replay(dm_env.Environment):
     """Opens the recording `path`, a file or a folder of files, and shows `observations`.
 
     None means `protocol.by_default`; recordings from before `protocol.JITTER` lack that observation. An episode is left
-    out if it has no step, or if a step lacks one of the observations, such as a picture that no client asked for. If a
-    step was cut short, only that step is left out.
+    out if it has no step, or if a step lacks one of the observations, such as a picture that no client asked for. If
+    the step that lacks one was cut short, only that step is left out.
 
     Raises:
       ValueError: if there is no recording, or no such episode.

@@ -2,11 +2,11 @@
 
 The gate is a driver around a driver, so nothing on the server has another way to the arm. It refuses what is not a
 command (wrong shape or dtype, NaN, infinity) and holds the arm. It keeps a valid command until it expires. On the
-driver's clock, `poll` sends as much of the command as is safe. That keeps the limits of speed, acceleration and jerk,
-and moves no faster towards a position limit, a side of the workspace or the arm's own links than the arm can still
-brake. A fault of the arm itself (instruments that make no sense, are old, or cannot be read; a call that fails) is
-latched: nothing moves until a person has looked and started the server again. The gate has no thread.
-`environments.arm.driver` polls it in real time.
+driver's clock, `poll` sends as much of the command as is safe. What it sends stays within the limits of speed,
+acceleration and jerk, and is never so fast towards a position limit, a side of the workspace or the arm's own links
+that the arm could no longer brake in time. A fault of the arm itself (instruments that make no sense, are old, or
+cannot be read; a call that fails) is latched: nothing moves until a person has looked and started the server again. The
+gate has no thread. For an arm that runs in real time, `environments.arm.driver` polls it.
 """
 
 import collections
@@ -23,7 +23,7 @@ from environments.jaco import constants
 _STOP_TRIES = 3
 _SHARES = (1.0, 0.5, 0.25)  # Shares of a velocity that are tried before the arm is braked to rest.
 _PARTS = (1.0, 0.75, 0.5, 0.25)  # Parts of the way to rest at which clearance is checked.
-_PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried at a position limit, then again between two.
+_PARTS_OF_SPEED = np.linspace(0.0, 1.0, 33)[:, None]  # Tried at a position limit, then between the best two of them.
 _TAKES_NONE = "it takes no command"
 _LAG_AND_POLL_S = 0.04  # What `Limits.reaction_s` adds to a latency of 0.04 s.
 _MOST_TOLD = 10_000  # Changes kept if nobody asks for them: a minute of commands that all differ.
@@ -76,7 +76,7 @@ class Gate:
     self._expires_s = -math.inf
     self._velocity = np.zeros_like(self._max_velocity)  # What the driver was last told.
     self._acceleration = np.zeros_like(self._max_velocity)  # How that was changing.
-    longest_blind_s = limits.reaction_s + limits.fault_age_s  # The arm may not show `_under_way` this long.
+    longest_blind_s = limits.reaction_s + limits.fault_age_s  # For this long the arm may not show what a poll told it.
     self._under_way = collections.deque[np.ndarray](maxlen=math.ceil(longest_blind_s / limits.poll_s))
     self._polled_s = self.now_s() - limits.poll_s
     self._late_s = 0.0
@@ -158,7 +158,7 @@ class Gate:
     self._note(why)
 
   def told(self) -> list[Told]:
-    """What the arm was told since the last call, one entry per change, oldest first; the rest at the next call."""
+    """What the arm was told since the last call, one entry per change, oldest first; what is too many, next time."""
     return [self._told.popleft() for _ in range(min(len(self._told), _MOST_TOLD_AT_ONCE))]
 
   def late_s(self) -> float:
@@ -218,7 +218,7 @@ class Gate:
     self._call("its target cannot be placed", self._driver.place_target, target_in_base_m)
 
   def close(self) -> None:
-    """Stops the arm, ends reading and closes the driver. Then it raises as `stop` does."""
+    """Stops the arm, ends reading and closes the driver. If the stop failed, it raises then, as `stop` does."""
     with contextlib.ExitStack() as last:  # The last one runs first.
       last.callback(self._driver.close)
       last.callback(self._end_reading)
@@ -260,7 +260,7 @@ class Gate:
     return None
 
   def _is_sound(self, joints: Any) -> bool:
-    """Whether `joints` is one finite number per joint; masked numbers count."""
+    """Whether `joints` is one finite number per joint; masked entries are checked too."""
     is_numbers = isinstance(joints, np.ndarray) and joints.dtype.kind == "f"
     return is_numbers and joints.shape == self._low.shape and bool(np.isfinite(np.asarray(joints)).all())
 
@@ -329,7 +329,7 @@ class Gate:
       return True
     down, up = to_rest
     end = under_way[-1] + up - down
-    ways = (*(part * end for part in _PARTS), up - down)  # The last: all that was told is shown.
+    ways = (*(part * end for part in _PARTS), up - down)  # The last: if the reading already shows all that was told.
     nearest_m = min(clearance_m(reading.qpos_rad + way) for way in ways)
     return nearest_m >= self.limits.margin_m or nearest_m >= clearance_m(reading.qpos_rad)
 
@@ -351,9 +351,10 @@ class Gate:
     return np.maximum(way, 0.0)
 
   def _under_way_rad(self, reading: protocol.Reading) -> np.ndarray:
-    """What is under way, `[1 + polls, J]`: what the arm was told but may not have shown, from none to all of it.
+    """What is under way, `[1 + polls, J]`: the way that the arm was told to go but may not have shown.
 
-    It was told this while its reading grew old, and during its reaction time, except for one poll.
+    Row i counts the newest i polls. It was told this while its reading grew old, and during its reaction time, except
+    for one poll.
     """
     poll_s = self.limits.poll_s
     num_blind = math.ceil(self._blind_s(reading) / poll_s - 1e-6) - 1  # Rounding must not add a poll.

@@ -1,7 +1,7 @@
 """The bridge's server: one arm, one client at a time, over dm_env_rpc.
 
-Requests arrive on gRPC's threads (`streams`) and are answered on the thread that called `serve` (`desk`). The arm is
-held by `driver`. A command that is not followed by another one expires there, so this process may hang or die.
+Requests arrive on gRPC's threads (`streams`) and are answered on the thread that called `serve` (`desk`). The arm is in
+the charge of `driver`. A command that is not followed by another one expires there, so this process may hang or die.
 
     config = server.ServerConfig(driver=twin.TwinConfig(), task="reach/random")  # Or a real arm's.
     with server.launch(config) as address:  # In a process of its own.
@@ -46,7 +46,7 @@ class ServerConfig:
   """What is served, and where.
 
   Attributes:
-    driver: which arm: makes its driver, once, in the serving process; or a recording of an arm.
+    driver: which arm: makes its driver, once, in the process that owns the arm (`driver`); or a recording of an arm.
     task: a name of `environments.jaco.tasks.TASKS`.
     num_joints: how many joints a client commands, 6 (the fingers rest) or 9.
     seed: the seed of the episodes, unless a client brings its own.

@@ -51,7 +51,8 @@ class TwinConfig:
   # Time
   is_real_time: bool = False  # True: wall clock; False: as fast as possible, with all times simulated.
   physics_dt_s: float = 0.005
-  # From a command to the motors. A twin has the nearest whole number of physics steps. Its gate looks ahead as far.
+  # From a command to the motors. A twin has the nearest whole number of physics steps. Its gate allows for the same
+  # latency.
   action_latency_s: float = 0.04
 
   # Body

@@ -13,7 +13,7 @@ _OLDEST_S = 0.5
 
 
 class Webcam:
-  """Square colour pictures from the middle of a device such as /dev/video0, or of a file, played at its own speed."""
+  """Square colour pictures: the middle of what a device such as /dev/video0 shows, or of a file at its own speed."""
 
   def __init__(self, source: str, size: int):
     device = ["-f", "v4l2"] if source.startswith("/dev/") else ["-re"]

@@ -189,8 +189,9 @@ class ArmWorld:
   def go_home(self, *, after_s: float, is_wanted: Callable[[], bool]) -> Iterator[str]:
     """Holds the arm for `after_s`, then moves it to `constants.HOME_RAD` as to a start, unless no episode moved it.
 
-    Asking for the next item does a part of this. The item is a message, mostly empty. A part takes `_GO_TO_POLL_S` on
-    the driver's clock, or ends sooner if `is_wanted` says so. A caller that asks for no more items must hold the arm.
+    This is a generator. Each `next` does a part of the work and gives a message, mostly an empty one. A part takes
+    `_GO_TO_POLL_S` on the driver's clock, or ends sooner if `is_wanted` says so. A caller that asks for no more items
+    must hold the arm.
 
     Raises:
       protocol.BridgeError: if the arm did not come home. It holds still.

@@ -145,7 +145,7 @@ class _Spans(NamedTuple):
   """84 equal spans over a number of rows."""
 
   rows: np.ndarray  # [N, 84] The rows under each span; a span of fewer than N rows has others, with share 0.
-  shares: np.ndarray  # [N, 84, 1] How much of each row lies under the span, in whole numbers.
+  shares: np.ndarray  # [N, 84, 1] How much of each row lies under the span, in units of gcd(num_rows, 84) / 84.
   total: int  # Sum of the shares of one span.
 
 

@@ -31,7 +31,7 @@ _BORDER_WIDTH_M = 0.03
 _NOWHERE_M = 1e3
 MAX_DEPTH_M = 4.0
 DEPTH_GRID = (8, 8)  # The depth heads' target: 64 places, as many as Mirowski et al. 2017 use in a maze.
-DEPTH_EDGES_M = (0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.2)  # The 8 bands' edges, close where the arm moves, 0.8 to 1.6 m away.
+DEPTH_EDGES_M = (0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.2)  # Edges of 8 bands, dense where the arm moves, 0.8 to 1.6 m away.
 
 
 @struct.dataclass

@@ -22,7 +22,7 @@ class Randomization:
   field_of_view: float = 0.0  # Relative change of the angle of view.
   light: float = 0.0  # Change of each component of the light's direction (nominally of length one).
   ambient: float = 0.0  # Change of the ambient share of light.
-  shadow: float = 0.0  # The greatest weakening of shadows on the table; 1 for none at all.
+  shadow: float = 0.0  # Largest share by which shadows on the table are weakened; at 1 they can vanish entirely.
   color: float = 0.0  # Change of each RGB component of each material.
   mass: float = 0.0  # Relative change of link mass, the same for all links.
   friction: float = 0.0  # Relative change of each joint's friction.

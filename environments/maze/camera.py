@@ -61,7 +61,7 @@ class View(NamedTuple):
 def tangents(size: int, *, beyond: int = 0) -> np.ndarray:
   """Tangents of the columns' angles to the right or, reversed, of the rows' angles upwards: `[size]` float32.
 
-  `beyond` adds as many more on either side.
+  `beyond` is the number of further ones on either side.
   """
   pixel = np.arange(-beyond, size + beyond)
   return ((pixel + 0.5) / size * 2.0 - 1.0).astype(np.float32) * np.float32(constants.HALF_VIEW)

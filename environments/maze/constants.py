@@ -1,7 +1,7 @@
 """Measures of the maze and of its agent, from DeepMind Lab; a cell is 100 of Lab's units wide.
 
-Lengths are in cells, angles in radians, times in seconds. In the plane, x points east (along the columns of a layout's
-text) and y north (along its lines, from the last to the first). Headings turn anticlockwise from the east.
+Lengths are in cells, angles in radians, times in seconds. In the plane, x points east (it counts the columns of a
+layout's text) and y north (it counts the lines, from the last to the first). Headings turn anticlockwise from the east.
 """
 
 import numpy as np

@@ -303,7 +303,7 @@ class Maze(core.ByValue):
     return self._places.kinds
 
   def picture(self, state: State, size: int) -> jax.Array:
-    """What the agent sees, at another size than it sees it: `[size, size, 3]` uint8; the size must be even."""
+    """What the agent sees, drawn at another size: `[size, size, 3]` uint8; the size must be even."""
     if size % 2:
       raise ValueError(f"size={size} is odd; a picture has two equal halves, as {size + 1} has")
     columns = camera.tangents(size)

@@ -46,8 +46,8 @@ OPPONENT_DY = 2
 OPPONENT_PERIOD = 8
 
 # The player's paddle is an analogue knob. An action turns it, and its resistance charges a capacitor. The time that
-# this takes is counted in pairs of scan lines, every other frame, and averaged with the previous count. That average is
-# the paddle's inertia.
+# this takes is counted in pairs of scan lines, every other frame, and averaged with the previous average. This is the
+# paddle's inertia.
 KNOB_MIN_OHM, KNOB_MAX_OHM, KNOB_START_OHM = 27_450, 790_196, 408_823
 KNOB_TURN_OHM = 23_000  # Per frame.
 CYCLES_PER_100K_OHM = 1_904  # Charging time, in cycles of the console's processor.

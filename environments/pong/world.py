@@ -3,7 +3,7 @@
     action -> knob and button -> four frames (one `lax.scan`) -> one picture, onto the stack      (step)
     stack -> pixels; scores and steps -> reward and ending                                        (observe)
 
-The stack is one uint32 per pixel, with the newest byte on top: one shift pushes a picture for all four.
+The stack is one uint32 per pixel, with the newest byte on top: one shift moves all four pictures at once.
 """
 
 from collections.abc import Mapping, Sequence

@@ -32,8 +32,8 @@ SCALES = {
     hyper={**pong_soup.SCALES["smoke"].hyper, "reward_clip": 1.0},
     options={"max_episode_steps": 10},
   ),
-  # A row of two cells; two cores have no steps for more. docs/results/atari shows which games are learned in so few
-  # steps. Rewards are clipped to one point a step for learning.
+  # A row of two cells; two cores have no steps for more. docs/results/atari shows which games can be learned in this
+  # few steps. Rewards are clipped to one point a step for learning.
   "laptop": dataclasses.replace(
     _LAPTOP,
     sources=("seaquest",),

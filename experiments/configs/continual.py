@@ -1,4 +1,4 @@
-"""Modes of a game in sequence: progressive networks as comparisons have them, and corrected (docs/papers.md 9).
+"""Modes of a game in sequence: progressive networks as comparisons run them, and corrected ones (docs/papers.md 9).
 
 python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=2
 

@@ -16,7 +16,7 @@ comes last, makes the run learn on a twin that it serves for itself (progressive
 --config.world_options.gap=subtle).
 
 Episodes of column 1 can vary in looks and dynamics: `--config.world_options.randomization.mass=0.2` and so on. By
-default none does.
+default nothing varies.
 
 Column 1: the released column has 37.2 of 50 after 2.0 M steps, in several runs that each start from the one before (its
 provenance.json has every command). The paper trains 50 M steps for 38.0. One run of 0.4 M steps from scratch had not

@@ -25,7 +25,7 @@ from ml_collections import config_dict
 from experiments.configs import base
 
 # Settings for reaching from pixels without helper losses. Rewards, and so all other terms, are scaled to a tenth, so
-# that the value's head has less far to go: after 40 updates it stands at 12.8 in rewards. With the whole reward (a
+# that only the value's head has less far to go: after 40 updates it stands at 12.8 in rewards. With the whole reward (a
 # value_cost of 0.05, clipped at 0.5) it stands at 2.8.
 HYPER: Mapping[str, Any] = {"reward_scale": 0.1, "value_cost": 0.5, "max_gradient_norm": 0.05, "fan_in": 64.0}
 _STEPS, _NUM_WORLDS, _NUM_STEPS = 320_000, 64, 20

@@ -97,7 +97,7 @@ SCALES = {
   "laptop": Scale(80_000, 8, 32, 50_000, 10, 5, 5, (5e-4,), (1e-3,), False, 0.1, _PPO, "data", 0.1, "layer"),
   "paper": Scale(25_000_000, 16, 50, 500_000, 100, 64, 5, (1e-4, 5e-4), (1e-4, 1e-3), True, 1.0, _A3C),
 }
-# `laptop` in mazes larger than 3x5 cells, where a step earns a tenth: credit reaches 50 steps back.
+# `laptop` in mazes larger than 3x5 cells, where a step earns a tenth as much: credit reaches 50 steps back.
 _LARGE = dataclasses.replace(
   SCALES["laptop"], steps=500_000, num_worlds=16, num_steps=50, hyper={**_PPO, "minibatches": 4}
 )

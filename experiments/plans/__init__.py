@@ -1,1 +1,1 @@
-"""Plans: jobs in order of worth (`running.plan` says how to write one; `experiments.launch` runs it)."""
+"""Plans: jobs in order of priority (`running.plan` says how to write one; `experiments.launch` runs it)."""

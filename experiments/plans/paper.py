@@ -1,4 +1,4 @@
-"""For accelerators, in order of worth: what one card can do in an hour, then the three papers at their own size.
+"""For accelerators, in order of priority: what one card can do in an hour, then the three papers at their own size.
 
   python -m experiments.launch --plan=experiments/plans/paper.py:card --workdir=runs/card --share=4
   python -m experiments.launch --plan=experiments/plans/paper.py --workdir=runs/paper --hours=24

@@ -175,7 +175,7 @@ class _InTurns:
 
   def take(self, state: loop.TrainState) -> _Taken:
     """The next unroll; unrolls that may be played meanwhile have the parameters of `state`."""
-    lasts = not self._lag or bool(jax.tree.leaves(state.frozen))  # If everything learns, nothing lasts over a lag.
+    lasts = not self._lag or bool(jax.tree.leaves(state.frozen))  # If all layers learn, none outlasts a lag.
     while self._asked_until < self._until_step and len(self._asked) <= self._lag:
       self._ask(state, self._num_steps, keeps_activations=lasts)
     return self._next(state)
@@ -269,7 +269,7 @@ class _FreeRunning:
     self._key, key = jax.random.split(state.key)
     self._waiting = collections.deque[_Unroll](maxlen=2 * len(environments))
     self._num_dropped = 0
-    self._changed = threading.Condition()  # Guards both; notifies if there is more to take or a thread has ended.
+    self._changed = threading.Condition()  # Guards the two above; notifies of a new unroll or an ended thread.
     self._is_over = False
     self._threads = futures.ThreadPoolExecutor(len(environments), "actor")
     self._actors = []

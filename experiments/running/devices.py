@@ -2,9 +2,9 @@
 
 The papers sample hyper-parameters and count the best few runs (Rusu et al. 2016: 25 jobs a cell, top 3; Mirowski et al.
 2017: 64, top 5). Runs side by side share network, world and shapes, so one program trains all of them and is compiled
-once. A run's own values can only be leaves of its agent: numbers, which are data. Devices that are left over share each
-run's worlds. Parameters are whole on every device of a run. The compiler finds which sums (of a gradient, of a metric)
-go over devices. One device runs the same program.
+once. Besides its seed and `alpha`, a run's own values can only be leaves of its agent: numbers, which are data. Devices
+that are left over share each run's worlds. Parameters are whole on every device of a run. The compiler finds which sums
+(of a gradient, of a metric) go over devices. One device runs the same program.
 """
 
 import functools

@@ -50,7 +50,7 @@ def joined(coordinator: str, num_processes: int | None, process_id: int | None) 
   if coordinator != "auto" and not re.fullmatch(r".+:\d+", coordinator):
     raise ValueError(f"--coordinator={coordinator} is not HOST:PORT of process 0")
   jax.config.update("jax_enable_preemption_service", False)  # `running.stop` handles signals.
-  stop.install(is_importing=True)  # Nothing can be lost yet, and nothing can look while JAX waits.
+  stop.install(is_importing=True)  # There is nothing to lose yet, and no way to check for a signal while JAX waits.
   try:
     jax.distributed.initialize(
       None if coordinator == "auto" else coordinator, num_processes, process_id, initialization_timeout=_CONNECT_S

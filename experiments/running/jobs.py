@@ -7,7 +7,8 @@
 Jobs are processes, so one that fails does not harm the others. A job that has not ended when time is up is asked to
 stop. It saves, and continues at the next start of the same plan. A job that the same command has done is not done
 again, unless its folder is gone, or a job that it needs was done again or will be. What it had learned from the older
-result is kept as WORKDIR/NAME.1, and so is what another config has learned. A job with more steps continues.
+result is kept as WORKDIR/NAME.1, and so is what another config has learned. If only `train.steps` has grown, the job
+continues (except in a matrix).
 
 `submit` leaves order and time to SLURM, which starts `run_on_node` for each job. SLURM is asked what is queued or runs
 there.
@@ -487,7 +488,7 @@ def _as_json(job: plan_lib.Job) -> dict[str, Any]:
 
 
 def _learns_other(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-  """Whether a job, as files hold it, learns in its folder what the job before would not.
+  """Whether a job, as files hold it, learns in its folder what it would not have learned when it last ran.
 
   A job continues with more steps, except in a matrix, whose cells are all of one length.
   """

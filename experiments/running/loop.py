@@ -194,7 +194,7 @@ def refuse_nan(records: Sequence[Record]) -> None:
 
 
 def refuse_overflow(state: TrainState, spec: network.Network) -> None:
-  """Raises FloatingPointError if no run's network gives finite outputs: parameters that are too large are finite yet.
+  """Raises FloatingPointError if no run's network gives finite outputs: large parameters may still be finite.
 
   It is checked only before saving, since it costs a step of the network, on inputs of ones (white pixels).
   """

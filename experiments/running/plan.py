@@ -9,8 +9,8 @@
       ]
 
 `{NAME}` is the folder of the job of that name, and that job is done first. The folder is the `--workdir` of `train` and
-`matrix`, which may be another job's if it is given among the flags. A job that reads what another has left in the
-folder of a third says so by `after`.
+`matrix`, which may be another job's if it is given among the flags. If a job reads what a second job writes into the
+folder of a third, its `after` must name the second.
 """
 
 import dataclasses

@@ -35,7 +35,7 @@ def play(
   has_film: bool = False,
   on_end: Callable[[int, float], None] = lambda episode, episode_return: None,
 ) -> Played:
-  """Plays `num_episodes` whole episodes; a film shows these if behind `dm_env`, and some more of a world in JAX.
+  """Plays `num_episodes` whole episodes; a film shows these episodes (behind `dm_env`) or extra ones (in JAX).
 
   `on_end` is called for each episode behind `dm_env` as soon as it is over (`evaluation.host_evaluate`).
   """

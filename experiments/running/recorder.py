@@ -181,7 +181,7 @@ class WeightsAndBiases(_Optional):
 
 
 class Watch:
-  """Warns once on stderr about what goes wrong for long: a run that is blind or deaf, layers that are dead."""
+  """Warns once on stderr about lasting trouble: a useless value, a policy that ignores its inputs, dead layers."""
 
   def __init__(self, path: pathlib.Path, *, until_step: int):
     """Watches the run in `path`, which goes on to `until_step`."""

@@ -178,7 +178,7 @@ def _one_by_one(
     member = sweep_lib.sample(config, i)
     member.train.evaluation_episodes = 0
     own = path / "runs" / f"{i:02}"
-    with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Before the first ends, nothing names the owner.
+    with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Its sweep has no config before the first ends.
       learned.append(run_alone(member, own, lock, source=source, place=place))
     place = None
     learned[i].members[0].task.place.close()

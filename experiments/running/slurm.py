@@ -124,7 +124,7 @@ def requeue() -> None:
 
 
 def _call(*command: str) -> str:
-  """What one of SLURM's commands prints, without the variables that would make squeue print something else."""
+  """What one of SLURM's commands prints, run without the variables that change what squeue prints."""
   env = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
   try:
     done = subprocess.run(command, capture_output=True, text=True, env=env)

@@ -112,7 +112,7 @@ def _handle(kind: int, _: object) -> None:
 
 
 def _watch(reader: int) -> None:
-  """Says at once that a signal was noticed, where no handler can run, and ends the process at the second signal."""
+  """Says at once that a signal was noticed, even if no handler can run, and ends the process at the second signal."""
   first = None
   while kind := os.read(reader, 1)[0]:
     if kind not in SIGNALS or signal.getsignal(kind) is not _handle:

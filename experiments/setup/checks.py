@@ -143,7 +143,7 @@ def check(config: config_dict.ConfigDict) -> None:
     drawn = {name: values for name, _, values in config.sweep.get("sampled") or ()}
     for num_updates in drawn.get(_ANNEAL, ()):
       check_annealing(config.train, drawn=num_updates)
-    if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member's seed is one larger than the last's.
+    if config.seed + config.sweep.num_runs - 1 > MOST_SEED:  # Each member's seed is one more than the previous.
       raise ValueError(f"seed={config.seed} is too large for {config.sweep.num_runs} runs that count on from it")
   if "matrix" in config:  # A cell's score is what counts.
     _check_number("train.evaluation_episodes", config.train.evaluation_episodes, _whole(1))

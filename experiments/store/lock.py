@@ -3,7 +3,7 @@
 Processes of one host keep each other out with `flock`, which the kernel releases when a process dies. Not every shared
 file system passes it on to other hosts, so the owner also writes its name into the lock file, with a number that it
 counts up. A process that finds the name of another host there watches for a while whether the number grows; no clocks
-are compared. A name is erased at the end, and a killed process's lock is taken over.
+are compared. A name is erased at the end, and the name that a killed process left is taken over.
 """
 
 import contextlib

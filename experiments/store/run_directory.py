@@ -97,8 +97,8 @@ def claim(
   A start that has nothing left to learn is not added to the provenance.
 
   Until there is a checkpoint nothing depends on the config, and another config may take its place. `train.steps` may
-  change, as long as no more steps than that have been learned. Source, teacher and recording may be named by another
-  path. If a teacher or a recording is no longer at its old path, it is assumed to have moved.
+  change, as long as no more steps than that have been learned. Source, teacher and recording may be given by another
+  path to the same place. If a teacher or a recording is no longer at its old path, it is assumed to have moved.
 
   Args:
     workdir, config: of a run or of a sweep.
@@ -154,7 +154,7 @@ def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep:
     called, now_called = before.get(name), phase.get(name)
     if called and now_called and (_is_same(called, now_called) or not present(called).exists()):
       before[name] = now_called
-  if "steps" in before and phase.get("steps", 0) >= min(learned[-1], before["steps"]):  # Whole updates go beyond.
+  if "steps" in before and phase.get("steps", 0) >= min(learned[-1], before["steps"]):  # The last update overshoots.
     before["steps"] = phase["steps"]
   if changes := difference(theirs, ours):
     raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")

@@ -39,7 +39,7 @@ class Layer:
   laterals: str | None = dataclasses.field(default="adapter", kw_only=True)
   sources: tuple[Source, ...] | None = dataclasses.field(default=None, kw_only=True)
 
-  joins: ClassVar[str] = "features"  # Reads [D], flattened; "maps": [H, W, C]; "either": maps if all inputs are.
+  joins: ClassVar[str] = "features"  # "features": [D], flattened; "maps": [H, W, C]; "either": maps if all inputs are.
   takes_pixels: ClassVar[bool] = False  # Reads uint8 unconverted, if all its inputs are uint8.
 
   def shape(self, read: Shape) -> Shape:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from progressive.layers import layer
 
 _COMMON = ("input_kernel", "recurrent_kernel", "bias", "laterals")
-_AT_ONCE = 8  # Steps of a scan to unroll where every kernel of every step is launched, with the copies between them.
+_AT_ONCE = 8  # Steps of a scan to unroll on a GPU, which launches every kernel of every step, with copies in between.
 
 
 @dataclasses.dataclass(frozen=True)

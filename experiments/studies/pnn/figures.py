@@ -232,7 +232,7 @@ def _score_table(scored: transfer_matrix.Matrix) -> dict[str, dict[str, drawing.
 
 
 def _readings(matrix: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
-  """Mean / median of every method in % under each reading that the paper leaves open about the score."""
+  """Mean / median of every method in %, under every reading of the score that the paper leaves open."""
   table = {}
   for floor in matrix.floors:
     leading = transfer.Definition(floor=floor, horizon=float(matrix.steps), top_k=matrix.top)
