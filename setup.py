@@ -5,7 +5,7 @@ import setuptools
 setuptools.setup(
   name="progressive-robots",
   version="0.1.0",
-  description="Progressive networks in JAX: a column learned in simulation goes to work on an arm",
+  description="Progressive networks in JAX: a column learned in simulation is transferred to an arm",
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(
