@@ -1,7 +1,9 @@
 """The benchmark of Pong: worlds beside the emulator's own, learning beside Stable-Baselines3's, runs side by side."""
 
+import contextlib
 import functools
 import os
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,13 +17,16 @@ from environments import batch as batch_lib
 from environments import registry
 from environments.atari import vector
 from experiments.configs import pong_soup
-from experiments.running import devices, loop
+from experiments.running import actors, devices, loop
 from experiments.setup import learn
+from experiments.setup import place as place_lib
 from experiments.setup import sweep as sweep_lib
 from experiments.suites import a2c_peer, stages
+from progressive import partition
 
 _PEER_ENVS = 16
 _NUM_RUNS = 3  # Of the sweep.
+_NEVER = 10**9  # Steps.
 
 
 def _worlds(settings: stages.Settings) -> Iterator[stages.Row]:
@@ -77,6 +82,61 @@ def _beside_a2c(settings: stages.Settings) -> Iterator[stages.Row]:
     yield stages.Row(f"  ours / A2C, {whose} network", times, "x", "")
 
 
+def _behind_dm_env(settings: stages.Settings) -> Iterator[stages.Row]:
+  """Training in emulated games without a lag and with one, and A2C of Stable-Baselines3 with our network there.
+
+  They run one after the other, since an actor with a lag goes on playing between two updates.
+  """
+  config = _config()
+  config.world, config.world_options = "atari/pong", config_dict.ConfigDict({"num_actions": 3})
+  config.train.num_worlds = _PEER_ENVS
+  num, note = _PEER_ENVS * stages.NUM_STEPS, f"{_PEER_ENVS} games in ale-py"
+  waiting = 0.0
+  for lag, correction in ((0, "none"), (1, "vtrace")):
+    config.train.lag, config.train.hyper.correction = lag, correction
+    with _learning(config) as (update, shares):
+      seconds = [block for (block,) in stages.blocks([update], settings)]
+    ours = stages.rate(seconds, num)
+    waiting = waiting or ours
+    learns = f"{note}; learning takes {100 * statistics.median(shares):.0f} % of the time"
+    yield stages.Row(f"train in the emulator, lag {lag}", ours, "steps/s", "", learns)
+    if lag:
+      yield stages.Row("  lag 1 / lag 0", ours / waiting, "x", ">= 0.9")
+  column = config.train.column
+  try:
+    peer = a2c_peer.training(_PEER_ENVS, stages.WORLD_STEPS, conv=column.conv, dense=column.dense)
+  except ModuleNotFoundError as error:
+    print(error, file=sys.stderr)
+    return
+  theirs = stages.row("  A2C, our network", peer, _PEER_ENVS * stages.WORLD_STEPS, "steps/s", "", settings, note)
+  yield theirs
+  yield stages.Row("  lag 0 / A2C", waiting / theirs.measured, "x", "")
+
+
+@contextlib.contextmanager
+def _learning(config: config_dict.ConfigDict) -> Iterator[tuple[Callable[[], None], list[float]]]:
+  """(a function that makes the next update, the shares of the time that learning took in updates so far)"""
+  task, shares = learn.make(config), list[float]()
+  sides = partition.split(task.params, task.is_trainable)
+  with contextlib.closing(task.place) as place:
+    assert isinstance(place, place_lib.Host)
+    updates = actors.behind_dm_env(
+      loop.init(task.agent, *sides, jax.random.key(0), num_worlds=len(place.worlds)),
+      agent=task.agent,
+      environments=place.worlds,
+      num_steps=stages.NUM_STEPS,
+      until_step=_NEVER,
+      lag=config.train.lag,
+    )
+
+    def update() -> None:
+      _, records = next(updates)
+      shares.append(records[-1].metrics["learning_share"])
+
+    with contextlib.closing(updates):
+      yield update, shares
+
+
 def _config() -> config_dict.ConfigDict:
   """The laptop scale with one gradient step per unroll, like the peer: passes would repeat work in the timing."""
   config = pong_soup.get_config()
@@ -124,5 +184,6 @@ STAGES: Mapping[str, stages.Stage] = {
   "worlds": _worlds,
   **stages.of(_LEARNER),
   "peer": _beside_a2c,
+  "emulator": _behind_dm_env,
   "sweep": _sweep,
 }

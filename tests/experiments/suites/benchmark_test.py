@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from environments import dm_env_adapter
 from experiments import benchmark as benchmark_binary
 from experiments.configs import base, pong_soup
 from experiments.suites import benchmark, stages
@@ -74,6 +75,22 @@ def test_without_a2c_its_stage_says_what_to_install(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, "stable_baselines3", None)
   assert not list(benchmark.measure("pong", ["peer"], TINY))
   assert 'pip install "progressive-robots[peer]"' in capsys.readouterr().err
+
+
+def test_learning_in_the_emulator_is_measured_without_a_lag_and_with_one(monkeypatch):
+  config, made = run_test.make_config(), []
+  monkeypatch.setattr(pong_soup, "get_config", lambda: config)
+  monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+
+  def make(name, *, seed, **options):
+    made.append((name, options["num_actions"]))
+    return dm_env_adapter.DmEnv(worlds.CueRecall(), seed=seed)
+
+  worlds.serve(monkeypatch, make)
+  waiting, lagging, ratio = benchmark.measure("pong", ["emulator"], TINY)
+  assert made == 2 * 16 * [("atari/pong", 3)] and config.train.lag == 1
+  assert waiting.measured == lagging.measured == 16 * stages.NUM_STEPS  # The clock's second an update.
+  assert ratio.measured == 1.0 and "learning takes" in lagging.note
 
 
 def test_mazes_of_two_sizes_are_measured():
