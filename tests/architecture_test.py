@@ -1,10 +1,10 @@
-"""Who may import whom, checked by parsing every file: the arrows of the house point down.
+"""Which module may import which, checked by parsing every file. Imports only point down.
 
-`progressive` and `environments.core` import nothing of ours; `agents` sees `progressive` and the protocol of worlds;
-worlds see `core`, `raycast` and `loop_closure`, never each other (save that the arm plays the Jaco's tasks);
-`analysis` gets functions passed in; nothing imports `experiments`. Inside it binaries, which nothing imports, stand
-over studies and suites, these over running, setup and store. No folders import each other in a circle. Heavy outside
-packages stay where they belong.
+`progressive` and `environments.core` import nothing of ours. `agents` imports `progressive` and the protocol of
+worlds. Worlds import `core`, `raycast` and `loop_closure`, never each other, except that the arm plays the Jaco's
+tasks. `analysis` gets functions passed in. Nothing imports `experiments`. Inside `experiments`, nothing imports the
+binaries. They stand above studies and suites, which stand above running, setup and store. No folders import each
+other in a circle. Heavy outside packages stay where they belong.
 """
 
 import ast
@@ -18,14 +18,14 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("progressive", "agents", "environments", "experiments", "analysis")
 
-# The floors of `experiments`, each with those below it.
+# The layers of `experiments`, each with the layers below it.
 _STORE = ("experiments.store*", "agents*", "progressive*")
 _SETUP = ("experiments.setup*", "environments.core", "environments.batch", "environments.registry", *_STORE)
 _RUNNING = ("experiments.running*", "experiments.report.text_table", "experiments.report.video", "analysis*", *_SETUP)
 _STUDY = ("experiments.configs*", "experiments.report*", "environments*", *_RUNNING)
 STUDIES = ("corl2017", "navigation", "pnn", "pong_fidelity")
 
-# importer -> what of ours it may import; the first pattern that fits an importer decides.
+# importer -> our modules that it may import. The first pattern that fits an importer decides.
 ALLOWED = (
   ("progressive*", ("progressive*",)),
   ("agents*", ("agents*", "progressive*", "environments.core", "environments.batch")),
@@ -47,7 +47,7 @@ ALLOWED = (
   ("environments.pong*", ("environments.pong*", "environments.core")),
   ("environments.atari*", ("environments.atari*", "environments.core")),
   ("analysis*", ("analysis*",)),
-  ("experiments", ("experiments.running.stop",)),  # Lazily: where a binary starts.
+  ("experiments", ("experiments.running.stop",)),  # Lazily, where a binary starts.
   (
     "experiments.binary",
     (
@@ -69,16 +69,16 @@ ALLOWED = (
   ("experiments.studies.figures", ("experiments.studies*", "experiments.report*", "analysis*")),
   *((f"experiments.studies.{study}*", (f"experiments.studies.{study}*", *_STUDY)) for study in STUDIES),
   ("experiments.studies", ()),
-  *((f"experiments.studies.{study}", _STUDY) for study in ("continual", "credit", "learning")),  # A file each.
+  *((f"experiments.studies.{study}", _STUDY) for study in ("continual", "credit", "learning")),  # One file each.
   (
     "experiments.plans*",
     ("experiments.configs*", "experiments.running.plan", "experiments.studies*", "environments.arm.gap"),
   ),
   ("experiments.suites*", ("experiments.suites*", *_STUDY)),
-  # Binaries: how they start, and what lies in rooms.
+  # Binaries may import how they start, and modules in subfolders.
   ("experiments.*", ("experiments.binary", "experiments.*.*", "environments*", "agents*", "progressive*", "analysis*")),
 )
-# A file that is a table of the rooms beside it, and stands over them.
+# A file that is a table of the folders beside it, and stands above them.
 TABLES = ("environments.registry",)
 
 # An outside package -> the only modules of ours that may import it.
@@ -134,13 +134,13 @@ def fits(name: str, patterns) -> bool:
 
 
 def folder_of(name: str) -> str:
-  """The folder whose file a module is; the module itself where it is a table."""
+  """The folder that holds a module's file, or the module itself where it is a table."""
   is_package = (ROOT / name.replace(".", "/")).is_dir()
   return name if is_package or name in TABLES else name.rpartition(".")[0]
 
 
 def circle(edges: Iterable[tuple[str, str]]) -> list[str]:
-  """Folders that import each other, the first one again at the end; none where there is no circle.
+  """Folders that import each other, with the first folder again at the end. Empty where there is no circle.
 
   Args:
     edges: (importer, imported), modules of ours.
@@ -230,7 +230,7 @@ def test_no_folders_import_each_other():
   [
     ([("agents.unroll", "progressive.network"), ("agents.unroll", "agents.returns")], set()),
     ([("agents.unroll", "progressive.network"), ("progressive.network", "agents.returns")], {"agents", "progressive"}),
-    (  # Over a third; no file imports another that imports it.
+    (  # A circle over a third folder. No two files import each other.
       [
         ("experiments.store.released", "experiments.setup.learn"),
         ("experiments.setup.place", "experiments.running.play"),
@@ -238,7 +238,7 @@ def test_no_folders_import_each_other():
       ],
       {"experiments.store", "experiments.setup", "experiments.running"},
     ),
-    (  # A folder and one in it.
+    (  # A folder and a folder inside it.
       [("progressive.network", "progressive.layers"), ("progressive.layers.layer", "progressive.cost")],
       {"progressive", "progressive.layers"},
     ),
@@ -249,7 +249,7 @@ def test_a_circle_is_found(edges, folders):
   assert set(circle(edges)) == folders
 
 
-def test_every_study_has_its_room():
+def test_every_study_folder_is_listed():
   assert set(STUDIES) == {path.parent.name for path in (ROOT / "experiments/studies").glob("*/__init__.py")}
 
 
@@ -259,7 +259,7 @@ def test_nothing_imports_the_tests(path):
 
 
 @pytest.mark.parametrize("path", [p for p in sources() if p.read_text().strip()], ids=module_name)
-def test_every_module_opens_with_a_lesson(path):
+def test_every_module_has_a_docstring(path):
   assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
 
 

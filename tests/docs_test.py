@@ -49,7 +49,7 @@ def test_every_figure_stands_in_the_table(name):
   assert f"`{name}`" in (ROOT / "docs" / "figures.md").read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])  # `make docs` looks at those of docs/.
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])  # `make docs` checks the links of docs/.
 def test_links_lead_to_what_is_there(page):
   links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
   assert links

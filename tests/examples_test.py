@@ -1,4 +1,4 @@
-"""The examples run as they stand, and what they print is so."""
+"""The examples run unchanged, and what they print is true."""
 
 import ast
 import json
@@ -14,7 +14,7 @@ NOTEBOOK = EXAMPLES / "grow_a_released_column.ipynb"
 
 
 def run(*command):
-  """What `python command` prints, in a process of its own that imports this checkout."""
+  """Returns what `python command` prints, in its own process that imports this checkout."""
   environment = os.environ | {"PYTHONPATH": str(conftest.ROOT)}
   done = subprocess.run(
     [sys.executable, *map(str, command)], env=environment, cwd=EXAMPLES, capture_output=True, text=True

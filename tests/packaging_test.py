@@ -3,7 +3,7 @@
 import pathlib
 
 import pytest
-import setuptools  # Before distutils, which it replaces where Python has none of its own.
+import setuptools  # Imported before distutils, which it replaces where Python has none of its own.
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = {"progressive", "agents", "environments", "experiments", "analysis"}
@@ -24,7 +24,7 @@ def build():
 
 
 def files(pattern: str) -> set[str]:
-  """Of the five packages, relative to the repository."""
+  """Matching files of the five packages, relative to the repository."""
   return {
     str(path.relative_to(ROOT))
     for package in PACKAGES

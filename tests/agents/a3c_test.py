@@ -1,4 +1,4 @@
-"""A3C's worker in numpy (Mnih et al. 2016, algorithm S3), beside the batched learner that sums, and PPO's passes."""
+"""The batched learner against numpy: A3C's worker (Mnih et al. 2016, algorithm S3) where it sums, and PPO's passes."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ LAYERS = ("hidden", "memory", "output")
 
 
 def forward(params, observations):
-  """Both hidden layers, logits and values, over time."""
+  """Returns both hidden layers, logits and values, over time."""
   (w1, b1), (w2, b2), (w3, b3) = ((params[name]["kernel"], params[name]["bias"]) for name in LAYERS)
   h1 = np.maximum(observations @ w1 + b1, 0.0)
   h2 = np.maximum(h1 @ w2 + b2, 0.0)
@@ -28,13 +28,13 @@ def forward(params, observations):
 
 
 def estimates_of(params, played, *, discount):
-  """Returns that reach for the unroll's or the episode's end, and advantages, `[T]` each."""
+  """Returns up to the end of the unroll or the episode, and advantages, `[T]` each."""
   observations, _, rewards, step_types, discounts = played
   values = forward(params, observations)[-1]
   returns = values[:-1].copy()
   value = values[-1]  # Bootstrapped: R <- V(s_T), or what the end of an episode gives.
   for t in reversed(range(len(returns))):
-    if step_types[t] == core.LAST:  # The step to the next episode's first.
+    if step_types[t] == core.LAST:  # The transition to the next episode's first step.
       value = values[t]
       continue
     after = values[t + 1] if step_types[t + 1] == core.LAST else value
@@ -54,7 +54,7 @@ def gradient_of(params, played, returns, advantages, *, entropy_cost, value_cost
     chosen = np.eye(len(p))[actions[t]]
     entropy = -np.sum(p * np.log(p))
     d_out[t, :-1] = -(chosen - p) * advantages[t] + entropy_cost * p * (np.log(p) + entropy)
-    d_out[t, -1] = -value_cost * (returns[t] - values[t])  # Of 1/2 (R - V)^2, times 0.5.
+    d_out[t, -1] = -value_cost * (returns[t] - values[t])  # The gradient of 1/2 (R - V)^2, times 0.5.
   d_h2 = (d_out @ params[LAYERS[2]]["kernel"].T) * (h2 > 0)
   d_h1 = (d_h2 @ params[LAYERS[1]]["kernel"].T) * (h1 > 0)
   pairs = ((observations, d_h1), (h1, d_h2), (h2, d_out))
@@ -116,7 +116,7 @@ def test_summed_updates_are_those_of_workers_in_numpy(num_worlds, max_norm):
   for key in jax.random.split(jax.random.key(2), num_updates):
     batch_state, recurrent, played = unroll.unroll(agent, trainable, frozen, batch, batch_state, recurrent, key, 7)
     trainable, state, metrics = actor_critic.update(agent, trainable, frozen, state, played)
-    seen = worker.params  # By all workers: none has seen the others' steps.
+    seen = worker.params  # All workers use these: none has seen the others' steps.
     norms = []
     for b in range(num_worlds):
       own = of_world(played, b)
@@ -159,13 +159,13 @@ def test_passes_over_an_unroll_are_those_of_ppo_in_numpy(epochs, minibatches, ha
         ratios, (returns, advantages) = chosen / np.exp(played.behaviour_log_prob[:, b]), estimates[b]
         advantages = (advantages - mean) / deviation
         is_beyond = np.where(advantages > 0, ratios > 1 + clip_ratio, ratios < 1 - clip_ratio)
-        weighed = np.where(is_beyond, 0.0, ratios * advantages)  # What the surrogate's gradient by log pi is.
+        weighed = np.where(is_beyond, 0.0, ratios * advantages)  # The surrogate's gradient with respect to log pi.
         gradients.append(gradient_of(worker.params, owns[b], returns, weighed, entropy_cost=0.01, value_cost=0.5))
         count += np.sum(owns[b][3][:-1] != core.LAST)
         num_beyond += is_beyond.sum()
       norms.append(worker.apply(jax.tree.map(lambda *each, n=count: sum(each) / n, *gradients)))
     np.testing.assert_allclose(metrics["gradient_norm"], np.mean(norms), rtol=1e-4)
-  assert num_beyond or epochs * minibatches < 4  # The bound did something.
+  assert num_beyond or epochs * minibatches < 4  # The bound had an effect.
   for mine, theirs in zip(jax.tree.leaves(trainable[0]), jax.tree.leaves(worker.params), strict=True):
     np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-6)
 
@@ -224,14 +224,14 @@ def test_minibatches_that_do_not_divide_the_worlds_are_refused():
 
 
 def test_metrics_are_those_of_the_whole_batch():
-  """Summed or not, in one step or several, what is said of a batch before the first step is the same."""
+  """A batch's metrics before the first step are the same whether it is summed or not, in one step or several."""
   world = worlds.CueRecall()
   said = {}
   ways = {"mean": {"reduction": "mean"}, "sum": {}, "passes": {"reduction": "mean", "epochs": 2, "minibatches": 5}}
   for way, hyper in ways.items():
     agent, trainable, frozen = agents_for_tests.make(world, memory=True, **{**A3C, **hyper})
     played = twelve_steps(agent, trainable, frozen, world, 5)
-    assert np.ptp(np.asarray(trajectory.weights(played.timesteps.step_type)).sum(axis=0)) == 0  # Equal shares.
+    assert np.ptp(np.asarray(trajectory.weights(played.timesteps.step_type)).sum(axis=0)) == 0  # Worlds weigh the same.
     said[way] = actor_critic.update(agent, trainable, frozen, actor_critic.init(agent, trainable), played)[2]
   assert said["sum"].keys() == said["mean"].keys() == said["passes"].keys()
   for name, value in said["mean"].items():
@@ -241,7 +241,7 @@ def test_metrics_are_those_of_the_whole_batch():
 
 
 @pytest.mark.parametrize("way", ["mean", "sum", "passes"])
-def test_what_acting_has_computed_changes_no_update(way):
+def test_kept_activations_do_not_change_updates(way):
   world = worlds.CueRecall()
   hyper = {"mean": {"reduction": "mean"}, "sum": {}, "passes": {"reduction": "mean", "epochs": 2, "minibatches": 3}}
   agent, trainable, frozen = agents_for_tests.make_progressive(world, **{**A3C, **hyper[way], "learning_rate": 0.02})
@@ -256,13 +256,13 @@ def test_what_acting_has_computed_changes_no_update(way):
     actor_critic.update(agent, trainable, frozen, state, played),
     expected,
   )
-  # The frozen column's are read in every pass, those of the column that learns in the first at most.
+  # Every pass reads the frozen column's activations, and at most the first pass those of the column that learns.
   bent = jax.tree.map(lambda x: x + 1, played.activations)
   others = actor_critic.update(agent, trainable, frozen, state, played.replace(activations=(bent[0], {})))[0]
   assert optax.global_norm(jax.tree.map(jnp.subtract, others, expected[0])) > 1e-3
 
 
-def test_where_the_output_alone_learns_all_below_it_is_read_in_every_pass():
+def test_output_only_training_reuses_activations_in_every_pass():
   world = worlds.CueRecall()
   hyper = {**A3C, "reduction": "mean", "epochs": 2, "minibatches": 3, "learning_rate": 0.02}
   agent, *params = agents_for_tests.make_progressive(world, **hyper)
@@ -279,6 +279,6 @@ def test_where_the_output_alone_learns_all_below_it_is_read_in_every_pass():
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), learned(played.activations), expected
   )
-  first, newest = played.activations  # Returns are of the output as it was, steps of what is below it.
+  first, newest = played.activations  # Returns come from the recorded output, steps from the layers below.
   bent = learned((first, {**newest, "memory": newest["memory"] + 1}))
   assert optax.global_norm(jax.tree.map(jnp.subtract, bent, expected)) > 1e-3

@@ -16,7 +16,7 @@ from tests.agents import agents_for_tests, worlds
 
 
 def _learn(agent, trainable, frozen, world, *, num_updates, num_steps=20, num_worlds=32, seed=0):
-  """Trains from scratch in one jitted scan; the mean return of the last tenth's episodes, and the parameters."""
+  """Trains from scratch in one jitted scan. Returns the last tenth's mean episode return, and the parameters."""
   batch = batch_lib.Batch(world, num_worlds, ("signal",))
 
   def one(carry, key):
@@ -98,7 +98,7 @@ def test_values_converge_to_the_analytic_ones(terminates):
 
 
 def _values(agent, trainable, frozen, played):
-  """World by world, by the network itself."""
+  """The network's own values, world by world."""
   params, values = partition.merge(trainable, frozen), []
   for b in range(played.actions.shape[1]):
     state = jax.tree.map(lambda x, b=b: x[b], played.initial_state)
@@ -120,10 +120,10 @@ def _values(agent, trainable, frozen, played):
   ],
 )
 def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale, learns_policy, is_taught, correction):
-  """The whole loss again, from rlax's parts and a head by hand, on a terminating world with one softmax.
+  """Builds the whole loss again from rlax's parts and a head by hand, on a terminating world with one softmax.
 
-  Here in rewards as they are, with the value's output divided by `scale`: all terms but the value's go with `scale`,
-  the value's with its square. V-trace corrects actions that another policy chose.
+  Rewards stay unscaled, and the value's output is divided by `scale`. So the value term is multiplied by the square
+  of `scale`, and all other terms by `scale`. V-trace corrects actions that another policy chose.
   """
   world, head = worlds.CueRecall(), auxiliary.Head("cue", "memory", 3.0)
   agent, params, _ = agents_for_tests.make(world, memory=memory, reward_scale=scale, correction=correction)
@@ -182,7 +182,7 @@ def test_gradient_equals_one_built_from_rlax_world_by_world(memory, scale, learn
 
 
 def test_act_and_update_see_the_same_policy():
-  """Log-probabilities recomputed over the unroll are those the actor had, recurrent state and all."""
+  """Log-probabilities recomputed over the unroll equal the actor's, recurrent state included."""
   world = worlds.CueRecall()
   agent, trainable, frozen = agents_for_tests.make_progressive(world)
   batch = batch_lib.Batch(world, 3, ("signal",))
@@ -232,7 +232,7 @@ def test_update_moves_trainable_alone():
   after, optimizer_state, metrics = actor_critic.update(agent, trainable, frozen, optimizer_state, played)
   assert partition.content_hash(after) != partition.content_hash(trainable)
   assert partition.paths(after) == partition.paths(trainable)
-  # Two moments a trainable parameter, two counters at most; nothing for the frozen ones.
+  # Two moments per trainable parameter, two counters at most, and nothing for frozen parameters.
   moments = sum(x.size for x in jax.tree.leaves(optimizer_state) if x.ndim)
   assert moments == 2 * sum(x.size for x in jax.tree.leaves(trainable))
   assert all(np.isfinite(value) for value in metrics.values())
@@ -285,7 +285,7 @@ def test_an_output_of_the_wrong_size_is_refused():
     actor_critic.init(agent.replace(num_choices=(3, 3)), trainable)
 
 
-def test_a_layer_that_is_called_as_the_heads_are_is_refused():
+def test_a_layer_named_like_the_auxiliary_heads_is_refused():
   agent, trainable, _ = agents_for_tests.make(worlds.Bandit(), memory=False)
   hidden, memory, output = agent.spec.columns[0].layers
   renamed = (hidden, dataclasses.replace(memory, name="auxiliary"), dataclasses.replace(output, inputs=("auxiliary",)))

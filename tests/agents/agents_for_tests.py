@@ -28,7 +28,7 @@ def make(world, *, memory=True, seed=0, **hyper):
 
 
 def make_progressive(world, *, seed=0, **hyper):
-  """The same with a frozen recurrent column and a smaller recurrent one that learns."""
+  """The same with a frozen recurrent column and a smaller recurrent column that learns."""
   first = network.Network((column_spec(world, memory=True),))
   spec = network.Network((*first.columns, column_spec(world, memory=True, size=8)))
   params_key, grow_key = jax.random.split(jax.random.key(seed))

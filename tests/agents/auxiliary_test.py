@@ -38,7 +38,7 @@ def test_loss_is_half_the_mean_square():
 
 
 def test_features_come_to_hold_the_signal():
-  """Where it weighs most, memory learns to keep the cue: the error falls far below the prior's 1/8."""
+  """If the head weighs most, memory learns to keep the cue: the error falls far below the prior's 1/8."""
   strong = (HEAD.replace(cost=100.0),)
   agent, trainable, frozen, played = make(heads=strong, value_cost=0.0, entropy_cost=0.0, learning_rate=1e-2)
   played = played.replace(timesteps=played.timesteps.replace(reward=jnp.zeros_like(played.timesteps.reward)))
@@ -49,7 +49,7 @@ def test_features_come_to_hold_the_signal():
 
 
 def test_gradient_reaches_the_layers_below_and_only_them():
-  """The difference that the head makes: nothing above its layer, something in it and below."""
+  """The head changes no gradient above its layer, but some in its layer and below."""
   agent, trainable, frozen, played = make()
   gradient = jax.grad(lambda t, a: actor_critic.loss(t, frozen, a, played)[0])
   with_head = gradient(trainable, agent)[0]
@@ -100,7 +100,7 @@ def test_a_head_in_classes_is_a_softmax_for_each_entry_behind_a_hidden_layer():
   np.testing.assert_allclose(auxiliary.read(params, head, jnp.float32(features), (2,)), logits, rtol=1e-4)
 
 
-def test_classes_must_be_the_signals():
+def test_num_classes_must_match_the_signal():
   depth = specs.BoundedArray((4, 16), np.int32, 0, 7, name="depth")
   agent, params, _ = agents_for_tests.make(worlds.CueRecall())
   for num_classes in (7, 9):
@@ -115,7 +115,7 @@ def test_classes_must_be_the_signals():
     auxiliary.init(jax.random.key(0), agent.spec, params, (heads[0], heads[0]), {"depth": depth})
 
 
-def test_costs_are_data_and_weigh():
+def test_head_costs_change_updates_without_recompiling():
   agent, trainable, frozen, played = make()
   num_programs = actor_critic.update._cache_size()
   hashes = set()

@@ -23,7 +23,7 @@ def test_a_layer_without_a_live_unit_is_all_dead_and_silent():
 
 
 def test_information_of_a_policy_that_looks_and_of_one_that_does_not():
-  sees = jnp.array([[[[30.0, 0.0]]], [[[0.0, 30.0]]]])  # [T, B, A, N]: one action each, by what is seen.
+  sees = jnp.array([[[[30.0, 0.0]]], [[[0.0, 30.0]]]])  # [T, B, A, N]: what is seen decides the action.
   blind = jnp.broadcast_to(jnp.array([1.0, -1.0]), (2, 1, 1, 2))
   ones = jnp.ones((2, 1))
   assert float(diagnostics.information(sees, ones)) == pytest.approx(np.log(2), abs=1e-5)
@@ -56,7 +56,7 @@ def test_steps_are_relative_to_their_layer_and_frozen_columns_have_none():
 
 
 def test_steps_of_layers_of_one_name_are_of_all_columns_that_learn():
-  """sqrt(3^2 + 4^2) moved by sqrt(0.3^2 + 0.4^2), and then the first column alone."""
+  """The norm sqrt(3^2 + 4^2) moves by sqrt(0.3^2 + 0.4^2), and then the first column moves alone."""
   before = ({"fc": {"bias": jnp.array([3.0])}}, {"fc": {"bias": jnp.array([4.0])}})
   both = ({"fc": {"bias": jnp.array([3.3])}}, {"fc": {"bias": jnp.array([4.4])}})
   assert float(diagnostics.of_step(before, both)["step/fc"]) == pytest.approx(0.1, rel=1e-5)

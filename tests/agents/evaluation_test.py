@@ -14,7 +14,7 @@ from tests.agents import agents_for_tests, worlds
 
 @dataclasses.dataclass(frozen=True)
 class UnevenChain(worlds.Chain):
-  """Lasts 1 step or 4, by the toss of the cue; a point a step."""
+  """An episode lasts 1 step or 4, as the random cue decides. Each step gives a point."""
 
   def observe(self, state):
     return super().observe(state.replace(time=jnp.where((state.cue == 0) & (state.time == 1), 4, state.time)))
@@ -28,7 +28,7 @@ def test_short_episodes_do_not_crowd_out_long_ones():
   assert episodes.returns.shape == episodes.lengths.shape == (300,)
   np.testing.assert_array_equal(np.unique(episodes.returns), [1.0, 4.0])
   np.testing.assert_array_equal(episodes.returns, episodes.lengths)
-  # Mean of 300 fair tosses of 1 or 4: 2.5, standard error 0.087. By transitions it would be 3.4.
+  # Mean of 300 fair tosses of 1 or 4: 2.5, standard error 0.087. Weighted by transitions it would be 3.4.
   assert abs(episodes.returns.mean() - 2.5) < 0.35
 
 
@@ -44,7 +44,7 @@ def test_an_endless_episode_is_refused():
   assert play(num_episodes=2, max_steps=8).lengths.max() <= 8
 
 
-def test_noise_reaches_the_policy_and_none_changes_nothing():
+def test_additions_change_the_policy_and_zeros_do_not():
   """An addition to the output decides the action; zeros leave every episode as it was, bitwise."""
   world = worlds.CueRecall()
   agent, trainable, frozen = agents_for_tests.make_progressive(world)
@@ -63,6 +63,6 @@ def test_noise_reaches_the_policy_and_none_changes_nothing():
   returns, lengths, is_over = jax.vmap(play)(lanes)
   jax.tree.map(lambda together, alone: np.testing.assert_array_equal(together[0], alone), (returns, lengths), plain[:2])
   assert is_over.all()
-  # Always naming cue 0 is right where always naming cue 1 is wrong: the same eight cues in every lane.
+  # Every lane has the same eight cues, so always naming cue 0 is right where always naming cue 1 is wrong.
   np.testing.assert_array_equal(returns[1] + returns[2], np.ones(8))
   assert 0 < returns[1].sum() < 8

@@ -24,7 +24,7 @@ def test_unequal_entries_are_padded_with_the_impossible():
 
 
 def test_the_value_alone_is_scaled_through_all_that_the_output_sums_up():
-  """Two columns, an adapter into the output among what is summed up."""
+  """Two columns, with an adapter among the terms that the output sums."""
   first = columns.feed_forward()
   output = dataclasses.replace(first.layers[-1], laterals="adapter")
   spec, params = columns.grown(

@@ -20,7 +20,7 @@ GRADIENTS = np.random.default_rng(0).normal(size=(6, 3))
 
 
 def test_rmsprop_is_a3cs():
-  """Against papers.md 4 written out: g <- a g + (1-a) d^2; theta <- theta - lr d / sqrt(g + eps)."""
+  """Compared with papers.md 4, written out: g <- a g + (1-a) d^2; theta <- theta - lr d / sqrt(g + eps)."""
   made = optimizer.make(
     "rmsprop", learning_rate=0.1, anneal_updates=0, max_gradient_norm=np.inf, decay=0.9, epsilon=0.1
   )
@@ -51,7 +51,7 @@ def test_long_gradients_are_shortened_and_short_ones_kept():
 
 
 def test_the_learning_rate_falls_linearly_to_zero():
-  # With decay 0 and epsilon far above the gradient, a step is lr * d / sqrt(d^2 + eps): the same but for lr.
+  # With decay 0 and epsilon far above the gradient, a step is lr * d / sqrt(d^2 + eps). Only lr changes.
   settings = dict(max_gradient_norm=np.inf, decay=0.0, epsilon=100.0)
   path = _run(optimizer.make("rmsprop", learning_rate=0.8, anneal_updates=4, **settings), np.ones((6, 3)))
   steps = -np.diff(path[:, 0], prepend=1.0) * np.sqrt(101.0)
@@ -65,7 +65,7 @@ def test_an_unknown_optimizer_is_refused_by_name():
 
 @pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
 def test_kernels_of_many_inputs_learn_slower(name):
-  """A kernel of n inputs at the rate times fan_in / n, smaller ones and biases at the rate itself."""
+  """A kernel of n inputs learns at the rate times fan_in / n, smaller kernels and biases at the rate itself."""
   settings = dict(anneal_updates=0, max_gradient_norm=np.inf, decay=0.9, epsilon=1e-3)
   shapes = {"conv": (3, 3, 8, 2), "dense": (4, 2), "bias": (2,)}
   rng = np.random.default_rng(0)

@@ -93,7 +93,7 @@ def test_vtrace_of_the_policy_itself_is_lambda_returns(lambda_):
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.6, 1.0])
 def test_vtrace_equals_rlax_in_each_episode(lambda_):
-  """Both its targets, and its advantages, which are targets above values."""
+  """V-trace's targets, and its advantages, which are targets minus values."""
   timesteps, values = _unroll(4)
   log_ratios = jnp.asarray(np.random.default_rng(5).normal(size=len(values) - 1).astype(np.float32))
   actual = returns.vtrace(timesteps, values, log_ratios, discount=0.9, lambda_=lambda_)

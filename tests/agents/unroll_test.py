@@ -8,7 +8,7 @@ from tests.agents import agents_for_tests, worlds
 
 
 def _both(world, *, num_unrolls, num_steps, num_worlds=2):
-  """The same agent with the same keys in JAX worlds and behind dm_env; the last of some unrolls of each."""
+  """Plays one agent with the same keys in JAX worlds and behind dm_env. Returns the last unroll of each."""
   agent, trainable, frozen = agents_for_tests.make(world)
   batch = batch_lib.Batch(world, num_worlds, ("signal",))
   environments = [dm_env_adapter.DmEnv(world, seed=i) for i in range(num_worlds)]
@@ -23,7 +23,7 @@ def _both(world, *, num_unrolls, num_steps, num_worlds=2):
 
 
 def test_host_and_jax_unrolls_are_the_same():
-  """In a world without chance (the chain draws nothing that it shows), over the ends of episodes, with a carried state.
+  """Across episode ends, with a carried state, in a world without chance: the chain shows nothing that it draws.
 
   The chain shows the last action, so a wrong action or a wrong order would show.
   """
@@ -36,7 +36,7 @@ def test_host_and_jax_unrolls_are_the_same():
   assert len(np.unique(on_host.actions)) == 2
 
 
-def test_an_update_takes_either():
+def test_an_update_accepts_jax_and_host_unrolls():
   agent, trainable, frozen, in_jax, on_host = _both(worlds.Chain(), num_unrolls=1, num_steps=7)
   optimizer_state = actor_critic.init(agent, trainable)
   expected, _, _ = actor_critic.update(agent, trainable, frozen, optimizer_state, in_jax)
@@ -45,7 +45,7 @@ def test_an_update_takes_either():
 
 
 def test_unrolls_follow_each_other_without_a_gap():
-  """Two unrolls of 3 steps see what one of 6 sees: the last timestep of the first begins the second."""
+  """Two unrolls of 3 steps see what one unroll of 6 sees: the last timestep of the first begins the second."""
   world = worlds.CueRecall()
   agent, trainable, frozen = agents_for_tests.make(world)
   batch = batch_lib.Batch(world, 4, ("signal",))

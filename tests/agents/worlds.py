@@ -13,7 +13,7 @@ from environments import core, registry
 
 
 def serve(patch, make):
-  """Until `patch` is undone `make(name, **options)` makes every world, whatever it is called."""
+  """Lets `make(name, **options)` make every world, whatever its name, until `patch` is undone."""
   patch.setattr(registry, "make", make)
   patch.setattr(registry, "resolve", lambda name, options: options)
 
@@ -22,7 +22,7 @@ def serve(patch, make):
 class State:
   time: jax.Array  # [] int32, transitions since the episode began.
   cue: jax.Array  # [] int32
-  action: jax.Array  # [] int32, the last one.
+  action: jax.Array  # [] int32, the last action.
   reward: jax.Array  # [] float32
 
 
@@ -63,7 +63,7 @@ class _World:
 
 @dataclasses.dataclass(frozen=True)
 class Bandit(_World):
-  """One step; half a point for each of two entries that is right: (1, 2)."""
+  """One step. Each of the two entries earns half a point if it is right. (1, 2) is right."""
 
   num_choices: tuple[int, ...] = (2, 3)
   length: int = 1
@@ -78,7 +78,7 @@ class Bandit(_World):
 
 @dataclasses.dataclass(frozen=True)
 class CueRecall(_World):
-  """A cue at the start, then nothing to see; the last action earns 1 if it names the cue. Without memory: 1/2."""
+  """Shows a cue at the start, then nothing. The last action earns 1 if it names the cue. Without memory: 1/2."""
 
   length: int = 5
   size: int = 3
@@ -94,7 +94,7 @@ class CueRecall(_World):
 
 @dataclasses.dataclass(frozen=True)
 class SlowCueRecall(CueRecall):
-  """The same in a hundredth of a second a step, whatever the processor: sleeping."""
+  """The same, with a sleep of a hundredth of a second per step, whatever the processor."""
 
   def step(self, state, action):
     def sleep(value):
@@ -107,11 +107,12 @@ class SlowCueRecall(CueRecall):
 
 @dataclasses.dataclass(frozen=True)
 class Chain(_World):
-  """One point a step whatever one does; ends after `length` steps, by truncation unless `terminates`.
+  """Every action earns one point a step. An episode ends after `length` steps, by truncation unless `terminates`.
 
-  With discount g a state at `time` is worth (1 - g^(length - time)) / (1 - g) if the end terminates, and sees `time`,
-  one-hot. If it truncates, every state is worth 1 / (1 - g) and sees the same: the last one of an episode is only ever
-  bootstrapped from, never regressed on, so its value must be that of a state seen elsewhere. Both see the last action.
+  With discount g, if the end terminates, a state at `time` is worth (1 - g^(length - time)) / (1 - g), and it shows
+  `time`, one-hot. If the end truncates, every state is worth 1 / (1 - g) and shows the same: an episode's last state is
+  only ever bootstrapped from, never regressed on, so its value must be that of a state seen elsewhere. Both show the
+  last action.
   """
 
   terminates: bool = False

@@ -1,4 +1,4 @@
-"""Measures of tasks in sequence, by hand."""
+"""Measures of tasks learned in sequence, by hand."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def test_an_episode_succeeds_from_the_score_on():
   curve = _curve(RETURNS)
   np.testing.assert_array_equal(curve.steps, [0, *ENDS])
   np.testing.assert_array_equal(curve.values, [[0] * 6 + [1] * 5])
-  # From 50 to 60 the line rises: 5 of 10. Then 40 of 40.
+  # The curve rises from 50 to 60: 5 of 10. Then it has 40 of 40.
   np.testing.assert_allclose(curves.mean_height(curve), [0.45])
 
 
@@ -25,7 +25,7 @@ def test_two_episodes_of_a_bin_count_by_half():
   np.testing.assert_array_equal(curve.values, [[0, 0, 0, 0.5, 1, 1]])
 
 
-def test_before_the_first_episode_ends_it_is_what_the_first_ones_are():
+def test_success_before_the_first_episode_end_is_that_of_the_first_episodes():
   ends, score = np.array([40, 45, 70, 100]), {"score": 10.0, "num_steps": 100, "num_points": 10}
   always = continual.success_curve(ends, np.full(4, 10.0), **score)
   np.testing.assert_array_equal(always.values, [[1.0] * 11])

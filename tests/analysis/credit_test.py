@@ -9,19 +9,19 @@ from analysis import credit
 @pytest.mark.parametrize(
   ("gradients", "noise_scale"),
   [
-    ([[1.0, 0.0], [3.0, 0.0]], 2 / 3),  # |sum|^2 = 16, of each 10: signal (16 - 10) / 2 = 3, noise 5 - 3 = 2.
+    ([[1.0, 0.0], [3.0, 0.0]], 2 / 3),  # |sum|^2 = 16, sum of squares 10: signal (16 - 10) / 2 = 3, noise 5 - 3 = 2.
     ([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]], 0.0),
-    ([[1.0, 0.0], [0.0, 1.0]], float("inf")),  # Nothing that both agree on,
-    ([[1.0, 0.0], [-1.0, 0.0]], float("inf")),  # or less.
+    ([[1.0, 0.0], [0.0, 1.0]], float("inf")),  # The signal is 0,
+    ([[1.0, 0.0], [-1.0, 0.0]], float("inf")),  # or negative.
   ],
 )
-def test_by_hand(gradients, noise_scale):
+def test_noise_scale_by_hand(gradients, noise_scale):
   found = credit.of_samples(np.array(gradients))
   np.testing.assert_allclose(found.noise_scale, noise_scale, atol=1e-12)
   np.testing.assert_allclose(found.mean, np.mean(gradients, axis=0))
 
 
-def test_of_many_samples_it_is_the_trace_over_the_square_of_the_mean():
+def test_noise_scale_of_many_samples_is_covariance_trace_over_squared_mean():
   mean, deviations = np.array([0.3, -0.2, 0.0, 0.1]), np.array([1.0, 2.0, 0.5, 0.0])
   samples = mean + deviations * np.random.default_rng(0).standard_normal((200_000, 4))
   found = credit.of_samples(samples.astype(np.float32))

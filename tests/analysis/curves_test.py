@@ -11,7 +11,7 @@ def test_points_by_hand():
   ends, returns = [4, 10, 11, 25, 30, 41], [1, 3, 5, 7, 8, 100]
   steps, values = curves.points(np.array(ends), np.array(returns), bin_steps=10, num_steps=40)
   np.testing.assert_array_equal(steps, [0, 10, 20, 30, 40])
-  # Bin (0, 10]: 1 and 3. (10, 20]: 5. (20, 30]: 7 and 8. (30, 40]: empty, as before. 41 lies outside.
+  # Bin (0, 10]: 1 and 3. (10, 20]: 5. (20, 30]: 7 and 8. (30, 40] is empty and keeps the last value. 41 lies outside.
   np.testing.assert_array_equal(values, [0, 2, 5, 7.5, 7.5])
 
 
@@ -23,19 +23,19 @@ def test_a_last_bin_counts_from_half():
 
 
 def test_points_are_smoothed_over_the_bins_that_have_episodes():
-  """Worlds that begin together leave most bins empty: one lucky bunch among bunches of 1 is still an outlier."""
+  """Worlds that start together leave most bins empty. One lucky bunch among bunches of 1 is still an outlier."""
   ends, returns = np.array([30, 60, 60, 90, 120]), np.array([1.0, 8, 10, 1, 1])
   _, raw = curves.points(ends, returns, bin_steps=10, num_steps=120)
   _, smooth = curves.points(ends, returns, bin_steps=10, num_steps=120, median_points=3)
   np.testing.assert_array_equal(raw, [0, 0, 0, 1, 1, 1, 9, 9, 9, 1, 1, 1, 1])
   np.testing.assert_array_equal(smooth, [0.5] * 3 + [1] * 10)
   _, below = curves.points(ends, -returns, bin_steps=10, num_steps=120, start=-9, median_points=3)
-  np.testing.assert_array_equal(below, [-5] * 3 + [-9] * 3 + [-1] * 7)  # No zero comes in from before the start.
+  np.testing.assert_array_equal(below, [-5] * 3 + [-9] * 3 + [-1] * 7)  # No zero is padded before the start.
 
 
 def test_median_filter_against_scipy_and_by_hand():
   values = np.random.default_rng(0).normal(size=(3, 40)) + 5
-  # scipy pads with zeros at both ends, we only in front.
+  # scipy pads with zeros at both ends, we pad only in front.
   expected = np.stack([signal.medfilt(row, 11) for row in values])
   np.testing.assert_allclose(curves.median_filter(values, 11)[:, :-5], expected[:, :-5])
   np.testing.assert_array_equal(curves.median_filter(np.array([1.0, 5, 2, 9]), 3), [1, 2, 5, 5.5])
@@ -111,7 +111,7 @@ def test_a_piece_and_its_mean_height_by_hand():
   np.testing.assert_array_equal(piece.steps, [5, 10, 20])
   np.testing.assert_array_equal(piece.values, [[5, 10, 10], [4, 4, 2]])
   np.testing.assert_allclose(curves.mean_height(piece), [(5 * 7.5 + 10 * 10) / 15, (5 * 4 + 10 * 3) / 15])
-  # Half a grid step beyond the end is forgiven and held flat; more is not.
+  # Half a grid step beyond the end is allowed, and the curve is held flat there. More is refused.
   np.testing.assert_array_equal(curves.between(curve, 10, 40).values, [[10, 10, 10], [4, 0, 0]])
   with pytest.raises(ValueError, match="spans steps 0 to 30, not 0 to 41"):
     curves.between(curve, 0, 41)

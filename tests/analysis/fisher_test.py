@@ -15,7 +15,7 @@ OLD, NEW = (0, "fc"), (1, "fc")
 
 
 def linear(weights):
-  """(log-probabilities of all actions, activations) of a policy that is linear in its representations."""
+  """Functions of a policy that is linear in its representations, as `fisher` calls them."""
 
   def log_probs(additions, batch):
     logits = 0.0
@@ -85,7 +85,7 @@ def test_the_fisher_of_the_actions_that_were_taken():
     np.testing.assert_allclose(found[place], expected, rtol=1e-4)
 
 
-def test_a_map_has_one_value():
+def test_fisher_has_one_value_per_feature_map():
   shapes = {OLD: (3, 4, 2), NEW: (2, 2, 2)}
   weights, batch = make_weights(2, shapes, scale=0.1), record(3, 50, shapes)
   log_probs, _, activations = linear(weights)
@@ -138,7 +138,7 @@ def test_an_unused_column_has_exactly_nothing():
 
 
 def test_the_unit_of_a_feature_does_not_matter():
-  """A feature times c, its weights over c: the same policy, the same AFS; without the normalisation c^2 apart."""
+  """A feature times c and its weights over c give the same policy and AFS. Unnormalised, AFS would differ by c^2."""
   shapes = {OLD: (3,), NEW: (3,)}
   weights, batch = make_weights(0, shapes), record(1, 100, shapes)
   before = fisher.diagonals(*linear(weights)[::2], [batch])
@@ -158,15 +158,15 @@ def test_a_feature_that_never_changes_tells_nothing():
   assert found[0] == 0.0 and found[1] > 0.0
 
 
-def test_both_readings_by_hand():
+def test_sum_and_share_readings_by_hand():
   diagonal = {(0, "fc"): np.array([3.0, 0.0, 0.0, 5.0]), (1, "fc"): np.array([1.0, 2.0, 0.0])}
   diagonal[1, "conv"] = np.array([7.0])
   by_feature = fisher.per_feature(diagonal)
-  np.testing.assert_allclose(by_feature[0, "fc"], [0.75, 0, 0, 1])  # The fourth is in one column alone.
-  np.testing.assert_allclose(by_feature[1, "fc"], [0.25, 1, 0])  # The third matters in neither.
+  np.testing.assert_allclose(by_feature[0, "fc"], [0.75, 0, 0, 1])  # Only one column has the fourth feature.
+  np.testing.assert_allclose(by_feature[1, "fc"], [0.25, 1, 0])  # The third matters in neither column.
   assert fisher.per_column(diagonal, "sum") == {(0, "fc"): 1.75, (1, "fc"): 1.25, (1, "conv"): 1.0}
   assert fisher.per_column(diagonal, "share") == pytest.approx({(0, "fc"): 8 / 11, (1, "fc"): 3 / 11, (1, "conv"): 1.0})
-  assert np.isnan(fisher.per_column({(0, "fc"): np.zeros(2)})[0, "fc"])  # No share of nothing.
+  assert np.isnan(fisher.per_column({(0, "fc"): np.zeros(2)})[0, "fc"])  # Nothing is used: no share.
 
 
 def test_bad_input_is_refused():
@@ -178,7 +178,7 @@ def test_bad_input_is_refused():
 
 
 def test_a_progressive_network_through_its_own_additions():
-  """On the real network: cut laterals make the old column unused, and only then."""
+  """On the real network, the old column is unused if and only if its laterals are cut."""
   spec = column.Column(
     (("pixels", (6, 6, 1)),),
     (
@@ -220,7 +220,7 @@ def test_a_progressive_network_through_its_own_additions():
 
 def test_moments_of_many_batches_are_numpy_s():
   rng = np.random.default_rng(0)
-  x = rng.normal(1000.0, 0.1, (3, 50, 4, 2)).astype(np.float32)  # A mean that would cancel in E[x^2] - E[x]^2.
+  x = rng.normal(1000.0, 0.1, (3, 50, 4, 2)).astype(np.float32)  # With this mean, E[x^2] - E[x]^2 would cancel.
   found = moments.variances(lambda batch: {OLD: batch}, [jnp.asarray(part) for part in x])
   np.testing.assert_allclose(found[OLD], x.reshape(-1, 2).astype(np.float64).var(axis=0), rtol=1e-3)
   with pytest.raises(ValueError, match="no samples"):

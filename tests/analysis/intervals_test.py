@@ -1,4 +1,4 @@
-"""Intervals against Student's t by hand and by scipy, and how often they hold what they should."""
+"""Intervals against Student's t by hand and by scipy, and how often they contain the true value."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ NUM_DATASETS = 20_000
 
 
 def share(interval, truth):
-  """Of data sets whose interval holds the truth."""
+  """The share of data sets whose interval contains the truth."""
   return ((interval.low <= truth) & (interval.high >= truth)).mean()
 
 
 def test_the_interval_by_hand():
-  """Two values: t is 12.706, the deviation of the mean half their distance. Three: t is 4.303."""
+  """For two values t is 12.706, and the mean's deviation is half their distance. For three t is 4.303."""
   two = intervals.of_mean(np.array([0.0, 2.0]))
   np.testing.assert_allclose(two, [1.0, 1.0 - 12.706, 1.0 + 12.706], rtol=1e-4)
   three = intervals.of_mean(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]))
@@ -36,7 +36,7 @@ def test_it_ends_at_known_bounds_and_one_value_has_none():
 
 
 @pytest.mark.parametrize("num", [*range(2, 11), 30])
-def test_of_a_normal_s_values_it_holds_the_mean_as_often_as_it_says(num):
+def test_interval_of_normal_values_has_95_percent_coverage(num):
   values = np.random.default_rng(num).normal(size=(num, NUM_DATASETS))
   assert 0.94 < share(intervals.of_mean(values), 0.0) < 0.96
 
@@ -45,7 +45,7 @@ def test_of_a_normal_s_values_it_holds_the_mean_as_often_as_it_says(num):
   ("a", "b", "num", "said"),
   [(5, 1, 3, 0.90), (5, 1, 6, 0.91), (5, 1, 30, 0.94), (0.5, 2, 3, 0.86), (0.5, 2, 10, 0.92), (0.5, 2, 30, 0.94)],
 )
-def test_of_skewed_returns_it_holds_the_mean_as_often_as_the_module_says(a, b, num, said):
+def test_interval_of_skewed_returns_has_the_documented_coverage(a, b, num, said):
   returns = 50.0 * np.random.default_rng(num).beta(a, b, size=(num, NUM_DATASETS))
   assert share(intervals.of_mean(returns, bounds=(0.0, 50.0)), 50.0 * a / (a + b)) == pytest.approx(said, abs=0.012)
 
@@ -54,7 +54,7 @@ def test_of_skewed_returns_it_holds_the_mean_as_often_as_the_module_says(a, b, n
   (np.mean, 2, 0.67), (np.mean, 4, 0.85), (np.mean, 10, 0.92), (np.median, 3, 0.89), (np.median, 6, 0.97)
 ])  # fmt: skip
 def test_how_often_percentiles_hold_a_ratio(statistic, num, said):
-  """Both sides normal, 10 +- 3, so that the true ratio of means, and of medians, is 1."""
+  """Both sides are normal, 10 +- 3, so the true ratio of means, and of medians, is 1."""
   rng = np.random.default_rng(num)
   above, below = rng.normal(10.0, 3.0, size=(2, num, 2000))
   indices = [intervals.resamples(rng, 400, num) for _ in range(2)]
@@ -63,7 +63,7 @@ def test_how_often_percentiles_hold_a_ratio(statistic, num, said):
   assert ((low <= 1.0) & (high >= 1.0)).mean() == pytest.approx(said, abs=0.025)
 
 
-def test_in_words():
+def test_intervals_are_written_in_words():
   assert intervals.name((3, 1, 2)) == "thin: each of them" and intervals.name((1, 1)) == ""
   assert intervals.name((4, 9)) == "shaded: 95 % interval of the mean"
   assert intervals.name((3, 6)) == "shaded: 95 % interval of the mean; thin: each of them where there are fewer than 4"

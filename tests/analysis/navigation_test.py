@@ -1,4 +1,4 @@
-"""Navigation measures by hand; the decoder on data that can and cannot be told apart; clouds in the plane."""
+"""Navigation measures by hand, the decoder on separable and inseparable data, and clouds of points in the plane."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_auc_is_the_curve_s_mean_up_to_the_horizon():
 
 
 def goals(*steps, num_steps=99):
-  """`[E, T]`: the steps at which each episode reached a goal, from 1."""
+  """`[E, T]`: the steps at which each episode reached a goal, counted from 1."""
   is_goal = np.zeros((len(steps), num_steps), bool)
   for episode, own in enumerate(steps):
     is_goal[episode, np.array(own, int) - 1] = True
@@ -64,7 +64,7 @@ def test_separable_positions_are_decoded_and_shuffled_ones_are_not():
 
 
 def test_whole_episodes_are_held_out():
-  """Features that name the episode and nothing else decode its cell only if steps of one episode are split."""
+  """Features that only name the episode decode its cell only if an episode's steps are split over both sides."""
   rng = np.random.default_rng(0)
   episodes = np.repeat(np.arange(40), 25)
   cells = rng.integers(5, size=40)[episodes]
@@ -87,7 +87,7 @@ def test_the_fit_is_the_optimum_another_optimiser_finds():
     log_probs = special.log_softmax(inputs @ kernel + bias, axis=1)
     return -log_probs[np.arange(len(cells)), cells].mean() + 0.05 * (kernel**2).sum()
 
-  other = optimize.minimize(loss, np.zeros(27), method="BFGS").x  # Differences in place of our gradient.
+  other = optimize.minimize(loss, np.zeros(27), method="BFGS").x  # It uses differences, not our gradient.
   np.testing.assert_allclose(kernel, other[:24].reshape(8, 3), atol=2e-3)
   np.testing.assert_allclose(bias - bias.mean(), other[24:] - other[24:].mean(), atol=2e-3)
 
@@ -110,7 +110,7 @@ def test_too_few_episodes_are_refused():
 
 
 def test_clouds_that_lie_apart_stay_apart_in_the_plane():
-  """Four far clouds in 20 dimensions: in the plane the nearest dot of nearly every dot is of its own cloud."""
+  """Four distant clouds in 20 dimensions. In the plane, nearly every dot's nearest dot is from its own cloud."""
   rng = np.random.default_rng(0)
   cloud = np.repeat(np.arange(4), 30)
   features = 10.0 * rng.normal(size=(4, 20))[cloud] + rng.normal(size=(120, 20))
@@ -118,7 +118,7 @@ def test_clouds_that_lie_apart_stay_apart_in_the_plane():
   assert points.shape == (120, 2) and (points == projection.embed(features)).all()
   apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(120)
   assert (cloud[apart.argmin(axis=1)] == cloud).mean() > 0.99
-  # Its neighbours are its own cloud's 29 at most: a perplexity that fits few dots as well.
+  # A dot has at most 29 neighbours of its own cloud. The perplexity also fits few dots.
   assert projection.embed(features[:4]).shape == (4, 2)
   with pytest.raises(ValueError, match="1 samples have no neighbours"):
     projection.embed(features[:1])

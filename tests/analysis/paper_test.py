@@ -1,4 +1,4 @@
-"""The papers' numbers against each other: what two places of a paper say must agree."""
+"""The papers' numbers against each other: two places of a paper must agree."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_the_matrix_has_our_names_and_the_paper_s_gaps():
       t for t in matrix.targets if t in source.split("+")
     ]
   assert set(matrix.notes[is_gap]) == {"source"} and set(matrix.notes[~is_gap]) == {""}
-  assert np.nanmax(matrix.values) == 2.0  # Figure 4a shows no more.
+  assert np.nanmax(matrix.values) == 2.0  # Figure 4a shows no higher score.
 
 
 def test_scores_of_navigation_agree_between_figure_and_table():
@@ -25,7 +25,7 @@ def test_scores_of_navigation_agree_between_figure_and_table():
   assert set(scores) == {"static_1", "static_2", "i_maze", "random_goal_1", "random_goal_2"}
   assert scores["random_goal_2"]["Nav A3C+D2"] == 103
   assert (scores["random_goal_2"]["Nav A3C+D1MSE"], scores["random_goal_2"]["Nav A3C*+D1"]) == (70, 102)
-  assert {len(scores[maze]) for maze in scores if maze != "random_goal_2"} == {8}  # No cell where nothing is given.
+  assert {len(scores[maze]) for maze in scores if maze != "random_goal_2"} == {8}  # No cell where the paper gives none.
   assert len(rows) == 25 and len({(row.version, row.maze, row.agent) for row in rows}) == 25
   for row in rows:
     if row.version == "v3" and row.agent == "Nav A3C+D2":
@@ -40,7 +40,7 @@ def test_percents_of_an_expert_follow_from_the_scores():
   for row in paper.navigation_table1():
     if row.maze == "i_maze":
       assert np.isnan(row.human_percent)
-    elif (row.version, row.maze, row.agent) != ("v1", "static_2", "LSTM A3C"):  # The paper's own slip; see the file.
+    elif (row.version, row.maze, row.agent) != ("v1", "static_2", "LSTM A3C"):  # The paper's own mistake; see the file.
       assert row.human_percent == pytest.approx(100 * row.score / paper.NAVIGATION_HUMAN[row.maze], abs=1.2)
 
 
@@ -72,7 +72,7 @@ def test_figure_6_s_curves_have_the_numbers_of_its_table(change, method, most, m
 
 
 def test_figure_7_s_curves_are_those_that_were_described():
-  """papers.md 2.5; its means of the first 10,000 steps have the 0 at step 0 and not the point at 10,000."""
+  """See papers.md 2.5. Its means of the first 10,000 steps include the 0 at step 0, but not the point at 10,000."""
   curves = paper.rusu2017("fig7")
   for name, levels, mean in (("3col", [18.5, 26.2, 24.9, 27.7], 20.6), ("2col", [9.4, 11.7, None, 27.3], 10.1)):
     steps, returns = curves[f"{name}_median"]

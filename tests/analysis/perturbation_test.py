@@ -18,14 +18,14 @@ def find(scores, scales, clean_score=10.0, floor=0.0):
 
 
 def test_between_two_scales_by_hand():
-  # Half of 10 lies two thirds of the way from 7 to 4; in the logarithm from 1 to 1000 that is 100.
+  # Half of 10 lies two thirds of the way from 7 to 4; on the logarithmic scale from 1 to 1000 that is 100.
   found = find([10.0, 7.0, 4.0, 0.0], [0.1, 1.0, 1000.0, 1e4])
   assert found.scale == pytest.approx(100.0) and found.where == "inside"
   assert found.sensitivity == pytest.approx(0.01)
 
 
 def test_half_is_counted_from_the_floor():
-  # From 19 to -21 half is -1, a third of the way from 3 to -9 from 1 to 1000: 10.
+  # Half way from 19 to -21 is -1, a third of the way from 3 to -9. Between 1 and 1000 that is 10.
   found = find([19.0, 3.0, -9.0], [0.1, 1.0, 1000.0], clean_score=19.0, floor=-21.0)
   assert found.scale == pytest.approx(10.0)
 
@@ -57,7 +57,7 @@ def test_shares_by_hand():
   shares = perturbation.shares({(0, "a"): used, (1, "a"): half_as_much, (2, "a"): unused, (0, "b"): unused})
   assert shares[0, "a"] == pytest.approx(2 / 3) and shares[1, "a"] == pytest.approx(1 / 3)
   assert shares[2, "a"] == 0.0
-  assert math.isnan(shares[0, "b"])  # Nobody was broken: not determined, and not 0.
+  assert math.isnan(shares[0, "b"])  # Nothing broke: the share is undetermined, not 0.
 
 
 def test_bad_input_is_refused():
@@ -75,17 +75,18 @@ def test_noise_has_each_feature_s_own_variance():
   variance = jnp.array([4.0, 0.0, 0.25])
   noise = perturbation.noise(KEY, (40, 12, 12, 3), variance, jnp.float32(0.5))
   np.testing.assert_allclose(np.var(np.asarray(noise), axis=(0, 1, 2)), [2.0, 0.0, 0.125], rtol=0.05)
-  flat = np.asarray(noise).reshape(-1, 3)  # Independent in every entry: neighbours and features do not go together.
+  flat = np.asarray(noise).reshape(-1, 3)  # Every entry is independent: neighbours and features are uncorrelated.
   assert abs(np.corrcoef(flat[:-1, 0], flat[1:, 0])[0, 1]) < 0.05
   assert abs(np.corrcoef(flat[:, 0], flat[:, 2])[0, 1]) < 0.05
   assert perturbation.noise(KEY, (5, 3), variance, jnp.float32(0.5)).shape == (5, 3)
 
 
 def test_aps_and_afs_agree_where_the_answer_is_known():
-  """Two actions, logit = the sum over columns of w_k times the sum of h_k: both measures go with var w_k^2.
+  """Two actions, logit = the sum over columns of w_k times the sum of h_k: both measures are proportional to var w_k^2.
 
-  Weights 2 : 1 : 0 of alike features must give shares 0.8 : 0.2 : 0. The score is how often the noisy choice is
-  the clean one, of 0.5 at random; its critical scale also follows from the normal distribution.
+  Weights 2 : 1 : 0 of identically distributed features must give shares 0.8 : 0.2 : 0. The score is how often the
+  noisy choice equals the clean one, which is 0.5 at random. Its critical scale also follows from the normal
+  distribution.
   """
   weight = {(0, "fc"): 2.0, (1, "fc"): 1.0, (2, "fc"): 0.0}
   activations = {
@@ -123,13 +124,14 @@ def test_aps_and_afs_agree_where_the_answer_is_known():
   assert aps == pytest.approx(expected, abs=0.02)
   assert afs == pytest.approx(expected, abs=0.02)
   assert aps[2, "fc"] == afs[2, "fc"] == 0.0
-  # x and x + noise agree in sign with probability 1 - arccos(r) / pi, r their correlation: 0.75 at r = cos(pi / 4).
+  # x and x + noise have the same sign with probability 1 - arccos(r) / pi, where r is their correlation: 0.75 at
+  # r = cos(pi / 4).
   whole = 8 * (2.0**2 + 1.0**2)
   assert found[0, "fc"].scale == pytest.approx(whole / (8 * 2.0**2), rel=0.05)
 
 
 def test_shares_go_with_the_square_of_the_weights():
-  """Four columns whose noise acts through w: what breaks the policy is scale w^2, so the shares are w^2 / sum w^2."""
+  """The noise of four columns acts through w: scale w^2 breaks the policy, so the shares are w^2 / sum w^2."""
   rng = np.random.default_rng(0)
   for _ in range(3):
     weights = np.sort(rng.uniform(0.2, 3.0, 4))[::-1]
@@ -141,7 +143,7 @@ def test_shares_go_with_the_square_of_the_weights():
 
 
 def test_scores_measured_beforehand_by_hand():
-  """Half of 10 lies a third of the way from 7 to 1, so at 2 x 2^(1/3)."""
+  """Half of 10 lies a third of the way from 7 to 1, so the scale is 2 x 2^(1/3)."""
   found = perturbation.of_scores([1.0, 2.0, 4.0], [9.0, 7.0, 1.0], clean_score=10.0, floor=0.0)
   assert found.scale == pytest.approx(2.0 ** (4 / 3)) and found.where == "inside"
   with pytest.raises(AssertionError):

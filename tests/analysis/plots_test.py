@@ -114,7 +114,7 @@ def test_what_stands_above_a_narrow_figure_is_not_cut_off():
 def test_few_runs_are_drawn_each_and_more_have_a_band():
   few, more = (plots.learning_curves([plots.Panel("a", [line("x", num)])], x_label="", y_label="") for num in (3, 4))
   drawn = [one.get_ydata()[-1] for one in few.axes[0].lines]
-  assert drawn == [2.0, 1.0, 2.0, 3.0] and not few.axes[0].collections  # The mean, and each of the runs.
+  assert drawn == [2.0, 1.0, 2.0, 3.0] and not few.axes[0].collections  # The mean and each run.
   ((band,), (mean,)) = more.axes[0].collections, more.axes[0].lines
   assert mean.get_ydata()[-1] == 2.5
   corners = band.get_paths()[0].vertices

@@ -1,4 +1,4 @@
-"""The reader of run directories reads what is right and names what is wrong by file and line."""
+"""The reader of run directories reads valid files, and names what is wrong by file and line."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_episodes_of_a_simulation_are_those_that_its_records_average(tmp_path):
   ends, returns = records.episodes(records.read(write(tmp_path / "run", lines)))
   np.testing.assert_array_equal(ends, [10, 10, 30])
   np.testing.assert_array_equal(returns, [3.5, 3.5, 3.5])
-  arm = records.read(write(tmp_path / "arm", [*lines[:1], GOOD | {"step": 9}]))  # It has a line for each.
+  arm = records.read(write(tmp_path / "arm", [*lines[:1], GOOD | {"step": 9}]))  # An arm has a line for each episode.
   np.testing.assert_array_equal(records.episodes(arm), [[9], [3.0]])
   with pytest.raises(ValueError, match="none: no 'episode' record has 'return'; there are train/episodes, train/ret"):
     records.episodes(records.read(write(tmp_path / "none", lines[1:2])))
@@ -135,7 +135,7 @@ def lines_at(*steps):
 @pytest.mark.parametrize(
   ("step", "num_kept", "wall_s"), [(30, 4, 3.0), (20, 3, 2.0), (25, 3, 2.0), (5, 0, 0.0), (99, 5, 4.0)]
 )
-def test_a_resumed_run_keeps_what_its_checkpoint_does_not_supersede(tmp_path, step, num_kept, wall_s):
+def test_a_resumed_run_keeps_records_up_to_its_checkpoint(tmp_path, step, num_kept, wall_s):
   file = write(tmp_path, lines_at(10, 20, 20, 30, 40), tail='{"step": 41, "wal') / "metrics.jsonl"
   lines = file.read_bytes().splitlines(keepends=True)
   kept = records.kept_until(file, step)
@@ -155,7 +155,7 @@ def test_a_line_that_would_be_lost_out_of_order_is_named(tmp_path):
   file = write(tmp_path, lines_at(10, 30, 20, 40)) / "metrics.jsonl"
   with pytest.raises(ValueError, match="metrics.jsonl:3: step 20 stands behind step 30 of line 2"):
     records.kept_until(file, 25)
-  assert records.kept_until(file, 30).wall_s == 2.0  # Both stay: nothing is lost.
+  assert records.kept_until(file, 30).wall_s == 2.0  # Both lines stay; nothing is lost.
 
 
 def test_missing_files_and_metrics_are_named(tmp_path):
@@ -190,7 +190,7 @@ def test_a_path_that_exists_is_no_pattern(tmp_path, monkeypatch):
 def test_a_long_file_takes_memory_for_its_numbers_alone(tmp_path):
   path = write(tmp_path, [])
   line = json.dumps(GOOD) + "\n"
-  (path / "metrics.jsonl").write_text(line * 50_000)  # 4 MB of text, 5 numbers a line: 2 MB.
+  (path / "metrics.jsonl").write_text(line * 50_000)  # 4 MB of text; 5 numbers per line take 2 MB.
   tracemalloc.start()
   run = records.read(path)
   peak = tracemalloc.get_traced_memory()[1]

@@ -1,4 +1,4 @@
-"""Speed-ups by hand: known, bounded on either side, and with intervals that include what is not known."""
+"""Speed-ups by hand: known ones, ones bounded on either side, and intervals that include what is not known."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def curve(*runs):
 
 
 def reaching(*at):
-  """Runs that are a line from 0 and reach 1 at these steps; infinite: never."""
+  """Runs that rise in a line from 0 and reach 1 at these steps, or never if infinite."""
   return curve(*[STEPS / (100 * at_step if np.isinf(at_step) else at_step) for at_step in at])
 
 
@@ -26,14 +26,14 @@ def test_a_ratio_of_medians_by_hand():
   found = speedup.speedup(reaching(20, 40, 25), reaching(5, 10, 8), 1.0)
   assert found.is_known and found.at_least == pytest.approx(25 / 8)
   assert (found.num_reached, found.num_runs, found.num_baseline_reached, found.num_baseline_runs) == (3, 3, 3, 3)
-  # Three runs resampled can have any of them as median: 20/10 to 40/5 at the outside.
+  # Any of three resampled runs can be the median, so the extremes are 20/10 and 40/5.
   assert found.low == pytest.approx(20 / 10) and found.high == pytest.approx(40 / 5)
   assert speedup.describe(found) == "3.1x [2.0, 8.0] (3 of 3 runs reach it, 3 of 3 of the baseline)"
 
 
 def test_a_baseline_that_never_arrives_gives_a_bound_below():
   found = speedup.speedup(reaching(np.inf, np.inf, 30), reaching(10, 10, 10), 1.0)
-  # It has 40 steps: the median run needs more than that.
+  # The baseline has 40 steps; its median run needs more.
   assert not found.is_known and (found.at_least, found.at_most) == (pytest.approx(4.0), np.inf)
   assert found.low == pytest.approx(3.0) and found.high == np.inf
   assert speedup.describe(found).startswith("> 4.0x [3.0, inf] (3 of 3 runs reach it, 1 of 3")
@@ -53,13 +53,13 @@ def test_nothing_is_known_where_nobody_arrives():
 
 
 def test_a_median_between_a_known_and_an_unknown_run():
-  # The middle pair is 20 and more than 40: the median is more than 30, and no more is known.
+  # The middle pair is 20 and more than 40, so the median is more than 30. Nothing more is known.
   found = speedup.speedup(reaching(10, 20, np.inf, np.inf), reaching(10, 10), 1.0)
   assert (found.at_least, found.at_most) == (pytest.approx(3.0), np.inf)
 
 
 def test_dropping_censored_runs_would_flatter():
-  """A slow run that arrives and one that does not: leaving the latter out would call the slow method faster."""
+  """One slow run arrives and two others do not. Leaving those two out would make the slow method look faster."""
   honest = speedup.speedup(reaching(20, np.inf, np.inf), reaching(10, 10, 10), 1.0)
   naive = speedup.speedup(reaching(20), reaching(10, 10, 10), 1.0)
   assert honest.at_least == pytest.approx(4.0) and naive.at_least == pytest.approx(2.0)

@@ -1,4 +1,4 @@
-"""The matrix: gaps stay gaps, a baseline's luck is shared by its cells, and the paper's matrix gives its table 1."""
+"""The matrix: gaps stay gaps, cells share their resampled baseline, and the paper's matrix gives its table 1."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ def test_scores_by_hand_and_every_gap_with_its_reason():
   rows = (FINETUNE, HEAD, tm.Row("progressive3", "a+b"))
   cells = {
     (FINETUNE, "b"): flat(3, 5, 0),  # The top 2 average 4.
-    (FINETUNE, "c"): flat(3),  # Half run: 1 of 2 runs.
-    (HEAD, "b"): flat(3, 3, steps=STEPS[:2]),  # Ends at half of the horizon.
+    (FINETUNE, "c"): flat(3),  # Half done: 1 of 2 runs.
+    (HEAD, "b"): flat(3, 3, steps=STEPS[:2]),  # Ends at half the horizon.
     (rows[2], "c"): flat(2, 2),
     (FINETUNE, "d"): flat(1, 1),
     (FINETUNE, "e"): flat(1, 1),
@@ -40,7 +40,7 @@ def test_scores_by_hand_and_every_gap_with_its_reason():
     ["source", "source", "", "not run", "not run"],
   ]
   assert np.isnan(matrix.low[np.isnan(expected)]).all()
-  # 1000s of resamples of runs that all score alike have no width.
+  # If all runs score the same, 1000s of resamples give no width.
   assert (matrix.low[2, 2], matrix.high[2, 2]) == (4.0, 4.0)
 
 
@@ -96,7 +96,7 @@ def test_a_cell_outside_of_the_matrix_is_refused():
 
 
 def test_the_paper_s_matrix_gives_the_paper_s_table():
-  """Medians of the digitised figure are table 1's; means where nothing was clipped at 2."""
+  """Medians of the digitised figure are those of table 1, and so are means where nothing was clipped at 2."""
   summaries = tm.summarise(paper.pnn_fig4a())
   table = paper.PNN_TABLE1["pong/"]
   assert set(summaries) == set(table)
@@ -124,6 +124,6 @@ def test_the_table_reads_like_table_1():
   summaries = tm.summarise(build(cells, {"b": flat(2, 2), "c": flat(1, 1)}))
   rows = tm.table(summaries, {"paper": {"finetune": (181, 160)}})
   assert rows["scratch"] == {"mean %": "100", "median %": "100", "cells": "", "paper": "100 / 100"}
-  # The top 2 of two draws of 3 and 5: 3, 4 or 5 over 2; with the 1 of the other cell a mean of 1.25 to 1.75.
+  # The top 2 of two draws of 3 and 5 average 3, 4 or 5, over 2. With the other cell's 1 the mean is 1.25 to 1.75.
   assert rows["finetune"]["mean %"] == "150 [125, 175]" and rows["finetune"]["paper"] == "181 / 160"
   assert rows["finetune_head"]["cells"] == "1 (1 missing)" and rows["finetune_head"]["paper"] == "–"

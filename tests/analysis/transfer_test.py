@@ -19,7 +19,7 @@ def noisy(seed, num_runs, level):
 
 
 def score(method, baseline, definition, *, num_resamples=2000):
-  """(score, low, high) of a matrix of one cell."""
+  """(score, low, high) of a matrix with one cell."""
   row = transfer_matrix.Row("method", "source")
   scored = transfer_matrix.build(
     {(row, "task"): method}, {"task": baseline}, rows=[row], targets=["task"], definition=definition,
@@ -29,21 +29,21 @@ def score(method, baseline, definition, *, num_resamples=2000):
 
 
 def test_areas_by_hand():
-  # 0 to 2 to 4: the triangle's mean height is 2. 0, 4, 4: (2 + 4) / 2 = 3.
+  # The triangle 0, 2, 4 has mean height 2. For 0, 4, 4 it is (2 + 4) / 2 = 3.
   np.testing.assert_allclose(transfer.areas(curve([0, 2, 4]), PLAIN), [2.0])
   np.testing.assert_allclose(transfer.areas(curve([0, 2, 4], [0, 4, 4]), PLAIN), [2.5])
   assert score(curve([0, 4, 4]), curve([0, 2, 4]), PLAIN)[0] == pytest.approx(1.5)
 
 
 def test_the_horizon_cuts_between_two_points():
-  # 0, 2, 4 up to step 15: a triangle up to 3, mean height 1.5; 0, 4, 4: (10 * 2 + 5 * 4) / 15.
+  # Up to step 15, 0, 2, 4 is a triangle up to 3 with mean height 1.5. For 0, 4, 4 it is (10 * 2 + 5 * 4) / 15.
   definition = transfer.Definition(floor=0.0, horizon=15.0, top_k=None)
   np.testing.assert_allclose(transfer.areas(curve([0, 2, 4]), definition), [1.5])
   assert score(curve([0, 4, 4]), curve([0, 2, 4]), definition)[0] == pytest.approx((40 / 15) / 1.5)
 
 
 def test_what_lies_below_the_floor_counts_as_nothing():
-  # -2 to 2: above 0 only on the second half, a triangle of height 2: mean height (1/2)(2/2). Then 2 flat.
+  # From -2 to 2 only the second half is above 0, a triangle of height 2: mean height (1/2)(2/2). Then it is flat at 2.
   np.testing.assert_allclose(transfer.areas(curve([-2, 2, 2]), PLAIN), [(0.5 + 2.0) / 2])
   np.testing.assert_allclose(transfer.areas(curve([2, -2, -9]), PLAIN), [0.25])
   np.testing.assert_allclose(transfer.areas(curve([-3, -2, -1]), PLAIN), [0.0])
@@ -58,7 +58,7 @@ def test_the_top_is_ranked_by_area_or_by_the_final_score():
   by_final = transfer.Definition(floor=0.0, horizon=20.0, top_k=1, rank_by="final")
   np.testing.assert_allclose(transfer.areas(curve(poor, early, late), by_area), [4.5])
   np.testing.assert_allclose(transfer.areas(curve(poor, early, late), by_final), [2.0])
-  # The last tenth of 0, 0, 8 is 18 to 20, where it goes from 6.4 to 8.
+  # The last tenth of 0, 0, 8 is 18 to 20, where the curve rises from 6.4 to 8.
   np.testing.assert_allclose(transfer.final_scores(curve(early, late), 20.0), [6.0, 7.2])
 
 
@@ -98,11 +98,11 @@ def test_the_interval_against_a_plain_bootstrap(rank_by, average):
 
 
 def test_the_interval_sees_both_sides():
-  """Equal runs on one side: its width comes from the other alone; equal on both: none."""
+  """If one side's runs are equal, the width comes only from the other side. If both sides' are, there is none."""
   flat, definition = curve([0, 2, 2], [0, 2, 2]), PLAIN
   spread = curve([0, 2, 2], [0, 8, 8])
   assert score(flat, flat, definition) == (1.0, 1.0, 1.0)
-  # Areas 1.5 and 6, mean 3.75: two equal draws of either run are the extremes.
+  # The areas are 1.5 and 6, their mean is 3.75. The extremes are two equal draws of either run.
   assert score(spread, flat, definition) == pytest.approx((2.5, 1.0, 4.0))
   assert score(flat, spread, definition) == pytest.approx((0.4, 0.25, 1.0))
 
@@ -113,7 +113,7 @@ def test_what_has_no_score_is_nan_and_never_zero():
   assert score(dead, alive, PLAIN)[0] == 0.0  # Nothing was learned: this is a true zero.
   value, *ends = score(curve([0, 2, 2]), alive, PLAIN)
   assert value == 1.0 and np.isnan(ends).all()
-  # A baseline of which most resamples hold no run that leaves the floor bounds nothing from above.
+  # If many resamples of a baseline hold no run that leaves the floor, nothing bounds the score from above.
   assert score(alive, curve([-1, -1, -1], [0, 2, 2]), PLAIN)[2] == np.inf
 
 
@@ -129,7 +129,7 @@ def test_all_readings_are_there_and_differ():
 
 
 def test_the_paper_s_curves_give_about_its_scores():
-  """With floor -20 over all steps figure 4b gives 1.40, 1.27 and 1.76; figure 4a says 1.58, 1.36, 1.89."""
+  """With a floor of -20 and all steps, figure 4b gives 1.40, 1.27 and 1.76. Figure 4a says 1.58, 1.36, 1.89."""
   definition = transfer.Definition(floor=-20.0, horizon=4e7, top_k=None)
 
   def of_pair(pair, method):

@@ -41,7 +41,7 @@ def test_random_commands_go_on_over_episodes(capsys):
 
 
 def test_at_random_every_joint_moves_always_and_keeps_its_way_for_six_steps():
-  """It draws anew every third step, the same way every other time."""
+  """On average it draws anew every third step, half the time the same direction."""
   actions = np.stack(list(itertools.islice(by_hand.random_actions(np.random.default_rng(0), 4), 3000)))
   assert actions.dtype == np.int32 and set(actions.ravel().tolist()) == {0, 2}
   np.testing.assert_allclose(np.mean(actions[1:] != actions[:-1], axis=0), 1 / 6, rtol=0.15)

@@ -1,4 +1,4 @@
-"""Where the camera stands: a twin with another camera is found by its pictures, and what cannot be known is refused."""
+"""Calibration finds a hidden twin's camera from its pictures, and refuses what cannot be known."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ START = gap.make_twin("full,camera:none")
 
 
 def recorded(folder, num_episodes, num_steps):
-  """Episodes of the hidden twin at rest, from the starts of `reach/random`."""
+  """Records episodes of the hidden twin at rest, from the starts of `reach/random`."""
   task = tasks.TASKS["reach/random"]
   starts = jax.vmap(lambda key: tasks.draw_start(task, key))(jax.random.split(jax.random.key(1), num_episodes))
   qpos, targets = np.asarray(starts.qpos, np.float64), np.asarray(starts.target.position, np.float64)
@@ -29,7 +29,7 @@ def shots(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def known_angle(shots):
-  """What is found with the lens's true angle of view."""
+  """The estimates with the lens's true angle of view."""
   return calibration.fit(START, shots[::2], fov_y_deg=45.0)
 
 
@@ -47,7 +47,7 @@ def test_a_hidden_camera_is_found(shots):
 
 
 def test_a_known_angle_of_view_is_believed_and_the_distance_follows_from_it(shots, known_angle):
-  """A degree wider is nearer by a fortieth: 1 / sin(44 degrees) times a degree in radians."""
+  """A view one degree wider puts the camera nearer by a fortieth: 1 / sin(44 degrees) times a degree in radians."""
   wrong, true = (calibration.view(one) for one in (calibration.fit(START, shots[::2], fov_y_deg=44.0), known_angle))
   assert (wrong.camera_fov_shift_deg, true.camera_fov_shift_deg) == (0.0, HIDDEN.camera_fov_shift_deg)
   assert np.linalg.norm(np.subtract(true.camera_shift_m, HIDDEN.camera_shift_m)) < 0.01
@@ -62,8 +62,8 @@ def test_a_search_that_has_gone_astray_says_so(shots, monkeypatch):
     calibration.fit(START, shots[::4])
 
 
-def test_pictures_that_an_episode_has_twice_say_no_more(shots):
-  """Were pictures left out one by one, and not episodes, what is jackknifed would be narrower by a third."""
+def test_duplicated_pictures_do_not_narrow_intervals(shots):
+  """If the jackknife left out single pictures instead of episodes, its part would be narrower by a third."""
   some = shots[::4]
   assert len({shot.episode for shot in some}) == 12
   once, twice = (calibration.fit(START, found) for found in (some, [shot for shot in some for _ in range(2)]))
@@ -72,11 +72,11 @@ def test_pictures_that_an_episode_has_twice_say_no_more(shots):
   for name, numbers in once.items():
     wide, also = (np.array([high - low for _, low, high in of]) - 2 * beside[name] for of in (numbers, twice[name]))
     ratios.extend(also / wide)
-  assert np.mean(ratios) == pytest.approx(1.0, abs=0.15)  # The two searches end beside each other.
+  assert np.mean(ratios) == pytest.approx(1.0, abs=0.15)  # The two searches end near each other.
 
 
-def test_no_camera_is_surer_than_light_and_search(known_angle):
-  """By what no number of pictures shows: 3 mm and 0.15 degrees (docs/results/arm.md)."""
+def test_intervals_include_the_systematic_error(known_angle):
+  """Intervals include what no number of pictures shows: 3 mm and 0.15 degrees (docs/results/arm.md)."""
   for name, least, most in (("camera_shift_m", 0.003, 0.02), ("camera_rotation_deg", 0.15, 1.0)):
     assert all(least < (high - low) / 2 < most for _, low, high in known_angle[name])
 

@@ -1,9 +1,9 @@
 """How often 95 % intervals hold the truth: `python -m tests.environments.arm_coverage --of=motion --out=FILE`.
 
-Of motion: twins whose speed, latency, gain, friction, mass and carried weight are drawn; of the camera: twins with
-cameras that are drawn, as far from where the search begins as the whole gap is, all else of the whole gap. Of each a
-recording of its own, in which the arm is driven at random from starts of `reach/random`. Of each fit a line is added
-to the file, and the table is of all its lines.
+For motion, each twin's speed, latency, gain, friction, mass and carried weight are drawn. For the camera, each twin's
+camera is drawn, as far from where the search begins as the whole gap is, and all else is that of the whole gap. Each
+twin gets its own recording, in which the arm is driven at random from starts of `reach/random`. Each fit adds a line
+to the file, and the table covers all its lines.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from environments.arm import by_hand, calibration, gap, identify, twin, viewpoin
 from environments.jaco import constants, tasks
 from tests.environments import arm_recordings
 
-_GAP_M, _GAP_DEG, _GAP_VIEW_DEG = 0.038, 1.9, 1.0  # The whole gap's.
-_HELD_STEPS = 8  # For which a joint keeps its velocity, on average.
+_GAP_M, _GAP_DEG, _GAP_VIEW_DEG = 0.038, 1.9, 1.0  # As in the whole gap.
+_HELD_STEPS = 8  # A joint keeps its velocity this long, on average.
 
 
-# What is drawn of motion, from where to where. A twin's latency is whole physics steps.
+# The ranges that motion's fields are drawn from. A twin's latency is a whole number of physics steps.
 _RANGES = {
   "servo_speed_scale": (0.8, 1.1),
   "action_latency_s": (0.01, 0.1),
@@ -36,7 +36,7 @@ _SIMULATION = {name: 0.0 if name == "action_latency_s" else 1.0 for name in _RAN
 
 
 def drawn(rng):
-  """A twin with the whole gap and a camera so far off, in a random direction each."""
+  """A twin with the whole gap and a camera that far off, in random directions, and its viewpoint."""
 
   def way(length):
     direction = rng.normal(size=3)
@@ -47,7 +47,7 @@ def drawn(rng):
 
 
 def driven(config, rng, *, num_episodes, num_steps, is_to_and_fro=False, has_pictures=True):
-  """What is recorded of random motion; to and fro, no joint rests, as `by_hand.random_actions` have it."""
+  """Records random motion. With `is_to_and_fro` no joint rests, as in `by_hand.random_actions`."""
   task, key = tasks.TASKS["reach/random"], jax.random.key(int(rng.integers(2**31)))
   starts = jax.vmap(lambda key: tasks.draw_start(task, key))(jax.random.split(key, num_episodes))
   shape = num_episodes, num_steps, constants.NUM_JOINTS
@@ -66,9 +66,9 @@ def driven(config, rng, *, num_episodes, num_steps, is_to_and_fro=False, has_pic
 
 
 def motion_trial(rng, *, num_episodes, num_steps, is_to_and_fro):
-  """Truth, estimate and ends of the intervals, `[4]` by field; and errors of other rollouts, rad, before and after.
+  """Truth, estimate and interval ends, `[4]` per field, and errors of other rollouts, rad, before and after the fit.
 
-  First beside readings, then beside where the joints were, from where they were.
+  The errors are first against readings, then against where the joints were, starting from where they were.
   """
   fields = {name: rng.uniform(*ends) for name, ends in _RANGES.items()}
   fields["action_latency_s"] = round(fields["action_latency_s"] / 0.005) * 0.005
@@ -79,10 +79,10 @@ def motion_trial(rng, *, num_episodes, num_steps, is_to_and_fro):
     found = identify.fit(begin, fitted)
   except ValueError:
     return None
-  if identify.MASS not in found:  # Carried weight is then given the mass: as much is not carried.
+  if identify.MASS not in found:  # The carried weight then accounts for the mass: as much is not carried.
     fields["gravity_compensation"] = 1.0 - (1.0 - fields["gravity_compensation"]) * fields[identify.MASS]
   end = identify.with_fields(begin, {name: estimate.value for name, estimate in found.items()})
-  # Where the hidden twin's rollouts are is where its joints were, but for the noise that they start from.
+  # The hidden twin's rollouts show where its joints were, except for the noise that they start from.
   exact = [
     episode._replace(qpos_rad=path) for episode, path in zip(tried, identify.roll_out(hidden, tried), strict=True)
   ]
@@ -91,7 +91,7 @@ def motion_trial(rng, *, num_episodes, num_steps, is_to_and_fro):
 
 
 def motion_table(lines):
-  """Lines of Markdown: of each field how wrong it is, how wide, and how often the truth is inside; and of rollouts."""
+  """Lines of Markdown: each field's error, interval width and how often the truth is inside, then the rollouts."""
   came = [found for found in lines if found is not None]
   yield f"{len(came)} fits, {len(lines) - len(came)} refused"
   yield "| field | fits | wrong by, root mean square | at most | half of the interval, middle | holds the truth |"
@@ -119,7 +119,7 @@ def motion_table(lines):
 
 
 def trial(rng, *, num_episodes, num_steps, is_view_known):
-  """Truth, estimate and ends of the intervals `[7]` of one fit; None for one that was refused."""
+  """Truth, estimate and interval ends `[7]` of one fit, or None if the fit was refused."""
   config, view = drawn(rng)
   fov_y_deg = view.fov_y_deg if is_view_known else None
   with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +135,7 @@ def trial(rng, *, num_episodes, num_steps, is_view_known):
 
 
 def table(lines):
-  """Lines of Markdown: of shift, rotation and view how wrong they are, how wide, and how often the truth is inside."""
+  """Lines of Markdown: for shift, rotation and view the error, interval width and how often the truth is inside."""
   yield "| view | fits, refused | of | wrong by, root mean square | half of the interval, middle | holds the truth |"
   yield "|---|---|---|---|---|---|"
   for is_known in (False, True):

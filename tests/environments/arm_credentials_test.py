@@ -1,6 +1,6 @@
-"""Who may reach an arm from other machines; what is wrong is one line.
+"""Who may reach an arm from other machines. Every mistake is reported in one line.
 
-OpenSSL's own program makes certificates, as docs/real_arm.md says. Servers are of a twin.
+OpenSSL's own program makes certificates, as docs/real_arm.md says. Servers serve a twin.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ CONFIG = server.ServerConfig(driver=twin.TwinConfig())
 
 
 def make(folder):
-  """A new authority, and the folders `server` and `client`."""
+  """Makes a new authority, and the folders `server` and `client`."""
   (lines,) = re.findall(r"^```\n(mkdir [^`]*openssl.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
   folder.mkdir()
   subprocess.run(["bash", "-ec", lines], cwd=folder, check=True, capture_output=True)
@@ -37,7 +37,7 @@ def make(folder):
 
 
 def expire(side, authority):
-  """Signs a certificate again, to end yesterday."""
+  """Signs a certificate again, so that it ended yesterday."""
   again = (
     "openssl x509 -x509toreq -in certificate.pem -signkey key.pem -copy_extensions copyall | "
     "openssl x509 -req -days -1 -copy_extensions copyall "
@@ -61,7 +61,7 @@ def address(made):
 
 @pytest.fixture
 def mine(made, tmp_path):
-  """A client's folder, to spoil."""
+  """A client's folder that a test may spoil."""
   return pathlib.Path(shutil.copytree(made[0] / "client", tmp_path / "client"))
 
 
@@ -98,7 +98,7 @@ def test_a_server_that_has_none_is_told_from_one_that_has(mine):
 
 
 def test_a_host_that_is_unknown_or_hangs_up_is_not_taken_for_one_without_certificates(mine):
-  """Who believed that would send the arm's commands to whoever answers."""
+  """A client that believed that would send the arm's commands to whoever answers."""
   unknown = refused("nowhere.invalid:5005", mine)
   assert re.search(r"the connection failed \(.*[Nn]ame.*\); correct the address", unknown)
   at_once = struct.pack("ii", 1, 0)  # SO_LINGER: a reset.
@@ -112,7 +112,7 @@ def test_a_host_that_is_unknown_or_hangs_up_is_not_taken_for_one_without_certifi
 
 @contextlib.contextmanager
 def answered(how):
-  """The address of somebody who does that to each connection and closes it."""
+  """The address of a server that calls `how` on each connection and closes it."""
   with socket.create_server(("127.0.0.1", 0)) as listener:
 
     def run():
@@ -148,7 +148,7 @@ def test_a_client_of_another_authority_is_told_who_distrusts_whom(address, made,
   assert "its certificate is not trusted: unable to get local issuer certificate" in refused(address, theirs)
   for name in ("certificate.pem", "key.pem"):
     shutil.copy(theirs / name, mine)
-  assert "unable to get local issuer certificate" in refused(address, mine)  # Of its own, by its own authority.
+  assert "unable to get local issuer certificate" in refused(address, mine)  # Its own authority did not sign it.
   with (mine / "authority.pem").open("a") as file:
     file.write((theirs / "authority.pem").read_text())
   assert f"it does not trust {mine}/certificate.pem; let its authority sign that" in refused(address, mine)
@@ -260,6 +260,6 @@ def test_a_client_that_vanishes_behind_tls_leaves_the_arm_at_rest_and_free(made,
         environment.step(np.full(9, 2, np.int32))
       assert rig.velocity.all()
       start_s = time.monotonic()
-      environment._stream.close()  # No word of farewell.
+      environment._stream.close()  # Without saying that it leaves.
       assert rig.stood_after(start_s) < 0.2 + arm_rig.SLACK_S
       client.connect(address).close()

@@ -1,6 +1,6 @@
-"""The process that owns an arm: whatever hangs, breaks or dies, the arm comes to stand still.
+"""The process that owns an arm: whatever hangs, breaks or dies, the arm comes to a stop.
 
-The arm is a rig of the test's own process, which outlives the code under test and keeps going until it is told to stop.
+The arm is a rig in the test's own process. It outlives the code under test and keeps going until it is told to stop.
 """
 
 import dataclasses
@@ -42,12 +42,12 @@ def gate(config):
 
 @pytest.fixture
 def strict_gate(config):
-  """With the limits of every other arm."""
+  """A gate with the limits of every other arm."""
   yield from arm_rig.connected(dataclasses.replace(config, is_patient=False))
 
 
 def set_going(gate, rig, *, valid_for_s=60.0):
-  """The arm moves, and its command holds for long; told again where a busy machine's reading was late."""
+  """Makes the arm move by a command that holds for long, sent again where a busy machine's reading was late."""
   for _ in range(100):
     gate.command(TURN, expires_s=time.monotonic() + valid_for_s)
     time.sleep(0.1)
@@ -113,7 +113,7 @@ def test_a_fault_stops_the_arm_for_good(strict_gate, rig, fault, word):
   time.sleep(0.3)
   rig.fault = ""
   if "hangs" in fault:
-    time.sleep(arm_rig.HANG_S)  # Until it is over.
+    time.sleep(arm_rig.HANG_S)  # Until the hang is over.
   with pytest.raises(safety.ArmFaultError, match=word + ".*start the server again"):
     strict_gate.command(TURN, expires_s=time.monotonic() + 1.0)
   strict_gate.hold()  # Whoever waits for its client goes on.
@@ -135,12 +135,12 @@ def test_instruments_that_show_the_past_for_a_moment_are_no_fault(strict_gate, r
 
 
 @pytest.mark.parametrize("fault", ["read hangs alone", "command hangs", "command hangs alone", "stop hangs"])
-def test_who_hangs_at_the_control_is_ended_by_the_kernel(strict_gate, rig, fault):
+def test_a_process_that_hangs_in_the_driver_is_killed(strict_gate, rig, fault):
   set_going(strict_gate, rig)
   rig.fault = fault
   start_s = time.monotonic()
   if fault.startswith("stop"):
-    time.sleep(0.1)  # Until it is known there.
+    time.sleep(0.1)  # Until the owner's process knows it.
     start_s = time.monotonic()
     with pytest.raises(safety.ArmLostError):
       strict_gate.stop()
@@ -156,7 +156,7 @@ def test_an_arm_that_takes_no_stop_is_reported_and_let_go(capfd, config, rig):
   gate = driver.connect(config)
   set_going(gate, rig)
   rig.fault = "stop raises"
-  time.sleep(0.1)  # Until it is known there.
+  time.sleep(0.1)  # Until the owner's process knows it.
   with pytest.raises(safety.ArmLostError, match="takes no stop .OSError: the cable is out.; press its emergency stop"):
     gate.stop()
   with pytest.raises(safety.ArmLostError, match="emergency stop"):
@@ -166,10 +166,10 @@ def test_an_arm_that_takes_no_stop_is_reported_and_let_go(capfd, config, rig):
 
 
 def test_nothing_is_read_of_an_arm_that_was_let_go(config, rig):
-  """Letting go takes so long that the process is ended for it: time for many readings, each after 20 ms."""
+  """Letting go takes so long that the process is ended. That leaves time for many readings, one every 20 ms."""
   gate = driver.connect(config)
   rig.fault = "close hangs"
-  time.sleep(0.1)  # Until it is known there.
+  time.sleep(0.1)  # Until the owner's process knows it.
   with pytest.raises(safety.ArmLostError):
     gate.close()
   assert rig.num_late_reads == 0
@@ -223,7 +223,7 @@ def test_one_arm_has_one_owner(config):
     driver.connect(held)
   first.close()
   second = driver.connect(held)
-  os.kill(second._process.pid, signal.SIGKILL)  # Whoever dies holds nothing.
+  os.kill(second._process.pid, signal.SIGKILL)  # A dead process holds nothing.
   second._process.wait()
   driver.connect(held).close()
 
@@ -264,18 +264,18 @@ def test_the_arm_gets_its_commands_at_its_own_rate_and_its_owner_says_how_late(c
   gate = driver.connect(config)
   before = rig.num_commands
   time.sleep(1.0)
-  assert 50 < rig.num_commands - before < 110  # 100 Hz; few are lost, and none too many.
+  assert 50 < rig.num_commands - before < 110  # 100 Hz. Few commands are lost, and none are added.
   gate.close()
   assert "the arm rests; it got" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not driver._AUTOGROUP.exists(), reason="needs root, and Linux's autogroups")
-def test_it_goes_before_all_others(gate, rig):
+def test_the_driver_process_has_the_highest_priority(gate, rig):
   assert os.getpriority(os.PRIO_PROCESS, rig.driver_pid) == -20
   assert pathlib.Path(f"/proc/{rig.driver_pid}/autogroup").read_text().endswith("nice -20\n")
 
 
-def test_the_gate_works_there(gate, rig):
+def test_the_gate_works_in_the_driver_process(gate, rig):
   """Refusals cross the pipe, speeds are clamped, and stops are ramps."""
   set_going(gate, rig)
   with pytest.raises(safety.CommandRefusedError, match="finite"):
@@ -289,11 +289,11 @@ def test_the_gate_works_there(gate, rig):
   assert np.abs(np.diff(velocities, axis=0)).max() <= limits.max_acceleration_rad_s2 * limits.poll_s + 1e-9
   told = gate.told()
   np.testing.assert_allclose(told[0].asked_rad_s, TURN)
-  time.sleep(0.1)  # Until that has come there too; the fingers, near their limits, may brake meanwhile.
+  time.sleep(0.1)  # Until that has arrived too. The fingers, near their limits, may brake meanwhile.
   assert any(np.allclose(told[-1].allowed_rad_s, velocity) for _, velocity in rig.changes)
 
 
-def test_a_twin_on_the_wall_clock_lives_there_too():
+def test_a_real_time_twin_runs_in_the_driver_process():
   gate = driver.connect(twin.TwinConfig(is_real_time=True, qvel_noise_rad_s=0.0))
   try:
     assert isinstance(gate, driver.RemoteGate)
@@ -306,14 +306,14 @@ def test_a_twin_on_the_wall_clock_lives_there_too():
     gate.close()
 
 
-def test_where_time_does_not_pass_by_itself_there_is_no_other_process():
+def test_simulated_time_needs_no_driver_process():
   gate = driver.connect(twin.TwinConfig())
   assert isinstance(gate, safety.Gate)
   gate.close()
 
 
 def test_faults_on_the_wall_clock_are_timed_and_told(tmp_path):
-  """What `python -m tests.environments.arm_wall_clock` does, for one fault or as many as half a second has room for."""
+  """What `python -m tests.environments.arm_wall_clock` does, for one fault or as many as fit into half a second."""
   arm_wall_clock.lane(arm_wall_clock.drivers, 0, time.time() + 0.5, tmp_path / "trials.jsonl", "")
   trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
   assert trials

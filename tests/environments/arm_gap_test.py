@@ -20,7 +20,7 @@ def picture(config):
 
 
 def motion(config):
-  """Joint angles on the way to one end of every joint and back, without noise, `[8, 9]`."""
+  """Joint angles while every joint moves one way and back, without noise, `[8, 9]`."""
   driver = twin.Twin(dataclasses.replace(config, qpos_noise_rad=0.0))
   path = []
   for period in range(8):
@@ -36,7 +36,7 @@ def without():
   return config, picture(config), motion(config)
 
 
-def test_all_of_it_is_the_twin():
+def test_the_full_gap_equals_the_twin():
   assert gap.make_twin() == gap.make_twin("full") == twin.TwinConfig()
 
 
@@ -47,7 +47,7 @@ def test_every_number_of_the_twin_belongs_to_one_difference():
 
 
 def test_without_it_the_picture_is_the_simulations():
-  """But for planks, and the edges of other shapes."""
+  """Except for planks and the edges of other shapes."""
   view = camera.view(camera.nominal())
   draw = jax.jit(lambda qpos, target: camera.render(view, kinematics.forward(qpos), target)[0])
   simulated = np.asarray(draw(POSE.astype(np.float32), TARGET.astype(np.float32))).astype(int)

@@ -1,5 +1,7 @@
-"""Identification: rollouts are what the twin does, and what cannot be known is refused. That it finds a hidden twin is
-shown where the binary does it (tests/experiments/arm_test.py)."""
+"""Identification: rollouts equal what the twin does, and what cannot be known is refused.
+
+The binary's test (tests/experiments/arm_test.py) shows that it finds a hidden twin.
+"""
 
 import itertools
 import shutil
@@ -26,12 +28,12 @@ def test_rollouts_are_what_the_twin_does(tmp_path, latency_s):
   found = episodes(tmp_path, config, constants.COMMAND_RAD_S * ways)
   for path, episode in zip(identify.roll_out(config, found), found, strict=True):
     assert np.ptp(episode.qpos_rad, axis=0).max() > 0.1
-    np.testing.assert_allclose(path, episode.qpos_rad, atol=5e-5)  # In 40 ms joints at rest creep by so much.
+    np.testing.assert_allclose(path, episode.qpos_rad, atol=5e-5)  # Joints at rest creep this far in 40 ms.
   assert identify.error_rad(config, found) < 5e-5 < 0.01 < identify.error_rad(twin.TwinConfig(), found)
 
 
 def test_sessions_of_one_folder_are_kept_apart(tmp_path):
-  """A twin that is not on the wall clock: what is recorded in two sessions overlaps in time."""
+  """The twin is not on the wall clock, so the recordings of two sessions overlap in time."""
   rng, alone = np.random.default_rng(0), []
   for number in range(2):
     velocities = constants.COMMAND_RAD_S * rng.integers(-1, 2, (4, 12, constants.NUM_JOINTS))
@@ -50,7 +52,7 @@ def test_too_little_or_rest_alone_says_nothing(tmp_path):
     episodes(tmp_path / "rest", twin.TwinConfig(), np.zeros((4, 10, constants.NUM_JOINTS)))
 
 
-def test_one_joint_that_turns_one_way_does_not_tell_fields_apart(tmp_path):
+def test_one_way_motion_of_one_joint_is_not_identifiable(tmp_path):
   velocities = np.zeros((4, 10, constants.NUM_JOINTS))
   velocities[..., 0] = 0.3
   found = episodes(tmp_path, twin.TwinConfig(), velocities)
@@ -59,7 +61,7 @@ def test_one_joint_that_turns_one_way_does_not_tell_fields_apart(tmp_path):
 
 
 def test_mass_is_found_where_motion_to_and_fro_says_it():
-  """Less noise takes the place of more minutes."""
+  """Less noise stands in for a longer recording."""
   hidden = twin.TwinConfig(mass_scale=1.35, qpos_noise_rad=2e-4, qvel_noise_rad_s=0.0, physics_dt_s=0.01)
   actions = itertools.islice(by_hand.random_actions(np.random.default_rng(0), constants.NUM_JOINTS), 6 * 40)
   ways = np.reshape(list(actions), (6, 40, constants.NUM_JOINTS)) - 1
@@ -71,18 +73,18 @@ def test_mass_is_found_where_motion_to_and_fro_says_it():
 
 
 def test_a_stiff_servo_is_found_from_a_soft_one():
-  """From there alone the search ends at 1.8 or so, with a narrow interval, where the sum of squares is larger."""
+  """From the soft servo alone the search ends at 1.8 or so, with a narrow interval but a larger sum of squares."""
   hidden = twin.TwinConfig(servo_gain_scale=15.0, qpos_noise_rad=5e-4)
   ways = np.repeat(np.random.default_rng(1).integers(-1, 2, (4, 10, constants.NUM_JOINTS)), 3, axis=1)
   found = arm_recordings.motion(arm_recordings.driven(hidden, constants.COMMAND_RAD_S * ways))
   estimates = identify.fit(identify.with_fields(hidden, {"servo_gain_scale": 0.5}), found)
   value, low, high = estimates["servo_gain_scale"]
   assert value > 7 and low < hidden.servo_gain_scale < high
-  assert estimates["friction_scale"].value == pytest.approx(hidden.friction_scale, rel=0.05)  # Was 9 % off.
+  assert estimates["friction_scale"].value == pytest.approx(hidden.friction_scale, rel=0.05)  # It was 9 % off.
 
 
 def test_no_interval_is_narrower_than_that_of_independent_readings():
-  """Episodes that agree by chance: the mean of six numbers, by the textbook, with the t of three episodes."""
+  """For episodes that agree by chance: the textbook's interval for the mean of six numbers, with three episodes' t."""
   readings = np.array([1.0, -1.0, 2.0, -2.0, 0.5, -0.5])
   (half,) = identify.half_widths(readings, np.ones((6, 1)), [2, 2, 2])
   assert half == pytest.approx(stats.t.ppf(0.975, 2) * readings.std(ddof=1) / np.sqrt(6))

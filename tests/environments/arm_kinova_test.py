@@ -1,4 +1,4 @@
-"""Kinova's driver on a fake SDK, compiled here, that behaves as kinova-ros's README says; no arm was there."""
+"""Kinova's driver on a fake SDK, compiled here, that behaves as kinova-ros's README says. No real arm was used."""
 
 import ctypes
 import dataclasses
@@ -24,7 +24,7 @@ UNITS = 6800 / np.deg2rad(80)
 
 
 class State(ctypes.Structure):
-  """The fake's, which a test reads and spoils."""
+  """The fake's state, which a test reads and spoils."""
 
   _fields_ = [("position", ctypes.c_double * 10)] + [
     (name, ctypes.c_int)
@@ -72,10 +72,10 @@ def test_it_moves_at_the_commanded_speed_and_stops(gate, state):
   time.sleep(1.0)
   after = gate.read()
   speed = (after.qpos_rad - before.qpos_rad) / (after.time_s - before.time_s)
-  np.testing.assert_allclose(speed, TURN, atol=0.04)  # At 50 Hz it would be half.
+  np.testing.assert_allclose(speed, TURN, atol=0.04)  # At 50 Hz the speed would be half.
   np.testing.assert_allclose(after.qvel_rad_s, TURN, atol=0.15)
   assert time.monotonic() - before_s < 5.0 and state.hand_mode == 2
-  assert state.most_queued < 20  # Nothing to go on with.
+  assert state.most_queued < 20  # The queue holds nothing to go on with.
   gate.stop()
   assert state.num_queued <= 1
   still = state.qpos_rad()
@@ -84,7 +84,7 @@ def test_it_moves_at_the_commanded_speed_and_stops(gate, state):
 
 
 def test_it_goes_home_when_nobody_has_it(gate, state):
-  """By velocities through the gate, as to a start; what the SDK would do by itself is not asked for."""
+  """It goes by velocities through the gate, as to a start. The SDK's own way home is not used."""
   arm = world.ArmWorld(gate, None, tasks.TASKS["reach/fixed"], num_joints=6)
   arm.step(None)
   for _ in range(8):
@@ -102,7 +102,7 @@ def test_it_goes_home_when_nobody_has_it(gate, state):
   time.sleep(0.3)
   there = state.qpos_rad()
   np.testing.assert_allclose(there[:6], constants.HOME_RAD[:6], atol=0.03)
-  assert state.most_queued < 20  # Nothing to go on with.
+  assert state.most_queued < 20  # The queue holds nothing to go on with.
   time.sleep(0.3)
   np.testing.assert_array_equal(state.qpos_rad(), there)
 

@@ -1,4 +1,4 @@
-"""Recordings: what is written is read back, whatever happens to the disk or to who writes; played again; exported."""
+"""Recordings: written and read back, whatever happens to the disk or the writer, then played again and exported."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def assert_same(got, expected):
-  """Equal but for the clock: what is read back is UNIX time."""
+  """Asserts equality except for the clock: what is read back is UNIX time."""
   for one, other in zip(got, expected, strict=True):
     assert type(one) is type(other)
     assert one.time_s - got[0].time_s == pytest.approx(other.time_s - expected[0].time_s, abs=1e-6)
@@ -59,7 +59,7 @@ def test_what_is_recorded_is_read_back(folder):
 
 
 def test_a_stranger_s_reader_finds_foxglove_s_schemas_in_order(folder):
-  """The library's own reader, by its index, as Foxglove does."""
+  """The library's own reader reads by the index, as Foxglove does."""
   (file,) = recording.files(folder)
   with file.open("rb") as stream:
     reader = mcap.reader.SeekingReader(stream)
@@ -82,17 +82,17 @@ def test_files_follow_each_other_and_each_stands_alone(tmp_path, monkeypatch):
   whole = [len(episode) for episode in recording.episodes(tmp_path)]
   assert whole == [5, 5, 5]
   (rest,) = [list(recording.episodes(file)) for file in files[-1:]]
-  assert all(episode[0].step_type.first() for episode in rest)  # What lacks its beginning is left out.
+  assert all(episode[0].step_type.first() for episode in rest)  # An episode that lacks its beginning is left out.
 
 
-def test_what_a_session_lacks_the_beginning_of_is_no_rest_of_another_one(tmp_path):
+def test_a_session_without_its_first_file_is_not_joined_to_another(tmp_path):
   """The second session's first file was moved away."""
   first = arm_recordings.write(tmp_path, STEPS[:3])
   ((_, name),) = [file.name.split("_") for file in recording.files(first)]
   assert name == "0000.mcap"
   (second,) = recording.files(arm_recordings.write(tmp_path / "second", STEPS[3:10]))
   second.rename(tmp_path / second.name.replace("_0000", "_0001"))
-  assert [len(list(items)) for items in recording.sessions(tmp_path)] == [4, 8]  # Each with its last words.
+  assert [len(list(items)) for items in recording.sessions(tmp_path)] == [4, 8]  # Each with its last event.
   assert [len(episode) for episode in recording.episodes(tmp_path)] == [3, 5]
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_named(folder, tmp_path):
   ],
 )
 def test_a_stranger_s_file_is_named(tmp_path, topic, message, metadata):
-  """Whole MCAP files with topics, or metadata, that are called as ours are."""
+  """Whole MCAP files whose topics or metadata have the names of ours."""
   with (tmp_path / "strange.mcap").open("wb") as stream:
     written = mcap.writer.Writer(stream)
     written.start()
@@ -146,8 +146,8 @@ def test_a_stranger_s_file_is_named(tmp_path, topic, message, metadata):
     list(recording.read(tmp_path))
 
 
-def test_numbers_that_are_none_and_arrays_that_lie_scattered_are_recorded(tmp_path):
-  """As of a target that is not seen, and of a driver's columns."""
+def test_nan_and_non_contiguous_arrays_are_recorded(tmp_path):
+  """NaN stands for a target that is not seen. A driver's columns lie scattered."""
   nothing, scattered = np.full(3, np.nan), np.arange(6.0)[::2]
   every = [
     step._replace(reward=np.nan, reading=step.reading._replace(target_in_base_m=nothing), asked_rad_s=scattered)
@@ -169,7 +169,7 @@ def test_recordings_of_other_tasks_are_not_mixed(folder, tmp_path):
 
 
 def test_a_killed_recorder_loses_less_than_a_second(tmp_path):
-  """Its last words are the number of the event that it put then."""
+  """The last thing that it prints is the number of its last event."""
   code = (
     "import pathlib, sys, time\n"
     "from environments.arm import recorder, recording\n"
@@ -229,7 +229,7 @@ def test_a_disk_that_hangs_delays_nobody(tmp_path, monkeypatch, capsys):
     while not hangs:
       time.sleep(0.01)
     for _ in range(100):
-      opened.put(ITEMS[0])  # Comes back, or this test hangs.
+      opened.put(ITEMS[0])  # This returns, or the test hangs.
     opened.put(STEPS[0])
     is_free.set()
     while opened._waiting.qsize():
@@ -293,7 +293,7 @@ def test_a_replay_shows_what_was_recorded_over_and_over(folder):
     replay.Replay(str(folder), ["depth"])
 
 
-def test_recorded_jitter_is_for_who_names_it_and_is_offered_when_served(tmp_path, monkeypatch):
+def test_recorded_jitter_is_replayed_only_on_request(tmp_path, monkeypatch):
   shown = (*arm_recordings.OBSERVATIONS, specs.Array((2,), np.float32, name="jitter"))
   monkeypatch.setattr(arm_recordings, "OBSERVATIONS", shown)
   jitter = np.array([0.004, 0.001], np.float32)
@@ -308,7 +308,7 @@ def test_recorded_jitter_is_for_who_names_it_and_is_offered_when_served(tmp_path
 
 
 def test_an_episode_without_what_is_to_be_shown_is_left_out(tmp_path):
-  """The second one has no pictures; the third one is of one step alone."""
+  """The second episode has no pictures. The third one has one step only."""
   blind = [step._replace(observation={"target": step.observation["target"]}) for step in STEPS[5:10]]
   path = str(arm_recordings.write(tmp_path / "some", [*STEPS[:5], *blind, STEPS[10]]))
   assert [len(list(replay.Replay(path, shown).episodes())) for shown in (None, ["target"])] == [1, 2]
@@ -328,7 +328,7 @@ def test_a_recording_of_another_task_than_is_served_is_refused(folder):
 
 
 def test_a_step_that_was_cut_short_is_told_from_others(tmp_path):
-  """The last of its episode, without a picture: it is played where none is shown, and is in no data set."""
+  """It is its episode's last step and has no picture: it is played where none is shown, and is in no data set."""
   short = STEPS[9]._replace(observation={"target": STEPS[9].observation["target"]}, is_cut_short=True)
   every = [*STEPS[:9], short, *STEPS[10:]]
   path = arm_recordings.write(tmp_path / "recording", every)
@@ -361,7 +361,7 @@ def test_a_recording_of_before_has_no_step_that_was_cut_short(tmp_path, monkeypa
 
 
 def test_robomimic_s_file_has_its_documented_layout(folder, tmp_path):
-  """As robomimic's `SequenceDataset` reads it: demonstrations by number, `num_samples` of each, all of that length."""
+  """As robomimic's `SequenceDataset` reads it: numbered demonstrations, each with its `num_samples` as its length."""
   out = tmp_path / "new" / "data.hdf5"
   assert export.robomimic(folder, out) == (3, 12)
   with h5py.File(out) as file:

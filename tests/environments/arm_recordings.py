@@ -1,4 +1,4 @@
-"""Recordings of made-up episodes, and of a twin's, for tests of what reads them."""
+"""Recordings of made-up episodes, and of a twin's, for tests of their readers."""
 
 import time
 
@@ -17,7 +17,7 @@ OBSERVATIONS = (
   specs.BoundedArray((8, 8, 3), np.uint8, 0, 255, name="pixels"),
   specs.Array((2,), np.float32, name="target"),
 )
-CLOCK_S = 77.0  # The driver's, when recording begins.
+CLOCK_S = 77.0  # The driver's clock when recording begins.
 
 
 def about(task="reach/random"):
@@ -29,7 +29,7 @@ def about(task="reach/random"):
 
 
 def episode(rng, *, start_s=CLOCK_S, num_steps=4, is_cut=False):
-  """Steps 0.1 s apart; a reward of 1 for every action whose first entry is 2, and what it was can be seen."""
+  """Steps 0.1 s apart. Every action whose first entry is 2 earns a reward of 1, and the step holds its action."""
   steps = []
   for i in range(num_steps + 1):
     last = dm_env.StepType.MID if is_cut else dm_env.StepType.LAST
@@ -53,7 +53,7 @@ def episode(rng, *, start_s=CLOCK_S, num_steps=4, is_cut=False):
 
 
 def items(*, num_episodes=3, num_steps=4, seed=0):
-  """Episodes, of which the second is cut, what the gate told the arm, and what was said."""
+  """Episodes, the second of them cut, what the gate told the arm, and what was said."""
   rng, every = np.random.default_rng(seed), []
   for i in range(num_episodes):
     start_s = CLOCK_S + 10.0 * i
@@ -65,9 +65,9 @@ def items(*, num_episodes=3, num_steps=4, seed=0):
 
 
 def driven(config, velocities, *, starts_rad=None, targets_m=None):
-  """What a server records of a twin behind its gate; `velocities` `[E, T, J]` hold for a control period each.
+  """What a server records of a twin behind its gate. Each of `velocities` `[E, T, J]` holds for a control period.
 
-  With pictures where targets are given, `[E, 3]`, and from starts `[E, J]`; else from home.
+  There are pictures if targets `[E, 3]` are given. Episodes begin at the starts `[E, J]`, else at home.
   """
   gate, every, has_pictures = safety.Gate(config.make(), config.limits()), [], targets_m is not None
   camera = config.make_camera() if has_pictures else None
@@ -91,7 +91,7 @@ def driven(config, velocities, *, starts_rad=None, targets_m=None):
 
 
 def motion(every):
-  """Episodes of what was driven, as `identify.episodes` has them of a file."""
+  """Episodes of what was driven, as `identify.episodes` reads them from a file."""
   parts = []
   for item in every:
     if isinstance(item, recording.Step) and item.step_type.first():

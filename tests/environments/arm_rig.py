@@ -1,7 +1,8 @@
-"""An arm that outlives whoever drives it: joints on a thread of the test, reached through a socket.
+"""An arm that outlives the code that drives it: joints on a thread of the test, reached through a socket.
 
-It keeps a velocity until it is told another one, as a bad arm does; only the end of its driver's connection stops it.
-The driver and the camera, in the processes of the code under test, do what `Rig.fault` says: hang, raise, be old.
+It keeps a velocity until it is told another one, as a bad arm does. Only the end of its driver's connection stops it.
+The driver and the camera run in the processes of the code under test. They do what `Rig.fault` says: hang, raise, or
+show the past.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ def connected(config):
 
 @contextlib.contextmanager
 def served(config):
-  """(process, address) of a server, to do harm to; it hears every signal, also where the tests run under `nohup`."""
+  """(process, address) of a server that a test may harm. It gets every signal, even if the tests run under `nohup`."""
   code = (
     "import pickle, signal, sys\n"
     "from environments.arm import server\n"
@@ -67,7 +68,7 @@ class Rig:
   def __init__(self, path):
     self.path = path
     self.fault = ""
-    self.is_placed = True  # At the start of an episode, as a simulated arm is.
+    self.is_placed = True  # Put at an episode's start, as a simulated arm is.
     self.driver_pid = None
     self._is_closed = False
     self.changes = [(time.monotonic(), np.zeros(9))]  # When the velocity changed, and to what.
@@ -87,12 +88,12 @@ class Rig:
       return self._qpos + self.velocity * (time.monotonic() - self.changes[-1][0])
 
   def turn(self, by_rad):
-    """Joint 1 is found elsewhere."""
+    """Puts joint 1 elsewhere."""
     with self._lock:
       self._qpos = self._qpos + [by_rad, *np.zeros(8)]
 
   def stood_after(self, start_s, timeout_s=3.0):
-    """Seconds from `start_s` until it stood still; it must still stand a while later."""
+    """Seconds from `start_s` until the arm stood still. It must still stand a while later."""
     while self.velocity.any() and time.monotonic() < start_s + timeout_s:
       time.sleep(0.001)
     time.sleep(0.3)
@@ -100,7 +101,7 @@ class Rig:
     return max(0.0, self.changes[-1][0] - start_s)
 
   def close(self):
-    """Nobody else may come: a thread that waits for them would wait for ever, the listener closed or not."""
+    """Ends the accepting thread, which would otherwise wait for ever, whether or not the listener is closed."""
     self._is_closed = True
     multiprocessing.connection.Client(self.path, "AF_UNIX").close()
     self._listener.close()
@@ -152,7 +153,7 @@ class RigConfig:
   def limits(self):
     limits = dataclasses.replace(
       safety.jaco_limits(poll_s=0.01), clearance_m=None
-    )  # It is not here that it is looked at.
+    )  # The tests of the rig do not check the clearance.
     return dataclasses.replace(limits, hang_s=3.0, max_age_s=2.0, fault_age_s=3.0) if self.is_patient else limits
 
   def make(self):
@@ -172,7 +173,7 @@ def suffer(fault, what):
   """What `fault` does to a call of the kind `what`."""
   if fault == f"{what} hangs":
     time.sleep(HANG_S)
-  elif fault == f"{what} hangs alone":  # In C code that does not let go of the interpreter's lock.
+  elif fault == f"{what} hangs alone":  # In C code that keeps the interpreter's lock.
     ctypes.PyDLL(None).usleep(int(HANG_S * 1e6))
   elif fault == f"{what} raises":
     raise OSError("the cable is out")

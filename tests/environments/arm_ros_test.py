@@ -1,4 +1,4 @@
-"""kinova-ros's driver on a graph of an imitated node and Debian's ROS master; no arm was there."""
+"""kinova-ros's driver on a graph of an imitated node and Debian's ROS master. No real arm was used."""
 
 import pathlib
 import signal
@@ -81,8 +81,8 @@ def test_it_moves_at_the_commanded_speed_and_stops(gate, node):
   time.sleep(1.0)
   after = gate.read()
   speed = (after.qpos_rad - before.qpos_rad) / (after.time_s - before.time_s)
-  np.testing.assert_allclose(speed, TURN, atol=0.06)  # At 50 Hz it would be half.
-  assert state[fake_kinova_ros.MOST] < 40  # Little to go on with.
+  np.testing.assert_allclose(speed, TURN, atol=0.06)  # At 50 Hz the speed would be half.
+  assert state[fake_kinova_ros.MOST] < 40  # The queue holds little to go on with.
   gate.stop()
   still = state[:6].copy()
   time.sleep(0.2)
@@ -148,11 +148,14 @@ def test_a_machine_without_ros_is_told_what_to_install(tmp_path):
 
 @pytest.mark.parametrize(("ahead_s", "is_held"), [(0.01, False), (1.0, True), (-1.0, False)])
 def test_a_node_whose_clock_is_ahead_shows_nothing_new(ahead_s, is_held):
-  """What is late would look new; what its clock says is old is as old as that, and a gate holds the arm."""
+  """If the clock is ahead, late messages would look new.
+
+  A message that the clock calls old is as old as that, and a gate holds the arm.
+  """
   driver_, names = object.__new__(ros.Ros), [f"joint_{joint}" for joint in range(9)]
   driver_._names, driver_._newest, driver_._shown, driver_._has_seen = names, None, None, threading.Event()
   now_s = time.time()
-  for after_s, angle in ((0.0, 0.0), (0.1, 0.03)):  # They arrive at once, one after the other.
+  for after_s, angle in ((0.0, 0.0), (0.1, 0.03)):  # They arrive immediately after each other.
     stamp = types.SimpleNamespace(to_sec=lambda s=now_s + ahead_s - 0.1 + after_s: s)
     driver_._see(types.SimpleNamespace(name=names, position=[angle] * 9, header=types.SimpleNamespace(stamp=stamp)))
   assert driver_._has_seen.is_set() != is_held

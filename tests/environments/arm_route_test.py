@@ -1,4 +1,4 @@
-"""Ways to a start, and home, that the gate lets pass."""
+"""Routes to a start, and home, that the gate accepts."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ FOLDED = np.array([1.8, 4.5, 0.9, 4.5, -1.7, -2.6, 0.8, 0.8, 0.8])  # The straig
 
 
 def clearances(here, way, *, num_joints=9):
-  """On straight lines between poses, in steps of a hundredth, metres."""
+  """Clearances in metres on straight lines between poses, in steps of a hundredth."""
   found, here = [], here.copy()
   for pose in way:
     gap = route.Routes(LIMITS, num_joints).gap(here, pose)
@@ -46,8 +46,8 @@ def test_a_blocked_way_is_left_by_steps_that_stay_clear(num_joints):
     np.testing.assert_array_equal(pose[num_joints:], FOLDED[num_joints:])
 
 
-def test_a_place_where_the_arm_cannot_be_is_come_to_as_near_as_it_is_clear():
-  """By home and the folded pose, of which the last part is not: found by looking along the line here."""
+def test_a_blocked_goal_is_approached_while_clear():
+  """The last part of the line from home to the folded pose is not clear. Here the test searches that line."""
   there = constants.HOME_RAD + route.Routes(LIMITS).gap(constants.HOME_RAD, FOLDED)
   parts = np.linspace(0.0, 1.0, 1001)
   along = [LIMITS.clearance_m(constants.HOME_RAD + part * (there - constants.HOME_RAD)) for part in parts]
@@ -59,7 +59,7 @@ def test_a_place_where_the_arm_cannot_be_is_come_to_as_near_as_it_is_clear():
   assert until - 0.05 < part < until
 
 
-def test_joints_that_rest_count_where_they_are():
+def test_uncommanded_joints_keep_their_angles_in_routes():
   here = constants.HOME_RAD + 0.2
   pose = route.Routes(LIMITS, 6).clear_part(here, constants.HOME_RAD + np.repeat([0.1, 0.0], [6, 3]))
   np.testing.assert_allclose(pose, constants.HOME_RAD + np.repeat([0.1, 0.2], [6, 3]))

@@ -1,4 +1,4 @@
-"""The gate in front of an arm, with a clock that the test turns and a driver that only remembers."""
+"""The gate in front of an arm, with a clock that the test sets and a driver that only records its calls."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ LIMITS = protocol.Limits(
   low_rad=(-np.inf, -1.0, 0.0),
   high_rad=(np.inf, 1.0, 2.0),
   max_acceleration_rad_s2=4.0,
-  max_jerk_rad_s3=1e9,  # None, but where a test has one.
+  max_jerk_rad_s3=1e9,  # No limit, except where a test sets one.
   braking_rad_s2=1.0,
   reaction_s=0.1,
   max_age_s=0.15,
@@ -22,7 +22,7 @@ LIMITS = protocol.Limits(
 )
 FOR_LONG_S = 1e6
 JACO = safety.jaco_limits()
-FREE = dataclasses.replace(JACO, clearance_m=None)  # With nothing about it that would make it brake.
+FREE = dataclasses.replace(JACO, clearance_m=None)  # With nothing around it that would make it brake.
 
 
 class FakeDriver:
@@ -101,7 +101,7 @@ def test_speeds_change_no_faster_than_the_acceleration_limit(gate, driver):
     for _ in range(5):
       driver.time_s += LIMITS.poll_s
       gate.poll()
-  driver.time_s += 100.0  # A poll that is late may not catch up.
+  driver.time_s += 100.0  # A late poll may not catch up.
   gate.hold()
   gate.poll()
   joint = [velocity[1] for velocity in driver.told]
@@ -109,9 +109,10 @@ def test_speeds_change_no_faster_than_the_acceleration_limit(gate, driver):
 
 
 def test_speeds_change_no_faster_than_the_jerk_limit(driver):
-  """By hand, for changes of 2 rad/s^2 in a poll, planned for changes of 1 in half of one.
+  """By hand: the acceleration may change by 2 rad/s^2 in a poll. Plans change it by 1 in half a poll.
 
-  From 3.6 rad/s^2 the planned ones bring 0.05 (2.6 + 1.6 + 0.6) = 0.24 of the 0.8 rad/s; at 0.4667 it may end at once.
+  From 3.6 rad/s^2 the planned changes add 0.05 (2.6 + 1.6 + 0.6) = 0.24 of the 0.8 rad/s. At 0.4667 the acceleration
+  may end at once.
   """
   gate = safety.Gate(driver, dataclasses.replace(LIMITS, max_jerk_rad_s3=20.0))
   move(gate, driver, [0.0, 0.8, 0.0], num_polls=6)
@@ -121,7 +122,7 @@ def test_speeds_change_no_faster_than_the_jerk_limit(driver):
 
 @pytest.mark.parametrize("jerk_rad_s3", [2.0, 20.0, 60.0, 1e9])
 def test_polls_at_odd_times_do_not_exceed_the_limits(driver, jerk_rad_s3):
-  """What comes sooner than half a poll repeats the last command; a late one may not catch up."""
+  """A poll that comes sooner than half a period repeats the last command. A late poll may not catch up."""
   gate = safety.Gate(driver, dataclasses.replace(LIMITS, max_jerk_rad_s3=jerk_rad_s3))
   rng, last_s, before, acceleration = np.random.default_rng(0), -LIMITS.poll_s, driver.velocity, np.zeros(3)
   num_early = 0
@@ -167,18 +168,18 @@ def test_what_is_not_a_command_is_refused_and_the_arm_held(gate, driver, velocit
 
 
 def test_a_joint_at_its_limit_may_only_go_back(gate, driver):
-  driver.qpos = np.array([99.0, 1.0, 0.0])  # Joint 0 has no limits; 1 is at its high one, 2 at its low one.
+  driver.qpos = np.array([99.0, 1.0, 0.0])  # Joint 0 has no limits. Joint 1 is at its high one, joint 2 at its low one.
   move(gate, driver, [0.5, 0.5, -0.5])
   np.testing.assert_array_equal(driver.velocity, [0.5, 0.0, 0.0])
   move(gate, driver, [0.5, -0.5, 0.5])
   np.testing.assert_array_equal(driver.velocity, [0.5, -0.5, 0.5])
-  driver.qpos = np.array([99.0, 1.5, -0.5])  # And so outside.
+  driver.qpos = np.array([99.0, 1.5, -0.5])  # The same outside the limits.
   move(gate, driver, [0.5, 0.5, -0.5])
   np.testing.assert_array_equal(driver.velocity, [0.5, 0.0, 0.0])
 
 
 def test_no_joint_is_faster_than_it_can_brake_before_its_limit(gate, driver):
-  """By hand: it goes on for 0.1 s and brakes by 1 rad/s^2, so at 0.5 rad/s it needs 0.05 + 0.125 rad."""
+  """By hand: it goes on for 0.1 s and brakes at 1 rad/s^2, so at 0.5 rad/s it needs 0.05 + 0.125 rad."""
   driver.qpos = np.array([0.0, 1.0 - 0.175, 0.175])
   move(gate, driver, [0.0, 1.0, -1.0])
   np.testing.assert_allclose(driver.velocity, [0.0, 0.5, -0.5], atol=1e-3)
@@ -188,12 +189,12 @@ def test_an_old_reading_makes_it_slower(driver):
   reading = driver.read()._replace(qpos_rad=np.array([0.0, 0.8, 1.0]))
   gate = safety.Gate(driver, dataclasses.replace(LIMITS, max_age_s=9.0, fault_age_s=9.0), read=lambda: reading)
   move(gate, driver, [0.0, 1.0, 0.0], num_polls=3)
-  under_way = 0.1 * np.sum(driver.told, axis=0)[1]  # Nothing of what it was told shows yet.
+  under_way = 0.1 * np.sum(driver.told, axis=0)[1]  # The reading shows none of the commands yet.
   np.testing.assert_allclose(under_way + driver.velocity[1] ** 2 / 2.0, 0.2, atol=1e-3)
 
 
 def test_a_reading_of_the_future_is_a_fault_though_it_is_not_far_ahead(driver):
-  """It would pass for fresh until its time has come, while the arm is elsewhere: a clock's grain is all that may be."""
+  """It would pass for fresh until its time comes, while the arm is elsewhere. Only a clock's resolution is allowed."""
   ahead_s = 0.0
   gate = safety.Gate(driver, LIMITS, read=lambda: driver.read()._replace(time_s=driver.time_s + ahead_s))
   ahead_s = LIMITS.read_s / 2
@@ -201,7 +202,7 @@ def test_a_reading_of_the_future_is_a_fault_though_it_is_not_far_ahead(driver):
   ahead_s = 0.2
   with pytest.raises(safety.ArmFaultError, match="its instruments are 0.20 s ahead of its clock"):
     gate.read()
-  seldom = dataclasses.replace(LIMITS, read_s=0.05)  # How often it is read makes no clock's grain coarser.
+  seldom = dataclasses.replace(LIMITS, read_s=0.05)  # Reading less often makes no clock's resolution coarser.
   ahead_s = 0.03
   with pytest.raises(safety.ArmFaultError, match="its instruments are 0.03 s ahead of its clock"):
     safety.Gate(driver, seldom, read=lambda: driver.read()._replace(time_s=driver.time_s + ahead_s)).read()
@@ -223,7 +224,7 @@ def test_the_limits_are_not_passed(gate, driver):
 
 @pytest.mark.parametrize("jerk_rad_s3", [3.0, 10.0, 40.0])
 def test_the_way_to_rest_counts_the_jerk(driver, monkeypatch, jerk_rad_s3):
-  """An arm that brakes no better than it must, and so has no room to spare: without the ramps it passes its limit."""
+  """An arm that brakes no better than it must has no room to spare. Without the ramps it passes its limit."""
   limits = dataclasses.replace(
     LIMITS, max_acceleration_rad_s2=2.0, braking_rad_s2=2.0, max_jerk_rad_s3=jerk_rad_s3, reaction_s=0.03, poll_s=0.03
   )
@@ -249,7 +250,7 @@ def test_the_way_to_rest_counts_the_jerk(driver, monkeypatch, jerk_rad_s3):
 
 
 def test_it_brakes_before_what_is_in_its_way(driver):
-  """A wall at 0.5 rad of joint 1: what is a margin from it may go on, what is nearer only back."""
+  """A wall at 0.5 rad of joint 1. An arm outside the margin may go on. An arm inside it may only go back."""
   walled = dataclasses.replace(LIMITS, clearance_m=lambda qpos: 0.5 - qpos[1], margin_m=0.1)
   gate = safety.Gate(driver, walled)
   gate.command(np.array([0.5, 1.0, 0.0]), expires_s=FOR_LONG_S)
@@ -260,15 +261,16 @@ def test_it_brakes_before_what_is_in_its_way(driver):
   np.testing.assert_array_equal(driver.velocity, np.zeros(3))
   move(gate, driver, [0.0, -1.0, 0.0])
   np.testing.assert_array_equal(driver.velocity, [0.0, -1.0, 0.0])
-  move(gate, driver, [0.5, 0.0, 0.0])  # Along it.
+  move(gate, driver, [0.5, 0.0, 0.0])  # Along the wall.
   np.testing.assert_array_equal(driver.velocity, [0.5, 0.0, 0.0])
 
 
 def test_it_sees_what_is_thin_on_its_way(driver, monkeypatch):
-  """A post of 0.1 rad at joint 1, and its margins, 0.27 rad from the start.
+  """A post of 0.1 rad at joint 1 begins, with its margins, 0.27 rad from the start.
 
-  By hand: at the second poll, 0.04 rad on, the arm could have 0.8 rad/s and rest 0.4 rad farther. Middle and end of
-  that way, 0.24 and 0.44, do not show the post, nor do 0.42 and 0.72 a poll later; three quarters, 0.34, do.
+  By hand: at the second poll, 0.04 rad on, the arm could have 0.8 rad/s and come to rest 0.4 rad farther. The middle
+  and the end of that way, 0.24 and 0.44, do not show the post. Neither do 0.42 and 0.72 one poll later. Three quarters
+  of the way, 0.34, shows it.
   """
   limits = dataclasses.replace(LIMITS, clearance_m=lambda qpos: abs(qpos[1] - 0.3) - 0.05, margin_m=0.01)
 
@@ -339,7 +341,7 @@ def test_instruments_that_stand_still_stop_the_arm(gate, driver):
   with pytest.raises(safety.ArmFaultError, match="nothing newer than 0.36 s"):
     gate.poll()
   assert driver.calls[-1] == "stop"
-  driver.time_s = frozen.time_s  # They are new again.
+  driver.time_s = frozen.time_s  # Readings are new again.
   with pytest.raises(safety.ArmFaultError, match="nothing newer than 0.36 s"):
     gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)
 
@@ -349,7 +351,7 @@ def test_a_fault_of_the_instruments_is_latched(gate, driver):
   driver.qpos = np.array([0.0, np.nan, 1.0])
   with pytest.raises(safety.ArmFaultError, match="nan"):
     gate.read()
-  driver.qpos = np.zeros(3)  # They look well again.
+  driver.qpos = np.zeros(3)  # Readings look good again.
   command = lambda: gate.command(np.full(3, 0.1), expires_s=FOR_LONG_S)  # noqa: E731
   for call in (command, lambda: gate.reset(np.zeros(3), seed=0), gate.read):
     with pytest.raises(safety.ArmFaultError, match="start the server again"):
@@ -418,7 +420,7 @@ def test_closing_stops_first(gate, driver):
 
 
 def test_where_no_time_passes_nothing_is_read_or_sent(gate, driver):
-  """A twin that waits for its client must not draw noise at the whim of this machine's clock."""
+  """A twin that waits for its client must not draw noise whenever this machine's clock says so."""
   move(gate, driver, [0.1, 0.1, 0.1])
   num_calls, gate._read = len(driver.calls), None
   gate.poll()
@@ -440,7 +442,7 @@ def test_it_says_how_late_the_latest_poll_was_once(gate, driver):
 
 
 def test_a_command_takes_effect_at_once_whatever_the_clock_rounds(gate, driver):
-  """Periods of three polls: in each the first poll already sends what came at its start."""
+  """Each period has three polls. The first one already sends the command that came at the start."""
   for period in range(200):
     driver.calls.clear()
     velocity = np.full(3, 0.1 if period % 2 else -0.1)
@@ -470,14 +472,14 @@ def test_a_driver_that_goes_wrong_comes_to_rest_within_its_limits(name):
 
 
 def test_hostile_commands_reach_the_limits_and_do_not_pass_them():
-  """0.08 s of reaction, of which an arm `LATENCY_S` late uses all: the attack is as bad as an arm may be."""
+  """An arm that is `LATENCY_S` late uses all 0.08 s of reaction, so the attack is as bad as an arm may be."""
   found = attack.command(JACO, np.random.default_rng(0), count=1_000)
   assert found.jerk_rad_s3 > 0
   assert np.all(found.excess <= 1e-9)
 
 
 def test_arms_that_are_polled_faster_are_attacked_alike():
-  """Kinova's, 10 ms a poll: as late and watched as long, in seconds; what a stop's poll tells is from rest."""
+  """Kinova's arm, 10 ms a poll, is as late and watched as long, in seconds. A stop's poll is compared with rest."""
   limits = kinova.KinovaConfig(library="x").limits()
   assert limits.poll_s == 0.01
   found = attack.command(limits, np.random.default_rng(0), count=2_700)
@@ -492,7 +494,7 @@ def test_arms_that_are_polled_faster_are_attacked_alike():
 
 @pytest.mark.parametrize("num_polls", range(2, 8))
 def test_a_stop_does_not_forget_what_is_under_way(num_polls):
-  """An arm that is late by all of its reaction, stopped again and again on its way to a joint's end."""
+  """An arm that is late by its whole reaction is stopped again and again on its way to a joint's end."""
   arm = attack.Arm(JACO, np.random.default_rng(0))
   gate = safety.Gate(arm, JACO)
   arm.qpos = np.where(np.arange(9) == 2, JACO.high_rad[2] - 0.5, constants.HOME_RAD)
@@ -528,7 +530,7 @@ def _as_if_no_limit_were_near(self, wanted, reading, under_way, elapsed_s):
   ],
 )
 def test_an_attack_sees_what_passes_a_limit(monkeypatch, what, instead, excess):
-  """Without the gate's care a command jerks, a joint runs into its end, a link into another one or into the table."""
+  """Without the gate's checks a command jerks, a joint runs into its end, or a link into another one or the table."""
   monkeypatch.setattr(safety.Gate, what, instead)
   assert attack.command(JACO, np.random.default_rng(0), count=1_000).excess[excess] > 0.001
 
@@ -561,7 +563,7 @@ def test_wrong_limits_are_refused():
 
 
 def test_the_gate_keeps_what_it_told_the_arm_and_why(driver):
-  """A change of 0.4 rad/s a poll, joint 1 at most 0.5 rad/s; the command expires at 0.35 s."""
+  """Speeds change by 0.4 rad/s a poll. Joint 1 has at most 0.5 rad/s. The command expires at 0.35 s."""
   ages_s = [0.0]
   gate = safety.Gate(driver, LIMITS, read=lambda: driver.read()._replace(time_s=driver.time_s - ages_s[-1]))
   gate.command(np.array([0.7, 0.0, 0.0]), expires_s=0.35)
@@ -571,7 +573,7 @@ def test_the_gate_keeps_what_it_told_the_arm_and_why(driver):
   told = gate.told()
   assert [(round(one.time_s, 1), one.asked_rad_s[0], one.why) for one in told] == [
     (0.1, 0.5, ""),
-    (0.2, 0.5, ""),  # And the same at 0.3: no change.
+    (0.2, 0.5, ""),  # At 0.3 nothing changes.
     (0.4, 0.0, "expired"),
     (0.5, 0.0, ""),
   ]
@@ -588,7 +590,7 @@ def test_the_gate_keeps_what_it_told_the_arm_and_why(driver):
   assert whys[:-1] == ["", "old reading", "stop"] and whys[-1].startswith("fault: its joints read [nan")
 
 
-def test_what_nobody_asks_for_does_not_grow(gate, driver, monkeypatch):
+def test_the_log_of_what_was_told_is_bounded(gate, driver, monkeypatch):
   monkeypatch.setattr(safety, "_MOST_TOLD_AT_ONCE", 7)
   for i in range(10):
     move(gate, driver, [0.01 * (i + 1), 0.0, 0.0], num_polls=1)

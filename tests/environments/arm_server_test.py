@@ -1,6 +1,6 @@
 """The bridge: dm_env_rpc's and dm_env's own conformance suites, and what happens when things go wrong.
 
-One twin in a process of its own serves most tests; where a test must look at the driver, the server runs on a thread.
+One twin in its own process serves most tests. Where a test must look at the driver, the server runs on a thread.
 """
 
 import contextlib
@@ -82,13 +82,13 @@ def served_here(config):
 
 @pytest.fixture
 def rig(tmp_path):
-  """An arm of this process, on the wall clock, for a server to drive."""
+  """An arm in this process, on the wall clock, for a server to drive."""
   yield from arm_rig.made(tmp_path)
 
 
 @pytest.fixture
 def rig_config(rig):
-  """What serves the rig; a command holds for so long that nothing but what is tested stops it."""
+  """The config of the rig's server. A command holds for so long that only what is tested stops it."""
   return server.ServerConfig(driver=arm_rig.RigConfig(rig.path), watchdog_s=30.0)
 
 
@@ -99,7 +99,7 @@ def rig_server(rig_config):
 
 
 def set_going(environment, rig):
-  """Three steps; the arm then moves until it is stopped."""
+  """Takes three steps. The arm then moves until it is stopped."""
   for _ in range(3):
     environment.step(TURN)
   assert rig.velocity[0] > 0.2
@@ -119,7 +119,7 @@ class Connected:
   def tearDown(self):
     super().tearDown()
     self._connection.send(rpc.LeaveWorldRequest())
-    self._connection._stream.write(None)  # Or its thread waits for a next request for ever.
+    self._connection._stream.write(None)  # Otherwise its thread waits for the next request for ever.
     self._channel.close()
 
   @property
@@ -150,7 +150,7 @@ class JoinLeaveWorldTest(join_leave_world.JoinLeaveWorld, Connected, absltest.Te
 
   def tearDown(self):
     self.leave_world()
-    self._connection._stream.write(None)  # Or its thread waits for a next request for ever.
+    self._connection._stream.write(None)  # Otherwise its thread waits for the next request for ever.
     self._channel.close()
 
 
@@ -216,7 +216,7 @@ def test_the_step_after_last_starts_an_episode(address):
     for _ in range(50):
       timestep = environment.step(REST)
     assert timestep.last()
-    assert timestep.discount == 1.0  # Cut, not ended.
+    assert timestep.discount == 1.0  # Truncated, not terminated.
     assert environment.step(FORWARD).first()
     assert environment.step(FORWARD).mid()
 
@@ -250,7 +250,7 @@ def test_jitter_is_for_who_names_it_and_nothing_on_simulated_time(address):
 
 
 def test_jitter_on_the_wall_clock_is_what_client_and_arm_were_late_by(rig, rig_config):
-  """The client sleeps for a second; then the process that sends commands is frozen for half of one."""
+  """The client sleeps for a second. Then the process that sends commands is frozen for half a second."""
   with server.launch(rig_config) as address, connected(address, observations=["jitter"]) as environment:
     environment.reset()
     environment.step(REST)
@@ -271,7 +271,7 @@ def test_jitter_on_the_wall_clock_is_what_client_and_arm_were_late_by(rig, rig_c
 
 
 def test_what_a_client_saw_is_recorded_and_served_again(address, tmp_path):
-  """Of the server of this module, which goes on: what it has recorded so far, the last episode of which is this."""
+  """This module's server goes on. What it has recorded so far is served, and this test's episode is the last one."""
   with connected(address, seed=11) as environment:
     specs = environment.observation_spec(), environment.action_spec(), environment.reward_spec()
     seen = [environment.reset(), *(environment.step(TURN) for _ in range(3)), environment.step({})]
@@ -350,7 +350,7 @@ class FlakyConfig(twin.TwinConfig):
 
 @pytest.mark.parametrize("is_real_time", [False, True])
 def test_a_picture_that_cannot_be_had_is_the_bridge_s_error(monkeypatch, is_real_time):
-  """Whatever the camera raises: a step that has moved the arm is recorded as cut short for no other."""
+  """Whatever the camera raises: only after this error is a step that has moved the arm recorded as cut short."""
   monkeypatch.setattr(FlakyCamera, "fault", OSError("the cable is out"))
   with server._camera(FlakyConfig(is_real_time=is_real_time)) as image:
     with pytest.raises(protocol.BridgeError, match=r"the camera gave no picture \(OSError: the cable is out\)"):
@@ -387,7 +387,7 @@ def test_a_camera_that_cannot_be_made_is_one_line(is_real_time):
 @pytest.mark.parametrize("num_before", [0, 1, 4, 50])
 @pytest.mark.parametrize("fault", [protocol.BridgeError("no picture"), RuntimeError("the cable is out")])
 def test_an_answer_that_is_lost_ends_the_episode_at_both_ends(tmp_path, monkeypatch, num_before, fault):
-  """It is that of a FIRST step, of one in the middle, or of the LAST one; the arm has moved all the same."""
+  """The answer is that of a FIRST step, a step in the middle, or the LAST one. The arm has moved all the same."""
   config = server.ServerConfig(driver=FlakyConfig(), num_joints=6, record=str(tmp_path))
   with served_here(config) as address, connected(address) as environment:
     world = host.adapt(environment, name="arm")
@@ -417,7 +417,7 @@ def test_a_refused_action_leaves_the_episode_as_it_is(address):
 
 @pytest.mark.parametrize("who", ["the server ends", "the client vanishes"])
 def test_a_step_that_is_cut_short_is_recorded_as_what_it_was(rig, rig_config, tmp_path, monkeypatch, who):
-  """The last step would last for five seconds; joint 1 then rests and joint 2 begins to move."""
+  """The last step would take five seconds. In it joint 1 rests and joint 2 begins to move."""
   action = np.array([1, 2, 1, 1, 1, 1, 1, 1, 1], np.int32)
   asked = simulation.command(action)
   with contextlib.ExitStack() as at_last, served_here(dataclasses.replace(rig_config, record=str(tmp_path))) as address:
@@ -432,7 +432,7 @@ def test_a_step_that_is_cut_short_is_recorded_as_what_it_was(rig, rig_config, tm
     stream.write(rpc.EnvironmentRequest(step=rpc.StepRequest(actions={1: tensor_utils.pack_tensor(action)})))
     while not rig.velocity[1]:
       time.sleep(0.001)
-    time.sleep(0.2)  # A reading is 20 ms old, and some more on a busy machine.
+    time.sleep(0.2)  # A reading is 20 ms old, and older on a busy machine.
     if who == "the client vanishes":
       channel.close()
       assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
@@ -445,7 +445,7 @@ def test_a_step_that_is_cut_short_is_recorded_as_what_it_was(rig, rig_config, tm
   assert 0.0 < took_s < 5.0 and 0.0 < moved_rad[1] <= took_s * asked[1]
   assert set(last.observation) == {"proprioception", "target", "jitter"}
   (jitter_s, _) = last.observation["jitter"]
-  assert jitter_s == pytest.approx(last.time_s - before.time_s - 5.0, abs=0.1 + SLACK_S)  # Which is cut, so below 0.
+  assert jitter_s == pytest.approx(last.time_s - before.time_s - 5.0, abs=0.1 + SLACK_S)  # The step is cut, so below 0.
   assert [len(one) for one in replay.Replay(str(tmp_path), ["proprioception"]).episodes()] == [5]
 
 
@@ -477,7 +477,7 @@ def test_what_is_not_an_action_is_refused_and_the_arm_held(address, action, word
     with pytest.raises(ValueError, match=word) as refusal:
       environment.step(action)
     assert "\n" not in str(refusal.value)
-    for _ in range(2):  # In the first one it brakes.
+    for _ in range(2):  # In the first step it brakes.
       after = environment.step({}).observation["proprioception"]
     assert abs(after[18:24]).max() < 0.2
 
@@ -508,7 +508,7 @@ def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free(rig, rig_config)
     environment.reset()
     set_going(environment, rig)
     start_s = time.monotonic()
-    environment._stream.close()  # No word of farewell.
+    environment._stream.close()  # Without saying that it leaves.
     assert rig.stood_after(start_s) < 0.2 + SLACK_S
     with connected(address) as other:
       assert other.reset().first()
@@ -516,7 +516,7 @@ def test_a_client_that_vanishes_leaves_the_arm_at_rest_and_free(rig, rig_config)
 
 @contextlib.contextmanager
 def on_its_way(address, rig):
-  """(stream, channel) of a client whose arm is on a way to a start that takes longer than a test waits."""
+  """(stream, channel) of a client whose arm is on its way to a start. The way takes longer than a test waits."""
   rig.is_placed = False
   rig.turn(1.5)
   with grpc.insecure_channel(address) as channel:
@@ -592,18 +592,18 @@ def test_a_camera_that_hangs_leaves_the_arm_in_charge_of_itself(rig, rig_config,
     set_going(environment, rig)
     rig.fault, start_s = fault, time.monotonic()
     refused = pytest.raises(ValueError, match="the camera gave no picture for 2 s; the arm was held")
-    with refused if fault == "image hangs" else contextlib.suppress(ValueError):  # Else the clock hangs with it.
+    with refused if fault == "image hangs" else contextlib.suppress(ValueError):  # Else the clock hangs too.
       environment.step(TURN)
     assert rig.changes[-1][0] - start_s < 0.1 + 0.2 + SLACK_S and not rig.velocity.any()
     rig.fault = ""
     time.sleep(arm_rig.HANG_S / 2)
-    while environment.step(TURN).first():  # It goes on, by another episode where the step was refused.
+    while environment.step(TURN).first():  # It goes on, with a new episode if the step was refused.
       pass
     assert rig.velocity[0] > 0.2
 
 
 def test_who_would_join_while_the_arm_goes_to_a_start_waits_no_longer_than_asked(rig, rig_config):
-  """The way takes the first client seconds, and its server answers nobody meanwhile."""
+  """The first client's way takes seconds, and its server answers nobody meanwhile."""
   rig.is_placed = False
   with served_here(rig_config) as address, connected(address, observations=["target"]) as environment:
     way = threading.Thread(target=lambda: environment.step(TURN))
@@ -668,7 +668,7 @@ def test_a_client_that_writes_ahead_is_cut_off(rig, rig_config):
     assert rig.stood_after(time.monotonic()) < 0.1 + SLACK_S
 
 
-def test_what_is_no_request_is_refused_and_a_server_that_got_it_stops(rig_config):
+def test_a_malformed_request_is_refused_and_the_server_can_still_stop(rig_config):
   with served_here(rig_config) as address:  # Fails if it does not stop.
     for _ in range(50):
       with grpc.insecure_channel(address) as channel:
@@ -692,7 +692,7 @@ class Unstoppable(twin.Twin):
 
 @dataclasses.dataclass(frozen=True)
 class MadeOnce:
-  """A twin's configuration that gives one driver."""
+  """A twin's configuration that always gives the same driver."""
 
   driver: object
   is_real_time = False
@@ -729,7 +729,7 @@ def test_an_arm_that_takes_no_stop_ends_the_server_with_one_line():
 
 @pytest.fixture
 def own_server():
-  """(process, address) of a twin's server, to do harm to."""
+  """(process, address) of a twin's server that a test may harm."""
   with arm_rig.served(server.ServerConfig(driver=twin.TwinConfig())) as served:
     yield served
 
@@ -779,7 +779,7 @@ FROZEN = (
 
 @contextlib.contextmanager
 def another_process(address):
-  """A client, which has moved joint 1 for a second, and steps again when it is told."""
+  """A client process that has moved joint 1 for a second, and steps again when it is told to."""
   pipe = subprocess.PIPE
   process = subprocess.Popen([sys.executable, "-c", FROZEN, address], stdin=pipe, stdout=pipe, text=True, env=VARIABLES)
   try:
@@ -791,7 +791,7 @@ def another_process(address):
 
 
 def until(is_so, *, timeout_s=60.0):
-  """Waits for it, however busy the machine is."""
+  """Waits until `is_so()`, however busy the machine is."""
   give_up_s = time.monotonic() + timeout_s
   while not is_so():
     assert time.monotonic() < give_up_s
@@ -813,13 +813,13 @@ def events(folder):
 
 
 def test_a_silent_client_loses_the_arm_and_is_told(tmp_path, monkeypatch):
-  """On a wall clock that the test turns, since the twin's stands still; the lease is half an hour."""
+  """The test sets the wall clock, since the twin's clock stands still. The lease is half an hour."""
   clock_s = [50.0]
   monkeypatch.setattr(desk, "time", types.SimpleNamespace(monotonic=lambda: clock_s[0]))
   with served_here(server.ServerConfig(driver=twin.TwinConfig(), record=str(tmp_path))) as address:
     with connected(address, observations=["target"]) as silent:
       silent.reset()
-      for _ in range(3):  # Each request is a new lease.
+      for _ in range(3):  # Each request starts a new lease.
         clock_s[0] += 1799.0
         time.sleep(0.2)
         assert not is_free(address)
@@ -837,7 +837,7 @@ def test_a_silent_client_loses_the_arm_and_is_told(tmp_path, monkeypatch):
         assert other.reset().first()
         with pytest.raises(protocol.BridgeError, match="lost the arm"):
           silent.step(TURN)
-        assert other.step(TURN).mid()  # Who is silent no longer disturbs nobody.
+        assert other.step(TURN).mid()  # A client that speaks again disturbs nobody.
   said = events(tmp_path)
   assert said.count("the client lost the arm: it asked for nothing for 1800 s") == 1
   assert said[0] == "a client joined, seed=0" and said[1].startswith("the arm is in use")
@@ -864,7 +864,7 @@ def test_who_lost_the_arm_may_join_again_and_a_lease_may_be_for_ever(monkeypatch
 
 
 def test_a_process_that_is_frozen_loses_the_arm_to_its_lease_and_is_told(rig, rig_config, tmp_path):
-  """Which is sooner than gRPC gives it up, after ten seconds."""
+  """The lease ends before gRPC gives the client up, after ten seconds."""
   config = dataclasses.replace(rig_config, watchdog_s=0.15, lease_s=3.0, record=str(tmp_path / "recording"))
   with server.launch(config) as address:
     with another_process(address) as frozen:
@@ -873,7 +873,7 @@ def test_a_process_that_is_frozen_loses_the_arm_to_its_lease_and_is_told(rig, ri
       assert not rig.velocity.any()
       frozen.send_signal(signal.SIGCONT)
       said, _ = frozen.communicate("\n", timeout=60.0)
-    assert said.count("\n") == 1 and re.match("lost the (arm|server) at", said)  # gRPC's, on a busy machine.
+    assert said.count("\n") == 1 and re.match("lost the (arm|server) at", said)  # By gRPC, on a busy machine.
     with connected(address) as other:
       assert other.reset().first()
   assert events(tmp_path / "recording").count("the client lost the arm: it asked for nothing for 3 s") == 1
@@ -891,7 +891,7 @@ def test_a_server_of_an_arm_goes_before_others_and_behind_its_driver(rig, rig_se
   process, _ = rig_server
   nice = {int(path.name): os.getpriority(os.PRIO_PROCESS, int(path.name)) for path in _threads(process.pid)}
   assert nice.pop(process.pid) == -10
-  assert -10 in nice.values()  # gRPC's.
+  assert -10 in nice.values()  # gRPC's threads.
   assert os.getpriority(os.PRIO_PROCESS, rig.driver_pid) == -20
 
 
@@ -901,7 +901,7 @@ def _threads(pid):
 
 @pytest.fixture
 def going_home(rig, rig_config, tmp_path):
-  """(process, address, folder) of a server whose arm, which nobody puts anywhere, goes home after a second."""
+  """(process, address, folder) of a server whose arm, which nobody places anywhere, goes home after a second."""
   config = dataclasses.replace(
     rig_config, task="reach/fixed", watchdog_s=0.3, home_after_s=1.0, record=str(tmp_path / "recording")
   )
@@ -916,7 +916,7 @@ def going_home(rig, rig_config, tmp_path):
 
 @contextlib.contextmanager
 def in_mid_way(rig):
-  """Waits until the arm, which was held, is on its way home; at 0.15 rad/s that takes two seconds or more."""
+  """Waits until the arm, which was held, is on its way home. At 0.15 rad/s the way takes two seconds or more."""
   until(lambda: not rig.velocity.any())
   until(lambda: rig.velocity[0] < -0.1)
   yield time.monotonic()
@@ -954,7 +954,7 @@ def test_an_arm_that_a_killed_client_leaves_is_held_and_then_goes_home(rig, rig_
 def test_who_joins_finds_the_arm_held_in_mid_way(rig, going_home):
   _, address, _ = going_home
   with in_mid_way(rig), connected(address) as environment:
-    assert rig.stood_after(time.monotonic()) < 0.2 + SLACK_S  # Since it has joined, which takes a client a while.
+    assert rig.stood_after(time.monotonic()) < 0.2 + SLACK_S  # Since it joined, as joining takes a while.
     num_changes = len(rig.changes)
     time.sleep(2.0)
     assert len(rig.changes) == num_changes and not is_home(rig)
@@ -1011,7 +1011,7 @@ def test_nothing_goes_home_before_a_client_has_moved_it(rig, rig_config):
 
 
 def test_a_twin_goes_home_on_simulated_time():
-  """Which passes in parts, though nobody asks."""
+  """Simulated time passes in parts, though nobody asks for it."""
   driver = twin.Twin(twin.TwinConfig(qpos_noise_rad=0.0))
   with served_here(server.ServerConfig(driver=MadeOnce(driver), home_after_s=10.0)) as address:
     with connected(address, observations=["target"]) as environment:
@@ -1107,7 +1107,7 @@ def test_a_twin_of_ones_own_is_what_is_asked_for_and_ends_with_its_environment(a
 
   monkeypatch.setattr(server, "launch", launch)
   environment = registry.make("twin/reach/random", gap="camera:full", num_joints=9, observations=("target",))
-  (config,) = launched  # Which no learner loses, however long it thinks.
+  (config,) = launched  # A lease that no learner loses, however long it thinks.
   assert config == server.ServerConfig(
     driver=gap_lib.make_twin("camera:full"), task="reach/random", num_joints=9, lease_s=np.inf
   )
@@ -1139,7 +1139,7 @@ def test_a_server_that_does_not_say_its_task_is_one_line(address, monkeypatch):
 
 
 def test_a_run_learns_in_several_twins_each_with_a_server_of_its_own():
-  """Real ones: what one does moves no other, and all end with the place."""
+  """The twins are real ones: what one does moves no other, and all end with the place."""
   there = place_lib.make("twin/reach/random", {"gap": "none"}, observations=("target", "proprioception"), num_worlds=2)
   assert isinstance(there, place_lib.Host)
   one, other = there.worlds
@@ -1238,7 +1238,7 @@ def test_wrong_configurations_are_refused():
 
 
 def test_what_a_server_was_started_to_ignore_does_not_end_it():
-  """As `nohup python -m experiments.arm ... &` in a script does, of a shell without job control."""
+  """As `nohup python -m experiments.arm ... &` does in a script, whose shell has no job control."""
   code = (
     "import os, signal, threading\n"
     "from environments.arm import server\n"
@@ -1287,7 +1287,7 @@ def test_a_launched_server_ends_with_the_process_that_launched_it():
 
 
 def test_it_moves_as_the_simulation_does_only_without_the_gap():
-  """The same task, start and actions; another servo, other friction and a late command."""
+  """Task, start and actions are the same. Servo and friction differ, and the command is late."""
   simulated = simulation.Jaco(tasks.TASKS["reach/random"], num_threads=1)
   state = jax.jit(simulated.reset)(jax.random.key(0))
   drivers = [twin.Twin(gap_lib.make_twin(gap)) for gap in ("full", "none")]

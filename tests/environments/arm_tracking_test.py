@@ -1,4 +1,4 @@
-"""Where a target of one colour is: on pictures painted here, and on the twin's with the whole gap."""
+"""Finding a target of one colour, on pictures painted here and on the twin's pictures with the whole gap."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ SIZE = 64
 
 
 def painted(place, *, hidden=None, rgb=(180, 30, 25)):
-  """A ball at `place` on brown, with sixteen samples a pixel, projected by numpy; `hidden`, columns, is dark."""
+  """Paints a ball at `place` on brown, projected by numpy with sixteen samples a pixel. `hidden` columns are dark."""
   back = constants.CAMERA_POSITION_M - constants.CAMERA_LOOK_AT_M
   back /= np.linalg.norm(back)
   right = np.cross([0, 0, 1], back) / np.linalg.norm(np.cross([0, 0, 1], back))
@@ -51,7 +51,7 @@ def test_a_ball_is_found_where_it_was_painted(place):
 def test_of_a_ball_that_is_hidden_in_part_the_whole_disc_counts():
   place = np.array([0.45, 0.0, 0.2])
   middle = int(painted(place)[1][0])
-  for hidden in (slice(middle, None), slice(None, middle)):  # Half of it: its patch is a pixel from its middle.
+  for hidden in (slice(middle, None), slice(None, middle)):  # Half is hidden: the patch is a pixel from the middle.
     picture, center = painted(place, hidden=hidden)
     assert abs(tracking.find(picture, TRACKER.rgb).center[0] - center[0]) > 0.9
     sight = TRACKER.locate(picture)
@@ -83,7 +83,7 @@ def test_the_last_place_holds_for_a_while_and_what_is_seen_whole_counts_more():
 
 
 def test_on_the_twin_with_the_whole_gap():
-  """200 starts with the arm in the way of some targets, by the twin's own camera pose and noise."""
+  """200 starts with the arm in the way of some targets, with the twin's own camera pose and noise."""
   config, task = twin.TwinConfig(), tasks.TASKS["reach/random"]
   starts = jax.vmap(lambda key: tasks.draw_start(task, key))(jax.random.split(jax.random.key(0), 200))
   tracker = tracking.Tracker(config.viewpoint, 0.2)

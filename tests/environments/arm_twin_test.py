@@ -1,4 +1,4 @@
-"""The twin: another arm than the simulation's, with the same joints, and every difference in its configuration."""
+"""The twin: a different arm from the simulation's, with the same joints. Its configuration has every difference."""
 
 import contextlib
 import dataclasses
@@ -61,16 +61,16 @@ def test_no_hostile_command_takes_it_out_of_its_limits():
     gate.wait(driver.now_s() + rng.choice([0.005, 0.02, 0.1]))
   assert len(driver.angles) > 10_000 and not driver.has_touched
   share = np.max(np.abs(driver.speeds), axis=0) / constants.MAX_VELOCITY_RAD_S
-  assert np.all((share > 0.5) & (share <= 1.0))  # It was no rest.
+  assert np.all((share > 0.5) & (share <= 1.0))  # It did not rest.
   acceleration = np.abs(np.diff(driver.speeds, axis=0)) / EXACT.physics_dt_s
   assert np.max(acceleration) < 10.0  # 8 are commanded; the fingers would follow 18.
   assert np.all((driver.angles >= constants.JOINT_LOW_RAD) & (driver.angles <= constants.JOINT_HIGH_RAD))
-  assert np.min(driver.angles, axis=0)[6:].min() < constants.JOINT_LOW_RAD[6] + 0.05  # One came to its limit.
+  assert np.min(driver.angles, axis=0)[6:].min() < constants.JOINT_LOW_RAD[6] + 0.05  # One finger came to its limit.
 
 
 @pytest.mark.parametrize(("joint", "speed"), [(1, 0.6), (2, -0.6)], ids=["onto the table", "into itself"])
 def test_it_brakes_before_it_touches(joint, speed):
-  """What it runs into without, and how near it comes."""
+  """How near it comes, and that without the clearance check it runs into something."""
   gaps_m = []
   for limits in (EXACT.limits(), dataclasses.replace(EXACT.limits(), clearance_m=None)):
     driver = Watched(EXACT)
@@ -101,7 +101,7 @@ def test_it_follows_a_command_at_the_servos_speed():
   path = positions(dataclasses.replace(EXACT, servo_speed_scale=0.5), num_periods=10)
   travelled = path[-1] - path[0]  # 0.9 s at half of 0.3 rad/s.
   np.testing.assert_allclose(travelled[[0, 3]], 0.9 * 0.15, atol=0.02)
-  assert np.abs(travelled[[1, 2, 4, 5]]).max() < 0.05  # The rest stays, against what weight is not compensated.
+  assert np.abs(travelled[[1, 2, 4, 5]]).max() < 0.05  # The others stay, against uncompensated weight.
 
 
 def test_latency_delays_the_motion_by_just_its_length():
@@ -133,7 +133,7 @@ def test_noise_has_the_configured_size_and_is_fresh_in_every_reading():
     assert abs(errors.mean()) < 0.1 * size
   exact_image = EXACT.make_camera().image(truth)
   difference = config.make_camera().image(readings[0]).astype(int) - exact_image
-  middle = (exact_image > 20) & (exact_image < 235)  # Where nothing is cut off.
+  middle = (exact_image > 20) & (exact_image < 235)  # Where no value is clipped.
   assert difference[middle].std() == pytest.approx(4.0, rel=0.1)
 
 
@@ -176,7 +176,7 @@ def test_the_picture_shows_the_target_where_the_camera_geometry_has_it():
 
 
 def test_fewer_triangles_make_the_same_picture():
-  """The camera's coarse meshes against the arm's own: but for single pixels of its outline nothing differs."""
+  """The camera's coarse meshes against the arm's own: only single pixels of the arm's outline differ."""
   rng, camera = np.random.default_rng(0), EXACT.make_camera()
   blank = EXACT.make().read()
   for qpos in constants.HOME_RAD + rng.uniform(-0.7, 0.7, (10, constants.NUM_JOINTS)):
@@ -255,7 +255,7 @@ def test_wrong_numbers_are_refused():
 
 
 def test_the_gate_of_a_slow_arm_looks_ahead_as_far():
-  """At full speed into itself: with the fast arm's 80 ms it overlaps with itself by 2 cm."""
+  """The arm moves into itself at full speed. With the fast arm's 80 ms it overlaps with itself by 2 cm."""
   config = dataclasses.replace(EXACT, action_latency_s=0.3)
   driver, rng = Watched(config), np.random.default_rng(0)
   gate, clearances_m = safety.Gate(driver, config.limits()), []

@@ -1,10 +1,10 @@
 """How long an arm moves on after a fault: `python -m tests.environments.arm_wall_clock --minutes=20 --out=FILE`.
 
 The arm is the rig of the tests, which keeps a velocity until it is told another one. A trial drives it at the speeds of
-actions, each joint to and fro at random, breaks one thing at a random instant, and waits until it stands. Trials run
-in lanes side by side, processes of their own: client faults through one server that goes on, faults of the server
-and of what it needs with a new one each, faults of the driver behind its gate alone. The table is of all trials in the
-file, to which each run adds its own.
+actions, each joint to and fro at random. It breaks one thing at a random instant, and waits until the arm stands still.
+Trials run in parallel lanes, each in its own process. Client faults go through one server that goes on. Faults of the
+server and of what it needs get a new server each. Faults of the driver happen behind its gate alone. Each run adds its
+trials to the file, and the table covers all trials in the file.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from environments.arm import credentials, driver, protocol, safety, server
 from environments.jaco import constants
 from tests.environments import arm_rig
 
-_STANDS_S = 0.1  # So long it must stand still.
+_STANDS_S = 0.1  # It must stand still this long.
 _GIVE_UP_S = 6.0
 
 
@@ -38,7 +38,7 @@ class Client:
   """A stream of messages, or of bytes."""
 
   def __init__(self, address, config):
-    """Joins the arm that is served so; its own certificates are in the folder `client` beside the server's."""
+    """Joins the arm at `address`. The client's certificates are in the folder `client` beside the server's."""
     self._messages = queue.SimpleQueue()
     if config.certificates:
       own = credentials.read(str(pathlib.Path(config.certificates).with_name("client")), is_server=False)
@@ -52,13 +52,13 @@ class Client:
     )
     self._answers = process(iter(self._messages.get, None))
     give_up_s = time.monotonic() + _GIVE_UP_S
-    while not (offered := self._join()):  # The client before may not have left yet.
+    while not (offered := self._join()):  # The previous client may not have left yet.
       if time.monotonic() > give_up_s:
         raise ConnectionError("the arm stays in use")
     (self._pixels,) = (uid for uid, spec in offered.items() if spec.name == "pixels")
 
   def _join(self):
-    """The observations that are offered; none where it is refused."""
+    """The observations that are offered, or none if joining is refused."""
     self.say(rpc.EnvironmentRequest(join_world=rpc.JoinWorldRequest(world_name=protocol.WORLD_NAME)))
     return self.hear().join_world.specs.observations
 
@@ -74,12 +74,12 @@ class Client:
     self._messages.put(message)
 
   def move(self, action, *, has_picture=False):
-    """A step, answered later."""
+    """Sends a step, which is answered later."""
     actions, asked = {1: tensor_utils.pack_tensor(action)}, [self._pixels] if has_picture else []
     self.say(rpc.EnvironmentRequest(step=rpc.StepRequest(actions=actions, requested_observations=asked)))
 
   def step(self, action):
-    """A step; when it was asked for."""
+    """Takes a step. Returns when it was asked for."""
     start_s = time.monotonic()
     self.move(action)
     self.hear()
@@ -114,7 +114,7 @@ def _leave(client, _):
   client.say(rpc.EnvironmentRequest(leave_world=rpc.LeaveWorldRequest()))
 
 
-# What a client does, and when that began.
+# What a client does. Each function returns when that began.
 CLIENT = {
   "falls silent (since its last command)": _instead_of_a_step(None),
   "sends NaN": _instead_of_a_step(lambda client, action: client.move(action * np.nan)),
@@ -129,7 +129,7 @@ ON_THE_WAY = {
   "vanishes on the way to a start": lambda client, _: client.close(),
   "leaves on the way to a start": _leave,
 }
-# Of the driver, as the rig knows them.
+# Faults of the driver, as the rig names them.
 DRIVER = {
   "`read` hangs": "read hangs",
   "`read` shows the past": "frozen",
@@ -154,7 +154,7 @@ SERVER_ON_THE_WAY = "the server gets SIGTERM on the way to a start"
 JOINS_ON_THE_WAY_HOME = "a client joins on the way home"
 SERVER_ON_THE_WAY_HOME = "the server gets SIGTERM on the way home"
 HOME = (JOINS_ON_THE_WAY_HOME, SERVER_ON_THE_WAY_HOME)
-# Fault -> the row of docs/results/arm.md that it counts in; a fault that is not here is a row of its own.
+# Fault -> the row of docs/results/arm.md that it counts in. A fault that is not here has its own row.
 ROWS = {
   name: row
   for row, names in {
@@ -184,7 +184,7 @@ def _actions(rng):
 
 
 def _in_turn(names, rng, end_s):
-  """These again and again, each time in another order, until the time is up."""
+  """Yields `names` again and again, each time in another order, until the time is up."""
   while True:
     for name in rng.permutation(names):
       if time.time() > end_s:
@@ -200,7 +200,7 @@ def _until(is_so):
 
 
 def _rest_s(rig, start_s):
-  """Seconds from `start_s` until the arm stood still; infinite where it did not."""
+  """Seconds from `start_s` until the arm stood still, or infinite if it did not."""
 
   def stands():
     when_s, velocity = rig.changes[-1]
@@ -210,7 +210,7 @@ def _rest_s(rig, start_s):
 
 
 def clients(rig, config, rng, end_s):
-  """One server for all, until it is lost to the load."""
+  """Uses one server for all trials, until it is lost to the load."""
   with arm_rig.served(config) as (_, address):
     for name in _in_turn([*CLIENT, *ON_THE_WAY], rng, end_s):
       rig.is_placed = name not in ON_THE_WAY
@@ -234,7 +234,7 @@ def clients(rig, config, rng, end_s):
 
 
 def servers(rig, config, rng, end_s):
-  """A server for each."""
+  """Uses a server for each trial."""
   for name in _in_turn([*SERVER_SIGNALS, *CAMERA, SERVER_ON_THE_WAY, *HOME], rng, end_s):
     if name in HOME:
       yield name, _on_the_way_home(rig, config, rng, name)
@@ -260,7 +260,7 @@ def servers(rig, config, rng, end_s):
 
 
 def _on_the_way_home(rig, config, rng, name):
-  """How long the arm moves on; None where it did not move. A client that joins connects first."""
+  """How long the arm moves on, or None if it did not move. A client that joins connects first."""
   rig.is_placed, rig.fault = True, ""
   with arm_rig.served(dataclasses.replace(config, home_after_s=0.3)) as (process, address):
     with contextlib.closing(Client(address, config)) as client:
@@ -279,7 +279,7 @@ def _on_the_way_home(rig, config, rng, name):
 
 
 def drivers(rig, config, rng, end_s):
-  """The process that owns the arm, one for each, without a server."""
+  """Uses a process that owns the arm for each trial, without a server."""
   for name in _in_turn([*DRIVER, *DRIVER_SIGNALS], rng, end_s):
     rig.fault = ""
     gate = driver.connect(config.driver)
@@ -294,7 +294,7 @@ def drivers(rig, config, rng, end_s):
       else:
         os.kill(rig.driver_pid, DRIVER_SIGNALS[name])
         with contextlib.suppress(safety.ArmLostError):
-          gate.read()  # The server asks.
+          gate.read()  # As the server asks.
       yield name, _rest_s(rig, start_s) if moved else None
     finally:
       with contextlib.suppress(safety.ArmLostError):
@@ -302,9 +302,9 @@ def drivers(rig, config, rng, end_s):
 
 
 def lane(trials, seed, end_s, out, certificates):
-  """Trials of one kind, one after the other; of each a line with its name and time, None: it did not come about."""
+  """Runs trials of one kind one by one, and writes a line for each: name and time, None if it did not come about."""
   rng = np.random.default_rng(seed)
-  with contextlib.suppress(OSError):  # Who watches must not be late; what serves the arm has sessions of its own.
+  with contextlib.suppress(OSError):  # The watcher must not be late. What serves the arm has its own sessions.
     os.setsid()
     pathlib.Path("/proc/self/autogroup").write_text("-20")
 
@@ -324,7 +324,7 @@ def lane(trials, seed, end_s, out, certificates):
 
 
 def table(times):
-  """Lines of Markdown, of each fault's times to rest, seconds: infinite for never, None where it did not come about."""
+  """Lines of Markdown from each fault's times to rest, seconds: infinite for never, None if it did not come about."""
   yield "| fault | count | stands still after, ms: middle | 99 % | at most | never | did not come about |"
   yield "|---|---|---|---|---|---|---|"
   for name, found in times.items():
@@ -337,7 +337,7 @@ def table(times):
 
 
 def read(out):
-  """Times of each fault, then of each row of `ROWS`, then of all; and the load of the machine at each trial."""
+  """Times of each fault, then of each row of `ROWS` and of all, then the machine's load at each trial."""
   trials = [json.loads(line) for line in out.read_text().splitlines()]
   times, rows = collections.defaultdict(list), collections.defaultdict(list)
   for name, rest_s, _ in trials:

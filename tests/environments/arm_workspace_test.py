@@ -1,4 +1,4 @@
-"""The gate's clearance, against that of the simulation, which is computed by other means."""
+"""The gate's clearance against the simulation's, which is computed by other means."""
 
 import jax
 import numpy as np
@@ -24,9 +24,9 @@ def test_clearance_is_that_which_ends_an_episode():
 
 
 def test_every_side_of_the_box_counts():
-  """The capsule that reaches farthest to a side is as far from it as from any other plane there."""
+  """The clearance to a side is the distance of the capsule that reaches farthest to it."""
   free = workspace.Workspace(low_m=(-9, -9, -9), high_m=(9, 9, 9)).clearance_m(constants.HOME_RAD)
-  assert free > 0.01  # To itself.
+  assert free > 0.01  # The clearance to itself.
   poses = jax.jit(kinematics.forward)(constants.HOME_RAD.astype(np.float32))
   ends = np.concatenate([np.asarray(x) for x in contact._ends(poses)])
   radius = np.tile(contact._LINKS.radius, 2)[:, None]

@@ -24,7 +24,7 @@ class PuppetDriver:
     self.time_s = 0.0
     self.qpos, self.velocity, self.target = constants.HOME_RAD.copy(), np.zeros(9), np.zeros(3)
     self.num_images = 0
-    self.is_placed = True  # Where an episode starts, as a simulated arm is.
+    self.is_placed = True  # Put where an episode starts, as a simulated arm is.
     self.is_stuck = False
 
   def now_s(self):
@@ -67,9 +67,9 @@ def driver():
 
 
 def make_world(driver, task="reach/random", **options):
-  # Acceleration and jerk are the gate's own matter (`arm_safety_test`).
+  # The gate's own tests cover acceleration and jerk (`arm_safety_test`).
   limits = dataclasses.replace(safety.jaco_limits(), max_acceleration_rad_s2=1e6, max_jerk_rad_s3=1e12)
-  image = getattr(driver, "image", None)  # The twin's camera is not looked through here.
+  image = getattr(driver, "image", None)  # The twin's camera is not used here.
   return world.ArmWorld(safety.Gate(driver, limits), image, tasks.TASKS[task], **options)
 
 
@@ -105,7 +105,7 @@ def test_six_joints_leave_the_fingers_at_rest(driver):
 
 
 def test_it_pays_and_ends_as_the_task_says(driver):
-  """Every step against `tasks.evaluate` of what the driver shows; the driver is noiseless."""
+  """Every step is compared with `tasks.evaluate` of what the driver shows. The driver is noiseless."""
   arm = make_world(driver)
   act = jax.jit(lambda qpos, target: oracle.act(qpos, target, num_joints=9))
   evaluate = jax.jit(lambda qpos, target, elapsed: tasks.evaluate(tasks.TASKS["reach/random"], qpos, target, elapsed))
@@ -138,7 +138,7 @@ def exact_twin():
 
 @pytest.mark.parametrize("task", MOVING)
 def test_a_target_goes_the_same_way_on_the_twin_as_in_the_simulation(exact_twin, task):
-  """The second episode of a seed, whose draw is the one of `world.ArmWorld`, played in the simulation too."""
+  """The second episode of a seed, drawn as `world.ArmWorld` draws it, is played in the simulation too."""
   simulated = simulation.Jaco(tasks.TASKS[task], num_threads=1)
   start_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(3), 1))
   start = jax.jit(tasks.draw_start, static_argnums=0)(tasks.TASKS[task], start_key)
@@ -251,8 +251,10 @@ def test_periods_keep_their_rate_and_a_late_client_starts_a_new_one(driver):
 
 
 def test_jitter_is_what_periods_and_commands_are_late_by(driver):
-  """Of a client that thinks on the driver's clock. Commands are due every 25 ms; the last one of a step is sent before
-  its end: after 75 ms of 100, after 50 ms of the 70 that are left to a late client."""
+  """The client thinks on the driver's clock. Commands are due every 25 ms.
+
+  A step's last command is sent before its end: after 75 ms of 100, or 50 ms of the 70 that are left to a late client.
+  """
   arm = make_world(driver)
   seen = []
   for thinks_s, is_wanted in ((0.0, True), (0.0, True), (0.03, True), (0.27, True), (0.0, True), (0.0, False)):
@@ -272,7 +274,7 @@ def test_jitter_is_what_periods_and_commands_are_late_by(driver):
 
 
 def test_jitter_is_nothing_on_simulated_time(exact_twin):
-  """Exactly, whatever the twin's clock, a sum of steps of 5 ms, has rounded."""
+  """It is exactly 0, whatever the twin's clock, a sum of steps of 5 ms, has rounded."""
   arm = make_world(exact_twin)
   for action in np.random.default_rng(0).integers(0, 3, (120, 9), dtype=np.int32):
     arm.step(action)
@@ -280,7 +282,7 @@ def test_jitter_is_nothing_on_simulated_time(exact_twin):
   assert exact_twin.now_s() > 11.0
 
 
-def test_getting_ready_moves_nothing(driver):
+def test_preparing_does_not_move_the_arm(driver):
   def moves(*_, **__):
     raise AssertionError("the arm was moved")
 
@@ -305,7 +307,7 @@ def test_an_arm_goes_to_the_start_of_an_episode_slowly(driver):
   assert np.abs(driver.qpos - before).max() < np.pi  # Not the long way round.
   assert (np.abs(told) <= constants.COMMAND_RAD_S / 2 + 1e-9).all()
   assert np.abs(told).max() > 0.1
-  arm.step(np.full(9, 2, np.int32))  # And goes on from there.
+  arm.step(np.full(9, 2, np.int32))  # It goes on from there.
   assert driver.velocity.all()
 
 
@@ -332,7 +334,7 @@ def test_an_arm_that_does_not_get_to_the_start_is_given_up(driver):
 
 @pytest.mark.parametrize("here_rad", [constants.HOME_RAD, arm_route_test.FOLDED])
 def test_behind_its_gate_an_arm_comes_to_every_start_and_home(driver, here_rad):
-  """To one that is too near itself for the gate as to others."""
+  """This includes a start where the arm is too near itself for the gate."""
   limits, seed = safety.jaco_limits(), 31
   arm = world.ArmWorld(safety.Gate(driver, limits), driver.image, tasks.TASKS["reach/random"], seed=seed)
   assert limits.clearance_m(start_of(driver, arm)) < 0.01
@@ -347,7 +349,7 @@ def test_behind_its_gate_an_arm_comes_to_every_start_and_home(driver, here_rad):
 
 
 def test_an_arm_that_is_pushed_off_its_way_finds_another(driver):
-  """From where it is pushed to, the rest of the way that it was on is blocked."""
+  """From where it is pushed to, the rest of its old way is blocked."""
   arm = world.ArmWorld(safety.Gate(driver, safety.jaco_limits()), driver.image, tasks.TASKS["reach/fixed"])
   driver.is_placed = False
   arm.step(None)
@@ -361,7 +363,7 @@ def test_an_arm_that_is_pushed_off_its_way_finds_another(driver):
 
 
 def test_a_workspace_too_small_for_home_is_refused(driver):
-  """An arm that is never clear could come to no start."""
+  """An arm that is never clear could not reach any start."""
   narrow = workspace.Workspace(high_m=(1.0, 1.0, constants.TABLE_HEIGHT_M + 0.5)).clearance_m
   limits = dataclasses.replace(safety.jaco_limits(), clearance_m=narrow)
   with pytest.raises(protocol.BridgeError, match=r"home is -0\.\d\d m from .* must be 0\.03 m; .*") as refusal:
@@ -370,7 +372,7 @@ def test_a_workspace_too_small_for_home_is_refused(driver):
 
 
 def test_a_reading_from_before_an_arm_was_put_at_its_start_takes_it_nowhere(driver):
-  """As where instruments are read on a thread of their own."""
+  """As happens where instruments are read on their own thread."""
   gate = safety.Gate(driver, safety.jaco_limits(), read=lambda: driver.read())
   arm = world.ArmWorld(gate, driver.image, tasks.TASKS["reach/random"], seed=31)
   start = start_of(driver, arm)
@@ -392,20 +394,20 @@ def test_a_reading_from_before_an_arm_was_put_at_its_start_takes_it_nowhere(driv
 
 
 def off_home_rad(driver):
-  """Of the joint that is farthest; joints without limits may have turned."""
+  """How far off the farthest joint is. Joints without limits may have turned."""
   off = driver.qpos - constants.HOME_RAD
   return np.abs(np.where(constants.IS_LIMITED, off, np.sin(off))).max()
 
 
 def start_of(driver, arm):
-  """Where the arm's next episode puts a simulated one."""
+  """Where the arm's next episode puts a simulated arm."""
   arm.step(None)
   arm.restart()
   return driver.qpos.copy()
 
 
 def away(driver, **options):
-  """Of an arm that nobody puts anywhere: the world of one episode, which moved it from home for two seconds."""
+  """The world of an arm that nobody places anywhere, after an episode that moved it from home for two seconds."""
   arm = make_world(driver, task="reach/fixed", **options)
   driver.is_placed = False
   arm.step(None)
@@ -426,7 +428,7 @@ def test_an_arm_that_nobody_has_is_held_and_then_goes_home_slowly(driver):
   driver.command = lambda velocity: (told.append((driver.time_s - start_s, velocity)), command(velocity))
   said, before_s = [], driver.time_s
   for words in arm.go_home(after_s=2.0, is_wanted=always):
-    assert driver.time_s - before_s < 0.05 + 1e-6  # A part at a time.
+    assert driver.time_s - before_s < 0.05 + 1e-6  # One part at a time.
     before_s = driver.time_s
     said += [(words, driver.time_s - start_s)] if words else []
   (goes, goes_s), (is_there, is_there_s) = said
@@ -539,7 +541,7 @@ def test_a_command_holds_for_as_long_as_said(driver):
 
 
 def test_a_tracked_target_is_paid_and_shown_and_one_out_of_sight_holds_the_arm():
-  """The driver believes the target elsewhere; the camera is asked once a step."""
+  """The driver believes that the target is elsewhere. The camera is asked once a step."""
   driver, far, places = PuppetDriver(), np.array([0.6, 0.2, 0.2]), []
   palm = np.asarray(kinematics.palm(kinematics.forward(np.float32(constants.HOME_RAD))))
 
@@ -568,7 +570,7 @@ def test_a_tracked_target_is_paid_and_shown_and_one_out_of_sight_holds_the_arm()
 
 
 def tracked(places, task="reach/fixed"):
-  """A world whose camera sees the target at each of `places` in turn, and does not where that is None."""
+  """A world whose camera sees the target at each of `places` in turn, and sees none where the place is None."""
 
   def track(pixels, time_s):
     place = places.pop(0)
@@ -583,7 +585,7 @@ SEEN = np.array([0.45, 0.0, 0.2])
 
 
 def test_an_episode_whose_start_is_not_seen_has_not_begun():
-  """The conveyor's path has as many places as an episode has steps: a count of before would run out of it."""
+  """The conveyor's path has as many places as an episode has steps: an old count of steps would run out of it."""
   arm = tracked([SEEN] * 51 + [None] + [SEEN] * 2, task="conveyor")
   step_type = arm.step(None)[0]
   while not step_type.last():
@@ -594,7 +596,7 @@ def test_an_episode_whose_start_is_not_seen_has_not_begun():
 
 
 @pytest.mark.parametrize("nowhere", [np.full(3, np.nan), np.array([0.4, np.inf, 0.2])])
-def test_a_target_of_which_the_driver_knows_no_place_pays_nothing_in_silence(driver, nowhere):
+def test_a_non_finite_target_cuts_the_step_short(driver, nowhere):
   arm = make_world(driver, task="reach/fixed")
   assert [arm.step(REST)[0] for _ in range(2)] == [dm_env.StepType.FIRST, dm_env.StepType.MID]
   place, driver.place_target, driver.target = driver.target, lambda place: None, nowhere
@@ -611,7 +613,7 @@ def test_a_target_of_which_the_driver_knows_no_place_pays_nothing_in_silence(dri
 
 
 def test_a_step_whose_end_is_not_seen_is_recorded_as_cut_short():
-  """By the desk, which answers clients: the arm has moved. The next step begins an episode."""
+  """The desk, which answers clients, records it, as the arm has moved. The next step begins an episode."""
   arm, client, recorded = tracked([SEEN, SEEN, None, SEEN]), threading.Event(), []
   with contextlib.closing(mailbox.Mailbox()) as calls:
     counter = desk.Desk(
@@ -631,7 +633,7 @@ def test_a_step_whose_end_is_not_seen_is_recorded_as_cut_short():
   np.testing.assert_array_equal(steps[2].reading.target_in_base_m, SEEN)
 
 
-def test_what_is_not_as_its_spec_says_is_refused_before_anybody_joins(driver):
+def test_observations_that_violate_their_spec_are_refused_before_anybody_joins(driver):
   driver.image = lambda reading: np.zeros((480, 640, 3), np.uint8)
   with pytest.raises(
     protocol.BridgeError, match=r"gives 'pixels' of another form than is offered, .*480, 640"

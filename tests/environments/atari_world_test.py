@@ -40,7 +40,7 @@ def test_pictures_and_rewards_are_those_of_ale_pys_own_preprocessing(game):
     action = int(rng.integers(theirs.num_actions))
     expected, timestep = theirs.step(np.array([action])), ours.step(_act(action))
     assert timestep.reward == expected.reward[0]
-    if t >= 3:  # They begin with black pictures, we with copies of the first.
+    if t >= 3:  # ale-py begins with black pictures, we with copies of the first.
       pixels = timestep.observation["pixels"].astype(int)
       np.testing.assert_allclose(pixels, expected.pixels[0].transpose(1, 2, 0), atol=1)
 
@@ -134,7 +134,7 @@ def test_an_episode_may_end_with_a_life_and_the_next_goes_on_in_the_same_game():
 
 
 class _Lives:
-  """An emulator of which only the lives are not its own: `lives[t]` after t frames."""
+  """An emulator in which only the lives are replaced: `lives[t]` after t frames."""
 
   def __init__(self, ale, lives):
     self._ale, self._left = ale, iter(lives)
@@ -168,7 +168,7 @@ def test_a_life_that_was_given_in_between_can_be_lost(lives, num_steps):
 
 
 def test_any_seed_of_a_run_is_one_of_the_emulator():
-  for seed in (2**31, 2**32 - 1):  # It takes 31 bits, a run 32.
+  for seed in (2**31, 2**32 - 1):  # The emulator's seed has 31 bits, a run's has 32.
     assert registry.make("atari/pong", seed=seed).reset().first()
   with pytest.raises(ValueError, match="seed=-1 must not be below 0"):
     registry.make("atari/pong", seed=-1)
@@ -202,7 +202,7 @@ def test_what_cannot_be_is_refused_in_one_line(monkeypatch):
     world.Atari("pong", seed=0)
 
 
-@pytest.mark.parametrize("size", [(210, 160), (250, 160)])  # NTSC and PAL; the sums of the latter need 32 bits.
+@pytest.mark.parametrize("size", [(210, 160), (250, 160)])  # NTSC and PAL. PAL's sums need 32 bits.
 def test_a_picture_is_the_brighter_of_two_screens_averaged_over_areas(size):
   camera, rng = emulator.Camera(size), np.random.default_rng(0)
   pictures, expected = [], []

@@ -1,4 +1,4 @@
-"""Worlds side by side: how often a world is traced. That they are the world alone is shown for each of ours."""
+"""Batches of worlds: how often a world is traced. Each world's own tests show that a batch equals the world alone."""
 
 import collections
 import dataclasses
@@ -51,7 +51,7 @@ def behind_dm_env(world):
 
 @pytest.mark.parametrize("play", [in_batch, behind_dm_env])
 def test_a_world_is_computed_in_float32(play):
-  """An H100's default is TF32, of 11 bits: a rotation by it moves a far pixel, and physics does not bear it."""
+  """An H100's default is TF32, of 11 bits. Rotations in it move far pixels, and physics does not tolerate it."""
   seen = []
 
   def noted(method):

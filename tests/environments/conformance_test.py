@@ -1,4 +1,4 @@
-"""The check for worlds of others passes ours, and finds each fault that is put into a world that passes."""
+"""The check for users' worlds passes ours, and finds each fault that is put into a world that passes."""
 
 import dataclasses
 import functools
@@ -18,14 +18,14 @@ from tests.environments import own_world_test
 def test_worlds_that_are_right_pass_and_their_episodes_are_counted():
   assert (
     conformance.check(own_world.Catch, num_steps=30) == 6
-  )  # Ten steps an episode, its reset among them; two copies.
+  )  # Ten steps an episode, including its reset, and two copies.
   assert conformance.check(own_world_test.HostCatch, num_steps=30) == 3
   assert conformance.check(functools.partial(registry.make, "pong/pong"), num_steps=5) == 0
   assert conformance.check(gymnasium_world.make, num_steps=300) > 3
 
 
 def fault(method, change):
-  """`CueRecall` whose `method` gives what `change` makes of what it gives."""
+  """`CueRecall` with `change` applied to what its `method` returns."""
 
   def altered(self, *arguments):
     return change(getattr(worlds.CueRecall, method)(self, *arguments))
@@ -179,9 +179,9 @@ def test_a_fault_of_a_world_behind_dm_env_is_named(method, change, words):
 
 
 def test_the_example_plays_what_gymnasium_plays():
-  """Gymnasium itself says what is right: states, rewards and ends over several episodes, a time limit among them."""
+  """Gymnasium itself says what is right: states, rewards and ends over several episodes, including a time limit."""
   ours, theirs = gymnasium_world.make(seed=3), gymnasium.make("CartPole-v1")
-  ours._environment._max_episode_steps = theirs._max_episode_steps = 12  # So that some are cut short.
+  ours._environment._max_episode_steps = theirs._max_episode_steps = 12  # So that some episodes are cut short.
   state, _ = theirs.reset(seed=3)
   timestep, ends = ours.reset(), []
   np.testing.assert_array_equal(timestep.observation["state"], state)

@@ -1,10 +1,10 @@
-"""Makes the committed textures from DeepMind Lab's own, which the labmaze wheel brings along (Apache-2.0).
+"""Makes the committed textures from DeepMind Lab's own, which the labmaze wheel contains (Apache-2.0).
 
     python -m tests.environments.derive_assets
 
-The wheel's pictures are 1024 pixels wide, 4 MB in all; here each is averaged down to 64 pixels a cell, and the four
-sides of a sky are rolled out to a band of 256 azimuths by 64 heights. Committing 0.3 MB keeps training free of
-labmaze, which has to be compiled where it has no wheel.
+The wheel's pictures are 1024 pixels wide, 4 MB in all. Here each is averaged down to 64 pixels a cell, and the four
+sides of a sky are unrolled to a band of 256 azimuths by 64 heights. Committing 0.3 MB keeps training free of labmaze,
+which has to be compiled where it has no wheel.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ def band(sky: str) -> np.ndarray:
   """A sky as it stands above the horizon, `[64, 256, 3]` uint8: azimuths to the right, tangents of height 1 to 0 down.
 
   A side of the sky's cube shows height h over its middle where the tangent of a direction's height is
-  h / sqrt(1 + x^2), x across the side; what lies beyond the side's upper edge takes the edge's colour.
+  h / sqrt(1 + x^2), with x across the side. Directions beyond the side's upper edge take the edge's colour.
   """
   height, width = appearance.SKY_SHAPE
   tangent = 1.0 - (np.arange(height) + 0.5) / height

@@ -1,10 +1,10 @@
-"""Draws the committed layouts with labmaze (Apache-2.0), all but the hand-drawn `i_maze`.
+"""Draws the committed layouts with labmaze (Apache-2.0), all except the hand-drawn `i_maze`.
 
     python -m tests.environments.derive_layouts
 
-Sizes are the paper's (papers.md 3.5). Among labmaze's seeds these were taken for several loops, short ways (no cell is
-farther than 18, 22, 46 and 51 steps from another) and short lines of sight. Goal and fruit of the static mazes are
-drawn here too, once: fruit in a tenth of the cells, as in Lab's own scripts, a fifth of it strawberries (a guess).
+Sizes are the paper's (papers.md 3.5). These labmaze seeds were chosen for several loops, short ways (no cell is farther
+than 18, 22, 46 and 51 steps from another) and short lines of sight. The goal and fruit of the static mazes are also
+drawn here, once. Fruit is in a tenth of the cells, as in Lab's own scripts. A fifth of it is strawberries (a guess).
 """
 
 import pathlib
@@ -33,7 +33,7 @@ def draw(name: str) -> str:
     spawns_per_room=0, objects_per_room=0, random_seed=seed,
   )  # fmt: skip
   squares = np.array([list(line) for line in str(maze.entity_layer).splitlines() if line], str)
-  cells = squares[1::2, 1::2]  # A view: what is written here is written there.
+  cells = squares[1::2, 1::2]  # A view: writing to it writes to `squares`.
   cells[:] = layout.START
   if is_static:
     num_fruit = max(2, round(0.1 * (cells.size - 1)))

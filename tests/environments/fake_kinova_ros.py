@@ -1,8 +1,8 @@
-"""An imitation of kinova-ros's node on a queue as its README tells of: `python fake_kinova_ros.py STATE PACKAGES`.
+"""An imitation of kinova-ros's node, with a queue as in its README: `python fake_kinova_ros.py STATE PACKAGES`.
 
-A point of the queue is a velocity for 10 ms; an empty queue is rest. A stop empties it; only a start ends that.
-The file STATE, ten numbers, is what a test sees: six angles in degrees, how many points wait, how many waited at most,
-whether it is stopped, how many messages came.
+A point in the queue is a velocity for 10 ms. An empty queue is rest. A stop empties it, and only a start ends the stop.
+A test sees the file STATE, ten numbers: six angles in degrees, how many points wait, how many waited at most, whether
+the node is stopped, how many messages came.
 """
 
 import sys

@@ -216,12 +216,12 @@ def test_an_environment_that_does_not_restart_is_refused():
 def test_an_episode_that_starts_within_another_is_refused():
   environment = Recorder(specs.DiscreteArray(2))
   adapted = host.adapt(environment, name="mine")
-  assert adapted.step(np.array([0], np.int32)).first()  # As dm_env has it where nobody has reset.
+  assert adapted.step(np.array([0], np.int32)).first()  # As dm_env has it if nobody has called reset.
   adapted.step(np.array([0], np.int32))
   environment._elapsed = 3  # It starts again, and nobody is told.
   with pytest.raises(ValueError, match="mine: an episode starts without LAST before it"):
     adapted.step(np.array([0], np.int32))
-  assert adapted.reset().first()  # Who asks for it may.
+  assert adapted.reset().first()  # A caller that asks for it may.
   environment.reset = lambda: dm_env.transition(0.0, (0.5, 1.5))
   with pytest.raises(ValueError, match="mine: reset must start an episode"):
     adapted.reset()
@@ -265,6 +265,6 @@ def test_what_else_the_environment_has_is_reached():
     {"key": specs.DiscreteArray(3)},
   ],
 )
-def test_what_is_not_ours_has_no_number_of_choices(theirs):
+def test_num_choices_refuses_foreign_specs(theirs):
   with pytest.raises(ValueError, match="key.*with minimum 0"):
     core.num_choices(theirs)

@@ -25,7 +25,7 @@ def _is_red(pixels: np.ndarray) -> np.ndarray:
 
 
 def _project(point: np.ndarray, position: np.ndarray = constants.CAMERA_POSITION_M) -> tuple[float, float, float]:
-  """Row, column and depth of a point in the nominal camera, or one at another position, by hand."""
+  """Row, column and depth of a point in the nominal camera, or in one at another position, by hand."""
   forward = constants.CAMERA_LOOK_AT_M - position
   forward = forward / np.linalg.norm(forward)
   right = np.cross(forward, [0, 0, 1])

@@ -8,14 +8,14 @@ import pytest
 from environments.jaco import constants, kinematics, physics
 
 _NUM_WORLDS = 4
-# XLA:CPU's fusion pass duplicates MJX's chain of kinematics exponentially. Without it the older emitters of `conftest`
-# transpose wrongly.
+# XLA:CPU's fusion pass duplicates MJX's chain of kinematics exponentially. Without that pass the older emitters of
+# `conftest` transpose wrongly.
 _COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_cpu_use_fusion_emitters": True}
 
 
 @pytest.fixture(scope="module")
 def steps():
-  """One batched step a physics, with dynamics as an argument, so that MJX is compiled once."""
+  """One batched step per physics, with dynamics as an argument, so that MJX is compiled once."""
   mujoco_step = jax.jit(jax.vmap(physics.make("mujoco")))
   mjx_step = jax.jit(jax.vmap(physics.make("mjx")), compiler_options=_COMPILER_OPTIONS)
   return mujoco_step, mjx_step
@@ -83,14 +83,14 @@ def test_a_batch_is_its_worlds(steps):
 
 
 def test_a_world_that_diverges_says_so_and_leaves_the_others_what_they_are(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT where it is.
+  monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT to the current folder.
   step = jax.jit(jax.vmap(physics.make("mujoco", num_threads=1), in_axes=(None, 0, 0, 0)))
   qpos, qvel, ctrl = _kicked(4)
   whole = np.stack(step(None, qpos, qvel, ctrl))
   broken = np.stack(step(None, qpos, qvel.at[1].set(jnp.nan), ctrl))
   assert np.isnan(broken[:, 1]).all()
   np.testing.assert_array_equal(np.delete(broken, 1, axis=1), np.delete(whole, 1, axis=1))
-  np.testing.assert_array_equal(np.stack(step(None, qpos, qvel, ctrl)), whole)  # Nor is it in the next batch.
+  np.testing.assert_array_equal(np.stack(step(None, qpos, qvel, ctrl)), whole)  # The next batch is unaffected.
 
 
 def test_an_unknown_physics_is_refused():

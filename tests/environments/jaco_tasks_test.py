@@ -1,4 +1,4 @@
-"""Reward, endings and starts of the tasks, on poses set by hand, and the ways that targets go."""
+"""Reward, endings and starts of the tasks, on poses set by hand, and the paths of targets."""
 
 import dataclasses
 import functools
@@ -109,7 +109,7 @@ def test_segment_distance_is_the_least_over_points():
 
 
 def test_clearances_are_those_of_the_geoms():
-  """Heights by hand from poses; gaps against all pairs of sampled points on the segments."""
+  """Heights are computed by hand from poses, gaps from all pairs of sampled points on the segments."""
   poses = jax.jit(kinematics.forward)(_with(2, 1.0))
   start, end = (np.asarray(x) for x in contact._ends(poses))
   radius, body = contact._LINKS.radius, contact._LINKS.body
@@ -132,12 +132,12 @@ def _paths(name: str, seed: int = 0) -> tuple[tasks.Target, np.ndarray]:
 
 
 def _velocities(name: str) -> np.ndarray:
-  """Of the targets in each step, m/s `[N, T, 3]`; a step in which one bounces shows less than its speed."""
+  """Target velocities in each step, m/s `[N, T, 3]`. A step in which a target bounces shows less than its speed."""
   return np.diff(_paths(name)[1], axis=1) / _DT_S
 
 
 def _bounces(name: str) -> np.ndarray:
-  """Steps `[N, T]` that begin or end within a step of a face; of these nothing is expected."""
+  """Steps `[N, T]` that begin or end within a step of a face. Nothing is expected of these."""
   task, path = tasks.TASKS[name], _paths(name)[1]
   low, high = np.array(task.target_low_m), np.array(task.target_high_m)
   near = (np.minimum(path - low, high - path) < task.target_speed_m_s[1] * _DT_S)[..., low < high].any(-1)
@@ -180,7 +180,7 @@ def test_the_same_key_gives_the_same_path_and_another_key_another(name):
 
 @pytest.mark.parametrize("name", ["reach/moving", "catch"])
 def test_a_straight_way_is_folded_at_the_faces(name):
-  """For 20 s against the closed form, in float64: the free path, folded back into the box like a strip of paper."""
+  """For 20 s it equals the closed form, in float64: the free path, folded back into the box like a strip of paper."""
   starts, task = _paths(name)[0], dataclasses.replace(tasks.TASKS[name], num_steps=200)
   path, low, high = _go(task, starts), np.array(task.target_low_m), np.array(task.target_high_m)
   free = np.float64(starts.position)[:, None] + np.arange(201)[:, None] * _DT_S * np.float64(starts.velocity)[:, None]
@@ -215,7 +215,7 @@ def test_the_bee_turns_twice_a_second_to_anywhere():
   lengths = np.linalg.norm(before, axis=-1) * np.linalg.norm(after, axis=-1)
   cosine = (np.sum(before * after, -1) / lengths)[is_turned]
   assert len(cosine) > 500
-  np.testing.assert_allclose([cosine.mean(), np.square(cosine).mean()], [0.0, 1 / 3], atol=0.06)  # Of a sphere.
+  np.testing.assert_allclose([cosine.mean(), np.square(cosine).mean()], [0.0, 1 / 3], atol=0.06)  # As on a sphere.
 
 
 def test_a_throw_comes_from_a_side_and_goes_to_the_other():

@@ -1,4 +1,4 @@
-"""The Jaco world as a batch, as one arm, and as what the oracle makes of it."""
+"""The Jaco world as a batch, as one arm, and as played by the oracle."""
 
 import itertools
 
@@ -71,7 +71,7 @@ def test_observations_meet_their_specs(random_6):
 
 
 def test_the_depth_heads_targets_are_read_off_the_camera(random_6):
-  """In numpy, from the depth that the picture's own rays met; all bands but a few are seen in a few pictures."""
+  """In numpy, from the depth that the picture's own rays met. All eight bands are seen in a few pictures."""
   see = jax.jit(jax.vmap(lambda key: random_6.observe(random_6.reset(key)).privileged))
   seen = jax.tree.map(np.asarray, see(jax.random.split(jax.random.key(0), 40)))
   middles = seen["depth_map"][:, 4::8, 4::8]
@@ -82,7 +82,7 @@ def test_the_depth_heads_targets_are_read_off_the_camera(random_6):
 
 
 def test_a_palm_that_comes_back_closes_a_loop(random_6):
-  """Half a second of turning the base there, half a second back; against the definition over the palms seen."""
+  """The base turns 12 steps there and 12 steps back. Labels equal the definition over the palms seen."""
   options = {"loop_near_m": 0.04, "loop_far_m": 0.1}
   arm = registry.make("jaco/reach/random", num_joints=6, **options)
   step, observe = jax.jit(arm.step), jax.jit(arm.observe)
@@ -190,8 +190,8 @@ def test_a_diverged_simulation_ends_the_episode_with_finite_observations(fixed):
 @pytest.mark.parametrize("randomization", [None, {"mass": 0.2}])
 @pytest.mark.parametrize("speed_rad_s", [1e6, 1e12, np.nan])
 def test_mujoco_itself_says_that_it_diverged(randomization, speed_rad_s, tmp_path, monkeypatch):
-  """Left to itself it resets, to finite angles of 0, with which the arm would seem to touch the table."""
-  monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT where it is.
+  """Left to itself, MuJoCo resets to finite angles of 0, at which the arm would seem to touch the table."""
+  monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT to the current folder.
   arm = registry.make("jaco/reach/fixed", physics_kind="mujoco", randomization=randomization)
   start = jax.jit(arm.reset)(jax.random.key(0))
   fast = start.replace(qvel=start.qvel.at[0].set(speed_rad_s))
@@ -211,13 +211,13 @@ def test_the_oracle_reaches(name):
 
 @pytest.fixture(scope="module", params=["reach/moving", "conveyor", "catch", "catch_the_bee"])
 def moving(request):
-  """The start, the step and the sight of a world whose target moves, compiled."""
+  """The compiled reset, step and observe of a world whose target moves."""
   arm = registry.make(f"jaco/{request.param}", num_joints=6)
   return jax.jit(arm.reset), jax.jit(arm.step), jax.jit(arm.observe)
 
 
 def test_a_step_pays_where_the_target_has_come_to(moving):
-  """The palm is held at x 45 cm, 5 cm above the target's height; the target comes by 1 cm a step."""
+  """The palm is held at x 45 cm, 5 cm above the target's height. The target moves by 1 cm a step."""
   reset, step, observe = moving
   state = reset(jax.random.key(0)).replace(qpos=jnp.float32(constants.HOME_RAD))
   palm = np.asarray(observe(state).privileged["palm"])
@@ -235,7 +235,7 @@ def test_a_step_pays_where_the_target_has_come_to(moving):
 
 
 def test_a_target_goes_its_way_whatever_the_arm_does_and_is_not_felt(moving):
-  """Two targets and two ways to move the arm: proprioception tells the arm's way alone, the picture both."""
+  """Two targets and two arm motions: proprioception shows the arm's motion alone, the picture shows both."""
   reset, step, observe = moving
   starts = [reset(jax.random.key(0))]
   starts.append(starts[0].replace(target=reset(jax.random.key(7)).target))
@@ -259,7 +259,7 @@ def test_a_target_goes_its_way_whatever_the_arm_does_and_is_not_felt(moving):
 
 
 def test_a_change_is_seen_and_nothing_else(fixed):
-  """One episode in every look: what is not seen is the same to the bit."""
+  """One episode in every appearance: what is not seen is bitwise the same."""
   action = jnp.full(9, 2, jnp.int32)
 
   def play(change):

@@ -18,12 +18,12 @@ def slow_labels(path: np.ndarray, near: float, far: float) -> np.ndarray:
 
 
 def _labels(path: np.ndarray, near: float, far: float) -> np.ndarray:
-  padded = jnp.zeros((2, len(path) + 7), jnp.float32).at[:, : len(path)].set(path.T)  # What is not yet does not count.
+  padded = jnp.zeros((2, len(path) + 7), jnp.float32).at[:, : len(path)].set(path.T)  # Future steps do not count.
   label = jax.jit(jax.vmap(lambda last: loop_closure.label(padded, last, near=near, far=far)))
   return np.asarray(label(jnp.arange(len(path), dtype=jnp.int32)))
 
 
-def test_by_hand():
+def test_labels_of_a_path_made_by_hand():
   """Out three cells and back: the start is near again after the way of four steps back, but not while going out."""
   path = np.array([0, 1.5, 3, 2.5, 1.5, 0.9, 0.5, 0])[:, None] * np.array([[1.0, 0.0]])
   np.testing.assert_array_equal(_labels(path, 1.0, 2.0), [0, 0, 0, 0, 0, 1, 1, 1])

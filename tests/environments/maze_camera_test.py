@@ -1,4 +1,4 @@
-"""The picture and its depth against float64 geometry: rays cut rectangles and discs, colours are the textures'."""
+"""The picture and its depth against float64 geometry: rays cut rectangles and discs, colours come from textures."""
 
 import imageio.v3 as iio
 import jax
@@ -18,8 +18,8 @@ def _rectangles(maze: layout.Layout) -> np.ndarray:
 
 
 def _slants(maze: layout.Layout) -> np.ndarray:
-  """Both ends of every line that slants, x0, y0, x1, y1: from one corner of its square to the other."""
-  found = [(0.0, 0.0, 0.0, 0.0)]  # A point, that no ray meets.
+  """Both ends of every slanting line, x0, y0, x1, y1: from one corner of its square to the other."""
+  found = [(0.0, 0.0, 0.0, 0.0)]  # A point that no ray meets.
   for r, c in np.argwhere(maze.slant.any(-1)):
     x, y, half = c / 2, r / 2, 0.45 if r % 2 else 0.05
     rises = maze.slant[r, c].prod() < 0  # Filled to the north-west or the south-east.
@@ -28,7 +28,7 @@ def _slants(maze: layout.Layout) -> np.ndarray:
 
 
 def _slow_depth(walls, slants, discs, position, heading):
-  """Depth of every pixel, `[84, 84]`: what each column's ray meets first, floor, discs (x, y, h, r)."""
+  """Depth of every pixel, `[84, 84]`: the first wall on each column's ray, the floor, and discs (x, y, h, r)."""
   a = (np.arange(84) + 0.5) / 42 - 1.0
   s = -a[:, None]
   forward, right = np.array([np.cos(heading), np.sin(heading)]), np.array([np.sin(heading), -np.cos(heading)])
@@ -80,7 +80,7 @@ def test_depth_is_exact_for_random_poses(name):
   headings = rng.uniform(-np.pi, np.pi, num).astype(np.float32)
   headings[:8] = np.arange(8) * np.pi / 4  # Along the axes and the diagonals, too.
   walls, depths, squares = (np.asarray(x) for x in look(positions, headings))
-  # Every ray ends, and in a wall: none left the maze.
+  # Every ray ends in a wall: none left the maze.
   assert (maze.is_wall | maze.slant.any(-1)).reshape(-1)[squares].all()
   apart, seen_things = [], 0
   for n in range(num):
@@ -146,7 +146,7 @@ def test_floor_below_sky_above_and_walls_between(hall, see):
   pixels = np.asarray(see(_at(hall, 0.5, left=(False, False))).observation["pixels"], int)
   sky, floor = pixels[2, 41], pixels[80, 41]
   assert sky[2] > sky[0] + 60  # sky_01 is blue,
-  assert abs(floor - [110, 148, 169]).max() < 60  # the floor of style_01 a paler one.
+  assert abs(floor - [110, 148, 169]).max() < 60  # the floor of style_01 is a paler blue.
 
 
 def test_goal_and_fruit_are_seen_where_they_are_until_they_are_eaten(hall, see):
@@ -162,7 +162,7 @@ def test_goal_and_fruit_are_seen_where_they_are_until_they_are_eaten(hall, see):
   assert not np.isclose(np.asarray(gone.privileged["depth_map"]), 1.0).any()
   changed = (np.asarray(gone.observation["pixels"]) != np.asarray(east.observation["pixels"])).any(-1)
   assert changed.sum() > 60 and not changed[:, :30].any()
-  # The strawberry is 4 cells away behind the apple, lower edges apart: its disc is smaller and higher up.
+  # The strawberry is 4 cells away behind the apple. Lower edges differ: its disc is smaller and higher up.
   np.testing.assert_allclose(np.asarray(gone.privileged["depth_map"])[round(41.5 + 0.25 * 42 / 4), 41], 4.0, rtol=1e-5)
   west = see(_at(hall, 3.5, heading=np.pi))
   np.testing.assert_allclose(np.asarray(west.privileged["depth_map"])[round(41.5 + 0.15 * 42), 42], 1.0, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The depth heads' target against numpy's own digitising, and where it looks."""
+"""The depth heads' target against numpy's own digitising, and the places that it reads."""
 
 import jax
 import jax.numpy as jnp

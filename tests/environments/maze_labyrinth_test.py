@@ -1,9 +1,9 @@
-"""The Labyrinth levels: a scripted route eats everything good in time, and an episode ends by it.
+"""The Labyrinth levels: a scripted route eats everything good in time, and so ends the episode.
 
-The route goes from cell to cell on the shortest way to the nearest good thing and around the bad ones, by the agent's
-own actions: what can be had, beside what random actions get.
+The route takes the agent's own actions, from cell to cell, on the shortest way to the nearest good thing and around
+bad things. It shows what return is possible, next to that of random actions.
 
-  python -m tests.environments.maze_labyrinth_test  # Prints both for every level: those of `docs/concepts.md`.
+  python -m tests.environments.maze_labyrinth_test  # Prints both for every level, as in `docs/concepts.md`.
 """
 
 import collections
@@ -21,7 +21,7 @@ LEFT, RIGHT, FORWARD, UP, DOWN = 0, 1, 2, 6, 7
 
 
 def _next_to(maze: layout.Layout, cell: int) -> list[int]:
-  """Cells one straight or diagonal step away; a diagonal one needs the corner between them open all round."""
+  """Cells one straight or diagonal step away. A diagonal step needs the corner between them open all round."""
   columns, is_whole = maze.shape[1], set(maze.cells.tolist())
   found = []
   for north, east in [(0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]:
@@ -51,7 +51,7 @@ def _way(maze: layout.Layout, start: int, good: set[int], bad: set[int]) -> list
 
 
 def _player(world):
-  """`(state, action) -> (state, timestep)` without pictures: those cost a test its time."""
+  """`(state, action) -> (state, timestep)` without pictures, which would cost the test time."""
 
   @jax.jit
   def play(state, action):
@@ -118,7 +118,7 @@ def test_bad_things_cost_once_and_need_not_be_eaten():
     assert (seen.step_type == core.LAST) == (discounts[-1] == 0.0)
   assert [r for r in rewards if r] == [-1.0, -10.0, 1.0, 2.0] and rewards[-1] == 2.0
   assert np.asarray(state.is_left).tolist() == [False, False, False, True, False]
-  for elapsed, (step_type, discount) in ((298, (core.MID, 1.0)), (299, (core.LAST, 1.0))):  # Time is up: no end of it.
+  for elapsed, (step_type, discount) in ((298, (core.MID, 1.0)), (299, (core.LAST, 1.0))):  # Time is up: truncated.
     _, seen = play(start.replace(elapsed=jnp.int32(elapsed)), jnp.int32(LEFT))
     assert (seen.step_type, seen.discount) == (step_type, discount)
 

@@ -1,4 +1,4 @@
-"""Mazes as text: what a good one is read as, how a bad one is refused, and where the committed ones come from."""
+"""Mazes as text: how a good maze is read, how a bad one is refused, and where the committed mazes come from."""
 
 import imageio.v3 as iio
 import labmaze
@@ -25,7 +25,7 @@ def test_a_layout_is_read_cell_by_cell_from_the_south_west():
   assert maze.starts.tolist() == [3] and maze.apples.tolist() == [4] and maze.strawberries.tolist() == [5]
   assert maze.goals.tolist() == [1] and maze.cells.tolist() == [0, 1, 2, 3, 4, 5]
   np.testing.assert_array_equal(maze.centre(np.array([0, 5])), [[0.5, 0.5], [2.5, 1.5]])
-  np.testing.assert_array_equal(maze.is_wall[1], [1, 0, 0, 0, 1, 0, 1])  # The last line but one of the text.
+  np.testing.assert_array_equal(maze.is_wall[1], [1, 0, 0, 0, 1, 0, 1])  # The second to last line of the text.
   assert maze.steps_from(3).tolist() == [3, 2, 3, 0, 1, 2]
 
 
@@ -35,7 +35,7 @@ _BEND = "*****\n***P*\n*** *\n*P /*\n*****\n"
 
 def test_a_wall_that_slants_fills_the_half_between_walls():
   maze = layout.parse(_BEND, name="a bend")
-  assert maze.cells.tolist() == [0, 3]  # Not the slanting wall's own.
+  assert maze.cells.tolist() == [0, 3]  # Not the slanting wall's cell.
   assert np.argwhere(maze.slant.any(-1)).tolist() == [[1, 3]] and not maze.is_wall[1, 3]
   assert maze.slant[1, 3].tolist() == [1, -1]  # The south-eastern half.
 
@@ -107,7 +107,7 @@ def test_a_file_is_read_however_its_lines_end(data, tmp_path):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_labmaze_prints_is_read_or_refused_where_it_stands(seed):
-  """Its rooms hold starts and goals in any square, ours in cells alone; and it has doors, H and I."""
+  """Labmaze's rooms hold starts and goals in any square, ours in cells alone. Labmaze has doors too, H and I."""
   options = {"height": 11, "width": 13, "max_rooms": 2, "random_seed": seed, "spawns_per_room": 2, "simplify": False}
   text = str(labmaze.RandomMaze(has_doors=True, objects_per_room=1, **options).entity_layer)
   squares = [(r, c, x) for r, line in enumerate(text.splitlines(), 1) for c, x in enumerate(line, 1)]
@@ -203,7 +203,7 @@ def test_textures_are_labs_own():
 
 
 def _crossings(maze: layout.Layout, origin: np.ndarray, angle: float) -> int:
-  """Squares a ray enters, the wall included, counted at points a thousandth of a cell apart."""
+  """How many squares a ray enters, the wall included, counted at points a thousandth of a cell apart."""
   thickness = 0.1
   points = origin + np.arange(0.0, 20.0, 1e-3)[:, None] * np.array([np.cos(angle), np.sin(angle)]) + thickness / 2
   lines = np.floor(points)
@@ -223,4 +223,4 @@ def test_no_line_of_sight_is_longer_than_the_bound(name):
     origin = maze.centre(rng.choice(maze.cells)) + rng.uniform(-0.44, 0.44, 2)
     seen.append(_crossings(maze, origin, rng.choice(4) * np.pi / 2 + rng.normal() * 0.3))
   bound = maze.most_crossings()
-  assert 0.5 * bound <= max(seen) <= bound  # Nor is it wide of the mark.
+  assert 0.5 * bound <= max(seen) <= bound  # The bound is not far off.

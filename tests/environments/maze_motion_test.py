@@ -66,7 +66,7 @@ def test_a_walk_is_the_slow_walkers(name):
 
 
 def test_the_way_to_top_speed_and_to_rest():
-  """From rest each frame adds 3.2 * 10 / 60 after friction; the top is 3.2 cells a second, and rest comes in 0.4 s."""
+  """From rest each frame adds 3.2 * 10 / 60 after friction, up to 3.2 cells a second. Coming to rest takes 0.4 s."""
   act = jax.jit(lambda body, action: motion.act(ground.ground(_ROOM), body, action))
   body, expected = _body((0.3, 1.5)), 0.0
   for _ in range(4):
@@ -116,7 +116,7 @@ def test_the_end_of_a_wall_stops_a_body_wider_than_it():
 
 
 def test_a_wall_that_slants_turns_a_push_along_it():
-  """North against a wall from the south-west to the north-east: half of the speed goes each way, corner on the line."""
+  """A push north against a wall from south-west to north-east: half the speed goes each way, the corner on the line."""
   maze = layout.load("seek_track_4")
   act = jax.jit(lambda body, action: motion.act(ground.ground(maze), body, action))
   body = _body((3.5, 1.5), np.pi / 2).replace(
@@ -147,10 +147,10 @@ def test_ten_thousand_random_actions_never_enter_a_wall():
     np.minimum(corners[:, 3, None, 1], walls[None, :, 3]) - np.maximum(corners[:, 0, None, 1], walls[None, :, 2]),
   )
   assert overlap.max() < 1e-4
-  beyond = []  # Of each corner, in the squares whose slanting walls fill it.
+  beyond = []  # How far each corner is beyond the line, in the squares whose slanting walls fill it.
   for (row, column), (east, north) in zip(*(lambda s: (np.argwhere(s.any(-1)), s[s.any(-1)]))(maze.slant), strict=True):
     out = path + 0.15 * np.array([east, north]) - np.array([column, row]) / 2
     is_inside = (np.abs(out) <= (0.45 if row % 2 else 0.05)).all(1)
     beyond.extend((out @ [east, north])[is_inside])
   assert -0.05 < max(beyond) < 2e-4  # It came up to them, and no farther.
-  assert len(np.unique(np.floor(path), axis=0)) > 3  # And it went about.
+  assert len(np.unique(np.floor(path), axis=0)) > 3  # And it moved about.

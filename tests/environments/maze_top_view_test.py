@@ -10,7 +10,7 @@ _PX = 20  # Walls are 2 pixels thick, the picture 42 wide.
 
 
 def _at(picture, x, y):
-  """The pixel at a place in cells, counted from the picture's lower left corner, a wall's half left and below of 0."""
+  """The pixel at a place in cells from the picture's lower left corner. Half a wall lies left of and below 0."""
   return tuple(picture[picture.shape[0] - 1 - int(y * _PX + 1), int(x * _PX + 1)])
 
 
@@ -39,7 +39,7 @@ def test_a_path_is_drawn_without_its_jumps_and_ends_at_the_agent():
   floor, way, agent = _at(plain, 0.5, 0.5), _at(picture, 0.9, 1.5), _at(picture, 0.6, 0.5)
   assert len({floor, way, agent}) == 3
   assert _at(picture, 0.5, 1.5) == way and _at(picture, 1.2, 1.5) == way
-  assert _at(picture, 1.0, 1.1) == floor  # Half way of the jump to a new start.
+  assert _at(picture, 1.0, 1.1) == floor  # Halfway through the jump to a new start.
   nose = top_view.draw_path(_MAZE, path, heading=0.0, cell_px=_PX)
   assert _at(nose, 0.85, 0.5) == agent and _at(picture, 0.85, 0.5) == floor
   np.testing.assert_array_equal(top_view.draw_path(_MAZE, np.zeros((0, 2)), cell_px=_PX), plain)

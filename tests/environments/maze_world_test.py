@@ -49,7 +49,7 @@ def _play(world, key, actions, observations=_STATE):
 
 
 def _random_actions(seed, num):
-  """Each held for five steps, so that the agent gets about."""
+  """Each action is held for five steps, so that the agent moves about."""
   return np.random.default_rng(seed).choice(8, -(-num // 5), p=[0.1, 0.1, 0.4, 0.05, 0.05, 0.05, 0.15, 0.1]).repeat(5)
 
 
@@ -69,7 +69,7 @@ def test_the_registry_knows_the_papers_mazes_and_lengths():
   lengths = {"static_1": 900, "static_2": 2700, "random_goal_1": 900, "random_goal_2": 2700, "i_maze": 900}
   assert {f"maze/{name}" for name in (*lengths, "static_small", "random_goal_small")} <= set(registry.names())
   for name, num_steps in lengths.items():
-    assert tasks.TASKS[name].num_steps == num_steps  # 3600 and 10800 frames of which each action holds 4.
+    assert tasks.TASKS[name].num_steps == num_steps  # 3600 and 10800 frames. Each action holds for 4.
     assert set(_STATE) < set(registry.make(f"maze/{name}").observation_spec())
   assert registry.make("maze/i_maze").privileged_spec()["cell"].maximum == 76
 
@@ -92,7 +92,7 @@ def test_observations_meet_their_specs(name):
   same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype and a.weak_type == b.weak_type,
                       jax.eval_shape(world.reset, jax.random.key(0)),
                       jax.eval_shape(world.step, state, jnp.array([6], jnp.int32)))  # fmt: skip
-  assert all(jax.tree.leaves(same))  # Or every jit of a step compiles twice.
+  assert all(jax.tree.leaves(same))  # Otherwise every jit of a step compiles twice.
 
 
 def test_the_same_key_gives_the_same_episode_and_a_batch_is_a_loop(small):
@@ -134,7 +134,7 @@ def test_an_episode_is_cut_by_its_length_with_discount_1():
 
 
 def test_velocity_adds_up_to_the_path(small):
-  """Turned by the heading and times 1/15 s, but for new starts, whose velocity is 0."""
+  """The velocity is turned by the heading and multiplied by 1/15 s, except at new starts, where it is 0."""
   play = jax.jit(lambda key, actions: _play(small, key, actions))
   jumps = 0
   for seed in range(3):
@@ -176,7 +176,7 @@ def test_fruit_and_goal_pay_once_and_the_goal_starts_anew(hall_path, returns):
     assert seen.observation["last_action"].tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
     assert int(seen.privileged["goals_reached"]) == (rewards[-1] == 10.0)
   assert [r for r in rewards if r] == [1.0, 2.0, 10.0]
-  times = [n + 1 for n, r in enumerate(rewards) if r]  # Touched at 0.4 before its middle, at 3.2 / 15 cells a step.
+  times = [n + 1 for n, r in enumerate(rewards) if r]  # Touched 0.4 before its middle, at 3.2 / 15 cells a step.
   np.testing.assert_array_equal(times, np.ceil((np.array([1.0, 2.0, 3.0]) - 0.4) / (3.2 / 15)))
   assert left[times[0] - 2] == [1, 1] and left[times[0] - 1] == [0, 1] and left[times[1] - 1] == [0, 0]
   assert left[-1] == ([1, 1] if returns else [0, 0])
@@ -307,7 +307,7 @@ def test_a_layout_file_replaces_the_tasks_own(hall_path):
 
 
 def test_options_are_resolved_to_what_stands_in_the_file(hall_path, tmp_path):
-  """A run that keeps them finds its maze again when the file is changed, gone, or asked for from another folder."""
+  """A run that keeps them finds its maze again if the file has changed, is gone, or is read from another folder."""
   (tmp_path / "mine.txt").write_text(hall_path.read_text())
   options = {"layout": str(tmp_path / "mine.txt"), "num_steps": 7}
   before = registry.make("maze/static_1", **options)

@@ -1,11 +1,11 @@
 """The scripted arm: the ceiling that an agent's return is measured against.
 
 Resolved-rate inverse kinematics on privileged state: damped least squares turns the way from palm to target into joint
-rates, dq = J' (J J' + k I)^-1 e, and each joint takes the action nearest its rate. It has the agent's own action set,
-speeds and control rate. It goes for where the target is now, but not below 13 cm: there the hand, which hangs 10 cm
-below the palm, would touch the table.
+rates, dq = J' (J J' + k I)^-1 e, and each joint takes the action nearest its rate. The oracle has the agent's own
+action set, speeds and control rate. It moves to where the target is now, but not below 13 cm. There the hand, which
+hangs 10 cm below the palm, would touch the table.
 
-  python -m tests.environments.oracle  # Its mean returns, those of `environments/jaco/tasks.py`.
+  python -m tests.environments.oracle  # Prints its mean returns, as in `environments/jaco/tasks.py`.
 """
 
 import jax
@@ -50,7 +50,7 @@ def play(environment: world.Jaco, key: jax.Array, num_episodes: int) -> jax.Arra
     worlds, is_over = carry
     action = jax.vmap(lambda w: act(w.qpos, w.target.position, num_joints=environment.num_joints))(worlds)
     worlds = jax.vmap(environment.step)(worlds, action)
-    timestep = jax.vmap(environment.observe)(worlds)  # What is not used, pixels, is not computed.
+    timestep = jax.vmap(environment.observe)(worlds)  # Pixels, which are not used, are not computed.
     reward = jnp.where(is_over, 0.0, timestep.reward)
     return (worlds, is_over | (timestep.step_type == core.LAST)), reward
 

@@ -1,4 +1,4 @@
-"""A world of a user's own through the binaries: the one in `examples/`, and the same behind dm_env."""
+"""A user's own world through the binaries: the world in `examples/`, and the same game behind dm_env."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class HostCatch(dm_env.Environment):
-  """Catch as many write it: a nested observation, an action of -1, 0 or 1, written with numpy alone."""
+  """Catch as many users write it: a nested observation, an action of -1, 0 or 1, and numpy alone."""
 
   def __init__(self, *, num_rows: int = 10, num_columns: int = 5, seed: int = 0):
     self._shape, self._random, self._row = (num_rows, num_columns), np.random.default_rng(seed), None
@@ -94,7 +94,7 @@ def _run(*arguments: str) -> None:
 
 
 def test_the_example_is_trained_and_goes_on_behind_dm_env(tmp_path):
-  """The binaries themselves, since what is tested is that names on the command line lead to the user's worlds."""
+  """Runs the binaries themselves, to test that names on the command line lead to the user's worlds."""
   own, host = tmp_path / "own", tmp_path / "host"
   sizes = {"steps": 256, "num_worlds": 4, "num_steps": 8, "evaluation_episodes": 2}
   _run(f"--workdir={own}", *(f"--config.train.{name}={value}" for name, value in sizes.items()))

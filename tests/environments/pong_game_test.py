@@ -1,4 +1,4 @@
-"""Rules of Pong by hand: walls, paddles, goals, serves, opponent, knob; beside the emulator in pong_fidelity_test."""
+"""Rules of Pong by hand: walls, paddles, goals, serves, opponent, knob; beside the emulator in experiments/studies/pong_fidelity."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def _play(game: games.Game, turns: np.ndarray, fires: np.ndarray) -> games.Game:
   return jax.jit(lambda g, t, f: jax.lax.scan(body, g, (t, f))[1])(game, jnp.asarray(turns), jnp.asarray(fires))
 
 
-def test_starting_late_is_waiting():
+def test_a_start_frame_equals_waiting_that_long():
   zeros = np.zeros(c.MAX_START_FRAMES, np.int32)
   waited = _play(games.start(jnp.int32(0)), zeros, zeros)
   started = jax.vmap(games.start)(jnp.arange(1, c.MAX_START_FRAMES + 1, dtype=jnp.int32))
@@ -83,7 +83,7 @@ def test_the_angle_is_set_by_where_the_ball_meets_the_paddle(side, below, dy):
     (190, 16, False),
   ],
 )
-def test_what_overlaps_meets(x, below, is_hit):
+def test_a_ball_is_hit_when_it_overlaps_the_paddle(x, below, is_hit):
   game = _frame(_game(ball_x=x, ball_dx=1, player_y=120, ball_y=120 + below), NOOP, OFF)
   assert (int(game.ball_dx) < 0) == is_hit
 
@@ -92,7 +92,7 @@ def test_fire_speeds_the_players_ball_up_to_four():
   for before, after in ((1, 2), (2, 3), (3, 4), (4, 4)):
     hit = {"ball_x": 190, "ball_dx": before, "player_y": 120, "ball_y": 126}
     assert int(_frame(_game(**hit, fire=1), NOOP, OFF).ball_dx) == -after
-    assert int(_frame(_game(**hit, fire=0), NOOP, ON).ball_dx) == -before  # It counts when held in the frame before.
+    assert int(_frame(_game(**hit, fire=0), NOOP, ON).ball_dx) == -before  # It counts if held in the frame before.
   opponents = _game(ball_x=66, ball_dx=-2, opponent_y=120, ball_y=126, fire=1)
   assert int(_frame(opponents, NOOP, OFF).ball_dx) == 2
 

@@ -67,7 +67,7 @@ def test_pictures_are_averages_of_all_pixels(before, now):
 
 
 def test_a_ball_that_leaves_on_the_right_comes_in_at_the_left():
-  """The console counts columns modulo 160, so that the second of the ball's two is the first of the screen."""
+  """The console counts columns modulo 160, so the second of the ball's two columns is the screen's first."""
   game = _game(ball_x=208)
   assert games.ball_column(game) == c.SCREEN_WIDTH - 1
   screen = _screen(_game(ball_x=0, ball_y=0, wait=5))  # Without a ball.
@@ -117,7 +117,7 @@ def test_digits_by_hand():
     ({"ball_x": 175, "ball_y": 129, "polled_y": 38, "player_y": 120, "opponent_y": 122}, 127, (114, 118)),
     ({"ball_x": 186, "ball_y": 129, "polled_y": 200, "player_y": 60, "opponent_y": 60}, 138, (115, 119)),
     ({"ball_x": 187, "ball_y": 129, "polled_y": 200, "player_y": 60, "opponent_y": 60}, 139, (114, 118)),
-    # y even: from 149 + 6 + 3 on. The knob done charging between the ball's first line and its end: 5 rows.
+    # y even: from 149 + 6 + 3 on. If the knob is done charging between the ball's first line and its end: 5 rows.
     ({"ball_x": 204, "ball_y": 128, "polled_y": 130, "player_y": 60}, 155, (114, 117)),
     ({"ball_x": 204, "ball_y": 128, "polled_y": 38, "player_y": 60}, 155, (113, 117)),
     ({"ball_x": 204, "ball_y": 128, "polled_y": 200, "player_y": 60}, 155, (114, 118)),

@@ -15,7 +15,7 @@ _DEFAULT = variants.Options()
 
 
 def _picture(seed: int = 0) -> np.ndarray:
-  """Half background, half anything."""
+  """Half background, half random."""
   rng = np.random.default_rng(seed)
   picture = rng.integers(0, 256, (84, 84)).astype(np.uint8)
   return np.where(rng.random((84, 84)) < 0.5, np.uint8(c.BACKGROUND), picture)

@@ -9,7 +9,7 @@ import pytest
 from environments import raycast
 from environments.jaco import camera, constants, kinematics, model
 
-_STEP_M = raycast.FAR_M / 2**18  # Distances are kept to this.
+_STEP_M = raycast.FAR_M / 2**18  # The resolution of distances.
 
 _cast = jax.jit(raycast.cast, static_argnames="is_tiled")
 

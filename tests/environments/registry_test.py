@@ -1,4 +1,4 @@
-"""Worlds are made by name, their own and others'; a wrong name or option is answered with what there is."""
+"""Worlds, ours and others', are made by name. A wrong name or option is answered with what there is."""
 
 import dataclasses
 import functools
@@ -143,7 +143,7 @@ def test_a_broken_entry_point_is_one_line_when_it_is_asked_for(installed, tmp_pa
   assert "\n" not in str(raised.value)
 
 
-def test_a_name_of_two_packages_is_neither_of_them(installed):
+def test_a_world_name_claimed_by_two_packages_is_refused(installed):
   installed("others", recall="tests.agents.worlds:CueRecall", alone="tests.agents.worlds:CueRecall")
   installed("more", recall="tests.agents.worlds:Chain")
   assert registry.make("alone") == worlds.CueRecall()
@@ -205,7 +205,7 @@ def test_what_cannot_be_made_is_refused_by_name(name, options, words):
     registry.make(name, **options)
 
 
-def test_a_world_that_cannot_be_compiled_for_is_refused():
+def test_an_unhashable_world_is_refused():
   with pytest.raises(ValueError, match="made a Unhashable without a hash .*; make Unhashable a frozen dataclass"):
     registry.make(f"{HERE}:Unhashable")
   with pytest.raises(ValueError, match="made a Bandit without a hash .*list"):
@@ -214,7 +214,7 @@ def test_a_world_that_cannot_be_compiled_for_is_refused():
 
 @dataclasses.dataclass
 class Unhashable(worlds.CueRecall.__base__):
-  """A dataclass that may change."""
+  """A mutable dataclass."""
 
   length: int = 5
 
@@ -316,7 +316,7 @@ def test_no_return_is_outside_the_bounds_of_its_world():
 
 @pytest.mark.parametrize(("name", "num_loops"), [("pong/pong", 1), ("maze/static_1", 4)])
 def test_a_world_whose_loops_are_written_out_is_the_same_world(name, num_loops, as_if_on):
-  """As on a GPU, where a step of a loop is launched; what a CPU computes of either."""
+  """As on a GPU, where each step of a loop is launched. A CPU computes both."""
   shown, loops = [], []
   for backend in ("cpu", "gpu"):
     as_if_on(backend)
@@ -327,5 +327,5 @@ def test_a_world_whose_loops_are_written_out_is_the_same_world(name, num_loops, 
     for action in (2, 1, 0, 2):
       state = step(state, jnp.full((2, 1), action, jnp.int32))
     shown.append(state.timestep)
-  assert loops[0] - loops[1] == num_loops  # Others are of random numbers.
+  assert loops[0] - loops[1] == num_loops  # The other loops are of random numbers.
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *shown)

@@ -1,4 +1,4 @@
-"""Which arm is served: by name or by module, with the fields that are set."""
+"""The arm that is served is chosen by name or by module, with the fields that are set."""
 
 import contextlib
 import dataclasses
@@ -148,13 +148,13 @@ def test_a_recording_is_told_drawn_filmed_and_exported(tmp_path, capsys):
 
 def test_steps_whose_start_is_in_a_file_before_are_no_episode(tmp_path, capsys):
   every = arm_recordings.items()
-  cut = 3 + next(i for i, item in enumerate(every) if isinstance(item, recording.Step))  # Two of the first one's left.
+  cut = 3 + next(i for i, item in enumerate(every) if isinstance(item, recording.Step))  # Two of episode 1 are left.
   paid = [sum(step.reward for step in one) for one in recording.in_episodes(every)]
   folders = [arm_recordings.write(tmp_path / "recording", every[cut:]) for _ in range(2)]
   with parsed("--mode=inspect", f"--recording={folders[0]}"):
     arm.main()
   told = capsys.readouterr().out
-  assert "18 steps in 4 episodes" in told  # Of each session two episodes of four steps, and one from step to step left.
+  assert "18 steps in 4 episodes" in told  # Each session has two episodes of four steps, and one step left.
   assert f"return {paid[2]:.2f}, from {paid[2]:g} to {paid[2]:g}; 2 more episodes did not end" in told
 
 
@@ -167,7 +167,7 @@ def test_sessions_that_overlap_in_time_are_told_one_after_the_other(tmp_path, ca
     arm.main()
   told = capsys.readouterr().out
   assert re.findall(r":\d\d\.\d{3} (.+)", told) == ["0", "0", "the server ends", "1", "1", "the server ends"]
-  # From the first step of a session on its last words are 100 s away, and its last step 20.4 s.
+  # After a session's first step its last event is 100 s away, and its last step 20.4 s.
   assert f"24 steps in 6 episodes: 0.001 h of {120.4 / 3600:.3f} h" in told
 
 
@@ -209,7 +209,7 @@ def test_a_hidden_twin_is_found_and_served(tmp_path, capsys, monkeypatch):
   printed = capsys.readouterr().out
   (times_less,) = re.findall(r": ([0-9.]+) times less", printed)
   assert float(times_less) > 5
-  assert re.search(r"randomization.friction=0\.(6|7)\d?", printed)  # 1.6 and its interval.
+  assert re.search(r"randomization.friction=0\.(6|7)\d?", printed)  # From 1.6 and its interval.
   assert re.search(r"randomization.gain=0\.5\d", printed)
   assert "the camera is as in the twin: no pictures were recorded" in printed
   assert "a twin has the latency in whole physics steps of 0.01 s: 0.04 s" in printed
@@ -242,7 +242,7 @@ def test_a_known_angle_of_view_reaches_the_fit(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("high_s", "said"), [(0.15, "--set=reaction_s=0.190"), (0.042, "")])
 def test_identify_says_what_the_gate_of_a_slow_arm_needs(monkeypatch, capsys, high_s, said):
-  """0.04 s beside the latency are the motors' lag and a poll, as in the 80 ms that gates have."""
+  """Besides the latency there are 0.04 s for the motors' lag and a poll, as in the 80 ms of gates."""
   episode = identify.Episode(*[np.zeros((2, 9))] * len(identify.Episode._fields))._replace(time_s=np.arange(2.0))
   estimates = {name: identify.Estimate(1.0, 0.9, 1.1) for name in identify.FIELDS}
   estimates["action_latency_s"] = identify.Estimate(high_s - 0.01, high_s - 0.02, high_s)
@@ -262,7 +262,7 @@ def test_identify_says_what_the_gate_of_a_slow_arm_needs(monkeypatch, capsys, hi
 
 
 def test_motion_that_was_found_is_written_though_the_camera_is_refused(monkeypatch, tmp_path, capsys):
-  """Into a folder that is made before minutes are spent."""
+  """The folder is made before minutes are spent."""
   out = tmp_path / "new" / "twin.json"
 
   def identify_motion(config):
@@ -280,7 +280,7 @@ def test_motion_that_was_found_is_written_though_the_camera_is_refused(monkeypat
 
 
 class Filmed(dm_env.Environment):
-  """A world of one joint that is lost after so many steps."""
+  """A world with one joint that is lost after `num_steps` steps."""
 
   def __init__(self, num_steps):
     self.num_left, self.is_closed = num_steps, False

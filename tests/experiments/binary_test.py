@@ -1,4 +1,4 @@
-"""A mistake on the command line ends in one line that names the thing and the fix, and in exit code 1."""
+"""A mistake on the command line ends in one line that names the mistake and the fix, and in exit code 1."""
 
 import os
 import pathlib
@@ -57,7 +57,7 @@ def test_a_field_that_the_sweep_draws_is_refused_and_can_be_set_without_it():
   still = "--config.sweep.sampled=(('train.hyper.learning_rate','log_uniform',(1e-4,1e-3)),)"
   with pytest.raises(ValueError, match="learning_rate would change nothing: sweep.sampled draws it"):
     binary.check_fields(["train", config, given, still])
-  for strange in ("3", "(3,)", "((),)", "(("):  # Refused by name where it is read.
+  for strange in ("3", "(3,)", "((),)", "(("):  # Refused by name when it is read.
     binary.check_fields(["train", config, given, f"--config.sweep.sampled={strange}"])
 
 
@@ -135,7 +135,7 @@ def test_what_would_change_nothing_is_refused(arguments, expected):
       binary.check_read(argv, words, (binary.SOURCE,))
 
 
-def test_what_is_read_passes():
+def test_flags_that_are_read_pass():
   with flagsaver.flagsaver():
     arguments = ["--source=x", "--seed=3", "--traceback", "--v=1", f"--config={CONFIG}"]
     argv = ["experiments/arm.py", *arguments]
@@ -157,7 +157,7 @@ def test_a_binary_says_what_it_reads(file):
   used = {flag for flag in SHARED if f"{flag}.value" in body}
   used |= {"binary.WORKDIR"} if "binary.workdir()" in body else set()
   used |= {"binary.CONFIG"} if "binary.config(" in body else set()
-  assert set(re.findall(r"\w+\.[A-Z]+", said)) - {"binary.HOSTS"} == used  # These `guard` itself reads.
+  assert set(re.findall(r"\w+\.[A-Z]+", said)) - {"binary.HOSTS"} == used  # `guard` itself reads these.
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_help_lists_the_flags_that_are_read_and_the_fields_of_the_config():
   assert "  --config.train.steps=50000000\n      agent steps, over all worlds.\n" in result.stdout
 
 
-def test_a_reader_that_leaves_is_no_error():
+def test_a_closed_output_pipe_is_no_error():
   command = f"{sys.executable} -m experiments.train --config={CONFIG} --help | head -1"
   result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=300)
   assert result.stdout.count("\n") == 1 and result.stderr == ""
@@ -286,7 +286,7 @@ def test_a_config_of_another_binary_names_that_binary():
     ("seed", -1, "seed=-1 must be an integer from 0"),
   ],
 )
-def test_a_config_that_cannot_be_is_not_described(monkeypatch, field, value, expected):
+def test_an_invalid_config_is_not_described(monkeypatch, field, value, expected):
   config = binary.load("experiments/configs/jaco_talk.py")
   config.update_from_flattened_dict({field: value})
   monkeypatch.setattr(binary, "config", lambda: config)
@@ -337,7 +337,7 @@ def test_a_package_that_is_not_installed_is_one_line(capsys, monkeypatch):
 def test_out_of_memory_is_one_line_that_says_what_to_lower(capsys, monkeypatch, has_config, error):
   monkeypatch.setattr(binary, "keep_compiled_programs", lambda: None)
   monkeypatch.setattr(flags.FLAGS["config"], "present", has_config)
-  monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # Is put back.
+  monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # Restored afterwards.
 
   def main():
     if error:
@@ -401,7 +401,7 @@ def test_a_signal_while_xla_compiles_ends_the_program_and_not_with_a_crash(tmp_p
 
 
 def test_configs_and_released_networks_have_the_same_names_in_any_folder(tmp_path):
-  """As after `pip install .`: the packages are on Python's path, and the folder is another."""
+  """As after `pip install .`: the packages are on Python's path, but the folder is another."""
 
   def start(module, *arguments):
     command = [sys.executable, "-m", f"experiments.{module}", *arguments]
@@ -410,7 +410,7 @@ def test_configs_and_released_networks_have_the_same_names_in_any_folder(tmp_pat
     assert result.returncode == 0, result.stderr
     return result.stdout
 
-  # The config's own source is a released column, of as many parameters as the paper's (papers.md 2.2).
+  # The config's own source is a released column with as many parameters as the paper's (papers.md 2.2).
   assert "298,700" in start("describe", "--config=experiments/configs/jaco_corl2017.py:progressive")
   options = ("--target=pong/pong", "--option=num_actions=3", "--option=max_episode_steps=20", "--episodes=2")
   printed = start("evaluate", "--source=experiments/released/pong", *options)

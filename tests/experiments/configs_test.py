@@ -1,4 +1,4 @@
-"""The project's own configs describe the networks they say, on their worlds, and every phase can begin."""
+"""The project's own configs describe the networks that they name, on their worlds, and every phase can begin."""
 
 import dataclasses
 import inspect
@@ -54,7 +54,7 @@ def test_the_next_column_joins_the_released_one():
 
 
 @pytest.mark.parametrize(
-  ("kind", "num_parameters"),  # Rusu et al. 2017, table 1; there narrow ones count their laterals too.
+  ("kind", "num_parameters"),  # Rusu et al. 2017, table 1. Its narrow columns count their laterals too.
   [("wide", 298_700), ("wide_ff", 620_620), ("narrow", 10_364), ("narrow_ff", 13_324)],
 )
 def test_first_columns_are_the_paper_s(kind, num_parameters):
@@ -94,7 +94,7 @@ def test_figure_6_learns_from_the_released_column_in_a_changed_scene(variant):
 
 @pytest.fixture(scope="module")
 def three_columns():
-  """The network of figure 7 after its second column, whose weights are random."""
+  """The network of figure 7, grown on a second column with random weights."""
   second = learn.make(jaco_corl2017.get_config("fig7_static"))
   return learn.make(
     jaco_corl2017.get_config("fig7_three"),
@@ -131,9 +131,9 @@ def test_figure_7_on_a_twin_is_of_the_same_columns_and_tasks_with_a_teacher():
 
 
 def test_figure_7_s_third_column_sees_by_laterals_alone(three_columns):
-  """Other pixels give other outputs, from either column before it; without laterals nothing but proprioception does."""
+  """Other pixels change its output through either earlier column. Without laterals only proprioception changes it."""
   spec, rng = three_columns.agent.spec, np.random.default_rng(0)
-  params = network.init(jax.random.key(1), spec)  # Not the second column's policy, which the new one starts as.
+  params = network.init(jax.random.key(1), spec)  # Not the second column's policy, with which the new one starts.
   inputs = {
     "pixels": rng.integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8),  # Two pictures, and what is felt, for 3 steps.
     "proprioception": rng.normal(size=(2, 3, 27)).astype(np.float32),
@@ -145,7 +145,7 @@ def test_figure_7_s_third_column_sees_by_laterals_alone(three_columns):
     return np.asarray(activations[-1]["output"])
 
   def without(*columns):
-    """The parameters with the third column's laterals from these at 0."""
+    """The parameters, with the third column's laterals from `columns` at 0."""
     names = {f"column_{j}" for j in columns}
     leaves, treedef = jax.tree.flatten(params)
     is_cut = [path[0] == 2 and bool(names & set(path)) for path in partition.paths(params)]
@@ -178,8 +178,8 @@ def test_variants_that_are_none_are_refused():
     jaco_talk.get_config("column")
 
 
-def test_games_of_other_engines_do_not_learn_by_half_of_pongs_settings():
-  """Passes over an unroll go with long ones."""
+def test_laptop_configs_pair_epochs_with_long_unrolls():
+  """Several passes over an unroll go with long unrolls."""
   for config in (atari.get_config("laptop"), labyrinth.get_config("laptop"), pong_soup.get_config("laptop")):
     assert (config.train.hyper.epochs, config.train.num_steps) in {(4, 32), (4, 50), (4, 128)}
 
@@ -211,7 +211,7 @@ def test_the_teacher_is_the_source_unless_another_is_named(config):
   assert (config.source, config.train.teacher) == ("runs/mine", "runs/other")
 
 
-def test_who_starts_from_nothing_or_from_a_later_column_has_the_first_column_for_a_teacher():
+def test_scratch_and_later_columns_have_the_first_column_as_teacher():
   for variant in ("scratch_taught", "fig7_three_taught"):
     config = jaco_corl2017.get_config(variant)
     config.source = "runs/second"
@@ -226,7 +226,7 @@ def test_finetuning_a_vision_column_on_proprioception_is_refused():
 
 
 def test_any_navigator_grows_on_another():
-  """With the new column's own losses: source and target differ in the maze alone."""
+  """The new column has its own losses. Source and target differ only in the maze."""
   config = navigation.get_config("smoke,nav_d2,static_1")
   first = learn.make(sweep_lib.sample(config, 0))
   config.method = "progressive"
@@ -248,7 +248,7 @@ def parsed(file, *arguments):
 
 
 def test_the_first_column_s_episodes_may_differ_by_the_command_line(tmp_path):
-  """Off by default; a run belongs to its randomisation, and is played again in the same world."""
+  """Randomisation is off by default. A run belongs to its randomisation, and is played again in the same world."""
   file, field = "experiments/configs/jaco_corl2017.py", "--config.world_options.randomization"
   plain = jaco_corl2017.get_config()
   off = {one.name: one.default for one in dataclasses.fields(randomize.Randomization)}
@@ -313,7 +313,7 @@ def test_navigation_agents_are_the_paper_s(agent, heads, reads):
     assert hyper.reward_scale ** ("clip" in agent) * member.train.auxiliary[name].cost in navigation._COSTS[name]
 
 
-# papers.md 4: of gradients that are summed over an unroll, the rate falling to 0 at the end.
+# papers.md 4: gradients are summed over an unroll, and the learning rate falls to 0 at the end.
 A3C = {
   "reduction": "sum",
   "optimizer": "rmsprop",
@@ -326,7 +326,7 @@ A3C = {
 
 
 def a3c_of(config):
-  """What a paper scale has of A3C's, once its annealing is what it should be."""
+  """The settings of A3C in a config at paper scale. Checks its annealing first."""
   hyper = learn.make_hyper(config.train)
   assert hyper.anneal_updates * config.train.num_steps == config.train.steps  # Every world makes updates of its own.
   checks.check(config)
@@ -344,7 +344,7 @@ def test_matrices_at_paper_scale_are_a3c():
   ("variant", "entropy", "costs"),
   [
     ("laptop,nav_d1l,static_1", 1e-3, {"d1": 0.1, "l": 0.0333}),
-    # A tenth of the rewards, a hundredth of the paper's costs.
+    # A tenth of the rewards, and a hundredth of the paper's costs.
     ("laptop,nav_d1l,static_small", 1e-3, {"d1": 0.1, "l": 0.0333}),
     ("laptop,nav_d1l_clip,static_small", 1e-3, {"d1": 1.0, "l": 0.333}),
     ("paper,nav_d1l,static_1", (1e-4, 1e-3), {"d1": 10.0, "l": 3.33}),  # papers.md 3.4
@@ -371,14 +371,14 @@ def test_agents_that_a_laptop_compares_have_the_same_rate_and_costs(maze):
 
 
 def test_a_maze_s_options_are_the_config_s():
-  """Those it does not replace are null, or the world's own defaults."""
+  """Those that it does not replace are null, or the world's own defaults."""
   options = navigation.get_config("smoke,nav,static_1").world_options.to_dict()
   own = {name: one.default for name, one in inspect.signature(world.Maze).parameters.items()}
   assert options == {name: own[name] for name in options} and {"layout", "num_steps", "style"} <= set(options)
 
 
 def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
-  """In a run's directory, on the command line, in `describe` and where a network is evaluated again."""
+  """In a run's directory, on the command line, in `describe` and when a network is evaluated again."""
   layout = tmp_path / "hall.txt"
   layout.write_text("*********\n*P   G A*\n*********\n")
   given = ["--config.world_options.layout=hall.txt", "--config.world_options.loop_near=0.5"]
@@ -386,11 +386,11 @@ def test_a_maze_s_options_can_be_replaced_and_kept(tmp_path):
   config = navigation.get_config("smoke,nav,static_1")
   assert learn.make(config).agent.spec.columns[0].layers[-1].inputs == ("lstm2",)
   run_directory.claim(tmp_path / "plain", config)
-  run_directory.claim(tmp_path / "plain", config)  # Null is null again.
+  run_directory.claim(tmp_path / "plain", config)  # Null comes back as null.
   config.world_options.layout, config.world_options.num_steps = str(layout), 30
   path = run_directory.claim(tmp_path / "hall", config)
   (tmp_path / "plain/checkpoints").mkdir()
-  (tmp_path / "plain/checkpoints/100.safetensors").touch()  # From here on it is this config's.
+  (tmp_path / "plain/checkpoints/100.safetensors").touch()  # From here on it belongs to this config.
   with pytest.raises(ValueError, match="world_options.num_steps: None there, 30 here"):
     run_directory.claim(tmp_path / "plain", config)
   name, options = released.trained_in(path)
@@ -483,7 +483,7 @@ def test_finetuning_on_the_arm_is_of_the_column_that_its_config_describes(method
 
 
 def test_memory_and_norm_are_other_layers_of_the_same_names():
-  """What joins, heads and laterals call dense1 and lstm1 is the normalised output and the memory."""
+  """For joins, heads and laterals, dense1 and lstm1 are the normalised output and the memory."""
   joins = (("velocity", "dense1"), ("dense1", "lstm2"))
   rest = {"inputs": ("pixels", "velocity"), "conv": ((8, 8, 4),), "dense": (4,), "lstm": (5, 6), "joins": joins}
   plain, other = (
@@ -540,7 +540,7 @@ def test_a_join_to_no_layer_is_refused():
 
 
 def test_pong_soup_s_smoke_ends_episodes_in_its_last_tenth():
-  """By which a cell's members are compared: without one the matrix stops there."""
+  """A cell's members are compared by these episodes. Without one the matrix stops there."""
   config = pong_soup.get_config("smoke")
   phase = config.train
   assert (config.world_options.max_episode_steps + 1) * phase.num_worlds <= 0.1 * phase.steps
@@ -558,15 +558,15 @@ def test_atari_s_column_is_the_paper_s():
   assert [one.num_parameters for one in cost.report(spec)] == [convolutions + dense]
 
 
-def test_a_policy_that_must_find_its_reward_by_wandering_is_not_bound_as_closely_as_pong_s():
-  """At 0.1 Freeway was not learned in 200,000 steps, at 0.2 in 50,000."""
+def test_freeway_has_a_larger_clip_ratio_than_pong():
+  """With 0.1 Freeway was not learned in 200,000 steps. With 0.2 it was learned in 50,000."""
   assert continual.get_config("laptop,scratch,freeway").train.hyper.clip_ratio == 0.2
   assert pong_soup.get_config("laptop").train.hyper.clip_ratio == 0.1
 
 
 @pytest.mark.parametrize("scale", continual.SCALES)
 def test_modes_in_sequence_are_learned_by_one_network_but_for_its_laterals(scale):
-  """Nature's network at the papers' size; the emulator has all modes; every phase can begin."""
+  """It is Nature's network at the papers' size. The emulator has all modes. Every phase can begin."""
   made = {}
   for name, (method, laterals) in continual.METHODS.items():
     config = continual.get_config(f"{scale},{name},freeway")
@@ -615,6 +615,6 @@ def test_every_cell_of_a_matrix_has_a_config(made, worlds, scale):
     own = matrix.cell_config(config, cell, pathlib.Path("runs/soup"))
     assert own.world == f"{worlds}{cell.target}" and bool(own.source) == bool(cell.sources)
     assert own.world in registry.names() or worlds == "atari/" and emulator.rom_path(cell.target)
-  assert worlds in paper.PNN_TABLE1  # By which the figures know the paper's numbers.
+  assert worlds in paper.PNN_TABLE1  # Figures find the paper's numbers by this key.
   first = sweep_lib.sample(own, 0)
   assert "sweep" not in first and first.alpha in (1.0, 0.1, 0.01)

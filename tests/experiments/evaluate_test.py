@@ -107,7 +107,7 @@ def test_a_release_of_code_that_no_commit_holds_says_so(trained, tmp_path, capsy
   assert capsys.readouterr().err == ("" if is_repeatable else warning)
 
 
-def test_what_a_released_network_came_from_is_no_news_and_is_kept(trained, tmp_path, capsys, monkeypatch):
+def test_uncommitted_code_before_a_release_gives_no_new_warning(trained, tmp_path, capsys, monkeypatch):
   about = json.loads((trained / "provenance.json").read_text())
   old, new = ({**about, "commit": commit, "resumed": [], "steps": 300} for commit in ("old+changes", "new"))
   monkeypatch.setattr(released, "lineage_since_release", lambda folder, *, steps: ([old], [new]))
@@ -118,7 +118,7 @@ def test_what_a_released_network_came_from_is_no_news_and_is_kept(trained, tmp_p
   assert json.loads((tmp_path / "evaluation.json").read_text())["is_repeatable"] is False
 
 
-def test_options_alone_change_the_world_of_its_training(trained, monkeypatch):
+def test_options_without_a_target_override_the_training_world(trained, monkeypatch):
   made = []
 
   def make(name, *, seed, observations, **options):
@@ -231,7 +231,7 @@ def test_a_video_has_its_frames_enlarged(tmp_path):
 
 
 class Stacked(worlds.CueRecall):
-  """Shows a stack of grey pictures too: three white ones, and the newest as bright as 40 times the time."""
+  """Also shows a stack of grey pictures: three white ones, and the newest with a brightness of 40 times the time."""
 
   def observation_spec(self):
     return super().observation_spec() | {"pixels": specs.BoundedArray((8, 8, 4), np.uint8, 0, 255)}
@@ -256,7 +256,7 @@ def test_a_video_of_a_stack_shows_its_newest_picture(trained, tmp_path, monkeypa
   played = play.play(task, *split, jax.random.key(0), num_episodes=2, is_greedy=True, has_film=True)
   video_lib.write(video, played.frames, frames_per_s=10.0)
   shown = np.stack(imageio.mimread(video))
-  assert len(shown) == (12 if is_behind_dm_env else 101)  # Two episodes of 6 pictures; a first one and 100 steps.
+  assert len(shown) == (12 if is_behind_dm_env else 101)  # Two episodes of 6 pictures, or a first one and 100 steps.
   greys = 40.0 * (np.arange(len(shown)) % 6)
   np.testing.assert_allclose(shown, np.broadcast_to(greys[:, None, None, None], shown.shape), atol=4)
 
@@ -322,7 +322,7 @@ def test_an_option_that_is_none_is_refused():
 
 
 def test_a_world_of_other_pixels_or_actions_than_were_learned_is_refused(trained, tmp_path, monkeypatch):
-  """Numbers would be 255 times too large, or outputs cut at other places: shapes alone say nothing of it."""
+  """Inputs would be 255 times too large, or outputs would be cut at other places. Shapes alone do not show that."""
 
   class Bytes(worlds.CueRecall):
     def observation_spec(self):
@@ -340,7 +340,7 @@ def test_a_world_of_other_pixels_or_actions_than_were_learned_is_refused(trained
         ValueError, match="learned from signal as floats, and other shows uint8, divided by 255; make"
       ):
         learn.player(source, "other", {}, seed=0)
-      learn.player(source._replace(learned_in=None), "other", {}, seed=0)  # Of an older network nothing is known.
+      learn.player(source._replace(learned_in=None), "other", {}, seed=0)  # Nothing is known of an older network.
     others = source._replace(learned_in={"num_choices": [1, 2], "pixels": []})
     with pytest.raises(ValueError, match=r"learned actions of \[1, 2\] values, and recall takes \[2\]; name another"):
       learn.player(others, "recall", {}, seed=0)
@@ -348,7 +348,7 @@ def test_a_world_of_other_pixels_or_actions_than_were_learned_is_refused(trained
 
 @pytest.mark.parametrize("can_be_set", [True, False])
 def test_an_arm_that_does_not_fit_is_left_before_its_options_are_tried(trained, monkeypatch, can_be_set):
-  """As at a bridge: one client at a time, and the server alone says how many joints there are."""
+  """As at a bridge, which has one client at a time. Only the server says how many joints there are."""
   joined = []
 
   class Arm(dm_env_adapter.DmEnv):
@@ -380,4 +380,4 @@ def test_the_option_that_makes_a_network_fit_is_named():
   options = {"change": "subtle_color", "is_3d": True, "name": "it's", "randomization": {"mass": [0.2, 1]}}
   hint = evaluate.options_that_fit(lambda given: given == options, {}, options)
   words = [word.removeprefix("--option=") for word in shlex.split(hint)]
-  assert evaluate.options_of(words) == options  # What it says to add is what it reads.
+  assert evaluate.options_of(words) == options  # It reads what it says to add.

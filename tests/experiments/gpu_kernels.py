@@ -1,8 +1,8 @@
 """How many kernels an update launches on an H100, without one: `python -m tests.experiments.gpu_kernels --config=FILE`.
 
-XLA compiles for a card that is described to it; JAX's CUDA plugin must be installed (`pip install jax[cuda13]`), a
-driver need not. Loops without a known number of steps, such as a solver's, count as `--steps_of_open_loops`. Of two
-programs the count was that of the profiler on the card, within 5 %. It says nothing of time.
+XLA compiles for a card that is described to it. JAX's CUDA plugin must be installed (`pip install jax[cuda13]`), but no
+driver is needed. Loops without a known number of steps, such as a solver's, count as `--steps_of_open_loops`. For two
+programs the count was within 5 % of the profiler's on the card. It says nothing about time.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _OPERATION = re.compile(rf" (while|conditional|call|async-start|{'|'.join(_LAUNC
 
 
 def count(program: str, steps_of_open_loops: int) -> tuple[int, list[tuple[int, int, str]]]:
-  """Kernels of one run of a compiled `program`, and of each loop: (kernels, steps, where it is from), most first."""
+  """Kernels of one run of a compiled `program`, and of each of its loops: (kernels, steps, origin), most first."""
   bodies, entry, body = dict[str, list[str]](), "", list[str]()
   for line in program.splitlines():
     if head := re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line):
@@ -66,9 +66,9 @@ def count(program: str, steps_of_open_loops: int) -> tuple[int, list[tuple[int, 
 
 
 def compiled(path: str) -> str:
-  """The program of an update of a config's runs, side by side, as XLA compiles it for an H100."""
+  """The program of one update of a config's runs side by side, as XLA compiles it for an H100."""
   os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
-  # Without a card nothing is timed; Triton's products have no choice that is taken untimed.
+  # Nothing can be timed without a card, and Triton's products have no choice that needs no timing.
   os.environ["XLA_FLAGS"] = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
   import jax
   from jax.experimental import topologies
@@ -102,7 +102,7 @@ def compiled(path: str) -> str:
 
 
 def main() -> None:
-  """Prints the sum, and the loops that have most of it."""
+  """Prints the sum, and the loops with most of it."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", required=True, help="FILE.py:VARIANT")
   parser.add_argument("--steps_of_open_loops", type=int, default=4)

@@ -1,4 +1,4 @@
-"""Kernels are counted as a program that is written by hand launches them."""
+"""Kernels are counted as a program written by hand launches them."""
 
 from tests.experiments import gpu_kernels
 
@@ -31,7 +31,7 @@ ENTRY %main (p: s32[]) -> s32[] {
 
 
 def test_loops_count_each_step_and_of_branches_the_dearest():
-  """Five steps of two kernels, three of one, each with a look at whether it goes on; and a branch of one."""
+  """Five steps of two kernels and three of one, each plus one for the loop's condition, and a branch of one."""
   total, loops = gpu_kernels.count(PROGRAM, steps_of_open_loops=3)
   assert total == 5 * (2 + 1) + 3 * (1 + 1) + 1
   assert loops == [(15, 5, "scan"), (6, 3, "open")]

@@ -108,7 +108,7 @@ def test_the_project_s_plans_can_be_run(tmp_path):
 
 @pytest.mark.parametrize("file", sorted(pathlib.Path("experiments/plans").glob("[!_]*.py")), ids=lambda file: file.stem)
 def test_figures_wait_for_what_measures_what_they_draw(file):
-  """`pnn` draws what `analyse` writes into a matrix, APS too; `nav` what `navigate` writes into each sweep."""
+  """`pnn` draws what `analyse` writes into a matrix, also APS. `nav` draws what `navigate` writes into each sweep."""
   jobs = launch.load(str(file))
   for figure in [job for job in jobs if job.binary == "figures"]:
     drawn = set(figure.flags["runs"])
@@ -136,7 +136,7 @@ def test_what_an_offline_machine_made_comes_home_without_states_that_nobody_need
     "d/best/params.safetensors": "what others start from",
     "d/checkpoints/10.safetensors": "no longer needed",
     "released/params.safetensors": "of evaluate --release",
-    "c.job.json": '{\n  "state": "done"\n}',  # Of one cell; another job has a second one in the same folder.
+    "c.job.json": '{\n  "state": "done"\n}',  # A job of one cell; another job has a second one in this folder.
     "c/matrix.json": "{}",
     "c/done/outcome.json": "{}",
     "c/done/checkpoints/10.safetensors": "no longer needed",

@@ -213,7 +213,7 @@ def test_wrong_columns_are_refused_by_name(inputs, chain, message):
     column.Column(inputs, chain)
 
 
-def test_fields_that_do_not_count_may_be_of_any_kind():
+def test_fields_outside_comparison_may_be_unhashable():
   @dataclasses.dataclass(frozen=True)
   class Noted(layers.Dense):
     notes: dict = dataclasses.field(default_factory=dict, compare=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""Small columns that the tests of this folder share, and the published ones."""
+"""Small columns and the published columns, shared by the tests of this folder."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def proprioceptive(outputs: int = 7):
 
 
 def inputs(num_steps: int, size: int = 12, seed: int = 0):
-  """Random observations `[T, ...]` of all names used here."""
+  """Random observations `[T, ...]` for all input names used here."""
   rng = np.random.default_rng(seed)
   return {
     "pixels": jnp.asarray(rng.integers(0, 256, (num_steps, size, size, 3)), jnp.uint8),
@@ -52,7 +52,7 @@ def inputs(num_steps: int, size: int = 12, seed: int = 0):
 
 
 def grown(*column_specs: column.Column, seed: int = 0, output_init: str = "previous"):
-  """(spec, parameters) of a network grown column by column; biases are made nonzero so that they can be missed."""
+  """(spec, parameters) of a network grown column by column. Biases are made nonzero, so that a missing bias shows."""
   spec = network.Network(column_specs[:1])
   params = _noisy_biases(network.init(jax.random.key(seed), spec), seed)
   for k in range(1, len(column_specs)):

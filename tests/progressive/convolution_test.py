@@ -71,7 +71,7 @@ def test_gradients_as_products_under_vmap():
   np.testing.assert_allclose(batched, alone(w, xs[0]) + alone(w, xs[1]), rtol=1e-4)
 
 
-def test_the_gradient_of_other_numbers_is_of_their_kind():
+def test_gradient_keeps_the_input_dtype():
   x, w = _arrays(*CASES[0][:2], CASES[0][3])
   gradient = jax.grad(lambda x: jnp.square(convolution.conv(x, w, 4, by="products")).sum())
   exact, rounded = gradient(x.astype(jnp.bfloat16).astype(jnp.float32)), gradient(x.astype(jnp.bfloat16))
@@ -79,7 +79,7 @@ def test_the_gradient_of_other_numbers_is_of_their_kind():
   np.testing.assert_allclose(rounded.astype(jnp.float32), exact, rtol=2**-8)
 
 
-def test_an_unknown_way_is_refused():
+def test_an_unknown_convolution_method_is_refused():
   with pytest.raises(ValueError, match="'fft' is not one of"):
     convolution.conv(*_arrays(*CASES[0][:2], 4), 4, by="fft")
 
@@ -89,7 +89,7 @@ def test_an_unknown_way_is_refused():
   [("cpu", 1, 3), ("cpu", 7, 3), ("cpu", 24, 3), ("gpu", 24, 4), ("gpu", 24, 40), ("gpu", 24, 1_000)],
 )
 def test_many_examples_in_parts_are_what_they_are_together(backend, num_worlds, part, monkeypatch):
-  """Each example alone, by XLA's convolution, under a `vmap` over worlds and over runs with kernels of their own."""
+  """Compared with XLA's convolution, under a `vmap` over worlds and over runs that have their own kernels."""
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
   monkeypatch.setattr(convolution, "_PART" if backend == "cpu" else "_LARGE_PART", part * 9 * 9 * 2)
   rng = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_only_a_tpu_takes_the_convolution_of_its_compiler(monkeypatch):
     assert ("conv_general_dilated" in str(program)) == has_convolution
 
 
-def test_no_examples_and_any_number_of_them():
+def test_empty_and_symbolic_batch_sizes():
   w = jnp.ones((3, 3, 2, 3), jnp.float32)
   assert convolution.conv(jnp.zeros((0, 9, 9, 2), jnp.float32), w, 2, by="products").shape == (0, 4, 4, 3)
   (num,) = jax.export.symbolic_shape("n")

@@ -13,7 +13,7 @@ from tests.progressive import columns
   ),
 )
 def test_published_parameter_counts(make, wide, narrow, counts):
-  # Rusu et al. 2017, table 1: 299K and 37K, 621K and 39K; exact numbers derived by hand from its widths.
+  # Rusu et al. 2017, table 1: 299K and 37K, 621K and 39K. The exact numbers are derived by hand from its widths.
   spec = network.Network((make(*wide, 28, 64), make(*narrow, 28, 64)))
   reports = cost.report(spec)
   assert tuple(report.num_parameters for report in reports) == counts
@@ -23,7 +23,7 @@ def test_published_parameter_counts(make, wide, narrow, counts):
 
 
 def test_laterals_of_the_published_recurrent_column():
-  # Derived by hand: V with bias and U of conv1 -> conv2 and conv2 -> fc, then U alone.
+  # Derived by hand: conv1 -> conv2 and conv2 -> fc have V with a bias and U. The others have U alone.
   spec = network.Network((columns.recurrent(16, 32, 128, 128, 28, 64), columns.recurrent(8, 8, 16, 16, 28, 64)))
   laterals = {layer.name: layer.laterals for layer in cost.report(spec)[1].layers}
   sizes = {name: [(c.source, c.kind, c.num_parameters) for c in into] for name, into in laterals.items()}

@@ -1,4 +1,4 @@
-"""The public names: `import progressive as pn`, and what it takes to use it in a loop of one's own."""
+"""The public names of `import progressive as pn`, and what a user's own training loop needs from them."""
 
 import inspect
 import subprocess
@@ -53,7 +53,7 @@ def test_there_are_about_twenty_names_and_all_have_docstrings():
   assert all(inspect.getdoc(getattr(pn, name)) for name in pn.__all__)
 
 
-def test_nothing_of_the_rest_is_imported():
+def test_progressive_imports_none_of_our_other_packages():
   code = "import sys, progressive; print(*sorted({name.split('.')[0] for name in sys.modules}))"
   done = subprocess.run([sys.executable, "-c", code], cwd=conftest.ROOT, capture_output=True, text=True, check=True)
   imported = set(done.stdout.split())
@@ -138,7 +138,7 @@ def test_batches_of_sequences_equal_each_alone(is_reset):
     ({"batch_shape": (3,)}, r"state of another network: column 0, lstm/cell is \(3, 5\) and in spec \(2, 5\)"),
   ),
 )
-def test_what_does_not_fit_in_time_is_refused(fields, message):
+def test_state_and_is_first_of_wrong_shape_are_refused(fields, message):
   spec, params = _two_columns(columns.proprioceptive())
   inputs = {"proprioception": _x(NUM_STEPS, 2, 5), "target": _x(NUM_STEPS, 2, 3)}
   if "is_first" in fields:

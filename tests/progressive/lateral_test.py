@@ -69,7 +69,7 @@ def test_alpha_scales_the_source():
   np.testing.assert_allclose(lateral.apply(params, connection, h=jnp.asarray(h)), unscaled, rtol=1e-4)
 
 
-def test_into_the_output_it_starts_small_as_the_output_does():
+def test_laterals_into_the_output_start_small():
   receivers = {name: layers.Dense(name, ("x",), 50, activation=None) for name in ("fc", "output")}
   deviations = {
     name: np.std(lateral.init(jax.random.key(0), _connection(layer, (400,), "linear"), alpha=1.0)["U"])

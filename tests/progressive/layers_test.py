@@ -1,4 +1,4 @@
-"""Layers are open: each one against numpy or flax with the same weights, grown over, and as JSON."""
+"""Each kind of layer, a user's own included: compared with numpy or flax at the same weights, grown over, and saved."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ def _run(spec, params, x, is_first=IS_FIRST):
 
 
 def _alone(layer, x, shape=(3,)):
-  """(its activations of `x` `[N, ...]`, its parameters in numpy), as the first layer of a column."""
+  """Returns (activations for `x` `[N, ...]`, parameters in numpy) of `layer` as the first layer of a column."""
   spec = network.Network((_column(layer, shape=shape),))
   params = _noisy(network.init(jax.random.key(0), spec))
   activations, _ = network.apply(params, spec, inputs={"x": x})
@@ -94,8 +94,8 @@ def test_laterals_into_a_gru_act_on_its_gates():
 
 
 @pytest.mark.parametrize("kind", (layers.LSTM, layers.GRU))
-def test_time_that_is_written_out_in_part_is_the_same_time(kind, monkeypatch):
-  """As on a GPU; twenty steps are not a multiple of those at once."""
+def test_a_partially_unrolled_scan_equals_a_plain_scan(kind, monkeypatch):
+  """On a GPU several steps are written out at once. Twenty steps are not a multiple of their number."""
   x, is_first, key = _random(20, 3), np.arange(20) % 7 == 3, jax.random.key(0)
   layer = kind("core", ("x",), 4)
   params = layer.init(key, (3,))
@@ -155,7 +155,7 @@ def test_the_recurrent_kernels_gradient_is_not_added_up_step_by_step(kind):
   state = network.initial_state(spec, batch_shape=(5,))
   of = jax.grad(lambda params: jnp.sum(network.apply(params, spec, inputs={"x": x}, state=state)[0][0]["core"]))
   scans = [one for one in jax.make_jaxpr(of)(params).eqns if one.primitive.name == "scan"]
-  assert len(scans) == 2  # Forward and back.
+  assert len(scans) == 2  # Forward and backward.
   kernel = params[0]["core"]["recurrent_kernel"].shape
   assert kernel not in [out.aval.shape for scan in scans for out in scan.outvars]
 
@@ -341,7 +341,7 @@ def test_laterals_into_a_flax_modules_maps_are_refused():
   network.Network((without, without))
 
 
-# A layer of one's own, and all of them grown over and saved.
+# A user's own layer, and all layers grown over and saved.
 
 
 def test_an_own_layer_equals_numpy_with_its_laterals():
@@ -369,7 +369,7 @@ def _everything():
 
 @dataclasses.dataclass(frozen=True)
 class _Mean(layers.Layer):
-  """A layer of a user's that says what its tests do to it."""
+  """A user's correct layer. Each class below gets one thing wrong."""
 
   def shape(self, read):
     return (1,)

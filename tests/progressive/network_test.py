@@ -68,9 +68,9 @@ def test_the_conveyor_columns():
 
 
 def test_layers_without_namesakes_go_by_their_inputs():
-  # An LSTM put on top of a feed-forward column's layers reads that column's fc, as it reads its own.
+  # An LSTM put on top of a feed-forward column's layers reads that column's fc, as it reads its own fc.
   assert _wiring(columns.feed_forward(), columns.recurrent())["lstm"] == [(0, "fc")]
-  # With no name in common: steps from the output. b2 reads b1, three steps from the output like conv2.
+  # With no name in common, steps from the output decide. b2 reads b1, which is three steps away, like conv2.
   renamed = column.Column(
     (("proprioception", (5,)),),
     (
@@ -126,8 +126,8 @@ def test_a_new_column_starts_as_exactly_the_previous_policy_and_value(column_spe
   assert float(jnp.abs(columns.outputs(grown_spec, random, OBSERVATIONS, IS_FIRST) - before).max()) > 0.01
 
 
-def test_a_copy_of_the_first_column_gives_and_learns_what_that_does():
-  """Without laterals its gradient is the first column's own; its laterals' zeros learn, though they add nothing yet."""
+def test_a_copied_column_has_the_same_outputs_and_gradients():
+  """Apart from laterals, its gradient is the first column's. Its laterals, zeros, add nothing yet, but they learn."""
   spec, params = columns.grown(ADAPTED)
   both = network.Network((ADAPTED, ADAPTED))
   grown = network.grow(jax.random.key(9), params, spec=both, output_init="copy")
@@ -154,7 +154,7 @@ def test_a_copy_of_the_first_column_gives_and_learns_what_that_does():
 def test_parameters_that_are_donated_to_a_step_are_the_new_columns_alone(output_init):
   spec, params = columns.grown(columns.recurrent(), columns.recurrent())
   both = network.Network((*spec.columns, columns.recurrent()))
-  if output_init == "copy":  # Of a first column, as it reads no earlier one.
+  if output_init == "copy":  # Only a first column can be copied: it reads no earlier one.
     spec, params, both = network.Network(spec.columns[:1]), params[:1], network.Network(both.columns[:2])
   before = np.asarray(columns.outputs(spec, params, OBSERVATIONS, IS_FIRST))
   grown = network.grow(jax.random.key(9), params, spec=both, output_init=output_init)
@@ -221,9 +221,9 @@ def test_every_lateral_alone_moves_the_layer_that_it_enters():
         cut = partition.merge(jax.tree.map(jnp.zeros_like, u), others)
         after, _ = apply(cut, spec, inputs=OBSERVATIONS, state=state, is_first=IS_FIRST)
         assert float(jnp.abs(after[k][name] - before[k][name]).max()) > 1e-6, path
-        if (k, name) != (1, "output"):  # An older column's output is read by nobody.
+        if (k, name) != (1, "output"):  # Nothing reads an older column's output.
           assert float(jnp.abs(after[-1]["output"] - before[-1]["output"]).max()) > 0, path
-  assert num_laterals == (2 + 1) + (1 + 1 + 4 + 2)  # By hand: lstm and output; then conv2, fc, lstm, output.
+  assert num_laterals == (2 + 1) + (1 + 1 + 4 + 2)  # By hand: first lstm and output, then conv2, fc, lstm and output.
 
 
 def test_altering_any_layer_of_a_frozen_column_changes_the_new_columns_output():
@@ -246,7 +246,7 @@ def test_alpha_is_where_it_is_asked_to_start():
 
 
 def test_adapters_that_would_never_learn_are_refused():
-  """U relu(V 0 h + b) with b = 0 has no gradient by any of its parameters: a ReLU has none at 0."""
+  """U relu(V 0 h + b) with b = 0 has no gradient with respect to any parameter: a ReLU has none at 0."""
   spec = network.Network((columns.feed_forward(),) * 2)
   first = network.init(jax.random.key(0), network.Network(spec.columns[:1]))
   for alpha in (0.0, -1.0, float("nan"), float("inf")):
@@ -407,7 +407,7 @@ def test_an_addition_to_no_layer_is_refused():
 
 
 def _scores(spec, own, frozen, known=None):
-  """Something of every layer of the newest column, from three examples of four steps; and all activations."""
+  """Returns a sum over every layer of the newest column, and all activations, for three examples of four steps."""
   params = partition.merge(own, frozen)
   batch = {name: jnp.stack([x, x[::-1], 2 * x], axis=1) for name, x in OBSERVATIONS.items()}
   state = network.initial_state(spec, batch_shape=(3,))
@@ -423,7 +423,7 @@ class _Doubled(layers.Dense):
 
 
 def _of_many_kinds():
-  """Two columns with maps, adapters, an LSTM, a normalised layer, one that is no ReLU, and one that is no pure ReLU."""
+  """Two columns with maps, adapters, an LSTM, a normalised layer, a layer without ReLU, and one with a doubled ReLU."""
   chain = list(columns.recurrent().layers)
   chain[2] = layers.Dense("fc", ("conv2",), 6, activation=None)
   chain[3:4] = [
@@ -455,7 +455,7 @@ def test_known_activations_are_taken_and_not_computed_again():
   jax.tree.map(np.testing.assert_array_equal, _scores(spec, own, frozen, others)[1], others)
   gradient = jax.jit(jax.grad(_scores, argnums=1, has_aux=True), static_argnums=0)
   flops = [gradient.lower(spec, own, frozen, known).compile().cost_analysis()["flops"] for known in (None, activations)]
-  # Of 4 x 3 examples the products of two convolutions and a dense layer, in both columns.
+  # For 4 x 3 examples: the products of two convolutions and a dense layer, in both columns.
   spared = 2 * 12 * sum(2 * x.size * n for x, n in ((own[1]["conv1"]["kernel"], 25), (own[1]["conv2"]["kernel"], 9)))
   assert flops[0] - flops[1] > spared
 
@@ -475,7 +475,7 @@ def test_known_activations_of_others_are_refused(known, message):
 
 
 class Doubled(layers.Dense):
-  """With an `apply` of its own."""
+  """A Dense layer with its own `apply`."""
 
   def apply(self, params, x, *, terms):
     return 2 * super().apply(params, x, terms=terms)
@@ -526,14 +526,14 @@ def test_outputs_and_all_gradients_of_blind_columns_do_not_depend_on_column_0(ki
     gradients = jax.grad(_loss)(given, spec)
     results.append((columns.outputs(spec, given, OBSERVATIONS), gradients[1:], gradients[0]))
   (outputs, newer, first), (outputs_of_others, newer_of_others, _) = results
-  if kind == "linear":  # The same shape, corrected: what changes in column 0 changes all that learns.
+  if kind == "linear":  # The same shape, corrected: a change in column 0 changes everything that learns.
     assert float(jnp.abs(outputs - outputs_of_others).max()) > 0.1
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(first["conv1"]))
     return
   np.testing.assert_array_equal(outputs, outputs_of_others)
   jax.tree.map(np.testing.assert_array_equal, newer, newer_of_others)
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(first))
-  # Column 1 is read, and all laterals learn, those that should read column 0 among them.
+  # Column 1 is read, and all laterals learn, including those that should read column 0.
   altered = (params[0], columns.grown(one, seed=9)[1][0] | {"output": params[1]["output"]}, params[2])
   altered[1].update({name: {**altered[1][name], "laterals": params[1][name]["laterals"]} for name in ("conv2", "fc")})
   assert float(jnp.abs(columns.outputs(spec, altered, OBSERVATIONS) - outputs).max()) > 0.01
@@ -544,7 +544,7 @@ def test_outputs_and_all_gradients_of_blind_columns_do_not_depend_on_column_0(ki
 
 
 def test_a_blind_policy_is_not_copied_into_a_column_that_sees():
-  """A blind U reads the column's own pre-activations, a linear one column 0: copied there it gives another policy."""
+  """A blind U reads the column's own pre-activations, a linear U reads column 0: a copied U gives another policy."""
   one = columns.feed_forward()
   spec, params = columns.grown(one, _blind(one), output_init="random")
   with pytest.raises(ValueError, match="Column 1's 'output' has blind laterals.*output_init='random'"):
@@ -588,7 +588,7 @@ def test_columns_that_cannot_be_blind_are_refused(second, message):
     network.Network((columns.feed_forward(), _blind(second)))
 
 
-def test_where_adapters_start_may_be_traced():
+def test_initial_alpha_may_be_traced():
   spec = network.Network((columns.feed_forward(),) * 2)
   params = network.init(jax.random.key(0), network.Network(spec.columns[:1]))
   grow = lambda alpha: network.grow(jax.random.key(1), params, spec=spec, output_init="random", alpha=alpha)  # noqa: E731

@@ -1,4 +1,4 @@
-"""What a user may bring along: an activation and a layer of their own."""
+"""Code that a user may bring: their own activation and their own layer."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ def cube(x):
 
 @dataclasses.dataclass(frozen=True)
 class Highway(layers.Layer):
-  """gate x + (1 - gate) candidate, both from what it reads (Srivastava et al. 2015), without activations: bilinear."""
+  """gate x + (1 - gate) candidate (Srivastava et al. 2015), both from the input. Without activations: bilinear."""
 
   scale: float = 1.0
 

@@ -32,7 +32,7 @@ def test_a_predicate_that_gives_no_bool_loses_no_array():
 def test_count_leaves_scales_out_unless_asked():
   assert partition.count(TREE) == 10
   assert partition.count(TREE, include_alpha=True) == 11
-  assert partition.count({"fc": {"params": {"alpha": jnp.ones(7)}}}) == 7  # A module's own is no adapter's scale.
+  assert partition.count({"fc": {"params": {"alpha": jnp.ones(7)}}}) == 7  # A module's own alpha is no adapter's scale.
 
 
 def test_content_hash_is_sha256_of_paths_and_bytes():

@@ -1,4 +1,4 @@
-"""A start from data, layer by layer in numpy, and what it must not touch."""
+"""`standardise` starts a column from data: each layer is checked in numpy, and nothing else may change."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ apply = jax.jit(pn.apply, static_argnums=1)
 @pytest.fixture(scope="module")
 def data():
   rng = np.random.default_rng(0)
-  static = rng.uniform(size=(1, 1, 12, 12, 3))  # What all pictures share.
+  static = rng.uniform(size=(1, 1, 12, 12, 3))  # Shared by all pictures.
   pixels = np.uint8(255 * np.clip(static + 0.05 * rng.normal(size=(7, 3, 12, 12, 3)), 0, 1))
   return {"pixels": jnp.asarray(pixels), "joints": jnp.asarray(rng.normal(size=(7, 3, 5)), jnp.float32)}
 
@@ -39,7 +39,7 @@ def grown(num_columns):
 
 
 def pre_activations(params, spec, data, layer):
-  """Of the newest column: its activations where every ReLU is undone by a bias so large that all units fire."""
+  """The newest column's pre-activations of `layer`: a bias so large that all units fire undoes every ReLU."""
   last = dict(params[-1])
   last[layer] = {**last[layer], "bias": last[layer]["bias"] + 1e4}
   state = pn.initial_state(spec, batch_shape=(3,))
@@ -69,7 +69,7 @@ def test_frozen_columns_memory_and_output_stay_and_the_policy_with_them(data):
   assert {path[1] for path, a, b in zip(pn.paths(params), *map(jax.tree.leaves, (params, fitted)), strict=True)
           if not np.array_equal(a, b)} == set(FITTED)  # fmt: skip
   answers = [apply(each, spec, inputs=data, state=state)[0][-1]["output"] for each in (params, fitted)]
-  np.testing.assert_array_equal(*answers)  # Grown as exactly the old policy, it still is.
+  np.testing.assert_array_equal(*answers)  # The column starts as exactly the old policy, also after the fit.
 
 
 def test_no_examples_are_refused():

@@ -1,4 +1,4 @@
-"""Aligned by hand."""
+"""Tables aligned by hand."""
 
 from experiments.report import text_table
 

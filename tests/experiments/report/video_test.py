@@ -1,4 +1,4 @@
-"""Videos say which episode they show and its return; one that cannot be written is no reason to stop."""
+"""Videos show the episode's number and its return. One that cannot be written is no reason to stop."""
 
 import dm_env
 import imageio
@@ -14,7 +14,7 @@ FRAMES = [np.full((8, 60, 3), 100, np.uint8)] * 3
 
 
 def test_captions_count_episodes_and_sum_rewards():
-  # By hand: an episode's first reward is of no step; the sum begins anew with it.
+  # By hand: an episode's first reward belongs to no step, and the sum restarts there.
   lines = video.captions([True, False, False, True, False], [9.0, 1.0, 0.5, 9.0, -2.0])
   numbers = [(1, "0"), (1, "1"), (1, "1.5"), (2, "0"), (2, "-2")]
   assert lines == [f"episode {episode}  return {total}" for episode, total in numbers]
@@ -36,7 +36,7 @@ def test_a_caption_stands_below_its_frame(tmp_path):
 
 
 class Seen(dm_env.Environment):
-  """A world that shows pixels beside what it observes."""
+  """A world that shows pixels besides its observations."""
 
   def __init__(self):
     self._world = dm_env_adapter.DmEnv(worlds.CueRecall(), seed=0)

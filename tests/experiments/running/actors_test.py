@@ -1,4 +1,4 @@
-"""Who plays ahead of the learner does so by an exact rule, and its end is the learner's."""
+"""Actors play ahead of the learner by an exact rule, and end when the learner ends."""
 
 import contextlib
 import dataclasses
@@ -18,12 +18,12 @@ from experiments.store import checkpoint
 from progressive import partition
 from tests.agents import agents_for_tests, worlds
 
-WORLD = worlds.CueRecall()  # What the agent is made for.
+WORLD = worlds.CueRecall()  # The agent's world.
 NUM_WORLDS, NUM_STEPS, NUM_UPDATES = 2, 3, 5
 
 
 class Fitful:
-  """A world of 4 steps, action 1 worth 1, that now and then takes its time and may break down in step `breaks_at`."""
+  """A world of 4 steps, where action 1 earns 1. It is sometimes slow, and may break down in step `breaks_at`."""
 
   def __init__(self, seed, *, breaks_at=None):
     self.luck = np.random.default_rng(seed)
@@ -33,7 +33,7 @@ class Fitful:
     return dm_env.restart(self.observation())
 
   def step(self, action):
-    time.sleep(random.choice([0.0, 0.0, 0.02]))  # Another luck in each process, and in each test.
+    time.sleep(random.choice([0.0, 0.0, 0.02]))  # Different in each process, and in each test.
     self.num_steps += 1
     if self.num_steps == self.breaks_at:
       self.broke_at_s = time.monotonic()
@@ -49,7 +49,7 @@ class Fitful:
 
 @pytest.fixture(scope="module")
 def learner():
-  """An agent whose learning rate is such that every update changes what is played; its first state."""
+  """An agent whose learning rate lets every update change what is played, and its first state."""
   agent, *params = agents_for_tests.make(WORLD, correction="vtrace", learning_rate=0.1)
   return agent, loop.init(agent, *params, jax.random.key(0), num_worlds=NUM_WORLDS)
 
@@ -72,14 +72,14 @@ def test_a_long_record_is_cut_short_where_the_program_is_asked_to_stop(learner, 
 
 
 class Gated(Fitful):
-  """A world whose steps are let through; it knows its actions."""
+  """A world whose steps wait for `gate`. It keeps its actions."""
 
   def __init__(self, seed):
     super().__init__(seed)
     self.gate, self.actions = threading.Semaphore(0), []
 
   def until_due(self, step):
-    """Returns when step `step`, from 1, waits to be let through."""
+    """Returns when step `step`, counted from 1, waits for `gate`."""
     wait_for(lambda: len(self.actions) == step)
 
   def step(self, action):
@@ -97,7 +97,7 @@ def start(learner, environments, *, num_updates=NUM_UPDATES, **mode):
 
 
 def wait_for(is_so):
-  """Fails where it is not within 30 s."""
+  """Fails if `is_so` is not true within 30 s."""
   until_s = time.monotonic() + 30
   while not is_so():
     assert time.monotonic() < until_s
@@ -105,7 +105,7 @@ def wait_for(is_so):
 
 
 def by_hand(learner, lag):
-  """The last state, without threads: unroll k is played with the parameters after max(0, k - lag) updates."""
+  """The last state, computed without threads: the parameters after max(0, k - lag) updates play unroll k."""
   agent, state = learner
   environments = [Fitful(seed) for seed in range(NUM_WORLDS)]
   carry = unroll.host_init(agent, environments), actor_critic.initial_state(agent, NUM_WORLDS)
@@ -117,7 +117,7 @@ def by_hand(learner, lag):
     *carry, played = unroll.host_unroll(
       agent, plays.trainable, plays.frozen, environments, *carry, act_key, NUM_STEPS, keeps_activations=True
     )
-    if lag:  # All of this network learns.
+    if lag:  # The whole network is trainable.
       played = dataclasses.replace(played, activations=())
     state = dataclasses.replace(after[-1], key=key, recurrent_state=carry[1])
     after.append(loop.learn(state, played, agent=agent)[0])
@@ -132,7 +132,7 @@ def is_acting():
   return any(thread.name.startswith("actor") for thread in threading.enumerate())
 
 
-def test_the_lag_is_exact_whatever_takes_how_long(learner):
+def test_the_lag_is_exact_for_any_timing(learner):
   expected = [by_hand(learner, lag) for lag in (0, 1, 2)]
   assert len(set(expected)) == 3
   for lag in (0, 1, 1, 2):
@@ -147,14 +147,14 @@ def test_the_lag_is_exact_whatever_takes_how_long(learner):
 
 
 @pytest.mark.parametrize("mode", [{"lag": 0}, {"lag": 1}, {"free_running": True}])
-def test_the_learner_gets_what_acting_has_computed_where_it_still_holds(mode, monkeypatch):
-  """All of it without a lag, the frozen column's with one; a replay none."""
+def test_the_learner_reuses_activations_of_acting_that_are_still_valid(mode, monkeypatch):
+  """It gets all activations without a lag, only the frozen column's with one, and none in a replay."""
   agent, *params = agents_for_tests.make_progressive(WORLD, correction="vtrace", learning_rate=0.1)
   first = loop.init(agent, *params, jax.random.key(0), num_worlds=NUM_WORLDS)
   learn, learn_again, learned = loop.learn, loop.learn_again, {False: [], True: []}
 
   def spy(learn, is_replay, state, played, **rest):
-    if isinstance(state.step, jax.core.Tracer):  # `learn` is compiled.
+    if isinstance(state.step, jax.core.Tracer):  # `learn` is being compiled.
       return learn(state, played, **rest)
     names = [set(one) for one in played.activations]
     learned[is_replay].append(names)
@@ -196,7 +196,7 @@ def test_a_world_that_breaks_down_is_named_at_once(learner, mode):
 
 
 @pytest.mark.parametrize("mode", [{"lag": 1}, {"free_running": True}])
-def test_who_stops_learning_stops_the_actors(learner, mode):
+def test_stopping_the_learner_stops_the_actors(learner, mode):
   environments = [Fitful(seed) for seed in range(NUM_WORLDS)]
   with contextlib.closing(start(learner, environments, **mode)) as updates:
     next(updates)
@@ -212,7 +212,7 @@ def test_a_free_running_world_never_waits_for_the_learner(learner):
   environments = [Fitful(seed) for seed in range(NUM_WORLDS)]
   for _ in start(learner, environments, free_running=True):
     before = [one.num_steps for one in environments]
-    if is_acting():  # The last state is yielded when nobody plays any more.
+    if is_acting():  # No actor plays any more when the last state is yielded.
       wait_for(lambda before=before: all(now.num_steps > b + 20 for now, b in zip(environments, before, strict=True)))
   assert not is_acting()
 
@@ -222,14 +222,14 @@ def test_a_slow_world_stops_no_free_running_one(learner):
   updates = start(learner, [slow, Fitful(1)], free_running=True)
   with contextlib.ExitStack() as stack:
     stack.enter_context(contextlib.closing(updates))
-    stack.callback(slow.gate.release, 1000)  # An end waits for the step that it is in.
+    stack.callback(slow.gate.release, 1000)  # Closing waits for the step under way.
     states = [next(updates)[0] for _ in range(NUM_UPDATES - 1)]
   assert int(states[-1].step) == (NUM_UPDATES - 1) * NUM_STEPS * NUM_WORLDS
 
 
 @pytest.mark.parametrize("replay_updates", [0, 2])
 def test_free_running_by_hand(learner, replay_updates, monkeypatch):
-  """Unrolls of 3 steps of one world, of which two may wait. Its episodes end in steps 4, 9, 14; action 1 is worth 1."""
+  """One world's unrolls of 3 steps, of which two may wait. Episodes end in steps 4, 9, 14; action 1 earns 1."""
   agent, state = learner
   world, seen, learn = Gated(0), [], loop.learn
   monkeypatch.setattr(loop, "learn", lambda state, played, **rest: seen.append(played) or learn(state, played, **rest))
@@ -240,25 +240,25 @@ def test_free_running_by_hand(learner, replay_updates, monkeypatch):
     stack.callback(world.gate.release, 1000)
     world.gate.release(3)
     after = [next(updates)]  # From unroll 0, with the first parameters.
-    world.until_due(4)  # Luck decides which parameters step 4 was chosen with.
+    world.until_due(4)  # Chance decides with which parameters step 4 was chosen.
     world.gate.release(15)
     world.until_due(19)  # Unrolls 4 and 5 wait, 1 to 3 are dropped.
-    after += [next(updates), next(updates)]  # From unroll 4 with the newest parameters, then from 5 with the same.
+    after += [next(updates), next(updates)]  # From unroll 4, with the newest parameters, then from 5, with the same.
     world.gate.release(3)
-    after += [next(updates)]  # From 6, whose first step was chosen with the same, the others with the newest.
+    after += [next(updates)]  # From 6: the same parameters chose its first step, the newest chose the others.
   num_each = 1 + replay_updates
   metrics = [one.metrics for _, records in after for one in records if one.kind == "train"]
   assert [one["staleness"] for one in metrics] == pytest.approx([0, 0, num_each, 2 * num_each / 3])
   assert [one["dropped_steps"] for one in metrics] == [0, 9, 0, 0]
-  assert [int(one.step) for one, _ in after] == [3, 6, 9, 12]  # What was learned from.
+  assert [int(one.step) for one, _ in after] == [3, 6, 9, 12]  # Steps that were learned from.
 
-  # The episode of steps 11 to 14 began in a dropped unroll; 14 is the second step of the second that was learned from.
+  # The episode of steps 11 to 14 began in a dropped unroll. 14 is the second step of the second unroll learned from.
   episodes = [(one.step, one.metrics) for _, records in after for one in records if one.kind == "episode"]
   expected = [(5, sum(world.actions[10:14])), (10, sum(world.actions[15:19]))]
   assert episodes == [(step, {"return": returned, "length": 4}) for step, returned in expected]
 
-  # Each action of 4 and 5 is one of the first update's policy.
-  _, unroll_0, *later, _ = seen  # Before the first step all is compiled by an update from nothing.
+  # The first update's policy chose each action of unrolls 4 and 5.
+  _, unroll_0, *later, _ = seen  # Before the first step an update on zeros compiles everything.
   assert [one.actions.ravel().tolist() for one in (unroll_0, *later)] == [
     world.actions[begin : begin + 3] for begin in (0, 12, 15)
   ]
@@ -273,7 +273,7 @@ def test_free_running_by_hand(learner, replay_updates, monkeypatch):
   )
 
 
-def test_no_world_is_played_with_what_is_no_number(learner, monkeypatch):
+def test_no_world_is_played_with_nan_parameters(learner, monkeypatch):
   learn, host_unroll, played_with = loop.learn, unroll.host_unroll, []
 
   def spoil(state, played, **rest):
@@ -293,19 +293,19 @@ def test_no_world_is_played_with_what_is_no_number(learner, monkeypatch):
   device_get = jax.device_get
   monkeypatch.setattr(loop, "learn", spoil)
   monkeypatch.setattr(unroll, "host_unroll", spy)
-  monkeypatch.setattr(jax, "device_get", go_on)  # After the offer.
+  monkeypatch.setattr(jax, "device_get", go_on)  # Called after the parameters were offered.
   with pytest.raises(FloatingPointError):
     next(start(learner, [Fitful(0)], free_running=True))
   assert all(np.isfinite(leaf).all() for leaves in played_with for leaf in leaves)
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-def test_no_unroll_is_asked_of_what_replay_has_made_no_number(learner, lag, monkeypatch):
+def test_no_unroll_is_requested_after_replay_gives_nan(learner, lag, monkeypatch):
   learn_again, host_unroll, played_with = loop.learn_again, unroll.host_unroll, []
 
   def spoil(state, played, **rest):
     state, metrics = learn_again(state, played, **rest)
-    if isinstance(state.step, jax.core.Tracer):  # What `learn` has compiled stays as it is for others.
+    if isinstance(state.step, jax.core.Tracer):  # Leaves what `learn` compiles unchanged for other tests.
       return state, metrics
     nan = jax.tree.map(lambda x: x * np.float32(np.nan), (state.trainable, metrics["gradient_norm"]))
     return dataclasses.replace(state, trainable=nan[0]), {**metrics, "gradient_norm": nan[1]}

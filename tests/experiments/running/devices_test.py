@@ -1,4 +1,4 @@
-"""Worlds of one run on many devices: what is learned is what one device learns. Two devices here, see `conftest`."""
+"""One run with its worlds on many devices learns what one device learns. Here there are two, see `conftest`."""
 
 import chex
 import jax
@@ -24,7 +24,7 @@ def small_world(monkeypatch):
 
 
 def learned(layout, num_updates, **hyper):
-  """A run's state after so many updates, and its last metrics and episodes."""
+  """A run's state after `num_updates` updates, and its last metrics and episodes."""
   config = run_test.make_config()
   config.train.hyper.update(hyper)
   member = run.Member(config, None, learn.make(config))
@@ -69,7 +69,7 @@ def test_training_does_not_compute_again_what_acting_has_computed():
   whole = loop.train_step.lower(state, agent=agent, batch=batch, num_steps=num_steps)
   flops, *parts = (one.compile().cost_analysis()["flops"] for one in (whole, *apart))
   num_weights = sum(x.size for x in jax.tree.leaves(params[0]) if x.ndim == 2)
-  # A scan's flops are counted once: acting at the last step is what is added, the update's forward pass is spared.
+  # A scan's flops are counted once. Acting at the last step is added, and the update's forward pass is spared.
   spared = 2 * num_worlds * (num_steps + 1) * num_weights
   added = 2 * num_worlds * num_weights
   assert sum(parts) + added - flops > 0.8 * spared
@@ -78,7 +78,7 @@ def test_training_does_not_compute_again_what_acting_has_computed():
 def test_devices_do_not_gather_each_others_pictures(monkeypatch):
   monkeypatch.undo()  # Pong itself.
   config = pong_soup.get_config("laptop")
-  config.train.update({"num_worlds": 20, "num_steps": 20})  # More than go through a convolution at once.
+  config.train.update({"num_worlds": 20, "num_steps": 20})  # More than one convolution takes at once.
   config.train.hyper.update({"epochs": 1, "minibatches": 1})
   member = run.Member(config, None, learn.make(config))
   batch, layout = run._batch(member.task, 20), devices.lay_out(1, 20)
@@ -112,7 +112,7 @@ class CallsHost(worlds.CueRecall):
 
 @pytest.mark.parametrize("num_runs", [0, 2, 3])
 def test_worlds_that_call_the_host_learn_what_others_do(tmp_path, monkeypatch, num_runs):
-  """Alone and in sweeps, with and without a device that is left over."""
+  """Alone and in sweeps, with and without a device left over."""
   config = run_test.make_config()
   config.train.update({"steps": 60, "evaluate_every": 0, "evaluation_episodes": 0})
   if num_runs:
@@ -147,7 +147,7 @@ def test_the_same_devices_give_the_same_bits_twice():
   jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-def test_another_number_of_devices_goes_on(tmp_path, monkeypatch):
+def test_a_run_resumes_on_another_number_of_devices(tmp_path, monkeypatch):
   config = run_test.make_config()
   expected = run.run(config, tmp_path / "whole").state
   config.train.steps = 300
@@ -159,8 +159,8 @@ def test_another_number_of_devices_goes_on(tmp_path, monkeypatch):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), expected.trainable, found.trainable)
 
 
-def test_what_fills_a_last_device_is_cut_off_on_the_host():
-  """A slice on the devices is a gather for every leaf, and such gathers have waited for each other."""
+def test_padding_runs_are_removed_on_the_host():
+  """A slice on the devices is a gather for every leaf, and such gathers have blocked each other."""
   member = run.Member(run_test.make_config(), None, None)
   members = [member._replace(task=learn.make(member.config)) for _ in range(3)]
   batch = run._batch(members[0].task, 4)

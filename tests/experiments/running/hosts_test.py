@@ -18,7 +18,7 @@ from tests.agents import worlds
 from tests.experiments.running import run_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-# The binary on a small world: WORKDIR, steps, and flags of `binary`.
+# Runs the binary on a small world: WORKDIR, steps, and flags of `binary`.
 _PROGRAM = """
 import os, sys
 sys.path.insert(0, {root!r})
@@ -38,7 +38,7 @@ binary.run(lambda: run.run(config, binary.workdir()), reads=(binary.WORKDIR, *bi
 
 
 def start(workdir, *flags_of_each, steps, rates=(1e-3, 1e-3)):
-  """Processes of a run, with their flags and learning rates."""
+  """Starts the processes of a run, with their flags and learning rates."""
   script = workdir.with_name("program.py")
   script.write_text(_PROGRAM.format(root=str(ROOT)))
   commands = [[sys.executable, str(script), str(steps), f"--workdir={workdir}", *flags] for flags in flags_of_each]
@@ -62,7 +62,7 @@ def free_port():
 
 
 def end(processes):
-  """(exit code, stdout, stderr) of each, without what the backend says of itself."""
+  """(exit code, stdout, stderr) of each process, without the backend's own messages."""
   ends = []
   for process in processes:
     out, error = process.communicate(timeout=300)
@@ -79,7 +79,7 @@ def wait_for_checkpoint(workdir, processes, *, after=0):
 
 
 def alone(workdir, *, steps):
-  """The run in this process."""
+  """The run in this process alone."""
   config = run_test.make_config()
   config.train.update({"steps": steps, "evaluate_every": 0})
   config.train.hyper.learning_rate = 1e-3
@@ -87,7 +87,7 @@ def alone(workdir, *, steps):
 
 
 def check_said(killed, ending):
-  """The process beside a `killed` one has ended with one line."""
+  """Checks that the process beside a `killed` one has ended with one line."""
   code, _, error = ending
   line = f"error: process {killed} of 2 has ended before its time; start all of them again with the same commands"
   assert code == 1 and error.count(line) == 1, error
@@ -104,18 +104,18 @@ def test_two_processes_learn_what_one_does_and_the_first_alone_writes(tmp_path, 
   for name in one:
     np.testing.assert_allclose(two[name], one[name], atol=1e-4)
   records = [run_test.lines(tmp_path / name) for name in ("together", "alone")]
-  for a, b in zip(*records, strict=True):  # Once each.
+  for a, b in zip(*records, strict=True):  # Each record once.
     assert (a["step"], a["kind"], a["episodes"]) == (b["step"], b["kind"], b["episodes"])
     np.testing.assert_allclose(a["return_mean"], b["return_mean"], atol=1e-6)
   kept = [json.dumps(record) for record in records[0] if record["kind"] != "eval"]
   (tmp_path / "together" / "metrics.jsonl").write_text("\n".join([*kept, ""]))
-  again = end(start_two(tmp_path / "together", steps=200))  # Both make up for the evaluation, and one writes it.
+  again = end(start_two(tmp_path / "together", steps=200))  # Both make the missing evaluation, and one writes it.
   assert [code for code, *_ in again] == [0, 0], again
   made = [record for record in run_test.lines(tmp_path / "together") if record["kind"] == "eval"]
   assert [record["return_mean"] for record in made] == [
     pytest.approx(record["return_mean"]) for record in records[0] if record["kind"] == "eval"
   ]
-  alone(tmp_path / "together", steps=400)  # One goes on where two were.
+  alone(tmp_path / "together", steps=400)  # One continues where two stopped.
   assert "continues from step 200" in capsys.readouterr().out
 
 
@@ -126,7 +126,7 @@ def test_the_second_ends_with_one_line_where_the_first_is_killed(tmp_path):
   check_said(0, end(processes)[1])
 
 
-def test_what_one_is_asked_to_stop_all_save_and_they_go_on_until_one_is_killed(tmp_path):
+def test_a_stop_signal_to_one_process_makes_all_save_and_they_resume(tmp_path):
   processes = start_two(tmp_path / "run", steps=10_000_000)
   wait_for_checkpoint(tmp_path / "run", processes)
   processes[1].send_signal(signal.SIGTERM)
@@ -141,7 +141,7 @@ def test_what_one_is_asked_to_stop_all_save_and_they_go_on_until_one_is_killed(t
   check_said(1, first)
 
 
-def test_what_the_first_refuses_ends_all(tmp_path):
+def test_a_refusal_by_process_0_ends_all_processes(tmp_path):
   (tmp_path / "run").write_text("a file")
   ends = end(start_two(tmp_path / "run", steps=100))
   assert (

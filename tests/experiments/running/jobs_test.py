@@ -1,4 +1,4 @@
-"""Plans: what is refused, in which order jobs run, and what is known of them afterwards."""
+"""Plans: what is refused, in which order jobs run, and what is known about them afterwards."""
 
 import dataclasses
 import fcntl
@@ -24,7 +24,7 @@ CORE = min(os.sched_getaffinity(0))
 
 @dataclasses.dataclass(frozen=True)
 class Script(plan.Job):
-  """A job that runs Python given as the flag `code`, with the folder of the plan as its argument."""
+  """A job that runs the Python code in its flag `code`, with the plan's folder as argument."""
 
   has_own_folder = False
 
@@ -66,7 +66,7 @@ def test_a_command_has_its_config_fields_and_the_folders_of_other_jobs():
   ("jobs", "message"),
   [
     ([plan.Job("a/b")], "'a/b': a name is a folder's"),
-    ([plan.Job("a.1")], "'a.1': a name is a folder's"),  # What a job called a has set aside.
+    ([plan.Job("a.1")], "'a.1': a name is a folder's"),  # The name of what job a sets aside.
     ([plan.Job("a", hours="2")], "'a': hours='2' is no float"),
     ([plan.Job("a", fields=["x"])], "'a': fields=.'x'. is no mapping"),
     ([plan.Job("a"), plan.Job("a")], "two jobs are called 'a'"),
@@ -91,7 +91,7 @@ def test_a_part_of_a_plan_is_named():
     plan.of_parts("plans/p.py", "three", parts)
 
 
-def test_the_worthiest_runs_first_and_after_what_it_needs(tmp_path):
+def test_jobs_run_by_priority_and_after_their_dependencies(tmp_path):
   jobs = [
     script("third", SAY.format(3), after=["second"]),
     script("first", SAY.format(1)),
@@ -101,13 +101,13 @@ def test_the_worthiest_runs_first_and_after_what_it_needs(tmp_path):
   assert (tmp_path / "order").read_text() == "1 2 3 "
   assert run(jobs, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 "  # Nothing is done twice.
   changed = [*jobs[:2], script("second", SAY.format(4))]
-  assert run(changed, tmp_path)  # Another command is done, and what was made of the one before.
+  assert run(changed, tmp_path)  # The changed command runs, and so does what needs it.
   assert (tmp_path / "order").read_text() == "1 2 3 4 3 "
   assert run(changed, tmp_path) and (tmp_path / "order").read_text() == "1 2 3 4 3 "
 
 
 def test_a_job_whose_output_is_gone_is_done_again(tmp_path):
-  """As `evaluate --release={played}`, which makes a folder and does not learn in it."""
+  """Like `evaluate --release={played}`, which makes a folder but does not learn in it."""
   code = "import pathlib, sys; pathlib.Path(sys.argv[1], 'played').mkdir(); " + SAY.format("played")
   jobs = [
     Script("played", flags={"code": code, "release": "{played}"}),
@@ -136,14 +136,14 @@ def test_what_comes_after_a_job_that_is_done_anew_is_done_anew_too(tmp_path):
   assert run(changed, tmp_path)
   assert (tmp_path / "order").read_text() == "1 middle late 2 middle late new "
   broken = chain("raise SystemExit('error: no')", "newer")
-  assert not run(broken, tmp_path)  # What was made of another first job is not what is asked for.
+  assert not run(broken, tmp_path)  # The results of another first job are not what is asked for.
   left = dict.fromkeys(("late", "middle", "newer"), jobs_lib.LEFT)
   assert states(broken, tmp_path) == left | {"first": jobs_lib.FAILED}
   assert (tmp_path / "order").read_text() == "1 middle late 2 middle late new "
 
 
 class Learner(Script):
-  """Finds what it has learned before, as `train` does."""
+  """A job that finds what it has learned before, like `train`."""
 
   has_own_folder = True
 
@@ -175,7 +175,7 @@ def test_what_was_learned_from_a_job_that_is_done_anew_is_set_aside(tmp_path, st
   first, after = learners("new")
   again = [dataclasses.replace(first, flags=first.flags | {"said": "otherwise"}), after]
   assert run(again, tmp_path) and set(states(again, tmp_path).values()) == {jobs_lib.DONE}
-  assert not (tmp_path / "next.2").exists()  # The first was finished, and is what it was.
+  assert not (tmp_path / "next.2").exists()  # The first job was finished, and has not changed.
 
 
 def test_what_another_config_has_learned_is_set_aside_and_more_steps_go_on(tmp_path):
@@ -204,7 +204,7 @@ def test_what_another_config_has_learned_is_set_aside_and_more_steps_go_on(tmp_p
     assert states(job(seed=1, **fields), tmp_path) == {"first": jobs_lib.DONE}, fields
 
 
-def test_cells_of_a_matrix_are_of_one_length(tmp_path):
+def test_a_matrix_with_other_train_steps_sets_old_cells_aside(tmp_path):
   for steps in (9, 10):
     job = Learner(
       "first",
@@ -237,7 +237,7 @@ def test_a_damaged_record_says_what_to_do(tmp_path):
 
 
 def test_what_was_learned_by_a_job_that_then_failed_is_what_others_go_on_from(tmp_path):
-  """It learns more, and fails in its last evaluation; the next time it finds itself finished, and does that alone."""
+  """The job learns more and fails in its last evaluation. Next time it finds itself finished, and only evaluates."""
   code = LEARN.replace("'learned.safetensors'", "'{1}.safetensors'") + "\nsys.exit({2})"
 
   def chain(word, exit_code=0):
@@ -250,7 +250,7 @@ def test_what_was_learned_by_a_job_that_then_failed_is_what_others_go_on_from(tm
   assert (read("next"), read("next.1")) == ("new", "old")
 
 
-def test_what_somebody_is_at_work_in_is_not_set_aside_and_other_jobs_go_on(tmp_path):
+def test_a_locked_folder_is_not_set_aside_and_other_jobs_run(tmp_path):
   assert run(learners("old"), tmp_path)
   shutil.rmtree(tmp_path / "first")
   other = script("other", SAY.format("other"))
@@ -278,10 +278,10 @@ def test_a_job_waits_for_what_its_command_does_not_name(tmp_path):
   for job in (column, test, before):
     folder.write(job, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job)))
   assert states([column, test, before], tmp_path)["figure"] == jobs_lib.DONE
-  assert states([column, test, figure], tmp_path)["figure"] == jobs_lib.LEFT  # It was drawn without the test.
+  assert states([column, test, figure], tmp_path)["figure"] == jobs_lib.LEFT  # The figure was drawn without the test.
 
 
-def test_a_job_that_fails_costs_those_alone_that_need_it(tmp_path, capsys):
+def test_a_failed_job_blocks_only_its_dependents(tmp_path, capsys):
   jobs = [
     script("bad", "print('so far'); raise SystemExit('error: no such thing')"),
     script("needy", SAY.format("needy"), after=["bad"]),
@@ -310,7 +310,7 @@ def test_jobs_run_side_by_side_each_on_its_device(tmp_path):
 
 
 def test_jobs_share_a_card_and_its_memory(tmp_path, monkeypatch):
-  """A card is a file that `devices` finds; jobs wait until both are there, and write what they were given."""
+  """A card is a file that `devices` finds. The jobs wait until both run, and write what they were given."""
   card = tmp_path / "dev" / "nvidia0"
   card.parent.mkdir()
   card.touch()
@@ -339,7 +339,7 @@ def test_jobs_share_a_card_and_its_memory(tmp_path, monkeypatch):
     ("1", ["1"]),
     ("0, 1", ["0", "1"]),
     ("GPU-8932f937,MIG-7", ["GPU-8932f937", "MIG-7"]),
-    ("", None),  # None are to be used: the cores are.
+    ("", None),  # No cards may be used, so cores are.
     ("-1", None),
   ],
 )
@@ -359,7 +359,7 @@ def test_cards_are_called_as_cuda_calls_them(tmp_path, monkeypatch, visible, nam
 
 
 def test_a_job_gets_the_card_of_which_most_is_free_and_no_more_run_than_asked(tmp_path, monkeypatch):
-  """Two cards that two jobs share: `after` starts when `short` ends, and `long` waits for it on the other card."""
+  """Two jobs share each of two cards. `after` starts when `short` ends, and `long` waits for it on the other card."""
   wait = "\nwhile not (here / '{}').exists(): time.sleep(0.02)"
   say = (
     "import os, pathlib, sys, time; here = pathlib.Path(sys.argv[1])\n"
@@ -385,7 +385,7 @@ def test_a_job_gets_the_card_of_which_most_is_free_and_no_more_run_than_asked(tm
 
 
 def test_a_job_that_needs_many_devices_is_not_overtaken_for_ever(tmp_path):
-  """It is ready when the first ends, with one device free, and six narrow ones wait."""
+  """It is ready when the first job ends, with one device free, and narrow jobs wait."""
   narrow = [script(f"s{i}", SAY.format(f"s{i}") + "; import time; time.sleep(0.3)") for i in range(4)]
   jobs = [
     script("wide", SAY.format("wide"), after=["first"], devices=2),
@@ -404,14 +404,14 @@ def test_what_another_launcher_has_done_meanwhile_is_not_done_again(tmp_path, mo
   def late(*args):
     chosen = choose(*args)
     monkeypatch.setattr(jobs_lib, "_ready", choose)
-    assert run(jobs, tmp_path)  # By another launcher, after this one has looked.
+    assert run(jobs, tmp_path)  # Another launcher runs them after this one has looked.
     return chosen
 
   monkeypatch.setattr(jobs_lib, "_ready", late)
   assert run(jobs, tmp_path) and (tmp_path / "order").read_text() == "a b "
 
 
-def test_who_looks_at_a_job_as_it_starts_does_not_keep_it_from_starting(tmp_path):
+def test_reading_a_job_state_does_not_block_its_start(tmp_path):
   job = script("a", SAY.format("a"))
   folder = jobs_lib.Folder(tmp_path, [job])
   with folder.log(job).open("a") as log:
@@ -421,7 +421,7 @@ def test_who_looks_at_a_job_as_it_starts_does_not_keep_it_from_starting(tmp_path
 
 
 def test_a_process_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
-  """`fork` fails so at a limit of processes, in the words of a lock that somebody has."""
+  """At a limit of processes `fork` fails like this, with the message of a taken lock."""
 
   def fail(*_, **__):
     raise BlockingIOError("Resource temporarily unavailable")
@@ -432,7 +432,7 @@ def test_a_process_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
 
 
 def test_a_record_that_cannot_be_written_leaves_no_job_unwatched(tmp_path, monkeypatch):
-  """The disk is full as one job ends: the other one is stopped, and its record says so."""
+  """The disk is full when one job ends. The other job is stopped, and its record says so."""
   wait = "import time; time.sleep(300)"
   jobs = [script("short", "pass"), script("long", wait)]
   write = jobs_lib.Folder.write
@@ -483,10 +483,10 @@ def test_when_time_is_up_jobs_stop_and_go_on_at_the_next_start(tmp_path):
   ("code", "state"),
   [
     ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)", jobs_lib.STOPPED),
-    ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", jobs_lib.FAILED),  # By the system.
+    ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", jobs_lib.FAILED),  # The system kills it.
   ],
 )
-def test_who_does_not_stop_is_killed_and_may_go_on(tmp_path, monkeypatch, code, state):
+def test_a_job_that_ignores_sigterm_is_killed_and_may_continue(tmp_path, monkeypatch, code, state):
   monkeypatch.setattr(jobs_lib, "_GRACE_S", 0.5)
   jobs = [script("deaf", code)]
   assert not run(jobs, tmp_path, hours=2.0 / 3600.0)

@@ -1,4 +1,4 @@
-"""Runs side by side are the runs they would be alone."""
+"""Runs trained side by side equal the same runs trained alone."""
 
 import json
 
@@ -91,14 +91,14 @@ def test_an_interrupted_sweep_ends_the_same(tmp_path):
 
 
 def several(config, num):
-  """Members of a sweep of `num` in four worlds, their agents stacked, and what makes their states."""
+  """The four worlds of a sweep of `num` members, their stacked agents, and what makes their states."""
   everyone = [run.Member(one, None, learn.make(one)) for one in (sweep_lib.sample(config, i) for i in range(num))]
   batch = run._batch(everyone[0].task, 4)
   agents = devices.stack([jax.tree.map(np.float32, member.task.agent) for member in everyone])
   return batch, agents, lambda: devices.stack([run._init(member, batch) for member in everyone])
 
 
-def test_all_at_once_is_one_after_the_other():
+def test_training_members_at_once_equals_one_after_the_other():
   batch, agents, init = several(make_config(), 3)
   alike = {"agent": agents, "batch": batch, "num_steps": 5, "mesh": ONE_DEVICE}
   ends = [devices.train_step(init(), **alike, width=width)[0].trainable for width in (1, 3)]
@@ -106,7 +106,7 @@ def test_all_at_once_is_one_after_the_other():
 
 
 def test_devices_share_a_sweep_out_and_change_nothing():
-  """Two devices here: three members are two on one and one on the other, which is given a second to fill its share."""
+  """Of three members one device trains two, and the other device one, plus a second to fill its share."""
   batch, agents, init = several(make_config(), 3)
   ends = []
   for layout in devices.Layout(ONE_DEVICE, 3), devices.lay_out(3, 4):
@@ -128,8 +128,9 @@ def test_devices_share_a_sweep_out_and_change_nothing():
   ids=("maze", "pong", "jaco"),
 )
 def test_a_gpu_trains_all_members_at_once_and_never_asks_the_host(config, monkeypatch, as_if_on):
-  # Lowered for a GPU where none is: no callback, as physics on a CPU needs, no convolution of kernels that differ.
-  monkeypatch.undo()  # The true worlds.
+  # Lowered for a GPU, without having one. There is no callback, which physics on a CPU needs, and no convolution of
+  # kernels that differ.
+  monkeypatch.undo()  # The real worlds.
   as_if_on("gpu")
   batch, agents, init = several(config, 2)
   traced = devices.train_step.trace(
@@ -166,7 +167,7 @@ def test_what_is_refused_leaves_the_workdir_to_the_next_try(tmp_path):
   run.run(make_config(), tmp_path / "sweep")
 
 
-def test_the_best_tells_all_runs_that_made_it(tmp_path):
+def test_the_best_network_lists_its_whole_lineage(tmp_path):
   config = make_config()
   run.run(config, tmp_path / "first")
   config = make_config()

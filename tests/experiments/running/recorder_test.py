@@ -1,4 +1,4 @@
-"""TensorBoard shows what metrics.jsonl says, after any kill; neither it nor W&B can stop a run."""
+"""TensorBoard shows what metrics.jsonl says, after any kill. Neither TensorBoard nor W&B can stop a run."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from experiments.running import loop, recorder
 
 ROOT = pathlib.Path(recorder.__file__).parents[2]
 
-# Records 1 to `until`, saved at `saved` as a run saves, and then killed.
+# Writes records 1 to `until`, saves at `saved` as a run does, and is then killed.
 _KILLED = """
 import os, pathlib, sys
 from experiments.running import loop, recorder
@@ -38,19 +38,19 @@ def run_and_kill(path, first, saved, until):
 
 
 def events(folder):
-  """All events in the order in which TensorBoard reads them: length, its sum, the event, its sum (TFRecord)."""
+  """All events in the order in which TensorBoard reads them: length, checksum, event, checksum (TFRecord)."""
   for file in sorted(folder.iterdir()):
     data, at = file.read_bytes(), 0
     while at + 12 <= len(data):
       (length,) = struct.unpack_from("<Q", data, at)
       if at + 16 + length > len(data):
-        break  # Of a killed process.
+        break  # A killed process cut it short.
       yield event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
       at += 16 + length
 
 
 def shown(folder):
-  """What TensorBoard draws: at a start, what was at its step or later is purged (event.proto: SessionLog)."""
+  """What TensorBoard draws. A start purges the points at its step or later (event.proto: SessionLog)."""
   points = []
   for event in events(folder):
     if event.session_log.status == event_pb2.SessionLog.START:
@@ -60,7 +60,7 @@ def shown(folder):
 
 
 def test_after_kills_tensorboard_shows_what_metrics_jsonl_says(tmp_path):
-  run_and_kill(tmp_path, 0, 0, 30)  # Before its first checkpoint.
+  run_and_kill(tmp_path, 0, 0, 30)  # Killed before its first checkpoint.
   run_and_kill(tmp_path, 0, 40, 60)
   metrics, board = recorder.Metrics(tmp_path / "metrics.jsonl", step=40), recorder.TensorBoard(tmp_path / "tb", step=40)
   for step in range(41, 81):
@@ -103,7 +103,7 @@ def test_starts_within_a_second_write_files_of_their_own(tmp_path):
 def test_a_full_disk_ends_tensorboard_with_one_warning_and_nothing_else(tmp_path, capsys):
   board = recorder.TensorBoard(tmp_path / "tb", step=0)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))  # The system's own refusal, as of a full disk.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))  # The system itself refuses, as with a full disk.
   try:
     for step in range(2000):
       board(loop.Record(step, "train", {"loss": 0.0}))
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path, capsys):
 
 
 class FakeRun:
-  """What W&B got; from the third record on it fails."""
+  """Keeps what W&B gets, and fails from the third record on."""
 
   def __init__(self):
     self.logged = []
@@ -189,7 +189,7 @@ def test_what_a_resumed_run_has_not_reached_is_marked_as_forgotten(tmp_path, ste
 
 
 def watch(capsys, records, *, until_step):
-  """The lines that a watch prints of train records (step, metrics)."""
+  """The lines that a watch prints about train records (step, metrics)."""
   watching = recorder.Watch(pathlib.Path("runs/a"), until_step=until_step)
   for step, metrics in records:
     watching(loop.Record(step, "train", metrics))

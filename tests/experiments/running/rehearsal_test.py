@@ -35,7 +35,7 @@ def make_config(folder):
 
 
 def on(task, folder):
-  """Logits, and means of the value's and the head's loss, on a recording, by programs that are compiled already."""
+  """Logits and mean losses of the value and the head on a recording, by programs that are compiled already."""
   agent = task.agent.replace(learns_policy=False)
   environment, split = replay.Replay(str(folder), ["target"]), partition.split(task.params, task.is_trainable)
   timestep, state = unroll.host_init(agent, [environment]), actor_critic.initial_state(agent, 1)
@@ -49,7 +49,7 @@ def on(task, folder):
 
 
 def test_recorded_steps_teach_value_and_heads_and_leave_the_policy(tmp_path, capsys):
-  """On recorded steps that were not learned from; a new column after an older one."""
+  """Measured on recorded steps that were not learned from, for a new column after an older one."""
   heard, held_out = (
     arm_recordings.write(tmp_path / str(seed), arm_recordings.items(num_episodes=30, seed=seed)) for seed in (0, 1)
   )
@@ -59,7 +59,8 @@ def test_recorded_steps_teach_value_and_heads_and_leave_the_policy(tmp_path, cap
   source = released.Source(first.agent.spec, auxiliary.without(first.params), 0, reward_scale=1.0)
   task = learn.make(config, source=source)
   world = rehearsal.recording(task, str(heard))
-  hyper = dataclasses.replace(task.agent.hyper, epochs=2, minibatches=2)  # One recorded world cannot be dealt out.
+  # One recorded world cannot be split into minibatches.
+  hyper = dataclasses.replace(task.agent.hyper, epochs=2, minibatches=2)
   several = task._replace(agent=dataclasses.replace(task.agent, hyper=hyper))
   after = rehearsal.rehearsed(several, world, jax.random.key(0), num_updates=60, num_steps=10)._replace(
     agent=task.agent
@@ -74,7 +75,7 @@ def test_recorded_steps_teach_value_and_heads_and_leave_the_policy(tmp_path, cap
 
 
 def test_a_policy_learns_from_recorded_steps_what_its_teacher_would_do(tmp_path, monkeypatch):
-  """On recorded steps that were not learned from, in nats; what a made-up arm's simulation shows is what it shows."""
+  """Measured in nats on recorded steps not learned from. A made-up arm's simulation shows what the arm shows."""
   monkeypatch.setattr(replay.Replay, "simulated", lambda self, observation: observation)
   heard, held_out = (
     str(arm_recordings.write(tmp_path / str(seed), arm_recordings.items(num_episodes=30, seed=seed))) for seed in (0, 1)
@@ -112,7 +113,7 @@ def test_a_recording_of_another_arm_is_refused(tmp_path):
 
 
 def test_a_recording_of_another_task_is_refused(tmp_path):
-  """Where what is learned is a task of the arm's; another world's steps may be anything's."""
+  """This holds where an arm's task is learned. Steps of another world may be of any task."""
   folder = arm_recordings.write(tmp_path / "random", arm_recordings.items())
   other = arm_recordings.write(tmp_path / "fixed", arm_recordings.items(), task="reach/fixed")
   task = learn.make(make_config(folder))

@@ -48,7 +48,7 @@ def make_config(*, lstm=(4,), **fields):
 
 
 def next_config(method, source="", **fields):
-  """A next task, in a few updates more."""
+  """A next task, with a few more updates."""
   config = make_config(method=method, source=str(source), **fields)
   config.train.update({"steps": 80, "evaluate_every": 0, "evaluation_episodes": 0})
   return config
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(tmp_pat
 
 
 def test_a_finetuned_run_keeps_its_heads_and_what_else_starts_from_it_does_not(tmp_path):
-  """Those of the same name and shapes; a release has none."""
+  """It keeps heads of the same name and shapes. A release has none."""
   config = make_config()
   config.train.auxiliary = {"cue": base.head("cue", "lstm1", 1.0, hidden=3), "deep": base.head("cue", "dense1", 1.0)}
   state = run.run(config, tmp_path / "first").state
@@ -118,7 +118,7 @@ def test_a_finetuned_run_keeps_its_heads_and_what_else_starts_from_it_does_not(t
   assert partition.content_hash(new["cue_from_lstm1"]) != partition.content_hash(trained["cue_from_lstm1"])
 
 
-def test_parameters_learn(tmp_path):
+def test_training_changes_every_parameter(tmp_path):
   task = learn.make(make_config())
   state = run.run(make_config(), tmp_path).state
   before, after = checkpoint.flatten(task.params), checkpoint.flatten(state.trainable)
@@ -163,13 +163,13 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path, monkeypatch):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     killed = start(script, tmp_path / "killed")
-  monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])  # As in those processes.
+  monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])  # As in the killed processes.
   expected = parameters(run.run(long_config(), tmp_path / "unbroken").state)
   found = killed.communicate(timeout=300)[0].splitlines()
   assert found[-1] == expected
   assert any("continues from step" in line for line in found)
   pairs = zip(lines(tmp_path / "unbroken"), lines(tmp_path / "killed"), strict=True)
-  for a, b in pairs:  # The same history, with no duplicates, but for clocks.
+  for a, b in pairs:  # The same history without duplicates, except for clocks.
     for record in (a, b):
       record.pop("wall_s"), record.pop("steps_per_s", None)
     assert a == b
@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, caps
   assert [one["step"] for one in run_directory.read_provenance(tmp_path)["resumed"]] == [before]
 
 
-def test_several_steps_an_unroll_that_cannot_be_are_refused():
+def test_invalid_epochs_and_minibatches_are_refused():
   config = make_config()
   config.train.hyper.minibatches = 3
   with pytest.raises(ValueError, match="minibatches=3: 4 worlds cannot be dealt out .* a divisor of train.num_worlds"):
@@ -206,7 +206,7 @@ def test_a_directory_that_is_at_work_is_refused(tmp_path):
 
 
 def test_a_learning_rate_that_falls_to_0_before_the_end_is_refused(tmp_path):
-  config = make_config()  # 600 steps: 30 updates of 4 worlds' 5 steps, or 120 of one behind dm_env.
+  config = make_config()  # 600 steps: 30 updates of 4 worlds with 5 steps, or 120 of one world behind dm_env.
   config.train.evaluate_every = 0
   config.train.hyper.anneal_updates = 29
   with pytest.raises(ValueError, match="anneal_updates=29: .* of 30 updates .* set train.hyper.anneal_updates=30, or"):
@@ -294,8 +294,8 @@ def test_a_method_changes_what_it_says(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", ["finetune", "finetune_head", "progressive"])
-def test_a_copied_value_is_told_in_the_scale_of_the_new_rewards(tmp_path, method):
-  """From a network of two columns, whose output has a lateral; by a power of two, so that it is exact."""
+def test_a_copied_value_is_rescaled_to_the_new_reward_scale(tmp_path, method):
+  """The source has two columns, and its output a lateral. The factor is a power of two, so the result is exact."""
   run.run(make_config(), tmp_path / "first")
   second = next_config("progressive", tmp_path / "first")
   second.train.hyper.reward_scale = 0.25
@@ -346,7 +346,7 @@ def test_a_source_without_a_scale_of_rewards_is_refused_where_its_value_is_copie
 
 @pytest.mark.parametrize(("world", "signal"), [("recall", "cue"), ("recall", "signal"), ("host", "signal")])
 def test_a_new_column_has_auxiliary_heads_of_its_own_wherever_it_learns(tmp_path, world, signal):
-  """A head on what no policy may read, and on what is observed: behind dm_env that is all there is."""
+  """A head on what no policy may read, and on observations. Behind dm_env there are only observations."""
   run.run(make_config(), tmp_path / "source")
   config = next_config("progressive", tmp_path / "source", world=world)
   config.train.num_worlds = 1 if world == "host" else 4
@@ -423,7 +423,7 @@ def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_
   assert steps == list(range(10, 601, 10))
 
 
-def test_behind_dm_env_who_goes_on_begins_other_episodes(tmp_path, monkeypatch):
+def test_behind_dm_env_a_resumed_run_has_other_episodes(tmp_path, monkeypatch):
   seeds, make = [], learn.place_lib.make
 
   def seen(*args, seed, first_step, **rest):
@@ -461,9 +461,9 @@ def test_free_running_worlds_are_learned_in_to_the_last_step_and_on_resume(tmp_p
   assert [int(one.step) for one in states] == [60, 120]
   assert len({str(jax.random.key_data(one.key)) for one in states}) == 2
   train = [r for r in lines(tmp_path) if r["kind"] == "train"]
-  assert [r["step"] for r in train] == list(range(40, 121, 10))  # The first 30 steps are what the column is fitted to.
+  assert [r["step"] for r in train] == list(range(40, 121, 10))  # The column is fitted to the first 30 steps.
   assert {"staleness", "dropped_steps", "learning_share"} <= train[0].keys()
-  assert [r["step"] for r in lines(tmp_path) if r["kind"] == "eval"] == [60, 120]  # In a world that nobody plays in.
+  assert [r["step"] for r in lines(tmp_path) if r["kind"] == "eval"] == [60, 120]  # In a world where no actor plays.
   config.train.lag = 1
   with pytest.raises(ValueError, match="lag=1: with train.free_running no lag is kept"):
     run.run(config, tmp_path / "lag")
@@ -484,7 +484,7 @@ def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_pat
   x = played.timesteps.observation["signal"].reshape(-1, 3) @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
   np.testing.assert_allclose([x.mean(axis=0), x.std(axis=0)], np.stack([np.zeros(8), np.ones(8)]), atol=1e-4)
   config.train.steps = 45
-  run.run(config, tmp_path)  # Goes on, and is not fitted again.
+  run.run(config, tmp_path)  # It continues and is not fitted again.
   assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == [35, 40, 45] and len(seen) == 1
   monkeypatch.setattr(learn, "FRAMES_TO_FIT", 33)
   run.run(config, tmp_path / "uneven")
@@ -493,7 +493,7 @@ def test_behind_dm_env_a_column_is_fitted_to_its_first_steps_which_count(tmp_pat
 
 
 def test_recorded_steps_come_before_the_first_and_only_there(tmp_path, monkeypatch):
-  """The new column is fitted to them, and not to the first steps. Zeros, such as come of them here, stay zeros."""
+  """The new column is fitted to them, and not to the first steps. The zeros that they give here stay zeros."""
   calls = []
 
   def rehearsed(task, recorded, key, **options):
@@ -533,7 +533,7 @@ def test_behind_dm_env_the_newest_steps_are_learned_from_again(tmp_path, monkeyp
   def spy_again(state, one, *, agent):
     drawn.extend(
       ago for ago, new in enumerate(reversed(played)) if new[2].actions is one.actions
-    )  # None while `learn` is compiled.
+    )  # None while `learn` is being compiled.
     return learn_again(state, one, agent=agent)
 
   monkeypatch.setattr(unroll, "host_unroll", spy_unroll)
@@ -563,7 +563,7 @@ def test_what_an_older_policy_played_is_learned_from_only_where_steps_are_dear(t
     run.run(config, tmp_path)
 
 
-def test_behind_dm_env_what_cannot_be_is_refused(tmp_path):
+def test_behind_dm_env_evaluation_during_training_is_refused(tmp_path):
   config = make_config(world="host")
   with pytest.raises(ValueError, match="evaluate_every=200: in host an evaluation would break into the episode"):
     run.run(config, tmp_path)
@@ -584,7 +584,7 @@ def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path, monkeyp
   rates = (("train.hyper.learning_rate", "choice", (1e-2, 1e-3)),)
   config.sweep = base.sweep(num_runs=2, top=1, sampled=rates)
   learned = run.run(config, tmp_path)
-  assert events == ["made", "made", "closed", "closed"] * 2  # An arm is joined once a run, and left before the next.
+  assert events == ["made", "made", "closed", "closed"] * 2  # An arm is joined once per run, left before the next.
   assert [member.config.seed for member in learned.members] == [config.seed, config.seed + 1]
   own = [jax.tree.map(lambda leaf, i=i: leaf[i], learned.state) for i in range(2)]
   for i, state in enumerate(own):
@@ -594,14 +594,14 @@ def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path, monkeyp
   scores = [sweep_folder.score(member.path) for member in learned.members]
   best = run.trained(tmp_path, int(np.argmax(scores))).params
   assert partition.content_hash(released.load_source(tmp_path / "best").params) == partition.content_hash(best)
-  alone = run.run(learned.members[1].config, tmp_path / "alone").state  # Its config alone repeats each.
+  alone = run.run(learned.members[1].config, tmp_path / "alone").state  # A member's config alone reproduces it.
   assert partition.content_hash(alone.trainable) == partition.content_hash(own[1].trainable)
   assert partition.content_hash(own[0].trainable) != partition.content_hash(own[1].trainable)
   with pytest.raises(ValueError, match="use another --workdir"):
     run.run(learned.members[0].config, tmp_path)
   with pytest.raises(ValueError, match="another config .*sweep: None there, .* here.*; use another --workdir"):
     run.run(config, tmp_path / "alone")
-  again = run.run(config, tmp_path).state  # Nothing that is done is repeated.
+  again = run.run(config, tmp_path).state  # Nothing finished is repeated.
   assert partition.content_hash(again.trainable) == partition.content_hash(learned.state.trainable)
 
 
@@ -622,7 +622,7 @@ def test_parameters_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, w
 
 @pytest.mark.parametrize("world", ["recall", "host"])
 def test_parameters_that_are_too_large_to_compute_with_are_never_saved(tmp_path, world):
-  """One update at an absurd rate: its loss and gradient are numbers, and so are the parameters that it makes."""
+  """One update at an absurd learning rate. Its loss, its gradient and the new parameters are still numbers."""
   config = make_config(world=world)
   config.train.update({"steps": 5, "num_worlds": 1, "evaluate_every": 0, "evaluation_episodes": 0})
   config.train.hyper.learning_rate = 1e30
@@ -652,7 +652,7 @@ def test_a_run_where_a_sweep_was_begun_before_can_be_read(tmp_path):
   )
 
 
-def test_a_member_that_cannot_be_read_is_no_sweep_without_a_best(tmp_path):
+def test_an_unreadable_member_is_an_error(tmp_path):
   config = make_config()
   config.train.evaluate_every, config.sweep = 0, base.sweep(num_runs=2, top=1, sampled=())
   run.run(config, tmp_path)
@@ -700,7 +700,7 @@ def test_a_last_evaluation_that_fails_costs_nothing_and_is_made_up_for(tmp_path,
   assert len(evaluations(tmp_path / "run")) == 1
   assert evaluations(tmp_path / "run") == evaluations(tmp_path / "unbroken")
   monkeypatch.setattr(run.play, "play", fail)
-  run.run(config, tmp_path / "run")  # It is not made twice.
+  run.run(config, tmp_path / "run")  # The evaluation is not repeated.
 
 
 def test_who_is_asked_to_stop_at_the_end_saves_and_evaluates_next_time(tmp_path, monkeypatch):
@@ -718,7 +718,7 @@ _STOPPED = _KILLED.replace("print(", "from experiments.running import stop\nstop
 
 
 def test_a_run_that_is_asked_to_stop_saves_first(tmp_path):
-  """As by one signal, so by the others, see `stop_test`."""
+  """One signal stands for the others, see `stop_test`."""
   script, workdir = tmp_path / "run.py", tmp_path / "run"
   script.write_text(_STOPPED.format(root=str(ROOT)).replace("long_config()", "long_config(save_every=20_000)"))
   stopped = start(script, workdir)
@@ -744,7 +744,7 @@ def test_a_workdir_that_is_moved_away_stops_the_run(tmp_path, monkeypatch):
   monkeypatch.undo()
   worlds.serve(monkeypatch, make_world)
   assert checkpoint.steps(tmp_path / "moved" / "checkpoints") == [120]
-  assert int(run.run(make_config(), tmp_path / "moved").state.step) == 600  # It goes on where it is now.
+  assert int(run.run(make_config(), tmp_path / "moved").state.step) == 600  # It continues in the new place.
 
 
 def test_a_run_whose_units_die_is_warned_of(tmp_path, capsys):
@@ -755,14 +755,14 @@ def test_a_run_whose_units_die_is_warned_of(tmp_path, capsys):
   assert "more than half of dense1 is dead" in capsys.readouterr().err
 
 
-def test_a_run_tells_how_far_its_source_had_learned_when_it_began_and_no_start_that_learned_nothing(tmp_path):
+def test_lineage_has_the_source_steps_at_start_and_skips_empty_starts(tmp_path):
   source, child = make_config(), next_config("progressive", tmp_path / "source")
   source.train.steps = 120
   run.run(source, tmp_path / "source")
   run.run(child, tmp_path / "child")
   began = (tmp_path / "child/provenance.json").read_text()
   source.train.steps = 200
-  run.run(source, tmp_path / "source")  # It goes on.
+  run.run(source, tmp_path / "source")  # The source continues.
   run.run(source, tmp_path / "source")  # Nothing is left to learn.
   run.run(child, tmp_path / "child")
   assert [one["steps"] for one in released.lineage(tmp_path / "child")] == [120, 80]
@@ -771,5 +771,5 @@ def test_a_run_tells_how_far_its_source_had_learned_when_it_began_and_no_start_t
   assert len(json.loads((tmp_path / "source/provenance.json").read_text())["resumed"]) == 1
   shutil.rmtree(tmp_path / "source")
   source.seed, source.train.steps = 9, 120
-  run.run(source, tmp_path / "source")  # Another network, of as many steps.
+  run.run(source, tmp_path / "source")  # Another network with as many steps.
   assert [one["steps"] for one in released.lineage(tmp_path / "child")] == [None, 80]

@@ -1,6 +1,6 @@
 """A plan on a real SLURM: one node on this machine, with daemons, ports, keys and folders of its own.
 
-Its runs have the clock's speed, not the processor's: their world sleeps. So SLURM has the time to stop them midway.
+The world of its runs sleeps, so they run at the clock's speed, not the processor's. SLURM has time to stop them midway.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
   reason=f"a real SLURM needs {', '.join(_PROGRAMS)}: apt-get install slurm-wlm munge",
 )
 _STEPS = 24_000  # A minute.
-# A queue that another one preempts; a job that was put back waits for `cred_expire`, in seconds.
+# One queue preempts the other. A requeued job waits for `cred_expire`, in seconds.
 _CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -88,7 +88,7 @@ def free_port():
 
 
 class Cluster:
-  """A plan's commands, and SLURM's."""
+  """Runs a plan's commands, and SLURM's."""
 
   def __init__(self, folder, env):
     self.env, self._plan = env, str(folder / "plan.py")
@@ -149,8 +149,8 @@ def test_runs_that_slurm_stops_end_as_if_nothing_had_happened(cluster, tmp_path)
     wait_for((tmp_path / name / "metrics.jsonl").exists)
   table = cluster.launch(tmp_path, "--status")
   assert "running" in table["preempted"] and "PENDING (Dependency)" in table["after"]
-  cluster.call("scontrol", "update", f"JobId={numbers['limited']}", "TimeLimit=2")  # It is told 3 minutes before.
-  cluster.call("sbatch", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 1")  # There is no core for it.
+  cluster.call("scontrol", "update", f"JobId={numbers['limited']}", "TimeLimit=2")  # SLURM warns it 3 minutes before.
+  cluster.call("sbatch", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 1")  # No core is free for it.
   wait_for(lambda: "limited: stopped" in (tmp_path / "limited.log").read_text())
   cluster.call("scontrol", "update", f"JobId={numbers['limited']}", "TimeLimit=20")
   wait_for(cluster.is_idle)

@@ -1,6 +1,6 @@
-"""What is asked of SLURM, and what is made of its answers, with commands of its names that keep a list of jobs.
+"""What the launcher asks SLURM, and what it makes of the answers. Commands of the same names keep a list of jobs.
 
-`slurm_cluster_test.py` does the same with a real one.
+`slurm_cluster_test.py` does the same with a real SLURM.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from experiments.running import plan, slurm, stop
 from experiments.store import lock as lock_lib
 from tests.experiments.running import jobs_test
 
-# Each notes how it was called. The queue is a file, a line a job; sbatch adds one, and nothing ever starts.
+# Each command notes how it was called. The queue is a file with one line per job. sbatch adds one; nothing ever starts.
 _NOTE = '#!/bin/bash\ncd "$(dirname "$0")" || exit 1\necho "$(basename "$0") $*" >> calls\n'
 _FAKES = {
   "sbatch": """
@@ -64,7 +64,7 @@ def numbers(cluster):
 
 
 def set_states(cluster, **states):
-  """Leaves these jobs in the queue alone, in these states."""
+  """Leaves only these jobs in the queue, in these states."""
   rows = [line.split("|") for line in (cluster / "queue").read_text().splitlines()]
   kept = [(row[0], states[name], "None", row[3]) for row in rows if (name := row[3].partition("@")[0]) in states]
   (cluster / "queue").write_text("".join("|".join(row) + "\n" for row in kept))
@@ -107,9 +107,9 @@ def test_cores_are_asked_for_where_jax_is_to_use_them_and_cards_in_one_way_alone
 
 def test_nothing_is_submitted_twice_and_what_left_the_queue_is_submitted_again(cluster, tmp_path, monkeypatch):
   submit(JOBS, tmp_path)
-  submit([COLUMN], tmp_path / "other")  # Of the same name, elsewhere.
+  submit([COLUMN], tmp_path / "other")  # The same name, elsewhere.
   assert len(calls(cluster, "sbatch")) == 4
-  monkeypatch.setenv("SQUEUE_STATES", "RUNNING")  # Somebody's own view of the queue.
+  monkeypatch.setenv("SQUEUE_STATES", "RUNNING")  # A user's own view of the queue.
   submit(JOBS, tmp_path)
   assert len(calls(cluster, "sbatch")) == 4
   set_states(cluster, column="RUNNING")
@@ -145,7 +145,7 @@ def test_what_comes_after_a_job_that_is_queued_anew_is_queued_after_it(cluster, 
   assert len(calls(cluster, "sbatch")) == 4
 
 
-def test_who_needs_what_runs_outside_of_slurm_is_left(cluster, tmp_path):
+def test_jobs_that_need_a_job_running_outside_slurm_are_not_submitted(cluster, tmp_path):
   folder = jobs_lib.Folder(tmp_path, JOBS)
   folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING))
   with folder.log(COLUMN).open("w") as log:
@@ -157,7 +157,7 @@ def test_who_needs_what_runs_outside_of_slurm_is_left(cluster, tmp_path):
 
 
 def test_a_job_that_ends_while_slurm_is_asked_is_done(cluster, tmp_path):
-  """Its record was read before: it is out of the queue, and not stopped."""
+  """Its record was read before. The job has left the queue, but was not stopped."""
   folder = submit([COLUMN], tmp_path)
   folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING, jobs_lib._as_json(COLUMN), on_slurm=True))
   (tmp_path / "column").mkdir()
@@ -166,7 +166,7 @@ def test_a_job_that_ends_while_slurm_is_asked_is_done(cluster, tmp_path):
   assert record.state == jobs_lib.DONE
 
 
-def test_two_do_not_hand_over_at_once(cluster, tmp_path):
+def test_two_launchers_do_not_submit_at_once(cluster, tmp_path):
   with lock_lib.alone(tmp_path), pytest.raises(ValueError, match=f"another process is at work in {tmp_path}"):
     submit(JOBS, tmp_path)
   assert not calls(cluster, "sbatch")
@@ -210,7 +210,7 @@ def test_the_table_says_what_slurm_has_what_ran_and_what_waits(cluster, tmp_path
 
 def test_slurm_is_asked_and_no_lock_about_what_it_runs(cluster, tmp_path):
   folder = submit([COLUMN], tmp_path)
-  folder.log(COLUMN).touch()  # Nobody here has locked it.
+  folder.log(COLUMN).touch()  # No process here has locked it.
   folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING, jobs_lib._as_json(COLUMN), on_slurm=True))
   set_states(cluster, column="RUNNING")
   assert jobs_test.states([COLUMN], tmp_path) == {"column": jobs_lib.RUNNING}
@@ -282,7 +282,7 @@ def test_on_a_node_a_job_leaves_its_record_and_is_queued_again_where_it_was_stop
   assert calls(cluster, "scontrol") == [one.format(number=number) for one in requeues]
 
 
-def test_what_keeps_nothing_is_not_queued_again_without_end(cluster, tmp_path, monkeypatch, capsys):
+def test_a_job_without_checkpoints_is_not_requeued_forever(cluster, tmp_path, monkeypatch, capsys):
   jobs = [job] = [jobs_test.script("job", STOPPED_BY_A_SIGNAL, binary="evaluate")]
   folder = submit(jobs, tmp_path)
   set_states(cluster, job="RUNNING")

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.running import stop
 
-# A learner: starts, learns in updates that hold no bytecode for a while (as a compilation does), and saves.
+# A learner: starts, learns in updates that run no bytecode for a while (as a compilation does), and saves.
 LEARNER = """
 import hashlib, sys, time
 from experiments.running import stop
@@ -72,8 +72,8 @@ def test_a_second_signal_ends_a_program_that_holds_no_bytecode():
   process = start(rounds=2_000_000_000)  # Many minutes.
   wait_for(process, "update")
   process.send_signal(signal.SIGINT)
-  assert process.stderr.readline().startswith("stopping: ")  # Said at once, though no handler can run.
-  process.send_signal(signal.SIGINT)  # The same Ctrl-C by another way.
+  assert process.stderr.readline().startswith("stopping: ")  # Printed at once, although no handler can run.
+  process.send_signal(signal.SIGINT)  # The same Ctrl-C, by another way.
   time.sleep(1.2)
   assert process.poll() is None
   process.send_signal(signal.SIGINT)
@@ -82,7 +82,7 @@ def test_a_second_signal_ends_a_program_that_holds_no_bytecode():
   assert error == "stopped; the same command goes on from what is saved, if anything is\n"
 
 
-def test_the_same_signal_by_another_way_does_not_break_into_the_end():
+def test_a_duplicate_signal_does_not_interrupt_cleanup():
   text = """
 import time
 from experiments.running import stop

@@ -1,4 +1,4 @@
-"""Numbers that end a run with nothing, or never, are refused by name, with the value and what may be."""
+"""Numbers with which a run ends with nothing, or never ends, are refused by name, with the value and what may be."""
 
 import math
 import re
@@ -106,14 +106,14 @@ def test_a_tuple_or_a_word_that_cannot_be_is_refused_with_its_form(name, value, 
     checks.check_phase(make_phase(**{name: value}))
 
 
-def test_the_ends_of_what_may_be_pass():
+def test_boundary_values_pass():
   allowed = {"steps": 2**31 - 1, "keep_checkpoints": 1, "column.conv": (), "column.joins": (("a", "b"),)}
   allowed |= {"hyper.discount": 1, "hyper.lambda_": 0.0, "hyper.max_gradient_norm": math.inf, "hyper.value_cost": 0}
   checks.check_phase(make_phase(**allowed))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 1, 1.0, True, "1"])
-def test_a_seed_that_is_none_or_another_s_is_refused(seed):
+def test_an_invalid_or_aliasing_seed_is_refused(seed):
   with pytest.raises(ValueError, match=re.escape(f"seed={seed!r} must be an integer from 0 to 4,294,967,295")):
     checks.check(make_config(seed=seed))
 
@@ -148,7 +148,7 @@ def test_the_last_whole_update_is_counted_in_int32():
   config = make_config()  # Updates of 10 steps.
   config.train.steps = 2**31 - 8  # 2,147,483,640.
   checks.check(config)
-  config.train.steps = 2**31 - 7  # Its last update would end at 2,147,483,650, which int32 has not.
+  config.train.steps = 2**31 - 7  # Its last update would end at 2,147,483,650, beyond int32.
   with pytest.raises(ValueError, match="set --config.train.steps=2147483640"):
     checks.check(config)
 
@@ -158,7 +158,7 @@ def test_different_seeds_that_pass_are_different_runs():
   for seed in (0, 1, 2**31, checks.MOST_SEED):
     checks.check(make_config(seed=seed))
   assert len({str(key) for key in keys}) == 4
-  assert str(learn.make_key(2**32 + 1, "learning")) == str(keys[1])  # Why larger ones are refused.
+  assert str(learn.make_key(2**32 + 1, "learning")) == str(keys[1])  # This is why larger ones are refused.
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_field_that_is_not_there_is_named(name):
 
 
 def test_every_run_of_a_sweep_has_a_seed_of_its_own():
-  """The largest is 2^32 - 1; one more would be the run of seed 0."""
+  """The largest seed is 2^32 - 1. One more would be the run of seed 0."""
   config = make_config(seed=2**32 - 3)
   config.sweep = base.sweep(num_runs=3, top=1, sampled=())
   checks.check(config)
@@ -292,4 +292,4 @@ def test_a_matrix_of_fewer_runs_than_are_to_be_compared_is_refused():
   with pytest.raises(ValueError, match="sweep.top=5 is more than sweep.num_runs=2; set both"):
     checks.check(config)
   del config.matrix
-  checks.check(config)  # A sweep alone has what it has.
+  checks.check(config)  # A sweep without a matrix may have fewer.

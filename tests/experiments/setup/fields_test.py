@@ -1,4 +1,4 @@
-"""Every field of every config says what it means, in the words of the code that it is made by."""
+"""Every field of every config has a meaning, in the words of the code that makes it."""
 
 import dataclasses
 

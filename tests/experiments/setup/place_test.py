@@ -1,4 +1,4 @@
-"""Where something is learned: what is refused, and how many worlds there are."""
+"""Places where a run learns: what is refused, and how many worlds there are."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.agents import worlds
 
 
 @pytest.mark.parametrize("option", ["seed", "observations"])
-def test_what_the_learner_says_itself_is_no_option(option):
+def test_seed_and_observations_are_not_world_options(option):
   with pytest.raises(ValueError, match=f'"pong/pong" has no option "{option}"'):
     place.make("pong/pong", {option: 3})
 
@@ -20,7 +20,7 @@ def test_without_names_all_that_a_world_shows_is_shown(monkeypatch):
   assert place.make("own", {}).world == (world, None)
 
 
-def test_a_world_in_jax_is_the_same_where_one_goes_on(monkeypatch):
+def test_a_jax_world_has_the_same_seed_after_resume(monkeypatch):
   monkeypatch.setattr(registry, "make", lambda name, *, seed, observations: ("shaped by", seed))
   assert place.make("own", {}, seed=7, first_step=100).world == ("shaped by", 7)
 
@@ -37,10 +37,10 @@ def test_worlds_behind_dm_env_differ_in_their_seeds_and_an_arm_is_one(monkeypatc
     assert len(place.make("own", {}, seed=7, num_worlds=count).worlds) == count
   assert seeds[:2] == [7, 7] and len(set(seeds[1:])) == 3 and max(seeds) < 2**31
   place.make("own", {}, seed=7, first_step=100, num_worlds=3)
-  assert len(set(seeds)) == 6 and max(seeds) < 2**31  # Other episodes where one goes on.
+  assert len(set(seeds)) == 6 and max(seeds) < 2**31  # Other episodes when a run continues.
   closed = []
   monkeypatch.setattr(dm_env_adapter.DmEnv, "is_unique", client.ArmEnvironment.is_unique, raising=False)
   monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: closed.append(self))
   with pytest.raises(ValueError, match="train.num_worlds=2: own is one arm; set train.num_worlds=1"):
     place.make("own", {}, num_worlds=2)
-  assert len(closed) == 1  # Who is refused has left the arm.
+  assert len(closed) == 1  # A refused run has left the arm.

@@ -1,4 +1,4 @@
-"""Members draw what is theirs alone; mistakes of a sweep are refused by name."""
+"""Mistakes of a sweep are refused by name."""
 
 import pytest
 from ml_collections import config_dict

@@ -41,7 +41,7 @@ def source():
   return released.Source(agent.spec, params, 0, reward_scale=1.0)
 
 
-def test_it_says_what_the_network_would_of_the_simulation_from_each_episodes_start(source):
+def test_a_teacher_says_what_its_network_would_say_of_the_simulated_observation(source):
   odd, plain = Odd(seed=5), dm_env_adapter.DmEnv(worlds.CueRecall(), seed=5)
   (world,) = teacher.taught(place.Host("odd", odd), source).worlds
   timestep, seen = plain.reset(), []
@@ -83,7 +83,7 @@ def test_a_teacher_of_another_action_is_refused(source):
 
 
 def test_a_run_learns_what_its_teacher_does(source, tmp_path, monkeypatch):
-  """In nats between both policies; without a cost it stays as far from the teacher as it began."""
+  """Measured in nats between both policies. Without a cost the run stays as far from the teacher as it began."""
   worlds.serve(monkeypatch, lambda name, *, seed=0, **_: Odd(seed or 0))
   *rest, last = source.params
   kernel = np.random.default_rng(0).normal(0.0, 3.0, last["output"]["kernel"].shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What was saved is there again, bit for bit, under any path; what cannot be saved or read loses nothing."""
+"""What was saved comes back bit for bit, under any path. What cannot be saved or read loses nothing."""
 
 import dataclasses
 import hashlib
@@ -50,7 +50,7 @@ def test_every_kind_of_array_comes_back_bit_for_bit(tmp_path):
 
 def test_a_folder_that_a_larger_sweep_has_left_is_no_run_of_this_one(tmp_path):
   checkpoint.save(tmp_path / "checkpoints", 5, {"x": np.arange(8.0).reshape(4, 2)})
-  with pytest.raises(ValueError, match="runs/03 has no checkpoint"):  # Of a run that has taken a sweep's place.
+  with pytest.raises(ValueError, match="runs/03 has no checkpoint"):  # A run has taken a sweep's place.
     checkpoint.load_own(tmp_path / "runs/03")
   (tmp_path / "config.json").write_text('{"sweep": {}}')
   step, arrays, _ = checkpoint.load_own(tmp_path / "runs/03")
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged_nor_passed_over(
     checkpoint.load_newest(tmp_path)
   checkpoint.file_of(tmp_path, 2).rmdir()
 
-  checkpoint.file_of(tmp_path, 2).symlink_to("/proc/self/mem")  # Nothing lies at address 0: the system's EIO.
+  checkpoint.file_of(tmp_path, 2).symlink_to("/proc/self/mem")  # Address 0 holds nothing: the system answers EIO.
   with pytest.raises(OSError, match=r"^cannot read \S*/2.safetensors \(Input/output error\); mend that first$"):
     checkpoint.load_newest(tmp_path)
   checkpoint.file_of(tmp_path, 2).unlink()
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_written_whole_loses_nothing(tmp_path):
   folder = tmp_path / "checkpoints"
   checkpoint.save(folder, 600, STATE)
   before, limits = contents(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # The system's own refusal, as of a full disk.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # The system itself refuses, as with a full disk.
   try:
     with pytest.raises(
       OSError, match=r"^cannot save step 700 in \S* \(File too large\); the checkpoint of step 600 is"
@@ -175,7 +175,7 @@ def test_checkpoints_of_an_older_version_are_refused_and_stay(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["600"]
 
 
-def test_a_layer_of_a_frozen_column_may_be_called_as_the_heads_of_the_newest_are():
+def test_a_frozen_layer_may_be_named_auxiliary():
   shown = specs.Array((3,), np.float32)
   plain = column.make(base.column(inputs=("x",), conv=(), dense=(4,), lstm=()), {"x": shown}, (2,))
   first, output = plain.layers

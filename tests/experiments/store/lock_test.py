@@ -1,4 +1,4 @@
-"""One process at a time writes to a run directory, wherever it runs; other hosts are played by what they write."""
+"""One process at a time writes to a run directory, on any host. The tests write what other hosts would write."""
 
 import contextlib
 import json
@@ -39,11 +39,11 @@ def test_a_new_directory_in_which_nothing_was_written_is_taken_away_again(tmp_pa
   assert (tmp_path / "mine").is_dir()
 
 
-def test_what_cannot_be_taken_away_hides_no_refusal(tmp_path, monkeypatch):
+def test_a_failed_folder_removal_does_not_hide_the_error(tmp_path, monkeypatch):
   def refuse(self, *arguments):
     raise OSError("not empty")
 
-  monkeypatch.setattr(pathlib.Path, "rmdir", refuse)  # As where an open file leaves another name behind.
+  monkeypatch.setattr(pathlib.Path, "rmdir", refuse)  # As when an open file leaves another name behind.
   with pytest.raises(ZeroDivisionError), lock_lib.alone(tmp_path / "refused"):
     raise ZeroDivisionError
 
@@ -104,7 +104,7 @@ def test_an_owner_gives_signs_of_life_and_leaves_no_name(tmp_path, monkeypatch):
   assert not (tmp_path / "lock").read_text().strip()
   monkeypatch.setattr(lock_lib, "_PATIENCE_S", 1e6)
   monkeypatch.setattr(socket, "gethostname", lambda: "node8")
-  with lock_lib.alone(tmp_path):  # Nobody is waited for.
+  with lock_lib.alone(tmp_path):  # It waits for nobody.
     pass
 
 
@@ -118,8 +118,8 @@ def test_who_was_taken_over_saves_no_more(tmp_path, monkeypatch):
   assert json.loads((tmp_path / "lock").read_text())["host"] == "node7"
 
 
-def test_who_was_taken_over_saves_no_more_though_the_other_has_left(tmp_path, monkeypatch):
-  """The other one has learned and erased its name: what it saved must stay."""
+def test_a_process_that_lost_the_lock_does_not_save_even_after_the_other_left(tmp_path, monkeypatch):
+  """The other process has learned and erased its name. What it saved must stay."""
   monkeypatch.setattr(lock_lib, "_BEAT_S", 0.05)
   with lock_lib.alone(tmp_path) as lock:
     lock.check()

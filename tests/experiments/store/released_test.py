@@ -1,4 +1,4 @@
-"""A released network is what was released: the published ones, new ones, and none whose content is another's."""
+"""A released network is what was released, published or new. One whose content is another's is refused."""
 
 import json
 import pathlib
@@ -29,7 +29,7 @@ def release(folder, seed=0):
   ("name", "reward_scale"), [("jaco_corl2017", 1.0), ("jaco_corl2017_plain", 0.1), ("jaco_talk", 0.1), ("pong", 1.0)]
 )
 def test_a_published_column_is_bitwise_what_was_published(name, reward_scale):
-  """The scales are those of the configs at the commits that their provenance names; the first's had none yet."""
+  """The scales are those of the configs at the commits that their provenance names. The first config had none yet."""
   source = released.load(PUBLISHED / name)
   params = source.params
   assert source.reward_scale == reward_scale and source.heads is None
@@ -66,7 +66,7 @@ def test_changed_parameters_are_refused(tmp_path):
     released.load(tmp_path)
 
 
-def test_what_nobody_could_read_is_not_released(tmp_path):
+def test_unreadable_parameters_are_not_released(tmp_path):
   params = network.init(jax.random.key(0), SPEC)
   half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
   with pytest.raises(ValueError, match="would hold bfloat16, and is read as float32; cast the parameters"):
@@ -77,7 +77,7 @@ def test_what_nobody_could_read_is_not_released(tmp_path):
 
 
 def test_a_run_is_not_overwritten_by_a_release(tmp_path):
-  """Who reads its directory would read the release from then on, however far it learns."""
+  """Readers of its directory would read the release from then on, however far the run learns."""
   (tmp_path / "config.json").write_text("{}")
   with pytest.raises(ValueError, match="is the directory of a run; release its network to a folder of its own"):
     released.save(tmp_path, None, None, evaluation={}, provenance={})
@@ -99,7 +99,7 @@ def test_a_lineage_goes_on_after_source_and_run_were_moved(tmp_path, monkeypatch
   assert [one["steps"] for one in released.lineage(tmp_path / "new/run", steps=7)] == [5, 7]
 
 
-def test_no_source_is_not_the_folder_that_one_stands_in(tmp_path, monkeypatch):
+def test_an_empty_source_is_not_the_current_folder(tmp_path, monkeypatch):
   release(tmp_path)
   monkeypatch.chdir(tmp_path)
   with pytest.raises(

@@ -1,4 +1,4 @@
-"""A directory belongs to its config once it has learned with it, wherever it lies; what was run is said truly."""
+"""A directory that has learned with a config belongs to it, wherever it lies, and says truly what was run."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ def claim(path, config=None, **options):
 
 
 def learn(path, step):
-  """Leaves a checkpoint's name; what is in it is not this module's."""
+  """Leaves an empty checkpoint. Its content is not this module's concern."""
   (path / "checkpoints").mkdir(exist_ok=True)
   (path / f"checkpoints/{step}.safetensors").touch()
 
@@ -69,7 +69,7 @@ def test_a_field_that_an_older_config_lacks_is_what_was_done_without_it(tmp_path
 def test_a_file_that_cannot_be_written_is_named_and_stays_what_it_was(tmp_path, monkeypatch):
   run_directory.write_json(tmp_path / "x.json", {"a": 1})
 
-  def full(file):  # The name is there by then, and empty.
+  def full(file):  # By then the file exists and is empty.
     raise OSError(errno.ENOSPC, "No space left on device")
 
   monkeypatch.setattr(os, "fsync", full)
@@ -106,7 +106,7 @@ def test_until_the_first_checkpoint_another_config_takes_the_place(tmp_path):
     ("runs/00/checkpoints/100.safetensors", "a sweep whose runs have checkpoints of their own"),
   ],
 )
-def test_no_start_takes_the_place_of_what_it_could_not_bring_back(tmp_path, there, what):
+def test_a_start_does_not_overwrite_learned_networks(tmp_path, there, what):
   (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
   (tmp_path / there).touch()
   with pytest.raises(ValueError, match=f"holds {what}.*; use another --workdir"):
@@ -121,10 +121,10 @@ def test_no_start_takes_the_place_of_what_it_could_not_bring_back(tmp_path, ther
     (140, False),
     (141, True),
     (990, True),
-  ],  # It saves at 100; a record has 2 updates of 2 worlds, 5 steps.
+  ],  # It saves at 100. A record has 2 updates of 2 worlds, 5 steps.
 )
-def test_records_that_a_checkpoint_must_have_stood_behind_are_kept(tmp_path, step, is_lost):
-  """As where a result was carried home without its checkpoints: a start, with whatever config, would empty the file."""
+def test_records_whose_checkpoints_are_missing_are_not_overwritten(tmp_path, step, is_lost):
+  """As when a result came home without its checkpoints. A start, with any config, would empty the file."""
   config = make_config()
   config.train.update({"save_every": 100, "updates_per_record": 2, "num_worlds": 2, "num_steps": 5})
   claim(tmp_path, config)
@@ -195,7 +195,7 @@ def test_a_source_is_the_same_by_any_name_from_any_folder_and_after_a_move(tmp_p
   claim("../stew/cell", make_config(source=str(tmp_path / "stew/a/best")))
   with pytest.raises(ValueError, match="source: .*/stew/a/best' there, '../stew/b/best' here"):
     claim("../stew/cell", make_config(source="../stew/b/best"))
-  (tmp_path / "stew/cell").rename(tmp_path / "alone")  # The same words still name the same network.
+  (tmp_path / "stew/cell").rename(tmp_path / "alone")  # The same path still names the same network.
   claim(tmp_path / "alone", make_config(source=str(tmp_path / "stew/a/best")))
 
 
@@ -264,7 +264,7 @@ def test_a_recorded_command_can_be_typed_again(monkeypatch):
 
 
 def test_the_commit_is_that_of_the_code_and_of_no_checkout_around_it(tmp_path, monkeypatch):
-  """As of a wheel installed into an environment inside another project."""
+  """As for a wheel that is installed into an environment inside another project."""
 
   def git(*arguments):
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]

@@ -1,4 +1,4 @@
-"""Learning curves and scores of runs that are made up."""
+"""Learning curves and scores of made-up runs."""
 
 import json
 
@@ -10,7 +10,7 @@ from experiments.store import sweep_folder
 
 
 def write_run(path, bunches):
-  """A run of which `bunches`, (step, episodes, mean return), is all that ended."""
+  """Writes a run whose finished episodes are `bunches`: (step, episodes, mean return)."""
   path.mkdir()
   (path / "config.json").write_text("{}")
   (path / "provenance.json").write_text(json.dumps({"command": "a", "commit": "b", "seed": 0}))
@@ -34,7 +34,7 @@ def test_the_first_of_runs_that_are_alike_is_the_top_one():
 
 
 def test_the_best_run_is_one_that_has_a_late_return(tmp_path):
-  """Neither one whose returns are no numbers, nor one that is too short to say."""
+  """It is neither a run whose returns are NaN, nor one that is too short to say."""
   runs = {"nan": [(500, 8, 1.0), (1_000, 8, np.nan)], "good": [(1_000, 8, 3.0)], "less": [(1_000, 8, 2.0)]}
   paths = [write_run(tmp_path / name, bunches).path for name, bunches in runs.items()]
   short = write_run(tmp_path / "short", [(100, 8, 9.0), (1_000, 0, 0.0)]).path

@@ -1,4 +1,4 @@
-"""The measures of made-up runs by hand, and the whole chain on a game: from the plan's first job to the figure."""
+"""The measures of made-up runs by hand, and the whole chain on a game, from the plan's first job to the figure."""
 
 import json
 
@@ -14,11 +14,11 @@ from experiments.studies import continual, figures
 from progressive import network
 
 EARLY, LATE, HALF = [10.0] * 100, [0.0] * 50 + [10.0] * 50, [0.0, 10.0] * 50
-AREAS = {"early": 1.0, "late": 0.495}  # Late, the line rises over one of 100 bins, to 1.
+AREAS = {"early": 1.0, "late": 0.495}  # The late curve rises to 1 over one of 100 bins.
 
 
 def make(folder, method, mode, returns, *, seed=0, steps=1000):
-  """A run whose episodes end each 10 steps with these returns."""
+  """A run whose episodes end every 10 steps, with these returns."""
   path = folder / f"{method}_{mode}_{seed}"
   path.mkdir()
   learns, laterals = config_lib.METHODS[method]
@@ -35,7 +35,7 @@ def make(folder, method, mode, returns, *, seed=0, steps=1000):
 
 
 def learned(folder, seed=0):
-  """Two modes: the second is learned at once where it is corrected or finetuned, and as late as alone as published."""
+  """Two modes. `corrected` and `finetune` learn the second at once, `published` as late as `scratch`."""
   runs = [make(folder, "scratch", mode, LATE, seed=seed) for mode in (0, 1)]
   runs += [make(folder, method, 1, EARLY, seed=seed) for method in ("corrected", "finetune")]
   return [*runs, make(folder, "published", 1, LATE, seed=seed), make(folder, "retained", 0, HALF, seed=seed)]
@@ -43,12 +43,12 @@ def learned(folder, seed=0):
 
 def test_both_measures_by_method(tmp_path):
   drawn = figures.make("continual", learned(tmp_path))
-  gained = (AREAS["early"] - AREAS["late"]) / (1 - AREAS["late"])  # In the second task; in the first it is 0.
+  gained = (AREAS["early"] - AREAS["late"]) / (1 - AREAS["late"])  # In the second task; it is 0 in the first.
   expected = {
     "scratch": (1.0, 0.0),
     "as published": (1.0, 0.0),
     "corrected": (1.0, gained / 2),
-    "finetune": (0.75, gained / 2),  # Of the first task every other episode succeeds in the end.
+    "finetune": (0.75, gained / 2),  # In the end every other episode of the first task succeeds.
   }
   for method, (performance, transfer) in expected.items():
     cells = drawn.statistics[f"freeway: {method}"]
@@ -71,7 +71,7 @@ def test_seeds_are_measured_each_against_its_own_scratch(tmp_path):
     tmp_path, "scratch", 1, EARLY, seed=2
   )._replace(config=next(one for one in runs if one.path.name == "scratch_1_1").config)
   transfer = figures.make("continual", runs).more_tables["tasks"]["freeway, mode 1: corrected"]["forward transfer"]
-  np.testing.assert_allclose(transfer, [1.0, np.nan], atol=1e-12)  # Of a scratch that always succeeds nothing is left.
+  np.testing.assert_allclose(transfer, [1.0, np.nan], atol=1e-12)  # A scratch run that always succeeds leaves nothing.
 
 
 def test_shares_have_intervals_of_shares(tmp_path):
@@ -85,7 +85,7 @@ def test_shares_have_intervals_of_shares(tmp_path):
   assert row["more average performance"] == "0.0 [0.0, 0.0]"
 
 
-def test_what_lacks_is_a_gap_and_no_number(tmp_path):
+def test_missing_results_are_gaps(tmp_path):
   runs = learned(tmp_path)
   half = make(tmp_path, "adapters", 1, EARLY[:50])
   nothing = make(tmp_path, "scratch", 2, [0.0] * 100)
@@ -112,7 +112,7 @@ def test_a_task_that_scratch_does_not_learn_is_measured_by_what_others_reach(tmp
     ("as published", 0.0, 0.0),
   ):
     task = drawn.more_tables["tasks"][f"freeway, mode 2: {method}"]
-    assert float(task["score to reach"].mean) == 3.5  # Of 0, 10, 4 and 0.
+    assert float(task["score to reach"].mean) == 3.5  # The mean of 0, 10, 4 and 0.
     np.testing.assert_allclose(
       [*task["success in the end"], *task["area"], *task["forward transfer"]], [success, area, area]
     )

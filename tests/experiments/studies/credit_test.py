@@ -1,4 +1,4 @@
-"""Policy gradients of the output layer are those of the agent's own loss, and following them pays."""
+"""Policy gradients of the output layer equal those of the agent's own loss, and following them pays."""
 
 import dataclasses
 
@@ -58,12 +58,12 @@ def player(trained):
 
 def test_gradients_are_those_of_the_loss(player):
   agent, params, make_batch = player
-  batch, num_steps = make_batch(3), 7  # Episodes of 5: one ends in every unroll.
+  batch, num_steps = make_batch(3), 7  # Episodes of 5 steps: one ends in every unroll.
   key = jax.random.key(3)
   state = actor_critic.initial_state(agent, 3)
   nothing = jax.tree.map(lambda x: None, params)
   seen = credit.play(agent, params, batch, key, 3 * credit._AT_ONCE)
-  # The same steps by hand: the keys are the study's own.
+  # The same steps by hand, with the study's own keys.
   begin_key, chunk_key = jax.random.split(key, 2)
   begun = batch_lib.begin(batch, begin_key)
   *_, played = unroll.unroll(agent, params, nothing, batch, begun, state, chunk_key, credit._AT_ONCE)
@@ -71,7 +71,7 @@ def test_gradients_are_those_of_the_loss(player):
   own = agent.replace(hyper=hyper)
   found = credit.gradients(seen, num_steps, LAMBDA, discount=DISCOUNT, reward_scale=SCALE)
   assert found.shape == (3 * (credit._AT_ONCE // num_steps), 5 * 3)  # 4 units and a bias; two logits and a value.
-  # Of the first unroll of each world, by the agent's own loss, as it begins with the state that is known.
+  # The agent's own loss is taken on each world's first unroll, because that begins with a known state.
   cut = jax.tree.map(lambda x: x[: num_steps + 1], played.timesteps)
   for world in range(3):
     one = dataclasses.replace(
@@ -113,7 +113,7 @@ def test_the_policy_moves_by_as_many_nats_as_asked(player):
 
 @dataclasses.dataclass(frozen=True)
 class Patience(worlds.CueRecall):
-  """Action 1 earns 0.3 at once, action 0 earns 1 at the end of the episode; nothing is to be seen."""
+  """Action 1 earns 0.3 at once, action 0 earns 1 at the end of the episode. Observations are constant."""
 
   def reset(self, key):
     return super().reset(key).replace(cue=jnp.int32(0))
@@ -129,7 +129,7 @@ class Patience(worlds.CueRecall):
     return jnp.ones(3, jnp.float32)
 
 
-def test_credit_that_is_too_short_leads_down(player):
+def test_too_short_credit_lowers_the_return(player):
   agent, params, _ = player
 
   def make_batch(num_worlds):
@@ -147,7 +147,7 @@ def test_credit_that_is_too_short_leads_down(player):
     nats=0.1,
     episodes=1000,
   )
-  # Half of five choices each: 5 x 0.65 at first. 0.1 nats take a fair coin to 0.71.
+  # At first each action is half of the five choices: 5 x 0.65. 0.1 nats move a fair coin to 0.71.
   np.testing.assert_allclose(before.episodes.returns.mean(), 3.25, atol=0.1)
   np.testing.assert_allclose(short.episodes.returns.mean(), 5 * (0.71 * 0.3 + 0.29), atol=0.15)
   np.testing.assert_allclose(long.episodes.returns.mean(), 5 * (0.29 * 0.3 + 0.71), atol=0.15)

@@ -1,4 +1,4 @@
-"""Figures from made-up run directories: the numbers in the table are those that were put in."""
+"""Figures from made-up run directories: the table shows the numbers that were put in."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 def make_run(path, method, *, features, level, num_steps=10_000, seed=0, **config):
-  """A run whose episodes of 50 steps return `level` from the first to the last."""
+  """A run whose episodes of 50 steps all return `level`."""
   path.mkdir(parents=True)
   layers = [{"type": "Conv", "name": "conv1", "features": features}, {"type": "LSTM", "name": "lstm1", "size": 16}]
   (path / "config.json").write_text(
@@ -57,7 +57,7 @@ def test_figure_5_counts_what_was_put_in(runs):
 
 
 def test_how_runs_learn_is_drawn_by_run_and_sweep(tmp_path):
-  """Late means of what was recorded, members of a sweep together; a layer that has no dead unit has no panel."""
+  """Shows late means of the records, with members of a sweep together. A layer without dead units has no panel."""
   for name, explained in (("sweep/runs/00", 0.5), ("sweep/runs/01", 0.7), ("alone", 0.1)):
     path = make_run(tmp_path / name, "scratch", features=8, level=3.0)
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -81,7 +81,7 @@ def test_more_runs_than_there_are_colours_are_told_apart(tmp_path):
   assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
 
 
-def test_a_run_that_diverged_is_left_out_of_what_it_has_no_number_of(tmp_path):
+def test_a_diverged_run_is_left_out_of_measures_it_lacks(tmp_path):
   for name, explained in (("sweep/runs/00", 0.5), ("sweep/runs/01", None)):
     path = make_run(tmp_path / name, "scratch", features=8, level=3.0)
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -122,7 +122,7 @@ def test_a_run_that_is_short_or_empty_is_said_and_takes_no_other_away(tmp_path):
 
 
 def test_sweeps_of_one_name_are_not_averaged_together(tmp_path):
-  """The label of each is the shortest end of its path that no other has."""
+  """Each sweep's label is the shortest end of its path that no other has."""
   for i, name in enumerate(("small/nav/runs/00", "random/nav/runs/00", "a/small/nav_d1/runs/00", "b/small/nav_d1/run")):
     make_run(tmp_path / name, "scratch", features=8, level=float(i), num_steps=1_000)
   statistics = figures.make("learning", read(tmp_path)).statistics
@@ -138,16 +138,16 @@ def test_runs_without_such_records_are_refused(tmp_path):
 
 
 def test_a_short_run_does_not_change_what_a_complete_one_had(tmp_path):
-  """Two points of a run of 1,000 steps; the complete one is at its level from its first point on, filtered too."""
+  """A run of 1,000 steps has two points. The complete run is at its level from its first point on, also filtered."""
   make_run(tmp_path / "long", "progressive", features=8, level=30.0)
   make_run(tmp_path / "short", "progressive", features=8, level=10.0, num_steps=1_000, seed=1)
   drawn = figures.make("corl2017_fig5", read(tmp_path))
   ours = drawn.statistics["progressive, narrow (ours)"]
-  # The window of 11 around 1,000: four zeros before the start, the 0 at step 0, six points of 30, of which the sixth
-  # from below is 30. That of the short run ends with it: five zeros and its one point say nothing.
+  # The window of 11 around 1,000 has four zeros before the start, the 0 at step 0 and six points of 30, so the sixth
+  # from below is 30. The short run's window ends with that run: five zeros and its one point say nothing.
   np.testing.assert_allclose(ours["@1k"], [30.0, np.nan])
   np.testing.assert_allclose(ours["raw @1k"], [30.0, 10.0])
-  assert np.isnan(ours["@5k"]).all()  # Nobody is averaged over fewer runs in silence.
+  assert np.isnan(ours["@5k"]).all()  # No mean silently covers fewer runs.
   assert drawn.gaps == {str(tmp_path / "short"): "stops at step 1,000 of 10,000; so does progressive, narrow"}
   assert any("short" in text.get_text() for text in drawn.picture.texts)
 
@@ -201,7 +201,7 @@ def test_a_column_that_was_not_changed_is_a_line_of_its_own(runs):
 
 
 def test_figure_5_pools_runs_that_learned_alike_alone(tmp_path):
-  """Whatever their steps, and how often they were saved; one from before a field was there has had its default."""
+  """Steps and saving intervals do not matter. A run from before a field existed has had its default."""
   options = {"features": 8, "level": 20.0, "num_steps": 1_000}
   settings = {"steps": 1_000, "replay_updates": 0, "hyper": {"learning_rate": 1e-4}}
   make_run(tmp_path / "a", "finetune", **options, train=settings)
@@ -236,7 +236,7 @@ def test_figure_5_pools_one_world_at_a_time_and_says_which(tmp_path):
 
 
 def test_figure_4_counts_what_was_put_in(tmp_path):
-  """Records of two episodes, then of six: the first half of a hundredth returns 8, the second 24, and both 20."""
+  """Records have two episodes, then six. The first half of a hundredth returns 8, the second 24, and both 20."""
   path = make_run(tmp_path / "run", "scratch", features=16, level=0.0, world="jaco/reach/random")
   lines = [
     {"step": 50 * i, "wall_s": 1.0, "kind": "train", "loss": 0.0, "episodes": num, "return_mean": mean}
@@ -249,7 +249,7 @@ def test_figure_4_counts_what_was_put_in(tmp_path):
   np.testing.assert_allclose(drawn.statistics["LSTM, wide (paper)"]["@20M"].mean, 34.4, atol=0.5)
   np.testing.assert_allclose(drawn.picture.axes[0].lines[0].get_ydata()[1:], 20.0)
   drawn.statistics["LSTM, wide (ours)"]["end"] = np.array([50.0, 40.0])
-  assert "45.0 [0.0, 50.0]" in drawing.markdown(drawn)  # 12.7 * 5 on either side, but for the ends of the scale.
+  assert "45.0 [0.0, 50.0]" in drawing.markdown(drawn)  # 12.7 * 5 on either side, cut at the ends of the scale.
 
 
 def test_figure_4_keeps_columns_apart_that_learned_otherwise(tmp_path):
@@ -275,7 +275,7 @@ def test_figure_4_keeps_columns_apart_that_learned_otherwise(tmp_path):
 
 
 def test_figure_4_is_drawn_behind_dm_env(tmp_path):
-  """Each episode has a record there, and no 'train' record counts them."""
+  """Behind dm_env each episode has a record, and no 'train' record counts episodes."""
   path = make_run(tmp_path / "run", "scratch", features=16, level=20.0, world="package.module:maker")
   lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
   for line in lines:

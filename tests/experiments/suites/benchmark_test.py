@@ -1,4 +1,4 @@
-"""The benchmark counts right and its stages run; how fast they are is not for a test to say."""
+"""The benchmark counts correctly and its stages run. Tests do not judge how fast they are."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ TINY = stages.Settings(num_worlds=4, seconds=0.01, is_cpu=True)
 
 
 class Clock:
-  """Stands in for `time`: a second passes between one look at it and the next, or as long as it is told."""
+  """Stands in for `time`: `tick_s`, a second by default, passes between two readings, and `sleep` adds to it."""
 
   def __init__(self):
     self.now_s, self.tick_s = 0.0, 1.0

@@ -1,4 +1,4 @@
-"""The report holds what the runs hold; the demo's command runs from a column to a report through the real bridge."""
+"""The report shows what the runs hold. The demo's command runs from a column to a report through the real bridge."""
 
 import json
 import pathlib
@@ -95,7 +95,7 @@ def test_the_report_holds_what_the_runs_hold(workdir):
     ("back in simulation", "–"),
   ]
   assert page.count("data:video/mp4") == 3 and page.count("data:image/png") == 6
-  assert not re.findall(r'(?:src|href)="(?!data:)', page)  # One file is all it takes.
+  assert not re.findall(r'(?:src|href)="(?!data:)', page)  # The report is one file.
 
 
 def test_a_finished_run_is_not_repeated(workdir):
@@ -139,9 +139,9 @@ def test_parts_of_another_column_are_refused(workdir, tmp_path, monkeypatch):
   demo.check_parts(workdir, source=str(tmp_path / "column"), task="reach/random")
   said = refused("column", task="reach/fixed")
   assert all(f"{part} is in twin/reach/random" in said for part in ("unchanged", *demo.METHODS))
-  save_column(tmp_path / "column", 2)  # As --from_scratch with more --train_steps leaves it.
+  save_column(tmp_path / "column", 2)  # As --from_scratch with more --train_steps would leave it.
   assert "(unchanged has other parameters)" in refused("column")
-  shutil.rmtree(workdir / "scratch/checkpoints")  # What has learned nothing begins anew with any column.
+  shutil.rmtree(workdir / "scratch/checkpoints")  # A run that learned nothing restarts with any column.
   assert "scratch is of" not in refused("other")
 
 
@@ -173,7 +173,7 @@ def test_a_signal_ends_the_runs_and_starts_no_other(tmp_path, monkeypatch):
   def evaluate(path, **_):
     while not demo._children:
       time.sleep(0.01)
-    raise SystemExit(143)  # As `stop` raises in the main thread, which waits for this result.
+    raise SystemExit(143)  # `stop` raises this in the main thread, which waits for this result.
 
   monkeypatch.setattr(demo, "transfer", transfer)
   monkeypatch.setattr(demo, "evaluate", evaluate)

@@ -1,4 +1,4 @@
-"""Figures 6, 7 and the gap's from made-up run directories: ranks, means and shares are those that were put in."""
+"""Figures 6, 7 and the gap's, from made-up run directories, show the ranks, means and shares that were put in."""
 
 import json
 import shutil
@@ -16,9 +16,9 @@ from experiments.studies import figures
 
 
 def make_run(path, config, returns, *, steps=1_000):
-  """A run whose episodes return `returns` in turn, in equal parts of `steps`, without records of episodes."""
+  """A run whose episodes return `returns` in turn, in equal parts of `steps`. It has no records of episodes."""
   path.mkdir(parents=True)
-  seed = zlib.crc32(str(path).encode())  # One of its own.
+  seed = zlib.crc32(str(path).encode())  # A seed of its own.
   (path / "config.json").write_text(json.dumps({"seed": seed, "train": {"steps": 1_000}, **config}))
   (path / "provenance.json").write_text("{}")
   lines = [
@@ -78,7 +78,7 @@ def test_figure_6_says_what_it_lacks_and_draws_no_zero_for_it(tmp_path):
   assert drawn.statistics["finetune_subtle_perspective (ours)"] == {"mean": "not run"}
   labels = [[line.get_label() for line in axis.lines] for axis in drawn.picture.axes]
   assert [sum("ours" in label for label in each) for each in labels] == [0, 0, 1, 1]
-  # A run that ended in no numbers is one that failed.
+  # A run that ended in NaN counts as failed.
   np.testing.assert_allclose(drawn.statistics["finetune_significant_color (ours)"]["mean"], [12.0, 0.0])
 
 
@@ -107,7 +107,7 @@ def test_figure_7_has_what_was_put_in_and_leaves_the_second_column_out(tmp_path)
 
 @pytest.mark.parametrize("steps,expected", ((1_000, np.nan), (5_000, np.nan), (6_000, 20.0)))
 def test_a_young_run_has_no_number_at_1k(tmp_path, steps, expected):
-  """The median there sees four zeros and the zero at the start before it, and needs as many points behind it."""
+  """The median sees four zeros and the zero at the start before 1k, and needs as many points after it."""
   config = {"agent": "fig7_two", "world": "jaco/conveyor"}
   make_run(tmp_path / "two", config, [20.0] * (steps // 1_000), steps=steps)
   drawn = make("corl2017_fig7", tmp_path)
@@ -213,7 +213,7 @@ def test_the_gap_s_figure_refuses_runs_without_one(tmp_path):
 
 
 def test_a_tiny_sweep_of_figure_6_is_learned_and_drawn(tmp_path):
-  """Episodes of two steps, of two runs that differ in what was drawn for them alone."""
+  """Two runs with episodes of two steps, which differ only in their drawn values."""
   config = jaco_corl2017.get_config("progressive_significant_color")
   config.world_options.num_steps = 2
   config.sweep.num_runs = 2

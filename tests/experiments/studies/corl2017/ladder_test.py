@@ -15,7 +15,7 @@ from progressive import network
 
 @pytest.fixture(scope="module")
 def grown():
-  """Networks of one and of two columns, the second with the first's parameters in it."""
+  """Networks of one and of two columns. The second contains the first's parameters."""
   observed = {"target": specs.Array((3,), np.float32)}
   config = base.column(inputs=("target",), conv=(), dense=(4,), lstm=())
   one = network.Network((column.make(config, observed, (3,)),))
@@ -62,7 +62,7 @@ def test_two_networks_of_one_size_on_one_task_are_refused(tmp_path, grown):
 
 
 def test_every_task_has_a_line_and_a_folder_may_be_named_by_a_glob(tmp_path, grown):
-  """The arm has eight tasks; a folder that two patterns name is read once."""
+  """The arm has eight tasks. A folder that two patterns match is read once."""
   for i in range(8):
     release(tmp_path / f"net_{i}", grown[0], f"twin/{i}", float(i))
   lines = ladder.draw(ladder.read([f"{tmp_path}/net_*", f"{tmp_path}/net_0"])).picture.axes[0].lines

@@ -1,4 +1,4 @@
-"""What is measured of made-up episodes is what was put in; a tiny recurrent agent plays, is tested and filmed."""
+"""The measures of made-up episodes are what was put in. A tiny recurrent agent plays, is tested and is filmed."""
 
 import json
 
@@ -21,21 +21,21 @@ from experiments.studies.navigation import episodes, episodes_file, evaluation, 
 from progressive import network, partition
 from tests.experiments.studies.navigation import navigators
 
-STEPS = 12  # Of an episode of the tiny agent.
+STEPS = 12  # In an episode of the tiny agent.
 
 
 def test_known_episodes_give_known_numbers():
   measures = episodes.measure(navigators.played(), layer="lstm2")
-  np.testing.assert_array_equal(measures.scores, [1, 2, 3, 4, 5])  # The shown one, of 0, is not among them.
+  np.testing.assert_array_equal(measures.scores, [1, 2, 3, 4, 5])  # The shown episode, of 0, does not count.
   assert float(measures.score.mean) == 3.0 and measures.score.low < 3.0 < measures.score.high
   assert measures.latency.goal_percent == 80.0 and measures.latency.num_goals == 8
-  assert measures.latency.first_s == pytest.approx(1.0)  # 15 steps at 15 a second.
+  assert measures.latency.first_s == pytest.approx(1.0)  # 15 steps at 15 per second.
   assert measures.latency.later_s == pytest.approx(1.0)
   assert measures.position.accuracy == 1.0 and measures.position.majority == pytest.approx(0.5)
-  # Of 60 steps 15 close a loop; said at those and at 15 others.
+  # 15 of 60 steps close a loop. The head says so there and at 15 others.
   assert (measures.loop.precision, measures.loop.recall) == (0.5, 1.0)
   assert measures.loop.f1 == pytest.approx(2 / 3) and measures.loop_percent == 25.0
-  # Wrong in a quarter of the places in every other step; there bands 0 and 3 are equally common.
+  # The head is wrong in a quarter of the places in every other step. There bands 0 and 3 are equally common.
   assert measures.depth == {"depth_from_lstm2": episodes.DepthScore(0.875, 0.875)}
 
 
@@ -68,7 +68,7 @@ def test_files_keep_what_figures_need(tmp_path):
   np.testing.assert_array_equal(shown.said["depth_from_lstm2"], played.said["depth_from_lstm2"][0])
   assert len(shown.frames) == 6 and shown.value.sum() == 0.0
   others = played.features[1:].reshape(-1, 3)
-  assert len(shown.features) == len(others) == 305  # Fewer than are kept at most.
+  assert len(shown.features) == len(others) == 305  # Below the limit, so all are kept.
   np.testing.assert_allclose(shown.features, others, atol=2e-3)
   assert {tuple(goal) for goal in shown.feature_goals} == {(0.5, 0.5), (4.5, 2.5)}
 
@@ -126,7 +126,7 @@ def make_config():
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-  """Untrained networks as a sweep leaves them. The second is the best: it is said to have returned 5, the first 1."""
+  """Untrained networks as a sweep leaves them. The second is the best: its records say it returned 5, the first's 1."""
   path = tmp_path_factory.mktemp("nav") / "tiny"
   config = make_config()
   navigators.write_sweep(path, config.agent, "static_small", [(1, 1), (5, 5)], until=100)
@@ -169,7 +169,7 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
   reader = imageio_ffmpeg.read_frames(str(sweep / evaluation.VIDEO))
   assert next(reader)["fps"] == 15.0
   assert sum(1 for _ in reader) == STEPS + 1
-  evaluation.measure(sweep, num_episodes=3)  # Another test, whose first episode nobody filmed.
+  evaluation.measure(sweep, num_episodes=3)  # Another test, whose first episode is not filmed.
   assert not (sweep / evaluation.VIDEO).exists()
 
 
@@ -182,7 +182,7 @@ def test_main_tests_films_and_repeats_nothing(sweep, capsys):
 )
 def test_heads_without_a_measure_are_refused(sweep, signal, num_classes, message):
   agent = evaluation.best_member(sweep).task.agent
-  episodes.check_heads(agent)  # Bands, regressed depth and loop closures have one.
+  episodes.check_heads(agent)  # Bands, regressed depth and loop closures have measures.
   heads = (auxiliary.Head(signal, "lstm1", 1.0, num_classes=num_classes),)
   with pytest.raises(ValueError, match=message):
     episodes.check_heads(agent.replace(auxiliary_heads=heads))
@@ -200,7 +200,7 @@ def test_play_sees_what_the_world_shows(sweep):
   np.testing.assert_array_equal(cell, np.floor(position[..., 1]) * 5 + np.floor(position[..., 0]))
   probability = played.said["loop_closure_from_lstm1"]
   assert ((probability > 0) & (probability < 1)).all()
-  # numpy: the output layer reads what was kept as features.
+  # In numpy: the output layer reads the kept features.
   output = best.task.params[-1]["output"]
   value = (played.features @ np.asarray(output["kernel"]) + np.asarray(output["bias"]))[..., -1]
   np.testing.assert_allclose(played.value, value / 0.1, atol=1e-4)
@@ -226,7 +226,7 @@ def test_depth_is_soon_read_off_the_lstm_better_than_by_its_prior(trained):
 
 
 def test_a_trained_navigator_can_be_grown_upon(trained):
-  """The kept network is the best member's; grown, it says the same at first, and by the frozen column's features."""
+  """The kept network is the best member's. Grown, it first gives the same output, from the frozen column's features."""
   source = released.load_source(trained / "best")
   assert partition.content_hash(source.params) == partition.content_hash(run.trained(trained, 0).params)
   assert json.loads((trained / "best/evaluation.json").read_text())["world"] == "maze/static_small"

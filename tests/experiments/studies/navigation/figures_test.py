@@ -1,4 +1,4 @@
-"""The figures of navigation from made-up sweeps: known lines give known numbers, and what is missing is said."""
+"""The figures of navigation from made-up sweeps: known lines give known numbers, and gaps are named."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.experiments.studies.navigation import navigators
 
 @pytest.fixture
 def nav(tmp_path):
-  """On static_1 nav rises to 40 and nav_d2 to 80; on the I-maze only agents with losses are there."""
+  """On static_1 nav rises to 40 and nav_d2 to 80. The I-maze has only agents with auxiliary losses."""
   navigators.write_sweep(tmp_path / "one/nav", "nav", "static_1", [(0, 40), (0, 40), (0, 1)])
   navigators.write_sweep(tmp_path / "one/d2", "nav_d2", "static_1", [(0, 80), (0, 80)])
   navigators.write_sweep(tmp_path / "i_d2l", "nav_d2l", "i_maze", [(0, 100), (0, 50)])
@@ -33,7 +33,7 @@ def test_figure_3_counts_what_was_put_in(nav):
   found = read(nav)
   statistics = figures.make("nav_fig3", found).statistics
   d2 = statistics["static_1/nav_d2"]
-  # A line from 0.8 (the first 100 steps, also held at 0) to 80; the last tenth has 76 on average.
+  # A line from 0.8 (the first 100 steps, also held at 0) to 80. Its last tenth averages 76.
   np.testing.assert_allclose(d2["AUC"], [40, 40], atol=0.5)
   np.testing.assert_allclose(d2["score"], [76, 76], atol=0.5)
   assert float(d2["paper's score"].mean) == 119
@@ -42,11 +42,11 @@ def test_figure_3_counts_what_was_put_in(nav):
   np.testing.assert_allclose(statistics["static_1/nav"]["score"], [38, 38], atol=0.5)  # The top 2 of 3.
   assert statistics["i_maze/nav_d2l"]["paper's score"] == "not in the paper"
   assert statistics["static_1/nav"]["counted"] == "top 2 of 3"
-  assert found.of("static_1")[0].curve.steps[-1] == 20_000  # Environment steps of the LSTM, cut at half.
+  assert found.of("static_1")[0].curve.steps[-1] == 20_000  # Environment steps of the LSTM, which stops half way.
 
 
 def test_a_lucky_bunch_of_episodes_is_not_a_score_that_was_reached(tmp_path):
-  """Worlds in step end their episodes together, here every 500 steps: the median is over bunches, not over bins."""
+  """Worlds in lockstep end their episodes together, here every 500 steps. The median is over bunches, not over bins."""
   for name, returns in (("nav", [1.0] * 20), ("nav_d2", [1.0] * 9 + [90.0] + [1.0] * 5 + [81.0] * 5)):
     path = navigators.write_sweep(tmp_path / name, name, "static_1", [(0, 1)] * 2)
     rows = [
@@ -56,9 +56,10 @@ def test_a_lucky_bunch_of_episodes_is_not_a_score_that_was_reached(tmp_path):
     for run in ("00", "01"):
       (path / "runs" / run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
   drawn = figures.make("nav_fig3", read(tmp_path))
-  np.testing.assert_array_equal(drawn.statistics["static_1/nav_d2"]["score"], [81, 81])  # Of bunches 19 and 20.
+  np.testing.assert_array_equal(drawn.statistics["static_1/nav_d2"]["score"], [81, 81])  # From bunches 19 and 20.
   half = drawn.more_tables["speedup"]["static_1/nav_d2, score 41.0 (50%)"]
-  # Of the five bunches around agent step 8,000 three have 81: the median goes from 1 to 81 in the bin that ends there.
+  # Three of the five bunches around agent step 8,000 have 81, so the median rises from 1 to 81 in the bin that ends
+  # there.
   assert half["steps with"] == "31,800 (31,800; 31,800)"
 
 
@@ -80,7 +81,7 @@ def test_a_test_of_an_older_checkpoint_says_so_beside_its_numbers(nav):
     (nav / name / "episodes.json").write_text(json.dumps(summary | {"trained_steps": 4_000}))
     (nav / name / "checkpoints").mkdir()
   (nav / "one/nav/checkpoints/10000.safetensors").touch()
-  (nav / "late/checkpoints/4000.safetensors").touch()  # Its newest: figures read what can be tested.
+  (nav / "late/checkpoints/4000.safetensors").touch()  # Its newest checkpoint: figures read what can be tested.
   stale = "tested at step 4,000 of 10,000: run experiments.navigate"
   drawn = figures.make("nav_table1", read(nav))
   assert drawn.gaps["static_1/nav"] == stale and drawn.gaps["static_1/lstm_clip"] == "stops at step 5,000 of 10,000"
@@ -105,7 +106,7 @@ def test_runs_that_are_missing_are_said_and_the_numbers_shown(tmp_path):
 
 
 def test_scores_below_0_have_their_best_runs_and_their_own_bounds(tmp_path):
-  """As where mushrooms are: of -5, -9 and -7 the top two are -5 and -7."""
+  """As in worlds with mushrooms. The top two of -5, -9 and -7 are -5 and -7."""
   navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(-5, -5), (-9, -9), (-7, -7)])
   drawn = figures.make("nav_fig3", read(tmp_path))
   np.testing.assert_allclose(drawn.statistics["static_1/nav"]["score"], [-5, -7])
@@ -130,13 +131,13 @@ def test_starred_agents_stand_beside_the_paper_s_starred_ones(tmp_path):
   lines = {line.get_label(): line for line in drawn.picture.axes[0].lines}
   styles = {agent: (lines[agent].get_color(), lines[agent].get_linestyle()) for agent in (*theirs, "nav_d2mse")}
   assert styles["nav_clip"] == ("#d9661f", "--") and styles["nav"] == ("#d9661f", "-")
-  # Without a colour of their own: the first two others, by name.
+  # Agents without a colour of their own get the first two others, by name.
   assert [styles[agent][0] for agent in ("nav_d1mse", "nav_d2mse")] == ["#000000", "#e377c2"]
   assert len(set(styles.values())) == len(styles)
 
 
 def test_colours_are_those_of_the_figure_not_of_a_panel(tmp_path):
-  """nav_d2mse is the only one without a colour in its maze, yet not in that of nav_d1mse in the other."""
+  """In its maze only nav_d2mse has no colour of its own, yet it does not get nav_d1mse's from the other maze."""
   for agent, maze in (("nav_d1mse", "static_1"), ("nav_d2mse", "static_2"), ("nav_d2mse_clip", "static_1")):
     navigators.write_sweep(tmp_path / f"{agent}_{maze}", agent, maze, [(0, 40)])
   axes = figures.make("nav_fig3", read(tmp_path)).picture.axes
@@ -145,7 +146,7 @@ def test_colours_are_those_of_the_figure_not_of_a_panel(tmp_path):
 
 
 def test_what_an_agent_is_stands_in_its_config_not_in_its_name(tmp_path):
-  """Losses, clip and baseline of agents with other names, one of which sounds like losses."""
+  """Agents with other names keep their losses, clip and baseline. One name sounds like losses."""
   names = {"nav": "plain", "nav_d2": "mine", "nav_d2_clip": "cut", "ff": "nav_dark"}
   for agent, name in names.items():
     navigators.write_sweep(tmp_path / name, agent, "static_1", [(0, 40), (0, 40)], name=name)
@@ -184,13 +185,13 @@ def test_the_speed_up_is_the_ratio_of_slopes(nav):
   table = figures.make("nav_fig3", read(nav)).more_tables["speedup"]
   rows = {row.partition("(")[2].rstrip(")"): numbers for row, numbers in table.items()}
   assert set(rows) == {"50%", "25%", "75%"}
-  # Untrained play scores 8/15 on average, the best ends at 76.4: a quarter of the way is 19.5, three quarters 57.43.
+  # Untrained play averages 8/15, and the best ends at 76.4. A quarter of the way is 19.5, three quarters 57.43.
   quarter = rows["25%"]
   assert float(quarter["ratio"].mean) == pytest.approx(2.0, abs=0.05)
-  assert quarter["steps without"] == "19,500 (19,500; 19,500)"  # 40,000 of the environment's x 19.5 / 40,
+  assert quarter["steps without"] == "19,500 (19,500; 19,500)"  # 40,000 environment steps x 19.5 / 40,
   assert quarter["steps with"] == "9,750 (9,750; 9,750)"  # or / 80.
   assert quarter["speed-up"].startswith("2.0x [") and "2 of 2 runs reach it" in quarter["speed-up"]
-  # nav ends at 40 and never reaches three quarters of the way: a bound, no number.
+  # nav ends at 40 and never reaches three quarters of the way, so there is only a bound.
   assert "ratio" not in rows["75%"] and rows["75%"]["speed-up"].startswith("> 1.")
   assert rows["75%"]["steps without"] == "> 40,000 (never; never)" and rows["75%"]["steps with"].startswith("28,717 (")
   assert "0 of 2 of the baseline" in rows["75%"]["speed-up"]
@@ -203,17 +204,17 @@ def test_the_speed_up_is_the_ratio_of_slopes(nav):
     ([50.0, 100.0, 10.0], "300 (150; 300; never)"),
     ([100.0, 200.0], "112 (75; 150)"),
     ([10.0, 100.0, 20.0], "> 300 (150; never; never)"),
-    ([100.0, 10.0], "> 225 (150; never)"),  # Above (150 + 300) / 2, as the censored run needs more than 300.
+    ([100.0, 10.0], "> 225 (150; never)"),  # Above (150 + 300) / 2: the censored run needs more than 300.
   ],
 )
 def test_steps_are_medians_with_each_run_s_beside(ends, words):
-  """Straight lines from 0 to `ends` at step 300, of which 50 is the score."""
+  """Straight lines from 0 to `ends` at step 300. The score to reach is 50."""
   steps = np.linspace(0.0, 300.0, 4)
   curve = curves.Curve(steps, np.asarray(ends)[:, None] * steps / 300.0)
   assert speedup.steps_in_words(curve, 50.0) == words
 
 
-def test_a_baseline_chosen_among_other_numbers_of_runs_is_said(nav):
+def test_a_baseline_selected_from_another_number_of_runs_is_reported(nav):
   gaps = figures.make("nav_fig3", read(nav)).gaps
   assert gaps["speed-up of static_1/nav_d2"] == "top 2 of 2 runs against top 2 of 3 runs without"
 
@@ -246,14 +247,14 @@ def test_a_config_that_lacks_a_field_is_named(tmp_path):
     read(tmp_path)
 
 
-def test_all_of_more_runs_are_no_choice(tmp_path):
+def test_counting_all_runs_is_not_reported_as_a_selection(tmp_path):
   navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40), (0, 40), (0, 40)], top=3)
   navigators.write_sweep(tmp_path / "d2", "nav_d2", "static_1", [(0, 80), (0, 80)])
   assert not figures.make("nav_fig3", read(tmp_path)).gaps
 
 
 def test_reachers_are_compared_with_the_reacher(tmp_path):
-  """In their own steps, one each, with nothing of the paper's beside; navigators have no say in it."""
+  """They count their own steps, one each, beside no numbers of the paper. Navigators do not matter."""
   for agent, best in (("reacher", 20), ("reacher_l", 40)):
     navigators.write_sweep(tmp_path / agent, agent, "jaco/reach/fixed", [(0, best), (0, best)])
   navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 90), (0, 90)])
@@ -280,14 +281,14 @@ def test_table_1_stands_beside_the_paper_s(nav):
   assert float(ours["first goal, s"].mean) == pytest.approx(1.0) and float(theirs["first goal, s"].mean) == 5.9
   assert float(ours["position %"].mean) == 100.0 and float(theirs["position %"].mean) == 95.4
   assert float(ours["loop F1 %"].mean) == pytest.approx(200 / 3)
-  assert float(ours["loop F1 % of always yes"].mean) == pytest.approx(40.0)  # A loop at every 4th: 2 x 25 / 1.25.
+  assert float(ours["loop F1 % of always yes"].mean) == pytest.approx(40.0)  # A loop every 4th step: 2 x 25 / 1.25.
   assert ours["depth % from lstm2 (prior)"] == "87.5 (87.5)"
   assert "loop F1 %" not in drawn.statistics["i_maze/nav_d2l"]
   assert drawn.gaps["static_1/nav"] == "not tested: run experiments.navigate"
   assert drawn.gaps["static_1/lstm_clip"] == "stops at step 5,000 of 10,000"
   assert "| static_1/Nav A3C+D2 (paper, v3, remembered) |" in drawing.markdown(drawn)
   points = drawn.picture.axes[0].lines[-1]
-  np.testing.assert_array_equal(points.get_xdata(), [np.nan, 110.0, 122.0])  # The I-maze comes first, without one.
+  np.testing.assert_array_equal(points.get_xdata(), [np.nan, 110.0, 122.0])  # The I-maze comes first, without a point.
 
 
 def test_table_1_shows_v1_s_rows_and_what_is_known_of_loops(tmp_path):
@@ -344,7 +345,7 @@ def test_figures_of_episodes(nav):
   assert float(numbers["decoded right %"].mean) == 100.0 and float(numbers["goals reached"].mean) == 2.0
   assert float(numbers["seconds shown"].mean) == pytest.approx(4.0)
   fig7 = figures.make("nav_fig7", found)
-  assert float(fig7.statistics["static_1/nav"]["goal north-east"].mean) == 122.0  # Of 305, episodes 2 and 4.
+  assert float(fig7.statistics["static_1/nav"]["goal north-east"].mean) == 122.0  # Of 305 steps, episodes 2 and 4.
   assert float(fig7.statistics["static_1/nav"]["goal south-west"].mean) == 183.0
 
 

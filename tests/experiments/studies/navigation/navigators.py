@@ -16,10 +16,10 @@ HEADS = ("depth_from_lstm2", "loop_closure_from_lstm2")
 
 
 def write_sweep(path, agent, maze, lines, *, name=None, top=2, num_runs=None, options=None, steps=STEPS, until=STEPS):
-  """Runs of an agent whose scores rise evenly from the first to the second number of each of `lines`.
+  """Writes one run for each of `lines`, whose score rises evenly from its first to its second number.
 
-  Two episodes end in every 100 steps. `name` is what the agent is called, by default `agent`, whose column, heads and
-  clip it has; `num_runs` is what the config says, by default as many as there are; `options` are the world's.
+  Two episodes end every 100 steps. The column, heads and clip are those of `agent`. `name` is what the agent is called,
+  by default `agent`. `num_runs` is the config's number, by default the number of runs. `options` are the world's.
   """
   path.mkdir(parents=True)
   config = jaco_auxiliary.get_config(agent) if "/" in maze else navigation.get_config(f"smoke,{agent},{maze}")
@@ -43,10 +43,10 @@ def write_sweep(path, agent, maze, lines, *, name=None, top=2, num_runs=None, op
 def played(*, heads=HEADS, num_steps=NUM_STEPS):
   """A shown episode and `NUM_EPISODES` that count.
 
-  Episode n returns n: 1 at each of its steps 1 to n. The agent walks around two cells, 0 and 1, a step in each; its
-  first feature is the cell. Goals are reached at steps 15 and 30 of all episodes but the last. Every 4th step closes a
-  loop; the head says so there and at every 4th step after it. Depth is band 3 everywhere but in the upper row of
-  places, where it is band 0 in every other step; the head always says band 3.
+  Episode n returns n: 1 at each of its steps 1 to n. The agent alternates between two cells, 0 and 1, a step in each.
+  Its first feature is the cell. Goals are reached at steps 15 and 30 of all episodes except the last. Every 4th step
+  closes a loop; the head says so there and at the step after it. Depth is band 3 everywhere except in the upper row of
+  places, where it is band 0 in every other step. The head always says band 3.
   """
   times = np.arange(num_steps + 1)
   num = NUM_EPISODES + 1
@@ -79,7 +79,7 @@ def played(*, heads=HEADS, num_steps=NUM_STEPS):
 
 
 def write_test(path, agent, maze, **options):
-  """The files that testing a sweep writes, of `played`."""
+  """Writes the files of a sweep's test, from `played`."""
   all_played = played(**options)
   measures = episodes.measure(all_played, layer="lstm2")
   kept = episodes_file.shown(all_played, measures.position)

@@ -1,4 +1,4 @@
-"""The binary on a matrix that was never trained: networks made by hand, on a world of one choice."""
+"""The binary on a matrix that was never trained: handmade networks on a world with one choice."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def small_world(monkeypatch):
 
 @pytest.fixture
 def soup(tmp_path):
-  """Two done cells whose networks use their first column not at all, and by a fifth; and one of one column."""
+  """Two done cells, whose networks use their first column not at all and by a fifth, and one with one column."""
   matrices.write_plan(tmp_path)
   config = {"seed": 3, "world": "pong/white", "world_options": {}, "method": "progressive", "sources": ["pong"]}
   config["train"] = {"evaluation_is_greedy": True}
@@ -102,7 +102,7 @@ def test_aps_is_added_to_what_is_there(soup):
     analysis.analyse(path, SETTINGS._replace(every=20), floor=FLOOR)
   with pytest.raises(ValueError, match="measured with --aps_scales=0.01,0.1,1,10,100, not 0.1,10; give that"):
     analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_scales=(0.1, 10.0)), floor=FLOOR)
-  # AFS alone has no episodes and no scales.
+  # AFS alone uses no episodes and no scales.
   assert analysis.analyse(path, SETTINGS._replace(aps_episodes=50, aps_scales=(0.1, 10.0)), floor=FLOOR).aps is not None
 
 
@@ -148,10 +148,10 @@ def test_a_network_at_the_floor_says_so_in_its_file(soup):
   assert "no better than the floor" in json.loads((path / "sensitivity.json").read_text())["aps"]["fault"]
   assert "no APS: without noise" in analysis.describe(found)
   again = analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=1.0)
-  assert again.aps_fault == found.aps_fault  # From the file.
+  assert again.aps_fault == found.aps_fault  # It comes from the file.
   with pytest.raises(ValueError, match="measured with --aps_episodes=10, not 20"):
     analysis.analyse(path, SETTINGS._replace(has_aps=True, aps_episodes=20), floor=1.0)
-  # That fault says nothing of another floor.
+  # The fault says nothing about another floor.
   other = analysis.analyse(path, SETTINGS._replace(has_aps=True), floor=FLOOR)
   assert other.aps_fault is None and other.aps.floor == FLOOR
 

@@ -18,7 +18,7 @@ from tests.experiments.studies.pnn import matrices
 
 
 def add_cells(path):
-  """Heights above -21 of the top 2: scratch 6, 9, 12; finetune on white 18, progressive on white 27 and h_flip 30."""
+  """Heights of the top 2 above -21: scratch 6, 9, 12; finetune on white 18; progressive on white 27, on h_flip 30."""
   matrices.write_plan(path)
   matrices.write_cell(path, "scratch_pong", (-16.0, -14.0, -21.0))
   matrices.write_cell(path, "scratch_white", (-21.0, -11.0, -13.0))
@@ -31,7 +31,7 @@ def add_cells(path):
 
 
 def add_broken_cells(path):
-  """One of each way not to be complete."""
+  """One cell for each way to be incomplete."""
   matrices.write_cell(path, "finetune_pong_to_h_flip", (5.0, 5.0, 5.0), steps=4_000, is_done=False)
   (path / "random_column_pong/runs/00").mkdir(parents=True)
   matrices.write_cell(path, "random_column_h_flip", (5.0, 5.0, 5.0), num_columns=2)
@@ -66,14 +66,14 @@ def test_known_levels_give_known_scores(soup):
 
 
 def test_a_target_can_have_a_floor_of_its_own(soup):
-  """15, 19 and 20 above -30 by scratch, 27 by finetuning, 36 progressively; h_flip counts from -21 as before."""
+  """Above -30 scratch has 18 (its top two runs), finetune 27, progressive 36. h_flip counts from -21 as before."""
   matrices.write_plan(soup, own_floors={"white": -30.0})
   found, scored = scores_of(soup)
   assert at(scored, "finetune ← pong", "white") == (pytest.approx(27 / 18), "")
   assert at(scored, "progressive2 ← pong", "white") == (pytest.approx(36 / 18), "")
   assert at(scored, "progressive2 ← pong", "h_flip") == (pytest.approx(2.542, abs=1e-3), "")
   scratch = next(r for cell, r in found.results.items() if cell.name == "scratch_white")
-  np.testing.assert_array_equal(scratch.curve.values[:, 0], -30.0)  # What is scored before anything is learned.
+  np.testing.assert_array_equal(scratch.curve.values[:, 0], -30.0)  # The score before anything is learned.
   readings = figures.make("pnn_fig4a", found).more_tables["readings"]
   assert readings["floor -20, top by area, area of each run, to 10000"]["finetune"] == "150 / 150"
 
@@ -109,7 +109,7 @@ def test_a_run_that_is_missing_or_emptied_is_a_gap(soup, is_emptied):
   found, scored = scores_of(soup)
   assert found.gaps["finetune_pong_to_white"] == "2 of 3 runs have ended episodes, not 01"
   value, why = at(scored, "finetune ← pong", "white")
-  assert np.isnan(value) and why == "2 of 3 runs"  # The top of fewer runs is no score to compare.
+  assert np.isnan(value) and why == "2 of 3 runs"  # The top of fewer runs cannot be compared.
   labels = [text.get_text() for text in figures.make("pnn_fig12", found).picture.legends[0].get_texts()]
   assert "finetune (top 2 of 2, 2 of 3 runs)" in labels
 
@@ -148,13 +148,13 @@ def test_figure_4a_shows_the_paper_s_numbers_and_every_reading(soup):
   drawn = figures.make("pnn_fig4a", matrix_folder.read(soup))
   table1 = drawn.more_tables["table1"]
   assert table1["progressive2"]["paper, table 1 (mean / median)"] == "209 / 169"
-  assert table1["progressive2"]["paper, same cells, clipped at 2 (mean / median)"] == "179 / 179"  # Of 2.00 and 1.58.
+  assert table1["progressive2"]["paper, same cells, clipped at 2 (mean / median)"] == "179 / 179"  # From 2.00 and 1.58.
   assert table1["finetune"]["mean %"].startswith("200 ")
   readings = drawn.more_tables["readings"]
   assert len(readings) == 2 * 2 * 2 * 2  # Floors, rankings, averages, horizons.
   of_white = {label: row["finetune"] for label, row in readings.items()}
   assert of_white["floor -21, top by area, area of each run, to 10000"] == "200 / 200"
-  # 17 / 8 above -20; the first point is cut where the curve rises through -20.
+  # 17 / 8 above -20. The first point is cut where the curve rises through -20.
   assert of_white["floor -20, top by area, area of each run, to 10000"] == "213 / 213"
   assert {text.get_text() for text in drawn.picture.axes[1].texts} >= {"≥2", "1.58", "1.89"}
 
@@ -165,11 +165,11 @@ def test_figure_4b_averages_the_top_runs(soup):
   np.testing.assert_allclose(ours["end"], [-3, -3])
   assert ours["steps to 0"] == "> 10,000 (never; never)"
   np.testing.assert_allclose(drawn.statistics["pong → white, scratch (ours)"]["end"], [-11, -13])
-  # From -21 at 0 to 6 at 100: through 0 at 77.8.
+  # The curve rises from -21 at 0 to 6 at 100, and crosses 0 at 77.8.
   assert drawn.statistics["pong → white, progressive2 (ours)"]["steps to 0"] == "78 (78; 78)"
   assert drawn.statistics["pong → white, progressive2 (paper)"]["steps to 0"] == "8,000,000"
   assert drawn.statistics["pong → white, progressive2 (paper)"]["end"].mean == 19.5
-  # The paper's three methods alone; figure 12 has all.
+  # This figure has only the paper's three methods; figure 12 has all.
   assert set(drawn.gaps) == {"finetune_pong_to_h_flip"}
   assert not any("random_column" in row for row in drawn.statistics)
   twelve = figures.make("pnn_fig12", matrix_folder.read(soup))
@@ -184,13 +184,13 @@ def test_figure_4b_draws_a_half_written_cell_as_far_as_it_goes(soup):
   half = drawn.statistics["pong → h_flip, finetune (ours)"]
   assert np.isnan(half["end"]).all()
   assert np.isfinite(half["mean"]).all()
-  assert half["steps to 0"] == "–"  # Whoever gets there later is not in it.
+  assert half["steps to 0"] == "–"  # Runs that get there later are not in it.
   labels = [text.get_text() for legend in drawn.picture.legends for text in legend.get_texts()]
   assert "finetune (top 2 of 3, at 40%)" in labels
 
 
 def test_figure_12_draws_every_cell_once(tmp_path):
-  """A panel for each target and what came before, two sources included; the methods without a source in each."""
+  """Each target has a panel for each source or pair of sources. The methods without a source are in each panel."""
   matrices.write_plan(tmp_path, targets=("white", "h_flip", "black"), source_pairs=(("pong", "h_flip"),))
   for name in ("scratch_white", "random_column_white", "progressive_pong_to_white", "progressive_pong+h_flip_to_white"):
     matrices.write_cell(tmp_path, name, (1.0, 2.0, 3.0))
@@ -231,7 +231,7 @@ def test_forgetting_is_shown_cell_by_cell_and_drawn_by_method(soup):
   assert set(drawn.statistics) == {"finetune_pong_to_white: pong", *(f"{pair}: pong" for pair in pairs)}
   finetune, progressive = (drawn.statistics[f"{name}: pong"] for name in ("finetune_pong_to_white", pairs[0]))
   assert [float(finetune[name].mean) for name in ("before", "after", "lost")] == [19.0, -21.0, 40.0]
-  assert [float(x) for x in progressive["after"]] == [19.0, 18.0, 20.0]  # Its evaluation's own interval.
+  assert [float(x) for x in progressive["after"]] == [19.0, 18.0, 20.0]  # The evaluation's own interval.
   assert progressive["source's parameters"] == "unchanged" and finetune["source's parameters"] == "changed"
   bars = [patch.get_height() for patch in drawn.picture.axes[0].patches]
   np.testing.assert_allclose(bars, [40.0, 0.0, 40.0, 40.0])  # Above -21, before and after: finetune, then progressive.
@@ -318,4 +318,4 @@ def test_a_matrix_with_one_cell_draws_its_gaps_and_no_figure_takes_another_with_
       figures_binary.main()
   assert {path.name for path in out.glob("*.png")} == {"pnn_fig4b.png", "pnn_fig12.png"}
   assert "- scratch_white: not run" in (out / "pnn_fig4b.md").read_text()
-  assert "in fail" in capsys.readouterr().err  # A fault of ours shows where it is.
+  assert "in fail" in capsys.readouterr().err  # A bug of ours shows where it is.

@@ -15,7 +15,7 @@ FLOORS = (-21.0, -20.0)
 
 
 def write_plan(path, *, targets=("pong", "white", "h_flip"), source_pairs=(), own_floors=None):
-  """A matrix with one source, pong, of which the top 2 of a cell's runs count."""
+  """A matrix with one source, pong. The top 2 of a cell's runs count."""
   config = config_dict.ConfigDict(
     {
       "seed": 0,
@@ -36,7 +36,7 @@ def write_plan(path, *, targets=("pong", "white", "h_flip"), source_pairs=(), ow
 
 
 def write_cell(path, name, levels, *, steps=STEPS, is_done=True, forgetting=None, num_columns=1):
-  """Runs that score `levels`, two episodes in every hundred steps up to `steps`."""
+  """Runs that score `levels`, with two episodes every hundred steps up to `steps`."""
   for i, level in enumerate(levels):
     run = path / name / "runs" / f"{i:02}"
     run.mkdir(parents=True)
@@ -54,7 +54,7 @@ def write_cell(path, name, levels, *, steps=STEPS, is_done=True, forgetting=None
 
 
 def forgetting(before, after):
-  """What an outcome says of the source task."""
+  """What an outcome says about the source task."""
   evaluations = {
     when: {"return_mean": mean, "return_ci_low": mean - 1.0, "return_ci_high": mean + 1.0}
     for when, mean in (("before", before), ("after", after))

@@ -1,4 +1,4 @@
-"""The matrix on a small world: what it plans, what it leaves, and that it goes on where it stopped."""
+"""The matrix on a small world: what it plans, what it leaves, and that it continues where it stopped."""
 
 import collections
 import json
@@ -50,7 +50,7 @@ def test_the_paper_s_matrix_has_the_paper_s_cells():
 
 
 def test_the_paper_s_atari_has_the_paper_s_networks():
-  """papers.md 1.6: 12 targets by 3 sources, 72 networks of three columns; of four, one order."""
+  """papers.md 1.6: 12 targets by 3 sources, 72 networks of three columns, and one order for four columns."""
   from experiments.configs import atari
 
   cells = matrix.plan(atari.get_config("paper"))
@@ -76,7 +76,7 @@ def test_all_cells_run_and_nothing_is_forgotten_by_progressive_columns(tmp_path)
     forgetting = outcomes[name]["forgetting"]
     for one in (forgetting, *forgetting["earlier"]):
       assert one["is_unchanged"] and one["before"] == one["after"]
-  assert [one["task"] for one in (forgetting, *forgetting["earlier"])] == ["bb", "a"]  # Of three columns.
+  assert [one["task"] for one in (forgetting, *forgetting["earlier"])] == ["bb", "a"]  # With three columns.
   assert not outcomes["finetune_a_to_bb"]["forgetting"]["is_unchanged"]
   assert "forgetting" not in outcomes["scratch_bb"]
   best = released.load_source(tmp_path / "progressive_a+bb_to_ccc" / "best")
@@ -116,7 +116,7 @@ def test_behind_dm_env_no_closed_world_is_played_and_none_stays_open(tmp_path, m
   matrix.run_cells(config, ["scratch_a", "progressive_a_to_bb", "finetune_a_to_bb"], tmp_path)
   assert made and not any(world.is_open for world in made)
   forgetting = json.loads((tmp_path / "progressive_a_to_bb/outcome.json").read_text())["forgetting"]
-  assert forgetting["is_unchanged"] and forgetting["before"] == forgetting["after"]  # The same episodes.
+  assert forgetting["is_unchanged"] and forgetting["before"] == forgetting["after"]  # Of the same episodes.
 
 
 def test_a_done_cell_is_not_repeated_and_a_half_written_one_is_finished(tmp_path):
@@ -230,7 +230,7 @@ def test_a_cell_whose_loss_is_no_number_is_a_gap_and_the_others_go_on(tmp_path, 
   for word in (
     "lower the learning rate",
     "to try again",
-  ):  # At the first start, and at the second, which tries nothing.
+  ):  # The first start, then the second, which tries nothing.
     with pytest.raises(ValueError, match="4 of 6 cells failed, the others are done: scratch_bb, "):
       matrix.run_cells(config, [], tmp_path)
     out = capsys.readouterr().out
@@ -244,7 +244,7 @@ def test_a_cell_whose_loss_is_no_number_is_a_gap_and_the_others_go_on(tmp_path, 
 
 
 def test_a_cell_without_a_late_episode_is_a_gap_and_the_others_go_on(tmp_path, capsys, monkeypatch):
-  """`bb` has episodes that are longer than its runs. Nothing is learned again, not even when its failure is removed."""
+  """Episodes of `bb` are longer than its runs. Nothing is learned again, even when its failure file is removed."""
 
   def make(name, **options):
     return worlds.CueRecall(length=1_000 if name == "recall/bb" else 4)

@@ -1,4 +1,4 @@
-"""What was transferred, drawn from made-up `sensitivity.json` files: the numbers are those that were put in."""
+"""What was transferred, drawn from made-up `sensitivity.json` files: figures show the numbers that were put in."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,15 @@ from experiments.studies.pnn import matrix_folder, sensitivity_figures
 from tests.experiments.studies.pnn import figures_test as cells
 from tests.experiments.studies.pnn import matrices
 
-# Of conv1 a quarter is the newest column's, of conv2 three quarters; conv1's second map is not used.
+# The newest column has a quarter of conv1 and three quarters of conv2. conv1's second map is not used.
 DIAGONALS = {
   (0, "conv1"): [3.0, 0.0],
   (1, "conv1"): [1.0, 0.0],
   (0, "conv2"): [1.0, 1.0],
   (1, "conv2"): [3.0, 3.0],
 }
-# Half of 19 above -21 is -1. Lost at 10 and at 100 in conv1, so Lambda is 0.1 and 0.01; conv2's first never breaks.
+# Half way from -21 to 19 is -1. conv1's columns lose it at 10 and at 100, so Lambda is 0.1 and 0.01. conv2's first
+# column never breaks.
 CRITICALS = {
   (0, "conv1"): (19.0, -1.0, -21.0),
   (1, "conv1"): (19.0, 19.0, -1.0),
@@ -45,7 +46,7 @@ def test_figure_5_shares_by_layer_and_the_maps_of_conv1(soup):
   assert numbers(drawn.statistics["pong → white"]) == {
     "conv1, column 0": 0.75, "conv1, column 1": 0.25, "conv2, column 0": 0.25, "conv2, column 1": 0.75,
   }  # fmt: skip
-  # The formula's own reading: 0.25 of the first map and, of a map that nobody uses, 0; of conv2 0.75 of each.
+  # The formula's own reading gives 0.25 for the first map, 0 for a map that no column uses, and 0.75 for each of conv2.
   by_sum = numbers(drawn.more_tables["sum_reading"]["pong → white"])
   assert by_sum == {"conv1, column 0": 0.75, "conv1, column 1": 0.25, "conv2, column 0": 0.5, "conv2, column 1": 1.5}
   assert drawn.more_tables["features_used"]["pong → white"]["conv1, column 0"] == "1.0 of 2"
@@ -79,7 +80,7 @@ def test_figure_7b_has_a_dot_for_each_network_that_has_both(soup):
   drawn = figures.make("pnn_fig7b", matrix_folder.read(soup))
   assert list(drawn.statistics) == ["progressive_pong_to_white"]
   row = drawn.statistics["progressive_pong_to_white"]
-  assert float(row["AFS of the newest column's convolutions"].mean) == pytest.approx(0.5)  # Of 0.25 and 0.75.
+  assert float(row["AFS of the newest column's convolutions"].mean) == pytest.approx(0.5)  # From 0.25 and 0.75.
   assert float(row["transfer score"].mean) == pytest.approx(3.0)
   dots = drawn.picture.axes[0].collections[0].get_offsets()
   np.testing.assert_allclose(dots, [[0.5, 3.0]])
@@ -111,8 +112,8 @@ def test_figure_10_has_a_spectrum_for_each_number_of_columns(soup):
   assert list(drawn.statistics) == ["2 columns, source columns", "2 columns, newest column"]
   np.testing.assert_allclose(drawn.statistics["2 columns, newest column"]["area"], [0.75, 0.75])
   np.testing.assert_allclose(drawn.statistics["2 columns, source columns"]["fraction of features used"], [1.0, 1.0])
-  drawn.statistics["2 columns, newest column"]["area"] = np.array([0.5, 0.9])  # By t(1): 0.7 and 2.54 on either side.
-  assert "| 0.70 [0.00, 1.00] |" in drawing.markdown(drawn)  # Of shares.
+  drawn.statistics["2 columns, newest column"]["area"] = np.array([0.5, 0.9])  # By t(1), 0.7 with 2.54 on either side.
+  assert "| 0.70 [0.00, 1.00] |" in drawing.markdown(drawn)  # Bounds of shares.
 
 
 def test_nothing_analysed_is_refused_with_the_command(tmp_path):

@@ -1,4 +1,4 @@
-"""AFS and APS of networks that play: handmade ones on a world of one choice, whose Fisher information is known."""
+"""AFS and APS of networks that play: handmade ones on a world with one choice, whose Fisher information is known."""
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,14 @@ from experiments.studies.pnn import sensitivity, sensitivity_file
 from progressive import column, layers, network, partition
 from tests.agents import agents_for_tests, worlds
 
-# A cue is seen and named, in one step. One object: programs belong to a world.
+# The agent sees a cue and names it, in one step. All tests use one object, because programs belong to a world.
 WORLD = worlds.CueRecall(length=1)
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
 KEY = jax.random.key(0)
 
 
 def make_params(*, own, lateral):
-  """Two columns that copy the cue, and an output that weighs the newest's copy by `own`, the first's by `lateral`."""
+  """Two columns that copy the cue. The output weighs the newest column's copy by `own`, the first's by `lateral`."""
   copy = {"kernel": jnp.eye(3, 2), "bias": jnp.zeros(2)}
   choose = jnp.eye(2, 3)  # Two logits and the value.
   first = {"hidden": copy, "output": {"kernel": choose, "bias": jnp.zeros(3)}}
@@ -45,7 +45,7 @@ def measure(player, *, num_samples=256, every=2):
 
 
 def test_fisher_of_a_played_network_by_hand():
-  """logit_a = (own + lateral) cue_a: F = weight^2 p (1 - p) var(cue), alike for both features by symmetry."""
+  """logit_a = (own + lateral) cue_a: F = weight^2 p (1 - p) var(cue), the same for both features by symmetry."""
   samples, diagonals = measure(make_player(own=2.0, lateral=1.0))
   cue = np.concatenate([one.inputs["signal"][:, 0] for one in samples])
   assert len(cue) == 256 and set(cue) == {0.0, 1.0} and 0.4 < cue.mean() < 0.6
@@ -80,7 +80,7 @@ def test_a_column_that_is_cut_off_scores_nothing_by_both():
 
 
 def test_noise_finds_the_column_that_fisher_finds():
-  """Weights 2 : 1 on alike features: APS near AFS's 0.8, from 400 episodes a scale."""
+  """With weights 2 : 1 on equal features, APS is near AFS's 0.8, from 400 episodes per scale."""
   player = make_player(own=6.0, lateral=3.0, num_worlds=400)
   samples, diagonals = measure(player, num_samples=512)
   scales = tuple(float(x) for x in np.geomspace(0.03, 300.0, 15))
@@ -127,7 +127,7 @@ def test_a_network_at_the_floor_has_nothing_to_lose():
 
 
 def test_a_recurrent_network_is_differentiated_at_the_state_it_had():
-  """Where the cue was seen two steps ago, only the memory knows it."""
+  """When the cue was seen two steps ago, only the memory knows it."""
   world = worlds.CueRecall(length=3)
   agent, trainable, frozen = agents_for_tests.make_progressive(world)
   player = sensitivity.Player(agent, partition.merge(trainable, frozen), batch_lib.Batch(world, 16, ("signal",)))
@@ -150,7 +150,7 @@ def test_the_file_gives_back_what_was_measured(tmp_path):
   )
   np.testing.assert_array_equal(read.diagonals[1, "hidden"], diagonals[1, "hidden"])
   assert perturbation.shares(read.aps.criticals) == perturbation.shares(found.criticals)
-  assert "Infinity" not in (tmp_path / sensitivity_file.NAME).read_text()  # Plain JSON: null.
+  assert "Infinity" not in (tmp_path / sensitivity_file.NAME).read_text()  # Plain JSON has null.
   fault = sensitivity_file.Fault(10, 0.5, "at the floor")
   sensitivity_file.write(tmp_path, written._replace(aps=None, aps_fault=fault), about={})
   read = sensitivity_file.read(tmp_path)
@@ -161,11 +161,11 @@ def test_the_file_gives_back_what_was_measured(tmp_path):
   assert sensitivity_file.read(tmp_path / "nowhere") is None
 
 
-def test_what_is_yet_to_be_normalised_or_activated_is_no_feature():
+def test_layers_before_their_normalisation_are_not_features():
   chain = (
     layers.Conv("conv", ("pixels",), 4, 3, 1, activation=None),
     layers.LayerNorm("normed", ("conv",)),
-    layers.Dense("bottleneck", ("normed",), 2, activation=None),  # Others read it as it is.
+    layers.Dense("bottleneck", ("normed",), 2, activation=None),  # Other layers read it as it is.
     layers.Dense("below", ("bottleneck",), 8, activation=None),
     layers.LayerNorm("above", ("below",)),
     layers.LSTM("memory", ("above",), 8),

@@ -1,4 +1,4 @@
-"""Our Pong beside the emulator on a small budget, and what would be noticed if a number of ours were wrong."""
+"""Compares our Pong with the emulator on a small budget, and shows that a wrong number of ours is noticed."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_every_quantity_is_within_tolerance_and_the_table_says_so():
   assert text.splitlines()[0].split() == ["quantity", "emulator", "ours", "tolerance", "ok"]
   assert len(text.splitlines()) == len(rows) + 1 and "NO" not in text
   by_name = {row.quantity: row for row in rows}
-  # By hand, from shared facts about the emulator: 63 frames to a serve in the middle, 2 rows a frame at most.
+  # By hand, from shared facts about the emulator: 63 frames to a serve in the middle, at most 2 rows per frame.
   assert by_name["frames from point to serve"].emulator == 63
   assert abs(by_name["serve, column"].emulator - 79.5) < 1
   assert by_name["opponent, most rows a frame"].emulator == 2
@@ -68,7 +68,7 @@ def test_a_slower_opponent_is_noticed_by_its_row(emulated, monkeypatch):
     return fidelity.physics([consoles.play(console, players.follow(_rng()), start_frames=2, max_frames=1200)])
 
   theirs, same = quantities(emulated), quantities(consoles.Ours())
-  monkeypatch.setattr(c, "OPPONENT_PERIOD", 4)  # Still on one frame in four instead of one in eight.
+  monkeypatch.setattr(c, "OPPONENT_PERIOD", 4)  # Stands still on one frame in four instead of one in eight.
   wrong = quantities(consoles.Ours())
   name = "opponent, rows a frame"
   assert same[name] == theirs[name]
@@ -76,7 +76,7 @@ def test_a_slower_opponent_is_noticed_by_its_row(emulated, monkeypatch):
   assert not rows[name].is_ok
 
 
-def test_who_foresees_beats_the_console_and_who_does_not_loses():
+def test_the_player_that_foresees_wins_and_others_lose():
   ours = consoles.Ours()
 
   def lead(name: str, seed: int) -> int:
@@ -109,7 +109,7 @@ def test_events_are_counted_by_hand():
   assert fidelity.character([game])["hits a point"] == 2.0
 
 
-def test_what_only_one_shows_is_not_ok():
+def test_a_quantity_missing_on_one_side_is_not_ok():
   assert not fidelity.Row("q", 1.0, float("nan"), 1.0).is_ok
   assert fidelity.Row("q", 1.0, 1.5, 0.5).is_ok and not fidelity.Row("q", 1.0, 1.51, 0.5).is_ok
 
