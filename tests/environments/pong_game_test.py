@@ -1,4 +1,7 @@
-"""Rules of Pong by hand: walls, paddles, goals, serves, opponent, knob; beside the emulator in experiments/studies/pong_fidelity."""
+"""Rules of Pong by hand: walls, paddles, goals, serves, opponent and knob.
+
+The study `pong_fidelity` compares them with the emulator.
+"""
 
 import dataclasses
 
