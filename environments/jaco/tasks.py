@@ -49,8 +49,8 @@ class Task:
     turns_per_s: about how often, at random, a new direction is drawn, at most once a step. On a line every other turn
       reverses the motion.
     is_thrown: the target starts on a side of the box, where y is least or greatest, and moves straight towards a point
-    of the other side. max_start_spread_rad: every joint starts uniformly within a spread around home, clipped at its
-    stops (where 12 % of
+      of the other side.
+    max_start_spread_rad: every joint starts uniformly within a spread around home, clipped at its stops (where 12 % of
       the fingers' starts lie). The spread itself is drawn uniformly between 0 and this value. Starts thus range from
       easy to hard, so that chance finds the reward.
     num_steps: length of an episode.
