@@ -28,7 +28,7 @@ def test_words_and_values_are_those_of_the_code():
   by_name = {one.name: one for one in fields.describe(CONFIGS["talk"])}
   assert by_name["train.steps"] == fields.Field("train.steps", 320_000, "agent steps, over all worlds.")
   assert by_name["world_options.num_joints"].meaning == "9, or 6 without the fingers."
-  assert by_name["train.hyper.anneal_updates"].meaning.startswith("Steps of the optimiser over which")
+  assert by_name["train.hyper.anneal_updates"].meaning.startswith("Optimiser steps over which")
   assert by_name["train.column.joins"].meaning.endswith("not named here join above the convolutions.")  # Two lines.
   pong = {one.name: one.meaning for one in fields.describe(CONFIGS["pong"])}
   assert pong["world_options.noise_sigma"].startswith("standard deviation of the frozen noise, in grey levels")

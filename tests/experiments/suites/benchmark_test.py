@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 from environments import dm_env_adapter
 from experiments import benchmark as benchmark_binary
 from experiments.configs import base, pong_soup
-from experiments.suites import benchmark, stages
+from experiments.suites import benchmark, pong_stages, stages
 from tests.agents import worlds
 from tests.experiments.running import run_test
 
@@ -80,6 +80,7 @@ def test_without_a2c_its_stage_says_what_to_install(monkeypatch, capsys):
 def test_learning_in_the_emulator_is_measured_without_a_lag_and_with_one(monkeypatch):
   config, made = run_test.make_config(), []
   monkeypatch.setattr(pong_soup, "get_config", lambda: config)
+  monkeypatch.setattr(pong_stages, "_PEER_ENVS", 2)
   monkeypatch.setitem(sys.modules, "stable_baselines3", None)
 
   def make(name, *, seed, **options):
@@ -88,8 +89,8 @@ def test_learning_in_the_emulator_is_measured_without_a_lag_and_with_one(monkeyp
 
   worlds.serve(monkeypatch, make)
   waiting, lagging, ratio = benchmark.measure("pong", ["emulator"], TINY)
-  assert made == 2 * 16 * [("atari/pong", 3)] and config.train.lag == 1
-  assert waiting.measured == lagging.measured == 16 * stages.NUM_STEPS  # The clock's second an update.
+  assert made == 2 * 2 * [("atari/pong", 3)] and config.train.lag == 1
+  assert waiting.measured == lagging.measured == 2 * stages.NUM_STEPS  # The clock's second an update.
   assert ratio.measured == 1.0 and "learning takes" in lagging.note
 
 
@@ -128,7 +129,7 @@ def test_some_stages_leave_the_file_of_all_as_it_is(tmp_path, monkeypatch, capsy
 
 def test_every_stage_is_named_once_and_others_are_refused():
   assert set(benchmark.SUITES["jaco"]) == {"physics", "pixels", "act", "learn", "play", "train", "bridge"}
-  assert set(benchmark.SUITES["pong"]) == {"worlds", "act", "learn", "play", "train", "peer", "sweep"}
+  assert set(benchmark.SUITES["pong"]) == {"worlds", "act", "learn", "play", "train", "peer", "emulator", "sweep"}
   assert set(benchmark.SUITES["maze"]) == {"worlds", "act", "learn", "play", "train"}
   with pytest.raises(ValueError, match="--suite=chess is not one of jaco, pong, maze"):
     next(benchmark.measure("chess", [], TINY))
