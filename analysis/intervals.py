@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 FEWEST = 4  # The fewest values for which a figure draws a band.
 CONFIDENCE = 0.95
@@ -39,7 +39,7 @@ def of_mean(values: np.ndarray, *, bounds: tuple[float, float] = (-np.inf, np.in
   mean, num = values.mean(axis=0), len(values)
   if num < 2:
     return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-  reach = special.stdtrit(num - 1, 0.5 * (1.0 + CONFIDENCE)) * values.std(axis=0, ddof=1) / np.sqrt(num)
+  reach = scipy.special.stdtrit(num - 1, 0.5 * (1.0 + CONFIDENCE)) * values.std(axis=0, ddof=1) / np.sqrt(num)
   return Interval(mean, *np.clip((mean - reach, mean + reach), *bounds))
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import mujoco
 import numpy as np
-from scipy import ndimage, sparse
+import scipy
 
 from environments.arm import identify, recording, tracking, twin, viewpoint
 from environments.jaco import constants
@@ -171,7 +171,7 @@ class _Arm:
     light = np.concatenate([np.ones_like(surfaces.facing[..., :1]), surfaces.facing], axis=-1)
     part = self._part_of[surfaces.geoms]
     # An edge moves with the surface in front.
-    depth_m = ndimage.minimum_filter(np.where(part < len(self._materials), surfaces.depth_m, np.inf), 3)
+    depth_m = scipy.ndimage.minimum_filter(np.where(part < len(self._materials), surfaces.depth_m, np.inf), 3)
     row, column = np.nonzero(np.isfinite(depth_m))
     light, part = light[row, column], part[row, column]
     ways = seen.rays(np.stack([column, row], axis=-1) + 0.5, size=size)
@@ -188,7 +188,7 @@ class _Arm:
       np.concatenate([light * (part == i)[:, None] for i in range(len(self._materials))], axis=-1),
       part < len(self._materials),
       motion,
-      ~ndimage.maximum_filter(is_target, 2 * _TARGET_MARGIN + 1),
+      ~scipy.ndimage.maximum_filter(is_target, 2 * _TARGET_MARGIN + 1),
     )
 
   def close(self) -> None:
@@ -202,7 +202,7 @@ def _linearized(arm: _Arm, found: Sequence[Shot], x: np.ndarray, blur: float) ->
 
   def smooth(image: np.ndarray, one: _Drawn) -> np.ndarray:
     """`[H, H, C]`, blurred, and 0 in unused pixels."""
-    return ndimage.gaussian_filter(image, (blur, blur, 0.0)) * one.is_used[..., None]
+    return scipy.ndimage.gaussian_filter(image, (blur, blur, 0.0)) * one.is_used[..., None]
 
   def before(images: np.ndarray) -> np.ndarray:
     """Subtracts, in place, from `[K, H, H, C]` what a background explains."""
@@ -248,5 +248,5 @@ def _pooled(drawn: _Drawn, values: np.ndarray, size: int) -> np.ndarray:
   """Means of `[n, C]` over the pixels of a picture, `[H, H, C]`, 0 elsewhere."""
   pixel = drawn.row // _FINE * size + drawn.column // _FINE
   parts = np.full(pixel.size, 1.0 / _FINE**2, np.float32)
-  mean = sparse.csr_array((parts, (pixel, np.arange(pixel.size))), shape=(size**2, pixel.size))
+  mean = scipy.sparse.csr_array((parts, (pixel, np.arange(pixel.size))), shape=(size**2, pixel.size))
   return np.asarray(mean @ values.astype(np.float32)).reshape(size, size, -1)

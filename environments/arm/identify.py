@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
+import scipy
 from mujoco import rollout
-from scipy import optimize, stats
 
 from environments.arm import recording, safety, twin
 from environments.jaco import constants
@@ -236,7 +236,7 @@ def _search(
 
   start = np.array([getattr(config, name) for name in names], np.float64) ** np.where(is_inverse, -1.0, 1.0) / step
   start = np.clip(start, low + np.where(is_inverse, 1.0, 2.0), high)  # At its lower end a search would stay.
-  end = optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=tolerance, ftol=tolerance)
+  end = scipy.optimize.least_squares(residuals, start, jacobian, bounds=(low, high), xtol=tolerance, ftol=tolerance)
   half = half_widths(end.fun, end.jac, [episode.time_s.size * constants.NUM_ARM_JOINTS for episode in found])
   values, one_end, other = (_fields(names, x) for x in (end.x, end.x - half, end.x + half))
   estimates = {name: Estimate(values[name], *sorted((one_end[name], other[name]))) for name in names}
@@ -265,4 +265,4 @@ def half_widths(residuals: np.ndarray, jacobian: np.ndarray, sizes: Sequence[int
   moves = np.stack([np.linalg.solve(normal - part.T @ part, part.T @ residual) for part, residual in parts])
   independent = residuals @ residuals / (residuals.size - len(normal)) * np.diag(np.linalg.inv(normal))
   variance = np.maximum((num_episodes - 1) * moves.var(axis=0), independent)
-  return stats.t.ppf(0.975, num_episodes - 1) * np.sqrt(variance)
+  return scipy.stats.t.ppf(0.975, num_episodes - 1) * np.sqrt(variance)

@@ -11,7 +11,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from environments.arm import protocol, viewpoint
 from environments.jaco import constants
@@ -118,7 +118,7 @@ def find(pixels: np.ndarray, rgb: Rgb) -> Spot | None:
   """The largest patch of a colour in a picture, uint8 `[H, H, 3]`."""
   wanted, picture = np.array(rgb), pixels / 255.0
   is_wanted = (_hue(picture) @ _hue(wanted) > _HUE) & (_strength(picture) > _STRENGTH * _strength(wanted))
-  patches, num_patches = ndimage.label(is_wanted)
+  patches, num_patches = scipy.ndimage.label(is_wanted)
   if num_patches == 0:
     return None
   return Spot(*np.nonzero(patches == 1 + np.argmax(np.bincount(patches.ravel())[1:])))

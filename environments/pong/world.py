@@ -6,6 +6,7 @@
 The stack is one uint32 per pixel, with the newest byte on top: one shift moves all four pictures at once.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import chex
@@ -194,6 +195,10 @@ def _privileged(state: State) -> dict[str, jax.Array]:
 
 def _first_stack(variant: str, options: variants.Options) -> np.ndarray:
   """The picture of a new game four times, uint32 `[84, 84]`."""
+  return np.asarray(_first_picture(variant, options)).astype(np.uint32) * np.uint32(0x01010101)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _first_picture(variant: str, options: variants.Options) -> jax.Array:
   game = games.start(jnp.zeros((), jnp.int32))
-  first = np.asarray(variants.apply(variant, picture.draw(game, game), options)).astype(np.uint32)
-  return first * np.uint32(0x01010101)
+  return variants.apply(variant, picture.draw(game, game), options)

@@ -51,7 +51,7 @@ def test_features_come_to_hold_the_signal():
 def test_gradient_reaches_the_layers_below_and_only_them():
   """The head changes no gradient above its layer, but some in its layer and below."""
   agent, trainable, frozen, played = make()
-  gradient = jax.grad(lambda t, a: actor_critic.loss(t, frozen, a, played)[0])
+  gradient = jax.jit(jax.grad(lambda t, a: actor_critic.loss(t, frozen, a, played)[0]))
   with_head = gradient(trainable, agent)[0]
   without = gradient(trainable, agent.replace(auxiliary_heads=()))[0]
   for layer, is_taught in (("hidden", True), ("memory", True), ("output", False)):

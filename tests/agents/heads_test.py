@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents import distributions, heads
-from progressive import network
 from tests.progressive import columns
 
 
@@ -31,6 +30,6 @@ def test_the_value_alone_is_scaled_through_all_that_the_output_sums_up():
     first, dataclasses.replace(first, layers=(*first.layers[:-1], output)), output_init="random"
   )
   scaled = heads.scale_value(params, 4.0)
-  before, after = (network.apply(p, spec, inputs=columns.inputs(3))[0][-1]["output"] for p in (params, scaled))
+  before, after = (columns.outputs(spec, p, columns.inputs(3)) for p in (params, scaled))
   np.testing.assert_array_equal(after, np.asarray(before) * [1, 1, 1, 1, 1, 1, 4])
   assert np.abs(before[:, -1]).min() > 0 and scaled[0] is params[0]

@@ -93,14 +93,17 @@ def test_the_whole_target_area_is_in_view(name):
     assert 2 < row < _SIZE - 3 and 2 < column < _SIZE - 3, corner
 
 
-def test_weaker_shadows_make_the_table_lighter_and_nothing_else_other(render):
+def test_weaker_shadows_make_the_table_lighter_and_nothing_else_other():
   """By Lambert's rule, on the planks: colour * (ambient + (1 - ambient) * light_z * (1 - share))."""
   qpos, target = constants.HOME_RAD, np.array([0.45, 0.1, constants.TARGET_HEIGHT_M])
-  half, none = (
-    camera.render(camera.view(camera.nominal().replace(shadow=jnp.float32(share))),
-                  kinematics.forward(jnp.float32(qpos)), jnp.float32(target))[0] for share in (0.5, 0.0)
-  )  # fmt: skip
-  full, half, none = (np.asarray(pixels, np.float32) for pixels in (render(qpos, target)[0], half, none))
+
+  @jax.jit
+  def shaded(share):
+    view = camera.view(camera.nominal().replace(shadow=share))
+    return camera.render(view, kinematics.forward(jnp.float32(qpos)), jnp.float32(target))[0]
+
+  assert camera.nominal().shadow == 1.0
+  full, half, none = (np.asarray(shaded(jnp.float32(share)), np.float32) for share in (1.0, 0.5, 0.0))
   is_darker = np.any(full < none, axis=-1)
   assert 0.01 < is_darker.mean() < 0.3 and np.all(full <= none)
   np.testing.assert_allclose(half, (full + none) / 2, atol=1.0)  # Levels are rounded.

@@ -109,8 +109,8 @@ def test_proprioception_is_sines_cosines_and_scaled_speeds():
 
 
 def test_what_the_simulation_shows_of_an_arm_is_drawn_from_its_joints_and_target(random_6):
-  state = random_6.reset(jax.random.key(3))
-  shown = jax.device_get(random_6.observe(state).observation)
+  state = jax.jit(random_6.reset)(jax.random.key(3))
+  shown = jax.device_get(jax.jit(random_6.observe)(state).observation)
   simulated = world.simulated({**shown, "pixels": np.zeros_like(shown["pixels"])})
   np.testing.assert_array_equal(simulated["proprioception"], shown["proprioception"])
   differs = np.any(simulated["pixels"] != shown["pixels"], axis=-1)  # Angles go through a sine: an edge may flicker.

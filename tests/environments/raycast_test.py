@@ -103,7 +103,7 @@ def test_the_arm_is_where_mujoco_rays_find_it():
 
   view = raycast.Camera(jnp.float32([0.9, 0.5, 0.8]), jnp.float32([0.2, 0.0, 0.35]), jnp.float32(0.7))
   beams = raycast.rays(view, height=size, width=size)
-  scene = camera.scene(kinematics.forward(jnp.float32(qpos)), jnp.zeros(3))
+  scene = jax.jit(lambda qpos: camera.scene(kinematics.forward(qpos), jnp.zeros(3)))(jnp.float32(qpos))
   scene = scene._replace(capsules=jax.tree.map(lambda x: x[:-2], scene.capsules))  # No ball.
   background = jax.tree.map(lambda x: x.reshape(beams.x.shape), _nothing(size**2))
   hits = jax.tree.map(jnp.ravel, _cast(beams, scene, jnp.float32([0, 0, 1]), background))

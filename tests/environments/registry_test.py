@@ -322,7 +322,7 @@ def test_a_world_whose_loops_are_written_out_is_the_same_world(name, num_loops, 
     as_if_on(backend)
     worlds_ = batch.Batch(registry.make(name), 2, ("pixels",))
     step = jax.jit(lambda state, action, worlds_=worlds_: worlds_.step(state, action))
-    state = worlds_.init(jax.random.key(3))
+    state = jax.jit(worlds_.init)(jax.random.key(3))
     loops.append(step.lower(state, jnp.zeros((2, 1), jnp.int32)).as_text().count("stablehlo.while"))
     for action in (2, 1, 0, 2):
       state = step(state, jnp.full((2, 1), action, jnp.int32))

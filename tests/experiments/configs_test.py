@@ -139,9 +139,11 @@ def test_figure_7_s_third_column_sees_by_laterals_alone(three_columns):
     "proprioception": rng.normal(size=(2, 3, 27)).astype(np.float32),
   }
 
+  apply = jax.jit(network.apply, static_argnums=1)
+
   def answer(params, pixels, proprioception):
     seen = {"pixels": inputs["pixels"][pixels], "proprioception": inputs["proprioception"][proprioception]}
-    activations, _ = network.apply(params, spec, inputs=seen, state=network.initial_state(spec))
+    activations, _ = apply(params, spec, inputs=seen, state=network.initial_state(spec))
     return np.asarray(activations[-1]["output"])
 
   def without(*columns):

@@ -1,5 +1,7 @@
 """Small columns and the published columns, shared by the tests of this folder."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,7 @@ def grown(*column_specs: column.Column, seed: int = 0, output_init: str = "previ
   return spec, params
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def outputs(spec: network.Network, params: network.Params, observations, is_first=None) -> jax.Array:
   """The network's output `[T, n]` from the initial state."""
   is_first = jnp.zeros(observations["pixels"].shape[0], bool) if is_first is None else is_first
@@ -72,5 +75,6 @@ def outputs(spec: network.Network, params: network.Params, observations, is_firs
 def _noisy_biases(params: network.Params, seed: int) -> network.Params:
   rng = np.random.default_rng(seed)
   return jax.tree_util.tree_map_with_path(
-    lambda path, x: x + jnp.asarray(rng.normal(size=x.shape), x.dtype) if path[-1].key == "bias" else x, params
+    lambda path, x: jnp.asarray(x + np.asarray(rng.normal(size=x.shape), x.dtype)) if path[-1].key == "bias" else x,
+    params,
   )

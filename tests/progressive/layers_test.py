@@ -143,7 +143,7 @@ def test_gradients_over_time_equal_those_of_steps_one_after_the_other(kind, batc
       total += jnp.sum(jnp.sin(activations))
     return total + sum(jnp.sum(jnp.cos(s)) for s in jax.tree.leaves(state))
 
-  actual, expected = (jax.value_and_grad(f, argnums=(0, 1, 2))(params, x, state) for f in (ours, one_by_one))
+  actual, expected = (jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(params, x, state) for f in (ours, one_by_one))
   assert np.any(expected[1][0][0]["core"]["recurrent_kernel"])
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected)
 

@@ -138,7 +138,8 @@ def test_a_copied_column_has_the_same_outputs_and_gradients():
   def loss(own, earlier, of):
     return jnp.sum(jnp.sin(columns.outputs(of, (*earlier, own), OBSERVATIONS, IS_FIRST)))
 
-  alone, beside = jax.grad(loss)(params[0], (), spec), jax.grad(loss)(grown[1], grown[:1], both)
+  gradient = jax.jit(jax.grad(loss), static_argnums=2)
+  alone, beside = gradient(params[0], (), spec), gradient(grown[1], grown[:1], both)
   for name, layer in alone.items():
     for part, gradient in layer.items():
       np.testing.assert_allclose(beside[name][part], gradient, atol=1e-5)
@@ -450,9 +451,10 @@ def test_known_activations_change_neither_outputs_nor_gradients():
 
 def test_known_activations_are_taken_and_not_computed_again():
   spec, own, frozen = _of_many_kinds()
-  activations = _scores(spec, own, frozen)[1]
+  scores = jax.jit(_scores, static_argnums=0)
+  activations = scores(spec, own, frozen)[1]
   others = jax.tree.map(lambda x: x + 1, activations)
-  jax.tree.map(np.testing.assert_array_equal, _scores(spec, own, frozen, others)[1], others)
+  jax.tree.map(np.testing.assert_array_equal, scores(spec, own, frozen, others)[1], others)
   gradient = jax.jit(jax.grad(_scores, argnums=1, has_aux=True), static_argnums=0)
   flops = [gradient.lower(spec, own, frozen, known).compile().cost_analysis()["flops"] for known in (None, activations)]
   # For 4 x 3 examples: the products of two convolutions and a dense layer, in both columns.

@@ -233,7 +233,7 @@ def test_a_trained_navigator_can_be_grown_upon(trained):
   spec = network.Network(source.spec.columns * 2)
   grown = network.grow(jax.random.key(0), source.params, spec=spec)
   maze = registry.make("maze/static_small")
-  seen = maze.observe(maze.reset(jax.random.key(1))).observation
+  seen = jax.jit(lambda key: maze.observe(maze.reset(key)).observation)(jax.random.key(1))
   inputs = {name: np.asarray(seen[name])[None] for name in network.input_names(spec)}
 
   def output(spec, params):
