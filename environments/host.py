@@ -58,6 +58,7 @@ class HostWorld(dm_env.Environment):
     return {name: spec for name, (_, spec) in self._paths.items()}
 
   def reset(self) -> dm_env.TimeStep:
+    self._is_last = None
     timestep = self._ours(self._environment.reset())
     if not timestep.first():
       raise ValueError(f"{self._name}: reset must start an episode, but is {timestep.step_type!r}")

@@ -120,8 +120,9 @@ def reprojection_px(seen: viewpoint.Viewpoint, found: Sequence[Shot], rgb: track
   errors = []
   for shot in found:
     size, target = shot.pixels.shape[0], shot.target_in_base_m
-    spot = tracking.find(shot.pixels, rgb)
-    if spot and tracking.share(spot, tracking.radius_px(seen, target, size=size)) > tracking.WHOLE:
+    radius = tracking.radius_px(seen, target, size=size)
+    spot = tracking.find(shot.pixels, rgb, lambda _, radius=radius: radius)  # type: ignore[misc]
+    if spot and tracking.share(spot, radius) > tracking.WHOLE:
       errors.append(np.sum((spot.center - seen.project(target, size=size)) ** 2))
   return float(np.sqrt(np.mean(errors))) if errors else math.nan, len(errors)
 

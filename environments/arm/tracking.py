@@ -1,13 +1,14 @@
 """Where a target of one colour is, from a calibrated camera and the height of its centre above the table.
 
 A pixel counts if its colour points towards the target's and is strong for its brightness, whatever the light. The
-largest patch of such pixels is the target. The ray through the patch's middle meets the plane at that height. If a part
-is hidden, the middle is that of the disc, as large as the ball must seem, that covers most of the rest. If hardly
-anything is left, nothing is seen, and the last place holds for a while (Rusu et al. 2017 track their target by its
-colour, too).
+largest patch of such pixels that is no larger than the ball can look is the target. The ray through the patch's middle
+meets the plane at that height. If a part is hidden, the middle is that of the disc, as large as the ball must seem,
+that covers most of the rest. If hardly anything is left, nothing is seen, and the last place holds for a while (Rusu et
+al. 2017 track their target by its colour, too).
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ Rgb = tuple[float, float, float]
 _RED = (0.9, 0.1, 0.1)
 _HUE, _STRENGTH = 0.85, 0.5  # Least cosine to the target's colour, both without grey; least share of its strength.
 WHOLE, _SEEN = 0.75, 0.3  # Least share of a ball's pixels for it to be seen whole, and to be seen.
+_MOST = 1.5  # Above this share a patch is something else. The twin's balls have at most 1.08.
 _GRID = 0.25  # Pixels between the discs that are tried.
 _NEAR_M = 0.04  # A partly seen place this near to the last one that was seen whole counts as that place.
 
@@ -65,15 +67,16 @@ class Tracker:
 
   def locate(self, pixels: np.ndarray) -> Sight | None:
     """The target in a picture, uint8 `[H, H, 3]`; None if it is not seen."""
-    spot = find(pixels, self.rgb)
-    if spot is None:
-      return None
-    size, center = len(pixels), spot.center
-    radius = radius_px(self.view, self._on_plane(center, size), size=size)
-    if share(spot, radius) < _SEEN:
+    size = len(pixels)
+
+    def radius_at(center: np.ndarray) -> float:
+      return radius_px(self.view, self._on_plane(center, size), size=size)
+
+    spot = find(pixels, self.rgb, radius_at)
+    if spot is None or share(spot, radius := radius_at(spot.center)) < _SEEN:
       return None
     is_whole = share(spot, radius) > WHOLE
-    return Sight(self._on_plane(center if is_whole else _disc(spot, radius), size), is_whole)
+    return Sight(self._on_plane(spot.center if is_whole else _disc(spot, radius), size), is_whole)
 
   def _on_plane(self, pixel: np.ndarray, size: int) -> np.ndarray:
     way = self.view.rays(pixel, size=size)
@@ -114,14 +117,17 @@ class Tracked:
     return bool(np.linalg.norm(sight.place_m - last.place_m) < _NEAR_M)
 
 
-def find(pixels: np.ndarray, rgb: Rgb) -> Spot | None:
-  """The largest patch of a colour in a picture, uint8 `[H, H, 3]`."""
+def find(pixels: np.ndarray, rgb: Rgb, radius_at: Callable[[np.ndarray], float]) -> Spot | None:
+  """The largest patch of a colour in a picture, uint8 `[H, H, 3]`, that is no larger than the ball can look.
+
+  `radius_at` gives the radius in pixels of a ball whose centre is seen at a pixel (column and row `[2]`).
+  """
   wanted, picture = np.array(rgb), pixels / 255.0
   is_wanted = (_hue(picture) @ _hue(wanted) > _HUE) & (_strength(picture) > _STRENGTH * _strength(wanted))
   patches, num_patches = scipy.ndimage.label(is_wanted)
-  if num_patches == 0:
-    return None
-  return Spot(*np.nonzero(patches == 1 + np.argmax(np.bincount(patches.ravel())[1:])))
+  sizes = np.bincount(patches.ravel(), minlength=1 + num_patches)[1:]
+  by_size = (Spot(*np.nonzero(patches == 1 + index)) for index in np.argsort(-sizes, kind="stable"))
+  return next((spot for spot in by_size if share(spot, radius_at(spot.center)) < _MOST), None)
 
 
 def radius_px(view: viewpoint.Viewpoint, target_in_base_m: np.ndarray, *, size: int) -> float:

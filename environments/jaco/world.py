@@ -95,8 +95,10 @@ class Jaco(core.ByValue):
     """
     if num_joints not in (constants.NUM_ARM_JOINTS, constants.NUM_JOINTS):
       raise ValueError(f"num_joints={num_joints} is neither 6 (the arm) nor 9 (arm and fingers)")
-    if num_threads is not None and (num_threads < 1 or physics_kind == "mjx"):
-      raise ValueError(f'num_threads={num_threads} must be above 0, and not beside "mjx"; None is for all cores')
+    if num_threads is not None and (num_threads < 1 or physics.resolve(physics_kind) == "mjx"):
+      raise ValueError(
+        f'num_threads={num_threads} must be above 0, and not beside "mjx" ("auto" on a GPU); None is for all cores'
+      )
     if max_start_spread_rad is not None:
       task = dataclasses.replace(task, max_start_spread_rad=max_start_spread_rad)
     if num_steps is not None:

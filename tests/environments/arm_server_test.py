@@ -291,7 +291,8 @@ def test_what_a_client_saw_is_recorded_and_served_again(address, tmp_path):
   np.testing.assert_allclose(np.diff([one.time_s for one in steps]), 0.1, atol=1e-5)
   assert [None if one.action is None else one.action[0] for one in steps] == [None, 2, 2, 2, None]
   np.testing.assert_allclose([one.asked_rad_s for one in steps[1:4]], [simulation.command(TURN)] * 3, rtol=1e-6)
-  during = [one for one in told if steps[0].time_s <= one.time_s < steps[3].time_s and not one.why]
+  during = [one for one in told if steps[0].time_s - 1e-6 <= one.time_s < steps[3].time_s and not one.why]
+  assert during[0].time_s == pytest.approx(steps[0].time_s, abs=1e-6)  # At once, though the server polls between steps.
   np.testing.assert_allclose([one.asked_rad_s for one in during[:2]], [steps[1].asked_rad_s] * 2, atol=1e-6)
   np.testing.assert_allclose([one.allowed_rad_s[0] for one in during[:2]], [0.2, steps[1].asked_rad_s[0]], atol=1e-6)
 

@@ -38,11 +38,16 @@ def painted(place, *, hidden=None, rgb=(180, 30, 25)):
   return picture, center
 
 
+def radius_at(center):
+  """About that of a ball on the plane: 1.25 m away."""
+  return SIZE / 2 / np.tan(np.deg2rad(45.0) / 2) * constants.TARGET_RADIUS_M / 1.25
+
+
 @pytest.mark.parametrize("place", [(0.45, 0.0, 0.2), (0.3, 0.2, 0.2), (0.6, -0.2, 0.2)])
 def test_a_ball_is_found_where_it_was_painted(place):
   picture, center = painted(np.array(place))
   np.testing.assert_allclose(VIEW.project(np.array(place)), center, atol=1e-6)
-  np.testing.assert_allclose(tracking.find(picture, TRACKER.rgb).center, center, atol=0.15)
+  np.testing.assert_allclose(tracking.find(picture, TRACKER.rgb, radius_at).center, center, atol=0.15)
   sight = TRACKER.locate(picture)
   assert sight.is_whole
   np.testing.assert_allclose(sight.place_m, place, atol=0.006)
@@ -53,7 +58,7 @@ def test_of_a_ball_that_is_hidden_in_part_the_whole_disc_counts():
   middle = int(painted(place)[1][0])
   for hidden in (slice(middle, None), slice(None, middle)):  # Half is hidden: the patch is a pixel from the middle.
     picture, center = painted(place, hidden=hidden)
-    assert abs(tracking.find(picture, TRACKER.rgb).center[0] - center[0]) > 0.9
+    assert abs(tracking.find(picture, TRACKER.rgb, radius_at).center[0] - center[0]) > 0.9
     sight = TRACKER.locate(picture)
     assert not sight.is_whole and np.linalg.norm(sight.place_m - place) < 0.02
 
@@ -64,6 +69,23 @@ def test_other_colours_are_none_and_another_one_can_be_asked_for():
   assert dataclasses.replace(TRACKER, rgb=(0.1, 0.1, 0.8)).locate(blue).is_whole
   with pytest.raises(ValueError, match=r"rgb=\(0.5, 0.5, 0.5\) is nearly grey"):
     tracking.Tracker(VIEW, 0.2, rgb=(0.5, 0.5, 0.5))
+
+
+def test_what_is_too_large_for_a_ball_is_none():
+  """A red sleeve, say: beside the ball, and alone."""
+  place = np.array([0.45, 0.0, 0.2])
+  picture, center = painted(place)
+  picture[2:12, 2:14] = (180, 30, 25)
+  np.testing.assert_allclose(TRACKER.locate(picture).place_m, place, atol=0.006)
+  np.testing.assert_allclose(tracking.find(picture, TRACKER.rgb, radius_at).center, center, atol=0.15)
+  tracked = tracking.Tracked(TRACKER)
+  best = tracked.place(picture, 0.0)
+  picture = np.full_like(picture, 90)
+  picture[10:40, 10:50] = (180, 30, 25)
+  assert TRACKER.locate(picture) is None
+  np.testing.assert_array_equal(tracked.place(picture, 1.0), best)
+  with pytest.raises(protocol.BridgeError, match="the target has not been seen for"):
+    tracked.place(picture, 2.0)
 
 
 def test_the_last_place_holds_for_a_while_and_what_is_seen_whole_counts_more():

@@ -227,6 +227,22 @@ def test_an_episode_that_starts_within_another_is_refused():
     adapted.reset()
 
 
+def test_after_a_reset_that_failed_the_next_step_may_start_an_episode():
+  class Stuck(Recorder):
+    def reset(self):
+      if not self.actions or self.actions[-1] == 1:
+        return super().reset()
+      self._elapsed, self.actions = 3, []  # The next step tries the next start.
+      raise RuntimeError("the arm did not come to the start")
+
+  adapted = host.adapt(Stuck(specs.DiscreteArray(2)), name="mine")
+  adapted.reset()
+  assert adapted.step(np.array([0], np.int32)).mid()
+  with pytest.raises(RuntimeError, match="did not come to the start"):
+    adapted.reset()
+  assert adapted.step(np.array([0], np.int32)).first()
+
+
 def test_a_discount_is_one_number_and_what_is_missing_is_named():
   environment = Recorder(specs.DiscreteArray(2), {"a": _SHOWN, "b": _SHOWN}, {"a": (1, 2), "b": (3, 4)})
   adapted = host.adapt(environment, name="mine")
