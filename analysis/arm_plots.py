@@ -39,8 +39,8 @@ class Commands(NamedTuple):
 
 
 def periods(steps: Steps) -> np.ndarray:
-  """Periods `[T - 1]`; NaN between episodes, and for a step that was cut short."""
-  is_within = (np.diff(steps.episode) == 0) & ~steps.is_cut_short[1:]
+  """Periods `[T - 1]`; NaN between episodes, outside of them, and for a step that was cut short."""
+  is_within = (np.diff(steps.episode) == 0) & (steps.episode[1:] > 0) & ~steps.is_cut_short[1:]
   return np.where(is_within, np.diff(steps.time_s), np.nan)
 
 

@@ -33,6 +33,10 @@ def test_the_summary_is_counted_by_hand():
   assert arm_plots.summary(unfinished, control_dt_s=0.1)[1] == "return 2.00, from 2 to 2; 1 more episodes did not end"
   none = STEPS._replace(is_last=np.zeros(6, bool))
   assert arm_plots.summary(none, control_dt_s=0.1)[1] == "no whole episode; 2 more episodes did not end"
+  headless = STEPS._replace(episode=np.array([0, 0, 0, 0, 0, 1]))  # Two sessions whose first files are missing.
+  assert arm_plots.summary(headless, control_dt_s=0.1) == ["no whole step"]
+  headless = STEPS._replace(episode=np.array([0, 0, 0, 1, 1, 1]))
+  assert arm_plots.summary(headless, control_dt_s=0.1)[0].startswith("2 steps in 1 episodes")
   nobody = np.zeros(0, bool)
   empty = arm_plots.Steps(np.zeros(0), np.zeros(0, int), np.zeros(0), np.zeros((0, 4)), nobody, nobody)
   assert arm_plots.summary(empty, control_dt_s=0.1) == ["no whole step"]
