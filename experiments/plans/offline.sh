@@ -51,13 +51,15 @@ pack() {
 worth_carrying() {
   (
     cd "$work"
-    find . -type f \( -name "*.json" -o -name "*.jsonl" -o -name "*.log" -o -name "*.md" \)
+    find . -type f -regextype posix-extended -regex ".*\.(json|jsonl|log|md|npz|png|svg)"
     find . -type f \( -path "*/best/*" -o -name params.safetensors \) ! -name "*.json"
     find . -type d -name checkpoints | while read -r folder; do
       local job
       job=$(cut -d / -f 2 <<< "$folder")
       if [ -e "$(dirname "$folder")/outcome.json" ]; then continue; fi  # A cell that is done.
-      if [ ! -e "$job/matrix.json" ] && [ -d "$job/best" ] && grep -qs '"state": *"done"' "$job.job.json"; then continue; fi
+      # A done sweep of navigators is still to be tested, which needs its checkpoint.
+      if [ ! -e "$job/matrix.json" ] && [ -d "$job/best" ] && grep -qs '"state": *"done"' "$job.job.json" &&
+        ! grep -qs '"world": *"maze/' "$job/config.json"; then continue; fi
       find "$folder" -maxdepth 1 -name "*.safetensors" -printf "%f %p\n" | sort -n | tail -n 1 | cut -d " " -f 2-
     done
   )

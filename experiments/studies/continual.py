@@ -23,6 +23,7 @@ COLORS = {
 _PROGRESSIVE = {"blind": "as published", "linear": "corrected", "adapter": "with adapters"}  # Laterals -> method.
 _RETAINED = "retained"  # A task played again after the last one, by the network that finetuning has made.
 _PERFORMANCE, _TRANSFER = "average performance", "forward transfer"
+_KEPT = "success after the last task, finetuned"
 _SCORE, _RETURN = "score to reach", "return in the end"
 _CHANGES = {name: f"more {name}" for name in (_PERFORMANCE, _TRANSFER)}
 _BOUNDS = drawing.Bounds(0.0, 1.0, but_for=(_TRANSFER, _SCORE, _RETURN, *_CHANGES.values()))  # Shares of episodes.
@@ -226,6 +227,12 @@ def _change(measures: Mapping[str, Mapping[str, drawing.Cell]]) -> dict[str, dra
   return changes
 
 
+def _kept(game: _Game, mode: int, method: str) -> dict[str, drawing.Cell]:
+  """What finetuning still does in a mode after the last one. The first mode is learned once, from scratch, for all."""
+  is_finetuned = method == "finetune" or mode == game.modes[0]
+  return {_KEPT: game.retained[mode]} if is_finetuned and mode in game.retained else {}
+
+
 def _of_tasks(game: _Game) -> dict[str, dict[str, drawing.Cell]]:
   return {
     f"{game.name}, mode {mode}: {method}": {
@@ -234,9 +241,7 @@ def _of_tasks(game: _Game) -> dict[str, dict[str, drawing.Cell]]:
       "success in the end": task.success,
       "area": task.area,
       _TRANSFER: task.transfer,
-      **(
-        {"success after the last task": game.retained[mode]} if method == "finetune" and mode in game.retained else {}
-      ),
+      **_kept(game, mode, method),
     }
     for mode in game.modes
     for method in _drawn(game, mode)

@@ -106,7 +106,8 @@ def _behind_dm_env(settings: stages.Settings) -> Iterator[stages.Row]:
   except ModuleNotFoundError as error:
     print(error, file=sys.stderr)
     return
-  theirs = stages.row("  A2C, our network", peer, _PEER_ENVS * stages.WORLD_STEPS, "steps/s", "", settings, note)
+  name = "  A2C in the emulator, our network"
+  theirs = stages.row(name, peer, _PEER_ENVS * stages.WORLD_STEPS, "steps/s", "", settings, note)
   yield theirs
   yield stages.Row("  lag 0 / A2C", rates[0] / theirs.measured, "x", "")
 

@@ -135,6 +135,12 @@ def test_what_an_offline_machine_made_comes_home_without_states_that_nobody_need
     "d.job.json": '{\n  "state": "done"\n}',
     "d/best/params.safetensors": "what others start from",
     "d/checkpoints/10.safetensors": "no longer needed",
+    "e.job.json": '{\n  "state": "done"\n}',
+    "e/config.json": '{\n  "world": "maze/static_1"\n}',
+    "e/best/params.safetensors": "what others start from",
+    "e/checkpoints/10.safetensors": "navigate tests it",
+    "e/episodes.npz": "its test",
+    "figure/nav_fig3.png": "drawn there",
     "released/params.safetensors": "of evaluate --release",
     "c.job.json": '{\n  "state": "done"\n}',  # A job of one cell; another job has a second one in this folder.
     "c/matrix.json": "{}",

@@ -159,12 +159,15 @@ def read(path: pathlib.Path) -> Sweep:
     raise ValueError(f"{path / 'config.json'} lacks {error}; it is no sweep of this version's") from error
   try:
     members = sweep_folder.read_members(path, nothing.num_runs)
-    tested = episodes_file.read(path)
   except ValueError as error:
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
+  try:
+    tested, fault = episodes_file.read(path), ""
+  except ValueError as error:  # The curves are still there.
+    tested, fault = None, f"its test is unreadable: {error}"
   runs = members.runs
   note, gap = sweep_folder.why_incomplete(runs, nothing.steps, is_done=True)
-  gap = "; ".join(filter(None, (gap, members.lacking)))
+  gap = "; ".join(filter(None, (gap, members.lacking, fault)))
   sweep = nothing._replace(runs=runs, tested=tested, note=note, gap=gap, newest_step=_newest_step(path))
   if not runs:
     return sweep

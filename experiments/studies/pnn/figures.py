@@ -234,11 +234,12 @@ def _score_table(scored: transfer_matrix.Matrix) -> dict[str, dict[str, drawing.
 def _readings(matrix: matrix_folder.Matrix) -> dict[str, dict[str, str]]:
   """Mean / median of every method in %, under every reading of the score that the paper leaves open."""
   table = {}
+  own = ", ".join(f"{target} {floor:g}" for target, floor in matrix.own_floors.items() if target in matrix.targets)
   for floor in matrix.floors:
     leading = transfer.Definition(floor=floor, horizon=float(matrix.steps), top_k=matrix.top)
     for label, how in transfer.readings(leading, (_SHORTER * matrix.steps,)).items():
       summaries = transfer_matrix.summarise(scores(matrix, how, num_resamples=10))
-      table[f"floor {floor:g}, {label}"] = {
+      table[f"floor {floor:g}{f' ({own})' if own else ''}, {label}"] = {
         method: f"{100 * float(one.mean.mean):.0f} / {100 * float(one.median.mean):.0f}" if one.num_cells else "–"
         for method, one in summaries.items()
       }

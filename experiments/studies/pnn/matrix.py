@@ -69,7 +69,7 @@ def plan(config: config_dict.ConfigDict) -> tuple[Cell, ...]:
       cells += [Cell(method, (), target) for target in matrix.targets]
     elif method != "scratch":
       cells += [Cell(method, (s,), target) for s in matrix.sources for target in matrix.targets if s != target]
-  for sources in map(tuple, matrix.source_pairs):
+  for sources in map(tuple, matrix.source_pairs if "progressive" in matrix.methods else ()):
     cells += [Cell("progressive", sources[:num], sources[num]) for num in range(1, len(sources))]
     cells += [Cell("progressive", sources, target) for target in matrix.targets if target not in sources]
   return tuple(dict.fromkeys(cells))

@@ -59,6 +59,8 @@ def test_both_measures_by_method(tmp_path):
   task = drawn.more_tables["tasks"]["freeway, mode 1: corrected"]
   assert float(task["score to reach"].mean) == 10.0
   np.testing.assert_allclose([*task["area"], *task["success in the end"]], [AREAS["early"], 1.0])
+  kept = drawn.more_tables["tasks"]["freeway, mode 0: scratch"]["success after the last task, finetuned"]
+  np.testing.assert_allclose(kept, 0.5)
   assert drawn.statistics["freeway: with adapters"]["forward transfer"] == "lacks mode 1"
   assert drawn.gaps == {"freeway, mode 1, with adapters": "not run"}
   lines = [{line.get_label() for line in axis.lines} for axis in drawn.picture.axes]

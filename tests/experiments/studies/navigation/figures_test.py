@@ -92,6 +92,15 @@ def test_a_test_of_an_older_checkpoint_says_so_beside_its_numbers(nav):
   assert figures.make("nav_table1", read(nav)).gaps["static_1/lstm_clip"] == both
 
 
+def test_a_test_that_cannot_be_read_takes_no_learning_curve_away(nav):
+  navigators.write_test(nav / "one/nav", "nav", "static_1")
+  found = folder.read(nav / "one/nav")
+  (nav / "one/nav/episodes.npz").unlink()
+  again = folder.read(nav / "one/nav")
+  np.testing.assert_array_equal(again.curve.values, found.curve.values)
+  assert found.tested and again.tested is None and "its test is unreadable: " in again.gap
+
+
 def test_runs_that_are_missing_are_said_and_the_numbers_shown(tmp_path):
   navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40)] * 3, num_runs=64)
   navigators.write_sweep(tmp_path / "lstm", "lstm", "static_1", [(0, 40)], num_runs=64, until=5_000)

@@ -75,7 +75,7 @@ def test_a_target_can_have_a_floor_of_its_own(soup):
   scratch = next(r for cell, r in found.results.items() if cell.name == "scratch_white")
   np.testing.assert_array_equal(scratch.curve.values[:, 0], -30.0)  # The score before anything is learned.
   readings = figures.make("pnn_fig4a", found).more_tables["readings"]
-  assert readings["floor -20, top by area, area of each run, to 10000"]["finetune"] == "150 / 150"
+  assert readings["floor -20 (white -30), top by area, area of each run, to 10000"]["finetune"] == "150 / 150"
 
 
 def test_what_is_missing_is_a_gap_that_says_why_and_never_a_zero(soup):

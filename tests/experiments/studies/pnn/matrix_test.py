@@ -49,6 +49,12 @@ def test_the_paper_s_matrix_has_the_paper_s_cells():
     assert cell.before is None or cells.index(cell.before) < cells.index(cell)
 
 
+def test_pairs_of_sources_are_of_progressive_columns_alone():
+  config = make_config(source_pairs=(("a", "bb"),))
+  config.matrix.methods = ("scratch", "finetune")
+  assert {cell.method for cell in matrix.plan(config)} == {"scratch", "finetune"}
+
+
 def test_the_paper_s_atari_has_the_paper_s_networks():
   """papers.md 1.6: 12 targets by 3 sources, 72 networks of three columns, and one order for four columns."""
   from experiments.configs import atari
