@@ -19,7 +19,7 @@ from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2, summary_pb2
 
 from analysis import intervals, records
-from experiments.running import loop
+from experiments.running import loop, stop
 from experiments.store import run_directory
 
 _FLUSH_S = 30.0  # TensorBoard shows what is on the disk.
@@ -251,8 +251,12 @@ class Console:
       m = record.metrics
       line += f"  | evaluation {intervals.words(m['return_mean'], m.get('return_ci_low'), m.get('return_ci_high'))}"
     is_last_word = is_eval or not self._is_live or record.step >= self._until_step
-    self._stream.write(("\r\x1b[K" if self._is_live else "") + line + ("\n" if is_last_word else ""))
-    self._stream.flush()
+    try:
+      self._stream.write(("\r\x1b[K" if self._is_live else "") + line + ("\n" if is_last_word else ""))
+      self._stream.flush()
+    except OSError:
+      if not stop.asked():  # Otherwise the terminal may be closed, and what has been learned is still to be saved.
+        raise
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""Stopping a program without losing what it has learned: SIGTERM and SIGUSR1 of schedulers, and Ctrl-C's SIGINT.
+"""Stopping a program without losing what it has learned.
+
+These signals ask for it: SIGTERM and SIGUSR1 of schedulers, Ctrl-C's SIGINT, and SIGHUP of a terminal that is closed.
 
     stop.install()                    # once, in a binary
     with stop.deferred():             # around a loop that promises to look
@@ -22,7 +24,7 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 # Signals this close together are one: Ctrl-C reaches every process of a terminal, and this one again through its
 # parent.
 _TOGETHER_S = 1.0
@@ -47,7 +49,8 @@ def install(*, is_importing: bool = False) -> None:
   reader, writer = os.pipe()
   os.set_blocking(writer, False)
   for kind in SIGNALS:
-    signal.signal(kind, _handle)
+    if kind != signal.SIGHUP or signal.getsignal(kind) != signal.SIG_IGN:  # As nohup has it.
+      signal.signal(kind, _handle)
   signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
   threading.Thread(target=_watch, args=(reader,), name="stop", daemon=True).start()
 

@@ -4,6 +4,7 @@ A wrong number is not always an error where it is used. With a checkpoint kept -
 beyond int32, a run ends with nothing, or never ends. `_NUMBERS` says what each number may be, by the field's name.
 """
 
+import dataclasses
 import difflib
 import inspect
 import math
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from agents import actor_critic, optimizer
+from agents import actor_critic, auxiliary, optimizer
 from experiments.configs import base
 from experiments.setup import column
 from progressive import baselines, network
@@ -183,8 +184,20 @@ def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
   for name, (entry, example) in _TUPLES.items():
     _check_tuple(f"{prefix}{name}", _get(phase, name), entry, example)
   for head, section in (phase.get("auxiliary") or {}).items():
+    _check_head(f"{prefix}auxiliary.{head}", section)
     for name, allowed in _HEAD.items():
       _check_number(f"{prefix}auxiliary.{head}.{name}", section.get(name), allowed)
+
+
+def _check_head(name: str, section: Any) -> None:
+  """Refuses a head without a field that has no default, or with one that heads do not have."""
+  fields = {field.name: field for field in dataclasses.fields(auxiliary.Head)}
+  if not isinstance(section, config_dict.ConfigDict):
+    raise ValueError(f"{name}={section!r} is no head; give {', '.join(fields)}, as base.head does")
+  for given in section:
+    _check_word(f"{name}: a field", given, tuple(fields))
+  if lacking := [one for one, field in fields.items() if field.default is dataclasses.MISSING and one not in section]:
+    raise ValueError(f"{name} lacks {lacking[0]}; set --config.{name}.{lacking[0]}")
 
 
 def check_sweep(sweep: config_dict.ConfigDict) -> None:

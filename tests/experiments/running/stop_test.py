@@ -47,7 +47,9 @@ def wait_for(process, word):
     assert line, process.stderr.read()
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+  ("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)]
+)
 def test_a_signal_finishes_the_update_saves_and_ends(kind, code):
   process = start()
   wait_for(process, "update")
@@ -56,6 +58,15 @@ def test_a_signal_finishes_the_update_saves_and_ends(kind, code):
   assert process.returncode == code
   assert out.splitlines()[-2:] == ["saved", "cleaned up"] and "not reached" not in out
   assert error == "stopping: this update is finished and saved first; once more stops at once\n"
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing():
+  text = LEARNER.format(starting_s=0.0, rounds=100)
+  process = subprocess.Popen(["nohup", sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+  wait_for(process, "update")
+  process.send_signal(signal.SIGHUP)
+  assert process.communicate(timeout=300)[0].splitlines()[-2:] == ["not reached", "cleaned up"]
+  assert process.returncode == 0
 
 
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

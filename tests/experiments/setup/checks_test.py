@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from ml_collections import config_dict
 
 from experiments.configs import base, jaco_corl2017, jaco_talk, labyrinth, navigation, pong_soup
 from experiments.setup import checks, learn
@@ -104,6 +105,24 @@ def test_a_number_that_cannot_be_is_refused(name, value, may_be):
 def test_a_tuple_or_a_word_that_cannot_be_is_refused_with_its_form(name, value, form):
   with pytest.raises(ValueError, match=re.escape(f"{name}={value!r} is not ") + f".*{re.escape(form)}"):
     checks.check_phase(make_phase(**{name: value}))
+
+
+@pytest.mark.parametrize(
+  ("head", "words"),
+  [
+    (3, "train.auxiliary.depth=3 is no head; give signal, layer, cost, hidden, num_classes"),
+    (
+      {"signal": "depth", "layer": "dense1"},
+      "train.auxiliary.depth lacks cost; set --config.train.auxiliary.depth.cost",
+    ),
+    ({"classes": 8}, "train.auxiliary.depth: a field='classes' is not one of .* nearest is num_classes"),
+  ],
+)
+def test_a_head_that_is_none_is_refused(head, words):
+  phase = make_phase()
+  phase.auxiliary = config_dict.ConfigDict({"depth": head})
+  with pytest.raises(ValueError, match=words):
+    checks.check_phase(phase, prefix="train.")
 
 
 def test_boundary_values_pass():
