@@ -16,6 +16,8 @@ from absl import flags
 from experiments import binary
 from experiments.studies.pnn import analysis, matrix, matrix_folder, sensitivity
 
+READS = (binary.RUNS, binary.CELL)  # Flags that other modules define.
+
 _APS = flags.DEFINE_bool("aps", False, "Measure APS too.")
 _SAMPLES = flags.DEFINE_integer(
   "samples", 2048, f"Choices that AFS averages over, a multiple of {sensitivity.BATCH_SIZE}.", lower_bound=1
@@ -64,4 +66,4 @@ def _scales() -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.RUNS, binary.CELL))
+  binary.run(main, reads=READS)

@@ -41,6 +41,8 @@ from experiments import binary
 from experiments.report import video as video_lib
 from experiments.store import run_directory
 
+READS = (binary.EPISODES, binary.SEED, binary.VIDEO, binary.OUT)  # Flags that other modules define.
+
 if TYPE_CHECKING:
   from environments.arm import tracking, twin
 
@@ -464,4 +466,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.EPISODES, binary.SEED, binary.VIDEO, binary.OUT))
+  binary.run(main, reads=READS)

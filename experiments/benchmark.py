@@ -18,6 +18,8 @@ from experiments import binary
 from experiments.store import run_directory
 from experiments.suites import benchmark, stages
 
+READS = (binary.WORKDIR,)  # Flags that other modules define.
+
 _SUITE = flags.DEFINE_string("suite", "jaco", "Which suite: a name in SUITES.")
 _STAGES = flags.DEFINE_list("stages", [], "Only these stages of the suite; empty for all.")
 _NUM_WORLDS = flags.DEFINE_integer(
@@ -45,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.WORKDIR,))
+  binary.run(main, reads=READS)

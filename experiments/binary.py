@@ -10,6 +10,7 @@ runs.
 
 import ast
 import contextlib
+import copy
 import ctypes
 import difflib
 import functools
@@ -21,6 +22,7 @@ import runpy
 import sys
 import textwrap
 import traceback
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -94,12 +96,17 @@ def config(*, is_matrix: bool | None = None) -> config_dict.ConfigDict:
   Raises:
     ValueError: if none is given, or it is for another binary.
   """
-  if not CONFIG.present:
+  return _checked(CONFIG, is_matrix)
+
+
+def _checked(flag: flags.Flag | flags.FlagHolder, is_matrix: bool | None) -> config_dict.ConfigDict:
+  if not flag.present:
     raise ValueError("--config is missing; give a file of experiments/configs/")
-  if is_matrix is not None and is_matrix != ("matrix" in CONFIG.value):
+  found: config_dict.ConfigDict = flag.value
+  if is_matrix is not None and is_matrix != ("matrix" in found):
     other = "has no section 'matrix'; it is for python -m experiments.train"
     raise ValueError(f"this config {other if is_matrix else _IS_MATRIX}")
-  return CONFIG.value
+  return found
 
 
 def workdir() -> str:
@@ -225,8 +232,7 @@ def check_platform() -> None:
 
 def help_text(argv: Sequence[str], reads: Sequence[flags.FlagHolder]) -> str:
   """What the binary does, the flags that it reads and, if a config is given, every field of it."""
-  own = [flag.name for flag in flags.FLAGS.flags_by_module_dict().get(argv[0], [])]
-  names = [*(flag.name for flag in reads), *own, _TRACEBACK.name]
+  names = [*(flag.name for flag in reads), *_own(argv[0]), _TRACEBACK.name]
   lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
   lines += [
     _entry(name, flags.FLAGS[name].default, (flags.FLAGS[name].help or "").partition(";     repeat this option")[0])
@@ -337,6 +343,42 @@ def check_fields(argv: Sequence[str]) -> None:
       )
     if name in drawn:
       raise ValueError(f"--config.{name} would change nothing: sweep.sampled draws it; add --config.sweep.sampled='()'")
+
+
+def check_command(
+  module: types.ModuleType, argv: Sequence[str], *, is_matrix: bool | None = None
+) -> config_dict.ConfigDict | None:
+  """The config of a command line `argv` of the binary `module`, or None if `is_matrix` is None; checks all flags.
+
+  Args:
+    module: has the flags that it reads in `READS`, as `run` takes them; its own flags need no mention.
+    argv: its words, the first one for the program. The flags of this process stay as they are.
+    is_matrix: as in `config`, for a binary that learns by a config.
+
+  Raises:
+    ValueError: naming the flag or field that does not exist or cannot have its value.
+  """
+  argv = with_config_present(argv)
+  check_fields(argv)
+  values = flags.FlagValues()
+  for name in (*(flag.name for flag in module.READS), *_own(module.__name__), _TRACEBACK.name):
+    if name == CONFIG.name:
+      config_flags.DEFINE_config_file(name, None, flag_values=values, sys_argv=list(argv))
+    else:
+      values[name] = copy.deepcopy(flags.FLAGS[name])
+      values[name].unparse()
+  try:
+    words = values(list(argv))[1:]
+  except (flags.Error, AttributeError, KeyError) as error:
+    raise ValueError(str(error)) from error
+  if words:
+    raise ValueError(f"{words[0]!r} is not a flag, which is --name=value")
+  return None if is_matrix is None else _checked(values[CONFIG.name], is_matrix)
+
+
+def _own(module: str) -> list[str]:
+  """The flags that a module defines."""
+  return [flag.name for flag in flags.FLAGS.flags_by_module_dict().get(module, [])]
 
 
 def check_read(argv: Sequence[str], words: Sequence[str], reads: Sequence[flags.FlagHolder]) -> None:

@@ -20,6 +20,8 @@ from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
 from experiments.studies import credit
 
+READS = (binary.SOURCE, binary.EPISODES, binary.SEED)  # Flags that other modules define.
+
 _STEPS = flags.DEFINE_integer("sample_steps", 200_000, "Agent steps to take gradients from.", lower_bound=1)
 _NUM_STEPS = flags.DEFINE_list("num_steps", ["20", "50", "300"], "Unroll lengths T.")
 _LAMBDAS = flags.DEFINE_list("lambdas", ["0.8", "0.95", "1"], "Values of lambda, the mixing of n-step returns.")
@@ -90,4 +92,4 @@ def _parsed(flag: flags.FlagHolder, kind: type, least: float, most: float) -> li
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.SOURCE, binary.EPISODES, binary.SEED))
+  binary.run(main, reads=READS)

@@ -19,6 +19,8 @@ from experiments.configs import jaco_corl2017
 from experiments.store import run_directory
 from experiments.studies.corl2017 import demo, demo_report
 
+READS = (binary.WORKDIR,)  # Flags that other modules define.
+
 _COLUMN = flags.DEFINE(
   binary.PATH, "column", None, "Released column or run directory to start from; else the config's."
 )
@@ -54,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.WORKDIR,))
+  binary.run(main, reads=READS)

@@ -11,6 +11,8 @@ from experiments.report import network_table
 from experiments.setup import checks, learn
 from experiments.store import released
 
+READS = (binary.CONFIG, binary.SOURCE)  # Flags that other modules define.
+
 
 def main() -> None:
   """Entry point."""
@@ -25,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.CONFIG, binary.SOURCE))
+  binary.run(main, reads=READS)

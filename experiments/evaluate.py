@@ -28,6 +28,8 @@ from experiments.setup import place as place_lib
 from experiments.store import released, run_directory
 from progressive import partition
 
+READS = (binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO)  # Flags that other modules define.
+
 _TARGET = flags.DEFINE_string("target", "", "World or arm://host:port; by default the world of its training.")
 _COLUMNS = flags.DEFINE_integer(
   "columns", None, "Play only this many first columns of a progressive network, as before it grew; by default all."
@@ -182,4 +184,4 @@ def release(
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.SOURCE, binary.EPISODES, binary.GREEDY, binary.SEED, binary.VIDEO))
+  binary.run(main, reads=READS)

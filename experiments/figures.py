@@ -20,6 +20,8 @@ from experiments import binary
 from experiments.report import drawing
 from experiments.studies import figures
 
+READS = (binary.RUNS, binary.OUT)  # Flags that other modules define.
+
 _FIGURE = flags.DEFINE_string("figure", None, "Which figure: a name in FIGURES, or the beginning of some (pnn).")
 
 
@@ -53,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.RUNS, binary.OUT))
+  binary.run(main, reads=READS)

@@ -7,6 +7,7 @@
 The same command continues a plan that was stopped. A plan is a Python file (`running.plan`): PLAN, or PLAN:VARIANT.
 """
 
+import importlib
 import math
 import os
 import pathlib
@@ -14,12 +15,17 @@ import shlex
 import sys
 from collections.abc import Iterable
 
+import jax
 from absl import flags
 
 from experiments import binary
 from experiments.running import jobs as jobs_lib
 from experiments.running import plan as plan_lib
+from experiments.setup import checks
 from experiments.store import run_directory
+
+READS = (binary.WORKDIR,)  # Flags that other modules define.
+_IS_MATRIX = {"train": False, "matrix": True}  # What binaries learn by a config.
 
 _PLAN = flags.DEFINE_string("plan", None, "Plan to run: FILE or FILE:VARIANT.")
 _ON = flags.DEFINE_enum(
@@ -134,19 +140,23 @@ def check_commands(jobs: list[plan_lib.Job], folder: jobs_lib.Folder) -> None:
   """Refuses jobs that would fail at once.
 
   Raises:
-    ValueError: naming the job, and the binary, config or field that does not exist.
+    ValueError: naming the job, and the binary, flag, config or field that does not exist or cannot have its value.
   """
+  jax.config.update("jax_platforms", "cpu")  # Devices are the jobs'; this process may only look at their configs.
   modules = pathlib.Path(__file__).parent.glob("[!_]*.py")
-  ours = sorted(path.stem for path in modules if path.stem != pathlib.Path(binary.__file__).stem)
+  ours = sorted(path.stem for path in modules if path.stem not in ("binary", "launch"))
   for job in jobs:
     if job.binary not in ours:
       nearest = binary.nearest(job.binary, ours)
       raise ValueError(f"job {job.name!r}: no binary is called {job.binary!r}; nearest is {nearest}")
     try:
-      binary.check_fields(binary.with_config_present(folder.command(job)[2:]))
+      module = importlib.import_module(f"experiments.{job.binary}")
+      config = binary.check_command(module, folder.command(job)[2:], is_matrix=_IS_MATRIX.get(job.binary))
+      if config is not None:
+        checks.check(config)
     except ValueError as error:
       raise ValueError(f"job {job.name!r}: {error}") from error
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.WORKDIR,))
+  binary.run(main, reads=READS)

@@ -12,6 +12,8 @@ import pathlib
 from experiments import binary
 from experiments.studies.pnn import matrix
 
+READS = (binary.CONFIG, binary.WORKDIR, binary.CELL)  # Flags that other modules define.
+
 
 def main() -> None:
   """Runs the cells that are not done."""
@@ -19,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.CONFIG, binary.WORKDIR, binary.CELL))
+  binary.run(main, reads=READS)

@@ -14,6 +14,8 @@ from absl import flags
 from experiments import binary
 from experiments.studies.navigation import evaluation, figures, folder
 
+READS = (binary.RUNS,)  # Flags that other modules define.
+
 _EPISODES = flags.DEFINE_integer("test_episodes", 100, "Episodes that count.", lower_bound=1)
 _VIDEOS = flags.DEFINE_bool("videos", False, "Write a video of the first episode.")
 
@@ -36,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.RUNS,))
+  binary.run(main, reads=READS)

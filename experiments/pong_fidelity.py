@@ -14,6 +14,8 @@ from absl import flags
 from experiments import binary
 from experiments.studies.pong_fidelity import fidelity
 
+READS = (binary.WORKDIR,)  # Flags that other modules define.
+
 _GAMES = flags.DEFINE_integer("games", 3, "Games of each scripted player.", lower_bound=1)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 20_000, "Emulated frames of a game at most.", lower_bound=100)
 
@@ -31,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.WORKDIR,))
+  binary.run(main, reads=READS)

@@ -12,6 +12,8 @@ exactly.
 from experiments import binary
 from experiments.running import run
 
+READS = (binary.CONFIG, binary.WORKDIR, *binary.HOSTS)  # Flags that other modules define.
+
 
 def main() -> None:
   """Entry point."""
@@ -19,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  binary.run(main, reads=(binary.CONFIG, binary.WORKDIR, *binary.HOSTS))
+  binary.run(main, reads=READS)

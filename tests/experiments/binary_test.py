@@ -153,7 +153,9 @@ SHARED = {
 
 @pytest.mark.parametrize("file", BINARIES, ids=lambda file: file.stem)
 def test_a_binary_says_what_it_reads(file):
-  body, _, said = file.read_text().partition("binary.run(main, reads=(")
+  body = file.read_text()
+  (said,) = re.findall(r"^READS = (\(.*?\))", body, re.MULTILINE)
+  assert "  binary.run(main, reads=READS)" in body
   used = {flag for flag in SHARED if f"{flag}.value" in body}
   used |= {"binary.WORKDIR"} if "binary.workdir()" in body else set()
   used |= {"binary.CONFIG"} if "binary.config(" in body else set()

@@ -10,8 +10,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import launch
+from experiments import analyse, benchmark, evaluate, figures, launch, matrix, navigate, train
 from experiments.running import jobs as jobs_lib
+
+# A plan's binaries are imported before `flagsaver` saves: it removes the flags that are defined meanwhile.
+BINARIES = (analyse, benchmark, evaluate, figures, matrix, navigate, train)
 
 
 @pytest.fixture(autouse=True)
@@ -79,12 +82,27 @@ def test_flags_that_would_change_nothing_are_refused(write, tmp_path, monkeypatc
   assert not (tmp_path / "w").exists()
 
 
+def _plan_of(binary, **flags):
+  return f"""
+from experiments.running.plan import Job
+def get_plan():
+  return [Job("a", {binary!r}, flags={flags!r})]
+"""
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [
     (PLAN % '"train.stepz": 1', "job 'b': .*no field --config.train.stepz; nearest is --config.train.steps"),
     (PLAN.replace("jaco_talk", "jaco_walk") % "", "job 'a': .*jaco_walk.py does not exist"),
     (PLAN.replace('Job("a",', 'Job("a", "trane",') % "", "job 'a': no binary is called 'trane'; nearest is train"),
+    (PLAN % '"train.steps": "many"', "job 'b': .*train.steps.*many"),
+    (PLAN % '"train.hyper.learning_rate": -1.0', "job 'b': train.hyper.learning_rate=-1.0 must be"),
+    (PLAN.replace('Job("a",', 'Job("a", "matrix",') % "", "job 'a': this config has no section 'matrix'"),
+    (_plan_of("train"), "job 'a': --config is missing"),
+    (_plan_of("evaluate", episode=100), "job 'a': Unknown command line flag 'episode'. Did you mean: episodes"),
+    (_plan_of("evaluate", episodes="many"), "job 'a': .*episodes.*many"),
+    (_plan_of("figures", outt="x"), "job 'a': Unknown command line flag 'outt'"),
     ("x = 1", r"own.py has no function get_plan\(\)"),
     ("def get_plan(): return [1]", "returns int, not running.plan.Job"),
     ("def get_plan(): return None", r"get_plan\(\) returns no jobs, but None"),
@@ -103,6 +121,7 @@ def test_the_project_s_plans_can_be_run(tmp_path):
   assert plans
   for file in plans:
     jobs = launch.load(str(file))
+    assert {job.binary for job in jobs} <= {module.__name__.rpartition(".")[2] for module in BINARIES}
     launch.check_commands(jobs, jobs_lib.Folder(tmp_path, jobs))
 
 
