@@ -93,7 +93,7 @@ def run_alone(
   run_directory.refuse_another(path, config)  # Before anything is made of this config that would not fit.
   about = run_directory.provenance()
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
-  if source is None and not checkpoint.steps(path / "checkpoints"):
+  if source is None and not _has_begun(config, path):
     source = learn.load_source(config)
   about |= released.named(source) if source else {}
   everyone = make_members(config, path, source=source, place=place)
@@ -178,6 +178,13 @@ def _one_by_one(
     member = sweep_lib.sample(config, i)
     member.train.evaluation_episodes = 0
     own = path / "runs" / f"{i:02}"
+    if source and i and not checkpoint.steps(own / "checkpoints"):
+      first = run_directory.read_provenance(path / "runs/00").get(released.SOURCE_HASH)
+      if first and first != released.named(source)[released.SOURCE_HASH]:
+        raise ValueError(
+          f"{config.source} has changed since {path / 'runs/00'} started from it, and {own} has yet to start; bring "
+          f"back what it was, or use another --workdir"
+        )
     with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Its sweep has no config before the first ends.
       learned.append(run_alone(member, own, lock, source=source, place=place))
     place = None
@@ -203,7 +210,7 @@ def make_members(
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
   """
-  spec = network_file.read_spec(path) if checkpoint.steps(path / "checkpoints") else None
+  spec = network_file.read_spec(path) if _has_begun(config, path) else None
   make = functools.partial(learn.make, source=source, spec=spec)
   first_step = max(checkpoint.steps((path / "runs/00" if "sweep" in config else path) / "checkpoints"), default=0)
   if "sweep" not in config:
@@ -227,6 +234,12 @@ def make_members(
         f"{'; '.join(changes)}"
       )
   return everyone
+
+
+def _has_begun(config: config_dict.ConfigDict, path: pathlib.Path) -> bool:
+  """Whether every run has a checkpoint, its own or its sweep's: then nothing is read of the source any more."""
+  own = [path / "runs" / f"{i:02}" for i in range(config.sweep.num_runs)] if "sweep" in config else []
+  return any(all(checkpoint.steps(one / "checkpoints") for one in paths) for paths in ([path], own) if paths)
 
 
 def restore(path: pathlib.Path, state: loop.TrainState) -> tuple[loop.TrainState, int]:

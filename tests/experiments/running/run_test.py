@@ -394,6 +394,26 @@ def test_a_run_goes_on_without_the_network_that_it_started_from(tmp_path, method
   assert parameters(run.run(config, tmp_path / "broken").state) == expected
 
 
+def test_behind_dm_env_all_runs_of_a_sweep_start_from_one_network(tmp_path):
+  run.run(make_config(), tmp_path / "source")
+  config = next_config("finetune", tmp_path / "source")
+  config.world, config.sweep = "host", base.sweep(num_runs=2, top=1, sampled=())
+  config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "evaluation_episodes": 0})
+  expected = parameters(run.run(config, tmp_path / "sweep").state)
+  shutil.rmtree(tmp_path / "sweep/runs/01")
+  (tmp_path / "source").rename(tmp_path / "kept")
+  run.run(make_config(seed=9), tmp_path / "source")
+  with pytest.raises(
+    ValueError, match="source has changed since .*/runs/00 started from it, and .*/runs/01 has yet to"
+  ):
+    run.run(config, tmp_path / "sweep")
+  shutil.rmtree(tmp_path / "source")
+  (tmp_path / "kept").rename(tmp_path / "source")
+  assert parameters(run.run(config, tmp_path / "sweep").state) == expected
+  (tmp_path / "source").rename(tmp_path / "gone")
+  assert parameters(run.run(config, tmp_path / "sweep").state) == expected  # All have begun: the source is not needed.
+
+
 def test_more_steps_go_on_from_the_same_directory(tmp_path):
   config = make_config()
   run.run(config, tmp_path / "few")
