@@ -14,7 +14,7 @@ test: .venv/installed camera
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES)
 	$(MAKE) docs
-	$(BIN)/python -m pytest -n 3 --dist loadfile -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 # The site, in site/; a broken link is an error.
 docs: .venv/installed

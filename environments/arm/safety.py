@@ -79,6 +79,7 @@ class Gate:
     longest_blind_s = limits.reaction_s + limits.fault_age_s  # For this long the arm may not show what a poll told it.
     self._under_way = collections.deque[np.ndarray](maxlen=math.ceil(longest_blind_s / limits.poll_s))
     self._polled_s = self.now_s() - limits.poll_s
+    self._waited_s = math.nan  # When `wait` ended last.
     self._late_s = 0.0
     self._fault: ArmFaultError | ArmLostError | None = None  # What is wrong with the arm, for good.
     self._told = collections.deque[Told](maxlen=_MOST_TOLD)  # Changes that nobody has asked for yet.
@@ -130,13 +131,18 @@ class Gate:
       ArmFaultError: if something is wrong with the arm that was not before.
       ArmLostError: if the arm takes no stop, now or before.
     """
+    if not self._fault and self.now_s() == self._waited_s:
+      return  # No time has passed since: a twin waits for its client, and the next `wait` polls first.
+    self._poll()
+
+  def _poll(self) -> None:
     if isinstance(self._fault, ArmLostError):
       self._refuse_faulty()
     if self._fault:
       return
     now_s = self.now_s()
     if now_s == self._polled_s:
-      return  # No time has passed: a twin waits for its client.
+      return
     if not now_s > self._polled_s:
       raise self._faulty(f"its clock went from {self._polled_s:g} s to {now_s:g} s")
     elapsed_s = min(now_s - self._polled_s, self.limits.poll_s)
@@ -173,8 +179,9 @@ class Gate:
     for num_polled in range(1, num_polls + 1):
       if not is_wanted():
         return
-      self.poll()
+      self._poll()
       self._driver.wait(until_s if num_polled == num_polls else start_s + num_polled * poll_s)
+    self._waited_s = self.now_s()
 
   def reset(self, qpos_rad: np.ndarray, *, seed: int) -> bool:
     """Stops the arm and makes it ready to start at `qpos_rad`. Returns whether it was put there, as a simulated arm is.

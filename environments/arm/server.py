@@ -128,7 +128,6 @@ def serve(
       nothing can be recorded in the folder, or nobody can stop the arm any more.
   """
   stop = stop or threading.Event()
-  is_real_time = not isinstance(config.driver, replay.ReplayConfig) and config.driver.is_real_time
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_cpu_enable_async_dispatch", False)  # Another thread costs more than a program this small.
   own = credentials.read(config.certificates, is_server=True) if config.certificates else None
@@ -158,9 +157,8 @@ def serve(
       while not stop.is_set():
         mailbox.serve_one(_POLL_S)
         desk.poll()
-        if is_real_time:  # Otherwise time stands still here, and a poll would send the old command for the next 25 ms.
-          with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
-            arm_world.poll()
+        with contextlib.suppress(safety.ArmFaultError):  # The gate has stopped the arm; the next client is told.
+          arm_world.poll()
         if config.record:
           for told in arm_world.told():
             record(told)

@@ -154,7 +154,9 @@ def test_steps_whose_start_is_in_a_file_before_are_no_episode(tmp_path, capsys):
   with parsed("--mode=inspect", f"--recording={folders[0]}"):
     arm.main()
   told = capsys.readouterr().out
-  assert "18 steps in 4 episodes" in told  # Each session has two episodes of four steps, and one step left.
+  assert (
+    "16 steps in 4 episodes" in told
+  )  # Each session has two episodes of four steps; what is left of a third is none.
   assert f"return {paid[2]:.2f}, from {paid[2]:g} to {paid[2]:g}; 2 more episodes did not end" in told
 
 

@@ -38,7 +38,8 @@ finally:
 
 
 def start(*, starting_s=0.0, rounds=600_000):
-  text = LEARNER.format(starting_s=starting_s, rounds=rounds)
+  text = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # These tests may run under nohup.
+  text += LEARNER.format(starting_s=starting_s, rounds=rounds)
   return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
