@@ -368,11 +368,9 @@ def check_command(
       values[name] = copy.deepcopy(flags.FLAGS[name])
       values[name].unparse()
   try:
-    words = values(list(argv))[1:]
+    values(list(argv))
   except (flags.Error, AttributeError, KeyError) as error:
     raise ValueError(str(error)) from error
-  if words:
-    raise ValueError(f"{words[0]!r} is not a flag, which is --name=value")
   return None if is_matrix is None else _checked(values[CONFIG.name], is_matrix)
 
 

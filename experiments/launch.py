@@ -15,13 +15,11 @@ import shlex
 import sys
 from collections.abc import Iterable
 
-import jax
 from absl import flags
 
 from experiments import binary
 from experiments.running import jobs as jobs_lib
 from experiments.running import plan as plan_lib
-from experiments.setup import checks
 from experiments.store import run_directory
 
 READS = (binary.WORKDIR,)  # Flags that other modules define.
@@ -142,6 +140,10 @@ def check_commands(jobs: list[plan_lib.Job], folder: jobs_lib.Folder) -> None:
   Raises:
     ValueError: naming the job, and the binary, flag, config or field that does not exist or cannot have its value.
   """
+  import jax  # Here, as the other uses of this binary need neither.
+
+  from experiments.setup import checks
+
   jax.config.update("jax_platforms", "cpu")  # Devices are the jobs'; this process may only look at their configs.
   modules = pathlib.Path(__file__).parent.glob("[!_]*.py")
   ours = sorted(path.stem for path in modules if path.stem not in ("binary", "launch"))

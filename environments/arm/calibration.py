@@ -121,7 +121,7 @@ def reprojection_px(seen: viewpoint.Viewpoint, found: Sequence[Shot], rgb: track
   for shot in found:
     size, target = shot.pixels.shape[0], shot.target_in_base_m
     radius = tracking.radius_px(seen, target, size=size)
-    spot = tracking.find(shot.pixels, rgb, lambda _, radius=radius: radius)  # type: ignore[misc]
+    spot = tracking.find(shot.pixels, rgb, lambda _: radius)  # noqa: B023
     if spot and tracking.share(spot, radius) > tracking.WHOLE:
       errors.append(np.sum((spot.center - seen.project(target, size=size)) ** 2))
   return float(np.sqrt(np.mean(errors))) if errors else math.nan, len(errors)

@@ -131,18 +131,13 @@ class Gate:
       ArmFaultError: if something is wrong with the arm that was not before.
       ArmLostError: if the arm takes no stop, now or before.
     """
-    if not self._fault and self.now_s() == self._waited_s:
-      return  # No time has passed since: a twin waits for its client, and the next `wait` polls first.
-    self._poll()
-
-  def _poll(self) -> None:
     if isinstance(self._fault, ArmLostError):
       self._refuse_faulty()
     if self._fault:
       return
     now_s = self.now_s()
-    if now_s == self._polled_s:
-      return
+    if now_s in (self._polled_s, self._waited_s):
+      return  # No time has passed: a twin waits for its client.
     if not now_s > self._polled_s:
       raise self._faulty(f"its clock went from {self._polled_s:g} s to {now_s:g} s")
     elapsed_s = min(now_s - self._polled_s, self.limits.poll_s)
@@ -176,10 +171,11 @@ class Gate:
     """Waits on the driver's clock and polls meanwhile, but only as long as somebody wants it."""
     start_s, poll_s = self.now_s(), self.limits.poll_s
     num_polls = math.ceil((until_s - start_s) / poll_s - 1e-6)  # Rounding must not add a poll.
+    self._waited_s = math.nan  # The first poll sends what was asked meanwhile.
     for num_polled in range(1, num_polls + 1):
       if not is_wanted():
         return
-      self._poll()
+      self.poll()
       self._driver.wait(until_s if num_polled == num_polls else start_s + num_polled * poll_s)
     self._waited_s = self.now_s()
 
