@@ -93,7 +93,7 @@ def run_alone(
   run_directory.refuse_another(path, config)  # Before anything is made of this config that would not fit.
   about = run_directory.provenance()
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
-  if source is None and not _has_begun(config, path):
+  if source is None and _begun(config, path) is None:
     source = learn.load_source(config)
   about |= released.named(source) if source else {}
   everyone = make_members(config, path, source=source, place=place)
@@ -210,7 +210,8 @@ def make_members(
   Raises:
     ValueError: if members differ in more than numbers, or as `learn.make`.
   """
-  spec = network_file.read_spec(path) if _has_begun(config, path) else None
+  begun = _begun(config, path)
+  spec = network_file.read_spec(begun) if begun else None
   make = functools.partial(learn.make, source=source, spec=spec)
   first_step = max(checkpoint.steps((path / "runs/00" if "sweep" in config else path) / "checkpoints"), default=0)
   if "sweep" not in config:
@@ -236,10 +237,16 @@ def make_members(
   return everyone
 
 
-def _has_begun(config: config_dict.ConfigDict, path: pathlib.Path) -> bool:
-  """Whether every run has a checkpoint, its own or its sweep's: then nothing is read of the source any more."""
-  own = [path / "runs" / f"{i:02}" for i in range(config.sweep.num_runs)] if "sweep" in config else []
-  return any(all(checkpoint.steps(one / "checkpoints") for one in paths) for paths in ([path], own) if paths)
+def _begun(config: config_dict.ConfigDict, path: pathlib.Path) -> pathlib.Path | None:
+  """The directory of the network begun here, and None as long as a run has yet to start from its source.
+
+  It is the run's own or its sweep's; behind `dm_env`, a sweep's first run's, once all runs have a checkpoint.
+  """
+  runs = [path / "runs" / f"{i:02}" for i in range(config.sweep.num_runs)] if "sweep" in config else []
+  for own in ([path], runs):
+    if own and all(checkpoint.steps(one / "checkpoints") for one in own):
+      return own[0]
+  return None
 
 
 def restore(path: pathlib.Path, state: loop.TrainState) -> tuple[loop.TrainState, int]:

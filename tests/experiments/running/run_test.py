@@ -414,6 +414,17 @@ def test_behind_dm_env_all_runs_of_a_sweep_start_from_one_network(tmp_path):
   assert parameters(run.run(config, tmp_path / "sweep").state) == expected  # All have begun: the source is not needed.
 
 
+def test_behind_dm_env_a_sweep_whose_only_run_has_begun_goes_on(tmp_path):
+  config = make_config(world="host")
+  config.sweep = base.sweep(num_runs=1, top=1, sampled=())
+  config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "evaluation_episodes": 0})
+  expected = parameters(run.run(config, tmp_path).state)
+  for file in "config.json", "network.json":  # The sweep's own are written once its first run has ended.
+    (tmp_path / file).unlink()
+  assert parameters(run.run(config, tmp_path).state) == expected
+  assert (tmp_path / "network.json").exists()
+
+
 def test_more_steps_go_on_from_the_same_directory(tmp_path):
   config = make_config()
   run.run(config, tmp_path / "few")
