@@ -10,11 +10,14 @@ again, unless its folder is gone, or a job that it needs was done again or will 
 result is kept as WORKDIR/NAME.1, and so is what another config has learned. If only `train.steps` has grown, the job
 continues (except in a matrix).
 
+Several launchers may work on one folder. Each gives its jobs devices that no job of the folder has.
+
 `submit` leaves order and time to SLURM, which starts `run_on_node` for each job. SLURM is asked what is queued or runs
 there.
 """
 
 import ast
+import collections
 import contextlib
 import dataclasses
 import fcntl
@@ -25,6 +28,7 @@ import os
 import pathlib
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,8 +41,10 @@ from experiments.running import slurm, stop
 from experiments.store import lock as lock_lib
 from experiments.store import run_directory
 
+_RECORD = ".job.json"
 DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
 _POLL_S = 0.2
+_LOOK_S = 10.0  # While a job waits for devices: how often it is seen that jobs of other launchers have left theirs.
 _MOST_WAITS = 3  # A table names at most so many.
 # Fields that may change under a run or a matrix (`matrix.write_plan`), which refuse a change that they cannot take.
 _GOES_ON = ("train.steps", "wandb", "matrix.")
@@ -60,6 +66,8 @@ class Record:
   on_slurm: bool = False  # SLURM had it last, and knows whether it is queued or runs.
   ended_s: float = 0.0  # When its result was done, in seconds since the epoch; 0: unknown.
   needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # `ended_s` of the needed jobs when it started.
+  host: str = ""  # The machine on which it ran last.
+  devices: Sequence[str] = ()  # Names of those that it had there.
 
 
 class Folder:
@@ -128,6 +136,16 @@ class Folder:
   def _is_stale(self, record: Record) -> bool:
     return any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
 
+  def taken(self) -> collections.Counter[str]:
+    """Names of this machine's devices that jobs in this folder have, of any part of the plan, whoever started them."""
+    names = collections.Counter[str]()
+    for file in self.path.glob(f"*{_RECORD}"):
+      name = file.name.removesuffix(_RECORD)
+      record = self.stored(name)
+      if record.state == RUNNING and record.host == socket.gethostname() and _is_locked(self.path / f"{name}.log"):
+        names.update(record.devices)
+    return names
+
   def set_aside(self, job: plan_lib.Job) -> None:
     """Renames what a job learned from what was made anew since, or by another config: it would go on from that.
 
@@ -160,7 +178,7 @@ class Folder:
     run_directory.write_json(self._file(job.name), dataclasses.asdict(record))
 
   def _file(self, name: str) -> pathlib.Path:
-    return self.path / f"{name}.job.json"
+    return self.path / f"{name}{_RECORD}"
 
 
 class Device(NamedTuple):
@@ -217,28 +235,42 @@ def run(
       raise ValueError(f"job {job.name!r} asks for devices={job.devices}, and those are not shared; leave out --share")
   folder.path.mkdir(parents=True, exist_ok=True)
   until_s = time.monotonic() + 3600.0 * hours
-  free, under_way = list(devices), dict[str, _Process]()
+  under_way, has_said = dict[str, _Process](), False
   tried = set[str]()  # Jobs that were started from here.
   with stop.deferred(), _all_stopped(under_way):
     while not stop.asked() and time.monotonic() < until_s:
+      is_short = False
       for job in _ready(jobs, folder):
         if job.name in tried or len(under_way) == num_jobs:
           continue
-        if job.devices > len(free):  # Jobs of lower priority wait too, or this one would not find enough.
+        free = _free(devices, folder)
+        is_short = job.devices > len(free)
+        if is_short:  # Jobs of lower priority wait too, or this one would not find enough.
           break
-        free = sorted(free, key=free.count, reverse=True)  # Cards with the most left come first.
         try:
           under_way[job.name] = _Process(job, folder, free[: job.devices])
         except BusyError as error:
           print(error, flush=True)
           continue
         tried.add(job.name)
-        del free[: job.devices]
-      if not under_way:
+      if not (under_way or is_short):
         break
-      for process in _ended(under_way, until_s):
-        free += process.devices
+      if not (under_way or has_said):
+        print(f"waiting: jobs that another launcher started in {folder.path} have the devices", flush=True)
+        has_said = True
+      _wait_for_one(under_way, min(until_s, time.monotonic() + _LOOK_S) if is_short else until_s)
   return all(state == DONE for state in folder.states().values())
+
+
+def _free(devices: Sequence[Device], folder: Folder) -> list[Device]:
+  """Those that no job in the folder has; of cards that jobs share, those with the most left come first."""
+  taken, free = folder.taken(), list[Device]()
+  for device in devices:
+    if taken[device.name]:
+      taken[device.name] -= 1
+    else:
+      free.append(device)
+  return sorted(free, key=free.count, reverse=True)
 
 
 def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
@@ -251,13 +283,14 @@ def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
   ]
 
 
-def _ended(under_way: dict[str, "_Process"], until_s: float) -> list["_Process"]:
-  """Waits until a job has ended, and takes it out; none if time is up or this process is asked to stop."""
+def _wait_for_one(under_way: dict[str, "_Process"], until_s: float) -> None:
+  """Waits until a job has ended, and takes it out; or until time is up or this process is asked to stop."""
   while not (ended := [name for name, process in under_way.items() if process.end()]):
     if stop.asked() or time.monotonic() >= until_s:
       break
     time.sleep(_POLL_S)
-  return [under_way.pop(name) for name in ended]
+  for name in ended:
+    del under_way[name]
 
 
 def left(jobs: Sequence[plan_lib.Job], states: Mapping[str, str]) -> list[plan_lib.Job]:
@@ -321,7 +354,7 @@ def run_on_node(job: plan_lib.Job, folder: Folder) -> NoReturn:
       raise
     under_way = {job.name: process}
     with _all_stopped(under_way):
-      _ended(under_way, float("inf"))
+      _wait_for_one(under_way, float("inf"))
     if process.state == STOPPED and job.goes_on:
       slurm.requeue()
     elif process.state == STOPPED:
@@ -355,7 +388,8 @@ class _Process:
   """
 
   def __init__(self, job: plan_lib.Job, folder: Folder, devices: Sequence[Device], *, on_slurm: bool = False):
-    self.job, self.devices, self._folder, self._on_slurm = job, devices, folder, on_slurm
+    self.job, self._folder, self._on_slurm = job, folder, on_slurm
+    self._devices = tuple(device.name for device in devices)
     command, self._started_s = folder.command(job), time.monotonic()
     cores = {int(device.name) for device in devices if device.is_core}
     with folder.log(job).open("a") as log:
@@ -417,7 +451,18 @@ class _Process:
     if state == DONE and not self._found_itself_finished():
       self._ended_s = time.time()
     self._folder.write(
-      self.job, Record(state, _as_json(self.job), self._spent(), code, self._on_slurm, self._ended_s, self._needs)
+      self.job,
+      Record(
+        state=state,
+        job=_as_json(self.job),
+        hours=self._spent(),
+        code=code,
+        on_slurm=self._on_slurm,
+        ended_s=self._ended_s,
+        needs=self._needs,
+        host=socket.gethostname(),
+        devices=self._devices,
+      ),
     )
 
 

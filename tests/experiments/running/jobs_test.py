@@ -508,7 +508,7 @@ def wait_for(condition):
     time.sleep(0.05)
 
 
-def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_path):
+def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_path, monkeypatch, capsys):
   (job,) = jobs = [script("long", LASTING)]
   folder = jobs_lib.Folder(tmp_path, jobs)
   launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path)], cwd=conftest.ROOT)
@@ -517,5 +517,14 @@ def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_pa
   launcher.wait()
   assert states(jobs, tmp_path) == {"long": jobs_lib.RUNNING}
   assert not run(jobs, tmp_path)
-  os.kill(int(folder.log(job).read_text().splitlines()[-1]), signal.SIGKILL)
+  # Its core is its own: another job gets the other core, and with one core waits until the first job has ended.
+  pid, began = int(folder.log(job).read_text().splitlines()[-1]), tmp_path / "began"
+  monkeypatch.setattr(jobs_lib, "_LOOK_S", 0.1)
+  say = "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'began').touch(); print('ran')"
+  assert run([script("beside", "print('ran')")], tmp_path, num_devices=2)
+  killer = threading.Timer(1.0, lambda: os.kill(pid, signal.SIGKILL) if not began.exists() else None)
+  killer.start()
+  assert run([script("after", say)], tmp_path, num_devices=1)
+  killer.join()
+  assert "waiting: jobs that another launcher started in" in capsys.readouterr().out
   wait_for(lambda: states(jobs, tmp_path) == {"long": jobs_lib.STOPPED})
