@@ -44,7 +44,7 @@ class Member(NamedTuple):
 class Learned(NamedTuple):
   """The result of learning."""
 
-  members: tuple[Member, ...]
+  members: tuple[Member, ...]  # Behind `dm_env`, without those that failed.
   state: loop.TrainState  # The last state; for a sweep every leaf [N, ...].
 
 
@@ -63,7 +63,7 @@ def run(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> Learned:
       raise ValueError(f"{path} is a run of the sweep in {sweep}, which continues it; use another --workdir")
     learned = run_alone(config, path, lock)
     if "sweep" in config and lock:
-      _keep_best(path, learned.members)
+      _keep_best(path, config.sweep.num_runs)
     return learned
 
 
@@ -89,7 +89,7 @@ def run_alone(
     print(f"{path}: starting", flush=True)
   before = run_directory.read_config(path) if checkpoint.steps(path / "checkpoints") else {}
   config = learn.resolved(config, kept=before.get("world_options", {}))
-  phase, is_sweep = config.train, "sweep" in config
+  is_sweep = "sweep" in config
   run_directory.refuse_another(path, config)  # Before anything is made of this config that would not fit.
   about = run_directory.provenance()
   hosts.check_same(f"{path} {about['code_sha256']} {config.to_json()}", what="--workdir, code or config")
@@ -101,6 +101,22 @@ def run_alone(
   about["learned_in"] = place_lib.described(there)
   if is_sweep and isinstance(there, place_lib.Host):
     return _one_by_one(config, path, lock, source, there)
+  try:
+    return _together(config, path, lock, everyone, about)
+  except Exception:
+    there.close()  # An arm has one client at a time.
+    raise
+
+
+def _together(
+  config: config_dict.ConfigDict,
+  path: pathlib.Path,
+  lock: lock_lib.Lock | None,
+  everyone: tuple[Member, ...],
+  about: dict[str, Any],
+) -> Learned:
+  """One run, or all of a sweep in one program."""
+  phase, is_sweep = config.train, "sweep" in config
   batch = _batch(everyone[0].task, phase.num_worlds)
   for name in checks.OF_OLDER_POLICIES if batch else ():
     if phase[name]:
@@ -108,7 +124,8 @@ def run_alone(
         f"train.{name}={phase[name]}: in {config.world}, a world in JAX, new steps cost less than learning from old "
         f"ones; leave it out"
       )
-  states = [_init(member if before else _rehearsed(_fitted(member, batch)), batch) for member in everyone]
+  is_begun = bool(checkpoint.steps(path / "checkpoints"))
+  states = [_init(member if is_begun else _rehearsed(_fitted(member, batch)), batch) for member in everyone]
   state, first_step = restore(path, devices.stack(states) if is_sweep else states[0])
   if lock:
     for owner in [Member(config, path, everyone[0].task), *everyone] if is_sweep else everyone:
@@ -171,27 +188,46 @@ def _one_by_one(
   """A sweep whose worlds have no copies inside a jit: one run after the other, each with its own checkpoints.
 
   The first run has `place`. Each run leaves its place before the next begins, since an arm serves one at a time. No run
-  is evaluated by itself: whoever asked for the sweep evaluates the best.
+  is evaluated by itself: whoever asked for the sweep evaluates the best. A run whose loss stops being a number is the
+  worst of its sweep, which goes on without it.
+
+  Raises:
+    FloatingPointError: if all runs end so.
   """
-  learned = []
-  for i in range(config.sweep.num_runs):
+  learned, failed = list[Learned](), list[FloatingPointError]()
+  paths = sweep_folder.run_paths(path, config.sweep.num_runs)
+  for i, own in enumerate(paths):
     member = sweep_lib.sample(config, i)
     member.train.evaluation_episodes = 0
-    own = path / "runs" / f"{i:02}"
     if source and i and not checkpoint.steps(own / "checkpoints"):
-      first = run_directory.read_provenance(path / "runs/00").get(released.SOURCE_HASH)
+      first = run_directory.read_provenance(paths[0]).get(released.SOURCE_HASH)
       if first and first != released.named(source)[released.SOURCE_HASH]:
         raise ValueError(
-          f"{config.source} has changed since {path / 'runs/00'} started from it, and {own} has yet to start; bring "
-          f"back what it was, or use another --workdir"
+          f"{config.source} has changed since {paths[0]} started from it, and {own} has yet to start; bring back what "
+          f"it was, or use another --workdir"
         )
-    with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Its sweep has no config before the first ends.
-      learned.append(run_alone(member, own, lock, source=source, place=place))
+    try:
+      if reason := run_directory.failure(own):
+        if place:
+          place.close()
+        raise FloatingPointError(reason)
+      with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Its sweep has no config before a run ends.
+        learned.append(run_alone(member, own, lock, source=source, place=place))
+    except FloatingPointError as error:
+      failed.append(error)
+      if lock:
+        run_directory.write_failure(own, error)
+        print(f"{own} failed, and its sweep goes on: {error} (remove {own / run_directory.FAILURE} to try again)")
+    else:
+      learned[-1].members[0].task.place.close()
+      if lock and len(learned) == 1:
+        run_directory.claim(path, config, sweep=own)
+        network_file.write_spec(path, learned[0].members[0].task.agent.spec)
     place = None
-    learned[i].members[0].task.place.close()
-    if lock and i == 0:
-      run_directory.claim(path, config, sweep=own)
-      network_file.write_spec(path, learned[0].members[0].task.agent.spec)
+  if not learned:
+    for own in paths if lock else ():  # Then the sweep has failed, and not these.
+      (own / run_directory.FAILURE).unlink()
+    raise failed[-1]
   everyone = tuple(member for one in learned for member in one.members)
   return Learned(everyone, devices.stack([one.state for one in learned]))
 
@@ -219,11 +255,12 @@ def make_members(
     learn.warn_unread(alone.task, config)
     return (alone,)
   configs = [sweep_lib.sample(config, i) for i in range(config.sweep.num_runs)]
-  first = Member(configs[0], path / "runs" / "00", make(configs[0], first_step=first_step))
+  paths = sweep_folder.run_paths(path, len(configs))
+  first = Member(configs[0], paths[0], make(configs[0], first_step=first_step))
   there = first.task.place  # A batch has copies of one world.
   if isinstance(there, place_lib.Host):
     return (first,)
-  others = (Member(one, path / "runs" / f"{i:02}", make(one, place=there)) for i, one in enumerate(configs[1:], 1))
+  others = (Member(one, own, make(one, place=there)) for one, own in zip(configs[1:], paths[1:], strict=True))
   everyone = (first, *others)
   learn.warn_unread(first.task, config)
   structure = jax.tree.structure(first.task.agent)
@@ -242,7 +279,7 @@ def _begun(config: config_dict.ConfigDict, path: pathlib.Path) -> pathlib.Path |
 
   It is the run's own or its sweep's; behind `dm_env`, a sweep's first run's, once all runs have a checkpoint.
   """
-  runs = [path / "runs" / f"{i:02}" for i in range(config.sweep.num_runs)] if "sweep" in config else []
+  runs = sweep_folder.run_paths(path, config.sweep.num_runs) if "sweep" in config else []
   for own in ([path], runs):
     if own and all(checkpoint.steps(one / "checkpoints") for one in own):
       return own[0]
@@ -270,7 +307,7 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
   Raises:
     ValueError: if there is none, or it does not fit `like`.
   """
-  member = path / "runs" / f"{index:02}"
+  member = sweep_folder.run_paths(path, index + 1)[index]
   step, arrays, file = checkpoint.load_own(member)
   spec = network_file.read_spec(path)
   if like is None:
@@ -283,29 +320,30 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
   )
 
 
-def save_best(path: pathlib.Path, member: Member, best: released.Source, *, evaluation: dict[str, Any]) -> None:
+def save_best(path: pathlib.Path, index: int, best: released.Source, *, evaluation: dict[str, Any]) -> None:
   """Writes a sweep's best member to `path/best` as a released network.
 
   Args:
     path: of the sweep.
-    member: the best.
+    index: of the best member.
     best: the same member, from `trained`.
     evaluation: what is known about it.
   """
-  provenance = {"training": released.lineage(member.path, steps=best.step), **best.about()}
+  member = sweep_folder.run_paths(path, index + 1)[index]
+  provenance = {"training": released.lineage(member, steps=best.step), **best.about()}
   released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance=provenance)
 
 
-def _keep_best(path: pathlib.Path, everyone: tuple[Member, ...]) -> None:
+def _keep_best(path: pathlib.Path, num_runs: int) -> None:
   """`save_best` by late returns, if the members got far enough to end episodes."""
+  paths = sweep_folder.run_paths(path, num_runs)
   try:
-    index, scores = sweep_folder.best([member.path for member in everyone])
+    index, scores = sweep_folder.best(paths)
   except sweep_folder.TooShort as error:
     print(f"no network is kept in {path / 'best'}: {error}")
     return
-  config = everyone[index].config
-  about = {"world": config.world, "world_options": config.world_options.to_dict()}
-  save_best(path, everyone[index], trained(path, index), evaluation={"late_return": scores[index], **about})
+  about = {name: run_directory.read_config(paths[index])[name] for name in ("world", "world_options")}
+  save_best(path, index, trained(path, index), evaluation={"late_return": scores[index], **about})
 
 
 def _on_its_own(member: Member) -> Member:

@@ -30,6 +30,7 @@ from ml_collections import config_dict
 from analysis import records
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
+FAILURE = "failure.json"  # Why what was learned there came to nothing.
 CHECKPOINT = ".safetensors"  # A checkpoint is named by its step and this suffix.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # The folder that holds our packages.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
@@ -192,6 +193,17 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
   """The config with which a run directory was last started; {} if there is none."""
   file = path / "config.json"
   return read_json(file) if file.exists() else {}
+
+
+def failure(path: pathlib.Path) -> str:
+  """Why what was learned in `path` came to nothing; '' if it did not."""
+  file = path / FAILURE
+  return str(read_json(file)["reason"]) if file.exists() else ""
+
+
+def write_failure(path: pathlib.Path, error: Exception) -> None:
+  """Writes `failure`. Without the file it is tried again."""
+  write_json(path / FAILURE, {"reason": str(error)})
 
 
 def saved_steps(checkpoints: pathlib.Path) -> list[int]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis import curves, records, transfer
+from experiments.store import run_directory
 
 NUM_POINTS = 100  # Of a learning curve. A point of the paper averages 1/640 of a run 13 times as long as our laptop's.
 _MOST_NAMES = 3  # At most so many missing runs are named.
@@ -27,19 +28,27 @@ class Members(NamedTuple):
   lacking: str  # How many of how many there are, and which are missing; '' if all are there, or none.
 
 
+def run_paths(path: pathlib.Path, num_runs: int) -> list[pathlib.Path]:
+  """The run directories of the sweep in `path`."""
+  return [path / "runs" / f"{i:02}" for i in range(num_runs)]
+
+
 def read_members(path: pathlib.Path, num_runs: int) -> Members:
   """Reads the members of the sweep in `path`, which has `num_runs` when it is complete.
 
   The folder may hold more members, from a config with more runs that was given up before its first checkpoint. These
-  are not read.
+  are not read, and neither are those that failed.
 
   Raises:
     ValueError: if one cannot be read.
   """
-  own = {f"{i:02}": path / "runs" / f"{i:02}" for i in range(num_runs)}
-  there = {name: records.read(run) for name, run in own.items() if (run / "metrics.jsonl").exists()}
+  own = {run.name: run for run in run_paths(path, num_runs)}
+  failed = {name for name, run in own.items() if run_directory.failure(run)}
+  there = {
+    name: records.read(run) for name, run in own.items() if (run / "metrics.jsonl").exists() and name not in failed
+  }
   ended = {name: run for name, run in there.items() if records.has_ended(run)}
-  absent = [name for name in own if name not in ended]
+  absent = [f"{name} (failed)" if name in failed else name for name in own if name not in ended]
   if not absent or not ended:
     return Members(tuple(ended.values()), "")
   more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
@@ -48,20 +57,20 @@ def read_members(path: pathlib.Path, num_runs: int) -> Members:
 
 
 def score(path: pathlib.Path) -> float:
-  """Mean return of the episodes that a run finished in the last tenth of its steps.
+  """Mean return of the episodes that a run finished in the last tenth of its steps; minus infinity if it failed.
 
   Raises:
     TooShort: if none ended there.
     ValueError: if it cannot be read.
   """
-  return late_return(records.read(path))
+  return -np.inf if run_directory.failure(path) else late_return(records.read(path))
 
 
 def best(paths: Sequence[pathlib.Path]) -> tuple[int, list[float]]:
   """The index of the best run in `paths`, and the `score` of each: minus infinity if it is too short.
 
   Raises:
-    TooShort: if all are.
+    TooShort: if one is, and no other has a score.
     ValueError: if one cannot be read.
   """
   scores, too_short = list[float](), list[TooShort]()
@@ -71,7 +80,7 @@ def best(paths: Sequence[pathlib.Path]) -> tuple[int, list[float]]:
     except TooShort as error:
       scores.append(-np.inf)
       too_short.append(error)
-  if len(too_short) == len(scores):
+  if too_short and not np.isfinite(scores).any():
     raise too_short[0]
   return int(np.argmax(scores)), scores
 

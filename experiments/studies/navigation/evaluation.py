@@ -46,7 +46,7 @@ def best_member(path: pathlib.Path) -> Best:
   config = _config(path)
   if not checkpoint.steps(path / "checkpoints"):
     raise ValueError(f"{path} has no checkpoint; train it first")
-  index, returns = sweep_folder.best([path / "runs" / f"{i:02}" for i in range(config.sweep.num_runs)])
+  index, returns = sweep_folder.best(sweep_folder.run_paths(path, config.sweep.num_runs))
   task = learn.make(sweep_lib.sample(config, index))
   episodes.check_heads(task.agent)
   trained = run.trained(path, index, like=task.params)

@@ -23,7 +23,6 @@ from experiments.store import released, run_directory, sweep_folder
 from progressive import baselines, partition
 
 OUTCOME = "outcome.json"
-FAILURE = "failure.json"  # Why a cell has no outcome; without this file it is tried again.
 PLAN = "matrix.json"
 _CELLS_OWN = ("world", "method", "source")  # Fields in which a cell's config differs from the matrix's.
 MANY_COLUMNS = ("progressive", "random_column")  # The methods whose networks have several columns.
@@ -176,26 +175,20 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
   with lock_lib.alone(path) as lock:
     if is_done(path):
       return run_directory.read_json(path / OUTCOME)
-    if reason := failure(path):
-      raise Failed(f"{reason} (remove {path / FAILURE} to try again)")
+    if reason := run_directory.failure(path):
+      raise Failed(f"{reason} (remove {path / run_directory.FAILURE} to try again)")
     try:
       return _run_cell(config, cell, workdir, lock)
     except (FloatingPointError, sweep_folder.TooShort) as error:
-      run_directory.write_json(path / FAILURE, {"reason": str(error)})
+      run_directory.write_failure(path, error)
       raise Failed(str(error)) from error
-
-
-def failure(path: pathlib.Path) -> str:
-  """Why the cell in `path` failed; '' if it did not."""
-  file = path / FAILURE
-  return str(run_directory.read_json(file)["reason"]) if file.exists() else ""
 
 
 def _run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path, lock: lock_lib.Lock) -> dict[str, Any]:
   path, own = workdir / cell.name, cell_config(config, cell, workdir)
   source = None
   if cell.before is not None:
-    if failure(workdir / cell.before.name):
+    if run_directory.failure(workdir / cell.before.name):
       raise Failed(f"it starts from {cell.before.name}, which failed")
     if not is_done(workdir / cell.before.name):
       raise ValueError(
@@ -203,8 +196,8 @@ def _run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path,
       )
     source = released.load_source(own.source)
     _check_source(own, source)
-  learned = run.run_alone(own, path, lock, source=source)
-  return _finish(own, cell, path, learned.members, source)
+  run.run_alone(own, path, lock, source=source)
+  return _finish(own, cell, path, source)
 
 
 def is_done(path: pathlib.Path) -> bool:
@@ -226,13 +219,9 @@ def _check_source(config: config_dict.ConfigDict, source: released.Source) -> No
 
 
 def _finish(
-  config: config_dict.ConfigDict,
-  cell: Cell,
-  path: pathlib.Path,
-  members: Sequence[run.Member],
-  source: released.Source | None,
+  config: config_dict.ConfigDict, cell: Cell, path: pathlib.Path, source: released.Source | None
 ) -> dict[str, Any]:
-  best, scores = sweep_folder.best([member.path for member in members])
+  best, scores = sweep_folder.best(sweep_folder.run_paths(path, config.sweep.num_runs))
   trained = run.trained(path, best)
   outcome: dict[str, Any] = {
     "method": cell.method,
@@ -245,7 +234,7 @@ def _finish(
   if source is not None:
     outcome["forgetting"] = _forgetting(config, cell, source, trained)
   about = outcome["evaluation"] | {"world": config.world, "world_options": config.world_options.to_dict()}
-  run.save_best(path, members[best], trained, evaluation=about)
+  run.save_best(path, best, trained, evaluation=about)
   run_directory.write_json(path / OUTCOME, outcome)
   return outcome
 

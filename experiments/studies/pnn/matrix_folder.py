@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis import curves, records, transfer_matrix
-from experiments.store import network_file, sweep_folder
+from experiments.store import network_file, run_directory, sweep_folder
 from experiments.studies.pnn import matrix, sensitivity_file
 from progressive import network
 
@@ -117,7 +117,7 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
   try:
     members = sweep_folder.read_members(path, num_runs)
     outcome = records.read_object(path / matrix.OUTCOME) if matrix.is_done(path) else None
-    failure = matrix.failure(path)
+    failure = run_directory.failure(path)
     spec = network_file.read_spec(path / "best") if outcome is not None else None
     sensitivity = sensitivity_file.read(path)
   except ValueError as error:

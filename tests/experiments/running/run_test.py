@@ -16,8 +16,8 @@ import pytest
 from agents import unroll
 from environments import dm_env_adapter, registry
 from experiments.configs import base
-from experiments.running import devices, loop, rehearsal, run
-from experiments.setup import checks, learn
+from experiments.running import actors, devices, loop, rehearsal, run
+from experiments.setup import checks, learn, sweep
 from experiments.store import checkpoint, released, run_directory, sweep_folder
 from experiments.store import lock as lock_lib
 from progressive import network, partition
@@ -634,6 +634,42 @@ def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path, monkeyp
     run.run(config, tmp_path / "alone")
   again = run.run(config, tmp_path).state  # Nothing finished is repeated.
   assert partition.content_hash(again.trainable) == partition.content_hash(learned.state.trainable)
+
+
+def test_behind_dm_env_a_run_that_diverges_is_the_worst_of_its_sweep(tmp_path, monkeypatch, capsys):
+  closed = []
+  monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: closed.append("closed"))
+  config = make_config(world="host", seed=4)
+  config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "save_every": 0})
+  rates = (("train.hyper.learning_rate", "choice", (1e-2, 1e38)),)
+  config.sweep = base.sweep(num_runs=3, top=1, sampled=rates)
+  is_bad = [sweep.sample(config, i).train.hyper.learning_rate > 1.0 for i in range(3)]
+  assert is_bad == [True, False, True]
+  learned = run.run(config, tmp_path)
+  assert len(closed) == 6  # Two worlds for each.
+  assert [member.path.name for member in learned.members] == ["01"]
+  assert partition.content_hash(released.load_source(tmp_path / "best").params) == partition.content_hash(
+    run.trained(tmp_path, 1).params
+  )
+  paths = sweep_folder.run_paths(tmp_path, 3)
+  assert sweep_folder.best(paths)[0] == 1 and sweep_folder.best(paths)[1][::2] == [-np.inf, -np.inf]
+  members = sweep_folder.read_members(tmp_path, 3)
+  assert members.lacking == "1 of 3 runs have ended episodes, not 00 (failed), 02 (failed)" and len(members.runs) == 1
+  capsys.readouterr()
+  monkeypatch.setattr(actors, "behind_dm_env", None)  # Nothing is learned again.
+  again = run.run(config, tmp_path)
+  assert partition.content_hash(again.state.trainable) == partition.content_hash(learned.state.trainable)
+  assert "00 failed, and its sweep goes on: the loss is" in capsys.readouterr().out
+
+
+def test_behind_dm_env_a_sweep_whose_runs_all_diverge_fails_and_can_be_tried_again(tmp_path):
+  config = make_config(world="host")
+  config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "save_every": 0})
+  config.train.hyper.learning_rate = 1e38
+  config.sweep = base.sweep(num_runs=2, top=1, sampled=())
+  with pytest.raises(FloatingPointError, match="lower the learning rate"):
+    run.run(config, tmp_path)
+  assert not list(tmp_path.rglob("failure.json"))
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient_norm"])

@@ -8,7 +8,7 @@ import pytest
 from environments import dm_env_adapter, registry
 from experiments.configs import base
 from experiments.running import run
-from experiments.store import released, sweep_folder
+from experiments.store import released, run_directory, sweep_folder
 from experiments.studies.pnn import matrix, matrix_folder
 from progressive import partition
 from tests.agents import worlds
@@ -263,5 +263,5 @@ def test_a_cell_without_a_late_episode_is_a_gap_and_the_others_go_on(tmp_path, c
     out = capsys.readouterr().out
     assert "scratch_bb: failed: " in out and "no episode ended in the last tenth of its steps" in out
     assert "[4/4] random_column_a: best member's return" in out
-    (tmp_path / "scratch_bb" / matrix.FAILURE).unlink()
+    (tmp_path / "scratch_bb" / run_directory.FAILURE).unlink()
   assert "scratch_bb is finished: 400 of 400 steps" in out and "compiling" not in out
