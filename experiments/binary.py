@@ -411,7 +411,8 @@ def unknown_field(name: str, known: Sequence[str], path: str) -> str:
   """The message for a field that does not exist, with the nearest one."""
   parent, _, own = name.rpartition(".")
   if parent in ("sweep", "matrix") and parent not in known:
-    return f"{path} has no --config.{name}, as it has no {parent}; give its base.experiment {parent}=base.{parent}(...)"
+    made = f"config.{parent} = base.{parent}(...)"
+    return f"{path} has no --config.{name}, as it has no {parent}; in its get_config set {made}"
   siblings = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent]
   if parent == "world_options" and not difflib.get_close_matches(own, siblings):  # Worlds have more options than those.
     return f"{path} has no field --config.{name}; set all at once: --config.{parent}=\"{{'{own}': ...}}\""

@@ -1,6 +1,6 @@
 """Modes of a game in sequence: progressive networks as comparisons run them, and corrected ones (docs/papers.md 9).
 
-python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=2
+python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=4
 
 A config is SCALE,METHOD,GAME such as laptop,corrected,freeway; the plan sets the mode and the source of each run. This
 needs ale-py, the extra `atari`.

@@ -1,6 +1,6 @@
 """Modes of Atari games in sequence, as three papers compare them (docs/papers.md 9): their ProgNet and a corrected one.
 
-  python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=2
+  python -m experiments.launch --plan=experiments/plans/continual.py:laptop --workdir=runs/continual --hours=4
 
 Scales: smoke, laptop, paper. All methods start from the same run of the first mode; every later mode is also learned
 from scratch. Hours are estimates.
