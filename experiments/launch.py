@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 
+import jax
 from absl import flags
 
 from experiments import binary
@@ -140,9 +141,7 @@ def check_commands(jobs: list[plan_lib.Job], folder: jobs_lib.Folder) -> None:
   Raises:
     ValueError: naming the job, and the binary, flag, config or field that does not exist or cannot have its value.
   """
-  import jax  # Here, as the other uses of this binary need neither.
-
-  from experiments.setup import checks
+  from experiments.setup import checks  # Here, since --status needs no worlds.
 
   jax.config.update("jax_platforms", "cpu")  # Devices are the jobs'; this process may only look at their configs.
   modules = pathlib.Path(__file__).parent.glob("[!_]*.py")

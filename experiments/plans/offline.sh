@@ -56,7 +56,8 @@ worth_carrying() {
     find . -type d -name checkpoints | while read -r folder; do
       local job
       job=$(cut -d / -f 2 <<< "$folder")
-      if [ -e "$(dirname "$folder")/outcome.json" ]; then continue; fi  # A cell that is done.
+      # A cell that is done; behind dm_env its runs have checkpoints of their own.
+      if [ -e "$(dirname "$folder")/outcome.json" ] || [ -e "${folder%/runs/*}/outcome.json" ]; then continue; fi
       # A done sweep of navigators is still to be tested, which needs its checkpoint.
       if [ ! -e "$job/matrix.json" ] && [ -d "$job/best" ] && grep -qs '"state": *"done"' "$job.job.json" &&
         ! grep -qs '"world": *"maze/' "$job/config.json"; then continue; fi

@@ -67,7 +67,9 @@ class Record:
   ended_s: float = 0.0  # When its result was done, in seconds since the epoch; 0: unknown.
   needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # `ended_s` of the needed jobs when it started.
   host: str = ""  # The machine on which it ran last.
-  devices: Sequence[str] = ()  # Names of those that it had there.
+  devices: Mapping[str, float] = dataclasses.field(
+    default_factory=dict
+  )  # Those that it had there, and how much of each.
 
 
 class Folder:
@@ -136,15 +138,24 @@ class Folder:
   def _is_stale(self, record: Record) -> bool:
     return any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
 
-  def taken(self) -> collections.Counter[str]:
-    """Names of this machine's devices that jobs in this folder have, of any part of the plan, whoever started them."""
-    names = collections.Counter[str]()
+  @contextlib.contextmanager
+  def choosing(self) -> Iterator[None]:
+    """Within this context no other launcher looks for devices in this folder."""
+    with (self.path / ".devices").open("a") as file:
+      fcntl.flock(file, fcntl.LOCK_EX)
+      yield
+
+  def taken(self) -> dict[str, float]:
+    """How much of this machine's devices jobs in this folder have, of any part of the plan, whoever started them."""
+    shares = collections.defaultdict[str, float](float)
     for file in self.path.glob(f"*{_RECORD}"):
       name = file.name.removesuffix(_RECORD)
       record = self.stored(name)
-      if record.state == RUNNING and record.host == socket.gethostname() and _is_locked(self.path / f"{name}.log"):
-        names.update(record.devices)
-    return names
+      is_here = record.state == RUNNING and record.host == socket.gethostname()
+      if is_here and _is_locked(self.path / f"{name}.log"):
+        for name, share in record.devices.items():
+          shares[name] += share
+    return shares
 
   def set_aside(self, job: plan_lib.Job) -> None:
     """Renames what a job learned from what was made anew since, or by another config: it would go on from that.
@@ -187,6 +198,9 @@ class Device(NamedTuple):
   name: str  # A core's number; an NVIDIA card's name in CUDA_VISIBLE_DEVICES.
   is_core: bool
   share: float = 1.0  # Of a card.
+
+  def __str__(self) -> str:
+    return f"{'core' if self.is_core else 'card'} {self.name}"
 
 
 def devices(num_sharing: int = 1) -> list[Device]:
@@ -243,15 +257,16 @@ def run(
       for job in _ready(jobs, folder):
         if job.name in tried or len(under_way) == num_jobs:
           continue
-        free = _free(devices, folder)
-        is_short = job.devices > len(free)
-        if is_short:  # Jobs of lower priority wait too, or this one would not find enough.
-          break
-        try:
-          under_way[job.name] = _Process(job, folder, free[: job.devices])
-        except BusyError as error:
-          print(error, flush=True)
-          continue
+        with folder.choosing():
+          free = _free(devices, folder)
+          is_short = job.devices > len(free)
+          if is_short:  # Jobs of lower priority wait too, or this one would not find enough.
+            break
+          try:
+            under_way[job.name] = _Process(job, folder, free[: job.devices])
+          except BusyError as error:
+            print(error, flush=True)
+            continue
         tried.add(job.name)
       if not (under_way or is_short):
         break
@@ -264,11 +279,15 @@ def run(
 
 def _free(devices: Sequence[Device], folder: Folder) -> list[Device]:
   """Those that no job in the folder has; of cards that jobs share, those with the most left come first."""
-  taken, free = folder.taken(), list[Device]()
+  left = collections.defaultdict[str, float](float)
   for device in devices:
-    if taken[device.name]:
-      taken[device.name] -= 1
-    else:
+    left[str(device)] += device.share
+  for name, share in folder.taken().items():
+    left[name] -= share
+  free = list[Device]()
+  for device in devices:
+    if left[str(device)] > device.share - 1e-6:
+      left[str(device)] -= device.share
       free.append(device)
   return sorted(free, key=free.count, reverse=True)
 
@@ -389,10 +408,14 @@ class _Process:
 
   def __init__(self, job: plan_lib.Job, folder: Folder, devices: Sequence[Device], *, on_slurm: bool = False):
     self.job, self._folder, self._on_slurm = job, folder, on_slurm
-    self._devices = tuple(device.name for device in devices)
+    self._devices = dict[str, float]()
+    for device in devices:
+      self._devices[str(device)] = self._devices.get(str(device), 0.0) + device.share
     command, self._started_s = folder.command(job), time.monotonic()
     cores = {int(device.name) for device in devices if device.is_core}
-    with folder.log(job).open("a") as log:
+    with contextlib.ExitStack() as on_error:
+      # Open until what came of the job is saved: who sees the log unlocked takes the job for one that was killed.
+      self._log = log = on_error.enter_context(folder.log(job).open("a"))
       if not _lock(log, patience_s=_POLL_S):
         raise BusyError(f"job {job.name!r} runs already, by another launcher here")
       if folder.read()[job.name].state == DONE:  # It was not done when it was chosen.
@@ -414,6 +437,7 @@ class _Process:
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         start_new_session=True,  # Ctrl-C is for the launcher, which asks its jobs to stop.
       )
+      on_error.pop_all()
     self._is_killed = False
     print(f"{job.name}: started, log {folder.log(job)}", flush=True)
 
@@ -426,6 +450,7 @@ class _Process:
     stopped += [-signal.SIGKILL] if self._is_killed else []  # Otherwise the system killed it, out of memory.
     state = DONE if code == 0 else STOPPED if code in stopped else FAILED
     self._save(state, code)
+    self._log.close()
     why = f": {_last_line(self._folder.log(self.job))}" if state == FAILED else ""
     print(f"{self.job.name}: {state} after {self._spent():.2f} h{why}", flush=True)
     return True

@@ -24,7 +24,7 @@ from ml_collections import config_dict
 from agents import trajectory
 from environments import batch as batch_lib
 from experiments.report import video
-from experiments.running import actors, devices, hosts, loop, play, recorder, rehearsal
+from experiments.running import actors, devices, hosts, loop, play, recorder, rehearsal, stop
 from experiments.setup import checks, learn
 from experiments.setup import place as place_lib
 from experiments.setup import sweep as sweep_lib
@@ -199,25 +199,24 @@ def _one_by_one(
   for i, own in enumerate(paths):
     member = sweep_lib.sample(config, i)
     member.train.evaluation_episodes = 0
-    if source and i and not checkpoint.steps(own / "checkpoints"):
-      first = run_directory.read_provenance(paths[0]).get(released.SOURCE_HASH)
-      if first and first != released.named(source)[released.SOURCE_HASH]:
-        raise ValueError(
-          f"{config.source} has changed since {paths[0]} started from it, and {own} has yet to start; bring back what "
-          f"it was, or use another --workdir"
-        )
+    reason = run_directory.failure(own, member)
+    if source and not reason and not checkpoint.steps(own / "checkpoints"):
+      _refuse_another_source(config.source, source, own, paths)
     try:
-      if reason := run_directory.failure(own):
+      if reason:
         if place:
           place.close()
         raise FloatingPointError(reason)
       with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Its sweep has no config before a run ends.
         learned.append(run_alone(member, own, lock, source=source, place=place))
     except FloatingPointError as error:
-      failed.append(error)
+      failed.append(error.with_traceback(None))  # A traceback holds the run's arrays.
       if lock:
+        lock.check()
         run_directory.write_failure(own, error)
         print(f"{own} failed, and its sweep goes on: {error} (remove {own / run_directory.FAILURE} to try again)")
+      with stop.deferred():  # A signal that came meanwhile ends the program here.
+        pass
     else:
       learned[-1].members[0].task.place.close()
       if lock and len(learned) == 1:
@@ -226,10 +225,22 @@ def _one_by_one(
     place = None
   if not learned:
     for own in paths if lock else ():  # Then the sweep has failed, and not these.
-      (own / run_directory.FAILURE).unlink()
+      (own / run_directory.FAILURE).unlink(missing_ok=True)
     raise failed[-1]
   everyone = tuple(member for one in learned for member in one.members)
   return Learned(everyone, devices.stack([one.state for one in learned]))
+
+
+def _refuse_another_source(name: str, source: released.Source, own: pathlib.Path, paths: list[pathlib.Path]) -> None:
+  """Refuses to start `own` from another network than the runs of its sweep that have begun."""
+  for other in paths:
+    if checkpoint.steps(other / "checkpoints"):
+      theirs = run_directory.read_provenance(other).get(released.SOURCE_HASH)
+      if theirs and theirs != released.named(source)[released.SOURCE_HASH]:
+        raise ValueError(
+          f"{name} has changed since {other} started from it, and {own} has yet to start; bring back what it was, or "
+          f"use another --workdir"
+        )
 
 
 def make_members(
@@ -277,13 +288,15 @@ def make_members(
 def _begun(config: config_dict.ConfigDict, path: pathlib.Path) -> pathlib.Path | None:
   """The directory of the network begun here, and None as long as a run has yet to start from its source.
 
-  It is the run's own or its sweep's; behind `dm_env`, a sweep's first run's, once all runs have a checkpoint.
+  It is the run's own or its sweep's; behind `dm_env`, that of a sweep's first run with a checkpoint, once all have one
+  or have failed.
   """
+  if checkpoint.steps(path / "checkpoints"):
+    return path
   runs = sweep_folder.run_paths(path, config.sweep.num_runs) if "sweep" in config else []
-  for own in ([path], runs):
-    if own and all(checkpoint.steps(one / "checkpoints") for one in own):
-      return own[0]
-  return None
+  begun = [own for own in runs if checkpoint.steps(own / "checkpoints")]
+  has_all = all(own in begun or run_directory.failure(own) for own in runs)
+  return begun[0] if begun and has_all else None
 
 
 def restore(path: pathlib.Path, state: loop.TrainState) -> tuple[loop.TrainState, int]:

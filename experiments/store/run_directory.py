@@ -116,6 +116,7 @@ def claim(
   learned = saved_steps((sweep or path) / "checkpoints")
   if not learned:
     _refuse_what_would_be_lost(path)
+    (path / FAILURE).unlink(missing_ok=True)
   refuse_another(path, config, sweep=sweep)
   source = present(ours["source"]).resolve() if ours.get("source") else None
   # The path as seen from here: both may be moved together.
@@ -195,10 +196,25 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
   return read_json(file) if file.exists() else {}
 
 
-def failure(path: pathlib.Path) -> str:
-  """Why what was learned in `path` came to nothing; '' if it did not."""
+def failure(path: pathlib.Path, config: config_dict.ConfigDict | None = None) -> str:
+  """Why what was learned in `path` came to nothing; '' if it did not.
+
+  Args:
+    config: which is to learn there. Where nothing was saved, a failure of another config is none of this one.
+
+  Raises:
+    ValueError: if another config has learned there.
+  """
   file = path / FAILURE
-  return str(read_json(file)["reason"]) if file.exists() else ""
+  if not file.exists():
+    return ""
+  if config is not None:
+    refuse_another(path, config)
+    theirs, ours = read_config(path), json.loads(config.to_json())
+    theirs.get("train", {})["steps"] = ours["train"]["steps"]
+    if not saved_steps(path / "checkpoints") and difference(theirs, ours):
+      return ""
+  return str(read_json(file)["reason"])
 
 
 def write_failure(path: pathlib.Path, error: Exception) -> None:

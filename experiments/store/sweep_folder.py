@@ -26,6 +26,7 @@ class Members(NamedTuple):
 
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
   lacking: str  # How many of how many there are, and which are missing; '' if all are there, or none.
+  num_failed: int  # Of the missing.
 
 
 def run_paths(path: pathlib.Path, num_runs: int) -> list[pathlib.Path]:
@@ -50,10 +51,11 @@ def read_members(path: pathlib.Path, num_runs: int) -> Members:
   ended = {name: run for name, run in there.items() if records.has_ended(run)}
   absent = [f"{name} (failed)" if name in failed else name for name in own if name not in ended]
   if not absent or not ended:
-    return Members(tuple(ended.values()), "")
+    return Members(tuple(ended.values()), "", len(failed))
   more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
   names = ", ".join(absent[:_MOST_NAMES]) + more
-  return Members(tuple(ended.values()), f"{len(ended)} of {num_runs} runs have ended episodes, not {names}")
+  lacking = f"{len(ended)} of {num_runs} runs have ended episodes, not {names}"
+  return Members(tuple(ended.values()), lacking, len(failed))
 
 
 def score(path: pathlib.Path) -> float:

@@ -1,11 +1,13 @@
 """All figures by name, and how each is made: what reads the folders in `--runs`, and what draws them."""
 
 import difflib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis import records
 from experiments.report import drawing
+from experiments.store import run_directory
 from experiments.studies import continual, learning
 from experiments.studies.corl2017 import figures as corl2017_figures
 from experiments.studies.corl2017 import ladder
@@ -23,7 +25,12 @@ class Figure(NamedTuple):
 
 
 def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
-  return tuple(records.read(path) for path in records.find(patterns))
+  """All runs but those that failed, which are named on stderr: their curves would cut the others short."""
+  failures = {path: run_directory.failure(path) for path in records.find(patterns)}
+  for path, reason in failures.items():
+    if reason:
+      print(f"warning: {path} is left out, since it failed: {reason}", file=sys.stderr)
+  return tuple(records.read(path) for path, reason in failures.items() if not reason)
 
 
 FIGURES: Mapping[str, Figure] = {

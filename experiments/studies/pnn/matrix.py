@@ -180,6 +180,7 @@ def run_cell(config: config_dict.ConfigDict, cell: Cell, workdir: pathlib.Path) 
     try:
       return _run_cell(config, cell, workdir, lock)
     except (FloatingPointError, sweep_folder.TooShort) as error:
+      lock.check()
       run_directory.write_failure(path, error)
       raise Failed(str(error)) from error
 

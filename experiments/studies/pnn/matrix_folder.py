@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ml_collections import config_dict
+
 from analysis import curves, records, transfer_matrix
 from experiments.store import network_file, run_directory, sweep_folder
 from experiments.studies.pnn import matrix, sensitivity_file
@@ -83,7 +85,7 @@ def read(path: pathlib.Path) -> Matrix:
     ValueError: if there is none, or nothing in it has been learned yet.
   """
   config = matrix.read_plan(path)
-  steps, num_runs, floors = int(config.train.steps), int(config.sweep.num_runs), matrix.floors(config)
+  steps, floors = int(config.train.steps), matrix.floors(config)
   on_disk = Matrix(
     path=path,
     world=config.matrix.world,
@@ -93,7 +95,7 @@ def read(path: pathlib.Path) -> Matrix:
     steps=steps,
     top=int(config.sweep.top),
     results={
-      cell: _read_cell(path / cell.name, cell, steps, num_runs, min(matrix.floors(config, cell.target)))
+      cell: _read_cell(path / cell.name, cell, steps, config.sweep, min(matrix.floors(config, cell.target)))
       for cell in matrix.plan(config)
     },
   )
@@ -110,12 +112,14 @@ def row_of(cell: matrix.Cell) -> transfer_matrix.Row:
   return transfer_matrix.Row(cell.method + columns, "+".join(cell.sources))
 
 
-def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int, start: float) -> Result:
+def _read_cell(
+  path: pathlib.Path, cell: matrix.Cell, steps: int, sweep: config_dict.ConfigDict, start: float
+) -> Result:
   nothing = Result(cell, path, (), None, None, None, None, "", "")
   if not path.is_dir():
     return nothing._replace(note="not run", gap="not run")
   try:
-    members = sweep_folder.read_members(path, num_runs)
+    members = sweep_folder.read_members(path, sweep.num_runs)
     outcome = records.read_object(path / matrix.OUTCOME) if matrix.is_done(path) else None
     failure = run_directory.failure(path)
     spec = network_file.read_spec(path / "best") if outcome is not None else None
@@ -124,8 +128,9 @@ def _read_cell(path: pathlib.Path, cell: matrix.Cell, steps: int, num_runs: int,
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
   runs = members.runs
   note, gap = sweep_folder.why_incomplete(runs, steps, is_done=outcome is not None)
-  if members.lacking:
-    note, gap = note or f"{len(runs)} of {num_runs} runs", "; ".join(filter(None, (gap, members.lacking)))
+  has_others = len(runs) + members.num_failed < sweep.num_runs or len(runs) < sweep.top
+  if members.lacking and has_others:  # Failed runs are the worst, and the best ones are shown.
+    note, gap = note or f"{len(runs)} of {sweep.num_runs} runs", "; ".join(filter(None, (gap, members.lacking)))
   if failure:
     note, gap = "failed", f"failed: {failure}"
   curve = curves.stack([sweep_folder.points(run, steps, start) for run in runs]) if runs else None

@@ -1,5 +1,6 @@
 """Plans: what is refused, in which order jobs run, and what is known about them afterwards."""
 
+import contextlib
 import dataclasses
 import fcntl
 import itertools
@@ -7,6 +8,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -382,6 +384,40 @@ def test_a_job_gets_the_card_of_which_most_is_free_and_no_more_run_than_asked(tm
   devices = [jobs_lib.Device(str(CORE), True)] * 3
   assert jobs_lib.run(slow, jobs_lib.Folder(tmp_path / "one", slow), devices=devices, num_jobs=1)
   assert min(late - soon for soon, late in itertools.pairwise(most)) >= 0.3
+
+
+def test_cards_and_cores_are_told_apart_and_shares_add_up(tmp_path):
+  """Jobs of other launchers have core 0, half of card 0 and all of card 1."""
+  job = script("a", "")
+  folder = jobs_lib.Folder(tmp_path, [job])
+  with contextlib.ExitStack() as logs:
+    for name, devices in (("x", {"core 0": 1.0, "card 0": 0.5}), ("y", {"card 1": 1.0})):
+      other = script(name, "")
+      fcntl.flock(logs.enter_context(folder.log(other).open("a")), fcntl.LOCK_EX)
+      folder.write(other, jobs_lib.Record(jobs_lib.RUNNING, host=socket.gethostname(), devices=devices))
+    folder.write(script("z", ""), jobs_lib.Record(jobs_lib.RUNNING, host="elsewhere", devices={"core 1": 1.0}))
+
+    def free(*names, is_core=False, share=1.0):
+      return [one.name for one in jobs_lib._free([jobs_lib.Device(name, is_core, share) for name in names], folder)]
+
+    assert free("0", "1", is_core=True) == ["1"]
+    assert free("0", "1", "2") == ["2"]
+    assert free(*"012" * 2, share=0.5) == ["2", "2", "0"]  # The one of which most is free comes first.
+    assert free(*"012" * 3, share=1 / 3) == ["2", "2", "2", "0"]
+  assert free("0", "1", is_core=True) == ["0", "1"]  # Nobody holds the logs any more.
+
+
+def test_a_job_that_has_ended_and_is_not_yet_written_down_is_not_taken_for_a_killed_one(tmp_path, monkeypatch):
+  seen = []
+  save = jobs_lib._Process._save
+
+  def late(process, state, code):
+    if state == jobs_lib.DONE:
+      seen.append(jobs_lib.Folder(tmp_path, [process.job]).states()["a"])
+    save(process, state, code)
+
+  monkeypatch.setattr(jobs_lib._Process, "_save", late)
+  assert run([script("a", "")], tmp_path) and seen == [jobs_lib.RUNNING]
 
 
 def test_a_job_that_needs_many_devices_is_not_overtaken_for_ever(tmp_path):

@@ -662,6 +662,35 @@ def test_behind_dm_env_a_run_that_diverges_is_the_worst_of_its_sweep(tmp_path, m
   assert "00 failed, and its sweep goes on: the loss is" in capsys.readouterr().out
 
 
+def test_a_failure_is_of_one_config_and_needs_no_source(tmp_path, monkeypatch):
+  run.run(make_config(), tmp_path / "source")
+  config = next_config("finetune", tmp_path / "source")
+  config.world, config.sweep = "host", base.sweep(num_runs=2, top=1, sampled=())
+  config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "evaluation_episodes": 0})
+  refuse, sweep_path = loop.refuse_nan, tmp_path / "sweep"
+
+  def refuse_all(records):
+    raise FloatingPointError("made up")
+
+  def fail_first(records):
+    monkeypatch.setattr(loop, "refuse_nan", refuse)
+    refuse_all(records)
+
+  monkeypatch.setattr(loop, "refuse_nan", fail_first)
+  expected = parameters(run.run(config, sweep_path).state)
+  monkeypatch.setattr(loop, "refuse_nan", refuse_all)  # Nothing more may be learned.
+  (tmp_path / "source").rename(tmp_path / "gone")
+  assert parameters(run.run(config, sweep_path).state) == expected
+  (tmp_path / "gone").rename(tmp_path / "source")
+  first = sweep.sample(config, 0)
+  first.train.evaluation_episodes = 0
+  assert run_directory.failure(sweep_path / "runs/00", first) == "made up"
+  first.train.hyper.learning_rate *= 0.5
+  assert not run_directory.failure(sweep_path / "runs/00", first)
+  run_directory.claim(sweep_path / "runs/00", first)
+  assert not run_directory.failure(sweep_path / "runs/00")
+
+
 def test_behind_dm_env_a_sweep_whose_runs_all_diverge_fails_and_can_be_tried_again(tmp_path):
   config = make_config(world="host")
   config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "save_every": 0})

@@ -10,6 +10,7 @@ import pytest
 
 from analysis import intervals, records
 from experiments.report import drawing
+from experiments.store import run_directory
 from experiments.studies import figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -119,6 +120,15 @@ def test_a_run_that_is_short_or_empty_is_said_and_takes_no_other_away(tmp_path):
     str(short): "stops at step 5,000 of 10,000; so do the others of its line; no number of explained_variance",
     str(empty): "no 'train' record yet",
   }
+
+
+def test_a_run_that_failed_is_left_out_and_cuts_no_other_short(tmp_path, capsys):
+  for name, num_steps in (("00", 10_000), ("01", 1_000)):
+    make_run(tmp_path / "sweep/runs" / name, "scratch", features=8, level=3.0, num_steps=num_steps)
+  run_directory.write_failure(tmp_path / "sweep/runs/01", FloatingPointError("the loss is nan"))
+  runs = figures.FIGURES["learning"].read([str(tmp_path)])
+  assert [run.path.name for run in runs] == ["00"]
+  assert "sweep/runs/01 is left out, since it failed: the loss is nan" in capsys.readouterr().err
 
 
 def test_sweeps_of_one_name_are_not_averaged_together(tmp_path):

@@ -11,6 +11,7 @@ from absl.testing import flagsaver
 from analysis import intervals
 from experiments import figures as figures_binary
 from experiments.report import drawing
+from experiments.store import run_directory
 from experiments.studies import figures
 from experiments.studies.pnn import figures as pnn_figures
 from experiments.studies.pnn import matrix_folder
@@ -112,6 +113,20 @@ def test_a_run_that_is_missing_or_emptied_is_a_gap(soup, is_emptied):
   assert np.isnan(value) and why == "2 of 3 runs"  # The top of fewer runs cannot be compared.
   labels = [text.get_text() for text in figures.make("pnn_fig12", found).picture.legends[0].get_texts()]
   assert "finetune (top 2 of 2, 2 of 3 runs)" in labels
+
+
+def test_a_run_that_failed_is_the_worst_of_its_cell(soup):
+  """The top 2 of 3 runs are the same without it, and with two such runs there is no top 2."""
+  runs = soup / "finetune_pong_to_white/runs"
+  run_directory.write_failure(runs / "02", FloatingPointError("the loss is nan"))
+  (runs / "02/metrics.jsonl").write_text("")
+  found, scored = scores_of(soup)
+  assert "finetune_pong_to_white" not in found.gaps
+  assert at(scored, "finetune ← pong", "white") == (pytest.approx(2.0), "")
+  run_directory.write_failure(runs / "01", FloatingPointError("the loss is nan"))
+  found, scored = scores_of(soup)
+  assert found.gaps["finetune_pong_to_white"] == "1 of 3 runs have ended episodes, not 01 (failed), 02 (failed)"
+  assert at(scored, "finetune ← pong", "white")[1] == "1 of 3 runs"
 
 
 def test_runs_of_a_larger_sweep_that_was_given_up_are_not_read(soup):
