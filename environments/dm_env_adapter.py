@@ -29,6 +29,9 @@ class DmEnv(dm_env.Environment):
     for name in shown:
       if name not in offered:
         raise ValueError(f'no observation is called "{name}"; the world offers {", ".join(offered)}')
+    for name in ("control_dt_s", "return_bounds"):  # What films and intervals ask a world for.
+      if hasattr(environment, name):
+        setattr(self, name, getattr(environment, name))
     self._spec = {name: offered[name] for name in shown}
     self._action_spec = environment.action_spec()
     self._key = jax.random.key(seed)

@@ -71,7 +71,9 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
 
   Args:
     name: one of `names()`, `arm://host:port`, `twin/task`, `atari/game` or `package.module:maker`.
-    seed: the seed for the episodes of a world behind dm_env; None for the world's own seed. A world in JAX takes keys.
+    seed: the seed for the episodes of a world behind dm_env; None for the world's own seed. A world in JAX takes keys:
+      what shapes it is an option of another name, since the runs of a sweep share one world, and evaluations have other
+      seeds.
     observations: the observations that will be read, for a world that can leave out the others (the arm); None for all.
     **options: keyword arguments of the maker.
 

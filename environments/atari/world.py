@@ -53,7 +53,9 @@ class Atari(dm_env.Environment):
       mode: position of the console's mode switch, None for the game's own; another mode can be another game.
       difficulty: position of the difficulty switch, None for the game's own.
       repeat_action_probability: probability of playing the previous frame's action instead ("sticky"); 0 for never.
-      ends_with_life: whether a lost life also terminates an episode; the next episode then goes on in the same game.
+      ends_with_life: whether a lost life also terminates an episode; the next episode then goes on in the same game,
+        unless `reset` begins another. Returns, time limits and evaluations are then those of one life: play the trained
+        network without this option for the score of whole games.
 
     Raises:
       ValueError: names the invalid argument.

@@ -140,7 +140,8 @@ def _goes_on(config: config_dict.ConfigDict, spec: network.Network, newest: prog
 
 def is_fitted(config: config_dict.ConfigDict) -> bool:
   """Whether the newest column is to see data before it learns: it is new, and the config says so."""
-  is_new = config.method not in baselines.FINETUNING and config.output_init != "copy"
+  is_copy = config.method != "scratch" and config.output_init == "copy"  # From scratch there is none to copy.
+  is_new = config.method not in baselines.FINETUNING and not is_copy
   return is_new and config.train.column.start == "data"
 
 

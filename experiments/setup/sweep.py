@@ -59,6 +59,7 @@ def sample(config: config_dict.ConfigDict, index: int) -> config_dict.ConfigDict
     else:
       low, high = np.log(values)
       dealt = list(np.exp(rng.uniform(low, high, size=index + 1)))
-    owner[field] = float(dealt[index])
+    with owner.ignore_type():  # A config may have a whole number there.
+      owner[field] = float(dealt[index])
   member.seed = config.seed + index
   return member

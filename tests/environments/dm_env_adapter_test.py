@@ -72,3 +72,9 @@ def test_wrong_observations_and_actions_are_refused():
   env.reset()
   with pytest.raises(ValueError):
     env.step(np.full(9, 3, np.int32))
+
+
+def test_it_says_how_fast_its_world_is_and_what_it_returns_at_most():
+  world = registry.make("pong/pong")
+  env = dm_env_adapter.DmEnv(world, seed=0)
+  assert (env.control_dt_s, env.return_bounds) == (world.control_dt_s, world.return_bounds)

@@ -323,6 +323,21 @@ def test_a_copied_value_is_rescaled_to_the_new_reward_scale(tmp_path, method):
   assert partition.content_hash(task.params[:kept]) == partition.content_hash(source.params[:kept])
 
 
+@pytest.mark.parametrize(
+  ("method", "output_init", "expected"),
+  [
+    ("scratch", "copy", True),
+    ("progressive", "copy", False),
+    ("progressive", "random", True),
+    ("finetune", "random", False),
+  ],
+)
+def test_a_new_column_is_fitted_to_data_and_a_copy_is_not(method, output_init, expected):
+  config = make_config()
+  config.method, config.output_init, config.train.column.start = method, output_init, "data"
+  assert learn.is_fitted(config) == expected
+
+
 def test_a_column_that_starts_as_a_copy_learns_from_there_and_not_from_data(tmp_path):
   config = make_config()
   config.train.column.start = "data"

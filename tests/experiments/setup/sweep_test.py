@@ -1,10 +1,19 @@
-"""Mistakes of a sweep are refused by name."""
+"""What a sweep draws, and that its mistakes are refused by name."""
 
 import pytest
 from ml_collections import config_dict
 
 from experiments.configs import pong_soup
 from experiments.setup import sweep
+
+
+def test_a_whole_number_of_the_config_may_be_drawn():
+  config = pong_soup.get_config("paper")
+  assert isinstance(config.train.hyper.anneal_updates, int)
+  config.sweep.sampled = (("train.hyper.anneal_updates", "choice", (50, 50.5)), ("alpha", "choice", (0.5,)))
+  members = [sweep.sample(config, i) for i in range(2)]
+  assert {member.train.hyper.anneal_updates for member in members} == {50.0, 50.5}
+  assert {member.alpha for member in members} == {0.5}
 
 
 def test_mistakes_are_refused_by_name():
