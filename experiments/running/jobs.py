@@ -44,7 +44,7 @@ from experiments.store import run_directory
 _RECORD = ".job.json"
 DONE, QUEUED, RUNNING, STOPPED, FAILED, LEFT = "done", "queued", "running", "stopped", "failed", "left"
 _POLL_S = 0.2
-_LOOK_S = 10.0  # While a job waits for devices: how often it is seen that jobs of other launchers have left theirs.
+_LOOK_S = 10.0  # How often a job that waits for devices looks whether other launchers' jobs have left some.
 _MOST_WAITS = 3  # A table names at most so many.
 # Fields that may change under a run or a matrix (`matrix.write_plan`), which refuse a change that they cannot take.
 _GOES_ON = ("train.steps", "wandb", "matrix.")
@@ -67,9 +67,8 @@ class Record:
   ended_s: float = 0.0  # When its result was done, in seconds since the epoch; 0: unknown.
   needs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # `ended_s` of the needed jobs when it started.
   host: str = ""  # The machine on which it ran last.
-  devices: Mapping[str, float] = dataclasses.field(
-    default_factory=dict
-  )  # Those that it had there, and how much of each.
+  # The devices that it had there, and how much of each.
+  devices: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Folder:
@@ -97,7 +96,10 @@ class Folder:
     if not file.exists():
       return Record()
     try:
-      return Record(**run_directory.read_json(file))
+      record = Record(**run_directory.read_json(file))
+      if not isinstance(record.devices, Mapping):
+        raise TypeError(f"its devices are {record.devices}")
+      return record
     except TypeError as error:
       raise ValueError(f"{file} is no job's record of this version ({error}); use another --workdir") from error
     except ValueError as error:
@@ -139,22 +141,21 @@ class Folder:
     return any(self.stored(name).ended_s != ended_s for name, ended_s in record.needs.items())
 
   @contextlib.contextmanager
-  def choosing(self) -> Iterator[None]:
-    """Within this context no other launcher looks for devices in this folder."""
+  def choosing(self) -> Iterator[bool]:
+    """Within this context no other launcher takes devices in this folder; False if one is doing so."""
     with (self.path / ".devices").open("a") as file:
-      fcntl.flock(file, fcntl.LOCK_EX)
-      yield
+      yield _lock(file, patience_s=_POLL_S)
 
   def taken(self) -> dict[str, float]:
-    """How much of this machine's devices jobs in this folder have, of any part of the plan, whoever started them."""
+    """How much of each device of this machine the running jobs in this folder have, whoever started them."""
     shares = collections.defaultdict[str, float](float)
     for file in self.path.glob(f"*{_RECORD}"):
       name = file.name.removesuffix(_RECORD)
       record = self.stored(name)
       is_here = record.state == RUNNING and record.host == socket.gethostname()
       if is_here and _is_locked(self.path / f"{name}.log"):
-        for name, share in record.devices.items():
-          shares[name] += share
+        for device, share in record.devices.items():
+          shares[device] += share
     return shares
 
   def set_aside(self, job: plan_lib.Job) -> None:
@@ -257,8 +258,8 @@ def run(
       for job in _ready(jobs, folder):
         if job.name in tried or len(under_way) == num_jobs:
           continue
-        with folder.choosing():
-          free = _free(devices, folder)
+        with folder.choosing() as may_choose:
+          free = _free(devices, folder) if may_choose else []
           is_short = job.devices > len(free)
           if is_short:  # Jobs of lower priority wait too, or this one would not find enough.
             break
@@ -278,7 +279,7 @@ def run(
 
 
 def _free(devices: Sequence[Device], folder: Folder) -> list[Device]:
-  """Those that no job in the folder has; of cards that jobs share, those with the most left come first."""
+  """The devices that no job in the folder has; of shared cards, those with the most left come first."""
   left = collections.defaultdict[str, float](float)
   for device in devices:
     left[str(device)] += device.share
@@ -303,7 +304,7 @@ def _ready(jobs: Sequence[plan_lib.Job], folder: Folder) -> list[plan_lib.Job]:
 
 
 def _wait_for_one(under_way: dict[str, "_Process"], until_s: float) -> None:
-  """Waits until a job has ended, and takes it out; or until time is up or this process is asked to stop."""
+  """Waits until jobs end, and removes these; none if time is up or this process is asked to stop."""
   while not (ended := [name for name, process in under_way.items() if process.end()]):
     if stop.asked() or time.monotonic() >= until_s:
       break

@@ -100,6 +100,7 @@ def run_alone(
   there = everyone[0].task.place
   about["learned_in"] = place_lib.described(there)
   if is_sweep and isinstance(there, place_lib.Host):
+    assert lock  # Several processes cannot share such a place.
     return _one_by_one(config, path, lock, source, there)
   try:
     return _together(config, path, lock, everyone, about)
@@ -181,7 +182,7 @@ def _together(
 def _one_by_one(
   config: config_dict.ConfigDict,
   path: pathlib.Path,
-  lock: lock_lib.Lock | None,
+  lock: lock_lib.Lock,
   source: released.Source | None,
   place: place_lib.Place | None,
 ) -> Learned:
@@ -196,9 +197,11 @@ def _one_by_one(
   """
   learned, failed = list[Learned](), list[FloatingPointError]()
   paths = sweep_folder.run_paths(path, config.sweep.num_runs)
-  for i, own in enumerate(paths):
-    member = sweep_lib.sample(config, i)
+  members = [sweep_lib.sample(config, i) for i in range(len(paths))]
+  for member, own in zip(members, paths, strict=True):
     member.train.evaluation_episodes = 0
+    run_directory.refuse_another(own, member)  # Before one of them learns what the others refuse.
+  for member, own in zip(members, paths, strict=True):
     reason = run_directory.failure(own, member)
     if source and not reason and not checkpoint.steps(own / "checkpoints"):
       _refuse_another_source(config.source, source, own, paths)
@@ -207,25 +210,24 @@ def _one_by_one(
         if place:
           place.close()
         raise FloatingPointError(reason)
-      with lock_lib.alone(own) if lock else contextlib.nullcontext():  # Its sweep has no config before a run ends.
+      with lock_lib.alone(own):  # Its sweep has no config before a run ends.
         learned.append(run_alone(member, own, lock, source=source, place=place))
     except FloatingPointError as error:
       failed.append(error.with_traceback(None))  # A traceback holds the run's arrays.
-      if lock:
-        lock.check()
-        run_directory.write_failure(own, error)
-        print(f"{own} failed, and its sweep goes on: {error} (remove {own / run_directory.FAILURE} to try again)")
+      lock.check()
+      run_directory.write_failure(own, error)
+      print(f"{own} failed, and its sweep goes on without it (to try again, remove this folder): {error}")
       with stop.deferred():  # A signal that came meanwhile ends the program here.
         pass
     else:
       learned[-1].members[0].task.place.close()
-      if lock and len(learned) == 1:
+      if len(learned) == 1:
         run_directory.claim(path, config, sweep=own)
         network_file.write_spec(path, learned[0].members[0].task.agent.spec)
     place = None
   if not learned:
-    for own in paths if lock else ():  # Then the sweep has failed, and not these.
-      (own / run_directory.FAILURE).unlink(missing_ok=True)
+    for own in paths:  # Then the sweep has failed, and not these.
+      (own / run_directory.FAILURE).unlink()
     raise failed[-1]
   everyone = tuple(member for one in learned for member in one.members)
   return Learned(everyone, devices.stack([one.state for one in learned]))
@@ -233,10 +235,10 @@ def _one_by_one(
 
 def _refuse_another_source(name: str, source: released.Source, own: pathlib.Path, paths: list[pathlib.Path]) -> None:
   """Refuses to start `own` from another network than the runs of its sweep that have begun."""
+  ours = released.named(source)[released.SOURCE_HASH]
   for other in paths:
-    if checkpoint.steps(other / "checkpoints"):
-      theirs = run_directory.read_provenance(other).get(released.SOURCE_HASH)
-      if theirs and theirs != released.named(source)[released.SOURCE_HASH]:
+    if checkpoint.steps(other / "checkpoints") or run_directory.failure(other):
+      if run_directory.read_provenance(other).get(released.SOURCE_HASH, ours) != ours:
         raise ValueError(
           f"{name} has changed since {other} started from it, and {own} has yet to start; bring back what it was, or "
           f"use another --workdir"
@@ -270,7 +272,7 @@ def make_members(
   first = Member(configs[0], paths[0], make(configs[0], first_step=first_step))
   there = first.task.place  # A batch has copies of one world.
   if isinstance(there, place_lib.Host):
-    return (first,)
+    return (_on_its_own(first),)
   others = (Member(one, own, make(one, place=there)) for one, own in zip(configs[1:], paths[1:], strict=True))
   everyone = (first, *others)
   learn.warn_unread(first.task, config)
@@ -286,7 +288,7 @@ def make_members(
 
 
 def _begun(config: config_dict.ConfigDict, path: pathlib.Path) -> pathlib.Path | None:
-  """The directory of the network begun here, and None as long as a run has yet to start from its source.
+  """The directory with the specification of what learns here; None while a run has yet to start from its source.
 
   It is the run's own or its sweep's; behind `dm_env`, that of a sweep's first run with a checkpoint, once all have one
   or have failed.
@@ -320,7 +322,7 @@ def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Sou
   Raises:
     ValueError: if there is none, or it does not fit `like`.
   """
-  member = sweep_folder.run_paths(path, index + 1)[index]
+  member = sweep_folder.run_path(path, index)
   step, arrays, file = checkpoint.load_own(member)
   spec = network_file.read_spec(path)
   if like is None:
@@ -342,8 +344,8 @@ def save_best(path: pathlib.Path, index: int, best: released.Source, *, evaluati
     best: the same member, from `trained`.
     evaluation: what is known about it.
   """
-  member = sweep_folder.run_paths(path, index + 1)[index]
-  provenance = {"training": released.lineage(member, steps=best.step), **best.about()}
+  training = released.lineage(sweep_folder.run_path(path, index), steps=best.step)
+  provenance = {"training": training, **best.about()}
   released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance=provenance)
 
 
@@ -355,7 +357,8 @@ def _keep_best(path: pathlib.Path, num_runs: int) -> None:
   except sweep_folder.TooShort as error:
     print(f"no network is kept in {path / 'best'}: {error}")
     return
-  about = {name: run_directory.read_config(paths[index])[name] for name in ("world", "world_options")}
+  config = run_directory.read_config(paths[index])
+  about = {name: config[name] for name in ("world", "world_options")}
   save_best(path, index, trained(path, index), evaluation={"late_return": scores[index], **about})
 
 

@@ -1,6 +1,6 @@
 """A run directory: what was run (config.json), from what (provenance.json, network.json), and the results.
 
-    config.json  provenance.json  network.json  metrics.jsonl  checkpoints/  videos/  tensorboard/
+    config.json  provenance.json  network.json  metrics.jsonl  checkpoints/  videos/  tensorboard/  failure.json
 
 From its first checkpoint on, a directory belongs to one config. A second start with the same config continues it, and
 so does one with more steps. A start with another config is refused, and the difference is printed. The directory may be
@@ -30,7 +30,7 @@ from ml_collections import config_dict
 from analysis import records
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "mujoco-mjx", "dm_control", "dm-env-rpc")
-FAILURE = "failure.json"  # Why what was learned there came to nothing.
+FAILURE = "failure.json"  # Why a run or a matrix cell failed.
 CHECKPOINT = ".safetensors"  # A checkpoint is named by its step and this suffix.
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # The folder that holds our packages.
 _OURS = ("progressive", "agents", "environments", "experiments", "analysis")
@@ -144,8 +144,15 @@ def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep:
     ValueError: naming every field that differs.
   """
   learned = saved_steps((sweep or path) / "checkpoints")
-  if not (learned and (theirs := read_config(path))):
-    return
+  if learned and (changes := _changes(path, config, learned[-1])):
+    raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
+
+
+def _changes(path: pathlib.Path, config: config_dict.ConfigDict, step: int) -> list[str]:
+  """What differs in a directory's config, except for the changes that `claim` accepts after `step` steps."""
+  theirs = read_config(path)
+  if not theirs:
+    return []
   ours, first = json.loads(config.to_json()), read_provenance(path)
   if (
     "source" in first and ours.get("source") and present(ours["source"]).resolve() == (path / first["source"]).resolve()
@@ -156,10 +163,9 @@ def refuse_another(path: pathlib.Path, config: config_dict.ConfigDict, *, sweep:
     called, now_called = before.get(name), phase.get(name)
     if called and now_called and (_is_same(called, now_called) or not present(called).exists()):
       before[name] = now_called
-  if "steps" in before and phase.get("steps", 0) >= min(learned[-1], before["steps"]):  # The last update overshoots.
+  if "steps" in before and phase.get("steps", 0) >= min(step, before["steps"]):  # The last update overshoots.
     before["steps"] = phase["steps"]
-  if changes := difference(theirs, ours):
-    raise ValueError(f"{path} was made with another config ({'; '.join(changes)}); use another --workdir")
+  return difference(theirs, ours)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -197,28 +203,21 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def failure(path: pathlib.Path, config: config_dict.ConfigDict | None = None) -> str:
-  """Why what was learned in `path` came to nothing; '' if it did not.
+  """Why the run or the matrix cell in `path` failed; '' if it did not.
 
   Args:
-    config: which is to learn there. Where nothing was saved, a failure of another config is none of this one.
-
-  Raises:
-    ValueError: if another config has learned there.
+    config: the one that is to learn there. If another config failed and saved nothing, that failure does not count.
   """
   file = path / FAILURE
   if not file.exists():
     return ""
-  if config is not None:
-    refuse_another(path, config)
-    theirs, ours = read_config(path), json.loads(config.to_json())
-    theirs.get("train", {})["steps"] = ours["train"]["steps"]
-    if not saved_steps(path / "checkpoints") and difference(theirs, ours):
-      return ""
+  if config is not None and not saved_steps(path / "checkpoints") and _changes(path, config, 0):
+    return ""
   return str(read_json(file)["reason"])
 
 
 def write_failure(path: pathlib.Path, error: Exception) -> None:
-  """Writes `failure`. Without the file it is tried again."""
+  """Writes why `path` failed. It is tried again once the file is removed."""
   write_json(path / FAILURE, {"reason": str(error)})
 
 

@@ -26,12 +26,17 @@ class Members(NamedTuple):
 
   runs: tuple[records.Run, ...]  # Those that have finished episodes.
   lacking: str  # How many of how many there are, and which are missing; '' if all are there, or none.
-  num_failed: int  # Of the missing.
+  num_failed: int  # How many of the missing runs failed.
+
+
+def run_path(path: pathlib.Path, index: int) -> pathlib.Path:
+  """The run directory of member `index` of the sweep in `path`."""
+  return path / "runs" / f"{index:02}"
 
 
 def run_paths(path: pathlib.Path, num_runs: int) -> list[pathlib.Path]:
   """The run directories of the sweep in `path`."""
-  return [path / "runs" / f"{i:02}" for i in range(num_runs)]
+  return [run_path(path, i) for i in range(num_runs)]
 
 
 def read_members(path: pathlib.Path, num_runs: int) -> Members:
@@ -69,7 +74,7 @@ def score(path: pathlib.Path) -> float:
 
 
 def best(paths: Sequence[pathlib.Path]) -> tuple[int, list[float]]:
-  """The index of the best run in `paths`, and the `score` of each: minus infinity if it is too short.
+  """The index of the best run in `paths`, and the `score` of each: minus infinity if it is too short or failed.
 
   Raises:
     TooShort: if one is, and no other has a score.

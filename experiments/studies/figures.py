@@ -26,11 +26,13 @@ class Figure(NamedTuple):
 
 def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
   """All runs but those that failed, which are named on stderr: their curves would cut the others short."""
-  failures = {path: run_directory.failure(path) for path in records.find(patterns)}
-  for path, reason in failures.items():
-    if reason:
+  runs = list[records.Run]()
+  for path in records.find(patterns):
+    if reason := run_directory.failure(path):
       print(f"warning: {path} is left out, since it failed: {reason}", file=sys.stderr)
-  return tuple(records.read(path) for path, reason in failures.items() if not reason)
+    else:
+      runs.append(records.read(path))
+  return tuple(runs)
 
 
 FIGURES: Mapping[str, Figure] = {

@@ -166,6 +166,9 @@ def test_what_an_offline_machine_made_comes_home_without_states_that_nobody_need
     "c/done/outcome.json": "{}",
     "c/done/checkpoints/10.safetensors": "no longer needed",
     "c/under_way/checkpoints/5.safetensors": "goes on",
+    "c/host/outcome.json": "{}",
+    "c/host/runs/00/checkpoints/10.safetensors": "no longer needed",
+    "c/host_under_way/runs/00/checkpoints/5.safetensors": "goes on",
   }
   for name, text in made.items():
     file = tmp_path / "runs" / "offline" / name
@@ -179,6 +182,7 @@ def test_what_an_offline_machine_made_comes_home_without_states_that_nobody_need
   came = {str(file.relative_to(home)): file.read_text() for file in home.rglob("*") if file.is_file()}
   left = {"a/checkpoints/900.safetensors", "a/tensorboard/events", "b/checkpoints/unfinished/20.safetensors"}
   left |= {"c/done/checkpoints/10.safetensors", "d/checkpoints/10.safetensors"}
+  left |= {"c/host/runs/00/checkpoints/10.safetensors"}
   brought = {name: text for name, text in made.items() if name not in left}
   assert came == brought
 

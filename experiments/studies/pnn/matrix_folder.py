@@ -128,8 +128,9 @@ def _read_cell(
     return nothing._replace(note="unreadable", gap=f"unreadable: {error}")
   runs = members.runs
   note, gap = sweep_folder.why_incomplete(runs, steps, is_done=outcome is not None)
-  has_others = len(runs) + members.num_failed < sweep.num_runs or len(runs) < sweep.top
-  if members.lacking and has_others:  # Failed runs are the worst, and the best ones are shown.
+  # Failed runs count as the worst: without them the top runs are the same, if there are enough.
+  is_incomplete = len(runs) + members.num_failed < sweep.num_runs or len(runs) < sweep.top
+  if members.lacking and is_incomplete:
     note, gap = note or f"{len(runs)} of {sweep.num_runs} runs", "; ".join(filter(None, (gap, members.lacking)))
   if failure:
     note, gap = "failed", f"failed: {failure}"

@@ -391,11 +391,11 @@ def test_cards_and_cores_are_told_apart_and_shares_add_up(tmp_path):
   job = script("a", "")
   folder = jobs_lib.Folder(tmp_path, [job])
   with contextlib.ExitStack() as logs:
-    for name, devices in (("x", {"core 0": 1.0, "card 0": 0.5}), ("y", {"card 1": 1.0})):
-      other = script(name, "")
-      fcntl.flock(logs.enter_context(folder.log(other).open("a")), fcntl.LOCK_EX)
-      folder.write(other, jobs_lib.Record(jobs_lib.RUNNING, host=socket.gethostname(), devices=devices))
-    folder.write(script("z", ""), jobs_lib.Record(jobs_lib.RUNNING, host="elsewhere", devices={"core 1": 1.0}))
+    here = socket.gethostname()
+    taken = ({"core 0": 1.0, "card 0": 0.5}, here), ({"card 1": 1.0}, here), ({"core 1": 1.0}, "elsewhere")
+    for other, (devices, host) in zip("xyz", taken, strict=True):
+      fcntl.flock(logs.enter_context(folder.log(script(other, "")).open("a")), fcntl.LOCK_EX)
+      folder.write(script(other, ""), jobs_lib.Record(jobs_lib.RUNNING, host=host, devices=devices))
 
     def free(*names, is_core=False, share=1.0):
       return [one.name for one in jobs_lib._free([jobs_lib.Device(name, is_core, share) for name in names], folder)]
@@ -405,6 +405,22 @@ def test_cards_and_cores_are_told_apart_and_shares_add_up(tmp_path):
     assert free(*"012" * 2, share=0.5) == ["2", "2", "0"]  # The one of which most is free comes first.
     assert free(*"012" * 3, share=1 / 3) == ["2", "2", "2", "0"]
   assert free("0", "1", is_core=True) == ["0", "1"]  # Nobody holds the logs any more.
+
+
+def test_launchers_take_devices_one_after_the_other(tmp_path, monkeypatch):
+  job, make = script("a", ""), jobs_lib._Process
+
+  def make_alone(job, folder, devices):
+    with folder.choosing() as may_choose:
+      assert not may_choose
+    return make(job, folder, devices)
+
+  monkeypatch.setattr(jobs_lib, "_Process", make_alone)
+  monkeypatch.setattr(jobs_lib, "_LOOK_S", 0.1)
+  folder = jobs_lib.Folder(tmp_path, [job])
+  with folder.choosing() as may_choose:  # Another launcher.
+    assert may_choose and not run([job], tmp_path, hours=1e-4)
+  assert run([job], tmp_path)
 
 
 def test_a_job_that_has_ended_and_is_not_yet_written_down_is_not_taken_for_a_killed_one(tmp_path, monkeypatch):
@@ -553,7 +569,7 @@ def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_pa
   launcher.wait()
   assert states(jobs, tmp_path) == {"long": jobs_lib.RUNNING}
   assert not run(jobs, tmp_path)
-  # Its core is its own: another job gets the other core, and with one core waits until the first job has ended.
+  # It keeps its place: where there is a second one another job runs beside it, and with one place another waits.
   pid, began = int(folder.log(job).read_text().splitlines()[-1]), tmp_path / "began"
   monkeypatch.setattr(jobs_lib, "_LOOK_S", 0.1)
   say = "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'began').touch(); print('ran')"

@@ -674,7 +674,10 @@ def test_behind_dm_env_a_run_that_diverges_is_the_worst_of_its_sweep(tmp_path, m
   monkeypatch.setattr(actors, "behind_dm_env", None)  # Nothing is learned again.
   again = run.run(config, tmp_path)
   assert partition.content_hash(again.state.trainable) == partition.content_hash(learned.state.trainable)
-  assert "00 failed, and its sweep goes on: the loss is" in capsys.readouterr().out
+  assert "00 failed, and its sweep goes on without it (to try again, remove this folder): the loss is" in (
+    capsys.readouterr().out
+  )
+  assert len(closed) == 10  # Those of 00 and 01: of 02 nothing was made.
 
 
 def test_a_failure_is_of_one_config_and_needs_no_source(tmp_path, monkeypatch):
@@ -699,7 +702,13 @@ def test_a_failure_is_of_one_config_and_needs_no_source(tmp_path, monkeypatch):
   (tmp_path / "gone").rename(tmp_path / "source")
   first = sweep.sample(config, 0)
   first.train.evaluation_episodes = 0
+  first.source = str(tmp_path / "sweep/../source")  # The same place.
+  first.train.steps = 90
   assert run_directory.failure(sweep_path / "runs/00", first) == "made up"
+  config.train.hyper.learning_rate *= 0.5
+  with pytest.raises(ValueError, match="runs/01 was made with another config"):
+    run.run(config, sweep_path)
+  assert run_directory.failure(sweep_path / "runs/00") == "made up"
   first.train.hyper.learning_rate *= 0.5
   assert not run_directory.failure(sweep_path / "runs/00", first)
   run_directory.claim(sweep_path / "runs/00", first)
@@ -711,9 +720,10 @@ def test_behind_dm_env_a_sweep_whose_runs_all_diverge_fails_and_can_be_tried_aga
   config.train.update({"steps": 60, "num_worlds": 2, "evaluate_every": 0, "save_every": 0})
   config.train.hyper.learning_rate = 1e38
   config.sweep = base.sweep(num_runs=2, top=1, sampled=())
-  with pytest.raises(FloatingPointError, match="lower the learning rate"):
-    run.run(config, tmp_path)
-  assert not list(tmp_path.rglob("failure.json"))
+  for _ in range(2):
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+      run.run(config, tmp_path)
+    assert not list(tmp_path.rglob("failure.json"))
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient_norm"])
