@@ -19,6 +19,7 @@ import jax
 from absl import flags
 
 from experiments import binary
+from experiments.running import job_folder
 from experiments.running import jobs as jobs_lib
 from experiments.running import plan as plan_lib
 from experiments.store import run_directory
@@ -49,20 +50,20 @@ def main() -> None:
   if not _PLAN.value:
     raise ValueError("--plan is missing; give a file of experiments/plans/")
   jobs = chosen(load(_PLAN.value), _ONLY.value)
-  folder = jobs_lib.Folder(pathlib.Path(binary.workdir()), jobs)
+  folder = job_folder.Folder(pathlib.Path(binary.workdir()), jobs)
   check_flags()
   if _STATUS.value:
-    print(jobs_lib.table(jobs, folder))
+    print(job_folder.table(jobs, folder))
   elif _ON.value == "node":
     jobs_lib.run_on_node(next(job for job in jobs if job.name in _ONLY.value), folder)
   elif _ON.value == "slurm":
     check_commands(jobs, folder)
     jobs_lib.submit(jobs, folder, start=on_node, options=_SBATCH.value, is_dry=_DRY_RUN.value)
     if not _DRY_RUN.value:
-      print(jobs_lib.table(jobs, folder))
+      print(job_folder.table(jobs, folder))
   elif _DRY_RUN.value:
     check_commands(jobs, folder)
-    for job in jobs_lib.left(jobs, folder.states()):
+    for job in job_folder.left(jobs, folder.states()):
       print(shlex.join(["python", *folder.command(job)[1:]]))
   else:
     check_commands(jobs, folder)
@@ -76,7 +77,7 @@ def main() -> None:
       num_jobs=_JOBS.value,
       hours=float("inf") if _HOURS.value is None else _HOURS.value,
     )
-    print(jobs_lib.table(jobs, folder))
+    print(job_folder.table(jobs, folder))
     sys.exit(0 if is_done else 1)
 
 
@@ -135,7 +136,7 @@ def chosen(jobs: list[plan_lib.Job], names: list[str]) -> list[plan_lib.Job]:
   return [job for job in jobs if job.name in wanted or not names]
 
 
-def check_commands(jobs: list[plan_lib.Job], folder: jobs_lib.Folder) -> None:
+def check_commands(jobs: list[plan_lib.Job], folder: job_folder.Folder) -> None:
   """Refuses jobs that would fail at once.
 
   Raises:

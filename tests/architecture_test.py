@@ -66,7 +66,10 @@ ALLOWED = (
   ("experiments.setup*", ("experiments.configs.base", *_SETUP)),
   ("experiments.report*", ("experiments.report*", "experiments.store*", "progressive*", "analysis*")),
   ("experiments.running*", _RUNNING),
-  ("experiments.studies.figures", ("experiments.studies*", "experiments.report*", "analysis*")),
+  (
+    "experiments.studies.figures",
+    ("experiments.studies*", "experiments.report*", "experiments.store.run_directory", "analysis*"),
+  ),
   *((f"experiments.studies.{study}*", (f"experiments.studies.{study}*", *_STUDY)) for study in STUDIES),
   ("experiments.studies", ()),
   *((f"experiments.studies.{study}", _STUDY) for study in ("continual", "credit", "learning")),  # One file each.

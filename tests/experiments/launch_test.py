@@ -11,7 +11,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import analyse, benchmark, evaluate, figures, launch, matrix, navigate, train
-from experiments.running import jobs as jobs_lib
+from experiments.running import job_folder
 
 # A plan's binaries are imported before `flagsaver` saves: it removes the flags that are defined meanwhile.
 BINARIES = (analyse, benchmark, evaluate, figures, matrix, navigate, train)
@@ -122,7 +122,7 @@ def test_the_project_s_plans_can_be_run(tmp_path):
   for file in plans:
     jobs = launch.load(str(file))
     assert {job.binary for job in jobs} <= {module.__name__.rpartition(".")[2] for module in BINARIES}
-    launch.check_commands(jobs, jobs_lib.Folder(tmp_path, jobs))
+    launch.check_commands(jobs, job_folder.Folder(tmp_path, jobs))
 
 
 @pytest.mark.parametrize("file", sorted(pathlib.Path("experiments/plans").glob("[!_]*.py")), ids=lambda file: file.stem)

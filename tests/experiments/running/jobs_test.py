@@ -16,8 +16,8 @@ import time
 
 import pytest
 
+from experiments.running import job_folder, plan
 from experiments.running import jobs as jobs_lib
-from experiments.running import plan
 from experiments.store import lock as lock_lib
 from tests import conftest
 
@@ -43,11 +43,11 @@ SAY = "import sys, pathlib; file = pathlib.Path(sys.argv[1], 'order'); file.open
 
 def run(jobs, path, *, num_devices=1, hours=1.0):
   devices = [jobs_lib.Device(str(CORE), is_core=True)] * num_devices
-  return jobs_lib.run(jobs, jobs_lib.Folder(path, jobs), devices=devices, hours=hours)
+  return jobs_lib.run(jobs, job_folder.Folder(path, jobs), devices=devices, hours=hours)
 
 
 def states(jobs, path):
-  folder = jobs_lib.Folder(path, jobs)
+  folder = job_folder.Folder(path, jobs)
   return {name: record.state for name, record in folder.read().items()}
 
 
@@ -134,13 +134,13 @@ def test_what_comes_after_a_job_that_is_done_anew_is_done_anew_too(tmp_path):
 
   assert run(chain(SAY.format(1)), tmp_path)
   changed = chain(SAY.format(2), "new")
-  assert set(states(changed, tmp_path).values()) == {jobs_lib.LEFT}
+  assert set(states(changed, tmp_path).values()) == {job_folder.LEFT}
   assert run(changed, tmp_path)
   assert (tmp_path / "order").read_text() == "1 middle late 2 middle late new "
   broken = chain("raise SystemExit('error: no')", "newer")
   assert not run(broken, tmp_path)  # The results of another first job are not what is asked for.
-  left = dict.fromkeys(("late", "middle", "newer"), jobs_lib.LEFT)
-  assert states(broken, tmp_path) == left | {"first": jobs_lib.FAILED}
+  left = dict.fromkeys(("late", "middle", "newer"), job_folder.LEFT)
+  assert states(broken, tmp_path) == left | {"first": job_folder.FAILED}
   assert (tmp_path / "order").read_text() == "1 middle late 2 middle late new "
 
 
@@ -163,20 +163,20 @@ def learners(word):
   return [first, Learner("next", flags={"code": LEARN.format("next", word), "after": ["{first}"]})]
 
 
-@pytest.mark.parametrize("state", [jobs_lib.DONE, jobs_lib.STOPPED])
+@pytest.mark.parametrize("state", [job_folder.DONE, job_folder.STOPPED])
 def test_what_was_learned_from_a_job_that_is_done_anew_is_set_aside(tmp_path, state):
   assert run(learners("old"), tmp_path)
-  folder = jobs_lib.Folder(tmp_path, learners("old"))
+  folder = job_folder.Folder(tmp_path, learners("old"))
   folder.write(learners("old")[1], dataclasses.replace(folder.stored("next"), state=state))
   shutil.rmtree(tmp_path / "first")
-  assert states(learners("old"), tmp_path)["first"] == jobs_lib.LEFT
+  assert states(learners("old"), tmp_path)["first"] == job_folder.LEFT
   assert run(learners("new"), tmp_path)
   read = lambda name: (tmp_path / name / "learned.safetensors").read_text()  # noqa: E731
   assert (read("first"), read("next"), read("next.1")) == ("new", "new", "old")
   assert run(learners("new"), tmp_path) and not (tmp_path / "next.2").exists()
   first, after = learners("new")
   again = [dataclasses.replace(first, flags=first.flags | {"said": "otherwise"}), after]
-  assert run(again, tmp_path) and set(states(again, tmp_path).values()) == {jobs_lib.DONE}
+  assert run(again, tmp_path) and set(states(again, tmp_path).values()) == {job_folder.DONE}
   assert not (tmp_path / "next.2").exists()  # The first job was finished, and has not changed.
 
 
@@ -203,7 +203,7 @@ def test_what_another_config_has_learned_is_set_aside_and_more_steps_go_on(tmp_p
     num_before = len(list(tmp_path.glob("first.?")))
     assert run(job(seed=1, **fields), tmp_path)
     assert len(list(tmp_path.glob("first.?"))) == num_before + is_other, fields
-    assert states(job(seed=1, **fields), tmp_path) == {"first": jobs_lib.DONE}, fields
+    assert states(job(seed=1, **fields), tmp_path) == {"first": job_folder.DONE}, fields
 
 
 def test_a_matrix_with_other_train_steps_sets_old_cells_aside(tmp_path):
@@ -259,7 +259,7 @@ def test_a_locked_folder_is_not_set_aside_and_other_jobs_run(tmp_path):
   with lock_lib.alone(tmp_path / "next"):
     assert not run([*learners("new"), other], tmp_path)
   assert states([*learners("new"), other], tmp_path) == {
-    "first": jobs_lib.DONE, "next": jobs_lib.LEFT, "other": jobs_lib.DONE
+    "first": job_folder.DONE, "next": job_folder.LEFT, "other": job_folder.DONE
   }  # fmt: skip
   assert (tmp_path / "next/learned.safetensors").read_text() == "old"
 
@@ -273,14 +273,14 @@ def test_a_job_waits_for_what_its_command_does_not_name(tmp_path):
   ]
   with pytest.raises(ValueError, match="'figure' needs {test}, but no job is called that"):
     plan.check([column, figure])
-  folder = jobs_lib.Folder(tmp_path, [column, test, figure])
+  folder = job_folder.Folder(tmp_path, [column, test, figure])
   for made in ("column", "figure"):
     (tmp_path / made).mkdir()
   before = plan.figures("figure", "nav", [column])
   for job in (column, test, before):
-    folder.write(job, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job)))
-  assert states([column, test, before], tmp_path)["figure"] == jobs_lib.DONE
-  assert states([column, test, figure], tmp_path)["figure"] == jobs_lib.LEFT  # The figure was drawn without the test.
+    folder.write(job, job_folder.Record(job_folder.DONE, job_folder.as_json(job)))
+  assert states([column, test, before], tmp_path)["figure"] == job_folder.DONE
+  assert states([column, test, figure], tmp_path)["figure"] == job_folder.LEFT  # The figure was drawn without the test.
 
 
 def test_a_failed_job_blocks_only_its_dependents(tmp_path, capsys):
@@ -290,10 +290,10 @@ def test_a_failed_job_blocks_only_its_dependents(tmp_path, capsys):
     script("other", SAY.format("other")),
   ]
   assert not run(jobs, tmp_path)
-  assert states(jobs, tmp_path) == {"bad": jobs_lib.FAILED, "needy": jobs_lib.LEFT, "other": jobs_lib.DONE}
+  assert states(jobs, tmp_path) == {"bad": job_folder.FAILED, "needy": job_folder.LEFT, "other": job_folder.DONE}
   assert (tmp_path / "order").read_text() == "other "
   assert "bad: failed" in capsys.readouterr().out
-  rows = jobs_lib.table(jobs, jobs_lib.Folder(tmp_path, jobs)).splitlines()
+  rows = job_folder.table(jobs, job_folder.Folder(tmp_path, jobs)).splitlines()
   assert rows[1].endswith("error: no such thing") and rows[2].endswith("waits for bad")
 
 
@@ -327,7 +327,7 @@ def test_jobs_share_a_card_and_its_memory(tmp_path, monkeypatch):
   )
   devices, jobs = jobs_lib.devices(2), [script("a", meet), script("b", meet)]
   monkeypatch.undo()
-  folder = jobs_lib.Folder(tmp_path / "w", jobs)
+  folder = job_folder.Folder(tmp_path / "w", jobs)
   assert jobs_lib.run(jobs, folder, devices=devices)
   assert [file.read_text() for file in (tmp_path / "w").glob("*.seen")] == ["0 0.450", "0 0.450"]
   with pytest.raises(ValueError, match="'big' asks for devices=2, and those are not shared"):
@@ -372,7 +372,7 @@ def test_a_job_gets_the_card_of_which_most_is_free_and_no_more_run_than_asked(tm
     script("short", say.format("short") + wait.format("long")),
     script("after", say.format("after"), after=["short"]),
   ]
-  folder = jobs_lib.Folder(tmp_path, jobs)
+  folder = job_folder.Folder(tmp_path, jobs)
   assert jobs_lib.run(jobs, folder, devices=[jobs_lib.Device(name, False, 0.5) for name in "01"] * 2)
   card = {name: (tmp_path / name).read_text() for name in ("long", "short", "after")}
   assert card["long"] != card["short"] == card["after"]
@@ -382,20 +382,20 @@ def test_a_job_gets_the_card_of_which_most_is_free_and_no_more_run_than_asked(tm
   monkeypatch.setattr(jobs_lib, "_Process", lambda *args, **kw: most.append(time.monotonic()) or process(*args, **kw))
   slow = [script(name, "import time; time.sleep(0.3)") for name in "xyz"]
   devices = [jobs_lib.Device(str(CORE), True)] * 3
-  assert jobs_lib.run(slow, jobs_lib.Folder(tmp_path / "one", slow), devices=devices, num_jobs=1)
+  assert jobs_lib.run(slow, job_folder.Folder(tmp_path / "one", slow), devices=devices, num_jobs=1)
   assert min(late - soon for soon, late in itertools.pairwise(most)) >= 0.3
 
 
 def test_cards_and_cores_are_told_apart_and_shares_add_up(tmp_path):
   """Jobs of other launchers have core 0, half of card 0 and all of card 1."""
   job = script("a", "")
-  folder = jobs_lib.Folder(tmp_path, [job])
+  folder = job_folder.Folder(tmp_path, [job])
   with contextlib.ExitStack() as logs:
     here = socket.gethostname()
     taken = ({"core 0": 1.0, "card 0": 0.5}, here), ({"card 1": 1.0}, here), ({"core 1": 1.0}, "elsewhere")
     for other, (devices, host) in zip("xyz", taken, strict=True):
       fcntl.flock(logs.enter_context(folder.log(script(other, "")).open("a")), fcntl.LOCK_EX)
-      folder.write(script(other, ""), jobs_lib.Record(jobs_lib.RUNNING, host=host, devices=devices))
+      folder.write(script(other, ""), job_folder.Record(job_folder.RUNNING, host=host, devices=devices))
 
     def free(*names, is_core=False, share=1.0):
       return [one.name for one in jobs_lib._free([jobs_lib.Device(name, is_core, share) for name in names], folder)]
@@ -417,7 +417,7 @@ def test_launchers_take_devices_one_after_the_other(tmp_path, monkeypatch):
 
   monkeypatch.setattr(jobs_lib, "_Process", make_alone)
   monkeypatch.setattr(jobs_lib, "_LOOK_S", 0.1)
-  folder = jobs_lib.Folder(tmp_path, [job])
+  folder = job_folder.Folder(tmp_path, [job])
   with folder.choosing() as may_choose:  # Another launcher.
     assert may_choose and not run([job], tmp_path, hours=1e-4)
   assert run([job], tmp_path)
@@ -428,12 +428,12 @@ def test_a_job_that_has_ended_and_is_not_yet_written_down_is_not_taken_for_a_kil
   save = jobs_lib._Process._save
 
   def late(process, state, code):
-    if state == jobs_lib.DONE:
-      seen.append(jobs_lib.Folder(tmp_path, [process.job]).states()["a"])
+    if state == job_folder.DONE:
+      seen.append(job_folder.Folder(tmp_path, [process.job]).states()["a"])
     save(process, state, code)
 
   monkeypatch.setattr(jobs_lib._Process, "_save", late)
-  assert run([script("a", "")], tmp_path) and seen == [jobs_lib.RUNNING]
+  assert run([script("a", "")], tmp_path) and seen == [job_folder.RUNNING]
 
 
 def test_a_job_that_needs_many_devices_is_not_overtaken_for_ever(tmp_path):
@@ -465,10 +465,10 @@ def test_what_another_launcher_has_done_meanwhile_is_not_done_again(tmp_path, mo
 
 def test_reading_a_job_state_does_not_block_its_start(tmp_path):
   job = script("a", SAY.format("a"))
-  folder = jobs_lib.Folder(tmp_path, [job])
+  folder = job_folder.Folder(tmp_path, [job])
   with folder.log(job).open("a") as log:
     fcntl.flock(log, fcntl.LOCK_EX)
-    threading.Timer(0.5 * jobs_lib._POLL_S, lambda: fcntl.flock(log, fcntl.LOCK_UN)).start()
+    threading.Timer(0.5 * job_folder._PATIENCE_S, lambda: fcntl.flock(log, fcntl.LOCK_UN)).start()
     assert run([job], tmp_path)
 
 
@@ -487,24 +487,24 @@ def test_a_record_that_cannot_be_written_leaves_no_job_unwatched(tmp_path, monke
   """The disk is full when one job ends. The other job is stopped, and its record says so."""
   wait = "import time; time.sleep(300)"
   jobs = [script("short", "pass"), script("long", wait)]
-  write = jobs_lib.Folder.write
+  write = job_folder.Folder.write
 
   def full(folder, job, record):
-    if job.name == "short" and record.state == jobs_lib.DONE:
+    if job.name == "short" and record.state == job_folder.DONE:
       raise OSError("No space left on device")
     write(folder, job, record)
 
-  monkeypatch.setattr(jobs_lib.Folder, "write", full)
+  monkeypatch.setattr(job_folder.Folder, "write", full)
   with pytest.raises(OSError, match="No space left"):
     run(jobs, tmp_path, num_devices=2)
-  assert jobs_lib.Folder(tmp_path, jobs).stored("long").state == jobs_lib.STOPPED
+  assert job_folder.Folder(tmp_path, jobs).stored("long").state == job_folder.STOPPED
 
 
 def test_the_folder_of_a_job_is_where_it_writes():
   soup = plan.Job("soup", "matrix")
   cell = plan.Job("cell", "matrix", flags={"workdir": "{soup}", "cell": "white"})
   figure = plan.figures("figure", "pnn", [cell])
-  folder = jobs_lib.Folder(pathlib.Path("w"), [soup, cell, figure])
+  folder = job_folder.Folder(pathlib.Path("w"), [soup, cell, figure])
   assert folder.command(figure)[3:] == ["--figure=pnn", "--runs=w/soup", "--out=w/figure"]
   assert folder.command(cell)[3:] == ["--workdir=w/soup", "--cell=white"]
 
@@ -525,17 +525,17 @@ def test_when_time_is_up_jobs_stop_and_go_on_at_the_next_start(tmp_path):
   )
   jobs = [script("long", code), script("next", "pass")]
   assert not run(jobs, tmp_path, hours=3.0 / 3600.0)
-  assert states(jobs, tmp_path) == {"long": jobs_lib.STOPPED, "next": jobs_lib.LEFT}
-  first = jobs_lib.Folder(tmp_path, jobs).read()["long"].hours
+  assert states(jobs, tmp_path) == {"long": job_folder.STOPPED, "next": job_folder.LEFT}
+  first = job_folder.Folder(tmp_path, jobs).read()["long"].hours
   assert run(jobs, tmp_path)
-  assert jobs_lib.Folder(tmp_path, jobs).read()["long"].hours > first > 0.0
+  assert job_folder.Folder(tmp_path, jobs).read()["long"].hours > first > 0.0
 
 
 @pytest.mark.parametrize(
   ("code", "state"),
   [
-    ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)", jobs_lib.STOPPED),
-    ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", jobs_lib.FAILED),  # The system kills it.
+    ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)", job_folder.STOPPED),
+    ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", job_folder.FAILED),  # The system kills it.
   ],
 )
 def test_a_job_that_ignores_sigterm_is_killed_and_may_continue(tmp_path, monkeypatch, code, state):
@@ -562,12 +562,12 @@ def wait_for(condition):
 
 def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_path, monkeypatch, capsys):
   (job,) = jobs = [script("long", LASTING)]
-  folder = jobs_lib.Folder(tmp_path, jobs)
+  folder = job_folder.Folder(tmp_path, jobs)
   launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path)], cwd=conftest.ROOT)
   wait_for(lambda: folder.log(job).exists() and folder.log(job).read_text().splitlines()[-1:][0].isdigit())
   launcher.kill()
   launcher.wait()
-  assert states(jobs, tmp_path) == {"long": jobs_lib.RUNNING}
+  assert states(jobs, tmp_path) == {"long": job_folder.RUNNING}
   assert not run(jobs, tmp_path)
   # It keeps its place: where there is a second one another job runs beside it, and with one place another waits.
   pid, began = int(folder.log(job).read_text().splitlines()[-1]), tmp_path / "began"
@@ -579,4 +579,4 @@ def test_a_job_whose_launcher_was_killed_runs_on_and_is_not_started_twice(tmp_pa
   assert run([script("after", say)], tmp_path, num_devices=1)
   killer.join()
   assert "waiting: jobs that another launcher started in" in capsys.readouterr().out
-  wait_for(lambda: states(jobs, tmp_path) == {"long": jobs_lib.STOPPED})
+  wait_for(lambda: states(jobs, tmp_path) == {"long": job_folder.STOPPED})

@@ -10,8 +10,8 @@ import signal
 
 import pytest
 
+from experiments.running import job_folder, plan, slurm, stop
 from experiments.running import jobs as jobs_lib
-from experiments.running import plan, slurm, stop
 from experiments.store import lock as lock_lib
 from tests.experiments.running import jobs_test
 
@@ -71,7 +71,7 @@ def set_states(cluster, **states):
 
 
 def submit(jobs, path, **options):
-  folder = jobs_lib.Folder(path, jobs)
+  folder = job_folder.Folder(path, jobs)
   jobs_lib.submit(jobs, folder, start=lambda job: ["launch", "a b", job.name], **options)
   return folder
 
@@ -119,8 +119,8 @@ def test_nothing_is_submitted_twice_and_what_left_the_queue_is_submitted_again(c
 
 
 def test_what_is_done_is_not_waited_for(cluster, tmp_path):
-  folder = jobs_lib.Folder(tmp_path, JOBS)
-  folder.write(COLUMN, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(COLUMN)))
+  folder = job_folder.Folder(tmp_path, JOBS)
+  folder.write(COLUMN, job_folder.Record(job_folder.DONE, job_folder.as_json(COLUMN)))
   (tmp_path / COLUMN.name).mkdir()
   submit(JOBS, tmp_path)
   arm, figure = calls(cluster, "sbatch")
@@ -128,10 +128,10 @@ def test_what_is_done_is_not_waited_for(cluster, tmp_path):
 
 
 def test_what_comes_after_a_job_that_is_queued_anew_is_queued_after_it(cluster, tmp_path):
-  folder = jobs_lib.Folder(tmp_path, JOBS)
+  folder = job_folder.Folder(tmp_path, JOBS)
   for ended_s, job in enumerate((COLUMN, ARM, FIGURE), start=1):
     needs = {name: folder.stored(name).ended_s for name in job.needs()}
-    record = jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job), on_slurm=True, ended_s=ended_s, needs=needs)
+    record = job_folder.Record(job_folder.DONE, job_folder.as_json(job), on_slurm=True, ended_s=ended_s, needs=needs)
     folder.write(job, record)
     (tmp_path / job.name).mkdir()
   submit(JOBS, tmp_path)
@@ -146,12 +146,12 @@ def test_what_comes_after_a_job_that_is_queued_anew_is_queued_after_it(cluster, 
 
 
 def test_jobs_that_need_a_job_running_outside_slurm_are_not_submitted(cluster, tmp_path):
-  folder = jobs_lib.Folder(tmp_path, JOBS)
-  folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING))
+  folder = job_folder.Folder(tmp_path, JOBS)
+  folder.write(COLUMN, job_folder.Record(job_folder.RUNNING))
   with folder.log(COLUMN).open("w") as log:
     fcntl.flock(log, fcntl.LOCK_EX)
     submit([*JOBS, plan.Job("alone")], tmp_path)
-    with pytest.raises(jobs_lib.BusyError, match="job 'column' runs already, by another launcher here"):
+    with pytest.raises(job_folder.BusyError, match="job 'column' runs already, by another launcher here"):
       jobs_lib.run_on_node(COLUMN, folder)
   assert list(numbers(cluster)) == ["alone"]
 
@@ -159,11 +159,11 @@ def test_jobs_that_need_a_job_running_outside_slurm_are_not_submitted(cluster, t
 def test_a_job_that_ends_while_slurm_is_asked_is_done(cluster, tmp_path):
   """Its record was read before. The job has left the queue, but was not stopped."""
   folder = submit([COLUMN], tmp_path)
-  folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING, jobs_lib._as_json(COLUMN), on_slurm=True))
+  folder.write(COLUMN, job_folder.Record(job_folder.RUNNING, job_folder.as_json(COLUMN), on_slurm=True))
   (tmp_path / "column").mkdir()
   (cluster / "squeue").write_text(f"#!/bin/sh\nsed -i 's/\"running\"/\"done\"/' '{tmp_path}/column.job.json'\n")
-  (record,) = jobs_lib.Folder(tmp_path, [COLUMN]).read().values()
-  assert record.state == jobs_lib.DONE
+  (record,) = job_folder.Folder(tmp_path, [COLUMN]).read().values()
+  assert record.state == job_folder.DONE
 
 
 def test_two_launchers_do_not_submit_at_once(cluster, tmp_path):
@@ -179,7 +179,7 @@ def test_a_job_that_was_queued_twice_is_done_once(cluster, tmp_path, monkeypatch
   monkeypatch.setenv("SLURM_JOB_ID", numbers(cluster)["job"])
   for _ in range(2):
     with pytest.raises(SystemExit) as ended:
-      jobs_lib.run_on_node(job, jobs_lib.Folder(tmp_path, jobs))
+      jobs_lib.run_on_node(job, job_folder.Folder(tmp_path, jobs))
     assert ended.value.code == 0
   assert (tmp_path / "order").read_text() == "job "
 
@@ -196,42 +196,42 @@ def test_the_table_says_what_slurm_has_what_ran_and_what_waits(cluster, tmp_path
   set_states(cluster, column="RUNNING", arm="PENDING")
   folder.log(COLUMN).write_text("step 10\n")
   folder.log(FIGURE).write_text("python: not found\n")  # It was queued, could not start, and is gone.
-  table = jobs_lib.table(JOBS, jobs_lib.Folder(tmp_path, JOBS)).splitlines()
+  table = job_folder.table(JOBS, job_folder.Folder(tmp_path, JOBS)).splitlines()
   assert table[1].split(None, 4) == ["figure", "left", "0.00", "0.1", "waits for arm, column"]
   assert table[2].split(None, 4) == ["column", "running", "0.00", "1.51", "SLURM job 101, RUNNING: step 10"]
   assert table[3].split(None, 4) == ["arm", "queued", "0.00", "1", "SLURM job 102, PENDING"]
   set_states(cluster)
   for job in (COLUMN, ARM):
-    folder.write(job, jobs_lib.Record(jobs_lib.DONE, jobs_lib._as_json(job), on_slurm=True))
+    folder.write(job, job_folder.Record(job_folder.DONE, job_folder.as_json(job), on_slurm=True))
     (tmp_path / job.name).mkdir()
-  table = jobs_lib.table(JOBS, jobs_lib.Folder(tmp_path, JOBS)).splitlines()
+  table = job_folder.table(JOBS, job_folder.Folder(tmp_path, JOBS)).splitlines()
   assert table[1].split(None, 4) == ["figure", "left", "0.00", "0.1", "python: not found"]
 
 
 def test_slurm_is_asked_and_no_lock_about_what_it_runs(cluster, tmp_path):
   folder = submit([COLUMN], tmp_path)
   folder.log(COLUMN).touch()  # No process here has locked it.
-  folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING, jobs_lib._as_json(COLUMN), on_slurm=True))
+  folder.write(COLUMN, job_folder.Record(job_folder.RUNNING, job_folder.as_json(COLUMN), on_slurm=True))
   set_states(cluster, column="RUNNING")
-  assert jobs_test.states([COLUMN], tmp_path) == {"column": jobs_lib.RUNNING}
+  assert jobs_test.states([COLUMN], tmp_path) == {"column": job_folder.RUNNING}
   set_states(cluster)
-  assert jobs_test.states([COLUMN], tmp_path) == {"column": jobs_lib.STOPPED}
+  assert jobs_test.states([COLUMN], tmp_path) == {"column": job_folder.STOPPED}
 
 
 def test_a_launcher_on_a_machine_leaves_what_is_queued(cluster, tmp_path):
   jobs = [jobs_test.script("queued", "pass"), jobs_test.script("here", "pass")]
   submit(jobs[:1], tmp_path)
   assert not jobs_test.run(jobs, tmp_path)
-  assert jobs_test.states(jobs, tmp_path) == {"queued": jobs_lib.QUEUED, "here": jobs_lib.DONE}
+  assert jobs_test.states(jobs, tmp_path) == {"queued": job_folder.QUEUED, "here": job_folder.DONE}
 
 
 def test_where_there_is_no_slurm_its_jobs_count_as_stopped_and_nothing_can_be_queued(
   cluster, tmp_path, monkeypatch, capsys
 ):
   folder = submit([COLUMN], tmp_path)
-  folder.write(COLUMN, jobs_lib.Record(jobs_lib.RUNNING, jobs_lib._as_json(COLUMN), on_slurm=True))
+  folder.write(COLUMN, job_folder.Record(job_folder.RUNNING, job_folder.as_json(COLUMN), on_slurm=True))
   monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-  assert jobs_test.states([COLUMN], tmp_path) == {"column": jobs_lib.STOPPED}
+  assert jobs_test.states([COLUMN], tmp_path) == {"column": job_folder.STOPPED}
   assert capsys.readouterr().err == f"warning: no squeue here to ask what SLURM has of {tmp_path}; taken as nothing\n"
   with pytest.raises(ValueError, match="job 'column': sbatch is not on this machine"):
     submit([COLUMN], tmp_path)
@@ -260,10 +260,10 @@ STOPPED_BY_A_SIGNAL = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
 @pytest.mark.parametrize(
   ("code", "in_slurm", "state", "requeues", "exit_code"),
   [
-    ("print('done')", "RUNNING", jobs_lib.DONE, [], 0),
-    ("raise SystemExit('error: no')", "RUNNING", jobs_lib.FAILED, [], 1),
-    (STOPPED_BY_A_SIGNAL, "RUNNING", jobs_lib.STOPPED, ["requeue {number}"], 1),
-    (STOPPED_BY_A_SIGNAL, "COMPLETING", jobs_lib.STOPPED, [], 1),  # Cancelled, or preempted: SLURM is ending it.
+    ("print('done')", "RUNNING", job_folder.DONE, [], 0),
+    ("raise SystemExit('error: no')", "RUNNING", job_folder.FAILED, [], 1),
+    (STOPPED_BY_A_SIGNAL, "RUNNING", job_folder.STOPPED, ["requeue {number}"], 1),
+    (STOPPED_BY_A_SIGNAL, "COMPLETING", job_folder.STOPPED, [], 1),  # Cancelled, or preempted: SLURM is ending it.
   ],
 )
 def test_on_a_node_a_job_leaves_its_record_and_is_queued_again_where_it_was_stopped(
@@ -271,11 +271,11 @@ def test_on_a_node_a_job_leaves_its_record_and_is_queued_again_where_it_was_stop
 ):
   jobs = [job] = [jobs_test.script("job", code)]
   number = numbers(cluster)["job"] if (folder := submit(jobs, tmp_path)) else ""
-  folder.write(job, jobs_lib.Record(jobs_lib.STOPPED, hours=1.0, on_slurm=True))
+  folder.write(job, job_folder.Record(job_folder.STOPPED, hours=1.0, on_slurm=True))
   set_states(cluster, job=in_slurm)
   monkeypatch.setenv("SLURM_JOB_ID", number)
   with pytest.raises(SystemExit) as ended:
-    jobs_lib.run_on_node(job, jobs_lib.Folder(tmp_path, jobs))
+    jobs_lib.run_on_node(job, job_folder.Folder(tmp_path, jobs))
   record = json.loads((tmp_path / "job.job.json").read_text())
   assert ended.value.code == exit_code
   assert record["state"] == state and record["on_slurm"] and record["hours"] > 1.0
@@ -289,11 +289,11 @@ def test_a_job_without_checkpoints_is_not_requeued_forever(cluster, tmp_path, mo
   monkeypatch.setenv("SLURM_JOB_ID", numbers(cluster)["job"])
   with pytest.raises(SystemExit, match="1"):
     jobs_lib.run_on_node(job, folder)
-  assert calls(cluster, "scontrol") == [] and folder.stored("job").state == jobs_lib.STOPPED
+  assert calls(cluster, "scontrol") == [] and folder.stored("job").state == job_folder.STOPPED
   assert "job keeps nothing of what it has begun" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("code", "state", "exit_code"), [(0, jobs_lib.DONE, 0), (143, jobs_lib.STOPPED, 1)])
+@pytest.mark.parametrize(("code", "state", "exit_code"), [(0, job_folder.DONE, 0), (143, job_folder.STOPPED, 1)])
 def test_a_signal_to_the_launcher_stops_its_job_and_what_is_done_by_then_is_done(
   cluster, tmp_path, monkeypatch, code, state, exit_code
 ):
@@ -312,7 +312,7 @@ time.sleep(300)
   with pytest.raises(SystemExit) as ended:
     jobs_lib.run_on_node(job, folder)
   assert ended.value.code == exit_code and folder.stored(job.name).state == state
-  assert len(calls(cluster, "scontrol")) == (state == jobs_lib.STOPPED)
+  assert len(calls(cluster, "scontrol")) == (state == job_folder.STOPPED)
 
 
 def test_slurm_s_own_words_are_an_error_where_it_does_not_answer(cluster, tmp_path):
