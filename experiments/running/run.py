@@ -311,44 +311,6 @@ def restore(path: pathlib.Path, state: loop.TrainState) -> tuple[loop.TrainState
   return state, step
 
 
-def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Source:
-  """Member `index` of the sweep in `path`, at the newest checkpoint that is whole.
-
-  Args:
-    path: of the sweep.
-    index: of the member.
-    like: parameters of the same structure (arrays or shapes), auxiliary heads included; None: the network's alone.
-
-  Raises:
-    ValueError: if there is none, or it does not fit `like`.
-  """
-  member = sweep_folder.run_path(path, index)
-  step, arrays, file = checkpoint.load_own(member)
-  spec = network_file.read_spec(path)
-  if like is None:
-    params = checkpoint.network_params(arrays, spec, source=str(file))
-  else:
-    params = checkpoint.all_params(arrays, like, source=str(file))
-  about = run_directory.read_provenance(member)
-  return released.Source(
-    spec, params, step, reward_scale=released.reward_scale(member), learned_in=about.get("learned_in")
-  )
-
-
-def save_best(path: pathlib.Path, index: int, best: released.Source, *, evaluation: dict[str, Any]) -> None:
-  """Writes a sweep's best member to `path/best` as a released network.
-
-  Args:
-    path: of the sweep.
-    index: of the best member.
-    best: the same member, from `trained`.
-    evaluation: what is known about it.
-  """
-  training = released.lineage(sweep_folder.run_path(path, index), steps=best.step)
-  provenance = {"training": training, **best.about()}
-  released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance=provenance)
-
-
 def _keep_best(path: pathlib.Path, num_runs: int) -> None:
   """`save_best` by late returns, if the members got far enough to end episodes."""
   paths = sweep_folder.run_paths(path, num_runs)
@@ -358,8 +320,8 @@ def _keep_best(path: pathlib.Path, num_runs: int) -> None:
     print(f"no network is kept in {path / 'best'}: {error}")
     return
   config = run_directory.read_config(paths[index])
-  about = {name: config[name] for name in ("world", "world_options")}
-  save_best(path, index, trained(path, index), evaluation={"late_return": scores[index], **about})
+  evaluation = {"late_return": scores[index], "world": config["world"], "world_options": config["world_options"]}
+  sweep_folder.save_best(path, index, sweep_folder.trained(path, index), evaluation=evaluation)
 
 
 def _on_its_own(member: Member) -> Member:

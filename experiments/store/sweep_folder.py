@@ -1,4 +1,4 @@
-"""Reads a sweep from disk: its members' learning curves, which members are best, and why some are behind.
+"""A sweep on disk: its members' networks and learning curves, which members are best, and why some are behind.
 
 Curves are made here, from the returns of finished episodes, so that all figures draw the same curves. Members are
 compared by the last tenth of their steps. What a run has not reached is named in words and never drawn as a zero.
@@ -6,12 +6,12 @@ compared by the last tenth of their steps. What a run has not reached is named i
 
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from analysis import curves, records, transfer
-from experiments.store import run_directory
+from experiments.store import checkpoint, network_file, released, run_directory
 
 NUM_POINTS = 100  # Of a learning curve. A point of the paper averages 1/640 of a run 13 times as long as our laptop's.
 _MOST_NAMES = 3  # At most so many missing runs are named.
@@ -37,6 +37,44 @@ def run_path(path: pathlib.Path, index: int) -> pathlib.Path:
 def run_paths(path: pathlib.Path, num_runs: int) -> list[pathlib.Path]:
   """The run directories of the sweep in `path`."""
   return [run_path(path, i) for i in range(num_runs)]
+
+
+def trained(path: pathlib.Path, index: int, *, like: Any = None) -> released.Source:
+  """Member `index` of the sweep in `path`, at the newest checkpoint that is whole.
+
+  Args:
+    path: of the sweep.
+    index: of the member.
+    like: parameters of the same structure (arrays or shapes), auxiliary heads included; None: the network's alone.
+
+  Raises:
+    ValueError: if there is none, or it does not fit `like`.
+  """
+  member = run_path(path, index)
+  step, arrays, file = checkpoint.load_own(member)
+  spec = network_file.read_spec(path)
+  if like is None:
+    params = checkpoint.network_params(arrays, spec, source=str(file))
+  else:
+    params = checkpoint.all_params(arrays, like, source=str(file))
+  about = run_directory.read_provenance(member)
+  return released.Source(
+    spec, params, step, reward_scale=released.reward_scale(member), learned_in=about.get("learned_in")
+  )
+
+
+def save_best(path: pathlib.Path, index: int, best: released.Source, *, evaluation: dict[str, Any]) -> None:
+  """Writes a sweep's best member to `path/best` as a released network.
+
+  Args:
+    path: of the sweep.
+    index: of the best member.
+    best: the same member, from `trained`.
+    evaluation: what is known about it.
+  """
+  training = released.lineage(run_path(path, index), steps=best.step)
+  provenance = {"training": training, **best.about()}
+  released.save(path / "best", best.spec, best.params, evaluation=evaluation, provenance=provenance)
 
 
 def read_members(path: pathlib.Path, num_runs: int) -> Members:

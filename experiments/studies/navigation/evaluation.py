@@ -16,7 +16,6 @@ from ml_collections import config_dict
 from environments.maze import constants, top_view
 from environments.maze import world as world_lib
 from experiments.report import video as video_lib
-from experiments.running import run
 from experiments.setup import learn
 from experiments.setup import sweep as sweep_lib
 from experiments.store import checkpoint, run_directory, sweep_folder
@@ -49,7 +48,7 @@ def best_member(path: pathlib.Path) -> Best:
   index, returns = sweep_folder.best(sweep_folder.run_paths(path, config.sweep.num_runs))
   task = learn.make(sweep_lib.sample(config, index))
   episodes.check_heads(task.agent)
-  trained = run.trained(path, index, like=task.params)
+  trained = sweep_folder.trained(path, index, like=task.params)
   assert trained.step is not None  # A checkpoint has one.
   return Best(index, returns[index], trained.step, task._replace(params=trained.params))
 

@@ -223,7 +223,7 @@ def _finish(
   config: config_dict.ConfigDict, cell: Cell, path: pathlib.Path, source: released.Source | None
 ) -> dict[str, Any]:
   best, scores = sweep_folder.best(sweep_folder.run_paths(path, config.sweep.num_runs))
-  trained = run.trained(path, best)
+  trained = sweep_folder.trained(path, best)
   outcome: dict[str, Any] = {
     "method": cell.method,
     "sources": list(cell.sources),
@@ -235,7 +235,7 @@ def _finish(
   if source is not None:
     outcome["forgetting"] = _forgetting(config, cell, source, trained)
   about = outcome["evaluation"] | {"world": config.world, "world_options": config.world_options.to_dict()}
-  run.save_best(path, best, trained, evaluation=about)
+  sweep_folder.save_best(path, best, trained, evaluation=about)
   run_directory.write_json(path / OUTCOME, outcome)
   return outcome
 

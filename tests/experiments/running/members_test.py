@@ -42,14 +42,14 @@ def test_a_member_is_the_run_that_its_config_describes(tmp_path):
   assert len({member.config.train.hyper.entropy_cost for member in everyone}) == 3
   for i in (0, 2):
     alone = run.run(everyone[i].config, tmp_path / f"alone{i}").state
-    together = run.trained(tmp_path / "sweep", i).params
+    together = sweep_folder.trained(tmp_path / "sweep", i).params
     jax.tree.map(lambda a, t: np.testing.assert_allclose(t, a, atol=1e-5), alone.trainable, together)
     curves = [
       records.series(records.read(path), kind="train", name="return_mean")
       for path in (tmp_path / f"alone{i}", tmp_path / "sweep" / "runs" / f"0{i}")
     ]
     np.testing.assert_array_equal(curves[0], curves[1])
-  hashes = {partition.content_hash(run.trained(tmp_path / "sweep", i).params) for i in range(3)}
+  hashes = {partition.content_hash(sweep_folder.trained(tmp_path / "sweep", i).params) for i in range(3)}
   assert len(hashes) == 3
 
 
@@ -65,12 +65,12 @@ def test_parameters_come_with_their_auxiliary_heads_where_asked_for(tmp_path):
   (tmp_path / "config.json").write_text(config.to_json())
   own = everyone[1].task.params
   like = jax.tree.map(np.zeros_like, own)
-  whole, network_alone = run.trained(tmp_path, 1, like=like).params, run.trained(tmp_path, 1).params
+  whole, network_alone = sweep_folder.trained(tmp_path, 1, like=like).params, sweep_folder.trained(tmp_path, 1).params
   assert "auxiliary" in whole[-1] and partition.content_hash(whole) == partition.content_hash(own)
   without_heads = {layer: params for layer, params in own[-1].items() if layer != "auxiliary"}
   assert partition.content_hash(network_alone) == partition.content_hash((without_heads,))
   with pytest.raises(ValueError, match="holds 0/auxiliary/cue_from_lstm1"):
-    run.trained(tmp_path, 1, like=network_alone)
+    sweep_folder.trained(tmp_path, 1, like=network_alone)
 
 
 def test_an_interrupted_sweep_ends_the_same(tmp_path):
@@ -82,7 +82,7 @@ def test_an_interrupted_sweep_ends_the_same(tmp_path):
   assert checkpoint.steps(tmp_path / "broken" / "checkpoints")
   run.run(config, tmp_path / "broken")
   for i in range(3):
-    whole, broken = (run.trained(tmp_path / name, i).params for name in ("whole", "broken"))
+    whole, broken = (sweep_folder.trained(tmp_path / name, i).params for name in ("whole", "broken"))
     assert partition.content_hash(whole) == partition.content_hash(broken)
     lines = [
       (tmp_path / name / "runs" / f"0{i}" / "metrics.jsonl").read_text().splitlines() for name in ("whole", "broken")
@@ -149,9 +149,11 @@ def test_sweeps_of_transfers_keep_the_source(tmp_path):
   run.run(config, tmp_path / "sweep")
   source = checkpoint.load_run(tmp_path / "source")[1]
   for i in range(3):
-    assert partition.content_hash(run.trained(tmp_path / "sweep", i).params[0]) == partition.content_hash(source[0])
+    kept = sweep_folder.trained(tmp_path / "sweep", i).params[0]
+    assert partition.content_hash(kept) == partition.content_hash(source[0])
   returns = [sweep_folder.score(tmp_path / "sweep/runs" / f"{i:02}") for i in range(3)]
-  best, own = released.load_source(tmp_path / "sweep/best"), run.trained(tmp_path / "sweep", np.argmax(returns))
+  best = released.load_source(tmp_path / "sweep/best")
+  own = sweep_folder.trained(tmp_path / "sweep", int(np.argmax(returns)))
   assert partition.content_hash(best.params) == partition.content_hash(own.params)
   member = json.loads((tmp_path / f"sweep/runs/{np.argmax(returns):02}/config.json").read_text())
   assert best.reward_scale == own.reward_scale == member["train"]["hyper"]["reward_scale"]

@@ -634,11 +634,11 @@ def test_a_sweep_behind_dm_env_is_its_runs_one_after_the_other(tmp_path, monkeyp
   assert [member.config.seed for member in learned.members] == [config.seed, config.seed + 1]
   own = [jax.tree.map(lambda leaf, i=i: leaf[i], learned.state) for i in range(2)]
   for i, state in enumerate(own):
-    saved, reached = run.trained(tmp_path, i).params, partition.merge(state.trainable, state.frozen)
+    saved, reached = sweep_folder.trained(tmp_path, i).params, partition.merge(state.trainable, state.frozen)
     assert partition.content_hash(saved) == partition.content_hash(reached)
     assert lines(learned.members[i].path)[-1]["step"] == 60
   scores = [sweep_folder.score(member.path) for member in learned.members]
-  best = run.trained(tmp_path, int(np.argmax(scores))).params
+  best = sweep_folder.trained(tmp_path, int(np.argmax(scores))).params
   assert partition.content_hash(released.load_source(tmp_path / "best").params) == partition.content_hash(best)
   alone = run.run(learned.members[1].config, tmp_path / "alone").state  # A member's config alone reproduces it.
   assert partition.content_hash(alone.trainable) == partition.content_hash(own[1].trainable)
@@ -664,7 +664,7 @@ def test_behind_dm_env_a_run_that_diverges_is_the_worst_of_its_sweep(tmp_path, m
   assert len(closed) == 6  # Two worlds for each.
   assert [member.path.name for member in learned.members] == ["01"]
   assert partition.content_hash(released.load_source(tmp_path / "best").params) == partition.content_hash(
-    run.trained(tmp_path, 1).params
+    sweep_folder.trained(tmp_path, 1).params
   )
   paths = sweep_folder.run_paths(tmp_path, 3)
   assert sweep_folder.best(paths)[0] == 1 and sweep_folder.best(paths)[1][::2] == [-np.inf, -np.inf]

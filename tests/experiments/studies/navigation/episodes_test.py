@@ -16,7 +16,7 @@ from experiments.configs import base, navigation
 from experiments.running import run
 from experiments.setup import learn
 from experiments.setup import sweep as sweep_lib
-from experiments.store import checkpoint, network_file, released, run_directory
+from experiments.store import checkpoint, network_file, released, run_directory, sweep_folder
 from experiments.studies.navigation import episodes, episodes_file, evaluation, folder
 from progressive import network, partition
 from tests.experiments.studies.navigation import navigators
@@ -145,7 +145,7 @@ def test_the_best_member_is_loaded_with_its_heads(sweep):
   _, arrays = checkpoint.load_newest(sweep / "checkpoints")
   for name, array in checkpoint.flatten(best.task.params).items():
     np.testing.assert_array_equal(array, arrays[f"trainable/{name}"][1], err_msg=name)
-  alone = run.trained(sweep, 1).params
+  alone = sweep_folder.trained(sweep, 1).params
   without_heads = {layer: params for layer, params in best.task.params[-1].items() if layer != "auxiliary"}
   assert partition.content_hash(alone) == partition.content_hash((without_heads,))
 
@@ -228,7 +228,7 @@ def test_depth_is_soon_read_off_the_lstm_better_than_by_its_prior(trained):
 def test_a_trained_navigator_can_be_grown_upon(trained):
   """The kept network is the best member's. Grown, it first gives the same output, from the frozen column's features."""
   source = released.load_source(trained / "best")
-  assert partition.content_hash(source.params) == partition.content_hash(run.trained(trained, 0).params)
+  assert partition.content_hash(source.params) == partition.content_hash(sweep_folder.trained(trained, 0).params)
   assert json.loads((trained / "best/evaluation.json").read_text())["world"] == "maze/static_small"
   spec = network.Network(source.spec.columns * 2)
   grown = network.grow(jax.random.key(0), source.params, spec=spec)
