@@ -109,11 +109,12 @@ def handles_of(every: Iterable[matplotlib.axes.Axes]) -> dict[str, Any]:
 
 
 def save(fig: mpl_figure.Figure, path: pathlib.Path) -> None:
-  """Writes `path` as PNG and as SVG, whatever its suffix; equal figures give equal files."""
+  """Writes `path` as PNG and as SVG, whichever suffix it has; equal figures give equal files."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  fig.savefig(path.with_suffix(".png"), dpi=150)
-  with matplotlib.rc_context({"svg.hashsalt": path.stem}):
-    fig.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+  name = path.stem if path.suffix in (".png", ".svg") else path.name
+  fig.savefig(path.with_name(f"{name}.png"), dpi=150)
+  with matplotlib.rc_context({"svg.hashsalt": name}):
+    fig.savefig(path.with_name(f"{name}.svg"), metadata={"Date": None})
 
 
 def png(fig: mpl_figure.Figure) -> bytes:

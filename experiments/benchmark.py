@@ -42,6 +42,8 @@ def main() -> None:
     rows.append(row)  # Written each time, so that a stage that fails loses none of the others.
     file.parent.mkdir(parents=True, exist_ok=True)
     run_directory.write_json(file, {"rows": [r._asdict() for r in rows], **about, "provenance": provenance})
+  if not rows:
+    raise ValueError(f"--stages={','.join(_STAGES.value)} measured nothing; see above what it needs")
   print(benchmark.table(rows))
   print(f"wrote {file}")
 

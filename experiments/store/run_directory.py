@@ -59,6 +59,7 @@ _ADDED = {
   "train.hyper.teacher_cost": 10.0,
   "world_options.randomization.shadow": 0.0,
 }
+_NOT_THERE = object()  # No field has this value.
 _MAY_MOVE = ("teacher", "recording")  # Of `train`: what a run reads but does not contain.
 _FREE = {"wandb"}  # Where records go; learning does not depend on it.
 _NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -242,16 +243,17 @@ def is_evaluated(path: pathlib.Path, step: int) -> bool:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-  """Every field in which two configs differ, as `name: OLD there, NEW here`, except where records go."""
+  """Every field in which two configs differ, as `name: OLD there, NEW here`, except where records go.
+
+  A field that one of them lacks, being of an earlier version, has the value of what was done without it.
+  """
   changes = []
   for key in sorted({*old, *new} - _FREE):
-    a, b = old.get(key), new.get(key)
-    if key not in old and prefix + key in _ADDED and b == _ADDED[prefix + key]:
-      continue
+    a, b = (one.get(key, _ADDED.get(prefix + key, _NOT_THERE)) for one in (old, new))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       changes += difference(a, b, f"{prefix}{key}.")
-    elif a != b or (key in old) != (key in new):
-      there, here = (textwrap.shorten(repr(value), 200) for value in (a, b))
+    elif a != b:
+      there, here = (textwrap.shorten(repr(None if one is _NOT_THERE else one), 200) for one in (a, b))
       changes.append(f"{prefix}{key}: {there} there, {here} here")
   return changes
 

@@ -26,12 +26,15 @@ class Figure(NamedTuple):
 
 def _read_runs(patterns: Sequence[str]) -> tuple[records.Run, ...]:
   """All runs but those that failed, which are named on stderr: their curves would cut the others short."""
-  runs = list[records.Run]()
+  runs, failed = list[records.Run](), list[str]()
   for path in records.find(patterns):
     if reason := run_directory.failure(path):
+      failed.append(reason)
       print(f"warning: {path} is left out, since it failed: {reason}", file=sys.stderr)
     else:
       runs.append(records.read(path))
+  if not runs and failed:
+    raise ValueError(f"all runs in --runs={','.join(patterns)} failed: {failed[0]}")
   return tuple(runs)
 
 

@@ -61,7 +61,9 @@ def learning(runs: Sequence[records.Run]) -> drawing.Drawn:
 
 def _folder(run: records.Run) -> pathlib.Path:
   """The folder of the run, or of the sweep of which it is a member."""
-  return run.path.parent.parent if run.path.parent.name == "runs" and run.path.name.isdigit() else run.path
+  path = run.path.absolute()
+  is_member = path.parent.name == "runs" and path.name.isdigit() and len(path.name) > 1
+  return path.parent.parent if is_member else path
 
 
 def _labels(folders: Sequence[pathlib.Path]) -> list[str]:
@@ -94,6 +96,7 @@ def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], 
       for name in block.names
       if name in _MEASURES or name.startswith(_OF_LAYERS)
     }
+    | ({"return_mean"} if _has_episodes(run) else set())
     for run in runs
   ]
   edges = np.linspace(0.0, until, _NUM_BINS + 1)
@@ -114,7 +117,10 @@ def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray,
 
   None if no number was recorded.
   """
-  steps, values = records.series(run, kind="train", name=name)
+  if name == "return_mean" and _has_episodes(run):
+    steps, values = records.episodes(run)
+  else:
+    steps, values = records.series(run, kind="train", name=name)
   which = np.digitize(steps, edges[:-1], right=True) - 1
   has = np.isfinite(values) & (steps > 0) & (steps <= edges[-1])
   if not has.any():
@@ -123,6 +129,11 @@ def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray,
   total = np.bincount(which[has], values[has], minlength=len(edges) - 1)
   filled = count > 0
   return edges[1:], np.interp(edges[1:], edges[1:][filled], total[filled] / count[filled])
+
+
+def _has_episodes(run: records.Run) -> bool:
+  """Whether its episodes are records of their own, as behind `dm_env`."""
+  return any(block.kind == "episode" for block in run.blocks)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -259,3 +259,11 @@ def test_spectra_draw_every_number_of_columns():
   assert [text.get_text() for text in axis.get_legend().get_texts()] == [
     f"{num} columns (1 nets)" for num in range(2, 8)
   ]
+
+
+def test_a_name_with_a_dot_is_the_file_s_name_and_a_suffix_is_not(tmp_path):
+  picture = plots.learning_curves([plots.Panel("", [line("a")])], x_label="", y_label="")
+  for name in ("cost0.1_depth", "cost0.1_loops", "alone.png"):
+    plots.save(picture, tmp_path / name)
+  expected = {f"{name}.{end}" for name in ("cost0.1_depth", "cost0.1_loops", "alone") for end in ("png", "svg")}
+  assert {file.name for file in tmp_path.iterdir()} == expected

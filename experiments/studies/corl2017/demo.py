@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
+from analysis import records
 from experiments.store import arrays_file, checkpoint, released, run_directory
 from progressive import partition
 
@@ -90,6 +91,12 @@ def transfer(workdir: pathlib.Path, method: str, *, task: str, source: str, step
   """
   path, back = workdir / method, workdir / IN_SIMULATION / method
   if is_finished(path, steps):
+    played = int(records.last(records.read(path), kind="eval")["episodes"])
+    if played != episodes:
+      raise ValueError(
+        f"{path} was evaluated in {played} episodes, not {episodes}: give --evaluation_episodes={played}, or remove "
+        f"{path}, which learns again"
+      )
     print(f"{path} is finished")
   else:
     fields = {"world": f"twin/{task}", "train.steps": steps, "train.evaluation_episodes": episodes}

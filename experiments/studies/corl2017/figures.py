@@ -221,8 +221,9 @@ def _beside_the_paper(
   statistics: dict[str, Mapping[str, drawing.Cell]] = {}
   for label, pair in ours.items():
     statistics[f"{label} (ours)"] = _fig5_statistics(*pair)
-    if label in theirs:
-      statistics[f"{label} (paper)"] = _numbers(_fig5_statistics(*theirs[label]))
+    name = label.removesuffix(f", {_TAUGHT}")  # The paper has no teachers.
+    if name in theirs:
+      statistics[f"{name} (paper)"] = _numbers(_fig5_statistics(*theirs[name]))
   lines = [[_line(label, *pair) for label, pair in side.items()] for side in (ours, shown)]
   return [plots.Panel(title, side) for title, side in zip(titles, lines, strict=True)], statistics
 
@@ -385,8 +386,8 @@ def _method_and_change(run: records.Run) -> str:
 
 
 def _gap_of(run: records.Run) -> str:
-  size = run.config.get("world_options", {}).get("gap")
-  if size is None:
+  size = _place(run)["world_options.gap"]
+  if not size:
     raise ValueError(f"{run.path}: config.json has no world_options.gap; only runs on a twin of their own have a gap")
   return size
 
@@ -401,6 +402,8 @@ def _agent(run: records.Run) -> str:
 def _place(run: records.Run) -> dict[str, str]:
   """Where a run learns, and what was changed there; all arms count as one, whatever their address."""
   world, options = run.config.get("world", ""), run.config.get("world_options", {})
+  if world.startswith("twin/"):
+    options = {"gap": "full"} | options  # Its own default.
   changed = {f"world_options.{name}": options.get(name) or "" for name in ("gap", "change", "num_joints")}
   return {"world": "arm://" if world.startswith("arm://") else world, **changed}
 

@@ -39,6 +39,8 @@ _UNCLIPPED = {
 COLORS = {name: color for agent, color in _UNCLIPPED.items() for name in (agent, f"{agent}_clip")}
 # Used in turn for other agents; agents that differ only in the clip share a colour.
 _OTHER_COLORS = ("#000000", "#e377c2", "#7a4a21", "#9acd32", "#c2185b", "#00bcd4", "#e6c700", "#4b0082", "#6b6b00")
+_MOST_OF_THE_ARM = 50.0  # The largest return of an episode.
+_PERCENTAGES = ("% of the paper's", "% of an expert's")
 SHARES = (0.5, 0.25, 0.75)  # Of the way from untrained play to the best score; the first is the main result.
 SMOOTH_POINTS = 5
 # Our agents -> the legends of figure 3, and the rows of table 1. Starred agents clip rewards. So do the agents of v1,
@@ -217,7 +219,9 @@ def _counted(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
 
 
 def _bounds(everyone: folder.Navigation) -> drawing.Bounds:
-  """Bounds of scores: from 0 if no score is below it. Lemons and mushrooms give negative rewards."""
+  """Bounds of scores: from 0 if no score is below it (lemons give negative rewards), and on the arm up to 50."""
+  if not any(sweep.is_in_a_maze for sweep in everyone.sweeps):
+    return drawing.Bounds(0.0, _MOST_OF_THE_ARM, but_for=_PERCENTAGES)
   lowest = min(sweep.curve.values.min() for sweep in everyone.sweeps if sweep.curve is not None)
   return drawing.Bounds(low=0.0) if lowest >= 0.0 else drawing.Bounds()
 
@@ -255,7 +259,7 @@ def _unfit_baselines(everyone: folder.Navigation) -> dict[str, str]:
       without = _without(sweep, sweeps) or sweep
       ours, theirs = (f"top {len(one.best)} of {len(one.runs)} runs" for one in (sweep, without))
       is_choice = any(one.top < one.num_runs for one in (sweep, without))
-      changes = run_directory.difference(without.settings, sweep.settings)
+      changes = run_directory.difference(without.settings, sweep.settings, "train.")
       faults = [f"{ours} against {theirs} without"] if ours != theirs and is_choice else []
       faults += [f"other settings without its losses: {'; '.join(changes)}"] if changes else []
       if faults:
@@ -267,8 +271,8 @@ def _without(sweep: folder.Sweep, sweeps: list[folder.Sweep]) -> folder.Sweep | 
   """The baseline in `sweeps` of a sweep with auxiliary losses: the same column and clip, without these losses."""
   if not sweep.heads:
     return None
-  alike = (one for one in sweeps if (one.column, one.reward_clip) == (sweep.column, sweep.reward_clip))
-  return next((one for one in alike if not one.heads), None)
+  plain = (one for one in sweeps if not one.heads and one.reward_clip == sweep.reward_clip)
+  return next((one for one in plain if not run_directory.difference(one.column, sweep.column, "train.column.")), None)
 
 
 def _beside_paper(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
@@ -285,8 +289,8 @@ def _beside_paper(sweep: folder.Sweep) -> dict[str, drawing.Cell]:
 
   return {
     "paper's score": _or(theirs, _NOT_THERE),
-    "% of the paper's": percent_of(theirs),
-    "% of an expert's": percent_of(human),
+    _PERCENTAGES[0]: percent_of(theirs),
+    _PERCENTAGES[1]: percent_of(human),
   }
 
 

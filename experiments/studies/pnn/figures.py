@@ -72,13 +72,13 @@ def fig12(matrix: matrix_folder.Matrix) -> drawing.Drawn:
   panels = _panels(matrix)
   if not panels:
     raise ValueError(f"{matrix.path}: no cell of this matrix goes from a source to a target")
-  return _learning_curves(matrix, panels, tuple(COLORS))
+  return _learning_curves(matrix, panels)
 
 
 def _learning_curves(
-  matrix: matrix_folder.Matrix, panels_of: Sequence[_Panel], methods: Sequence[str]
+  matrix: matrix_folder.Matrix, panels_of: Sequence[_Panel], methods: Sequence[str] | None = None
 ) -> drawing.Drawn:
-  """One curve for each method of a panel: the mean of the cell's top runs."""
+  """One curve for each method of a panel (None: for all): the mean of the cell's top runs."""
   panels = []
   statistics: dict[str, dict[str, drawing.Cell]] = {}
   gaps: dict[str, str] = {}
@@ -87,7 +87,7 @@ def _learning_curves(
     lines = []
     for result in _methods_of(matrix, sources, target):
       method = matrix_folder.row_of(result.cell).method
-      if method not in methods:
+      if methods is not None and method not in methods:
         continue
       if result.gap:
         gaps[result.cell.name] = result.gap

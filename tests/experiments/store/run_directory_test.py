@@ -62,8 +62,13 @@ def test_a_field_that_an_older_config_lacks_is_what_was_done_without_it(tmp_path
   new = {"lstm": [8], "memory": "lstm", "norm": "none", "embed": ()}
   claim(tmp_path, make_config(train={"steps": 9, "column": new}, wandb="robots"))
   (tmp_path / "config.json").write_text(json.dumps({"seed": 3, "train": {"steps": 9, "column": {"lstm": [8]}}}))
-  with pytest.raises(ValueError, match="train.column.memory: None there, 'gru' here"):
+  with pytest.raises(ValueError, match="train.column.memory: 'lstm' there, 'gru' here"):
     claim(tmp_path, make_config(train={"steps": 9, "column": {"lstm": [8], "memory": "gru"}}))
+  older, newer = {"lstm": [8], "norm": "none"}, {"lstm": [8], "memory": "lstm"}  # Each lacks a field of the other.
+  assert run_directory.difference(older, newer, "train.column.") == []
+  assert run_directory.difference(newer, {"lstm": [8], "memory": "gru"}, "train.column.") == [
+    "train.column.memory: 'lstm' there, 'gru' here"
+  ]
 
 
 def test_a_file_that_cannot_be_written_is_named_and_stays_what_it_was(tmp_path, monkeypatch):

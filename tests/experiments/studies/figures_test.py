@@ -57,6 +57,13 @@ def test_figure_5_counts_what_was_put_in(runs):
   np.testing.assert_allclose([paper["@1k"][0], paper["@30k"][0], paper["@60k"][0]], [29.7, 22.4, 28.9], atol=0.1)
 
 
+def test_runs_with_a_teacher_stand_beside_the_paper_s_which_has_none(tmp_path):
+  make_run(tmp_path / "a", "finetune", features=16, level=20.0, train={"teacher": "column"})
+  assert list(figures.make("corl2017_fig5", read(tmp_path)).statistics) == [
+    "finetune, wide, taught (ours)", "finetune, wide (paper)"
+  ]  # fmt: skip
+
+
 def test_how_runs_learn_is_drawn_by_run_and_sweep(tmp_path):
   """Shows late means of the records, with members of a sweep together. A layer without dead units has no panel."""
   for name, explained in (("sweep/runs/00", 0.5), ("sweep/runs/01", 0.7), ("alone", 0.1)):
@@ -80,6 +87,26 @@ def test_more_runs_than_there_are_colours_are_told_apart(tmp_path):
     make_run(tmp_path / f"{i:02}", "scratch", features=8, level=float(i))
   lines = figures.make("learning", read(tmp_path)).picture.axes[0].lines
   assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+
+
+def test_where_each_episode_is_a_record_their_returns_are_drawn(tmp_path):
+  path = make_run(tmp_path / "a", "scratch", features=8, level=3.0)
+  lines = [json.loads(line) for line in (path / "metrics.jsonl").open()]
+  for line in lines:
+    line.pop("return_mean", None)
+    if line["kind"] == "train":
+      line["entropy"] = 1.0
+  (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  np.testing.assert_allclose(figures.make("learning", read(tmp_path)).statistics["a"]["return_mean"], [3.0])
+
+
+def test_runs_that_a_user_has_numbered_are_no_sweep(tmp_path, monkeypatch):
+  for name, level in (("runs/0", 1.0), ("runs/1", 5.0)):
+    make_run(tmp_path / name, "scratch", features=8, level=level)
+  statistics = figures.make("learning", read(tmp_path)).statistics
+  assert {name: numbers["return_mean"] for name, numbers in statistics.items()} == {"0": [1.0], "1": [5.0]}
+  monkeypatch.chdir(tmp_path)
+  assert list(figures.make("learning", [records.read(pathlib.Path("runs/0"))]).statistics) == ["0"]
 
 
 def test_a_diverged_run_is_left_out_of_measures_it_lacks(tmp_path):
@@ -129,6 +156,8 @@ def test_a_run_that_failed_is_left_out_and_cuts_no_other_short(tmp_path, capsys)
   runs = figures.FIGURES["learning"].read([str(tmp_path)])
   assert [run.path.name for run in runs] == ["00"]
   assert "sweep/runs/01 is left out, since it failed: the loss is nan" in capsys.readouterr().err
+  with pytest.raises(ValueError, match="all runs in --runs=.*01 failed: the loss is nan"):
+    figures.FIGURES["learning"].read([str(tmp_path / "sweep/runs/01")])
 
 
 def test_sweeps_of_one_name_are_not_averaged_together(tmp_path):

@@ -103,6 +103,11 @@ def test_a_finished_run_is_not_repeated(workdir):
   assert not demo.is_finished(workdir / "nothing", 1)
 
 
+def test_other_episodes_than_a_finished_run_was_evaluated_in_are_refused(workdir):
+  with pytest.raises(ValueError, match="finetune was evaluated in .* episodes, not 3: give --evaluation_episodes="):
+    demo.transfer(workdir, "finetune", task="reach/random", source="x", steps=2000, episodes=3)
+
+
 def test_a_run_that_was_not_evaluated_is_not_finished(workdir, tmp_path):
   path = tmp_path / "finetune"
   shutil.copytree(workdir / "finetune", path)

@@ -163,6 +163,10 @@ def test_the_gap_s_figure_has_what_was_put_in(tmp_path):
   np.testing.assert_allclose(lines["unchanged, wide: all episodes"], [[0.0, 36.0], [100.0, 20.0]])
   np.testing.assert_allclose(lines["finetune @1k (paper)"][:, 1], 29.7, atol=0.1)  # papers.md 2.4
   assert not drawn.gaps
+  config = json.loads((tmp_path / "u_full/config.json").read_text())
+  del config["world_options"]["gap"]  # Its default is "full".
+  (tmp_path / "u_full/config.json").write_text(json.dumps(config))
+  assert make("corl2017_gap", tmp_path).statistics.keys() == drawn.statistics.keys()
 
 
 def test_where_runs_are_unequal_in_number_the_gap_s_line_is_of_all_of_them(tmp_path):

@@ -235,7 +235,19 @@ def test_a_baseline_that_learned_otherwise_is_said(tmp_path):
   config["train"]["hyper"]["epochs"] = 4
   (tmp_path / "nav/config.json").write_text(json.dumps(config))
   said = figures.make("nav_fig3", read(tmp_path)).gaps["speed-up of static_1/nav_d2"]
-  assert said == "other settings without its losses: hyper.epochs: 4 there, 1 here"
+  assert said == "other settings without its losses: train.hyper.epochs: 4 there, 1 here"
+
+
+@pytest.mark.parametrize("newer", ["nav", "d2"])
+def test_a_field_that_an_older_sweep_lacks_makes_no_other_baseline(tmp_path, newer):
+  navigators.write_sweep(tmp_path / "nav", "nav", "static_1", [(0, 40), (0, 40)])
+  navigators.write_sweep(tmp_path / "d2", "nav_d2", "static_1", [(0, 80), (0, 80)])
+  config = json.loads((tmp_path / newer / "config.json").read_text())
+  config["train"]["column"]["output_laterals"] = "linear"
+  config["train"]["hyper"]["clip_ratio"] = 0.2
+  (tmp_path / newer / "config.json").write_text(json.dumps(config))
+  drawn = figures.make("nav_fig3", read(tmp_path))
+  assert len(drawn.more_tables["speedup"]) == 3 and not drawn.gaps
 
 
 def test_a_speed_up_waits_for_runs_that_are_not_complete(tmp_path):
@@ -276,6 +288,7 @@ def test_reachers_are_compared_with_the_reacher(tmp_path):
   rows = {row.partition("(")[2]: row_numbers for row, row_numbers in drawn.more_tables["speedup"].items()}
   assert set(rows) == {"50%)", "25%)", "75%)"} and not drawn.gaps
   assert float(rows["25%)"]["ratio"].mean) == pytest.approx(2.0, abs=0.05)
+  assert figures.make("nav_fig3", folder.Navigation(found.of("jaco/reach/fixed"))).bounds.high == 50.0
   assert set(found.untested) == {"static_1/nav"}  # An arm has no test episodes of a maze.
 
 

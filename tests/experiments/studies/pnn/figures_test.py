@@ -226,7 +226,7 @@ def test_networks_of_more_columns_than_the_paper_s_stand_last(tmp_path):
   read = matrix_folder.read(tmp_path)
   rows = list(figures.make("pnn_fig4a", read).statistics)
   assert any("progressive5" in row for row in rows)
-  figures.make("pnn_fig12", read)
+  assert any("progressive5 (ours)" in row for row in figures.make("pnn_fig12", read).statistics)
 
 
 def test_forgetting_measured_by_one_episode_has_no_interval(soup):
