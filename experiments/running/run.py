@@ -216,7 +216,7 @@ def _one_by_one(
       failed.append(error.with_traceback(None))  # A traceback holds the run's arrays.
       lock.check()
       run_directory.write_failure(own, error)
-      print(f"{own} failed, and its sweep goes on without it (to try again, remove this folder): {error}")
+      print(f"{own} failed (to try again, remove this folder): {error}")
       with stop.deferred():  # A signal that came meanwhile ends the program here.
         pass
     else:
