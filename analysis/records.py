@@ -139,7 +139,7 @@ def episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
     ValueError: if no episode has ended.
   """
   steps, count, means = columns(run, kind="train", names=_ENDED).values()
-  if count.any() and not any(block.kind == "episode" for block in run.blocks):
+  if count.any() and not has_episodes(run):
     num = count.astype(np.int64)
     return np.repeat(steps.astype(np.int64), num), np.repeat(means, num)
   return series(run, kind="episode", name="return")
@@ -148,7 +148,12 @@ def episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def has_ended(run: Run) -> bool:
   """Whether an episode of the run has ended, so that `episodes` has some."""
   count = columns(run, kind="train", names=_ENDED)["episodes"]
-  return bool(count.any()) or any(block.kind == "episode" for block in run.blocks)
+  return bool(count.any()) or has_episodes(run)
+
+
+def has_episodes(run: Run) -> bool:
+  """Whether its episodes are records of their own, as behind `dm_env`."""
+  return any(block.kind == "episode" for block in run.blocks)
 
 
 def num_steps(run: Run) -> int:

@@ -96,7 +96,7 @@ def _measured(runs: Sequence[records.Run]) -> tuple[Mapping[str, curves.Curve], 
       for name in block.names
       if name in _MEASURES or name.startswith(_OF_LAYERS)
     }
-    | ({"return_mean"} if _has_episodes(run) else set())
+    | ({"return_mean"} if records.has_episodes(run) else set())
     for run in runs
   ]
   edges = np.linspace(0.0, until, _NUM_BINS + 1)
@@ -117,7 +117,7 @@ def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray,
 
   None if no number was recorded.
   """
-  if name == "return_mean" and _has_episodes(run):
+  if name == "return_mean" and records.has_episodes(run):
     steps, values = records.episodes(run)
   else:
     steps, values = records.series(run, kind="train", name=name)
@@ -129,11 +129,6 @@ def _binned(run: records.Run, name: str, edges: np.ndarray) -> tuple[np.ndarray,
   total = np.bincount(which[has], values[has], minlength=len(edges) - 1)
   filled = count > 0
   return edges[1:], np.interp(edges[1:], edges[1:][filled], total[filled] / count[filled])
-
-
-def _has_episodes(run: records.Run) -> bool:
-  """Whether its episodes are records of their own, as behind `dm_env`."""
-  return any(block.kind == "episode" for block in run.blocks)
 
 
 def _order(name: str) -> tuple[int, str]:
