@@ -23,6 +23,7 @@ import numpy as np
 import orjson
 
 KINDS = ("train", "eval", "episode")
+NOT_FINITE = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}  # What JSON lacks, as protobuf writes it.
 _NUMBERS = frozenset((int, float))
 _ENDED = ("step", "episodes", "return_mean")  # What a 'train' record says about the episodes that ended before it.
 
@@ -186,7 +187,7 @@ def folders(pattern: str) -> tuple[pathlib.Path, ...]:
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-  """The JSON object in the file `path`.
+  """The JSON object in the file `path`, with the names of `NOT_FINITE` read as numbers.
 
   Raises:
     ValueError: if there is none; the message names file, line and fault.
@@ -201,7 +202,16 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
   if not isinstance(value, dict):
     raise ValueError(f"{path}:1: want an object, not {type(value).__name__}")
-  return value
+  return as_read(value)
+
+
+def as_read(value: Any) -> Any:
+  """`value` with tuples as lists, and with the names of `NOT_FINITE` as numbers, as it comes back from a JSON file."""
+  if isinstance(value, Mapping):
+    return {key: as_read(one) for key, one in value.items()}
+  if isinstance(value, list | tuple):
+    return [as_read(one) for one in value]
+  return NOT_FINITE.get(value, value) if isinstance(value, str) else value
 
 
 def _read_blocks(path: pathlib.Path) -> tuple[Block, ...]:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from analysis import records
 from experiments.report import text_table
 from experiments.running import plan as plan_lib
 from experiments.running import slurm
@@ -251,7 +252,7 @@ def as_json(job: plan_lib.Job) -> dict[str, Any]:
   fields = {name: str(value) for name, value in job.fields.items()}
   after = {"after": list(job.after)} if job.after else {}
   whole = {"binary": job.binary, "config": job.config, "fields": fields, "flags": words, **after}
-  return run_directory.as_read(whole)
+  return records.as_read(whole)
 
 
 def _learns_other(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

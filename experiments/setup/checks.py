@@ -87,6 +87,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
   "column.memory": tuple(column.MEMORIES),
   "column.norm": ("none", "layer"),
   "column.laterals": tuple(filter(None, layer.LATERALS)),
+  "column.output_laterals": ("linear", "adapter"),
 }
 
 # What an entry of a tuple is, and an example. It is a type; or, if the entry is itself a tuple, a tuple of types, of

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -62,7 +62,6 @@ _ADDED = {
 _NOT_THERE = object()  # No field has this value.
 _MAY_MOVE = ("teacher", "recording")  # Of `train`: what a run reads but does not contain.
 _FREE = {"wandb"}  # Where records go; learning does not depend on it.
-_NO_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
@@ -308,7 +307,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   try:
     with temporary.open("w") as file:
-      file.write(json.dumps(_map(value, _without_infinity), indent=2, allow_nan=False) + "\n")
+      file.write(json.dumps(_as_written(value), indent=2, allow_nan=False) + "\n")
       file.flush()
       os.fsync(file.fileno())  # Otherwise a power cut may leave the name without the content.
     os.replace(temporary, path)
@@ -330,12 +329,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     raise ValueError(f"{path} is damaged ({error}); copy it again") from error
   if not isinstance(value, dict):
     raise ValueError(f"{path} holds {type(value).__name__}, not an object; copy it again")
-  return as_read(value)
-
-
-def as_read(value: Mapping[str, Any]) -> dict[str, Any]:
-  """What `read_json` returns once `write_json` has written `value`, of strings, lists and numbers."""
-  return _map(value, lambda one: _NO_NUMBERS.get(one, one) if isinstance(one, str) else one)
+  return records.as_read(value)
 
 
 def finite(x: Any) -> float | None:
@@ -343,17 +337,15 @@ def finite(x: Any) -> float | None:
   return float(x) if math.isfinite(x) else None
 
 
-def _without_infinity(value: Any) -> Any:
+def _as_written(value: Any) -> Any:
+  """The opposite of `records.as_read`."""
+  if isinstance(value, Mapping):
+    return {key: _as_written(one) for key, one in value.items()}
+  if isinstance(value, list | tuple):
+    return [_as_written(one) for one in value]
   if not isinstance(value, float) or math.isfinite(value):
     return value
-  return next(name for name, one in _NO_NUMBERS.items() if one == value or math.isnan(one))
-
-
-def _map(value: Any, change: Callable[[Any], Any]) -> Any:
-  """Applies `change` to every value inside lists and dictionaries."""
-  if isinstance(value, Mapping):
-    return {key: _map(one, change) for key, one in value.items()}
-  return [_map(one, change) for one in value] if isinstance(value, list | tuple) else change(value)
+  return next(name for name, one in records.NOT_FINITE.items() if one == value or math.isnan(one))
 
 
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def test_a_number_that_cannot_be_is_refused(name, value, may_be):
     ("column.joins", ("velocity", "lstm2"), "(('velocity', 'lstm2'),)"),
     ("column.pixel_init", "contrasts", "nearest is contrast"),
     ("column.memory", "gruu", "nearest is gru"),
+    ("column.output_laterals", "adaptor", "nearest is adapter"),
     ("column.norm", "layers", "nearest is layer"),
     ("hyper.optimizer", "adamw", "nearest is adam"),
   ],

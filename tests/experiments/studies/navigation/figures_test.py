@@ -246,6 +246,11 @@ def test_a_field_that_an_older_sweep_lacks_makes_no_other_baseline(tmp_path, new
   config["train"]["column"]["output_laterals"] = "linear"
   config["train"]["hyper"]["clip_ratio"] = 0.2
   (tmp_path / newer / "config.json").write_text(json.dumps(config))
+  assert config["train"]["hyper"]["fan_in"] == "Infinity"
+  older = tmp_path / ("d2" if newer == "nav" else "nav") / "config.json"
+  lacking = json.loads(older.read_text())
+  del lacking["train"]["hyper"]["fan_in"]
+  older.write_text(json.dumps(lacking))
   drawn = figures.make("nav_fig3", read(tmp_path))
   assert len(drawn.more_tables["speedup"]) == 3 and not drawn.gaps
 
