@@ -16,14 +16,14 @@ import array
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
 KINDS = ("train", "eval", "episode")
-NOT_FINITE = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}  # What JSON lacks, as protobuf writes it.
+_NOT_FINITE = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}  # What JSON lacks, as protobuf writes it.
 _NUMBERS = frozenset((int, float))
 _ENDED = ("step", "episodes", "return_mean")  # What a 'train' record says about the episodes that ended before it.
 
@@ -187,7 +187,7 @@ def folders(pattern: str) -> tuple[pathlib.Path, ...]:
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-  """The JSON object in the file `path`, with the names of `NOT_FINITE` read as numbers.
+  """The JSON object in the file `path`, with "Infinity", "-Infinity" and "NaN" read as numbers.
 
   Raises:
     ValueError: if there is none; the message names file, line and fault.
@@ -206,12 +206,26 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def as_read(value: Any) -> Any:
-  """`value` with tuples as lists, and with the names of `NOT_FINITE` as numbers, as it comes back from a JSON file."""
+  """`value` as it comes back from a JSON file that holds `as_written(value)`, with tuples as lists."""
+  return _map(value, lambda one: _NOT_FINITE.get(one, one) if isinstance(one, str) else one)
+
+
+def as_written(value: Any) -> Any:
+  """`value` for a JSON file: numbers that are not finite are the words "Infinity", "-Infinity" and "NaN"."""
+  return _map(value, _in_words)
+
+
+def _in_words(value: Any) -> Any:
+  if not isinstance(value, float) or math.isfinite(value):
+    return value
+  return next(name for name, one in _NOT_FINITE.items() if one == value or math.isnan(one))
+
+
+def _map(value: Any, change: Callable[[Any], Any]) -> Any:
+  """Applies `change` to every value inside lists and dictionaries."""
   if isinstance(value, Mapping):
-    return {key: as_read(one) for key, one in value.items()}
-  if isinstance(value, list | tuple):
-    return [as_read(one) for one in value]
-  return NOT_FINITE.get(value, value) if isinstance(value, str) else value
+    return {key: _map(one, change) for key, one in value.items()}
+  return [_map(one, change) for one in value] if isinstance(value, list | tuple) else change(value)
 
 
 def _read_blocks(path: pathlib.Path) -> tuple[Block, ...]:

@@ -307,7 +307,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   try:
     with temporary.open("w") as file:
-      file.write(json.dumps(_as_written(value), indent=2, allow_nan=False) + "\n")
+      file.write(json.dumps(records.as_written(value), indent=2, allow_nan=False) + "\n")
       file.flush()
       os.fsync(file.fileno())  # Otherwise a power cut may leave the name without the content.
     os.replace(temporary, path)
@@ -335,17 +335,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def finite(x: Any) -> float | None:
   """`x` for a JSON file; None, i.e. null, if it is not finite."""
   return float(x) if math.isfinite(x) else None
-
-
-def _as_written(value: Any) -> Any:
-  """The opposite of `records.as_read`."""
-  if isinstance(value, Mapping):
-    return {key: _as_written(one) for key, one in value.items()}
-  if isinstance(value, list | tuple):
-    return [_as_written(one) for one in value]
-  if not isinstance(value, float) or math.isfinite(value):
-    return value
-  return next(name for name, one in records.NOT_FINITE.items() if one == value or math.isnan(one))
 
 
 def _resumed(first: dict[str, Any], now: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
