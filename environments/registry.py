@@ -71,11 +71,11 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
 
   Args:
     name: one of `names()`, `arm://host:port`, `twin/task`, `atari/game` or `package.module:maker`.
-    seed: the seed for the episodes of a world behind dm_env; None for the world's own seed. A world in JAX takes keys:
-      what shapes it is an option of another name, since the runs of a sweep share one world, and evaluations have other
-      seeds.
+    seed: the seed for the episodes of a world behind dm_env; None for the world's own seed. The maker of a world in JAX
+      has no such parameter, since its episodes come from keys.
     observations: the observations that will be read, for a world that can leave out the others (the arm); None for all.
-    **options: keyword arguments of the maker.
+    **options: keyword arguments of the maker. It gets lists as tuples, which can be fields of a frozen dataclass, and
+      which a config that was saved as JSON no longer has.
 
   Raises:
     ValueError: for an unknown name (the error gives the nearest one), for an invalid option (the error names it and
@@ -85,6 +85,7 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
   """
   maker = _maker(name)
   known = inspect.signature(maker).parameters
+  options = {key: _without_lists(value) for key, value in options.items()}
   given: dict[str, Any] = {"seed": seed, "observations": observations and sorted(set(observations))}
   arguments = {key: value for key, value in given.items() if key in known and value is not None} | options
   _check(name, known, arguments)
@@ -103,6 +104,11 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
       world.close()  # An arm has one client at a time.
       raise
   conformance.check_made(world, name)
+  if "seed" in known:
+    raise ValueError(
+      f'"{name}": its maker takes a seed, but is of a world in JAX, whose episodes come from keys; the runs of a sweep '
+      f"share one world, and an evaluation has another seed: call what shapes the world by another name"
+    )
   if name not in _OURS and not name.startswith(tuple(_OPEN)):
     conformance.check_forms(world, type(world).__name__)
   return world
@@ -182,6 +188,11 @@ def _load(path: str, name: str) -> Maker:
   if not callable(maker):
     raise ValueError(f'"{name}" cannot be made: {module_name} has no function or class "{attribute}"')
   return maker
+
+
+def _without_lists(value: Any) -> Any:
+  """The value with tuples in place of lists."""
+  return tuple(_without_lists(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _check(name: str, known: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ resume. Only the last evaluation comes after its checkpoint.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -138,14 +138,23 @@ def consume(
 
   The last evaluation comes once everything learned is safe, since behind `dm_env` it can take long and fail. A state
   that was evaluated is filmed after all else. If the program is asked to stop, the state is saved at once, and an
-  evaluation that is due just then is left out.
+  evaluation that is due just then is left out. If a world ends the run by an error, its last state is saved first.
 
   Raises:
     SystemExit: if it was asked to stop (`stop.deferred`).
   """
-  previous = first_step
+  previous = saved = first_step
+
+  def rescue(error: Exception) -> None:
+    if saved < previous and not isinstance(error, FloatingPointError) and _is_there(state):
+      try:
+        save(state, previous)
+        error.add_note(f"step {previous:,} is saved, and the same command goes on from there")
+      except (OSError, ValueError, FloatingPointError) as failure:
+        error.add_note(f"step {previous:,} could not be saved: {failure}")
+
   with stop.deferred():
-    for state, records in updates:
+    for state, records in _rescued(updates, rescue):
       step = step_of(state)
       is_over, is_asked = step >= until_step, hosts.asked_to_stop()
       is_evaluated = (is_over or _is_due(previous, step, evaluate_every)) and not is_asked
@@ -154,6 +163,7 @@ def consume(
       _write(records, sinks)
       if step > first_step and (is_over or is_asked or _is_due(previous, step, save_every)):
         save(state, step)
+        saved = step
       if is_evaluated and is_over:
         _write(evaluate(state, step), sinks)
       if is_evaluated:
@@ -163,6 +173,20 @@ def consume(
       previous = step
     hosts.asked_to_stop(is_over=True)  # For a signal during the last evaluation, too.
   return state
+
+
+def _rescued(updates: Iterable[Any], rescue: Callable[[Exception], None]) -> Iterator[Any]:
+  """The updates; their error is raised after `rescue` has been called with it."""
+  try:
+    yield from updates
+  except Exception as error:
+    rescue(error)
+    raise
+
+
+def _is_there(state: TrainState) -> bool:
+  """Whether no leaf was donated to the next update."""
+  return not any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
 def _write(records: Sequence[Record], sinks: Sequence[Callable[[Record], None]]) -> None:

@@ -77,8 +77,7 @@ def make(
   """The place called `name`, with `num_worlds` environments if it is behind `dm_env`.
 
   `observations` are those that will be read, None for all; a world behind `dm_env` may leave out the others. A run that
-  continues at `first_step` begins other episodes there than at step 0. In JAX episodes come from keys; there the seed
-  shapes the world.
+  continues at `first_step` begins other episodes there than at step 0. In JAX episodes come from keys.
 
   Raises:
     ValueError: for more worlds than there can be, for options `seed` and `observations`, or as `registry.make` for an
@@ -91,7 +90,7 @@ def make(
   own_seed = int(np.random.SeedSequence((seed, first_step)).generate_state(1)[0] >> 1) if first_step else seed
   world = make_one(seed=own_seed)
   if not isinstance(world, dm_env.Environment):
-    return Simulation(name, make_one(seed=seed) if first_step else world)
+    return Simulation(name, world)
   if num_worlds > 1 and getattr(world, "is_unique", False):
     world.close()
     raise ValueError(f"train.num_worlds={num_worlds}: {name} is one arm; set train.num_worlds=1")

@@ -13,6 +13,11 @@ import numpy as np
 from dm_env import specs
 
 from environments import batch, core, registry
+from experiments.configs import base
+from experiments.running import run
+from experiments.setup import learn, place
+from experiments.store import released
+from tests.agents import worlds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -73,14 +78,14 @@ def test_the_example_plays_as_it_says():
 
 
 def test_who_follows_the_ball_catches_it():
-  place = batch.Batch(registry.make("examples.own_world:Catch"), 16, ("pixels",), ("column",))
-  state, rewards = place.init(jax.random.key(0)), []
+  games = batch.Batch(registry.make("examples.own_world:Catch"), 16, ("pixels",), ("column",))
+  state, rewards = games.init(jax.random.key(0)), []
   balls = np.asarray(state.timestep.privileged["column"])
   assert len(set(balls)) > 2
   for _ in range(9):
     boards = np.asarray(state.timestep.observation["pixels"])[..., 0]
     action = 1 + np.sign(balls - boards[:, -1].argmax(1))
-    state = place.step(state, jnp.asarray(action[:, None], jnp.int32))
+    state = games.step(state, jnp.asarray(action[:, None], jnp.int32))
     rewards.append(np.asarray(state.timestep.reward))
   np.testing.assert_array_equal(np.sum(rewards, 0), 1.0)
   assert (np.asarray(state.timestep.step_type) == core.LAST).all()
@@ -91,6 +96,30 @@ def _run(*arguments: str) -> None:
   variables = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
   done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
+
+
+def test_a_world_with_a_tuple_option_is_trained_continued_and_played(tmp_path):
+  """Its config comes back from JSON with a list."""
+  options = {"num_choices": (3, 3)}
+  config = base.experiment(
+    world="tests.agents.worlds:Bandit",
+    world_options=options,
+    train=base.phase(
+      column=base.column(inputs=("signal",), conv=(), dense=(4,), lstm=()),
+      steps=16,
+      num_worlds=2,
+      num_steps=4,
+      evaluate_every=0,
+      evaluation_episodes=0,
+      save_every=0,
+    ),
+  )
+  run.run(config, tmp_path)
+  config.train.steps = 32
+  run.run(config, tmp_path)
+  task = learn.player(released.load_source(tmp_path), *released.trained_in(tmp_path))
+  assert task.place.world == worlds.Bandit(**options)
+  assert place.num_choices(task.place) == (3, 3)
 
 
 def test_the_example_is_trained_and_goes_on_behind_dm_env(tmp_path):

@@ -208,8 +208,27 @@ def test_what_cannot_be_made_is_refused_by_name(name, options, words):
 def test_an_unhashable_world_is_refused():
   with pytest.raises(ValueError, match="made a Unhashable without a hash .*; make Unhashable a frozen dataclass"):
     registry.make(f"{HERE}:Unhashable")
-  with pytest.raises(ValueError, match="made a Bandit without a hash .*list"):
-    registry.make("tests.agents.worlds:Bandit", num_choices=[2, 3])
+  with pytest.raises(ValueError, match="made a Bandit without a hash .*dict"):
+    registry.make("tests.agents.worlds:Bandit", num_choices={2: 3})
+
+
+def test_a_list_is_a_tuple_to_a_maker(registered):
+  given = {}
+  registered("any", lambda **options: given.update(options) or worlds.CueRecall())
+  registry.make("any", sizes=[2, [3, (4, [])]], names="ab")
+  assert given == {"sizes": (2, (3, (4, ()))), "names": "ab"}
+
+
+def test_a_world_in_jax_takes_no_seed():
+  with pytest.raises(ValueError, match="its maker takes a seed, but is of a world in JAX.*by another name"):
+    registry.make(f"{HERE}:Seeded", seed=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeded(worlds.CueRecall):
+  """Another seed is another world."""
+
+  seed: int = 0
 
 
 @dataclasses.dataclass

@@ -1,5 +1,7 @@
 """Runs end, resume exactly after a kill, and forget nothing that was saved. On small worlds, in seconds."""
 
+import dataclasses
+import itertools
 import json
 import pathlib
 import random
@@ -10,6 +12,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,7 +24,7 @@ from experiments.setup import checks, learn, sweep
 from experiments.store import checkpoint, released, run_directory, sweep_folder
 from experiments.store import lock as lock_lib
 from progressive import network, partition
-from tests.agents import worlds
+from tests.agents import agents_for_tests, worlds
 
 SIGNAL = worlds.CueRecall().observation_spec()["signal"]
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -129,7 +132,7 @@ _KILLED = """
 import sys
 sys.path.insert(0, {root!r})
 from environments import registry
-from tests.agents import worlds
+from tests.agents import agents_for_tests, worlds
 registry.make = lambda name, **options: worlds.CueRecall()
 registry.resolve = lambda name, options: options
 from tests.experiments.running import run_test
@@ -489,6 +492,68 @@ def test_behind_dm_env_a_resumed_run_has_other_episodes(tmp_path, monkeypatch):
     config.train.steps = steps
     run.run(config, tmp_path / "sweep")
   assert seeds[3:] == [(3, 0), (4, 0), (3, 20), (4, 20)]
+
+
+@pytest.mark.parametrize("mode", [{}, {"lag": 1}, {"free_running": True}])
+def test_what_was_learned_before_a_world_fails_is_saved(tmp_path, monkeypatch, mode):
+  """As when an arm's server cannot end a step. Nothing else would be saved before the end."""
+  step, num_steps, learn_once, updates = dm_env_adapter.DmEnv.step, itertools.count(1), loop.learn, []
+
+  def learn(state, played, **rest):
+    updates.append(played)
+    return learn_once(state, played, **rest)
+
+  def failing(world, action):
+    if next(num_steps) >= 38 and len(updates) > 3:  # A world that runs free is not in step with them.
+      raise ValueError("the camera gives no picture")
+    return step(world, action)
+
+  config = make_config(world="host")
+  config.train.update({"evaluate_every": 0, "evaluation_episodes": 0, "num_worlds": 1, "save_every": 0, "steps": 60})
+  config.train.update(mode)
+  config.train.hyper.correction = "vtrace"
+  with monkeypatch.context() as patch:
+    patch.setattr(dm_env_adapter.DmEnv, "step", failing)
+    patch.setattr(loop, "learn", learn)
+    with pytest.raises(ValueError, match="no picture") as raised:
+      run.run(config, tmp_path)
+  (saved,) = checkpoint.steps(tmp_path / "checkpoints")
+  learned = [r["step"] for r in lines(tmp_path) if r["kind"] == "train"]
+  assert learned[-1] == saved and (saved == 35 or "free_running" in mode)
+  assert raised.value.__notes__ == [f"step {saved} is saved, and the same command goes on from there"]
+  assert int(run.run(config, tmp_path).state.step) == 60
+  assert [r["step"] for r in lines(tmp_path) if r["kind"] == "train"] == list(range(5, 61, 5))
+
+
+def test_the_error_of_a_world_is_said_even_if_nothing_can_be_saved(tmp_path, monkeypatch):
+  def full(*_, **__):
+    raise OSError("no space left")
+
+  def updates():
+    state = loop.init(*agents_for_tests.make(worlds.CueRecall()), jax.random.key(0), num_worlds=1)
+    yield dataclasses.replace(state, step=jnp.int32(5)), []
+    raise ValueError("the camera gives no picture")
+
+  with pytest.raises(ValueError, match="no picture") as raised:
+    loop.consume(
+      updates(), first_step=0, until_step=9, sinks=(), evaluate=full, evaluate_every=0, save=full, save_every=0
+    )
+  assert raised.value.__notes__ == ["step 5 could not be saved: no space left"]
+
+
+def test_a_state_that_the_next_update_was_given_is_not_saved(tmp_path, monkeypatch):
+  step, num_updates = devices.train_step, itertools.count(1)
+
+  def failing(*arguments, **named):
+    result = step(*arguments, **named)
+    if next(num_updates) == 4:
+      raise RuntimeError("out of memory")
+    return result
+
+  monkeypatch.setattr(devices, "train_step", failing)
+  with pytest.raises(RuntimeError, match="out of memory") as raised:
+    run.run(make_config(), tmp_path)
+  assert not getattr(raised.value, "__notes__", None) and not checkpoint.steps(tmp_path / "checkpoints")
 
 
 def test_free_running_worlds_are_learned_in_to_the_last_step_and_on_resume(tmp_path, monkeypatch):

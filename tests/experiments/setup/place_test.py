@@ -20,11 +20,6 @@ def test_without_names_all_that_a_world_shows_is_shown(monkeypatch):
   assert place.make("own", {}).world == (world, None)
 
 
-def test_a_jax_world_has_the_same_seed_after_resume(monkeypatch):
-  monkeypatch.setattr(registry, "make", lambda name, *, seed, observations: ("shaped by", seed))
-  assert place.make("own", {}, seed=7, first_step=100).world == ("shaped by", 7)
-
-
 def test_worlds_behind_dm_env_differ_in_their_seeds_and_an_arm_is_one(monkeypatch):
   seeds = []
 
