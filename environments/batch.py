@@ -65,7 +65,9 @@ def begin(batch: Batch, key: jax.Array) -> BatchState:
 @functools.partial(jax.jit, static_argnames="environment")
 @core.in_float32
 def _reset(environment: core.Environment, keys: jax.Array) -> core.State:
-  return jax.vmap(environment.reset)(keys)
+  state = jax.vmap(environment.reset)(keys)
+  # A weakly typed number would be of full type after a step, and every program compiled for both.
+  return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
 
 
 @functools.partial(jax.jit, static_argnames="environment")

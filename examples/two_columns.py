@@ -32,7 +32,7 @@ def examples(key: jax.Array, task: int, num: int) -> tuple[jax.Array, jax.Array]
   """(x `[num, D]`, y `[num, outputs]`) of a task: the task's own readout of features that all tasks share."""
   x = jax.random.normal(key, (num, NUM_INPUTS))
   features = jnp.tanh(2 * x @ jax.random.normal(jax.random.key(100), (NUM_INPUTS, NUM_FEATURES)) / NUM_INPUTS**0.5)
-  return x, features @ jax.random.normal(jax.random.key(task), (NUM_FEATURES, NUM_OUTPUTS)) / NUM_FEATURES**0.5
+  return x, features @ jax.random.normal(jax.random.key(200 + task), (NUM_FEATURES, NUM_OUTPUTS)) / NUM_FEATURES**0.5
 
 
 def error(params: tuple, spec: pn.Network, *, data: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -144,7 +144,6 @@ def check_commands(jobs: list[plan_lib.Job], folder: job_folder.Folder) -> None:
   """
   from experiments.setup import checks  # Here, since --status needs no worlds.
 
-  jax.config.update("jax_platforms", "cpu")  # Devices are the jobs'; this process may only look at their configs.
   modules = pathlib.Path(__file__).parent.glob("[!_]*.py")
   ours = sorted(path.stem for path in modules if path.stem not in ("binary", "launch"))
   for job in jobs:
@@ -161,4 +160,5 @@ def check_commands(jobs: list[plan_lib.Job], folder: job_folder.Folder) -> None:
 
 
 if __name__ == "__main__":
+  jax.config.update("jax_platforms", "cpu")  # Devices are the jobs', and a login node has none.
   binary.run(main, reads=READS)

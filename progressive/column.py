@@ -43,7 +43,7 @@ class Column:
     _check_graph(self)
     shapes(self)
     for layer in self.layers:
-      if not type(layer).__module__.startswith(layers_lib.__name__) and not layer.is_recurrent:
+      if not type(layer).__module__.startswith(layers_lib.__name__):
         _check_own(layer, input_shape(self, layer))
 
   @property
@@ -155,16 +155,22 @@ def _check_hash(what: str, spec: Any) -> None:
 
 
 def _check_own(layer: layers_lib.Layer, read: layers_lib.Shape) -> None:
-  """Refuses a user's layer whose `apply` fails on two steps, or returns a shape other than what `shape` says."""
+  """Refuses a user's layer that fails on two steps, or returns a shape other than what `shape` says."""
+
+  def play(params: Params, x: jax.Array) -> jax.Array:
+    return layer.unroll(params, x, terms=(), state=layer.initial_state(), is_first=jnp.zeros(len(x), bool))[0]
+
   params = jax.eval_shape(lambda key: layer.init(key, read), jax.random.key(0))
   x = jax.ShapeDtypeStruct((2, *read), jnp.float32)
+  call = "step" if layer.is_recurrent else "apply"
   try:
-    made = jax.eval_shape(lambda params, x: layer.apply(params, x, terms=()), params, x)
+    made = jax.eval_shape(play, params, x)
   except (TypeError, ValueError) as error:
-    raise ValueError(f"Layer {layer.name!r}: apply(params, x, terms=()) fails for x {x.shape}: {error}") from error
+    given = "(params, state, gates, recurrent)" if layer.is_recurrent else "(params, x, terms=())"
+    raise ValueError(f"Layer {layer.name!r}: {call}{given} fails for x {x.shape}: {error}") from error
   if jnp.shape(made) != (2, *(shape := layer.shape(read))):
     raise ValueError(
-      f"Layer {layer.name!r}: apply gives {jnp.shape(made)} for x {x.shape}, and shape says {shape} a step; make both "
+      f"Layer {layer.name!r}: {call} gives {jnp.shape(made)} for x {x.shape}, and shape says {shape} a step; make both "
       f"alike."
     )
 

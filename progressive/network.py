@@ -67,12 +67,13 @@ def grow(key: jax.Array, params: Params, *, spec: Network, output_init: str = "p
   """Adds the last column of `spec` to `params`, which has all the other columns and is passed on unchanged.
 
   With `output_init="previous"` (Rusu et al. 2017, section 4), the new network starts with exactly the outputs of the
-  old one, policy and value (up to rounding, if the output layer reads several layers). The new column's own output
-  kernel is zero; bias, output kernel and output laterals of the previous column are copied. All else is random. With
-  `output_init="random"` the output is random too. With `output_init="copy"`, which no paper has, the network also
-  starts with exactly the old outputs, but by the new column's own path. The new column is a copy of the previous one,
-  which must have the same layers and read no earlier column. The U of every lateral is zero. The new column goes on
-  learning to see from what has been learned, as in finetuning, and the old column stays.
+  old one, policy and value (up to rounding, if the output layer reads several layers). The new `output` must have
+  `laterals="linear"` and read what the old one reads. The new column's own output kernel is zero; bias, output kernel
+  and output laterals of the previous column are copied. All else is random. With `output_init="random"` the output is
+  random too. With `output_init="copy"`, which no paper has, the network also starts with exactly the old outputs, but
+  by the new column's own path. The new column is a copy of the previous one, which must have the same layers and read
+  no earlier column. The U of every lateral is zero. The new column goes on learning to see from what has been learned,
+  as in finetuning, and the old column stays.
 
   The new column shares no buffer with the old ones, so its parameters may be donated to a step that learns it.
   """

@@ -18,8 +18,8 @@ _LEAST = 0.1  # Share of the layer's root mean square deviation. Units that vary
 
 def standardise(
   params: network.Params,
-  *,
   spec: network.Network,
+  *,
   inputs: Mapping[str, jax.Array],
   state: network.State | None = None,
   is_first: jax.Array | None = None,

@@ -10,6 +10,7 @@ saved.
 """
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -20,7 +21,7 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -113,8 +114,14 @@ def local(tree: Any) -> Any:
   shardings = (leaf.sharding for leaf in jax.tree.leaves(tree))
   mesh = next((one.mesh for one in shardings if isinstance(one, jax.NamedSharding)), None)
   if jax.process_count() > 1 and mesh is not None:  # A state that was just read is this process's own already.
-    tree = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(tree)
+    tree = _everywhere(mesh)(tree)
   return jax.tree.map(lambda leaf: leaf.addressable_data(0) if leaf.is_fully_replicated else leaf, tree)
+
+
+@functools.cache
+def _everywhere(mesh: jax.sharding.Mesh) -> Callable[[Any], Any]:
+  """A program that gives every device of `mesh` whole arrays; compiled once, though it is called at every save."""
+  return jax.jit(lambda tree: tree, out_shardings=jax.NamedSharding(mesh, jax.P()))
 
 
 def _connect(coordinator: str) -> list[socket.socket]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from agents import actor_critic, evaluation, unroll
 from analysis import intervals
+from environments import batch as batch_lib
 from environments import core
 from experiments.report import video
 from experiments.setup import learn
@@ -72,7 +73,7 @@ def _film(
   assert isinstance(task.place, place_lib.Simulation)
   init_key, act_key = jax.random.split(key)
   one = task.place.batch(1, sorted({*learn.input_names(task), "pixels"}))
-  start = jax.jit(one.init)(init_key)
+  start = batch_lib.begin(one, init_key)
   recurrent_state = actor_critic.initial_state(task.agent, 1)
   _, _, played = unroll.unroll(
     task.agent, trainable, frozen, one, start, recurrent_state, act_key, _FILM_STEPS, is_greedy

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -416,6 +417,9 @@ def _updates(
   task = everyone[0].task
   if batch is None:
     assert isinstance(task.place, place_lib.Host)
+    if jax.device_count() > 1:
+      words = "behind dm_env a run learns on one; CUDA_VISIBLE_DEVICES leaves the others to other runs"
+      print(f"warning: 1 of {jax.device_count()} devices is used: {words}", file=sys.stderr)
     num_to_fit = _num_to_fit(everyone[0])
     return actors.behind_dm_env(
       state,

@@ -15,6 +15,7 @@ import os
 import pathlib
 import platform
 import re
+import secrets
 import shlex
 import subprocess
 import sys
@@ -304,7 +305,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   Raises:
     OSError: naming the file, if it cannot be written; what was there before stays.
   """
-  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+  temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")  # Other hosts have the same numbers.
   try:
     with temporary.open("w") as file:
       file.write(json.dumps(records.as_written(value), indent=2, allow_nan=False) + "\n")

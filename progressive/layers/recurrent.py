@@ -24,7 +24,7 @@ _AT_ONCE = 8  # Steps of a scan to unroll on a GPU, which launches every kernel 
 class Recurrent(layer.Layer):
   """`size` features from `num_gates` gates: LeCun-normal input kernel, orthogonal recurrent kernels, zero bias.
 
-  A user's own layer defines `initial_state`, `hidden` and `step`.
+  A user's own layer defines `num_gates`, `initial_state`, `hidden` and `step`.
   """
 
   size: int
@@ -34,7 +34,7 @@ class Recurrent(layer.Layer):
 
   def hidden(self, state: Any) -> jax.Array:
     """The part `[D]` of a state that goes through the recurrent kernel."""
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} says no hidden(state)")
 
   def step(self, params: layer.Params, state: Any, gates: jax.Array, recurrent: jax.Array) -> tuple[Any, jax.Array]:
     """(state, activations `[D]`) after one step, from the parts of the gates, `[num_gates * D]` each.
@@ -42,7 +42,7 @@ class Recurrent(layer.Layer):
     `gates` is the part by inputs, `recurrent` the part by `hidden`. `params` are those that the layer has besides the
     kernels and the bias.
     """
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} says no step(params, state, gates, recurrent)")
 
   def shape(self, read: layer.Shape) -> layer.Shape:
     return (self.size,)
@@ -75,6 +75,8 @@ class Recurrent(layer.Layer):
   def check(self) -> None:
     super().check()
     self.check_sizes(size=self.size)
+    if not hasattr(self, "num_gates") or not self.is_recurrent:
+      raise NotImplementedError(f"{type(self).__name__} says no num_gates, or no initial_state()")
     if strange := [x.dtype for x in jax.tree.leaves(self.initial_state()) if not jnp.issubdtype(x.dtype, jnp.floating)]:
       raise ValueError(f"Layer {self.name!r}: its state is {strange[0]}, which has no gradient; keep float32.")
 

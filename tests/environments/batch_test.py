@@ -49,6 +49,24 @@ def behind_dm_env(world):
   environment.step(np.zeros(1, np.int32))
 
 
+@dataclasses.dataclass(frozen=True)
+class Weak(worlds.CueRecall):
+  """Its first reward is a Python number to JAX."""
+
+  def reset(self, key):
+    return super().reset(key).replace(reward=jnp.asarray(0.0))
+
+
+def test_a_weakly_typed_state_is_of_full_type():
+  """Otherwise a program is compiled for what `reset` made, and again for what `step` made of it."""
+  assert Weak().reset(jax.random.key(0)).reward.weak_type
+  many = batch.Batch(Weak(), 2, ("signal",))
+  state = many.init(jax.random.key(0))
+  stepped = many.step(state, jnp.zeros((2, 1), jnp.int32))
+  assert jax.typeof(state.worlds.reward) == jax.typeof(stepped.worlds.reward)
+  assert not state.worlds.reward.weak_type
+
+
 @pytest.mark.parametrize("play", [in_batch, behind_dm_env])
 def test_a_world_is_computed_in_float32(play):
   """An H100's default is TF32, of 11 bits. Rotations in it move far pixels, and physics does not tolerate it."""

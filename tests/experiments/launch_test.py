@@ -1,6 +1,7 @@
 """What a plan's binary prints and refuses, and that the project's own plans can be run."""
 
 import math
+import os
 import pathlib
 import shlex
 import subprocess
@@ -48,6 +49,13 @@ def test_commands_are_printed_in_order(write, tmp_path, capsys):
   first, second = capsys.readouterr().out.splitlines()
   assert first.endswith(f"--config=experiments/configs/jaco_talk.py --workdir={tmp_path}/w/a")
   assert second.endswith(f"--workdir={tmp_path}/w/b --config.source={tmp_path}/w/a")
+
+
+def test_a_login_node_needs_no_device_of_the_jobs(write, tmp_path):
+  command = [sys.executable, "-m", "experiments.launch", f"--plan={write(PLAN % '')}", f"--workdir={tmp_path}/w"]
+  environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+  done = subprocess.run([*command, "--dry_run"], capture_output=True, text=True, env=environment)
+  assert done.returncode == 0 and done.stdout.count("experiments.train") == 2, done.stderr
 
 
 def test_slurm_is_given_this_command_again_for_each_job(write, tmp_path, capsys, monkeypatch):

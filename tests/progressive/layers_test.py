@@ -398,9 +398,43 @@ class _Mute(layers.Layer):
   pass
 
 
+@dataclasses.dataclass(frozen=True)
+class _Doubling(own_layers.Minimal):
+  def step(self, params, state, gates, recurrent):
+    state = jnp.concatenate([gates, recurrent])
+    return state, state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Halving(own_layers.Minimal):
+  def step(self, params, state, gates, recurrent):
+    return state, state[:2]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stepless(layers.Recurrent):
+  num_gates = 1
+  initial_state, hidden = own_layers.Minimal.initial_state, own_layers.Minimal.hidden
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gateless(layers.Recurrent):
+  initial_state = own_layers.Minimal.initial_state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stateless(layers.Recurrent):
+  num_gates = 1
+
+
 @pytest.mark.parametrize(
   ("kind", "error", "message"),
   [
+    (_Doubling, ValueError, r"'own': step\(params, state, gates, recurrent\) fails for x \(2, 3\): .*carry"),
+    (_Halving, ValueError, r"Layer 'own': step gives \(2, 2\) for x \(2, 3\), and shape says \(4,\) a step"),
+    (_Stepless, NotImplementedError, r"_Stepless says no step\(params, state, gates, recurrent\)"),
+    (_Gateless, NotImplementedError, "_Gateless says no num_gates, or no initial_state"),
+    (_Stateless, NotImplementedError, "_Stateless says no num_gates, or no initial_state"),
     (_Wider, ValueError, r"Layer 'own': apply gives \(2, 3\) for x \(2, 3\), and shape says \(1,\) a step"),
     (
       _Deaf,
@@ -414,7 +448,24 @@ def test_an_own_layer_that_contradicts_itself_is_refused_where_its_column_is_mad
   output = layers.Dense("output", ("own",), 2, activation=None)
   column.Column((("x", (3,)),), (_Mean("own", ("x",)), output))
   with pytest.raises(error, match=message):
-    column.Column((("x", (3,)),), (kind("own", ("x",)), output))
+    sizes = (4,) if issubclass(kind, layers.Recurrent) else ()
+    column.Column((("x", (3,)),), (kind("own", ("x",), *sizes), output))
+
+
+def test_an_own_memory_equals_numpy_with_its_laterals():
+  spec = network.Network((_column(layers.Dense("fc", ("x",), 5), own_layers.Minimal("memory", ("fc",), 4)),) * 2)
+  params, x = _noisy(network.init(jax.random.key(0), spec)), _random(NUM_STEPS, 3)
+  first, second = jax.tree.map(np.asarray, _run(spec, params, x))
+  w = jax.tree.map(np.asarray, params[1]["memory"])
+  laterals = w["laterals"]["column_0"]
+  assert laterals.keys() == {"fc", "memory"}  # The layer below, and the memory itself (`wiring`).
+  term = sum(first[name] @ laterals[name]["U"] for name in laterals)
+  state = np.zeros(4, np.float32)
+  for t in range(NUM_STEPS):
+    state = np.zeros(4, np.float32) if IS_FIRST[t] else state
+    gates = second["fc"][t] @ w["input_kernel"] + w["bias"] + term[t] + state @ w["recurrent_kernel"]
+    state = np.tanh(gates)
+    np.testing.assert_allclose(second["memory"][t], state, **CLOSE)
 
 
 def test_a_grown_column_of_all_layers_starts_as_the_previous_one():

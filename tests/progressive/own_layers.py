@@ -29,3 +29,20 @@ class Highway(layers.Layer):
       candidate = candidate + term
     gate = params["gate"][None]
     return gate * x + (1.0 - gate) * candidate
+
+
+@dataclasses.dataclass(frozen=True)
+class Minimal(layers.Recurrent):
+  """An Elman network (Elman 1990): its state is its last activations."""
+
+  num_gates = 1
+
+  def initial_state(self):
+    return jnp.zeros(self.size)
+
+  def hidden(self, state):
+    return state
+
+  def step(self, params, state, gates, recurrent):
+    state = jnp.tanh(gates + recurrent)
+    return state, state

@@ -50,7 +50,7 @@ def pre_activations(params, spec, data, layer):
 @pytest.mark.parametrize("num_columns", [1, 2])
 def test_units_have_mean_0_and_deviation_1(data, num_columns):
   params, spec = grown(num_columns)
-  fitted = pn.standardise(params, spec=spec, inputs=data, state=pn.initial_state(spec, batch_shape=(3,)))
+  fitted = pn.standardise(params, spec, inputs=data, state=pn.initial_state(spec, batch_shape=(3,)))
   for layer in FITTED:
     before, after = (pre_activations(each, spec, data, layer) for each in (params, fitted))
     deviations = before.std(axis=0)
@@ -62,7 +62,7 @@ def test_units_have_mean_0_and_deviation_1(data, num_columns):
 def test_frozen_columns_memory_and_output_stay_and_the_policy_with_them(data):
   params, spec = grown(2)
   state = pn.initial_state(spec, batch_shape=(3,))
-  fitted = pn.standardise(params, spec=spec, inputs=data, state=state)
+  fitted = pn.standardise(params, spec, inputs=data, state=state)
   assert pn.content_hash(fitted[0]) == pn.content_hash(params[0])
   for layer in ("lstm1", "output"):
     assert pn.content_hash(fitted[1][layer]) == pn.content_hash(params[1][layer])
@@ -76,19 +76,19 @@ def test_no_examples_are_refused():
   layers = (pn.Dense("hidden", ("x",), 8), pn.Dense("output", ("hidden",), 2, activation=None))
   spec = pn.Network((pn.Column((("x", (4,)),), layers),))
   with pytest.raises(ValueError, match="standardise needs at least one example"):
-    pn.standardise(pn.init(jax.random.key(0), spec), spec=spec, inputs={"x": jnp.zeros((0, 4))})
+    pn.standardise(pn.init(jax.random.key(0), spec), spec, inputs={"x": jnp.zeros((0, 4))})
 
 
 def test_units_that_never_vary_are_not_blown_up():
   layers = (pn.Dense("hidden", ("x",), 8), pn.Dense("output", ("hidden",), 2, activation=None))
   spec = pn.Network((pn.Column((("x", (4,)),), layers),))
   params = pn.init(jax.random.key(0), spec)
-  constant = pn.standardise(params, spec=spec, inputs={"x": jnp.ones((6, 4))})
+  constant = pn.standardise(params, spec, inputs={"x": jnp.ones((6, 4))})
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(constant))
   np.testing.assert_array_equal(constant[0]["hidden"]["kernel"], params[0]["hidden"]["kernel"])
   x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
   kernel = params[0]["hidden"]["kernel"].at[:, 0].multiply(1e-6)
   first = ({**params[0], "hidden": {**params[0]["hidden"], "kernel": kernel}},)
-  fitted = pn.standardise(first, spec=spec, inputs={"x": jnp.asarray(x)})[0]["hidden"]["kernel"]
+  fitted = pn.standardise(first, spec, inputs={"x": jnp.asarray(x)})[0]["hidden"]["kernel"]
   deviations = (x @ np.asarray(kernel)).std(axis=0)
   np.testing.assert_allclose(fitted[:, 0], kernel[:, 0] / (0.1 * np.sqrt(np.mean(deviations**2))), rtol=1e-4)

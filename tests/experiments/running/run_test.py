@@ -451,11 +451,12 @@ def test_more_steps_go_on_from_the_same_directory(tmp_path):
   assert parameters(run.run(config, tmp_path / "few").state) == expected
 
 
-def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_path):
+def test_behind_dm_env_each_episode_is_a_record_and_resume_begins_a_new_one(tmp_path, capsys):
   config = make_config(world="host")
   config.train.evaluate_every, config.train.num_worlds = 0, 2
   config.train.lag, config.train.hyper.correction = 1, "vtrace"
   run.run(config, tmp_path)
+  assert "warning: 1 of 2 devices is used: behind dm_env a run learns on one" in capsys.readouterr().err
   episodes = [record for record in lines(tmp_path) if record["kind"] == "episode"]
   length = worlds.CueRecall().length  # One step of each period is the reset.
   assert [e["step"] for e in episodes] == [2 * step for step in range(length, 301, length + 1) for _ in range(2)]
