@@ -1,10 +1,11 @@
 """A JAX world as a `dm_env.Environment`.
 
-One jitted reset, step and observation are pure; only the edge converts to numpy arrays. One seed determines the whole
-sequence of episodes.
+One jitted reset, step and observation are pure, and compiled once for equal worlds; only the edge converts to numpy
+arrays. One seed determines the whole sequence of episodes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import dm_env
@@ -32,30 +33,16 @@ class DmEnv(dm_env.Environment):
     for name in ("control_dt_s", "return_bounds"):  # What films and intervals ask a world for.
       if hasattr(environment, name):
         setattr(self, name, getattr(environment, name))
+    self._shows = environment, shown
     self._spec = {name: offered[name] for name in shown}
     self._action_spec = environment.action_spec()
     self._key = jax.random.key(seed)
     self._state: core.State | None = None
     self._is_last = True
 
-    def observe(state: core.State) -> core.TimeStep:
-      timestep = environment.observe(state)
-      observation = {name: timestep.observation[name] for name in shown}
-      return dataclasses.replace(timestep, observation=observation, privileged={})
-
-    def start(key: jax.Array) -> tuple[core.State, core.TimeStep]:
-      state = environment.reset(key)
-      return state, observe(state)
-
-    def advance(state: core.State, action: jax.Array) -> tuple[core.State, core.TimeStep]:
-      state = environment.step(state, action)
-      return state, observe(state)
-
-    self._start, self._advance = jax.jit(core.in_float32(start)), jax.jit(core.in_float32(advance))
-
   def reset(self) -> dm_env.TimeStep:
     self._key, key = jax.random.split(self._key)
-    self._state, timestep = self._start(key)
+    self._state, timestep = _start(*self._shows, key)
     self._is_last = False
     return dm_env.restart(self._arrays(timestep))
 
@@ -64,7 +51,7 @@ class DmEnv(dm_env.Environment):
     if self._is_last:
       return self.reset()
     self._action_spec.validate(np.asarray(action))
-    self._state, timestep = self._advance(self._state, np.asarray(action, self._action_spec.dtype))
+    self._state, timestep = _advance(*self._shows, self._state, np.asarray(action, self._action_spec.dtype))
     self._is_last = int(timestep.step_type) == core.LAST
     return dm_env.TimeStep(
       step_type=dm_env.StepType(int(timestep.step_type)),
@@ -81,3 +68,25 @@ class DmEnv(dm_env.Environment):
 
   def _arrays(self, timestep: core.TimeStep) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in timestep.observation.items()}
+
+
+@functools.partial(jax.jit, static_argnames=("environment", "shown"))
+@core.in_float32
+def _start(environment: core.Environment, shown: tuple[str, ...], key: jax.Array) -> tuple[core.State, core.TimeStep]:
+  state = environment.reset(key)
+  return state, _observe(environment, shown, state)
+
+
+@functools.partial(jax.jit, static_argnames=("environment", "shown"))
+@core.in_float32
+def _advance(
+  environment: core.Environment, shown: tuple[str, ...], state: core.State, action: jax.Array
+) -> tuple[core.State, core.TimeStep]:
+  state = environment.step(state, action)
+  return state, _observe(environment, shown, state)
+
+
+def _observe(environment: core.Environment, shown: tuple[str, ...], state: core.State) -> core.TimeStep:
+  timestep = environment.observe(state)
+  observation = {name: timestep.observation[name] for name in shown}
+  return dataclasses.replace(timestep, observation=observation, privileged={})

@@ -23,7 +23,9 @@ def main() -> None:
   else:
     config = binary.config()
     checks.check(config)
-    print(network_table.table(learn.make(config).agent.spec))
+    task = learn.make(config)
+    task.place.close()
+    print(network_table.table(task.agent.spec))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ import json
 import pathlib
 import re
 import shlex
+from typing import Any
 
 import pytest
 from absl import flags
 
 from experiments import binary
+from experiments.running import plan as plan_lib
+from experiments.setup import checks
 from experiments.studies import figures
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -111,4 +114,9 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     (tmp_path / name).write_text(text)
   monkeypatch.syspath_prepend(tmp_path)
   blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-  exec(compile("\n".join(blocks), page.name, "exec"), {"__name__": "page"})
+  defined: dict[str, Any] = {"__name__": "page"}
+  exec(compile("\n".join(blocks), page.name, "exec"), defined)
+  if "get_config" in defined:
+    checks.check(defined["get_config"]())
+  if "get_plan" in defined:
+    plan_lib.check(list(defined["get_plan"]()))

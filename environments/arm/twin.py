@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 
 from environments.arm import protocol, safety, viewpoint
-from environments.jaco import constants
+from environments.jaco import constants, shape
 
 Rgb = tuple[float, float, float]
 _NUM_GRAINS = 2**18
@@ -33,12 +33,9 @@ _LIGHTS = np.array(
 )
 _LIGHTS /= np.linalg.norm(_LIGHTS, axis=-1, keepdims=True)
 _PALM = "hand/gripsite"
-# Segments that cast a shadow on the table, from body to body, and their radius in metres, as in `jaco.camera`.
+# The same shadows as in the simulation: from body to body, and their radius in metres.
 _SHADOWS = (
-  ("b_2", "b_3", 0.035),
-  ("b_3", "b_4", 0.032),
-  ("b_4", "b_6", 0.032),
-  ("b_6", _PALM, 0.04),
+  *((f"b_{a}", _PALM if b is None else f"b_{b}", radius_m) for a, b, radius_m in shape.SHADOWS),
   ("target", "target", constants.TARGET_RADIUS_M),
 )
 _SHADOW_HEIGHT_M, _SHADOW_THICKNESS_M = 1e-3, 1e-4  # Above the table's top.

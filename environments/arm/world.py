@@ -79,8 +79,7 @@ class ArmWorld:
     self._action_spec = simulated.action_spec()
     self._routes = route.Routes(gate.limits, num_joints)
     self._is_moving = task.is_moving
-    self._draw_start = jax.jit(functools.partial(_draw_start, task))
-    self._evaluate = jax.jit(functools.partial(_evaluate, task))
+    self._task = task
     self._period_end_s = self._step_end_s = gate.now_s()
     self._elapsed = 0
     self._is_away = False  # Whether an episode has moved the arm from where it was found, or from home.
@@ -100,7 +99,7 @@ class ArmWorld:
     Raises:
       protocol.BridgeError: if the driver or its camera shows something that does not match its spec.
     """
-    self._draw_start(np.uint32(0), np.uint32(0))
+    _draw_start(self._task, np.uint32(0), np.uint32(0))
     self._read()
     self._judge(0)
     for name, value in self.observe(self._observers).items():
@@ -209,7 +208,7 @@ class ArmWorld:
     yield "the arm is home"
 
   def _start(self, is_wanted: Callable[[], bool]) -> tuple[dm_env.StepType, float, float]:
-    qpos, path, noise_seed = self._draw_start(np.uint32(self._seed), np.uint32(self._num_episodes))
+    qpos, path, noise_seed = _draw_start(self._task, np.uint32(self._seed), np.uint32(self._num_episodes))
     self._num_episodes += 1
     self._path = np.asarray(path, np.float64)
     self._is_away = True
@@ -321,7 +320,7 @@ class ArmWorld:
     self._elapsed, reading = elapsed, self.reading
     state = np.stack([reading.qpos_rad, reading.qvel_rad_s]).astype(np.float32)
     self._target = reading.target_in_base_m.astype(np.float32)
-    outcome, proprioception = self._evaluate(state, self._target, np.int32(elapsed))
+    outcome, proprioception = _evaluate(self._task, state, self._target, np.int32(elapsed))
     self._proprioception = np.asarray(proprioception)
     step_type, reward, discount = np.asarray(outcome).tolist()
     return dm_env.StepType(int(step_type)), reward, discount
@@ -358,6 +357,10 @@ class ArmWorld:
     return None
 
 
+# Compiled once for all worlds of a task.
+
+
+@functools.partial(jax.jit, static_argnames="task")
 def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Of episode number `episode`: joint angles `[9]`, the target's path `[T + 1, 3]`, a seed for the driver's noise."""
   start_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), episode))
@@ -365,6 +368,7 @@ def _draw_start(task: tasks.Task, seed: jax.Array, episode: jax.Array) -> tuple[
   return start.qpos, tasks.path(task, start.target), jax.random.bits(noise_key)
 
 
+@functools.partial(jax.jit, static_argnames="task")
 def _evaluate(task: tasks.Task, state: jax.Array, target: jax.Array, elapsed: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Step type, reward and discount as one array `[3]`, and proprioception, from angles and velocities `[2, 9]`."""
   outcome = tasks.evaluate(task, state[0], target, elapsed)

@@ -21,8 +21,6 @@ from environments.jaco import constants, kinematics, shape
 _PARTS = shape.LINKS + shape.RINGS
 _CAPSULES = shape.segments(tuple(part for part in _PARTS if not part.is_flat))
 _CYLINDERS = shape.segments(tuple(part for part in _PARTS if part.is_flat))
-# Segments that cast a shadow on the table, from body to body: upper arm, forearm, and from the wrist to the palm.
-_SHADOWS = ((2, 3, 0.035), (3, 4, 0.032), (4, 6, 0.032), (6, None, 0.04))
 # Materials, after those of `shape`: rows of `constants.COLORS`.
 PLANK, OTHER_PLANK, BORDER, FLOOR = range(3, 7)
 _FLOOR_HEIGHT_M = -0.7
@@ -179,9 +177,9 @@ def _shadow(table: jax.Array, poses: kinematics.Poses, target: jax.Array, light:
   """The share of the light that is blocked at points of the table, `[2, T, S]`: `[T, S]` in [0, 1]."""
   x, y = table
   palm = kinematics.palm(poses)
-  starts = jnp.stack([poses.position[a] for a, _, _ in _SHADOWS] + [target])
-  ends = jnp.stack([palm if b is None else poses.position[b] for _, b, _ in _SHADOWS] + [target])
-  radius = jnp.asarray([r for _, _, r in _SHADOWS] + [constants.TARGET_RADIUS_M], jnp.float32)
+  starts = jnp.stack([poses.position[a] for a, _, _ in shape.SHADOWS] + [target])
+  ends = jnp.stack([palm if b is None else poses.position[b] for _, b, _ in shape.SHADOWS] + [target])
+  radius = jnp.asarray([r for _, _, r in shape.SHADOWS] + [constants.TARGET_RADIUS_M], jnp.float32)
 
   def on_table(points: jax.Array) -> jax.Array:
     return points[:, :2] - light[None, :2] * ((points[:, 2:] - constants.TABLE_HEIGHT_M) / light[2])

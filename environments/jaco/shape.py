@@ -44,6 +44,10 @@ LINKS = (
 
 RINGS = tuple(Segment(b, (0.0, 0.0, -h), (0.0, 0.0, h), r, LIGHT, is_flat=True) for b, h, r in (*_RINGS, _RING_6))
 
+# Segments that cast the arm's shadow on the table: from body, to body (None: the palm), radius in metres. They are the
+# upper arm, the forearm, and what lies between wrist and palm.
+SHADOWS = ((2, 3, 0.035), (3, 4, 0.032), (4, 6, 0.032), (6, None, 0.04))
+
 
 class Segments(NamedTuple):
   """Segments as arrays."""

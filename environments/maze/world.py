@@ -255,8 +255,9 @@ class Maze(core.ByValue):
 
   def observe(self, state: State) -> core.TimeStep:
     """Looks at the rows and columns of the picture and of the depth target."""
-    columns, rows = camera.tangents(_SIZE), self._rows(state, _SIZE)
-    seen = self._view(state, columns)
+    columns, rows = camera.tangents(_SIZE), camera.rows(_SIZE, state.pitch if self.task.looks_up else None)
+    objects = self._objects(state)
+    seen = camera.view(self._scene, state.body.position, state.body.heading, objects, columns)
     pixels, depth = camera.picture(self._scene, seen, rows, columns), camera.depth(self._scene, seen, rows)
     buffer = depth_target.z_buffer(depth, self._depth_near)
     grid = buffer[self._depth_places[0]][:, self._depth_places[1]]
@@ -265,7 +266,6 @@ class Maze(core.ByValue):
       is_eaten = ~jnp.any(state.is_left & self._is_good)
       is_last, discount = is_last | is_eaten, 1.0 - is_eaten.astype(jnp.float32)
     byte = jnp.round(buffer * 255.0).astype(jnp.uint8)
-    objects = self._objects(state)
     fruit = jnp.concatenate([objects.position[1:], state.is_left[:, None].astype(jnp.float32)], axis=1)
     cell = jnp.floor(state.body.position).astype(jnp.int32)
     return core.TimeStep(
@@ -301,19 +301,6 @@ class Maze(core.ByValue):
   def fruit_kinds(self) -> np.ndarray:
     """The kind of each row of `fruit`, from things.APPLE to things.MUSHROOM: `[F]` int32."""
     return self._places.kinds
-
-  def picture(self, state: State, size: int) -> jax.Array:
-    """What the agent sees, drawn at another size: `[size, size, 3]` uint8; the size must be even."""
-    if size % 2:
-      raise ValueError(f"size={size} is odd; a picture has two equal halves, as {size + 1} has")
-    columns = camera.tangents(size)
-    return camera.picture(self._scene, self._view(state, columns), self._rows(state, size), columns)
-
-  def _view(self, state: State, columns: np.ndarray) -> camera.View:
-    return camera.view(self._scene, state.body.position, state.body.heading, self._objects(state), columns)
-
-  def _rows(self, state: State, size: int) -> camera.Rows:
-    return camera.rows(size, state.pitch if self.task.looks_up else None)
 
   def _of_task(self, signals: dict[str, Any]) -> dict[str, Any]:
     """The signals that the task has."""

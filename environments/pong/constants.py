@@ -63,3 +63,8 @@ START_WAIT = 59  # Frames to the first serve.
 START_OPPONENT_Y, START_PLAYER_Y = 22, 109
 MIN_START_FRAMES = 2  # Frames of doing nothing: the picture right after the console's reset has other colours.
 MAX_START_FRAMES = 30  # The usual random start on Atari.
+
+# What the player's actions do, in the emulator's order: NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE. RIGHT moves the
+# paddle up (a turn of -1), LEFT down.
+TURN = (0, 0, -1, 1, -1, 1)
+FIRE = (0, 1, 0, 0, 1, 1)

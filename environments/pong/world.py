@@ -21,9 +21,6 @@ from environments.pong import constants as c
 from environments.pong import game as games
 from environments.pong import picture, variants
 
-# NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE: the emulator's order. RIGHT moves the paddle up, LEFT down.
-_TURN = (0, 0, -1, 1, -1, 1)
-_FIRE = (0, 1, 0, 0, 1, 1)
 _THREE = (0, 2, 3)  # NOOP, RIGHT, LEFT.
 
 
@@ -98,8 +95,8 @@ class Pong(core.ByValue):
     variants.check(variant, self._options)
     self._made_of = (variant, num_actions, max_episode_steps, max_start_frames, self._options)
     chosen = _THREE if num_actions == 3 else range(6)
-    self._turn = np.array([_TURN[i] for i in chosen], np.int32)
-    self._fire = np.array([_FIRE[i] for i in chosen], np.int32)
+    self._turn = np.array([c.TURN[i] for i in chosen], np.int32)
+    self._fire = np.array([c.FIRE[i] for i in chosen], np.int32)
     self._first = _first_stack(variant, self._options)
 
   def observation_spec(self) -> Mapping[str, specs.Array]:

@@ -327,17 +327,17 @@ def _keep_best(path: pathlib.Path, num_runs: int) -> None:
 
 def _on_its_own(member: Member) -> Member:
   """Refuses options that a world behind `dm_env` cannot have."""
-  place, phase = member.task.place, member.config.train
-  if isinstance(place, place_lib.Host):
-    if phase.evaluate_every:
-      raise ValueError(
-        f"train.evaluate_every={phase.evaluate_every}: in {place.name} an evaluation would break into the episode that "
-        f"is being learned from; set it to 0, which evaluates at the end"
-      )
-    if jax.process_count() > 1:
-      raise ValueError(
-        f"{place.name} is behind dm_env, which {jax.process_count()} processes cannot share out; start one"
-      )
+  place, every, why = member.task.place, member.config.train.evaluate_every, ""
+  if isinstance(place, place_lib.Host) and every:
+    why = (
+      f"train.evaluate_every={every}: in {place.name} an evaluation would break into the episode that is being learned "
+      f"from; set it to 0, which evaluates at the end"
+    )
+  elif isinstance(place, place_lib.Host) and jax.process_count() > 1:
+    why = f"{place.name} is behind dm_env, which {jax.process_count()} processes cannot share out; start one"
+  if why:
+    place.close()
+    raise ValueError(why)
   return member
 
 

@@ -128,7 +128,7 @@ def check(config: config_dict.ConfigDict) -> None:
     _check_number(name, config.get(name), allowed)
   _check_word("method", config.get("method"), baselines.METHODS)
   _check_word("output_init", config.get("output_init"), network.OUTPUT_INITS)
-  check_phase(config.train, prefix="train.")
+  check_phase(config.train)
   _check_last_step(config.train)
   _check_steps_an_unroll(config.train)
   check_annealing(config.train)
@@ -172,22 +172,22 @@ def _check_once(matrix: config_dict.ConfigDict) -> None:
       raise ValueError(f"matrix.{name}: {tasks!r} has {twice[0]!r} twice; name each once")
 
 
-def check_phase(phase: config_dict.ConfigDict, *, prefix: str = "") -> None:
+def check_phase(phase: config_dict.ConfigDict) -> None:
   """Refuses a phase of learning with an impossible number, word or tuple; fields may be absent.
 
   Raises:
-    ValueError: naming the first such field, with `prefix` before it, its value, and what it may be.
+    ValueError: naming the first such field as part of `train`, its value, and what it may be.
   """
   for name, allowed in _NUMBERS.items():
-    _check_number(f"{prefix}{name}", _get(phase, name), allowed)
+    _check_number(f"train.{name}", _get(phase, name), allowed)
   for name, words in _WORDS.items():
-    _check_word(f"{prefix}{name}", _get(phase, name), words)
+    _check_word(f"train.{name}", _get(phase, name), words)
   for name, (entry, example) in _TUPLES.items():
-    _check_tuple(f"{prefix}{name}", _get(phase, name), entry, example)
+    _check_tuple(f"train.{name}", _get(phase, name), entry, example)
   for head, section in (phase.get("auxiliary") or {}).items():
-    _check_head(f"{prefix}auxiliary.{head}", section)
+    _check_head(f"train.auxiliary.{head}", section)
     for name, allowed in _HEAD.items():
-      _check_number(f"{prefix}auxiliary.{head}.{name}", section.get(name), allowed)
+      _check_number(f"train.auxiliary.{head}.{name}", section.get(name), allowed)
 
 
 def _check_head(name: str, section: Any) -> None:

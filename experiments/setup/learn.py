@@ -67,26 +67,30 @@ def make(
   before = spec or (source.spec if source else None)
   teacher = teacher_lib.load(config.train.teacher) if config.train.teacher else None
   read = (*config.train.column.inputs, *(network.input_names(before) if before else ()))
-  place = place or place_lib.make(
-    config.world,
-    config.world_options.to_dict(),
-    observations=None if teacher else (*read, *(head.signal for head in heads)),
-    seed=config.seed,
-    first_step=first_step,
-    num_worlds=config.train.num_worlds,
-  )
-  num_choices = place_lib.num_choices(place)
-  newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
-  params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
-  place_lib.check_inputs(place, spec)
-  if source:
-    place_lib.check_alike(place, source.spec, source.learned_in, acts=_begins_as_source(config))
-  if teacher and actor_critic.TEACHER not in place.signal_spec():  # A place that was passed in may have it.
-    place = teacher_lib.taught(place, teacher)
-  agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, is_taught=bool(teacher))
-  trained = source.heads if source and config.method == "finetune" else None
-  key = make_key(config.seed, "auxiliary")
-  params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
+  with contextlib.ExitStack() as refused:
+    if place is None:
+      place = place_lib.make(
+        config.world,
+        config.world_options.to_dict(),
+        observations=None if teacher else (*read, *(head.signal for head in heads)),
+        seed=config.seed,
+        first_step=first_step,
+        num_worlds=config.train.num_worlds,
+      )
+      refused.callback(place.close)  # An arm has one client at a time.
+    num_choices = place_lib.num_choices(place)
+    newest = column.make(config.train.column, place.world.observation_spec(), num_choices)
+    params, spec, is_trainable = _goes_on(config, spec, newest) if spec else _starts(config, source, newest)
+    place_lib.check_inputs(place, spec)
+    if source:
+      place_lib.check_alike(place, source.spec, source.learned_in, acts=_begins_as_source(config))
+    if teacher and actor_critic.TEACHER not in place.signal_spec():  # A place that was passed in may have it.
+      place = teacher_lib.taught(place, teacher)
+    agent = actor_critic.Agent(spec, num_choices, make_hyper(config.train), heads, is_taught=bool(teacher))
+    trained = source.heads if source and config.method == "finetune" else None
+    key = make_key(config.seed, "auxiliary")
+    params = auxiliary.init(key, spec, params, heads, place.signal_spec(), trained=trained)
+    refused.pop_all()
   return Task(agent, params, is_trainable, place)
 
 
@@ -225,14 +229,13 @@ def player(source: released.Source, world: str, options: Mapping[str, Any], *, s
     ValueError: if the network's inputs or outputs do not fit.
   """
   place = place_lib.make(world, options, observations=network.input_names(source.spec), seed=seed)
-  try:
+  with contextlib.ExitStack() as refused:
+    refused.callback(place.close)
     place_lib.check_inputs(place, source.spec)
     agent = actor_critic.Agent(source.spec, place_lib.num_choices(place), actor_critic.Hyper())
     actor_critic.init(agent, ())  # Refuses an output of another size than the action needs.
     place_lib.check_alike(place, source.spec, source.learned_in, acts=True)
-  except Exception:
-    place.close()  # An arm has one client at a time.
-    raise
+    refused.pop_all()
   return Task(agent, source.params, lambda path: False, place)
 
 

@@ -251,6 +251,7 @@ def test_annealed_learning_stops():
   world = worlds.Bandit()
   agent, trainable, frozen = agents_for_tests.make(world, memory=False, anneal_updates=3)
   _, three = _learn(agent, trainable, frozen, world, num_updates=3)
+  assert partition.content_hash(three) != partition.content_hash(trainable)
   played = _played(agent, three, frozen, world)
   optimizer_state = actor_critic.init(agent, three)
   for _ in range(4):

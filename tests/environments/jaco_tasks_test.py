@@ -170,6 +170,9 @@ def test_a_target_keeps_the_speed_that_was_drawn(name):
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_the_same_key_gives_the_same_path_and_another_key_another(name):
   starts, path = _paths(name)
+  again = _draw_targets(tasks.TASKS[name], jax.random.split(jax.random.key(0), _NUM_PATHS))
+  np.testing.assert_array_equal(again.position, starts.position)
+  np.testing.assert_array_equal(again.velocity, starts.velocity)
   one = jax.tree.map(lambda leaf: leaf[1], starts)
   np.testing.assert_allclose(_path(tasks.TASKS[name], one), path[1], atol=1e-6)
   assert (_paths(name, seed=1)[1] != path).any() or name == "reach/fixed"

@@ -188,18 +188,18 @@ def test_a_diverged_simulation_ends_the_episode_with_finite_observations(fixed):
 
 
 @pytest.mark.parametrize("randomization", [None, {"mass": 0.2}])
-@pytest.mark.parametrize("speed_rad_s", [1e6, 1e12, np.nan])
-def test_mujoco_itself_says_that_it_diverged(randomization, speed_rad_s, tmp_path, monkeypatch):
+def test_mujoco_itself_says_that_it_diverged(randomization, tmp_path, monkeypatch):
   """Left to itself, MuJoCo resets to finite angles of 0, at which the arm would seem to touch the table."""
   monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT to the current folder.
   arm = registry.make("jaco/reach/fixed", physics_kind="mujoco", randomization=randomization)
-  start = jax.jit(arm.reset)(jax.random.key(0))
-  fast = start.replace(qvel=start.qvel.at[0].set(speed_rad_s))
-  after = arm.step(fast, jnp.ones(9, jnp.int32))
-  assert int(jax.jit(arm.observe)(after).privileged["ending"]) == tasks.DIVERGED
-  np.testing.assert_array_equal(after.qpos, start.qpos)  # The last good ones.
-  whole = arm.step(start, jnp.ones(9, jnp.int32))  # The pool goes on.
-  assert int(jax.jit(arm.observe)(whole).privileged["ending"]) == tasks.RUNNING
+  start, step, observe = jax.jit(arm.reset)(jax.random.key(0)), jax.jit(arm.step), jax.jit(arm.observe)
+  for speed_rad_s in (1e6, 1e12, np.nan):
+    fast = start.replace(qvel=start.qvel.at[0].set(speed_rad_s))
+    after = step(fast, jnp.ones(9, jnp.int32))
+    assert int(observe(after).privileged["ending"]) == tasks.DIVERGED
+    np.testing.assert_array_equal(after.qpos, start.qpos)  # The last good ones.
+    whole = step(start, jnp.ones(9, jnp.int32))  # The pool goes on.
+    assert int(observe(whole).privileged["ending"]) == tasks.RUNNING
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)

@@ -199,15 +199,6 @@ def test_things_behind_things_and_walls_are_hidden():
   np.testing.assert_allclose(result.u[0, :3], [0.0, 0.05 / 0.13, 0.12 / 0.13], atol=1e-5)
 
 
-def test_larger_pictures_show_the_same(hall):
-  state = _at(hall, 0.7, 0.2)
-  small, large = (np.asarray(jax.jit(lambda s, n=n: hall.picture(s, n))(state), float) for n in (84, 252))
-  means = large.reshape(84, 3, 84, 3, 3).mean((1, 3))
-  assert np.abs(means - small).mean() < 12.0
-  with pytest.raises(ValueError, match="size=85"):
-    hall.picture(state, 85)
-
-
 def test_styles_differ_and_an_unknown_one_is_refused():
   maze = layout.load("static_small")
   looks = {style: appearance.make(maze, style).texels for style in appearance.STYLES}

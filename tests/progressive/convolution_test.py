@@ -88,9 +88,9 @@ def test_an_unknown_convolution_method_is_refused():
   ("backend", "num_worlds", "part"),
   [("cpu", 1, 3), ("cpu", 7, 3), ("cpu", 24, 3), ("gpu", 24, 4), ("gpu", 24, 40), ("gpu", 24, 1_000)],
 )
-def test_many_examples_in_parts_are_what_they_are_together(backend, num_worlds, part, monkeypatch):
+def test_many_examples_in_parts_are_what_they_are_together(backend, num_worlds, part, monkeypatch, as_if_on):
   """Compared with XLA's convolution, under a `vmap` over worlds and over runs that have their own kernels."""
-  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  as_if_on(backend)
   monkeypatch.setattr(convolution, "_PART" if backend == "cpu" else "_LARGE_PART", part * 9 * 9 * 2)
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.integers(0, 256, (2, num_worlds, 6, 9, 9, 2)), jnp.uint8)
@@ -110,10 +110,10 @@ def test_many_examples_in_parts_are_what_they_are_together(backend, num_worlds, 
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * float(jnp.abs(whole).max()))
 
 
-def test_only_a_tpu_takes_the_convolution_of_its_compiler(monkeypatch):
+def test_only_a_tpu_takes_the_convolution_of_its_compiler(as_if_on):
   x, w = _arrays(*CASES[0][:2], 4)
   for backend, has_convolution in (("cpu", False), ("gpu", False), ("tpu", True)):
-    monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+    as_if_on(backend)
     program = jax.make_jaxpr(lambda x, w: convolution.conv(x, w, 4))(x, w)
     assert ("conv_general_dilated" in str(program)) == has_convolution
 

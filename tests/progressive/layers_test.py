@@ -94,7 +94,7 @@ def test_laterals_into_a_gru_act_on_its_gates():
 
 
 @pytest.mark.parametrize("kind", (layers.LSTM, layers.GRU))
-def test_a_partially_unrolled_scan_equals_a_plain_scan(kind, monkeypatch):
+def test_a_partially_unrolled_scan_equals_a_plain_scan(kind, as_if_on):
   """On a GPU several steps are written out at once. Twenty steps are not a multiple of their number."""
   x, is_first, key = _random(20, 3), np.arange(20) % 7 == 3, jax.random.key(0)
   layer = kind("core", ("x",), 4)
@@ -109,7 +109,7 @@ def test_a_partially_unrolled_scan_equals_a_plain_scan(kind, monkeypatch):
 
   outcomes = []
   for backend in ("cpu", "gpu"):
-    monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+    as_if_on(backend)
     outcomes.append(jax.value_and_grad(output, has_aux=True)(params))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), *outcomes)
 

@@ -57,17 +57,13 @@ class Measures(NamedTuple):
   """Table 1 of one agent."""
 
   scores: np.ndarray  # [N] returns
+  score: intervals.Interval  # Of their mean.
   latency: navigation.Latency
   layer: str  # From whose features the position is decoded.
   position: decoding.Decoding | None  # None if only one episode was played.
   loop: navigation.Detection | None  # None if there is no such head.
   loop_percent: float  # Share of steps that close a loop.
   depth: Mapping[str, DepthScore]  # head -> score
-
-  @property
-  def score(self) -> intervals.Interval:
-    lowest = 0.0 if min(self.scores) >= 0.0 else -np.inf  # No negative rewards in the paper's mazes; lemons elsewhere.
-    return intervals.of_mean(self.scores, bounds=(lowest, np.inf))
 
 
 def feature_layer(spec: network.Network) -> str:
@@ -149,14 +145,18 @@ def check_heads(agent: actor_critic.Agent) -> None:
       raise ValueError("the head of signal 'depth' has num_classes=0, but depth comes in bands; regress 'depth_grid'")
 
 
-def measure(played: Played, *, layer: str, seed: int = 0) -> Measures:
-  """Table 1 of the episodes after the first; `seed` chooses those on which the position decoder is tested."""
+def measure(played: Played, *, layer: str, bounds: tuple[float, float], seed: int = 0) -> Measures:
+  """Table 1 of the episodes after the first, whose returns lie within `bounds`.
+
+  `seed` chooses those on which the position decoder is tested.
+  """
   counted = played.part(slice(1, None))
   scores = counted.reward[:, 1:].sum(axis=1, dtype=np.float64)
   loops = [name for name in counted.said if name.startswith(LOOP)]
   label = counted.signals[LOOP].astype(bool)[:, 1:]
   return Measures(
     scores=scores,
+    score=intervals.of_mean(scores, bounds=bounds),
     latency=navigation.latency(np.diff(counted.signals["goals_reached"], axis=1) > 0, step_s=constants.CONTROL_S),
     layer=layer,
     position=_position(counted, seed) if len(scores) > 1 else None,

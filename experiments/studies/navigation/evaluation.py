@@ -18,7 +18,7 @@ from environments.maze import world as world_lib
 from experiments.report import video as video_lib
 from experiments.setup import learn
 from experiments.setup import sweep as sweep_lib
-from experiments.store import checkpoint, run_directory, sweep_folder
+from experiments.store import checkpoint, network_file, run_directory, sweep_folder
 from experiments.studies.navigation import episodes, episodes_file
 
 VIDEO = "episode.mp4"
@@ -46,7 +46,7 @@ def best_member(path: pathlib.Path) -> Best:
   if not checkpoint.steps(path / "checkpoints"):
     raise ValueError(f"{path} has no checkpoint; train it first")
   index, returns = sweep_folder.best(sweep_folder.run_paths(path, config.sweep.num_runs))
-  task = learn.make(sweep_lib.sample(config, index))
+  task = learn.make(sweep_lib.sample(config, index), spec=network_file.read_spec(path))
   episodes.check_heads(task.agent)
   trained = sweep_folder.trained(path, index, like=task.params)
   assert trained.step is not None  # A checkpoint has one.
@@ -65,7 +65,7 @@ def measure(path: pathlib.Path, *, num_episodes: int, has_video: bool = False) -
   played = episodes.play(best.task, key, num_episodes=num_episodes, is_greedy=is_greedy)
   rows, _ = maze.layout.shape
   layer = episodes.feature_layer(best.task.agent.spec)
-  measures = episodes.measure(played, layer=layer, seed=config.seed)
+  measures = episodes.measure(played, layer=layer, bounds=maze.return_bounds, seed=config.seed)
   about: dict[str, Any] = {
     "agent": config.agent,
     "world": config.world,

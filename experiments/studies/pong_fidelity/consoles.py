@@ -17,8 +17,6 @@ from environments.pong import game as games
 from environments.pong import picture
 
 NOOP, FIRE, UP, DOWN, UP_FIRE, DOWN_FIRE = range(6)  # The emulator's NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE.
-_TURN = (0, 0, -1, 1, -1, 1)
-_FIRE = (0, 1, 0, 0, 1, 1)
 
 
 class Frame(NamedTuple):
@@ -57,7 +55,7 @@ class Emulated:
 
   def __init__(self) -> None:
     self._ale = emulator.load("pong", seed=0)
-    self._actions = emulator.actions(self._ale, len(_TURN))
+    self._actions = emulator.actions(self._ale, len(c.TURN))
     self._camera = emulator.Camera(self._ale.getScreenDims())
     self._screens: list[np.ndarray] = []
 
@@ -107,7 +105,7 @@ class Ours:
     return Frame(*(int(getattr(self._game, name)) for name in Frame._fields))
 
   def step(self, action: int) -> list[Frame]:
-    self._game, self._four = self._step(self._game, jnp.int32(_TURN[action]), jnp.int32(_FIRE[action]))
+    self._game, self._four = self._step(self._game, jnp.int32(c.TURN[action]), jnp.int32(c.FIRE[action]))
     columns = [np.asarray(getattr(self._four, name)).tolist() for name in Frame._fields]
     return [Frame(*values) for values in zip(*columns, strict=True)]
 

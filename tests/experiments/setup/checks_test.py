@@ -81,7 +81,7 @@ def make_config(seed=0):
 def test_a_number_that_cannot_be_is_refused(name, value, may_be):
   expected = re.escape(f"train.{name}={value!r} must be ") + f".*{re.escape(may_be)}"
   with pytest.raises(ValueError, match=expected):
-    checks.check_phase(make_phase(**{name: value}), prefix="train.")
+    checks.check_phase(make_phase(**{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_head_that_is_none_is_refused(head, words):
   phase = make_phase()
   phase.auxiliary = config_dict.ConfigDict({"depth": head})
   with pytest.raises(ValueError, match=words):
-    checks.check_phase(phase, prefix="train.")
+    checks.check_phase(phase)
 
 
 def test_boundary_values_pass():

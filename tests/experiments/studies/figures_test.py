@@ -7,8 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from analysis import intervals, records
+from experiments import figures as figures_binary
 from experiments.report import drawing
 from experiments.store import run_directory
 from experiments.studies import figures
@@ -371,21 +374,29 @@ def test_main(runs, tmp_path):
   done = subprocess.run([*command, "--figure=corl2017_fig5"], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert (tmp_path / "out/corl2017_fig5.png").stat().st_size > 10_000
-  done = subprocess.run([*command, "--figure=corl2017_fig8"], cwd=ROOT, capture_output=True, text=True)
-  assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nearest is corl2017_fig" in done.stderr
-  empty = [*command[:3], f"--runs={tmp_path}/nothing", f"--out={tmp_path}/empty", "--figure=corl2017_fig5"]
-  done = subprocess.run(empty, cwd=ROOT, capture_output=True, text=True)
-  assert done.returncode == 1 and not (tmp_path / "empty").exists()
+  with pytest.raises(ValueError, match="nearest is corl2017_fig"):
+    main(f"{runs}/*", "corl2017_fig8", tmp_path / "out")
+  with pytest.raises(ValueError, match="nothing"):
+    main(str(tmp_path / "nothing"), "corl2017_fig5", tmp_path / "empty")
+  assert not (tmp_path / "empty").exists()
 
 
-def test_a_folder_that_cannot_be_written_in_is_one_line_and_nothing_is_written(runs, tmp_path):
-  command = [sys.executable, "-m", "experiments.figures", f"--runs={runs}/*", "--figure=corl2017"]
+def main(runs, figure, out):
+  """The binary in this process."""
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(runs=[runs], figure=figure, out=str(out)):
+    figures_binary.main()
+
+
+def test_a_folder_that_cannot_be_written_in_is_said_and_nothing_is_written(runs, tmp_path):
   (tmp_path / "file").write_text("")
   (tmp_path / "out").mkdir()
   (tmp_path / "out/provenance.json").write_text("{")
-  for out, said in (("file/out", "cannot be written in (Not a directory)"), ("out", "provenance.json is damaged")):
-    command_there = [*command, f"--out={tmp_path}/{out}"]
-    done = subprocess.run(command_there, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"{tmp_path}/{out}" in done.stderr
-    assert said in done.stderr and done.stdout == ""
+  for out, said in (
+    ("file/out", r"file/out cannot be written in \(Not a directory\)"),
+    ("out", "out/provenance.json is damaged"),
+  ):
+    with pytest.raises((ValueError, OSError), match=said):
+      main(f"{runs}/*", "corl2017", tmp_path / out)
   assert [path.name for path in (tmp_path / "out").iterdir()] == ["provenance.json"]

@@ -25,7 +25,7 @@ STEPS = 12  # In an episode of the tiny agent.
 
 
 def test_known_episodes_give_known_numbers():
-  measures = episodes.measure(navigators.played(), layer="lstm2")
+  measures = episodes.measure(navigators.played(), layer="lstm2", bounds=(0.0, np.inf))
   np.testing.assert_array_equal(measures.scores, [1, 2, 3, 4, 5])  # The shown episode, of 0, does not count.
   assert float(measures.score.mean) == 3.0 and measures.score.low < 3.0 < measures.score.high
   assert measures.latency.goal_percent == 80.0 and measures.latency.num_goals == 8
@@ -42,18 +42,18 @@ def test_known_episodes_give_known_numbers():
 def test_features_without_the_cell_do_not_decode():
   played = navigators.played()
   blind = played._replace(features=played.features[..., 1:])
-  position = episodes.measure(blind, layer="dense1").position
+  position = episodes.measure(blind, layer="dense1", bounds=(0.0, np.inf)).position
   assert 0.3 < position.accuracy < 0.7
 
 
 def test_what_was_not_measured_is_none():
   played = navigators.played(heads=())
-  measures = episodes.measure(played.part(slice(2)), layer="dense1")
+  measures = episodes.measure(played.part(slice(2)), layer="dense1", bounds=(0.0, np.inf))
   told = episodes_file.summary(measures)
   assert told["position_percent"] is None and told["loop_closure"] is None and told["depth"] == {}
   assert told["score"] == {"mean": 1.0, "low": None, "high": None}
   played.signals["goals_reached"][:] = 0
-  told = episodes_file.summary(episodes.measure(played, layer="dense1"))
+  told = episodes_file.summary(episodes.measure(played, layer="dense1", bounds=(0.0, np.inf)))
   assert told["goal_percent"] == 0.0 and told["first_s"] is None and told["later_s"] is None
 
 

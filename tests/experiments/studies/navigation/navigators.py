@@ -81,7 +81,7 @@ def played(*, heads=HEADS, num_steps=NUM_STEPS):
 def write_test(path, agent, maze, **options):
   """Writes the files of a sweep's test, from `played`."""
   all_played = played(**options)
-  measures = episodes.measure(all_played, layer="lstm2")
+  measures = episodes.measure(all_played, layer="lstm2", bounds=(0.0, np.inf))
   kept = episodes_file.shown(all_played, measures.position)
   about = {"agent": agent, "world": maze if "/" in maze else f"maze/{maze}", "provenance": {}}
   episodes_file.write(path, measures, kept, layout=LAYOUT, about=about)

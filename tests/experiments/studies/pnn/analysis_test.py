@@ -1,10 +1,6 @@
 """The binary on a matrix that was never trained: handmade networks on a world with one choice."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
@@ -20,7 +16,6 @@ from progressive import network
 from tests.agents import worlds
 from tests.experiments.studies.pnn import matrices, sensitivity_test
 
-ROOT = pathlib.Path(__file__).resolve().parents[4]
 FLOOR = 0.5
 SETTINGS = analysis.Settings(num_samples=128, every=2, aps_scales=sensitivity_test.SCALES)
 
@@ -172,11 +167,11 @@ def test_mistakes_are_refused_in_one_line(soup):
     analysis.choose(soup, [])
 
 
-def test_the_command_line(tmp_path):
-  for arguments, said in (
-    ([f"--runs={tmp_path}"], "holds no matrix"),
-    ([], "--runs is not given; give the folder of one matrix"),
+def test_mistakes_on_the_command_line_are_named(tmp_path):
+  flags.FLAGS.mark_as_parsed()
+  for runs, said in (
+    ([str(tmp_path)], "holds no matrix"),
+    (None, "--runs is not given; give the folder of one matrix"),
   ):
-    command = [sys.executable, "-m", "experiments.analyse", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and said in done.stderr
+    with flagsaver.flagsaver(runs=runs), pytest.raises(ValueError, match=said):
+      analyse.main()
