@@ -675,6 +675,20 @@ def test_what_an_older_policy_played_is_learned_from_only_where_steps_are_dear(t
     run.run(config, tmp_path)
 
 
+def test_a_world_whose_task_is_refused_is_closed(tmp_path, monkeypatch):
+  """An arm has one client at a time."""
+  closed = []
+  monkeypatch.setattr(dm_env_adapter.DmEnv, "close", lambda self: closed.append(self))
+  config = make_config(world="host")
+  config.train.num_worlds = 3
+  with pytest.raises(ValueError, match="evaluate_every=200: in host"):
+    run.run(config, tmp_path)
+  config.train.column.inputs = ("touch",)
+  with pytest.raises(ValueError, match="touch"):
+    learn.make(config)
+  assert len(set(closed)) == len(closed) == 2 * 3
+
+
 def test_behind_dm_env_evaluation_during_training_is_refused(tmp_path):
   config = make_config(world="host")
   with pytest.raises(ValueError, match="evaluate_every=200: in host an evaluation would break into the episode"):
