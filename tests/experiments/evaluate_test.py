@@ -156,11 +156,11 @@ def test_a_run_of_a_sweep_is_its_part_of_the_sweep_s_checkpoint(tmp_path):
   config = run_test.make_config()
   config.train.update({"steps": 40, "evaluation_episodes": 0})
   config.sweep = base.sweep(num_runs=2, top=2, sampled=())
-  learned = run.run(config, tmp_path)
+  state = run.run(config, tmp_path).state
+  everyone = partition.merge(*jax.device_get((state.trainable, state.frozen)))  # On the host: see `devices.unfilled`.
   for index in range(2):
     own = released.load_source(tmp_path / f"runs/0{index}")
-    state = jax.tree.map(lambda x, i=index: x[i], learned.state)
-    expected = partition.merge(state.trainable, state.frozen)
+    expected = jax.tree.map(lambda x, i=index: x[i], everyone)
     jax.tree.map(np.testing.assert_array_equal, own.params, expected)
     assert own.step == 40
   with pytest.raises(
