@@ -48,16 +48,11 @@ def pytest_configure() -> None:
       raise RuntimeError(f"package {package.__name__} comes from {found}, not from this checkout {ROOT}")
 
 
-MOST_MAPS = 10_000  # With them, 2 to 3 GB of programs. A module adds a few thousand at most.
-
-
 @pytest.fixture(scope="module", autouse=True)
-def programs_go_before_they_are_too_many() -> Iterator[None]:
+def programs_go_with_their_module() -> Iterator[None]:
   """A whole suite's compiled programs need more memory maps than a Linux process may have (65,530), and LLVM aborts."""
   yield
-  maps = pathlib.Path("/proc/self/maps")
-  if not maps.exists() or maps.read_bytes().count(b"\n") > MOST_MAPS:
-    jax.clear_caches()
+  jax.clear_caches()
 
 
 @pytest.fixture
