@@ -47,7 +47,8 @@ def check(make: Callable[..., core.Environment | dm_env.Environment], *, num_ste
   """
   if not callable(make):
     raise ValueError(f"a {type(make).__name__} cannot be called; give a world's class, or a function that makes it")
-  if "seed" in inspect.signature(make).parameters:
+  seeded, takes_seed = make, "seed" in inspect.signature(make).parameters
+  if takes_seed:
     make = functools.partial(make, seed=seed)
   world = make()
   name, rng = type(world).__name__, np.random.default_rng(seed)
@@ -58,6 +59,8 @@ def check(make: Callable[..., core.Environment | dm_env.Environment], *, num_ste
     finally:
       adapted.close()
   check_made(world, name)
+  if takes_seed:
+    check_seeds(seeded, name)
   other = make()
   if world != other or hash(world) != hash(other):
     raise ValueError(
@@ -79,6 +82,15 @@ def check_made(world: Any, name: str) -> None:
     hash(world)
   except TypeError as error:
     raise ValueError(f'"{name}" made a {kind} without a hash ({error}); make {kind} a frozen dataclass') from error
+
+
+def check_seeds(make: Callable[..., core.Environment], name: str) -> None:
+  """Refuses a maker whose world in JAX depends on its seed."""
+  if make(seed=0) != make(seed=1):
+    raise ValueError(
+      f"{name} is another world with another seed; in JAX episodes come from keys, a sweep's runs share one world, and "
+      f"an evaluation has another seed: call what shapes the world by another name"
+    )
 
 
 def check_forms(world: core.Environment, name: str) -> None:

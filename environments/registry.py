@@ -71,8 +71,8 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
 
   Args:
     name: one of `names()`, `arm://host:port`, `twin/task`, `atari/game` or `package.module:maker`.
-    seed: the seed for the episodes of a world behind dm_env; None for the world's own seed. The maker of a world in JAX
-      has no such parameter, since its episodes come from keys.
+    seed: the seed for the episodes of a world behind dm_env; None for the world's own seed. A world in JAX must not
+      depend on it: its episodes come from keys, and the runs of a sweep share one world.
     observations: the observations that will be read, for a world that can leave out the others (the arm); None for all.
     **options: keyword arguments of the maker. It gets lists as tuples, which can be fields of a frozen dataclass, and
       which a config that was saved as JSON no longer has.
@@ -105,10 +105,7 @@ def make(name: str, /, *, seed: int | None = None, observations: Sequence[str] |
       raise
   conformance.check_made(world, name)
   if "seed" in known:
-    raise ValueError(
-      f'"{name}": its maker takes a seed, but is of a world in JAX, whose episodes come from keys; the runs of a sweep '
-      f"share one world, and an evaluation has another seed: call what shapes the world by another name"
-    )
+    conformance.check_seeds(functools.partial(maker, **arguments), name)
   if name not in _OURS and not name.startswith(tuple(_OPEN)):
     conformance.check_forms(world, type(world).__name__)
   return world

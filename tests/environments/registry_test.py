@@ -219,9 +219,16 @@ def test_a_list_is_a_tuple_to_a_maker(registered):
   assert given == {"sizes": (2, (3, (4, ()))), "names": "ab"}
 
 
-def test_a_world_in_jax_takes_no_seed():
-  with pytest.raises(ValueError, match="its maker takes a seed, but is of a world in JAX.*by another name"):
-    registry.make(f"{HERE}:Seeded", seed=3)
+def test_a_world_in_jax_does_not_depend_on_a_seed():
+  for seed in (3, None):
+    with pytest.raises(ValueError, match="Seeded is another world with another seed; .*by another name"):
+      registry.make(f"{HERE}:Seeded", seed=seed)
+  assert registry.make(f"{HERE}:either", seed=3) == worlds.CueRecall()
+
+
+def either(*, seed: int, is_host: bool = False):
+  """A world of either kind."""
+  return Counting(seed=seed) if is_host else worlds.CueRecall()
 
 
 @dataclasses.dataclass(frozen=True)
